@@ -1,0 +1,1 @@
+"""One short file per method; `algorithm.py` holds the interface and the table."""

@@ -1,0 +1,180 @@
+"""The interface of an algorithm, and the table of those that Sparring ships.
+
+An algorithm is a frozen pydantic model: its fields are what a recipe's `algorithm:` section may say,
+and `steps(t, facts)` is a pure function of the round number, so a resumed run needs no hidden
+state. A step names who samples, who judges, how pairs are made, what the loss is anchored to and
+which objective is fitted; every other part of Sparring is blind to which algorithm runs. Leaves
+out: doing any of it (`rounds/`), and the mathematics (`objectives.py`, `pairing.py`).
+
+    build_algorithm({"name": "inpo", "step_size": 50}).steps(0, Facts(num_examples=100))
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from sparring.objectives import Objective
+from sparring.pairing import Pairing
+
+
+class PolicyRef(NamedTuple):
+    """A frozen policy: what `seat` was at the start of `round`; (0, "play") is the reference."""
+
+    round: int
+    seat: str = "play"
+
+    def __str__(self) -> str:
+        return f"{self.round}/{self.seat}"
+
+
+REFERENCE = PolicyRef(0)
+
+
+class Draw(NamedTuple):
+    """Responses to be sampled: `count` per prompt, under a role name.
+
+    One policy, or a mixture with weights: arithmetic (each response comes from one policy, chosen
+    with its weight) or token-geometric (next-token log-probabilities are averaged and renormalised
+    at every token; this is not the sequence-level mixture of the theory).
+    """
+
+    role: str
+    count: int
+    policies: Mapping[PolicyRef, float]
+    mixture: Literal["arithmetic", "token_geometric"] = "arithmetic"
+
+
+class Column(NamedTuple):
+    """A response that the data already hold: `chosen`, `rejected` or `gold`."""
+
+    role: str
+
+
+class Reuse(NamedTuple):
+    """The judged pairs of an earlier step of the same round."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fit: responses, who compares them, pairs, anchors and the loss."""
+
+    start: PolicyRef
+    """whose weights the fit starts from"""
+    responses: tuple[Draw | Column, ...] | Reuse
+    pairing: Pairing
+    objective: Objective
+    anchors: Mapping[str, PolicyRef]
+    """by the name that the objective uses"""
+    judged: bool = False
+    """whether the pairing asks the preference oracle; False for SPAC and SPIN"""
+    trains: str = "play"
+    """the seat that this step produces; "play" is the policy of the next round"""
+
+    def draws(self) -> tuple[Draw, ...]:
+        """The responses that must be sampled."""
+        if isinstance(self.responses, Reuse):
+            return ()
+        return tuple(r for r in self.responses if isinstance(r, Draw))
+
+    def columns(self) -> tuple[str, ...]:
+        """The roles that the data must hold."""
+        if isinstance(self.responses, Reuse):
+            return ()
+        return tuple(r.role for r in self.responses if isinstance(r, Column))
+
+
+class Facts(NamedTuple):
+    """Static facts of a run that a step may depend on."""
+
+    num_examples: int
+    """training examples in the whole data set"""
+
+
+class About(NamedTuple):
+    """A row of `sparring algorithms`."""
+
+    title: str
+    paper: str
+    anchors: str
+    samples: str
+    pairing: str
+    loss: str
+    needs: str
+
+
+class Algorithm(BaseModel):
+    """Base of every algorithm: a frozen configuration that knows its steps.
+
+    A subclass in any importable module can be named in a recipe as `package.module:Class`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: ClassVar[About]
+
+    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+        """The fits of round t, in order; the last must train the seat "play"."""
+        raise NotImplementedError
+
+    def oldest_iterate(self, t: int) -> int:
+        """The oldest round whose policy round t needs, besides the reference; older ones may go."""
+        refs = [
+            ref
+            for step in self.steps(t, Facts(1))
+            for ref in [step.start, *step.anchors.values(), *(p for d in step.draws() for p in d.policies)]
+        ]
+        rounds = [ref.round for ref in refs if ref != REFERENCE]
+        return min([t, *rounds])
+
+
+SHIPPED: dict[str, str] = {
+    "spac": "sparring.algorithms.spac:SPAC",
+    "spin": "sparring.algorithms.spin:SPIN",
+    "inpo": "sparring.algorithms.inpo:INPO",
+    "dpo": "sparring.algorithms.dpo:DPO",
+    "ipo": "sparring.algorithms.ipo:IPO",
+}
+"""Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
+
+
+def find_algorithm(name: str) -> type[Algorithm]:
+    """The class named in a recipe: a shipped name, or `package.module:Class`.
+
+    Raises:
+        ValueError: unknown name (with the nearest one), or nothing of that kind can be imported.
+    """
+    where = SHIPPED.get(name, name)
+    if ":" not in where:
+        near = difflib.get_close_matches(name, SHIPPED, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"algorithm.name: unknown algorithm {name!r}.{hint} Shipped: {', '.join(SHIPPED)}; your own "
+            "is named as 'package.module:Class'."
+        )
+    module, _, attribute = where.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"algorithm.name: cannot import {where!r}: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise ValueError(
+            f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm."
+        )
+    return found
+
+
+def build_algorithm(section: Mapping[str, Any]) -> Algorithm:
+    """An algorithm from a recipe's `algorithm:` section (its name and fields)."""
+    fields = dict(section)
+    name = fields.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"algorithm.name: missing. Give one of {', '.join(SHIPPED)}.")
+    return find_algorithm(name).model_validate(fields)

@@ -1,0 +1,42 @@
+"""DPO, Direct Preference Optimization (2305.18290), offline on a fixed set or iterative on own samples.
+
+Iterative DPO is the baseline of INPO's tables: samples of the iterate, best against worst, the
+starting policy as the reference of every round (or the iterate, by `reference`). On a
+Bradley-Terry oracle its population minimiser is ref(y) exp(r(y)/beta); off Bradley-Terry there is no such
+form. Leaves out: length-normalised variants.
+
+    DPO(source="own", samples=4).steps(t=0, facts=Facts(100))
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from sparring.algorithms.algorithm import About, Facts, Step
+from sparring.algorithms.sources import PairSource
+from sparring.objectives import PairLogistic
+
+
+class DPO(PairSource):
+    """DPO's fields."""
+
+    about: ClassVar[About] = About(
+        "DPO, iterative DPO",
+        "2305.18290",
+        "reference 1",
+        "nobody, or the iterate",
+        "the data's, or any",
+        "pair logistic",
+        "pairs, or prompts and an oracle",
+    )
+
+    beta: float = Field(0.1, gt=0)
+    """weight of the KL to the reference, per nat"""
+    soft_labels: bool = False
+    """use the oracle's probability instead of its verdict; only with source: own"""
+
+    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+        """One step with one anchor."""
+        return (self.pair_step(t, PairLogistic({"reference": 1.0}, self.beta, self.soft_labels)),)

@@ -1,0 +1,47 @@
+"""IPO (2310.12036): a squared loss on the pair margin, offline or iterative.
+
+    ( D_policy - D_ref - 1/(2 tau) )^2
+
+on summed log-probabilities, as the paper writes it; other libraries divide each log-probability by
+its length, which is another loss. tau is `kl_to_reference`; step_size = 1/tau. Leaves out: the
+averaged variant.
+
+    IPO(kl_to_reference=0.1).steps(t=0, facts=Facts(100))
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from sparring.algorithms.algorithm import About, Facts, Step
+from sparring.algorithms.sources import PairSource
+from sparring.objectives import PairSquare
+
+
+class IPO(PairSource):
+    """IPO's fields."""
+
+    about: ClassVar[About] = About(
+        "IPO, iterative IPO",
+        "2310.12036",
+        "reference 1",
+        "nobody, or the iterate",
+        "the data's, or any",
+        "pair square",
+        "pairs, or prompts and an oracle",
+    )
+
+    kl_to_reference: float = Field(0.1, gt=0)
+    """tau: the target margin is 1/(2 tau) nats"""
+    soft_labels: bool = False
+    """target (P - 1/2)/tau instead of 1/(2 tau); only with source: own"""
+    unit_loss: bool = True
+    """multiply the loss by tau^2 (same minimiser); false is the paper's scale"""
+
+    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+        """One step with one anchor."""
+        target = "soft" if self.soft_labels else "hard"
+        square = PairSquare({"reference": 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
+        return (self.pair_step(t, square),)

@@ -1,0 +1,52 @@
+"""Where DPO and IPO take their pairs: a fixed set, or the iterate's own judged samples.
+
+    PairSource(source="own", samples=4, pairing="best_worst")
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sparring.algorithms.algorithm import REFERENCE, Algorithm, Column, Draw, PolicyRef, Step
+from sparring.algorithms.inpo import PAIRINGS, PairingName, check_pairing
+from sparring.objectives import Objective
+from sparring.pairing import Against
+
+
+class PairSource(Algorithm):
+    """Fields of methods with one anchor that can run offline or iteratively."""
+
+    source: Literal["pairs", "own"] = "pairs"
+    """pairs: the data's chosen and rejected (offline); own: the iterate's judged samples (iterative)"""
+    reference: Literal["start", "iterate"] = "start"
+    """the anchor: the run's starting policy in every round, or the policy at the round's start"""
+    samples: int = Field(4, ge=1)
+    """K, responses per prompt and round; only with source: own"""
+    pairing: PairingName = "best_worst"
+    """how K judged responses become pairs; only with source: own"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.source == "own":
+            check_pairing(self.pairing, self.samples)
+        return self
+
+    def pair_step(self, t: int, objective: Objective) -> Step:
+        """The round's one step under `objective`, whose anchor is called "reference"."""
+        iterate = PolicyRef(t)
+        anchors = {"reference": REFERENCE if self.reference == "start" else iterate}
+        common: dict[str, Any] = {"start": iterate, "anchors": anchors, "objective": objective}
+        if self.source == "pairs":
+            return Step(
+                responses=(Column("chosen"), Column("rejected")),
+                pairing=Against("chosen", "rejected"),
+                **common,
+            )
+        return Step(
+            responses=(Draw("own", self.samples, {iterate: 1.0}),),
+            judged=True,
+            pairing=PAIRINGS[self.pairing],
+            **common,
+        )

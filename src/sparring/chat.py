@@ -1,0 +1,147 @@
+"""The only place that renders a chat template or tokenises.
+
+Sampling, judging, training and evaluation all see a prompt through `Chat`: rendered once with the tokenizer's
+own template, tokenised without adding special tokens (so at most the template's one BOS), and
+from then on kept as tokens. A response is tokens too, with exactly one end token when it ended by itself;
+prompt and response are never re-tokenised together, so the boundary cannot move. Leaves out: tool calls
+and images.
+
+    chat = Chat(tokenizer); ids = chat.prompt_ids([{"role": "user", "content": "Hi"}])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+PLAIN = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+_SENTINEL = "sparringsentinel"
+
+
+def as_messages(value: Any) -> list[Message]:
+    """A prompt as messages: a string becomes one user message; a list is checked and kept.
+
+    Raises:
+        ValueError: not a non-empty string or list of {role, content}; or the last turn is the assistant's.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            raise ValueError("the prompt is empty")
+        return [{"role": "user", "content": value}]
+    messages = _conversation(value)
+    if messages[-1]["role"] == "assistant":
+        raise ValueError("the prompt ends with an assistant message, so there is nothing left to answer")
+    return messages
+
+
+def _conversation(value: Any) -> list[Message]:
+    if not isinstance(value, Sequence) or not value:
+        raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
+    messages: list[Message] = []
+    for item in value:
+        if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
+            raise ValueError("a message needs 'role' and 'content'")
+        if not isinstance(item["content"], str) or not item["content"].strip():
+            raise ValueError(f"the {item['role']} message has no text")
+        messages.append({"role": str(item["role"]), "content": item["content"]})
+    return messages
+
+
+def split_conversation(value: Any) -> tuple[list[Message], str]:
+    """A whole conversation as (prompt messages, last assistant text)."""
+    messages = _conversation(value)
+    if messages[-1]["role"] != "assistant":
+        raise ValueError("the conversation does not end with an assistant message")
+    return messages[:-1], messages[-1]["content"]
+
+
+def answer_text(value: Any) -> str:
+    """A response: plain text, or the last assistant message of a conversation."""
+    text = value if isinstance(value, str) else split_conversation(value)[1]
+    if not text.strip():
+        raise ValueError("the response is empty")
+    return text
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """What an oracle reads: one user turn as it is, otherwise turns with their roles."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+class Chat:
+    """A tokenizer and the way it renders conversations."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: str | None = None, system: str | None = None
+    ) -> None:
+        """`template`: None for the tokenizer's own, "plain" for text alone, or a Jinja file.
+
+        Raises:
+            ValueError: there is no template, or no end token to train.
+        """
+        self.tokenizer = tokenizer
+        self.system = system
+        self.template = self._choose(template)
+        self.end_id = self._end_id()
+
+    def _choose(self, template: str | None) -> str:
+        if template == "plain":
+            return PLAIN
+        if template is not None:
+            path = Path(template).expanduser()
+            if not path.is_file():
+                raise ValueError(f"model.chat_template: {template!r} is neither 'plain' nor a file.")
+            return path.read_text()
+        own = self.tokenizer.chat_template
+        if not isinstance(own, str):
+            raise ValueError(
+                "model.chat_template: the tokenizer has no chat template. Set model.chat_template to 'plain' "
+                "for a base model, or to a Jinja file."
+            )
+        return own
+
+    def _end_id(self) -> int:
+        """The token that the template puts after an assistant turn; the EOS token where it puts none."""
+        talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
+        tail = self._render(talk, False).rpartition(_SENTINEL)[2]
+        special = set(self.tokenizer.all_special_ids)
+        for token in self.tokenizer(tail, add_special_tokens=False)["input_ids"]:
+            if token in special:
+                return int(token)
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError("model: the tokenizer has no EOS token, so a response could never end.")
+        return int(self.tokenizer.eos_token_id)
+
+    def _render(self, messages: Sequence[Message], generate: bool) -> str:
+        rendered = self.tokenizer.apply_chat_template(
+            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate
+        )
+        return str(rendered)
+
+    def end_ids(self, model_config: Any = None) -> frozenset[int]:
+        """Every token that ends a response: the template's, the tokenizer's, the model's own."""
+        configured = getattr(model_config, "eos_token_id", None)
+        listed = configured if isinstance(configured, list) else [configured]
+        ids = {self.end_id, self.tokenizer.eos_token_id, *listed}
+        return frozenset(int(token) for token in ids if token is not None)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt as tokens, up to where the assistant begins."""
+        if self.system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.system}, *messages]
+        rendered = self._render(messages, True)
+        return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def response_ids(self, text: str) -> list[int]:
+        """A given response as tokens, with the end token."""
+        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """A response's text, special tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

@@ -1,0 +1,40 @@
+"""`sparring report`: write a run's HTML report again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("report")
+    def command(
+        run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+        picture: Annotated[Path | None, typer.Option(help="Also write the headline picture (SVG) here.")] = None,
+    ) -> None:
+        """Write report.html from a finished run's evaluation/summary.json, and print where it is."""
+        from sparring.report.html import write_picture, write_report
+
+        summary = load_summary(run)
+        write_report(summary, run / "report.html")
+        if picture is not None:
+            write_picture(summary, picture)
+        print(run / "report.html")
+
+
+def load_summary(run: Path):  # noqa: ANN201 - a TypedDict that only the report names
+    """The summary of a finished run.
+
+    Raises:
+        ValueError: the run has none yet.
+    """
+    from sparring.rounds.store import read_json
+
+    path = run / "evaluation" / "summary.json"
+    if not path.exists():
+        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
+    return read_json(path)

@@ -1,0 +1,69 @@
+"""`sparring run`: start or resume a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("run")
+    def command(
+        recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `sparring recipe`).")],
+        set_: Annotated[
+            list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+        ] = None,
+        out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
+        json_: Annotated[bool, typer.Option("--json", help="Print the summary's headline as JSON.")] = False,
+    ) -> None:
+        """Start a run, or resume it where it stopped: the same command does both.
+
+        Every round samples, judges, pairs, measures anchors and fits; then the policy is evaluated on held-out
+        prompts and a report is written. A killed run loses at most the batch or checkpoint it was in.
+        """
+        from sparring.progress import Progress
+        from sparring.recipe import load_recipe
+        from sparring.rounds.run import run
+
+        loaded = load_recipe(recipe, set_ or [])
+        folder = out or Path("runs") / Path(recipe).stem
+        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+        summary = run(loaded, folder, Progress(console))
+        if json_:
+            print(json.dumps({key: summary[key] for key in ("name", "headline", "judgments", "checks", "warnings")}))
+        else:
+            show(summary, folder, console)
+
+
+def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
+    """The table at the end of a run."""
+    table = Table(title=f"{summary['name']}: final policy against the start, held out")
+    for column in ("judgment", "in training", "win rate", "95 % interval", "mean preference"):
+        table.add_column(column)
+    for judgment in summary["judgments"]:
+        win, mean = judgment["win_rate"], judgment["mean_preference"]
+        seen = "yes" if judgment["seen_in_training"] else "no"
+        span = f"{win['low']:.1%} to {win['high']:.1%}"
+        table.add_row(judgment["name"], seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
+    if checks := summary["checks"]:
+        gain, before, after = checks["difference"], checks["start"]["value"], checks["final"]["value"]
+        span = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
+        table.add_row("rule checks passed", "no", f"{before:.1%} -> {after:.1%}", span, "")
+    console.print(table)
+    for warning in summary["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"report: {folder / 'report.html'}", markup=False)
+    console.print(f"policy: {last_policy(summary, folder)}", markup=False)
+
+
+def last_policy(summary: dict[str, Any], folder: Path) -> Path:
+    """Folder of the final policy."""
+    return folder / "rounds" / f"{summary['recipe']['rounds'] - 1:03d}" / "policy"

@@ -1,0 +1,59 @@
+"""`sparring status`: which stages of a run are finished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("status")
+    def command(
+        run: Annotated[Path, typer.Argument(help="A run folder.")],
+        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    ) -> None:
+        """Show the finished stages of a run, their time and counts, and what comes next."""
+        from sparring.rounds.store import read_json
+
+        if not (run / "recipe.yaml").exists():
+            raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
+        recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+        manifest = read_json(run / "manifest.json") if (run / "manifest.json").exists() else {}
+        finished = "evaluation/summary" in manifest
+        if json_:
+            print(json.dumps({"rounds": recipe["rounds"], "finished": finished, "stages": manifest}))
+            return
+        table = Table(title=f"{run}: {recipe['algorithm']['name']}, {recipe['rounds']} rounds")
+        for column in ("stage", "seconds", "facts"):
+            table.add_column(column)
+        for key, entry in manifest.items():
+            table.add_row(key, f"{entry['seconds']:.1f}", _short(entry["facts"]))
+        console = Console(highlight=False)
+        console.print(table)
+        partial = sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())
+        if finished:
+            console.print("finished")
+        else:
+            console.print("not finished: give the same `sparring run` command to go on")
+            for name in partial:
+                console.print(f"half done: {name}", markup=False)
+
+
+def _short(facts: dict[str, object]) -> str:
+    parts = []
+    for name, value in facts.items():
+        if isinstance(value, float):
+            parts.append(f"{name} {value:.4g}")
+        elif isinstance(value, (int, str)) and len(str(value)) < 40:
+            parts.append(f"{name} {value}")
+        elif name == "dropped" and value:
+            parts.append(f"dropped {value}")
+    return ", ".join(parts)

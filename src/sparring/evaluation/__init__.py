@@ -1,0 +1,1 @@
+"""Evaluation of trained policies: rule checks, held-out prompts and measures."""

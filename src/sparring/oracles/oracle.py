@@ -1,0 +1,32 @@
+"""What every preference oracle looks like: comparisons in, probabilities out.
+
+preference = oracle.judge([Comparison("Why is the sky blue?", answer_a, answer_b)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Comparison(NamedTuple):
+    """Two answers to one prompt, as plain text."""
+
+    prompt: str
+    a: str
+    b: str
+
+
+class Oracle(Protocol):
+    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1."""
+
+    @property
+    def identity(self) -> str:
+        """What the verdicts depend on; equal identities give equal verdicts."""
+        ...
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b) of each comparison, float64 in [0, 1]."""
+        ...

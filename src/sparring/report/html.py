@@ -1,0 +1,259 @@
+"""The report: one HTML file with its styles, its figures and plotly.js inside, and no network.
+
+This file says the result in words and puts numbers into form; `page.html` arranges them, `page.css`
+dresses them, `figures.py` draws the curves. Leaves out: computing any number (`evaluation/`).
+
+    write_report(summary, Path("runs/demo/report.html"))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from sparring.report.figures import fit_figures, policy_figures, readme_svg, undrawn
+from sparring.report.summary import Interval, Judgment, Matrix, RoundFacts, StageFacts, Summary
+
+Favours = Literal["final", "start", "neither"]
+
+HERE = Path(__file__).parent
+OPEN_SAMPLES = 12
+"""prompts shown at once; the others are behind a click"""
+MOST_SAMPLES = 300
+"""prompts in the page: with plotly.js (5 MB) it should still open at once on a phone"""
+THIN = "\u202f"
+"""narrow no-break space, before % and between thousands"""
+DASH = "\u2060–\u2060"
+"""a dash between word joiners, so that no interval breaks across lines"""
+
+
+def write_report(summary: Summary, path: Path) -> None:
+    """Render the report beside its target, then rename."""
+    _write(path, render(summary))
+
+
+def write_picture(summary: Summary, path: Path) -> None:
+    """Render the README's picture (SVG) beside its target, then rename."""
+    _write(path, readme_svg(summary))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as stream:
+        # A policy can emit half a surrogate pair, which JSON carries and UTF-8 cannot.
+        stream.write(text.encode("utf-8", "replace"))
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def render(summary: Summary) -> str:
+    """The page as text."""
+    policies, fit = policy_figures(summary["policies"]), fit_figures(summary["fit"])
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            s=summary,
+            lead=lead(summary),
+            agreement=agreement(summary["judgments"]),
+            cautions=cautions(summary["judgments"]),
+            cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
+            policy_figures=policies,
+            fit_figures=fit,
+            undrawn=undrawn(summary["fit"]),
+            drawings=[{"id": f.id, "data": f.data, "layout": f.layout} for f in policies + fit],
+            recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
+            samples=summary["samples"][:MOST_SAMPLES],
+            open_samples=OPEN_SAMPLES,
+            # Both are files of ours, not text from a run: nothing in them is to be escaped.
+            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            plotly=Markup(get_plotlyjs()),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "span": span,
+        "number": number,
+        "duration": duration,
+        "date": date,
+        "counts": counts,
+        "plain": plain,
+        "seconds": total_seconds,
+    }
+    environment.globals |= {"favours": favours}
+    return environment
+
+
+def favours(rate: Interval) -> Favours:
+    """Which policy an interval favours: neither when it holds one half."""
+    if rate["low"] > 0.5:
+        return "final"
+    return "start" if rate["high"] < 0.5 else "neither"
+
+
+def lead(summary: Summary) -> str:
+    """The result in one or two sentences."""
+    if headline := summary["headline"]:
+        return _comparison(headline["win_rate"], "under the oracle it was trained on")
+    if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
+        return _comparison(
+            unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw"
+        )
+    if checks := summary["checks"]:
+        start, final = percent(checks["start"]["value"]), percent(checks["final"]["value"])
+        difference = checks["difference"]
+        return (
+            f"The final policy passes {final} of the responses that code can check, "
+            f"the start {start}: a difference of {points(difference['value'])} points "
+            f"(95{THIN}% interval {span(difference, points)})."
+        )
+    return (
+        "This run was trained and not judged: no oracle compared its policies, "
+        "and no prompt carries a check."
+    )
+
+
+def _comparison(rate: Interval, oracle: str) -> str:
+    numbers = f"{percent(rate['value'], rate)} of held-out comparisons against the start"
+    interval = f"(95{THIN}% interval {span(rate)})"
+    ends: dict[Favours, str] = {
+        "final": ".",
+        "start": ": it got worse.",
+        "neither": ": too close to tell from chance.",
+    }
+    side = favours(rate)
+    only = "only " if side == "start" else ""
+    return f"The final policy wins {only}{numbers} {interval} {oracle}{ends[side]}"
+
+
+def agreement(judgments: list[Judgment]) -> str:
+    """How the judgments that training never saw fall out, in one sentence; empty without any."""
+    unseen = [favours(j["win_rate"]) for j in judgments if not j["seen_in_training"]]
+    if not unseen:
+        return ""
+    words: dict[Favours, str] = {
+        "final": "favour{} the final policy",
+        "neither": "cannot tell them apart",
+        "start": "favour{} the start",
+    }
+    found = [(unseen.count(side), word) for side, word in words.items() if side in unseen]
+    noun = "judgment" if len(unseen) == 1 else "judgments"
+    each = [f"{count} {word.format('s' if count == 1 else '')}" for count, word in found]
+    return f"Of {len(unseen)} {noun} that training never saw, {_listed(each)}."
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def cautions(judgments: list[Judgment]) -> list[str]:
+    """One plain sentence for every unseen judgment whose interval lies below one half."""
+    return [
+        f"“{j['name']}”, which training never saw, prefers the start: the final policy wins "
+        f"{percent(j['win_rate']['value'], j['win_rate'])} of comparisons, and the whole interval "
+        f"({span(j['win_rate'])}) lies below 50{THIN}%."
+        for j in judgments
+        if not j["seen_in_training"] and favours(j["win_rate"]) == "start"
+    ]
+
+
+def losses_to_older(matrix: Matrix) -> list[str]:
+    """Policies that lose to an older one, the trace that cycling leaves in a matrix."""
+    names, rates = matrix["policies"], matrix["win_rate"]
+    return [
+        f"{_policy(names[new])} loses to {_policy(names[old])} ({percent(rate)})"
+        for new in range(len(names))
+        for old in range(new)
+        if (rate := rates[new][old]) is not None and rate < 0.5
+    ]
+
+
+def _policy(name: str) -> str:
+    return f"policy {name}" if name.isdigit() else f"the {name}"
+
+
+def percent(share: float | None, interval: Interval | None = None) -> str:
+    """74 %; with one decimal when its interval is narrower than five points."""
+    if share is None or share != share:
+        return "–"
+    narrow = interval is not None and interval["high"] - interval["low"] < 0.05
+    return f"{100 * share:.{int(narrow)}f}{THIN}%"
+
+
+def points(share: float, interval: Interval | None = None) -> str:
+    """A difference of shares as signed percentage points."""
+    return f"{100 * share:+.0f}".replace("-", "−")
+
+
+def span(interval: Interval, form: Any = percent) -> str:
+    """68–80 %, or −3 to +4."""
+    low, high = form(interval["low"], interval), form(interval["high"], interval)
+    return f"{low.removesuffix(f'{THIN}%')}{DASH}{high}" if form is percent else f"{low} to {high}"
+
+
+def number(value: Any) -> str:
+    """Integers with spaced thousands, other numbers with three digits, text as it is."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", THIN)
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 3 min 12 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
+
+
+def date(iso: str) -> str:
+    """20 November 2026, 14:05 UTC."""
+    moment = datetime.fromisoformat(iso)
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".rstrip()
+
+
+def counts(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The facts that are counts by reason, such as drops and failures; empty ones left out."""
+    return {name: value for name, value in facts.items() if isinstance(value, Mapping) and value}
+
+
+def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that are single values."""
+    return {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
+
+
+def total_seconds(round_: RoundFacts) -> float:
+    """A round's time."""
+    stages: list[StageFacts] = list(round_["stages"].values())
+    return sum(stage["seconds"] for stage in stages)

@@ -1,0 +1,180 @@
+"""The summary of a run: the plain data that the evaluation writes and the report shows.
+
+Every value is JSON: numbers, text, lists, dicts, null. A number that could not be measured is null.
+Shares are in [0, 1]; intervals are 95 % bootstrap intervals over prompts. Leaves out: how anything
+is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
+
+    summary: Summary = json.loads(Path("runs/demo/evaluation/summary.json").read_text())
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+FitRow = dict[str, float | None]
+"""One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
+chosen_vs_reference, rejected_vs_reference, chosen_vs_iterate, rejected_vs_iterate, grad_norm,
+clipped (0 or 1), learning_rate, tokens_per_second; other keys are only named."""
+
+Counts = dict[str, int]
+"""How many, by reason."""
+
+
+class Interval(TypedDict):
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class AlgorithmFacts(TypedDict):
+    """What the algorithm's own card says, in words."""
+
+    title: str
+    paper: str
+    """arXiv number, or a citation"""
+    anchors: str
+    samples: str
+    pairing: str
+    loss: str
+
+
+class Lock(TypedDict):
+    """What the run was made with."""
+
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    weights: dict[str, str]
+    """hash by policy: "0/play" is the start"""
+    data: dict[str, Any]
+    """hash by data set"""
+
+
+class Headline(TypedDict):
+    """Final policy against start, under the oracle of the recipe."""
+
+    oracle: str
+    win_rate: Interval
+    mean_preference: Interval
+    prompts: int
+    """held-out prompts"""
+    samples: int
+    """fresh samples per prompt and policy"""
+
+
+class Judgment(TypedDict):
+    """Final policy against start under one oracle; the oracle of training is among them."""
+
+    name: str
+    seen_in_training: bool
+    win_rate: Interval
+    """share of comparisons in which the final policy's response is preferred"""
+    mean_preference: Interval
+    """mean of P(final's response beats start's)"""
+    about: str
+    """one sentence: what this oracle looks at"""
+
+
+class CheckRates(TypedDict):
+    """Share of responses that pass, on held-out prompts that code can verify."""
+
+    start: Interval
+    final: Interval
+    difference: Interval
+    """final minus start, paired by prompt; in [-1, 1]"""
+    prompts: int
+
+
+class Matrix(TypedDict):
+    """Every stored policy against every other: entry [i][j] is row i over column j."""
+
+    policies: list[str]
+    """"start", "1", "2", ..., oldest first"""
+    win_rate: list[list[float | None]]
+    mean_preference: list[list[float | None]]
+
+
+class PolicyFacts(TypedDict):
+    """One policy's held-out samples."""
+
+    round: int
+    """0 is the start; t is the policy that round t - 1 made"""
+    tokens_mean: float | None
+    tokens_p10: float | None
+    tokens_p90: float | None
+    finished_share: float | None
+    """share that ended by itself instead of being cut off"""
+    distinct_trigrams: float | None
+    """distinct word trigrams over all, across samples"""
+    repeating_share: float | None
+    """share of samples in which most trigrams repeat"""
+    distinct_answers: float | None
+    """share of samples that no other sample of their prompt equals"""
+    kl_to_start: float | None
+    """KL(policy || start), nats per response"""
+    kl_standard_error: float | None
+
+
+class StageFacts(TypedDict):
+    """One finished stage. A fact is a number or text; or counts by reason, such as `dropped`."""
+
+    seconds: float
+    facts: dict[str, Any]
+
+
+class RoundFacts(TypedDict):
+    """One round's stages, in the order in which they ran."""
+
+    round: int
+    stages: dict[str, StageFacts]
+
+
+class Intransitivity(TypedDict):
+    """How often judged triples of responses beat each other in a circle."""
+
+    cyclic_share: float
+    triples: int
+    words: str
+    """one sentence: what that means for this run"""
+
+
+class Sample(TypedDict):
+    """One held-out prompt with responses of start and final policy, drawn alike."""
+
+    prompt: str
+    check: dict[str, Any] | None
+    start: list[str]
+    final: list[str]
+    preference: float | None
+    """mean P(final beats start) under the oracle of training; null without one"""
+    start_passes: list[bool] | None
+    final_passes: list[bool] | None
+
+
+class Summary(TypedDict):
+    """Everything the report shows."""
+
+    name: str
+    sparring_version: str
+    finished: str
+    """ISO 8601"""
+    algorithm: AlgorithmFacts
+    recipe: dict[str, Any]
+    """fully resolved"""
+    lock: Lock
+    headline: Headline | None
+    """null when the recipe has no oracle"""
+    judgments: list[Judgment]
+    checks: CheckRates | None
+    matrix: Matrix | None
+    policies: list[PolicyFacts]
+    rounds: list[RoundFacts]
+    fit: list[list[FitRow]]
+    """rows of each round's fit, in order"""
+    intransitivity: Intransitivity | None
+    dropped: dict[str, Counts]
+    """rows left out before the first round, by data set ("train", "held_out") and reason"""
+    warnings: list[str]
+    samples: list[Sample]
+    """held-out prompts in the data's order, not picked"""

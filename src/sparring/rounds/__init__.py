@@ -1,0 +1,1 @@
+"""The stages of a round, the run's state machine, and the store on disk."""

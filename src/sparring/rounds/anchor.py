@@ -1,0 +1,53 @@
+"""The anchor stage: log-probabilities of the pairs' responses under every anchor, once per weight hash.
+
+One policy is in memory at a time; a policy that serves as two anchors (in round 0 the iterate is the reference)
+is run once. Leaves out: the forward pass (`training/anchors.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparring.algorithms.algorithm import PolicyRef
+from sparring.progress import Progress
+from sparring.recipe import FitConfig
+from sparring.rounds.policies import Policies
+from sparring.rounds.store import sharded
+from sparring.rounds.tables import ANCHORS
+from sparring.training.anchors import rollout_logps
+from sparring.training.packing import Rollout
+from sparring.training.scorer import PolicyScorer
+
+Rows = list[dict[str, Any]]
+
+
+def rollouts_of(pairs: Rows) -> list[Rollout]:
+    """The rows of pairs.parquet as rollouts."""
+    return [Rollout(row["prompt_ids"], [r["token_ids"] for r in row["responses"]]) for row in pairs]
+
+
+def anchor_logps(
+    policies: Policies, refs: Sequence[PolicyRef], pairs: Rows, config: FitConfig, target: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write `target`; one shard per distinct policy. Facts name the weights that were used."""
+    distinct = {policies.hash(ref): ref for ref in reversed(refs)}
+    rollouts = rollouts_of(pairs)
+    content = hashlib.sha256(repr(rollouts).encode()).hexdigest()
+    keys = [hashlib.sha256(f"{weights}{content}{config.layout}{config.precision}".encode()).hexdigest() for weights in distinct]
+
+    def make(index: int) -> Rows:
+        weights, ref = list(distinct.items())[index]
+        scorer = PolicyScorer(policies.load_scoring(ref), config.layout)
+        scorer.verify()
+        with progress.task(f"{target.parent.name}  anchor {ref}", len(rollouts)) as advance:
+            found = rollout_logps(scorer, rollouts, config.micro_batch_tokens, config.precision, advance)
+        return [
+            {"example": row["example"], "weights": weights, "logps": logps}
+            for row, logps in zip(pairs, found, strict=True)
+        ]
+
+    sharded(target, keys, ANCHORS, make, lambda _: None)
+    return {"policies": {str(ref): policies.hash(ref) for ref in refs}, "responses": sum(len(r.responses) for r in rollouts)}

@@ -1,0 +1,254 @@
+"""The evaluate stage: fresh held-out samples of every stored iterate, judged, measured, summarised.
+
+Writes evaluation/samples-<round>.parquet and evaluation/summary.json, from which the report is made. Oracles
+that training never saw are asked too, and whatever they say is written. Leaves out: the page (`report/`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
+from sparring.evaluation.checks import passes
+from sparring.evaluation.play import cyclic_triples, head_to_head, win_matrix
+from sparring.evaluation.statistics import distinct_trigrams, interval, repeating_share
+from sparring.oracles.guard import Guard
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.table import build_oracle
+from sparring.progress import Progress
+from sparring.recipe import Recipe
+from sparring.rounds.policies import Policies
+from sparring.rounds.sample import sample_draw
+from sparring.rounds.store import Made, read_table, write_json
+from sparring.training.anchors import rollout_logps
+from sparring.training.packing import Rollout
+from sparring.training.scorer import PolicyScorer
+
+Rows = list[dict[str, Any]]
+Texts = list[list[str]]
+SUMMARY = "evaluation/summary.json"
+
+
+def played(policies: Policies) -> list[PolicyRef]:
+    """The policies that are evaluated: the start, the last, and all that are stored between them."""
+    recipe = policies.recipe
+    last = PolicyRef(recipe.rounds)
+    between = [PolicyRef(t) for t in range(1, recipe.rounds)] if recipe.evaluation.every_iterate else []
+    return [REFERENCE, *(ref for ref in between if policies.exists(ref)), last]
+
+
+def sample_held_out(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+    """Fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
+    draw = Draw("own", policies.recipe.evaluation.samples, {ref: 1.0})
+    relative = f"evaluation/samples-{ref.round}.parquet"
+    stream = f"evaluation/{ref.round}"
+    target = policies.store.path(relative)
+    rows = sample_draw(policies, draw, held_out, policies.recipe.sampling, stream, target, progress)
+    return Made((relative,), {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)})
+
+
+def measure(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+    """Length, finishing, diversity and KL to the start of one policy's held-out samples."""
+    rows = read_table(policies.store.root / f"evaluation/samples-{ref.round}.parquet")
+    texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
+    kl, error = _kl_to_start(policies, ref, held_out, rows, progress)
+    facts = {
+        "round": ref.round,
+        "tokens_mean": float(np.mean(lengths)),
+        "tokens_p10": float(np.quantile(lengths, 0.1)),
+        "tokens_p90": float(np.quantile(lengths, 0.9)),
+        "finished_share": float(np.mean([row["finish_reason"] == "stop" for row in rows])),
+        "empty_share": float(np.mean([not text.strip() for text in texts])),
+        "distinct_trigrams": float(np.mean([distinct_trigrams(text) for text in texts])),
+        "repeating_share": repeating_share(texts),
+        "distinct_answers": len({t.strip() for t in texts}) / len(texts),
+        "same_opening": _commonest_opening(texts),
+        "kl_to_start": kl,
+        "kl_standard_error": error,
+    }
+    relative = f"evaluation/policy-{ref.round}.json"
+    write_json(policies.store.path(relative), facts)
+    return Made((relative,), facts)
+
+
+def _commonest_opening(texts: Sequence[str]) -> float:
+    """Share of answers that begin with the commonest three words: near 1 means a template."""
+    openings = Counter(" ".join(text.split()[:3]).lower() for text in texts)
+    return openings.most_common(1)[0][1] / len(texts)
+
+
+def _kl_to_start(
+    policies: Policies, ref: PolicyRef, held_out: Rows, rows: Rows, progress: Progress
+) -> tuple[float, float]:
+    """KL(policy || start) in nats per response on the policy's own samples, and its standard error."""
+    if policies.hash(ref) == policies.base_hash:
+        return 0.0, 0.0
+    ids = {row["example"]: row["prompt_ids"] for row in held_out}
+    rollouts = [
+        Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
+        for e in dict.fromkeys(row["example"] for row in rows)
+    ]
+    fit = policies.recipe.fit
+    values = []
+    for who in (ref, REFERENCE):
+        scorer = PolicyScorer(policies.load_scoring(who), fit.layout)
+        with progress.task(f"evaluation  KL of {ref}, log-probabilities under {who}", len(rollouts)) as advance:
+            values.append(rollout_logps(scorer, rollouts, fit.micro_batch_tokens, fit.precision, advance))
+        del scorer
+    gaps = [a - b for ours, theirs in zip(*values, strict=True) for a, b in zip(ours, theirs, strict=True)]
+    return float(np.mean(gaps)), float(np.std(gaps) / math.sqrt(len(gaps)))
+
+
+def texts_of(root: Path, ref: PolicyRef, held_out: Rows) -> Texts:
+    """Held-out answers of a policy, one list per prompt."""
+    found: dict[str, list[str]] = {row["example"]: [] for row in held_out}
+    for row in sorted(read_table(root / f"evaluation/samples-{ref.round}.parquet"), key=lambda r: r["index"]):
+        found[row["example"]].append(row["text"])
+    return list(found.values())
+
+
+def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made:
+    """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
+    recipe, store = policies.recipe, policies.store
+    refs = played(policies)
+    prompts = [row["prompt"] for row in held_out]
+    texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
+    start, final = texts["start"], texts[str(recipe.rounds)]
+    judgments, matrix, preferences = [], None, None
+    sections = ([(recipe.oracle, True)] if recipe.oracle else []) + [(s, False) for s in recipe.evaluation.oracles]
+    for section, seen in sections:
+        guard = Guard(build_oracle(section, recipe.model.path), store.path("cache/verdicts.jsonl"))
+        judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
+        if seen:
+            matrix = win_matrix(prompts, texts, guard)
+            preferences = _preferences(prompts, final, start, guard)
+    measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
+    summary = {
+        **facts,
+        "headline": _headline(judgments, len(prompts), recipe),
+        "judgments": judgments,
+        "checks": _checks(held_out, start, final, recipe),
+        "matrix": matrix,
+        "policies": measured,
+        "intransitivity": _intransitivity(store.root),
+        "warnings": [*facts["warnings"], *_warnings(measured)],
+        "samples": _samples(held_out, start, final, preferences),
+    }
+    write_json(store.path(SUMMARY), summary)
+    return Made((SUMMARY,), {"headline": summary["headline"]})
+
+
+def _judgment(
+    section: dict[str, Any], seen: bool, prompts: list[str], final: Texts, start: Texts, guard: Guard, recipe: Recipe
+) -> dict[str, Any]:
+    outcome = head_to_head(prompts, final, start, guard)
+    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+    about = (type(guard.oracle).__doc__ or "").strip().splitlines()
+    return {
+        "name": section["name"],
+        "identity": guard.identity,
+        "seen_in_training": seen,
+        "win_rate": interval(outcome.wins, **options),
+        "mean_preference": interval(outcome.preferences, **options),
+        "failed": outcome.failed,
+        "about": about[0] if about else "",
+    }
+
+
+def _headline(judgments: list[dict[str, Any]], prompts: int, recipe: Recipe) -> dict[str, Any] | None:
+    if not judgments:
+        return None
+    first = judgments[0]
+    kept = {key: first[key] for key in ("win_rate", "mean_preference")}
+    return {"oracle": first["name"], **kept, "prompts": prompts, "samples": recipe.evaluation.samples}
+
+
+def _preferences(prompts: list[str], final: Texts, start: Texts, guard: Guard) -> list[float]:
+    """Mean preference of the final over the start answers, per prompt (verdicts are in the cache)."""
+    flat = [Comparison(p, a, b) for p, f, s in zip(prompts, final, start, strict=True) for a, b in product(f, s)]
+    per_prompt = np.split(guard.judge(flat), np.cumsum([len(f) * len(s) for f, s in zip(final, start, strict=True)])[:-1])
+    return [float(np.nanmean(part)) if not np.isnan(part).all() else float("nan") for part in per_prompt]
+
+
+def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
+    """Pass rates on prompts with a rule that code can verify."""
+    rows = [(json.loads(row["check"]), s, f) for row, s, f in zip(held_out, start, final, strict=True) if row["check"]]
+    if not rows:
+        return None
+    before = [float(np.mean([passes(check, text) for text in s])) for check, s, _ in rows]
+    after = [float(np.mean([passes(check, text) for text in f])) for check, _, f in rows]
+    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+    gain = [b - a for a, b in zip(before, after, strict=True)]
+    return {
+        "start": interval(before, **options),
+        "final": interval(after, **options),
+        "difference": interval(gain, **options),
+        "prompts": len(rows),
+    }
+
+
+def _intransitivity(root: Path) -> dict[str, Any] | None:
+    """Share of cyclic triples over all rounds' verdicts, where whole triples were judged."""
+    cyclic = count = 0
+    for path in sorted(root.glob("rounds/*/verdicts.parquet")):
+        known: dict[str, dict[tuple[int, int], float]] = {}
+        for row in read_table(path):
+            if row["preference"] is not None:
+                known.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
+        for verdicts in known.values():
+            found = cyclic_triples(verdicts)
+            cyclic, count = cyclic + found[0], count + found[1]
+    if not count:
+        return None
+    share = cyclic / count
+    meaning = (
+        "The oracle is close to transitive on these samples: a reward method could do as well here."
+        if share < 0.01
+        else "The oracle has cycles on these samples: no single reward can express it, which is where a "
+        "game-theoretic method can gain."
+    )
+    return {"cyclic_share": share, "triples": count, "words": f"{cyclic} of {count} triples are cyclic. {meaning}"}
+
+
+def _warnings(measured: list[dict[str, Any]]) -> list[str]:
+    """Signs that the oracle was gamed, in words."""
+    start, final = measured[0], measured[-1]
+    found = []
+    if final["tokens_mean"] < 0.5 * start["tokens_mean"]:
+        found.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+    if final["tokens_mean"] > 1.5 * start["tokens_mean"]:
+        found.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+    if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
+        found.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
+    if final["empty_share"] > 0.02:
+        found.append(f"{final['empty_share']:.0%} of the answers are empty.")
+    if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
+        found.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
+    return found
+
+
+def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float] | None) -> Rows:
+    """Held-out prompts in their order, with all answers of the start and the final policy."""
+    rows = []
+    for index, (row, before, after) in enumerate(zip(held_out, start, final, strict=True)):
+        check = json.loads(row["check"]) if row["check"] else None
+        rows.append(
+            {
+                "prompt": row["prompt"],
+                "check": check,
+                "start": before,
+                "final": after,
+                "preference": None if preferences is None else preferences[index],
+                "start_passes": check and [passes(check, text) for text in before],
+                "final_passes": check and [passes(check, text) for text in after],
+            }
+        )
+    return rows

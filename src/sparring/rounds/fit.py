@@ -1,0 +1,75 @@
+"""The fit stage: pairs and anchors in, a policy folder and fit.jsonl out. Leaves out: the loop (`training/fit.py`)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from sparring.algorithms.algorithm import PolicyRef, Step
+from sparring.pairing import Pair
+from sparring.progress import Progress
+from sparring.rounds.anchor import rollouts_of
+from sparring.rounds.policies import Policies, round_folder
+from sparring.rounds.store import Made, write_text
+from sparring.training.data import TrainingExample
+from sparring.training.fit import fit
+from sparring.training.scorer import PolicyScorer
+
+Rows = list[dict[str, Any]]
+
+
+def training_examples(pairs: Rows, anchors: Rows, names: Mapping[str, str]) -> list[TrainingExample]:
+    """Join pairs with anchors; `names` maps each anchor name to a weight hash.
+
+    Raises:
+        ValueError: log-probabilities are missing for some examples (the first ten are named).
+    """
+    known = {(row["example"], row["weights"]): row["logps"] for row in anchors}
+    missing = [row["example"] for row in pairs if any((row["example"], h) not in known for h in names.values())]
+    if missing:
+        raise ValueError(f"anchors.parquet lacks {len(missing)} examples: {missing[:10]}. Delete it to have it made again.")
+    return [
+        TrainingExample(
+            id=row["example"],
+            rollout=rollout,
+            roles=tuple(r["role"] for r in row["responses"]),
+            win_rates=tuple(r["win_rate"] for r in row["responses"]),
+            anchors={name: known[row["example"], weights] for name, weights in names.items()},
+            pairs=tuple(Pair(**pair) for pair in row["pairs"]),
+        )
+        for row, rollout in zip(pairs, rollouts_of(pairs), strict=True)
+    ]
+
+
+def fit_step(
+    policies: Policies,
+    step: Step,
+    made: PolicyRef,
+    examples: list[TrainingExample],
+    seed: int,
+    progress: Progress,
+) -> Made:
+    """Train the step's policy and save it as `made`."""
+    config = policies.recipe.fit
+    folder = round_folder(made.round - 1, made.seat)
+    partial = policies.store.path(f"{folder}/fit.partial/x").parent
+    scorer = PolicyScorer(policies.load_training(step.start), config.layout)
+    verified = scorer.verify()
+    steps = config.epochs * -(-len(examples) // config.batch_size)
+    with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
+        rows = fit(scorer, examples, step.objective, config, seed, partial, advance)
+    log = f"{folder}/fit.jsonl"
+    write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
+    relative = policies.save(scorer.model, made)
+    shutil.rmtree(partial, ignore_errors=True)
+    facts = {
+        "steps": len(rows),
+        "first_loss": rows[0]["loss"],
+        "last_loss": rows[-1]["loss"],
+        "clip_share": sum(row["clipped"] for row in rows) / len(rows),
+        "tokens": sum(row["tokens"] for row in rows),
+        "logp_check": verified,
+    }
+    return Made((relative, log), facts)

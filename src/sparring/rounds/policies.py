@@ -1,0 +1,121 @@
+"""Where each policy's weights are, and loading them: the start model, and one folder per iterate.
+
+Iterate t is `rounds/<t-1>/policy`; another seat's is `rounds/<t-1>/<seat>/policy`. With LoRA these hold
+adapters over the start model. Leaves out: training them.
+
+    Policies(store, recipe).load(PolicyRef(2), torch.bfloat16)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from sparring.algorithms.algorithm import REFERENCE, PolicyRef
+from sparring.chat import Chat
+from sparring.recipe import Recipe
+from sparring.rounds.store import Store
+from sparring.training.adapters import load_adapter, with_adapter
+from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
+
+
+def round_folder(t: int, seat: str = "play") -> str:
+    """Folder of a round's step, relative to the run."""
+    return f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}"
+
+
+class Policies:
+    """All policies of a run."""
+
+    def __init__(self, store: Store, recipe: Recipe) -> None:
+        self.store = store
+        self.recipe = recipe
+        self.base = resolve_model(recipe.model.path, recipe.model.revision)
+
+    @cached_property
+    def base_hash(self) -> str:
+        """Hash of the start model's weights."""
+        return hash_weights(self.base)
+
+    @cached_property
+    def chat(self) -> Chat:
+        """The start model's tokenizer and template."""
+        model = self.recipe.model
+        return Chat(load_tokenizer(self.base, model.trust_remote_code), model.chat_template, model.system)
+
+    def location(self, ref: PolicyRef) -> str:
+        """Folder of a trained policy, relative to the run."""
+        return f"{round_folder(ref.round - 1, ref.seat)}/policy"
+
+    def hash(self, ref: PolicyRef) -> str:
+        """Hash that identifies the policy's weights; an adapter's covers its base."""
+        if ref == REFERENCE or ref.round == 0:
+            return self.base_hash
+        own = self.store.output_hash(f"{round_folder(ref.round - 1, ref.seat)}/fit", self.location(ref))
+        if self.recipe.model.lora is None:
+            return own
+        return hashlib.sha256(f"{self.base_hash}+{own}".encode()).hexdigest()
+
+    def exists(self, ref: PolicyRef) -> bool:
+        """Whether the policy is still on disk."""
+        return ref == REFERENCE or (self.store.root / self.location(ref)).exists()
+
+    def load(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
+        """A policy for sampling: one plain model, an adapter merged in float32 first."""
+        if self.recipe.model.lora is None or ref.round == 0:
+            return _on_device(self._model(self.base if ref.round == 0 else self.folder(ref), dtype))
+        merged: Any = load_adapter(self._model(self.base, torch.float32), self.folder(ref), False)
+        return _on_device(merged.merge_and_unload().to(dtype).eval())
+
+    def load_scoring(self, ref: PolicyRef) -> nn.Module:
+        """A policy for anchors: float32, in the form the fit uses (adapter beside its base)."""
+        if self.recipe.model.lora is None or ref.round == 0:
+            return self.load(ref, torch.float32)
+        base = self._model(self.base, torch.float32)
+        return _on_device(load_adapter(base, self.folder(ref), False).eval())
+
+    def load_training(self, start: PolicyRef) -> nn.Module:
+        """A policy to be trained, float32: all weights, or an adapter (fresh in round 0)."""
+        lora = self.recipe.model.lora
+        if lora is None:
+            return _on_device(self._model(self.base if start.round == 0 else self.folder(start), torch.float32))
+        base = self._model(self.base, torch.float32)
+        fresh = start.round == 0
+        return _on_device(with_adapter(base, lora) if fresh else load_adapter(base, self.folder(start), True))
+
+    def save(self, model: nn.Module, ref: PolicyRef) -> str:
+        """Write a trained policy in Hugging Face format; returns its folder relative to the run."""
+        relative = self.location(ref)
+        target = self.store.path(relative)
+        partial = target.with_name("policy.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)  # type: ignore[operator]
+        self.chat.tokenizer.save_pretrained(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        return relative
+
+    def folder(self, ref: PolicyRef) -> Path:
+        """The folder of a trained policy.
+
+        Raises:
+            ValueError: it is not on disk.
+        """
+        folder = self.store.root / self.location(ref)
+        if not folder.exists():
+            raise ValueError(f"policy {ref} is not on disk ({folder}); keep_iterates may have been too small.")
+        return folder
+
+    def _model(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+        return load_model(folder, dtype, self.recipe.model.trust_remote_code)
+
+
+def _on_device(model: Any) -> Any:
+    return model.to("cuda") if torch.cuda.is_available() else model

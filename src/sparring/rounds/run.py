@@ -1,0 +1,403 @@
+"""A run: the state machine that takes a recipe through its stages, from the first or the next unfinished one.
+
+Every stage is a function from files to files under the store's manifest, so a killed run goes on where it was
+when the same command is given again. This file decides the order and the inputs; it is blind to
+which algorithm runs. Leaves out: what each stage does (its own file).
+
+    run(load_recipe("recipes/demo.yaml"), Path("runs/demo"))
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import yaml
+
+import sparring
+from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
+from sparring.algorithms.inpo import PAIRINGS
+from sparring.evaluation.statistics import repeating_share
+from sparring.objectives import PairLogistic
+from sparring.oracles.guard import Guard
+from sparring.oracles.table import build_oracle
+from sparring.progress import Progress
+from sparring.recipe import Recipe
+from sparring.report.html import write_report
+from sparring.rounds.anchor import anchor_logps
+from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, summarise
+from sparring.rounds.fit import fit_step, training_examples
+from sparring.rounds.judge import gather, judge_examples, make_pairs
+from sparring.rounds.policies import Policies, round_folder
+from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
+from sparring.rounds.sample import sample_draw
+from sparring.rounds.store import Made, Store, read_json, read_table, write_json, write_table, write_text
+from sparring.rounds.tables import EXAMPLES, SAMPLES
+from sparring.sampling.engine import noise_seed
+from sparring.training.metrics import Tripwire
+from sparring.weights import hash_file
+
+COLLECTED = "collect/train.parquet"
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "numpy", "scipy", "tokenizers")
+Rows = list[dict[str, Any]]
+
+
+def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json).
+
+    Raises:
+        ValueError: the recipe, the data or the folder is not usable; before work is lost.
+        OracleError, Tripwire: a stage stopped; everything finished before it is kept.
+    """
+    progress = progress or Progress()
+    transformers.utils.logging.disable_progress_bar()
+    store = Store(out)
+    with store.locked():
+        store = Store(out)
+        adopt_recipe(store, recipe)
+        store.check()
+        return _Run(recipe, store, progress).execute()
+
+
+def adopt_recipe(store: Store, recipe: Recipe) -> None:
+    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe; shows the difference.
+    """
+    asked = recipe.resolved()
+    path = store.root / "recipe.yaml"
+    if path.exists():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        same = {**before, "rounds": asked["rounds"]} == asked
+        if not same or asked["rounds"] < before["rounds"]:
+            lines = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
+            changes = [line for line in difflib.unified_diff(*lines, "this run", "asked", lineterm="", n=0)]
+            raise ValueError(
+                f"{store.root} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in changes)
+                + "\nGive another --out, or undo the difference (only rounds may grow)."
+            )
+    write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, store: Store, progress: Progress) -> None:
+        self.recipe, self.store, self.progress = recipe, store, progress
+        self.algorithm = recipe.build_algorithm()
+        self.policies = Policies(store, recipe)
+
+    def execute(self) -> dict[str, Any]:
+        """All stages, in order."""
+        self._probe()
+        self._prepare()
+        self._write_lock()
+        if self.recipe.data.collect is not None:
+            self._collect()
+        for t in range(self.recipe.rounds):
+            self._round(t)
+        return self._evaluate()
+
+    # ---- before any work ----------------------------------------------------------------------
+
+    def _probe(self) -> None:
+        """Ask every oracle a first question, so that a broken one is found now."""
+        sections = [("oracle", self.recipe.oracle)] if self.recipe.oracle else []
+        sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(self.recipe.evaluation.oracles)]
+        if "evaluation/summary" in self.store.manifest:
+            return
+        for _, section in sections:
+            assert section is not None
+            Guard(build_oracle(section, self.recipe.model.path)).probe(["Why is the sky blue?", "Name a fruit."])
+
+    def _prepare(self) -> None:
+        config = read_json(self.policies.base / "config.json")
+        context = int(config.get("max_position_embeddings") or 1_000_000)
+        inputs = {"model": self.policies.base_hash, **self._data_hashes()}
+        facts = self.store.stage(
+            "data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context)
+        )
+        self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
+        for name, reasons in facts["dropped"].items():
+            for reason, count in reasons.items():
+                self.progress.say(f"data  {name}: dropped {count}: {reason}")
+
+    def _data_hashes(self) -> dict[str, str]:
+        """Hashes of the data files; the recipe names the others."""
+        paths = {"train": self.recipe.data.train.path, "held_out": self.recipe.data.held_out.path}
+        return {name: hash_file(Path(path)) for name, path in paths.items() if Path(path).is_file()}
+
+    def _write_lock(self) -> None:
+        versions = {name: metadata.version(name) for name in PACKAGES}
+        cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        lock = {
+            "versions": {"sparring": sparring.__version__, "python": platform.python_version(), **versions},
+            "hardware": {
+                "machine": platform.machine(),
+                "cores": os.cpu_count(),
+                "torch_threads": torch.get_num_threads(),
+                "accelerator": cuda,
+            },
+            "weights": {"0/play": self.policies.base_hash},
+            "data": self.store.manifest["data"]["outputs"],
+            "seed": self.recipe.seed,
+        }
+        path = self.store.root / "lock.json"
+        if path.exists() and (before := read_json(path))["versions"] != lock["versions"]:
+            changed = {k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v}
+            self.progress.say(f"note  versions changed since this run began: {changed}")
+        write_json(path, lock)
+
+    # ---- the five stages ----------------------------------------------------------------------
+
+    def _judge_and_pair(self, folder: str, key: str, step: Step, examples: Rows, samples: Rows, inputs: dict[str, str]) -> None:
+        """verdicts.parquet and pairs.parquet of a step, from its samples."""
+        responses = gather(step, examples, samples)
+        seed = noise_seed(self.recipe.seed, key)
+        verdict_file, pair_file = f"{folder}/verdicts.parquet", f"{folder}/pairs.parquet"
+        verdicts: Rows = []
+        if step.judged:
+
+            def judge() -> Made:
+                guard = self._guard()
+                target = self.store.path(verdict_file)
+                return Made(
+                    (verdict_file,), judge_examples(step.pairing, examples, responses, guard, seed, target, self.progress)
+                )
+
+            facts = self.store.stage(f"{key}/judge", inputs, judge)
+            if facts["failed"]:
+                self.progress.say(f"{key}  judge: {facts['failed']} of {facts['comparisons']} comparisons failed")
+            verdicts = read_table(self.store.root / verdict_file)
+            inputs = {**inputs, "verdicts": self.store.output_hash(f"{key}/judge", verdict_file)}
+
+        def pair() -> Made:
+            return Made(
+                (pair_file,),
+                make_pairs(step.pairing, examples, responses, verdicts, seed, self.store.path(pair_file)),
+            )
+
+        facts = self.store.stage(f"{key}/pair", inputs, pair)
+        drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
+        self.progress.say(f"{key}  pair: {facts['pairs']} pairs of {facts['examples']} prompts{drops}")
+
+    def _guard(self) -> Guard:
+        assert self.recipe.oracle is not None
+        oracle = build_oracle(self.recipe.oracle, self.recipe.model.path)
+        return Guard(oracle, self.store.path("cache/verdicts.jsonl"))
+
+    def _sample(self, folder: str, key: str, step: Step, examples: Rows, data_hash: str) -> tuple[Rows, dict[str, str]]:
+        """samples.parquet of a step (none for purely offline ones), and the inputs that follow from it."""
+        inputs = {"data": data_hash}
+        draws = step.draws()
+        if not draws:
+            return [], inputs
+        for draw in draws:
+            inputs |= {str(ref): self.policies.hash(ref) for ref in draw.policies}
+        relative = f"{folder}/samples.parquet"
+        facts = self.store.stage(f"{key}/sample", inputs, lambda: self._draw(draws, examples, key, relative))
+        self._check_repetition(key, facts["repeating_share"])
+        return read_table(self.store.root / relative), {
+            **inputs,
+            "samples": self.store.output_hash(f"{key}/sample", relative),
+        }
+
+    def _draw(self, draws: tuple[Draw, ...], examples: Rows, key: str, relative: str) -> Made:
+        rows: Rows = []
+        target = self.store.path(relative)
+        for draw in draws:
+            part = target.with_name(f"samples.{draw.role}.parquet") if len(draws) > 1 else target
+            rows += sample_draw(
+                self.policies, draw, examples, self.recipe.sampling, f"{key}/{draw.role}", part, self.progress
+            )
+            if part != target:
+                part.unlink()
+        if len(draws) > 1:
+            write_table(target, rows, SAMPLES)
+        texts = [row["text"] for row in rows]
+        facts = {
+            "responses": len(rows),
+            "tokens": sum(len(row["token_ids"]) for row in rows),
+            "cut_off": sum(row["finish_reason"] == "length" for row in rows),
+            "empty": sum(not text.strip() for text in texts),
+            "repeating_share": repeating_share(texts),
+        }
+        return Made((relative,), facts)
+
+    def _check_repetition(self, key: str, share: float) -> None:
+        bound = self.recipe.fit.tripwires.repetition
+        if bound is not None and share > bound:
+            raise Tripwire(
+                f"{key}: {share:.0%} of the samples repeat themselves (bound fit.tripwires.repetition = {bound:g}): the "
+                "policy collapsed. Lower fit.learning_rate or fit.epochs, or raise kl_to_reference or beta."
+            )
+
+    def _collect(self) -> None:
+        """A fixed preference set from the start policy's samples and the oracle; later stages never ask it again."""
+        config = self.recipe.data.collect
+        assert config is not None
+        step = Step(
+            start=REFERENCE,
+            responses=(Draw("own", config.samples, {REFERENCE: 1.0}),),
+            pairing=PAIRINGS[config.pairing],
+            objective=PairLogistic({}, 1.0),
+            anchors={},
+            judged=True,
+        )
+        examples = read_table(self.store.root / TRAIN)
+        samples, inputs = self._sample("collect", "collect", step, examples, self.store.output_hash("data", TRAIN))
+        self._judge_and_pair("collect", "collect", step, examples, samples, inputs)
+
+        def freeze() -> Made:
+            pairs = read_table(self.store.root / "collect/pairs.parquet")
+            rows = _preference_rows(examples, pairs)
+            write_table(self.store.path(COLLECTED), rows, EXAMPLES)
+            return Made((COLLECTED,), {"pairs": len(rows)})
+
+        pair_hash = self.store.output_hash("collect/pair", "collect/pairs.parquet")
+        self.store.stage("collect/freeze", {"pairs": pair_hash}, freeze)
+
+    def _train_file(self) -> tuple[str, str]:
+        """The training table and its hash."""
+        if self.recipe.data.collect is not None:
+            return COLLECTED, self.store.output_hash("collect/freeze", COLLECTED)
+        return TRAIN, self.store.output_hash("data", TRAIN)
+
+    def _round(self, t: int) -> None:
+        file, data_hash = self._train_file()
+        everything = read_table(self.store.root / file)
+        steps = self.algorithm.steps(t, Facts(len(everything)))
+        examples = round_examples(everything, self.recipe.data.prompts_per_round, t, self.recipe.seed)
+        for step in steps:
+            made = PolicyRef(t + 1, step.trains)
+            folder = round_folder(t, step.trains)
+            pairs_folder = folder
+            if isinstance(step.responses, Reuse):
+                pairs_folder = round_folder(t, steps[step.responses.step].trains)
+            else:
+                samples, inputs = self._sample(folder, folder, step, examples, data_hash)
+                self._judge_and_pair(folder, folder, step, examples, samples, inputs)
+            self._anchor_and_fit(folder, pairs_folder, step, made)
+        self._prune(t)
+
+    def _anchor_and_fit(self, folder: str, pairs_folder: str, step: Step, made: PolicyRef) -> None:
+        pair_file, anchor_file = f"{pairs_folder}/pairs.parquet", f"{folder}/anchors.parquet"
+        t = made.round - 1
+        # Reference and iterate are always measured: the log shows how far both kinds of response move.
+        anchors = {"reference": REFERENCE, "iterate": PolicyRef(t), **step.anchors}
+        inputs = {"pairs": self.store.output_hash(f"{pairs_folder}/pair", pair_file)}
+        inputs |= {str(ref): self.policies.hash(ref) for ref in anchors.values()}
+
+        def anchor() -> Made:
+            pairs = read_table(self.store.root / pair_file)
+            target = self.store.path(anchor_file)
+            refs = list(anchors.values())
+            return Made((anchor_file,), anchor_logps(self.policies, refs, pairs, self.recipe.fit, target, self.progress))
+
+        self.store.stage(f"{folder}/anchor", inputs, anchor)
+        inputs = {
+            "pairs": inputs["pairs"],
+            "anchors": self.store.output_hash(f"{folder}/anchor", anchor_file),
+            "start": self.policies.hash(step.start),
+        }
+
+        def fit() -> Made:
+            pairs, stored = (read_table(self.store.root / name) for name in (pair_file, anchor_file))
+            names = {name: self.policies.hash(ref) for name, ref in anchors.items()}
+            examples = training_examples(pairs, stored, names)
+            seed = noise_seed(self.recipe.seed, folder, "fit") % 2**32
+            return fit_step(self.policies, step, made, examples, seed, self.progress)
+
+        facts = self.store.stage(f"{folder}/fit", inputs, fit)
+        seconds = self.store.manifest[f"{folder}/fit"]["seconds"]
+        self.progress.say(
+            f"{folder}  fit: {facts['steps']} steps, loss {facts['first_loss']:.4g} -> {facts['last_loss']:.4g}, "
+            f"{facts['clip_share']:.0%} of steps clipped, {seconds:.0f} s"
+        )
+
+    def _prune(self, t: int) -> None:
+        """Delete iterates that neither later rounds nor the recipe's keep_iterates need."""
+        keep = self.recipe.keep_iterates
+        if keep == "all":
+            return
+        oldest = min((self.algorithm.oldest_iterate(s) for s in range(t + 1, self.recipe.rounds)), default=t + 1)
+        for old in range(1, min(oldest, t + 1 - keep)):
+            ref = PolicyRef(old)
+            if self.policies.exists(ref):
+                self.store.prune(f"{round_folder(old - 1)}/fit", self.policies.location(ref))
+
+    # ---- after training -----------------------------------------------------------------------
+
+    def _evaluate(self) -> dict[str, Any]:
+        held_out = read_table(self.store.root / HELD_OUT)[: self.recipe.evaluation.prompts]
+        data_hash = self.store.output_hash("data", HELD_OUT)
+        inputs: dict[str, str] = {"data": data_hash}
+        for ref in played(self.policies):
+            own = {"data": data_hash, "policy": self.policies.hash(ref)}
+            sample: Callable[[], Made] = lambda ref=ref: sample_held_out(self.policies, ref, held_out, self.progress)
+            self.store.stage(f"evaluation/sample-{ref.round}", own, sample)
+            file = f"evaluation/samples-{ref.round}.parquet"
+            own["samples"] = inputs[file] = self.store.output_hash(f"evaluation/sample-{ref.round}", file)
+            work: Callable[[], Made] = lambda ref=ref: measure(self.policies, ref, held_out, self.progress)
+            self.store.stage(f"evaluation/measure-{ref.round}", own, work)
+        self.progress.say("evaluation  judge")
+        self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
+        summary = read_json(self.store.root / SUMMARY)
+        write_report(summary, self.store.root / "report.html")
+        return summary
+
+    def _facts(self) -> dict[str, Any]:
+        """What the summary says of the run itself."""
+        recipe, manifest = self.recipe, self.store.manifest
+        rounds = []
+        for t in range(recipe.rounds):
+            prefix = f"{round_folder(t)}/"
+            keys = [key for key in manifest if key.startswith(prefix)]
+            stages = {key.removeprefix(prefix): {k: manifest[key][k] for k in ("seconds", "facts")} for key in keys}
+            rounds.append({"round": t, "stages": stages})
+        logs = [self.store.root / round_folder(t) / "fit.jsonl" for t in range(recipe.rounds)]
+        weights = {str(PolicyRef(t)): self.policies.hash(PolicyRef(t)) for t in range(recipe.rounds + 1)}
+        return {
+            "name": self.store.root.name,
+            "sparring_version": sparring.__version__,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+            "algorithm": self.algorithm.about._asdict(),
+            "recipe": recipe.resolved(),
+            "lock": {**read_json(self.store.root / "lock.json"), "weights": weights},
+            "rounds": rounds,
+            "fit": [[json.loads(line) for line in log.read_text().splitlines()] for log in logs],
+            "dropped": manifest["data"]["facts"]["dropped"],
+            "warnings": [],
+        }
+
+
+def round_examples(everything: Rows, count: int | None, t: int, seed: int) -> Rows:
+    """The examples of round t: all, or the t-th slice of a fixed shuffle that starts over at its end."""
+    if count is None or count >= len(everything):
+        return everything
+    order = sorted(everything, key=lambda row: noise_seed(seed, "order", row["example"]))
+    return [order[(t * count + i) % len(order)] for i in range(count)]
+
+
+def _preference_rows(examples: Rows, pairs: Rows) -> Rows:
+    """Pairs as examples with chosen and rejected responses, one example per pair."""
+    known = {row["example"]: row for row in examples}
+    rows = []
+    for row in pairs:
+        for index, pair in enumerate(row["pairs"]):
+            chosen, rejected = row["responses"][pair["winner"]], row["responses"][pair["loser"]]
+            responses = [
+                {"role": role, "text": r["text"], "token_ids": r["token_ids"]}
+                for role, r in (("chosen", chosen), ("rejected", rejected))
+            ]
+            name = row["example"] if index == 0 else f"{row['example']}-{index}"
+            rows.append({**known[row["example"]], "example": name, "responses": responses})
+    return rows

@@ -1,0 +1,190 @@
+"""A run on disk: stages from files to files, finished once, written beside their target and renamed.
+
+    runs/NAME/recipe.yaml, lock.json, manifest.json, rounds/000/{samples,verdicts,pairs,anchors}.parquet ...
+
+`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A finished stage
+is never run twice; a file that changed since it was written is an error; a file that is gone makes its stage and
+every later one run again. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
+Leaves out: what the stages do.
+
+    store = Store(Path("runs/demo")); store.stage("rounds/000/pair", inputs, work)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparring.weights import hash_file, hash_weights
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a stage made: output files or policy folders (relative to the run), and facts to show."""
+
+    outputs: tuple[str, ...]
+    facts: Facts
+
+
+class Store:
+    """The run's folder and its manifest."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest: dict[str, dict[str, Any]] = {}
+        if (root / "manifest.json").exists():
+            self.manifest = read_json(root / "manifest.json")
+
+    def path(self, relative: str) -> Path:
+        """An absolute path inside the run, its folder made."""
+        path = self.root / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def stage(self, key: str, inputs: Mapping[str, str], work: Callable[[], Made]) -> Facts:
+        """Run `work` unless the manifest has it; returns its facts.
+
+        `inputs` maps names to hashes; a finished stage whose inputs have other hashes is run again,
+        and so is every stage that reads its outputs.
+        """
+        entry = self.manifest.get(key)
+        if entry is not None and entry["inputs"] == dict(inputs) and self._present(entry):
+            return entry["facts"]
+        start = time.time()
+        made = work()
+        self.manifest[key] = {
+            "inputs": dict(inputs),
+            "outputs": {name: self.fingerprint(name) for name in made.outputs},
+            "facts": made.facts,
+            "seconds": round(time.time() - start, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        }
+        write_json(self.root / "manifest.json", self.manifest)
+        return made.facts
+
+    def _present(self, entry: Mapping[str, Any]) -> bool:
+        pruned = entry.get("pruned", [])
+        return all((self.root / name).exists() or name in pruned for name in entry["outputs"])
+
+    def check(self) -> None:
+        """Compare every stored output with its hash.
+
+        Raises:
+            ValueError: a file was altered or cut short since it was written.
+        """
+        for key, entry in self.manifest.items():
+            for name, expected in entry["outputs"].items():
+                if (self.root / name).exists() and self.fingerprint(name) != expected:
+                    raise ValueError(
+                        f"{self.root / name} was altered or cut short since stage {key} wrote it. Restore it, or "
+                        f"delete it to have {key} and what depends on it run again."
+                    )
+
+    def fingerprint(self, relative: str) -> str:
+        """Hash of a file, or of a policy folder's weights."""
+        path = self.root / relative
+        return hash_weights(path) if path.is_dir() else hash_file(path)
+
+    def output_hash(self, key: str, relative: str) -> str:
+        """The recorded hash of a finished stage's output."""
+        return self.manifest[key]["outputs"][relative]
+
+    def prune(self, key: str, relative: str) -> None:
+        """Delete a policy that nothing needs any more, and say so in the manifest."""
+        entry = self.manifest[key]
+        if relative not in entry.get("pruned", []):
+            entry.setdefault("pruned", []).append(relative)
+            write_json(self.root / "manifest.json", self.manifest)
+        shutil.rmtree(self.root / relative, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run: two processes writing the same run would ruin it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "run.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"{self.root} is being worked on by another process. Wait for it, or give another --out."
+                ) from None
+            yield
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises ValueError naming it when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Restore it, or start a new run folder.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside the target, flush to disk, rename."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the target, flush to disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Rows as one Parquet file, written beside the target and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(pa.Table.from_pylist(rows, schema), partial)
+    with partial.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """All rows of a Parquet file.
+
+    Raises:
+        ValueError: it is not a whole Parquet file.
+    """
+    try:
+        return pq.read_table(path).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
+
+
+def sharded(
+    target: Path, keys: list[str], schema: pa.Schema, make: Callable[[int], list[dict[str, Any]]], done: Callable[[int], None]
+) -> None:
+    """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
+
+    Shards already on disk under the same key are not made again. The whole table is then written in shard order.
+    """
+    folder = target.with_name(f"{target.stem}.partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for index, key in enumerate(keys):
+        shard = folder / f"{index:05d}-{key[:16]}.parquet"
+        if not shard.exists():
+            write_table(shard, make(index), schema)
+        rows += read_table(shard)
+        done(index)
+    write_table(target, rows, schema)
+    shutil.rmtree(folder)

@@ -1,0 +1,42 @@
+"""What every sampling engine looks like: prompts and seeds in, responses as tokens out.
+
+    engine.sample([Request(prompt_ids, seed=1)])  ->  [Response(token_ids, "stop")]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+FinishReason = Literal["stop", "length"]
+
+
+class Request(NamedTuple):
+    """One response wanted: its prompt as tokens, and the seed of its noise."""
+
+    prompt_ids: Sequence[int]
+    seed: int
+
+
+class Response(NamedTuple):
+    """A response as tokens; it holds its end token exactly when `finish_reason` is "stop"."""
+
+    token_ids: list[int]
+    finish_reason: FinishReason
+
+
+class Engine(Protocol):
+    """Something that draws responses from one policy (or one mixture)."""
+
+    def sample(
+        self, requests: Sequence[Request], advance: Callable[..., None] | None = None
+    ) -> list[Response]:
+        """One response per request, in order."""
+        ...
+
+
+def noise_seed(*parts: object) -> int:
+    """A 63-bit seed from what identifies a response, so that no two rows share noise."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,179 @@
+"""Sampling with transformers: batches, left padding, K responses share their prompt's prefill.
+
+Every row has noise of its own (one uniform number per token from the row's seed, mapped through the inverse
+of the cumulative distribution), so a response depends on its seed and not on its neighbours beyond rounding.
+Rows that ended leave the batch. Several weighted models give a token-level geometric mixture. Leaves out:
+continuous batching (a served engine's work).
+
+    TransformersEngine([(model, 1.0)], settings, end_ids).sample(requests)
+
+Shape suffixes: B rows, P distinct prompts, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from sparring.recipe import SamplingConfig
+from sparring.sampling.engine import Request, Response
+
+NUCLEUS = 512
+"""Tokens looked at first for top_p; the whole vocabulary is sorted only when they hold less mass than that."""
+COMPACT_AT = 0.75
+"""Finished rows leave when no more than this share of the batch is alive: copying the cache has a price."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows being sampled: what each has so far, and the state of each model."""
+
+    rows: list[int]
+    uniforms_BT: Tensor
+    mask_BT: Tensor
+    caches: list[DynamicCache]
+    logps_BV: Tensor
+
+
+class TransformersEngine:
+    """Draws from one model, or from the token-geometric mixture of several."""
+
+    def __init__(
+        self,
+        models: Sequence[tuple[PreTrainedModel, float]],
+        settings: SamplingConfig,
+        end_ids: frozenset[int],
+    ) -> None:
+        self.models = list(models)
+        self.settings = settings
+        self.end_ids = end_ids
+        self.device = models[0][0].device
+        for model, _ in self.models:
+            model.set_attn_implementation("sdpa")
+
+    @torch.inference_mode()
+    def sample(
+        self, requests: Sequence[Request], advance: Callable[..., None] | None = None
+    ) -> list[Response]:
+        """One response per request, in order; batches are consecutive requests."""
+        responses: list[Response] = []
+        size = self.settings.batch_size
+        for begin in range(0, len(requests), size):
+            found = self._sample_batch(requests[begin : begin + size])
+            responses += found
+            if advance is not None:
+                advance(len(found))
+        return responses
+
+    def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
+        tokens: list[list[int]] = [[] for _ in requests]
+        batch = self._prefill(requests)
+        for step in range(self.settings.max_new_tokens):
+            chosen_B = self._choose(batch.logps_BV, batch.uniforms_BT[:, step])
+            alive = []
+            for place, token in enumerate(chosen_B.tolist()):
+                tokens[batch.rows[place]].append(token)
+                if token not in self.end_ids:
+                    alive.append(place)
+            # A row that ended keeps its place (and is fed on) until enough have: its later tokens are cut below.
+            alive = [p for p in alive if not self._ended(tokens[batch.rows[p]])]
+            if not alive or step + 1 == self.settings.max_new_tokens:
+                break
+            if len(alive) <= COMPACT_AT * len(batch.rows):
+                kept = torch.tensor(alive, device=self.device)
+                batch = self._keep(batch, kept)
+                chosen_B = chosen_B[kept]
+            self._advance(batch, chosen_B)
+        return [self._response(row) for row in tokens]
+
+    def _ended(self, tokens: Sequence[int]) -> bool:
+        return any(token in self.end_ids for token in tokens)
+
+    def _response(self, tokens: list[int]) -> Response:
+        for index, token in enumerate(tokens):
+            if token in self.end_ids:
+                return Response(tokens[: index + 1], "stop")
+        return Response(tokens, "length")
+
+    def _prefill(self, requests: Sequence[Request]) -> _Batch:
+        """Run each distinct prompt once, then repeat its state for its rows."""
+        groups = [(list(k), len(list(g))) for k, g in itertools.groupby(tuple(r.prompt_ids) for r in requests)]
+        width = max(len(ids) for ids, _ in groups)
+        ids_PT = torch.zeros(len(groups), width, dtype=torch.long)
+        mask_PT = torch.zeros_like(ids_PT)
+        for row, (ids, _) in enumerate(groups):
+            ids_PT[row, width - len(ids) :] = torch.tensor(ids)
+            mask_PT[row, width - len(ids) :] = 1
+        ids_PT, mask_PT = ids_PT.to(self.device), mask_PT.to(self.device)
+        positions_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
+        caches = [DynamicCache(config=model.config) for model, _ in self.models]
+        logps_PV = self._logps(ids_PT, mask_PT, positions_PT, caches)
+        counts = torch.tensor([count for _, count in groups], device=self.device)
+        rows_B = torch.repeat_interleave(torch.arange(len(groups), device=self.device), counts)
+        for cache in caches:
+            cache.batch_select_indices(rows_B)
+        uniforms_BT = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
+        return _Batch(list(range(len(requests))), uniforms_BT, mask_PT[rows_B], caches, logps_PV[rows_B])
+
+    def _uniforms(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(self.settings.max_new_tokens, generator=generator, dtype=torch.float64)
+
+    def _keep(self, batch: _Batch, kept: Tensor) -> _Batch:
+        for cache in batch.caches:
+            cache.batch_select_indices(kept)
+        rows = [batch.rows[place] for place in kept.tolist()]
+        return _Batch(rows, batch.uniforms_BT[kept], batch.mask_BT[kept], batch.caches, batch.logps_BV[kept])
+
+    def _advance(self, batch: _Batch, chosen_B: Tensor) -> None:
+        """Feed the chosen tokens and refresh the next-token log-probabilities."""
+        ones = torch.ones_like(batch.mask_BT[:, :1])
+        batch.mask_BT = torch.cat([batch.mask_BT, ones], dim=1)
+        positions = batch.mask_BT.sum(1, keepdim=True) - 1
+        batch.logps_BV = self._logps(chosen_B[:, None], batch.mask_BT, positions, batch.caches)
+
+    def _logps(self, ids: Tensor, mask: Tensor, positions: Tensor, caches: list[DynamicCache]) -> Tensor:
+        """B x V: next-token log-probabilities (one model: logits will do), float32."""
+        total: Tensor | None = None
+        for (model, weight), cache in zip(self.models, caches, strict=True):
+            arguments: dict[str, Any] = {"attention_mask": mask, "position_ids": positions}
+            logits = model(
+                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **arguments
+            ).logits[:, -1].float()
+            part = weight * logits.log_softmax(-1) if len(self.models) > 1 else logits
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _choose(self, logps_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+        """B: a token per row by the inverse cumulative distribution; temperature 0 is greedy."""
+        if self.settings.temperature == 0:
+            return logps_BV.argmax(-1)
+        probs_BV = (logps_BV / self.settings.temperature).softmax(-1)
+        if self.settings.top_p < 1:
+            return _nucleus(probs_BV, uniforms_B, self.settings.top_p)
+        return _inverse_cdf(probs_BV, uniforms_B)
+
+
+def _inverse_cdf(probs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+    """B: the first index whose cumulative mass exceeds the uniform number times the total mass."""
+    mass_BV = probs_BV.cumsum(-1)
+    wanted_B1 = (uniforms_B[:, None] * mass_BV[:, -1:]).to(mass_BV.dtype)
+    found = torch.searchsorted(mass_BV, wanted_B1, right=True)[:, 0]
+    return found.clamp_max(probs_BV.shape[-1] - 1)
+
+
+def _nucleus(probs_BV: Tensor, uniforms_B: Tensor, top_p: float) -> Tensor:
+    """B: a token from the smallest set of likeliest tokens whose mass reaches top_p."""
+    top_BV, index_BV = probs_BV.topk(min(NUCLEUS, probs_BV.shape[-1]), dim=-1)
+    if bool((top_BV.sum(-1) < top_p).any()):
+        top_BV, index_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
+    before_BV = top_BV.cumsum(-1) - top_BV
+    kept_BV = torch.where(before_BV < top_p, top_BV, 0.0)
+    return index_BV.gather(1, _inverse_cdf(kept_BV, uniforms_B)[:, None])[:, 0]

@@ -1,0 +1,1 @@
+"""Packing, log-probabilities without logits, the anchor pass, the fit loop and its checkpoints."""

@@ -1,0 +1,143 @@
+"""The fit loop: one round's examples, one objective, one model.
+
+Micro-batches are packed to a token budget and their gradients add up to the big batch's exactly, because
+objectives return sums over examples. The loop is blind to the algorithm. Leaves out: several processes'
+data (`accelerate` prepares the model; sharding by rank is a matter of the launcher), and evaluation.
+
+    fit(PolicyScorer(model), examples, objective, FitConfig(), seed=0, folder=Path("fit.partial"))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from sparring.objectives import Objective
+from sparring.recipe import FitConfig
+from sparring.training.checkpoint import load_checkpoint, save_checkpoint
+from sparring.training.data import TrainingExample, make_batch
+from sparring.training.metrics import MetricSums, check_tripwires, pair_metrics
+from sparring.training.optim import make_optimizer
+from sparring.training.packing import plan_packs
+from sparring.training.scorer import PolicyScorer
+
+Row = dict[str, float]
+
+
+def batches(count: int, config: FitConfig, seed: int) -> Iterator[list[int]]:
+    """Indices of each optimiser step: a fresh shuffle per epoch; the last batch may be smaller."""
+    for epoch in range(config.epochs):
+        order = list(range(count))
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+        for begin in range(0, count, config.batch_size):
+            yield order[begin : begin + config.batch_size]
+
+
+def micro_batches(examples: Sequence[TrainingExample], config: FitConfig) -> list[list[TrainingExample]]:
+    """A batch split by the token budget, neighbours in length together."""
+    sizes = [example.rollout.tokens(config.layout) for example in examples]
+    return [[examples[i] for i in group] for group in plan_packs(sizes, config.micro_batch_tokens)]
+
+
+def fit(
+    scorer: PolicyScorer,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+    config: FitConfig,
+    seed: int,
+    folder: Path,
+    advance: Callable[..., None] | None = None,
+) -> list[Row]:
+    """Train the scorer's model in place; returns a row of metrics per optimiser step.
+
+    `folder` holds the checkpoint; a fit that finds its own there goes on from it, with the same result.
+
+    Raises:
+        ValueError: there are no examples.
+        Tripwire: a metric crossed its bound; the model is then not to be used.
+    """
+    if not examples:
+        raise ValueError("nothing to fit: every example of this round was dropped.")
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    torch.manual_seed(seed)
+    steps = config.epochs * math.ceil(len(examples) / config.batch_size)
+    optimizer, schedule = make_optimizer(scorer.parameters(), config, steps)
+    model, optimizer = accelerator.prepare(scorer, optimizer)
+    fit_id = _identity(examples, objective, config, seed)
+    state = load_checkpoint(folder, scorer, fit_id)
+    rows: list[Row] = []
+    if state is not None:
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        rows = state["rows"]
+    if config.gradient_checkpointing:
+        scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
+    scorer.train()
+    saved = time.monotonic()
+    for step, indices in enumerate(batches(len(examples), config, seed)):
+        if step < len(rows):
+            if advance is not None:
+                advance(1)
+            continue
+        rate = schedule.get_last_lr()[0]
+        row = _step(accelerator, model, optimizer, [examples[i] for i in indices], objective, config)
+        schedule.step()
+        rows.append({"step": step + 1, "learning_rate": rate, **row})
+        check_tripwires(rows[-1], config.tripwires)
+        if advance is not None:
+            advance(1, note=f"loss {row['loss']:.4g}")
+        if time.monotonic() - saved >= 60 * config.checkpoint_minutes and step + 1 < steps:
+            state = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
+            save_checkpoint(folder, scorer, {**state, "schedule": schedule.state_dict()})
+            saved = time.monotonic()
+    scorer.eval()
+    return rows
+
+
+def _step(
+    accelerator: Accelerator,
+    model: Any,
+    optimizer: Any,
+    examples: Sequence[TrainingExample],
+    objective: Objective,
+    config: FitConfig,
+) -> Row:
+    """One optimiser step over a whole batch."""
+    start, sums, tokens = time.monotonic(), MetricSums(), 0
+    scorer: PolicyScorer = accelerator.unwrap_model(model)
+    device = accelerator.device.type
+    for group in micro_batches(examples, config):
+        pack = scorer.pack([example.rollout for example in group])
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            logps_R = model(pack)
+        batch = make_batch(group, logps_R)
+        loss = objective(batch)
+        accelerator.backward(loss.total / len(examples))
+        sums.add({"loss": loss.total.detach()[None], **pair_metrics(batch, loss)})
+        tokens += pack.input_ids_BT.numel()
+    norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    row = sums.means()
+    row["loss"] = float(sums.sums["loss"][0]) / len(examples)
+    row["grad_norm"] = float(norm)  # type: ignore[arg-type]
+    row["clipped"] = float(row["grad_norm"] > config.max_grad_norm)
+    seconds = time.monotonic() - start
+    return {**row, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+
+
+def _identity(
+    examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int
+) -> str:
+    """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
+    content = [(e.id, e.rollout, e.pairs, {name: list(logps) for name, logps in e.anchors.items()}) for e in examples]
+    plain = repr([content, objective, config.model_dump_json(), seed])
+    return hashlib.sha256(plain.encode()).hexdigest()

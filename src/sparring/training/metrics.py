@@ -1,0 +1,83 @@
+"""What a fit reports each step, and the tripwires that stop it before it ruins a run.
+
+Leaves out: the loss (`objectives.py`) and writing (`fit.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparring.objectives import Batch, Loss, margins
+from sparring.recipe import TripwireConfig
+
+
+class Tripwire(RuntimeError):
+    """A run was stopped because going on would ruin the policy."""
+
+
+class MetricSums:
+    """Sums and counts of per-pair facts over micro-batches; no host sync until `means`."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add vectors by name."""
+        for name, vector in values.items():
+            total, count = self.sums.get(name, (torch.zeros((), device=vector.device), 0))
+            self.sums[name] = total + vector.detach().float().sum(), count + vector.numel()
+
+    def means(self) -> dict[str, float]:
+        """Mean by name; names without any value are left out."""
+        return {name: float(total) / count for name, (total, count) in self.sums.items() if count}
+
+
+@torch.no_grad()
+def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor]:
+    """Margin and target from the objective, accuracy, and log-ratios to reference and iterate.
+
+    `chosen_vs_reference` is log pi(y_w)/pi_ref(y_w) in nats per response, and so on; `kl_to_iterate` is
+    log pi_t(y)/pi(y) on the iterate's own responses: unbiased for KL(pi_t || pi) when these were not selected.
+    """
+    found = dict(loss.metrics)
+    first = batch.pairs_P2[batch.term_P == 0]
+    for name in ("reference", "iterate"):
+        if name in batch.anchor_logps:
+            ratio_R = batch.logps_R - batch.anchor_logps[name]
+            found[f"chosen_vs_{name}"] = ratio_R[first[:, 0]]
+            found[f"rejected_vs_{name}"] = ratio_R[first[:, 1]]
+    if "margin" in found:
+        found["accuracy"] = (found["margin"] > 0).float()
+    if "iterate" in batch.anchor_logps:
+        own = torch.tensor([role == "own" for role in batch.roles], device=batch.logps_R.device)
+        found["kl_to_iterate"] = (batch.anchor_logps["iterate"] - batch.logps_R)[own]
+    found["policy_margin"] = margins(batch.logps_R, first)
+    return found
+
+
+def check_tripwires(row: Mapping[str, float], bounds: TripwireConfig) -> None:
+    """Raise `Tripwire` when a step's metrics show that the fit is going wrong."""
+    if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
+        raise Tripwire(
+            f"step {row['step']:.0f}: loss {row['loss']}, gradient norm {row['grad_norm']}. The fit diverged; "
+            "lower fit.learning_rate, or use fit.precision: float32."
+        )
+    kl = row.get("kl_to_iterate")
+    if bounds.kl_to_iterate is not None and kl is not None and abs(kl) > bounds.kl_to_iterate:
+        raise Tripwire(
+            f"step {row['step']:.0f}: the policy is {kl:.0f} nats per response away from the iterate (bound "
+            f"fit.tripwires.kl_to_iterate = {bounds.kl_to_iterate:g}). Lower fit.learning_rate or fit.epochs, or "
+            "raise the bound if this is wanted."
+        )
+    fall = bounds.falling_likelihood
+    pair = row.get("chosen_vs_iterate"), row.get("rejected_vs_iterate")
+    if fall is not None and None not in pair and max(pair) < -fall:  # type: ignore[type-var]
+        raise Tripwire(
+            f"step {row['step']:.0f}: chosen and rejected responses both lost likelihood ({pair[0]:.0f} and "
+            f"{pair[1]:.0f} nats; bound fit.tripwires.falling_likelihood = {fall:g}). The policy moves to text that "
+            "was never judged. Lower fit.learning_rate, or raise kl_to_reference or beta."
+        )

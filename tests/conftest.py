@@ -1,0 +1,99 @@
+"""Fakes that drive everything in milliseconds: a 2-layer Llama, a byte-level tokenizer, tiny data."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+torch.set_num_threads(1)
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """256 bytes and four special tokens; pad = eos, as in many real models."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")
+    fast.add_special_tokens({"additional_special_tokens": SPECIAL[1:]})
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def tiny_llama(seed: int = 0, vocab: int = 260) -> LlamaForCausalLM:
+    """Two layers, grouped heads, tied embeddings."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=256,
+        pad_token_id=256,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with the tiny model and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    tiny_llama().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_tokenizer()
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def tiny_recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    """A recipe that runs in a second or two; the data hold every role."""
+    rows = [
+        {"prompt": f"Say {word}", "chosen": f"{word}!", "rejected": f"not {word}", "gold": f"{word} {word}"}
+        for word in ("ant", "bee", "cat", "dog", "elk", "fox")
+    ]
+    train = write_jsonl(tmp_path / "train.jsonl", rows)
+    held = write_jsonl(
+        tmp_path / "held.jsonl",
+        [{"prompt": "Say yak", "check": {"rule": "max_words", "count": 3}}, {"prompt": "Say gnu"}, {"prompt": "Say hen"}],
+    )
+    return {
+        "model": {"path": str(tiny_model)},
+        "data": {"train": {"path": str(train)}, "held_out": {"path": str(held)}},
+        "algorithm": {"name": "inpo", "samples": 4, "step_size": 2.0, "kl_to_reference": 0.1, "pairing": "best_worst"},
+        "oracle": {"name": "function", "path": "oracle_fakes:more_vowels"},
+        "rounds": 2,
+        "sampling": {"max_new_tokens": 8, "batch_size": 8, "precision": "float32"},
+        "fit": {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32", "tripwires": {"repetition": None}},
+        "evaluation": {"bootstrap": 100},
+    }

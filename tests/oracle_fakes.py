@@ -1,0 +1,27 @@
+"""Oracles for tests: one that works, and ones that fail in every way an oracle can."""
+
+from __future__ import annotations
+
+import math
+
+
+def more_vowels(prompt: str, a: str, b: str) -> float:
+    score = sum(c in "aeiou" for c in a.lower()) - sum(c in "aeiou" for c in b.lower())
+    spread = (len(a) - len(b)) / 10
+    return 1 / (1 + math.exp(-score - spread))
+
+
+def raises(prompt: str, a: str, b: str) -> float:
+    raise RuntimeError("the judge is down")
+
+
+def nan(prompt: str, a: str, b: str) -> float:
+    return math.nan
+
+
+def outside(prompt: str, a: str, b: str) -> float:
+    return 1.5
+
+
+def lopsided(prompt: str, a: str, b: str) -> float:
+    return 0.8

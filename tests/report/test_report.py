@@ -1,0 +1,467 @@
+"""The report: says the result, escapes what models write, loads nothing, works without parts."""
+
+import copy
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, cast
+
+import plotly.graph_objects as go
+import pytest
+from plotly.offline import get_plotlyjs
+
+from sparring.report import figures
+from sparring.report.html import (
+    OPEN_SAMPLES,
+    agreement,
+    cautions,
+    date,
+    duration,
+    lead,
+    losses_to_older,
+    number,
+    percent,
+    points,
+    render,
+    span,
+    write_picture,
+    write_report,
+)
+from sparring.report.summary import FitRow, Interval, Judgment, Summary
+
+ATTACK = "</script><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
+SPACED = "a list:\n\n    - indented  twice\n\ttabbed"
+
+
+def interval(value: float, half: float = 0.05) -> Interval:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def judgment(name: str, value: float, seen: bool = False) -> Judgment:
+    return {
+        "name": name,
+        "seen_in_training": seen,
+        "win_rate": interval(value),
+        "mean_preference": interval(value),
+        "about": f"About {name}.",
+    }
+
+
+def minimal() -> Summary:
+    """A run without oracle, fit rows, samples or drops."""
+    return {
+        "name": "tiny",
+        "sparring_version": "0.1.0",
+        "finished": "2026-03-01T09:05:00+00:00",
+        "algorithm": {
+            "title": "SPIN",
+            "paper": "2401.01335",
+            "anchors": "iterate",
+            "samples": "one",
+            "pairing": "gold over own",
+            "loss": "logistic",
+        },
+        "recipe": {"model": {"path": "tiny"}, "rounds": 1},
+        "lock": {
+            "versions": {"torch": "2.11.0"},
+            "hardware": {},
+            "weights": {"0/play": "ab" * 32},
+            "data": {},
+        },
+        "headline": None,
+        "judgments": [],
+        "checks": None,
+        "matrix": None,
+        "policies": [],
+        "rounds": [],
+        "fit": [],
+        "intransitivity": None,
+        "dropped": {},
+        "warnings": [],
+        "samples": [],
+    }
+
+
+def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
+    names = ["start", *map(str, range(1, rounds + 1))]
+    rates: list[list[float | None]] = [
+        [0.5 + 0.08 * (i - j) for j in range(rounds + 1)] for i in range(rounds + 1)
+    ]
+    summary = minimal()
+    summary["headline"] = {
+        "oracle": "panel",
+        "win_rate": interval(0.74, 0.06),
+        "mean_preference": interval(0.64),
+        "prompts": 120,
+        "samples": 2,
+    }
+    summary["judgments"] = [judgment("panel", 0.74, seen=True), judgment("other", 0.4)]
+    summary["checks"] = {
+        "start": interval(0.3),
+        "final": interval(0.4),
+        "difference": interval(0.1),
+        "prompts": 48,
+    }
+    summary["matrix"] = {"policies": names, "win_rate": rates, "mean_preference": rates}
+    summary["policies"] = [
+        {
+            "round": t,
+            "tokens_mean": 90.0 + t,
+            "tokens_p10": 20.0,
+            "tokens_p90": 200.0,
+            "finished_share": 0.9,
+            "distinct_trigrams": 0.8,
+            "repeating_share": 0.05,
+            "distinct_answers": 1.0,
+            "kl_to_start": 2.0 * t,
+            "kl_standard_error": 0.3,
+        }
+        for t in range(rounds + 1)
+    ]
+    facts = {"pairs": 1234, "dropped": {"tie": 3, ATTACK: 5}, "failed": {}}
+    summary["rounds"] = [
+        {
+            "round": t,
+            "stages": {
+                "sample": {"seconds": 61.0, "facts": {}},
+                "pair": {"seconds": 0.4, "facts": facts},
+            },
+        }
+        for t in range(rounds)
+    ]
+    summary["fit"] = [[fit_row(step) for step in range(1, steps + 1)] for _ in range(rounds)]
+    summary["intransitivity"] = {
+        "cyclic_share": 0.06,
+        "triples": 1440,
+        "words": "Nearly transitive.",
+    }
+    summary["dropped"] = {"train": {"prompt too long": 4}, "held_out": {}}
+    summary["warnings"] = [f"careful: {ATTACK}"]
+    summary["samples"] = [
+        {
+            "prompt": f"Prompt number {i}: {ATTACK}",
+            "check": {"rule": "contains", "words": ["hammer"]},
+            "start": [ATTACK, ""],
+            "final": [SPACED, "fine"],
+            "preference": 0.8,
+            "start_passes": [False, False],
+            "final_passes": [True, False],
+        }
+        for i in range(prompts)
+    ]
+    return summary
+
+
+def fit_row(step: int) -> FitRow:
+    numbers = (
+        "loss",
+        "margin",
+        "margin_target",
+        "accuracy",
+        "chosen_vs_reference",
+        "rejected_vs_iterate",
+    )
+    return {
+        "step": step,
+        **dict.fromkeys(numbers, 1.0 / step),
+        "clipped": 0,
+        "grad_norm": float("nan"),
+        "extra": 1.0,
+    }
+
+
+def page(summary: Summary) -> str:
+    """The page without plotly.js, which is not ours to judge."""
+    return render(summary).replace(get_plotlyjs(), "PLOTLY")
+
+
+class Tags(HTMLParser):
+    """Start tags, their attributes, and whether every element is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in {"meta", "link", "br", "img"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_full_page_holds_every_section_and_plotly_once() -> None:
+    text = render(full())
+    for name in ("judgments", "checks", "matrix", "policies", "fit", "rounds", "samples", "made"):
+        assert f'id="{name}"' in text
+    assert text.count(get_plotlyjs()[:200]) == 1
+    assert len(text.encode()) < 8_000_000
+
+
+@pytest.mark.parametrize("summary", [minimal(), full(), full(rounds=1, steps=1, prompts=1)])
+def test_elements_are_well_nested(summary: Summary) -> None:
+    assert Tags(page(summary)).open == []
+
+
+def test_the_minimal_page_has_no_empty_section_and_no_script() -> None:
+    text = render(minimal())
+    assert "was trained and not judged" in text
+    assert "<script" not in text
+    assert re.findall(r'<section id="(\w+)"', text) == ["made"]
+
+
+OPTIONAL = ("headline", "checks", "matrix", "intransitivity")
+LISTS = ("judgments", "policies", "rounds", "fit", "warnings", "samples")
+
+
+@pytest.mark.parametrize("key", [*OPTIONAL, *LISTS, "dropped"])
+def test_any_part_may_be_missing(key: str) -> None:
+    summary = cast(dict[str, Any], full())
+    summary[key] = None if key in OPTIONAL else type(summary[key])()
+    assert Tags(page(cast(Summary, summary))).open == []
+
+
+def test_measures_may_be_missing() -> None:
+    summary = full()
+    for policy in cast(list[dict[str, Any]], summary["policies"]):
+        policy |= dict.fromkeys(policy.keys() - {"round"})
+    for sample in summary["samples"]:
+        sample["check"] = sample["preference"] = sample["start_passes"] = sample["final_passes"] = (
+            None
+        )
+    text = page(summary)
+    assert 'id="policy-0"' not in text
+    assert "P(final preferred)" not in text
+
+
+def test_what_a_model_wrote_is_text_and_never_markup() -> None:
+    tags = Tags(page(full())).seen
+    assert sum(tag == "script" for tag, _ in tags) == 3
+    assert not [tag for tag, attrs in tags if tag == "img" or "onerror" in attrs]
+
+
+def test_the_figures_are_json_without_nan_or_an_end_of_script() -> None:
+    drawings = page(full()).split('id="drawings">')[1].split("</script>")[0]
+    assert json.loads(drawings)[0]["id"] == "policy-0"
+    assert "NaN" not in drawings
+    assert "<" not in drawings
+
+
+def test_nothing_is_loaded_from_a_network() -> None:
+    text = page(full())
+    links = [
+        v
+        for _, attrs in Tags(text).seen
+        for k, v in attrs.items()
+        if k in {"src", "href", "srcset", "data"}
+    ]
+    assert all(link is not None and link.startswith(("#", "data:")) for link in links)
+    assert not re.search(r"@import|url\(", text)
+    assert "default-src 'none'" in text
+
+
+def test_whitespace_of_responses_is_kept() -> None:
+    assert f'dir="auto">{SPACED}</div>' in page(full())
+
+
+def test_the_first_prompts_are_open_and_the_others_behind_a_click() -> None:
+    shown, hidden = page(full(prompts=OPEN_SAMPLES + 3)).split('<details class="more">')
+    assert shown.count('<article class="sample">') == OPEN_SAMPLES
+    assert hidden.count('<article class="sample">') == 3
+    assert "Show all: 3 more prompts" in hidden
+
+
+def test_prompts_beyond_the_most_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparring.report.html.MOST_SAMPLES", 5)
+    text = page(full(prompts=9))
+    assert text.count('<article class="sample">') == 5
+    assert "The first 5 of 9 prompts are shown." in text
+
+
+def test_every_drop_and_failure_is_shown_with_its_reason() -> None:
+    text = page(full())
+    assert "tie <b>3</b>" in text
+    assert "&lt;/script&gt;" in text
+    assert "prompt too long <b>4</b>" in text
+    assert "every row used" in text
+
+
+def test_written_beside_the_target_and_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "new" / "report.html"
+    write_report(minimal(), target)
+    first = target.read_bytes()
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_report(full(), target)
+    assert target.read_bytes() == first
+    write_report(full(), target)
+    assert [path.name for path in target.parent.iterdir()] == ["report.html"]
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:
+    summary = full(prompts=1)
+    summary["samples"][0]["final"] = ["broken \ud83d emoji"]
+    write_report(summary, tmp_path / "report.html")
+    assert "broken ? emoji" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_lead_says_the_result_with_its_interval() -> None:
+    assert lead(full()).replace("\u202f", " ").replace("\u2060", "") == (
+        "The final policy wins 74 % of held-out comparisons against the start "
+        "(95 % interval 68–80 %) under the oracle it was trained on."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.3, "it got worse"), (0.52, "too close to tell from chance")]
+)
+def test_the_lead_does_not_boast(value: float, words: str) -> None:
+    summary = full()
+    assert summary["headline"]
+    summary["headline"]["win_rate"] = interval(value)
+    assert words in lead(summary)
+
+
+def test_the_lead_falls_back_on_unseen_judgments_then_on_checks() -> None:
+    summary = full()
+    summary["headline"] = None
+    assert "“other”, which training never saw" in lead(summary)
+    summary["judgments"] = []
+    assert "+10 points" in lead(summary)
+
+
+def test_an_unseen_judgment_below_one_half_is_said_plainly() -> None:
+    found = cautions(
+        [judgment("panel", 0.3, seen=True), judgment("other", 0.4), judgment("third", 0.48)]
+    )
+    assert len(found) == 1
+    assert found[0].startswith("“other”, which training never saw, prefers the start")
+
+
+def test_agreement_counts_only_unseen_judgments() -> None:
+    judgments = [
+        judgment("a", 0.8, seen=True),
+        judgment("b", 0.8),
+        judgment("c", 0.5),
+        judgment("d", 0.7),
+    ]
+    assert agreement(judgments) == (
+        "Of 3 judgments that training never saw, 2 favour the final policy "
+        "and 1 cannot tell them apart."
+    )
+    assert agreement(judgments[:1]) == ""
+
+
+def test_a_policy_that_loses_to_an_older_one_is_named() -> None:
+    summary = full()
+    assert summary["matrix"]
+    assert losses_to_older(summary["matrix"]) == []
+    summary["matrix"] = copy.deepcopy(summary["matrix"])
+    summary["matrix"]["win_rate"][3][1] = 0.42
+    assert losses_to_older(summary["matrix"]) == ["policy 3 loses to policy 1 (42\u202f%)"]
+    assert "Policy 3 loses to policy 1" in page(summary)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (percent(0.744), "74 %"),
+        (percent(0.744, interval(0.744, 0.01)), "74.4 %"),
+        (percent(None), "–"),
+        (percent(float("nan")), "–"),
+        (span(interval(0.5, 0.1)), "40–60 %"),
+        (span(interval(0.5, 0.011)), "48.9–51.1 %"),
+        (points(-0.031), "−3"),
+        (number(1234567), "1 234 567"),
+        (number(0.12345), "0.123"),
+        (number("text"), "text"),
+        (number(True), "True"),
+        (duration(0.4), "0.4 s"),
+        (duration(192), "3 min 12 s"),
+        (duration(7500), "2 h 05 min"),
+        (date("2026-03-01T09:05:00+00:00"), "1 March 2026, 09:05 UTC"),
+        (date("2026-03-01T09:05:00"), "1 March 2026, 09:05"),
+    ],
+)
+def test_forms_of_numbers(shown: str, expected: str) -> None:
+    assert shown.replace("\u202f", " ").replace("\u2060", "") == expected
+
+
+def test_figures_are_valid_plotly() -> None:
+    summary = full()
+    found = figures.policy_figures(summary["policies"]) + figures.fit_figures(summary["fit"])
+    assert len(found) == 4 + 7 - 1  # grad_norm is NaN throughout
+    for figure in found:
+        colours = re.sub(
+            r"var\(--[\w-]+\)", "red", json.dumps([figure.data, figure.layout], allow_nan=False)
+        )
+        data, layout = json.loads(colours)
+        go.Figure(data, layout)
+
+
+def test_every_colour_of_the_figures_is_in_the_styles() -> None:
+    summary = full()
+    text = page(summary)
+    used = set(re.findall(r"var\((--[\w-]+)\)", text))
+    defined = set(re.findall(r"(--[\w-]+):", text))
+    assert used <= defined
+
+
+def test_rounds_stay_apart_in_the_curves() -> None:
+    loss = figures.fit_figures(full(rounds=3, steps=4)["fit"])[0]
+    assert [trace["x"] for trace in loss.data] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+    assert [shape["x0"] for shape in loss.layout["shapes"]] == [4.5, 8.5]
+    assert [note["text"] for note in loss.layout["annotations"]] == [
+        "round 0",
+        "round 1",
+        "round 2",
+    ]
+
+
+def test_a_round_without_rows_draws_nothing_and_keeps_the_numbers_of_the_others() -> None:
+    loss = figures.fit_figures([[fit_row(1), fit_row(2)], [], [fit_row(1)]])[0]
+    assert [note["text"] for note in loss.layout["annotations"]] == ["round 0", "round 2"]
+
+
+def test_long_fits_are_averaged_in_blocks() -> None:
+    rows: list[FitRow] = [{"loss": float(i)} for i in range(4 * figures.MOST_POINTS)]
+    thinned = figures.thin(rows)
+    assert len(thinned) == figures.MOST_POINTS
+    assert thinned[0]["loss"] == 1.5
+
+
+def test_the_running_mean_keeps_gaps_and_constants() -> None:
+    assert figures.smooth([2.0] * 9, 3) == [2.0] * 9
+    assert figures.smooth([1.0, None, 4.0], 1) == [1.0, None, 4.0]
+
+
+def test_keys_that_no_figure_shows_are_named() -> None:
+    assert figures.undrawn(full()["fit"]) == ["extra"]
+    assert "Recorded and not drawn: extra." in page(full())
+
+
+@pytest.mark.parametrize("rows", [0, 2, 9])
+def test_the_picture_is_well_formed_and_says_its_numbers(rows: int, tmp_path: Path) -> None:
+    summary = full()
+    summary["judgments"] = [judgment(f"<oracle> & {i}", 0.6) for i in range(rows)]
+    write_picture(summary, tmp_path / "result.svg")
+    root = ElementTree.parse(tmp_path / "result.svg").getroot()
+    assert ("<oracle> & 0 60" in root.attrib["aria-label"]) == bool(rows)
+    assert int(root.attrib["height"]) >= 260
+
+
+def test_the_picture_of_a_run_without_oracle() -> None:
+    assert "Nothing was judged." in figures.readme_svg(minimal())
