@@ -37,11 +37,11 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def tiny_llama(seed: int = 0, vocab: int = 260) -> LlamaForCausalLM:
+def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
     """Two layers, grouped heads, tied embeddings."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocab,
+        vocab_size=260,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

@@ -253,15 +253,13 @@ def fit_rewards(
         if np.abs(np.clip(rewards - slope, low, high) - rewards).max() < _SLOPE:
             return rewards
         direction = _free_newton_step(rewards, slope, curvature, bounds)
-        share = 1.0
-        while True:
-            moved = np.clip(rewards + share * direction, low, high)
-            fall = slope @ (moved - rewards)
-            # The last term is rounding: without it the final steps could never be accepted.
-            allowed = loss + 1e-4 * fall + 1e-15 * (1 + abs(loss))
-            if _reward_loss(wins, shift, moved)[0] <= allowed:
-                break
-            share /= 2
+        moved = np.clip(rewards + direction, low, high)
+        # The last term is rounding: without it the final steps could never be accepted.
+        while _reward_loss(wins, shift, moved)[0] > (
+            loss + 1e-4 * slope @ (moved - rewards) + 1e-15 * (1 + abs(loss))
+        ):
+            direction = direction / 2
+            moved = np.clip(rewards + direction, low, high)
         rewards = moved
     raise ValueError(
         f"fit_rewards: no minimum in {_NEWTON_STEPS} steps on [{low}, {high}]; use tighter bounds"

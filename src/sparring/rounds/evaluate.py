@@ -69,7 +69,7 @@ def measure(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progre
         "empty_share": float(np.mean([not text.strip() for text in texts])),
         "distinct_trigrams": float(np.mean([distinct_trigrams(text) for text in texts])),
         "repeating_share": repeating_share(texts),
-        "distinct_answers": len({t.strip() for t in texts}) / len(texts),
+        "distinct_answers": _distinct_answers(rows),
         "same_opening": _commonest_opening(texts),
         "kl_to_start": kl,
         "kl_standard_error": error,
@@ -77,6 +77,12 @@ def measure(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progre
     relative = f"evaluation/policy-{ref.round}.json"
     write_json(policies.store.path(relative), facts)
     return Made((relative,), facts)
+
+
+def _distinct_answers(rows: Rows) -> float:
+    """Share of answers that no other answer to their prompt equals."""
+    counts = Counter((row["example"], row["text"].strip()) for row in rows)
+    return sum(count for count in counts.values() if count == 1) / len(rows)
 
 
 def _commonest_opening(texts: Sequence[str]) -> float:

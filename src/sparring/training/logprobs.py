@@ -25,9 +25,9 @@ def reference_token_logps(
     hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, bias_V: Tensor | None = None, softcap: float = 0.0
 ) -> Tensor:
     """N: what `token_logps` computes, in the six obvious lines. The tests compare the two."""
-    logits_NV = (hidden_NH @ weight_VH.T).float()
+    logits_NV = _at_least_float32(hidden_NH @ weight_VH.T)
     if bias_V is not None:
-        logits_NV = logits_NV + bias_V.float()
+        logits_NV = logits_NV + bias_V
     if softcap:
         logits_NV = softcap * torch.tanh(logits_NV / softcap)
     return logits_NV.log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
@@ -52,13 +52,17 @@ def token_logps(
     return _TokenLogps.apply(hidden_NH, weight_VH, targets_N, bias_V, softcap, chunk, dtype)
 
 
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _logits(
     hidden_CH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, softcap: float
 ) -> tuple[Tensor, Tensor | None]:
-    """Float32 logits of a chunk, and tanh of the uncapped ones where there is a cap."""
-    logits_CV = (hidden_CH @ weight_VH.T).float()
+    """Logits of a chunk, float32 at least, and tanh of the uncapped ones where there is a cap."""
+    logits_CV = _at_least_float32(hidden_CH @ weight_VH.T)
     if bias_V is not None:
-        logits_CV += bias_V.float()
+        logits_CV += bias_V
     if not softcap:
         return logits_CV, None
     tanh_CV = torch.tanh(logits_CV / softcap)

@@ -157,7 +157,7 @@ def branch_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     segments: tuple[Segment, ...] = (),
-    **_: Any,
+    **extra: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a packed row: each prompt causally on itself, each branch on its prompt and itself.
 
@@ -165,6 +165,7 @@ def branch_attention(
     value 1 x G x T x D (G key heads, H a multiple of G). Returns 1 x T x H x D, as transformers expects.
     """
     assert segments, "packed attention was called without segments; use PolicyScorer"
+    _refuse_unsupported(module, segments, extra)
     pieces: list[Tensor] = []
     grouped = query.shape[1] != key.shape[1]
     for (start, end), branches in segments:
@@ -178,6 +179,20 @@ def branch_attention(
             mask = _branch_mask(end - start, stop - begin, query.device)
             pieces.append(_attend(query[:, :, begin:stop], keys, values, mask, scaling, grouped))
     return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _refuse_unsupported(module: torch.nn.Module, segments: tuple[Segment, ...], extra: dict[str, Any]) -> None:
+    """Raise ValueError where plain softmax attention over prompt and branch is not what the model means."""
+    unusual = [name for name in ("softcap", "s_aux", "position_bias") if extra.get(name) is not None]
+    window = extra.get("sliding_window")
+    longest = max(e - s + max((b - a for a, b in branches), default=0) for (s, e), branches in segments)
+    if window is not None and longest > window:
+        unusual.append(f"sliding_window = {window} with a sequence of {longest} tokens")
+    if unusual:
+        raise ValueError(
+            f"fit.layout = 'packed': {type(module).__name__} uses {', '.join(unusual)}, which the packed layout does "
+            "not support. Use fit.layout: padded."
+        )
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, grouped: bool) -> Tensor:

@@ -1,0 +1,172 @@
+"""Chunked log-probabilities against six obvious lines, and packed against padded."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from conftest import tiny_llama
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    MistralConfig,
+    PreTrainedModel,
+    Qwen2Config,
+)
+
+from sparring.training.logprobs import reference_token_logps, token_logps
+from sparring.training.packing import Rollout, make_pack, plan_packs
+from sparring.training.scorer import PolicyScorer
+
+SIZES = {
+    "vocab_size": 90,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": lambda: tiny_llama(),
+    "qwen2": lambda: _model(Qwen2Config(**SIZES, tie_word_embeddings=False)),
+    "mistral": lambda: _model(MistralConfig(**SIZES, sliding_window=64, head_dim=8)),
+    "gemma2": lambda: _model(Gemma2Config(**SIZES, head_dim=8, sliding_window=64, attn_logit_softcapping=None)),
+    "gpt2": lambda: _model(GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4, n_positions=128)),
+}
+
+
+def _model(config) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def rollouts(seed: int = 0, count: int = 4, responses: int = 3) -> list[Rollout]:
+    draw = random.Random(seed)
+    ids = lambda n: [draw.randrange(1, 90) for _ in range(n)]  # noqa: E731
+    return [
+        Rollout(ids(draw.randint(1, 12)), [ids(draw.randint(1, 10)) for _ in range(responses)]) for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("softcap", [0.0, 5.0])
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunked_equals_reference_with_gradients(chunk, softcap):
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(20, 8), torch.randn(33, 8), torch.randn(33)
+    targets, upstream = torch.randint(33, (20,)), torch.randn(20)
+    found = []
+    for function in (lambda *a: token_logps(*a, chunk=chunk), reference_token_logps):
+        leaves = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        logps = function(leaves[0], leaves[1], targets, leaves[2], softcap)
+        (logps * upstream).sum().backward()
+        found.append([logps.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_chunked_log_probabilities_pass_gradcheck():
+    torch.manual_seed(0)
+    leaves = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 4), (9, 4))]
+    targets = torch.randint(9, (6,))
+    assert torch.autograd.gradcheck(lambda h, w: token_logps(h, w, targets, None, 3.0, 4), leaves)
+
+
+def test_float32_whatever_the_hidden_dtype():
+    hidden, weight = torch.randn(3, 4).bfloat16(), torch.randn(5, 4).bfloat16()
+    assert token_logps(hidden, weight, torch.tensor([0, 1, 2])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_equals_padded(family):
+    """Per-token log-probabilities to 1e-5 and gradients to 1e-4 relative, float32."""
+    model = FAMILIES[family]()
+    found = []
+    for layout in ("packed", "padded"):
+        if layout == "padded":
+            model.set_attn_implementation("eager")
+        scorer = PolicyScorer(model, layout)
+        model.zero_grad()
+        logps_N = scorer.token_logps(scorer.pack(rollouts()))
+        (logps_N * torch.linspace(-1, 1, len(logps_N))).sum().backward()
+        grads = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((logps_N.detach(), grads))
+    (packed, packed_grad), (padded, padded_grad) = found
+    assert (packed - padded).abs().max() < 1e-5
+    assert (packed_grad - padded_grad).norm() < 1e-4 * padded_grad.norm()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_verify_accepts_what_is_right(family, layout):
+    model = FAMILIES[family]()
+    if layout == "padded":
+        model.set_attn_implementation("eager")
+    assert PolicyScorer(model, layout).verify() < 1e-4
+
+
+def test_verify_refuses_an_unusual_head():
+    model = tiny_llama()
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda module, args, output: 2.0 * output)
+    with pytest.raises(ValueError, match="LlamaForCausalLM gives other log-probabilities"):
+        PolicyScorer(model).verify()
+
+
+def test_attention_softcap_is_refused_when_packed():
+    model = _model(Gemma2Config(**SIZES, head_dim=8, attn_logit_softcapping=50.0, sliding_window=64))
+    with pytest.raises(ValueError, match=r"fit\.layout: padded"):
+        PolicyScorer(model).verify()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.permutations(range(4)))
+def test_log_probabilities_do_not_depend_on_the_company(seed, order):
+    """Alone, together, or in another order: the same numbers."""
+    scorer = PolicyScorer(tiny_llama())
+    given_rollouts = rollouts(seed)
+    with torch.no_grad():
+        together = scorer(scorer.pack([given_rollouts[i] for i in order])).split(3)
+        for place, index in enumerate(order):
+            alone = scorer(scorer.pack([given_rollouts[index]]))
+            assert torch.allclose(together[place], alone, atol=1e-4)
+
+
+def test_packed_feeds_each_prompt_once():
+    one = Rollout([1, 2, 3, 4], [[5, 6], [7, 8, 9]])
+    assert make_pack([one], "packed").input_ids_BT.tolist() == [[1, 2, 3, 4, 5, 7, 8]]
+    assert make_pack([one], "packed").positions_BT.tolist() == [[0, 1, 2, 3, 4, 4, 5]]
+    assert one.tokens("packed") == 7
+    assert one.tokens("padded") == 11
+
+
+def test_only_response_tokens_are_scored():
+    pack = make_pack([Rollout([1, 2, 3], [[5, 6]]), Rollout([4], [[7]])], "packed")
+    assert pack.target_N.tolist() == [5, 6, 7]
+    assert pack.response_N.tolist() == [0, 0, 1]
+    assert pack.input_ids_BT[0, pack.predict_N].tolist() == [3, 5, 4]
+
+
+def test_a_sequence_beyond_the_sliding_window_is_refused():
+    model = _model(MistralConfig(**SIZES, sliding_window=6, head_dim=8))
+    scorer = PolicyScorer(model)
+    scorer(scorer.pack([Rollout([1, 2, 3], [[4, 5, 6, 7]])]))
+    with pytest.raises(ValueError, match="sliding_window = 6 with a sequence of 7 tokens"):
+        scorer(scorer.pack([Rollout([1, 2, 3], [[4, 5, 6, 7, 8]])]))
+
+
+def test_empty_responses_are_impossible():
+    with pytest.raises(ValueError, match="at least one token"):
+        make_pack([Rollout([1], [[]])], "packed")
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120))
+def test_plans_cover_everything_once_within_the_budget(sizes, budget):
+    packs = plan_packs(sizes, budget)
+    assert sorted(i for pack in packs for i in pack) == list(range(len(sizes)))
+    assert all(sum(sizes[i] for i in pack) <= budget or len(pack) == 1 for pack in packs)
