@@ -139,8 +139,9 @@ class Chat:
         return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def response_ids(self, text: str) -> list[int]:
-        """A given response as tokens, with the end token."""
-        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id]
+        """A given response as tokens, with the end token; special tokens spelt out in the text are text."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [*ids, self.end_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """A response's text, special tokens left out."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +19,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from sparring.chat import Message, answer_text, as_messages, split_conversation
 from sparring.recipe import DatasetConfig
 
 Row = dict[str, Any]
+ENDINGS = (".jsonl", ".json", ".parquet", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +107,18 @@ def read_rows(config: DatasetConfig) -> list[Row]:
         rows = _shipped(config.path.removeprefix("sparring:"))
     elif (path := Path(config.path).expanduser()).is_file():
         rows = _read_file(path)
-    elif path.suffix or path.exists() or config.path.startswith((".", "/", "~")):
-        raise ValueError(f"data: the file {config.path!r} does not exist.")
+    elif path.suffix in ENDINGS or path.exists() or config.path.startswith((".", "/", "~")):
+        raise ValueError(f"data: {config.path!r} is not a file. Give a {', '.join(ENDINGS)} file, or a hub data set.")
     else:
         rows = _read_hub(config)
         return rows[: config.limit]
     if config.split is not None:
         if rows and "split" not in rows[0]:
             raise ValueError(f"data: split: {config.split!r} is set, but {config.path!r} has no column 'split'.")
-        rows = [row for row in rows if row["split"] == config.split]
+        names = dict.fromkeys(str(row.get("split")) for row in rows)
+        rows = [row for row in rows if row.get("split") == config.split]
+        if not rows and names:
+            raise ValueError(f"data: {config.path!r} has no row of split {config.split!r}; it has {', '.join(names)}.")
     return rows[: config.limit]
 
 
@@ -123,23 +131,21 @@ def _shipped(name: str) -> list[Row]:
 
 
 def _read_file(path: Path) -> list[Row]:
+    if path.suffix not in ENDINGS:
+        raise ValueError(f"data: {str(path)!r} has an unknown ending. Give one of {', '.join(ENDINGS)}.")
     try:
         if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            return pyarrow.parquet.read_table(path).to_pylist()
+            return pq.read_table(path).to_pylist()
+        text = path.read_bytes().decode("utf-8-sig")  # Excel and PowerShell begin files with a mark
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as stream:
-                return list(csv.DictReader(stream, strict=True))
+            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         if path.suffix == ".json":
-            return _rows_of(json.loads(path.read_text(encoding="utf-8")), path)
-        if path.suffix == ".jsonl":
-            return list(_read_lines(path))
+            return _rows_of(json.loads(text), path)
+        return list(_read_lines(text, path))
     except UnicodeDecodeError as error:
         raise ValueError(f"data: {str(path)!r} is not UTF-8 (byte {error.start}). Convert it to UTF-8.") from error
-    except (json.JSONDecodeError, csv.Error, OSError) as error:
+    except (json.JSONDecodeError, csv.Error, pa.ArrowException, OSError) as error:
         raise ValueError(f"data: {str(path)!r} cannot be read: {error}") from error
-    raise ValueError(f"data: {str(path)!r} has an unknown ending. Give .jsonl, .json, .parquet or .csv.")
 
 
 def _rows_of(plain: Any, path: Path) -> list[Row]:
@@ -148,20 +154,20 @@ def _rows_of(plain: Any, path: Path) -> list[Row]:
     return plain
 
 
-def _read_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Mend or remove that line."
-                ) from error
-            if not isinstance(row, dict):
-                raise ValueError(f"data: {str(path)!r}, line {number}: expected an object like {{\"prompt\": ...}}.")
-            yield row
+def _read_lines(text: str, path: Path) -> Iterator[Row]:
+    # Not splitlines: a JSON string may hold other line separators, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Mend or remove that line."
+            ) from error
+        if not isinstance(row, dict):
+            raise ValueError(f"data: {str(path)!r}, line {number}: expected an object like {{\"prompt\": ...}}.")
+        yield row
 
 
 def _read_hub(config: DatasetConfig) -> list[Row]:

@@ -301,7 +301,10 @@ def _override(plain: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise ValueError(f"--set {override!r}: {parent!r} is a value, not a section.")
         plain = inner
-    plain[last] = _number(yaml.safe_load(value))
+    try:
+        plain[last] = _number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {override!r}: {value!r} is not readable YAML; put text in quotes.") from error
 
 
 def _number(value: Any) -> Any:

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 PYPI = "pypi:"
@@ -135,8 +135,29 @@ def _dequantised(gguf: Path) -> Path:
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The folder's tokenizer; remote code only when allowed."""
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    """The folder's tokenizer; remote code only when allowed.
+
+    Raises:
+        ValueError: there is none that can be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise ValueError(
+            f"model: {str(folder)!r} holds no tokenizer that can be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}). Save one there with tokenizer.save_pretrained."
+        ) from error
+
+
+def refuse_code(folder: Path, trust_remote_code: bool) -> None:
+    """Raise a ValueError when the model needs code of its own and the recipe does not allow it."""
+    config = folder / "config.json"
+    if trust_remote_code or not config.exists() or "auto_map" not in json.loads(config.read_text()):
+        return
+    raise ValueError(
+        f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
+        "Set model.trust_remote_code: true only if you have read that code."
+    )
 
 
 def load_model(
@@ -147,12 +168,7 @@ def load_model(
     Raises:
         ValueError: the model needs code of its own and the recipe does not allow it.
     """
-    config = json.loads((folder / "config.json").read_text())
-    if "auto_map" in config and not trust_remote_code:
-        raise ValueError(
-            f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
-            "Set model.trust_remote_code: true only if you have read that code."
-        )
+    refuse_code(folder, trust_remote_code)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
     )
@@ -169,12 +185,18 @@ def hash_weights(folder: Path) -> str:
     """SHA-256 over every tensor's name, dtype, shape and bytes, in name order.
 
     Two folders with the same tensors have the same hash however they are sharded.
+
+    Raises:
+        ValueError: a file is not whole.
     """
     digest = hashlib.sha256()
     names: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            names |= dict.fromkeys(tensors.keys(), file)
+        try:
+            with safe_open(file, "pt") as tensors:
+                names |= dict.fromkeys(tensors.keys(), file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
     for name in sorted(names):
         with safe_open(names[name], "pt") as tensors:
             tensor = tensors.get_tensor(name).contiguous()

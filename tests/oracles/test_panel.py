@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 GOOD = {
     "Why do cats purr?": (
-        "Cats purr by vibrating the muscles of the throat while they breathe. Most often a "
+        "Cats purr by vibrating the throat while they breathe. Most often a "
         "purring cat is content, for example when it is being stroked, but an injured or frightened "
         "cat may purr too, because the low hum seems to calm it."
     ),
@@ -60,7 +60,7 @@ def bad_answers(prompt: str) -> dict[str, str]:
         "salad": " ".join(good.replace(".", "").split()[::2][:8] * 3) + ".",
         "repeated": " ".join([good.split(". ")[0] + "."] * 4),
         "cut off": good[: int(len(good) * 0.7)].rstrip(". "),
-        "boilerplate": "Sure! I'd be happy to help you with that great question. I hope this helps!",
+        "boilerplate": "Sure! I'd be happy to help you with that. I hope this helps!",
         "another topic": ELSEWHERE,
     }
 

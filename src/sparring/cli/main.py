@@ -31,22 +31,37 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
     try:
         app()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns Ctrl-C into a silent exit with 130.
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         _fail("stopped. What was finished is kept; give the same command to go on.", 130)
-    except ValueError as error:
+    except Exception as error:
+        _explain(error)
+        raise
+
+
+def _explain(error: Exception) -> None:
+    """Exit with a message when the failure is an expected one."""
+    if isinstance(error, ValueError):
         _fail(f"error: {error}", 2)
-    except RuntimeError as error:
-        if type(error).__module__.partition(".")[0] != "sparring":
-            raise
+    if isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "sparring":
         _fail(f"stopped: {error}", 3)
-    except PermissionError as error:
-        _fail(f"error: no permission to write {error.filename}. Give another --out, or change its owner.", 2)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        _fail(f"error: no permission for {error.filename}. Give another --out, or change its owner.", 2)
+    if _disk_full(error):
         _fail("stopped: the disk is full. Free some space and give the same command to go on.", 3)
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether it, or what it came from, is ENOSPC; safetensors says it only in words."""
+    if error is None:
+        return False
+    here = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+    return here or _disk_full(error.__context__)
 
 
 def _fail(message: str, code: int) -> None:

@@ -68,7 +68,9 @@ LISTED = either(
     r"\b(list|bullet|bulleted|numbered|items|names)\b|\b(name|give me) (some|several|a few)\b",
     r"^(which|what) [^?]*\b(kinds|types|things|colou?rs|items)\b",
 )
-COPYING = either(r"\b(lowercase|uppercase|capital letters|capitals|punctuation|spelling)\b")
+REUSING = either(  # the answer rightly holds the prompt's own phrases
+    r"\b(lowercase|uppercase|capital letters|capitals|punctuation|spelling|grammar|rewrite)\b"
+)
 
 # What an answer shows (`ending`, `delivered`, `manner`).
 FENCED = re.compile(r"```.*?(```|\Z)", re.S)
@@ -209,13 +211,29 @@ def demand(prompt: str) -> Demand:
     return Demand(enough=25, most=150, own=15)
 
 
+def body(prompt: str, answer: str) -> str:
+    """The answer without what carries nothing: boilerplate, repeated and echoed sentences."""
+    asked, seen, kept = set(grams(words(prompt), 3)), set(), []
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", answer):
+        mine = grams(words(sentence), 3)
+        echo = (
+            bool(mine)
+            and not REUSING.search(prompt)
+            and sum(g in asked for g in mine) > 0.7 * len(mine)
+        )
+        if sentence.strip().lower() not in seen and not echo and not PREAMBLE.search(sentence):
+            kept.append(sentence)
+        seen.add(sentence.strip().lower())
+    return " ".join(kept)
+
+
 def own_phrases(prompt: str, answer: str) -> float:
     """1 when the answer's phrases are its own, falling to 0 when they are the prompt's.
 
     Rewards: not echoing; a prompt that quotes text may have much of it back. Gamed by:
     paraphrasing the prompt, which `richness` guards by counting fresh words.
     """
-    if COPYING.search(prompt):
+    if REUSING.search(prompt):
         return 1.0
     mine, given = grams(words(answer), 3), set(grams(words(prompt), 3))
     free, all_copied = (0.6, 1.0) if '"' in prompt else (0.2, 0.6)
@@ -227,7 +245,7 @@ def on_topic(seen: Evidence) -> float:
 
     Gamed by: naming the topic in every sentence, which `own_phrases` and `smoothness` guard.
     """
-    return 0.6 * ramp(seen.similarity, 0.25, 0.75) + 0.4 * ramp(seen.weakest_third, 0.05, 0.5)
+    return 0.6 * ramp(seen.similarity, 0.1, 0.6) + 0.4 * ramp(seen.weakest_third, 0.0, 0.35)
 
 
 def richness(prompt: str, answer: str) -> float:
@@ -237,15 +255,18 @@ def richness(prompt: str, answer: str) -> float:
     saturates and `completeness` wants an end), words off the topic (`own_topic`).
     """
     wanted = demand(prompt).own
-    return ramp(len(own_words(prompt, answer)), 0, wanted) if wanted else 1.0
+    own, tokens = len(own_words(prompt, answer)), words(answer)
+    if wanted > 4:  # a heap of keywords counts for no more than the prose it would need
+        own = min(own, 1.5 * sum(word in FUNCTION_WORDS for word in tokens))
+    return ramp(own, 0, wanted) if wanted else 1.0
 
 
 def own_topic(seen: Evidence) -> float:
     """Whether the answer's own words belong to the prompt's topic; words for any occasion do not.
 
-    Gamed by: synonyms of the prompt, which is why it saturates at a cosine of 0.45.
+    Gamed by: synonyms of the prompt, which is why it saturates at a cosine of 0.35.
     """
-    return ramp(seen.own_similarity, 0.05, 0.45)
+    return ramp(seen.own_similarity, 0.0, 0.35)
 
 
 def smoothness(prompt: str, answer: str) -> float:
@@ -269,7 +290,8 @@ def smoothness(prompt: str, answer: str) -> float:
     prose = min(ramp(share, 0.12, 0.28), ramp(share, 0.8, 0.65)) if len(tokens) > 15 else 1.0
     if CODE.search(prompt) or LISTED.search(prompt):
         prose = 1.0
-    return prose * ramp(loops, 1.1, 0.35) if answer.strip() else 0.0
+    substance = ramp(len(body(prompt, answer).split()), 0, min(12, demand(prompt).enough))
+    return substance * prose * ramp(loops, 1.1, 0.35)
 
 
 def sense(seen: Evidence) -> float:
@@ -278,7 +300,7 @@ def sense(seen: Evidence) -> float:
     Gamed by: plain words and one subject, which is no loss; one sentence said again in other
     words, which `own_words` counts and does not reward.
     """
-    return ramp(seen.pieces, 1.25, 1.06) * ramp(seen.cohesion, 0.0, 0.4)
+    return ramp(seen.pieces, 1.4, 1.12) * ramp(seen.cohesion, -0.05, 0.25)
 
 
 def completeness(prompt: str, answer: str) -> float:
@@ -287,7 +309,7 @@ def completeness(prompt: str, answer: str) -> float:
     Rewards: stopping in time. Gamed by: one short sentence (the length ramp, `richness`), a full
     stop after anything (`on_topic`, `smoothness`).
     """
-    asked, count = demand(prompt), len(answer.split())
+    asked, count = demand(prompt), len(body(prompt, answer).split())
     short = ramp(count, 0, asked.enough)
     long = 0.3 + 0.7 * ramp(count, 3 * asked.most, asked.most)
     return short * long * ending(prompt, answer) * delivered(prompt, answer)

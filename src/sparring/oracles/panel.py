@@ -129,7 +129,7 @@ def _value(criterion: Criterion, pair: Pair, seen: Evidence) -> float:
 def _thirds(answer: str) -> list[str]:
     """The answer in three runs of words; each is the whole answer when it is too short to cut."""
     tokens = answer.split()
-    if len(tokens) < 24:
+    if len(tokens) < 36:  # ten words and fewer have no topic of their own
         return [answer] * 3
     cuts = [round(len(tokens) * i / 3) for i in range(4)]
     return [" ".join(tokens[start:end]) for start, end in pairwise(cuts)]

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from sparring.algorithms.algorithm import PolicyRef, Step
 from sparring.pairing import Pair
 from sparring.progress import Progress
@@ -55,8 +57,9 @@ def fit_step(
     config = policies.recipe.fit
     folder = round_folder(made.round - 1, made.seat)
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
-    scorer = PolicyScorer(policies.load_training(step.start), config.layout)
-    verified = scorer.verify()
+    torch.manual_seed(seed)  # a fresh adapter starts from random weights
+    scorer = PolicyScorer(policies.load_training(step.start), config.layout).eval()
+    verified = scorer.verify()  # without dropout, which would look like a wrong model
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
         rows = fit(scorer, examples, step.objective, config, seed, partial, advance)

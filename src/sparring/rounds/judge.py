@@ -19,7 +19,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.pairing import Pairing, Pairs
 from sparring.progress import Progress
-from sparring.rounds.store import sharded, write_table
+from sparring.rounds.store import read_table, sharded, write_table
 from sparring.rounds.tables import PAIRS, VERDICTS
 from sparring.sampling.engine import noise_seed
 
@@ -60,7 +60,10 @@ def judge_examples(
     with progress.task(f"{target.parent.name}  judge", len(examples)) as advance:
         keys = [_shard_key(guard, pairing, [examples[i] for i in s], [responses[i] for i in s]) for s in spans]
         sharded(target, keys, VERDICTS, make, lambda index: advance(len(spans[index])))
-    return {"comparisons": guard.asked, "failed": guard.failed, "oracle": guard.identity}
+    # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
+    verdicts = read_table(target)
+    failed = sum(row["preference"] is None for row in verdicts)
+    return {"comparisons": len(verdicts), "failed": failed, "oracle": guard.identity}
 
 
 def _shard_key(guard: Guard, pairing: Pairing, examples: Rows, responses: list[Rows]) -> str:

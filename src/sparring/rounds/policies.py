@@ -23,7 +23,7 @@ from sparring.chat import Chat
 from sparring.recipe import Recipe
 from sparring.rounds.store import Store
 from sparring.training.adapters import load_adapter, with_adapter
-from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
+from sparring.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
 
 
 def round_folder(t: int, seat: str = "play") -> str:
@@ -38,6 +38,7 @@ class Policies:
         self.store = store
         self.recipe = recipe
         self.base = resolve_model(recipe.model.path, recipe.model.revision)
+        refuse_code(self.base, recipe.model.trust_remote_code)
 
     @cached_property
     def base_hash(self) -> str:
@@ -96,8 +97,12 @@ class Policies:
         target = self.store.path(relative)
         partial = target.with_name("policy.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)  # type: ignore[operator]
-        self.chat.tokenizer.save_pretrained(partial)
+        try:
+            model.save_pretrained(partial)  # type: ignore[operator]
+            self.chat.tokenizer.save_pretrained(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         return relative

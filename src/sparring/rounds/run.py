@@ -71,12 +71,14 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str
 def adopt_recipe(store: Store, recipe: Recipe) -> None:
     """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow.
 
+    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
+
     Raises:
         ValueError: the folder holds a run of another recipe; shows the difference.
     """
     asked = recipe.resolved()
     path = store.root / "recipe.yaml"
-    if path.exists():
+    if path.exists() and store.manifest:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
         same = {**before, "rounds": asked["rounds"]} == asked
         if not same or asked["rounds"] < before["rounds"]:
@@ -112,7 +114,8 @@ class _Run:
         """Ask every oracle a first question, so that a broken one is found now."""
         sections = [("oracle", self.recipe.oracle)] if self.recipe.oracle else []
         sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(self.recipe.evaluation.oracles)]
-        if "evaluation/summary" in self.store.manifest:
+        last_fit = f"{round_folder(self.recipe.rounds - 1)}/fit"
+        if {"evaluation/summary", last_fit} <= self.store.manifest.keys():
             return
         for _, section in sections:
             assert section is not None

@@ -3,8 +3,8 @@
     runs/NAME/recipe.yaml, lock.json, manifest.json, rounds/000/{samples,verdicts,pairs,anchors}.parquet ...
 
 `manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A finished stage
-is never run twice; a file that changed since it was written is an error; a file that is gone makes its stage and
-every later one run again. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
+is never run twice; a file that changed since it was written is an error; a file that is gone makes its stage run
+again, and every later stage whose inputs then differ. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
 Leaves out: what the stages do.
 
     store = Store(Path("runs/demo")); store.stage("rounds/000/pair", inputs, work)
@@ -63,6 +63,10 @@ class Store:
         entry = self.manifest.get(key)
         if entry is not None and entry["inputs"] == dict(inputs) and self._present(entry):
             return entry["facts"]
+        if entry is not None:
+            # Killed half-way, a second run leaves files that the old entry's hashes would call altered.
+            del self.manifest[key]
+            write_json(self.root / "manifest.json", self.manifest)
         start = time.time()
         made = work()
         self.manifest[key] = {
@@ -87,11 +91,20 @@ class Store:
         """
         for key, entry in self.manifest.items():
             for name, expected in entry["outputs"].items():
-                if (self.root / name).exists() and self.fingerprint(name) != expected:
+                # A pruned policy may be half deleted: a kill came in between.
+                if name not in entry.get("pruned", []) and self._altered(name, expected):
                     raise ValueError(
                         f"{self.root / name} was altered or cut short since stage {key} wrote it. Restore it, or "
                         f"delete it to have {key} and what depends on it run again."
                     )
+
+    def _altered(self, name: str, expected: str) -> bool:
+        if not (self.root / name).exists():
+            return False
+        try:
+            return self.fingerprint(name) != expected
+        except ValueError:  # cut short, so that it cannot even be read
+            return True
 
     def fingerprint(self, relative: str) -> str:
         """Hash of a file, or of a policy folder's weights."""
@@ -113,6 +126,8 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run: two processes writing the same run would ruin it."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ValueError(f"{self.root} is a file, not a run folder. Give another --out.")
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "run.lock").open("w") as handle:
             try:
@@ -139,23 +154,31 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write beside the target, flush to disk, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
+    with _beside(path) as partial, partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    partial.replace(path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path to write to, renamed to `path` at the end; nothing is left of it when writing fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     """Rows as one Parquet file, written beside the target and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema), partial)
-    with partial.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    with _beside(path) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema), partial)
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
