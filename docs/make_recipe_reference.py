@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ def shown(value: Any) -> str:
     return f"`{list(value) if isinstance(value, tuple) else value}`"
 
 
+def plain_type(written: str, annotation: Any) -> str:
+    """An annotation for readers: sections by that word, our aliases spelled out."""
+    if written in ("PairingName", "Target"):
+        return str(annotation).replace("typing.", "")
+    return re.sub(r"\bSection\b", "mapping", re.sub(r"\w+Config\b", "section", written))
+
+
 def row(*cells: str) -> str:
     """A table row; bars inside cells are escaped."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
@@ -110,7 +118,8 @@ def table(model: type[BaseModel]) -> str:
             if hasattr(part, key)
         ]
         default = shown(field.get_default())
-        text += row(f"`{name}`", f"`{annotation}`", default, ", ".join(bounds), meaning)
+        kind = f"`{plain_type(annotation, field.annotation)}`"
+        text += row(f"`{name}`", kind, default, ", ".join(bounds), meaning or "see below")
     return text
 
 

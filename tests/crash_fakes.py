@@ -7,6 +7,7 @@ checkpoint covers every stage boundary and the inside of every stage ("after" on
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,8 @@ class Killed(BaseException):
 class Crashes:
     """Wraps the operations that change the disk under `root`; each place kills the first time it is reached."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, root: Path) -> None:
-        self.root = root
+    def __init__(self, patch: pytest.MonkeyPatch, root: Path, only: str = "") -> None:
+        self.root, self.only = root, re.compile(only)
         self.places: list[str] = []
         self.dead = False
         for owner, name in ((Path, "replace"), (Path, "rename"), (Path, "unlink"), (shutil, "rmtree")):
@@ -65,7 +66,7 @@ class Crashes:
         patch.setattr(owner, name, wrapped)
 
     def _die_once(self, place: str) -> None:
-        if place not in self.places:
+        if place not in self.places and self.only.search(place):
             self.places.append(place)
             self.dead = True
             raise Killed(place)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 GOOD = {
     "Why do cats purr?": (
         "Cats purr by vibrating the throat while they breathe. Most often a "
-        "purring cat is content, for example when it is being stroked, but an injured or frightened "
+        "purring cat is content, for example while being stroked, but an injured or frightened "
         "cat may purr too, because the low hum seems to calm it."
     ),
     "How can I save money on groceries?": (

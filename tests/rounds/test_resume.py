@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from crash_fakes import Crashes
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from crash_fakes import Crashes, Killed
 
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
-from sparring.rounds import run as run_module
-from sparring.rounds import store as store_module
 from sparring.rounds.run import run
-from sparring.rounds.store import Made, Store, read_table
+from sparring.rounds.store import Made, Store, read_table, write_text
 from sparring.weights import hash_weights
 
-SPIN = {"name": "spin", "window": 2, "samples": 2}
-COLLECT = {"samples": 2, "pairing": "best_worst"}
+SHORT = {"evaluation.every_iterate": False, "evaluation.samples": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
     "inpo": {},
-    "spin": {"algorithm": SPIN, "rounds": 3},
-    "spac": {"algorithm": {"name": "spac"}, "data.collect": COLLECT},
-    "lora": {"model.lora": {"rank": 2, "dropout": 0.1}},
+    "spin": {"algorithm": {"name": "spin", "window": 2, "samples": 2}, **SHORT},
+    "spac": {"algorithm": {"name": "spac"}, "data.collect": {"samples": 2}, "rounds": 1, **SHORT},
+    "lora": {"model.lora": {"rank": 2, "dropout": 0.1}, **SHORT},
+    "pruned": {"rounds": 3, "keep_iterates": 0, "fit.epochs": 1, **SHORT},
 }
+PLACES = {"inpo": "", "pruned": "rmtree|manifest|rename"}
+"""of kills, by variant; without shards' single operations for the others, to be quick"""
 Plain = dict[str, Any]
-Go = Callable[..., dict[str, Any]]
 
 
 def plain_of(recipe: Plain, variant: str) -> Plain:
@@ -68,7 +67,8 @@ def trace(out: Path) -> dict[str, Any]:
     }
 
 
-UNDISTURBED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+UNDISTURBED: dict[str, dict[str, Any]] = {}
+FOLDERS: dict[str, Path] = {}
 
 
 @pytest.fixture
@@ -80,14 +80,29 @@ def undisturbed(
     def get(variant: str) -> dict[str, Any]:
         if variant not in UNDISTURBED:
             out = tmp_path_factory.mktemp("undisturbed") / variant
-            UNDISTURBED[variant] = (go(plain_of(tiny_recipe, variant), out), trace(out))
-        return UNDISTURBED[variant][1]
+            go(plain_of(tiny_recipe, variant), out)
+            UNDISTURBED[variant], FOLDERS[variant] = trace(out), out
+        return UNDISTURBED[variant]
 
     return get
 
 
 def partials(out: Path) -> list[Path]:
     return [path for path in out.rglob("*") if "partial" in path.name]
+
+
+def check_prompts(out: Path) -> None:
+    """Every training prompt has its samples and its pair once."""
+    for path in out.glob("rounds/*/samples.parquet"):
+        rows = read_table(path)
+        counts = Counter(row["example"] for row in rows)
+        collected = out / "collect/train.parquet"
+        train = collected if collected.exists() else out / "data/train.parquet"
+        assert counts.keys() == {row["example"] for row in read_table(train)}
+        assert len(set(counts.values())) == 1
+        assert len({(row["example"], row["index"]) for row in rows}) == len(rows)
+    for path in out.glob("rounds/*/pairs.parquet"):
+        assert max(Counter(row["example"] for row in read_table(path)).values()) == 1
 
 
 def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -109,19 +124,277 @@ def test_a_run_killed_after_every_change_of_the_disk_ends_the_same(
     expected = undisturbed(variant)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        crashes = Crashes(patch, out)
+        crashes = Crashes(patch, out, PLACES.get(variant, "replace|rename|checkpoint"))
         crashes.survive(lambda: go(plain_of(tiny_recipe, variant), out))
     same(trace(out), expected)
     assert partials(out) == []
-    assert len(crashes.places) > 50
+    check_prompts(out)
     places = "\n".join(crashes.places)
     for count in range(1, len(json.loads((out / "manifest.json").read_text())) + 1):
         assert f"replace .manifest.json.partial of {count} stages" in places
-    for inside in (
-        "samples.partial",
-        "anchors.partial",
-        "fit.partial step 3",
-        "rename rounds/001/policy.partial",
-        "replace evaluation/.summary.json.partial",
-    ):
+    if variant == "pruned":
+        assert "rmtree rounds/000/policy" in places
+        return
+    for inside in ("samples.partial", "anchors.partial", "policy.partial", "fit.partial step", ".summary.json"):
         assert inside in places
+
+
+def kill_when(plain: Plain, out: Path, sign: str) -> None:
+    """`sparring run` in a process of its own, sent SIGKILL when a file like `sign` is there."""
+    recipe = out.parent / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(plain))
+    tests = str(Path(__file__).parents[1])
+    child = subprocess.Popen(
+        [sys.executable, "-m", "sparring.cli.main", "run", str(recipe), "--out", str(out)],
+        env={**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not any(out.glob(sign)) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait(timeout=60) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "sign", ["rounds/000/samples.partial/*.parquet", "rounds/000/fit.partial/checkpoint.pt"]
+)
+def test_sigkill(
+    sign: str, tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]
+) -> None:
+    plain, out = plain_of(tiny_recipe, "inpo"), tmp_path / "run"
+    kill_when(plain, out, sign)
+    assert not (out / "report.html").exists()
+    go(plain, out)
+    same(trace(out), undisturbed("inpo"))
+    check_prompts(out)
+    assert partials(out) == []
+
+
+# ---- what is finished stays finished ------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(
+    tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]
+) -> tuple[Plain, Path]:
+    """A recipe and a copy of its finished run."""
+    undisturbed("inpo")
+    out = tmp_path / "run"
+    shutil.copytree(FOLDERS["inpo"], out)
+    data = yaml.safe_load((out / "recipe.yaml").read_text())["data"]  # of the test that made the run
+    return {**plain_of(tiny_recipe, "inpo"), "data": data}, out
+
+
+@pytest.fixture
+def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the stages whose work was done."""
+    keys: list[str] = []
+    true = Store.stage
+
+    def stage(self: Store, key: str, inputs: Any, work: Callable[[], Made]) -> Any:
+        return true(self, key, inputs, lambda: keys.append(key) or work())
+
+    monkeypatch.setattr(Store, "stage", stage)
+    return keys
+
+
+def test_a_finished_run_does_nothing_again(
+    finished: tuple[Plain, Path], worked: list[str]
+) -> None:
+    plain, out = finished
+    before = (out / "manifest.json").read_bytes()
+    summary = go(plain, out)
+    assert worked == []
+    assert (out / "manifest.json").read_bytes() == before
+    assert summary == json.loads((out / "evaluation/summary.json").read_text())
+
+
+def test_a_deleted_file_is_made_again(
+    finished: tuple[Plain, Path], worked: list[str], undisturbed: Callable[[str], dict[str, Any]]
+) -> None:
+    plain, out = finished
+    for name, key in {
+        "data/held_out.parquet": "data",
+        "rounds/000/samples.parquet": "rounds/000/sample",
+        "rounds/000/verdicts.parquet": "rounds/000/judge",
+        "rounds/001/pairs.parquet": "rounds/001/pair",
+        "rounds/000/anchors.parquet": "rounds/000/anchor",
+        "rounds/000/fit.jsonl": "rounds/000/fit",
+        "evaluation/samples-1.parquet": "evaluation/sample-1",
+        "evaluation/policy-2.json": "evaluation/measure-2",
+        "evaluation/summary.json": "evaluation/summary",
+    }.items():
+        (out / name).unlink()
+        go(plain, out)
+        assert worked == [key]
+        worked.clear()
+    shutil.rmtree(out / "rounds/001/policy")
+    go(plain, out)
+    assert worked == ["rounds/001/fit"]
+    same(trace(out), undisturbed("inpo"))
+
+
+def test_what_depends_on_a_changed_file_runs_again(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def visit(content: str) -> None:
+        store = Store(tmp_path)
+
+        def write(name: str, text: str) -> Made:
+            ran.append(name)
+            write_text(store.path(name), text)
+            return Made((name,), {})
+
+        store.stage("a", {}, lambda: write("a", content))
+        inputs = {"a": store.output_hash("a", "a")}
+        store.stage("b", inputs, lambda: write("b", (tmp_path / "a").read_text() * 2))
+        store.stage("c", {"b": store.output_hash("b", "b")}, lambda: write("c", "c"))
+
+    visit("x")
+    visit("x")
+    assert ran == ["a", "b", "c"]
+    (tmp_path / "a").unlink()
+    visit("y")
+    assert ran == ["a", "b", "c"] * 2
+    assert (tmp_path / "b").read_text() == "yy"
+
+
+def test_a_second_run_of_a_stage_may_be_killed_too(
+    finished: tuple[Plain, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, out = finished
+    shutil.rmtree(out / "rounds/001/policy")
+    with monkeypatch.context() as patch:
+        crashes = Crashes(patch, out)
+        crashes.survive(lambda: go(plain, out))
+    assert any("fit.jsonl" in place for place in crashes.places)
+    assert (out / "rounds/001/policy/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rounds/000/samples.parquet", "rounds/001/policy/model.safetensors", "evaluation/summary.json"],
+)
+@pytest.mark.parametrize("keep", [0.5, 1.0])
+def test_an_altered_or_truncated_file_is_refused(
+    name: str, keep: float, finished: tuple[Plain, Path], worked: list[str]
+) -> None:
+    plain, out = finished
+    path = out / name
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content[: int(keep * len(content))])
+    shown = name.removesuffix("/model.safetensors")
+    with pytest.raises(ValueError, match=rf"{shown} was altered or cut short .*delete it") as caught:
+        go(plain, out)
+    assert str(out) in str(caught.value)
+    assert worked == []
+
+
+def test_a_damaged_manifest_is_named(finished: tuple[Plain, Path]) -> None:
+    plain, out = finished
+    (out / "manifest.json").write_text('{"data": ')
+    with pytest.raises(ValueError, match=r"manifest\.json"):
+        go(plain, out)
+
+
+def test_a_damaged_shard_is_named(
+    tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        crashes = Crashes(patch, out)
+        while not any("replace rounds/000/samples.partial" in place for place in crashes.places):
+            with pytest.raises(Killed):
+                go(tiny_recipe, out)
+            crashes.dead = False
+    (shard,) = (out / "rounds/000/samples.partial").glob("0*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=rf"{shard.name} is not a whole Parquet file.*Delete it"):
+        go(tiny_recipe, out)
+    shard.unlink()
+    go(tiny_recipe, out)
+
+
+def test_a_torn_line_of_the_verdict_cache_is_asked_again(
+    finished: tuple[Plain, Path], undisturbed: Callable[[str], dict[str, Any]]
+) -> None:
+    plain, out = finished
+    cache = out / "cache/verdicts.jsonl"
+    cache.write_bytes(cache.read_bytes()[:-15])
+    (out / "rounds/000/verdicts.parquet").unlink()
+    (out / "evaluation/summary.json").unlink()
+    go(plain, out)
+    same(trace(out), undisturbed("inpo"))
+
+
+# ---- whose run it is ------------------------------------------------------------------------------
+
+
+def test_a_run_of_another_recipe_is_refused_with_the_difference(
+    finished: tuple[Plain, Path], worked: list[str]
+) -> None:
+    plain, out = finished
+    before = (out / "recipe.yaml").read_bytes()
+    other = {**plain, "seed": 7, "fit": {**plain["fit"], "learning_rate": 0.5}}
+    with pytest.raises(ValueError, match="another recipe") as caught:
+        go(other, out)
+    lines = str(caught.value).splitlines()
+    for line in ("  -seed: 0", "  +seed: 7", "  -  learning_rate: 0.001", "  +  learning_rate: 0.5"):
+        assert line in lines
+    assert "--out" in lines[-1]
+    assert (out / "recipe.yaml").read_bytes() == before
+    with pytest.raises(ValueError, match=r"-rounds: 2\n.*\+rounds: 1\n.*only rounds may grow"):
+        go({**plain, "rounds": 1}, out)
+    assert worked == []
+
+
+def test_a_mistake_found_before_the_first_stage_can_be_mended(
+    tiny_recipe: Plain, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    wrong = {**tiny_recipe, "oracle": {"name": "function", "path": "oracle_fakes:more_vowel"}}
+    with pytest.raises(ValueError, match=r"oracle\.path"):
+        go(wrong, out)
+    assert go({**tiny_recipe, "rounds": 1}, out)["headline"]
+
+
+def test_rounds_may_grow(
+    tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]], worked: list[str]
+) -> None:
+    plain, out = plain_of(tiny_recipe, "inpo"), tmp_path / "run"
+    go({**plain, "rounds": 1}, out)
+    worked.clear()
+    go(plain, out)
+    assert not [key for key in worked if key.startswith("rounds/000")]
+    found, expected = trace(out), undisturbed("inpo")
+    assert found["weights"] == expected["weights"]
+    assert found["tables"] == expected["tables"]
+
+
+def test_two_processes_never_work_on_one_run(tiny_recipe: Plain, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with Store(out).locked(), pytest.raises(ValueError, match=r"another process.*--out"):
+        go(tiny_recipe, out)
+    assert sorted(path.name for path in out.iterdir()) == ["run.lock"]
+
+
+# ---- iterates that go -----------------------------------------------------------------------------
+
+
+def test_keep_iterates_prunes_and_a_half_deleted_policy_is_no_alarm(
+    tiny_recipe: Plain, tmp_path: Path, worked: list[str]
+) -> None:
+    plain, out = plain_of(tiny_recipe, "pruned"), tmp_path / "run"
+    summary = go(plain, out)
+    assert [p.parent.name for p in sorted(out.glob("rounds/*/policy"))] == ["002"]
+    assert [row["round"] for row in summary["policies"]] == [0, 3]
+    left = out / "rounds/000/policy"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    worked.clear()
+    go(plain, out)
+    assert worked == []
+    assert not left.exists()

@@ -102,6 +102,8 @@ STOCK = either(
     r"\bthere are (many|several|numerous|various) (ways|things|factors|reasons|steps)\b",
     r"\ba (wide|broad) (range|variety) of\b|\bon (various|many|several) factors\b|\bsimple yet\b",
     r"\b(fascinating|multifaceted|tapestry|testament|game[- ]changer|delve|embark|great way to)\b",
+    r"\bmany (things|factors) to consider\b|\beveryone is different\b|\btake your time\b",
+    r"\bpatience and (practice|persistence)\b|\bvaries from person to person\b",
 )
 ROLES = either(
     r"<\|?\w+\|?>",
@@ -245,7 +247,7 @@ def on_topic(seen: Evidence) -> float:
 
     Gamed by: naming the topic in every sentence, which `own_phrases` and `smoothness` guard.
     """
-    return 0.6 * ramp(seen.similarity, 0.1, 0.6) + 0.4 * ramp(seen.weakest_third, 0.0, 0.35)
+    return 0.6 * ramp(seen.similarity, 0.2, 0.6) + 0.4 * ramp(seen.weakest_third, 0.03, 0.35)
 
 
 def richness(prompt: str, answer: str) -> float:
@@ -266,32 +268,34 @@ def own_topic(seen: Evidence) -> float:
 
     Gamed by: synonyms of the prompt, which is why it saturates at a cosine of 0.35.
     """
-    return ramp(seen.own_similarity, 0.0, 0.35)
+    return ramp(seen.own_similarity, 0.08, 0.35)
+
+
+def prose(prompt: str, tokens: Sequence[str]) -> float:
+    """1 where function words have the share that sentences have; lists and code need none."""
+    if len(tokens) <= 15 or CODE.search(prompt) or LISTED.search(prompt):
+        return 1.0
+    share = sum(word in FUNCTION_WORDS for word in tokens) / len(tokens)
+    return min(ramp(share, 0.12, 0.28), ramp(share, 0.8, 0.65))
 
 
 def smoothness(prompt: str, answer: str) -> float:
-    """No repetition, and function words in the share that prose has.
+    """Sentences, and no repetition of phrases, sentences or words.
 
-    Rewards: fresh phrases in sentences. Gamed by: fluent nonsense, which `on_topic` guards.
+    Rewards: text that moves on. Gamed by: fluent nonsense, which `on_topic` guards; a few words,
+    which can hardly repeat, hence the share of a short body.
     """
     tokens = words(answer)
-    sentences = [
-        part.strip().lower() for part in re.split(r"[.!?\n]+", answer) if len(part.split()) > 2
+    lines = [
+        line.strip().lower() for line in re.split(r"[.!?\n]+", answer) if len(line.split()) > 2
     ]
-    stutter = sum(a == b for a, b in pairwise(tokens))
     content = [stem(word) for word in tokens if word not in FUNCTION_WORDS]
+    stutter = sum(a == b for a, b in pairwise(tokens))
     loops = (
-        3 * repeated(grams(tokens, 3))
-        + repeated(sentences)
-        + 0.5 * repeated(content)
-        + 0.2 * stutter
+        3 * repeated(grams(tokens, 3)) + repeated(lines) + 0.5 * repeated(content) + 0.2 * stutter
     )
-    share = sum(word in FUNCTION_WORDS for word in tokens) / max(1, len(tokens))
-    prose = min(ramp(share, 0.12, 0.28), ramp(share, 0.8, 0.65)) if len(tokens) > 15 else 1.0
-    if CODE.search(prompt) or LISTED.search(prompt):
-        prose = 1.0
-    substance = ramp(len(body(prompt, answer).split()), 0, min(12, demand(prompt).enough))
-    return substance * prose * ramp(loops, 1.1, 0.35)
+    filled = ramp(len(body(prompt, answer).split()), 0, min(12, demand(prompt).enough))
+    return filled * prose(prompt, tokens) * ramp(loops, 1.1, 0.35)
 
 
 def sense(seen: Evidence) -> float:
@@ -300,7 +304,12 @@ def sense(seen: Evidence) -> float:
     Gamed by: plain words and one subject, which is no loss; one sentence said again in other
     words, which `own_words` counts and does not reward.
     """
-    return ramp(seen.pieces, 1.4, 1.12) * ramp(seen.cohesion, -0.05, 0.25)
+    return ramp(seen.pieces, 1.4, 1.12) * ramp(seen.cohesion, 0.0, 0.25)
+
+
+def addressed(seen: Evidence) -> float:
+    """A complete answer answers this prompt: near 0 for a text about something else."""
+    return 0.1 + 0.9 * ramp(seen.similarity, 0.05, 0.3)
 
 
 def completeness(prompt: str, answer: str) -> float:
@@ -309,10 +318,10 @@ def completeness(prompt: str, answer: str) -> float:
     Rewards: stopping in time. Gamed by: one short sentence (the length ramp, `richness`), a full
     stop after anything (`on_topic`, `smoothness`).
     """
-    asked, count = demand(prompt), len(body(prompt, answer).split())
-    short = ramp(count, 0, asked.enough)
-    long = 0.3 + 0.7 * ramp(count, 3 * asked.most, asked.most)
-    return short * long * ending(prompt, answer) * delivered(prompt, answer)
+    asked, text = demand(prompt), body(prompt, answer)
+    count = len(text.split())
+    apt = ramp(count, 0, asked.enough) * (0.3 + 0.7 * ramp(count, 3 * asked.most, asked.most))
+    return apt * prose(prompt, words(text)) * ending(prompt, answer) * delivered(prompt, answer)
 
 
 def ending(prompt: str, answer: str) -> float:
@@ -356,6 +365,8 @@ CRITERIA: dict[str, Criterion] = {
         richness, 0.08, "brings content words that the topic calls for", own_topic
     ),
     "fluency": Criterion(smoothness, 0.08, "no loops, no invented words, one subject", sense),
-    "completeness": Criterion(completeness, 0.15, "long enough, and ends rather than breaks off"),
+    "completeness": Criterion(
+        completeness, 0.15, "a whole answer to this prompt: long enough, not cut off", addressed
+    ),
     "manner": Criterion(manner, 0.12, "no preamble, self-reference, stock phrases or debris"),
 }

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from sparring.recipe import SamplingConfig
+from sparring.sampling.attention import DECODE_ATTENTION
 from sparring.sampling.engine import Request, Response
 
 NUCLEUS = 512
@@ -55,7 +56,7 @@ class TransformersEngine:
         self.end_ids = end_ids
         self.device = models[0][0].device
         for model, _ in self.models:
-            model.set_attn_implementation("sdpa")
+            model.set_attn_implementation("sdpa" if self.device.type != "cpu" else DECODE_ATTENTION)
 
     @torch.inference_mode()
     def sample(

@@ -1,0 +1,49 @@
+"""Decode attention for CPUs: one query per row against grouped keys, as two small batched products.
+
+The general kernel that transformers would call repeats keys for every head and splits work badly at one query
+(13 times slower at 64 rows of SmolLM2, docs/benchmarks.md). Prompts still go through the general one.
+Leaves out: accelerators, which have good kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+DECODE_ATTENTION = "sparring_decode"
+
+
+def decode_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **extra: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """B x H x 1 x D queries on B x G x T x D keys; returns B x 1 x H x D. Longer queries use the general kernel."""
+    unusual = any(extra.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
+    if query.shape[2] != 1 or unusual:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **extra
+        )
+    rows, heads, _, width = query.shape
+    groups = key.shape[1]
+    scale = width**-0.5 if scaling is None else scaling
+    grouped = query.reshape(rows, groups, heads // groups, width)
+    scores = (grouped @ key.transpose(2, 3)).float() * scale
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, float("-inf"))
+    mixed = scores.softmax(-1).to(value.dtype) @ value
+    return mixed.reshape(rows, 1, heads, width), None
+
+
+AttentionInterface.register(DECODE_ATTENTION, decode_attention)
+AttentionMaskInterface.register(DECODE_ATTENTION, sdpa_mask)

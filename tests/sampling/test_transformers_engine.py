@@ -1,0 +1,94 @@
+"""Sampling: seeds, batches, end tokens, mixtures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_llama
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparring.recipe import SamplingConfig
+from sparring.sampling.engine import Request, noise_seed
+from sparring.sampling.transformers_engine import TransformersEngine, _nucleus
+
+END = frozenset({256})
+PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9, 10]]
+
+
+def engine(models=None, **settings_) -> TransformersEngine:
+    defaults = {"max_new_tokens": 12, "batch_size": 64, "precision": "float32"}
+    return TransformersEngine(models or [(tiny_llama(), 1.0)], SamplingConfig(**{**defaults, **settings_}), END)
+
+
+def requests(count: int = 4) -> list[Request]:
+    return [Request(p, noise_seed(0, i, k)) for i, p in enumerate(PROMPTS) for k in range(count)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 64])
+def test_responses_do_not_depend_on_the_batch(size):
+    """Noise belongs to the row; in float32 on this model rounding does not change a token."""
+    assert engine(batch_size=size).sample(requests()) == engine().sample(requests())
+
+
+def test_greedy_agrees_with_transformers():
+    model = tiny_llama()
+    ours = engine([(model, 1.0)], temperature=0).sample([Request(p, 0) for p in PROMPTS])
+    for prompt, response in zip(PROMPTS, ours, strict=True):
+        ids = torch.tensor([prompt])
+        theirs = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        assert response.token_ids == theirs[0, len(prompt) :].tolist()
+
+
+def test_samples_follow_the_model():
+    """First tokens of many rows have the model's frequencies."""
+    model = tiny_llama()
+    rows = [Request([1, 2, 3], noise_seed("freq", k)) for k in range(3000)]
+    first = [r.token_ids[0] for r in engine([(model, 1.0)], max_new_tokens=1, batch_size=1000).sample(rows)]
+    with torch.no_grad():
+        probs = model(torch.tensor([[1, 2, 3]])).logits[0, -1].softmax(-1)
+    counts = torch.bincount(torch.tensor(first), minlength=len(probs)) / len(first)
+    assert float((counts - probs).abs().sum() / 2) < 0.16  # 260 cells, 3000 draws: 0.11 expected
+
+
+def test_a_response_that_ends_itself_holds_one_end_token():
+    model = tiny_llama()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[256] += 0.3 * model.get_output_embeddings().weight.abs().mean(0)
+    found = engine([(model, 1.0)], max_new_tokens=200, batch_size=5).sample(requests(6))
+    assert {r.finish_reason for r in found} >= {"stop"}
+    for response in found:
+        ends = response.token_ids.count(256)
+        assert ends == (response.finish_reason == "stop")
+        assert not ends or response.token_ids[-1] == 256
+        assert response.token_ids
+
+
+def test_a_mixture_of_a_model_with_itself_is_that_model():
+    model = tiny_llama()
+    both = engine([(model, 0.3), (tiny_llama(), 0.7)]).sample(requests())
+    assert both == engine([(model, 1.0)]).sample(requests())
+
+
+def test_a_mixture_averages_log_probabilities():
+    one, two = tiny_llama(0), tiny_llama(1)
+    found = engine([(one, 0.5), (two, 0.5)], temperature=0, max_new_tokens=1).sample([Request([1, 2], 0)])
+    with torch.no_grad():
+        logps = [m(torch.tensor([[1, 2]])).logits[0, -1].log_softmax(-1) for m in (one, two)]
+    assert found[0].token_ids == [int((logps[0] + logps[1]).argmax())]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95))
+def test_nucleus_keeps_the_smallest_sufficient_set(seed, top_p):
+    torch.manual_seed(seed)
+    probs = torch.randn(1, 700).mul(3).softmax(-1)
+    token = int(_nucleus(probs, torch.rand(1, dtype=torch.float64), top_p))
+    order = probs[0].sort(descending=True)
+    before = order.values.cumsum(0) - order.values
+    assert token in order.indices[before < top_p].tolist()
+
+
+def test_different_rows_never_share_noise():
+    seeds = [noise_seed(0, "rounds/000/own", example, k) for example in range(50) for k in range(8)]
+    assert len(set(seeds)) == len(seeds)

@@ -1,0 +1,192 @@
+"""Users' data: every kind of file, plain and conversational, and what cannot be used is counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_jsonl
+
+from sparring.examples import Example, load_examples
+from sparring.recipe import ColumnsConfig, DatasetConfig
+
+PAIRS = [
+    {"prompt": "Say ant", "chosen": "ant!", "rejected": "no"},
+    {"prompt": "Say bée", "chosen": "line\u2028bée", "rejected": "no,\nno"},
+]
+USER = [{"role": "user", "content": "Say ant"}]
+
+
+def reply(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def load(
+    path: Path | str, *roles: str, **options: Any
+) -> tuple[list[Example], Counter[str]]:
+    return load_examples(DatasetConfig(path=str(path), **options), roles)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet", ".csv"])
+def test_every_kind_of_file_gives_the_same_examples(ending: str, tmp_path: Path) -> None:
+    examples, dropped = load(write(tmp_path / f"rows{ending}", PAIRS), "chosen", "rejected")
+    assert [e.messages[0]["content"] for e in examples] == ["Say ant", "Say bée"]
+    assert [e.responses for e in examples] == [{k: r[k] for k in ("chosen", "rejected")} for r in PAIRS]
+    assert not dropped
+    again, _ = load(write(tmp_path / "again.jsonl", PAIRS), "chosen", "rejected")
+    assert [e.id for e in again] == [e.id for e in examples]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
+def test_a_byte_order_mark_is_no_part_of_the_data(ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"rows{ending}", PAIRS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load(path, "chosen", "rejected")[0]) == 2
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
+def test_conversational_columns(ending: str, tmp_path: Path) -> None:
+    plain = {"prompt": USER, "chosen": reply("ant!"), "rejected": reply("no")}
+    implicit = {"chosen": USER + reply("ant!"), "rejected": USER + reply("no")}
+    found = []
+    for row in (PAIRS[0], plain, implicit):
+        (example,), dropped = load(write(tmp_path / f"r{ending}", [row]), "chosen", "rejected")
+        assert not dropped
+        found.append(example)
+    assert found[0] == found[1] == found[2]
+
+
+def test_several_turns_are_kept(tmp_path: Path) -> None:
+    talk = [{"role": "system", "content": "S"}, *USER, *reply("ant"), {"role": "user", "content": "Again"}]
+    (example,), _ = load(write_jsonl(tmp_path / "r.jsonl", [{"gold": talk + reply("ant ant")}]), "gold")
+    assert example.messages == talk
+    assert example.responses == {"gold": "ant ant"}
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "r.jsonl", [{"question": "Q", "best": "A", "rule": {"rule": "max_words"}}])
+    columns = ColumnsConfig(prompt="question", gold="best", check="rule")
+    (example,), _ = load(path, "gold", columns=columns)
+    assert (example.messages[0]["content"], example.responses) == ("Q", {"gold": "A"})
+    assert example.check == {"rule": "max_words"}
+
+
+def test_split_and_limit(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}", "split": "test" if i % 3 else "train"} for i in range(9)]
+    path = write_jsonl(tmp_path / "r.jsonl", [*rows, {"prompt": "no split"}])
+    assert [e.messages[0]["content"] for e in load(path, split="train")[0]] == ["0", "3", "6"]
+    assert [e.messages[0]["content"] for e in load(path, split="test", limit=2)[0]] == ["1", "2"]
+    with pytest.raises(ValueError, match=r"no row of split 'tran'; it has train, test"):
+        load(path, split="tran")
+    with pytest.raises(ValueError, match="no column 'split'"):
+        load(write_jsonl(tmp_path / "s.jsonl", [{"prompt": "a"}]), split="train")
+
+
+def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
+    good = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    rows = [
+        good,
+        good,
+        {**good, "prompt": None},
+        {**good, "prompt": ""},
+        {**good, "prompt": "  \n"},
+        {**good, "prompt": 7},
+        {**good, "chosen": None},
+        {**good, "rejected": " "},
+        {**good, "rejected": "c"},
+        {"prompt": "p"},
+    ]
+    examples, dropped = load(write_jsonl(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert len(examples) == 1
+    assert dropped == {
+        "duplicate": 1,
+        "the prompt is null": 1,
+        "the prompt is empty": 2,
+        "expected text or a list of messages, got int": 1,
+        "the chosen response is null": 2,
+        "the response is empty": 1,
+        "chosen and rejected are identical": 1,
+    }
+
+
+def test_the_shipped_sets() -> None:
+    train, dropped = load("sparring:prompts", split="train")
+    held, held_dropped = load("sparring:prompts", split="held_out")
+    assert not dropped
+    assert not held_dropped
+    assert len(train) > 100
+    assert len(held) >= 64
+    prompts = [{e.messages[0]["content"] for e in part} for part in (train, held)]
+    assert not prompts[0] & prompts[1]
+    assert any(e.check for e in held)
+    gold, dropped = load("sparring:gold", "gold")
+    assert not dropped
+    assert len(gold) > 50
+    assert all(e.responses["gold"].strip() for e in gold)
+    with pytest.raises(ValueError, match=r"'sparring:golden'.*Shipped: prompts, gold"):
+        load("sparring:golden")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.jsonl", b'{"prompt": "a"}\n\n{"prompt": "b"\n', r"line 3: not valid JSON"),
+        ("r.jsonl", b'{"prompt": "a"}\n[1]\n', r"line 2: expected an object"),
+        ("r.jsonl", b'{"prompt": "\xff"}\n', r"not UTF-8 \(byte 12\)"),
+        ("r.csv", b"prompt\nn\xe4\n", r"not UTF-8 \(byte 8\)"),
+        ("r.csv", b'prompt\n"open', r"cannot be read: unexpected end of data"),
+        ("r.json", b'{"prompt": "a"}', r"list of objects"),
+        ("r.json", b"[1, 2", r"cannot be read"),
+        ("r.parquet", b"PAR1 no", r"cannot be read"),
+        ("r.txt", b"hello", r"unknown ending.*\.jsonl"),
+        ("r.jsonl", b"", r"no usable example: it has no rows"),
+        ("r.csv", b"prompt\n", r"it has no rows"),
+        ("r.jsonl", b'{"prompt": ""}\n', r"no usable example: 1 x the prompt is empty"),
+        ("r.jsonl", b'{"text": "a", "id": 1}\n', r"no column 'prompt'; it has 'text', 'id'.*columns:"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["none.jsonl", "./none", "/none/rows.csv"])
+def test_a_missing_file(path: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a file\. Give a \.jsonl"):
+        load(path)
+
+
+def test_a_folder_is_no_data(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a file"):
+        load(tmp_path)
+
+
+def test_a_hub_name_that_cannot_be_fetched() -> None:
+    with pytest.raises(ValueError, match=r"'nobody/no-set-v1\.0' is neither a file nor a data set.*spelling"):
+        load("nobody/no-set-v1.0")

@@ -1,0 +1,186 @@
+"""The fit loop: first losses, split into micro-batches, schedules, tripwires, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_llama
+
+from sparring.algorithms.algorithm import Algorithm, Facts
+from sparring.algorithms.dpo import DPO
+from sparring.algorithms.inpo import INPO
+from sparring.algorithms.ipo import IPO
+from sparring.algorithms.spac import SPAC
+from sparring.algorithms.spin import SPIN
+from sparring.objectives import DATA, PESSIMISM, PairLogistic
+from sparring.pairing import Pair
+from sparring.recipe import FitConfig, LoraConfig, TripwireConfig
+from sparring.training.adapters import load_adapter, with_adapter
+from sparring.training.anchors import rollout_logps
+from sparring.training.data import TrainingExample, make_batch
+from sparring.training.fit import fit, micro_batches
+from sparring.training.metrics import Tripwire
+from sparring.training.optim import rate_factor
+from sparring.training.packing import Rollout
+from sparring.training.scorer import PolicyScorer
+
+ROLLOUTS = [
+    Rollout([1 + i, 2, 3 + i][: 1 + i % 3], [[4, 5 + i, 256], [7, 8, 9, 10 + i], [11 + i, 256]]) for i in range(6)
+]
+SPAC_PAIRS = (Pair(0, 1, 0.7, 1.0, DATA), Pair(0, 2, 0.6, 0.5, PESSIMISM), Pair(1, 2, 0.4, 0.5, PESSIMISM))
+ALGORITHMS = [
+    (DPO(), math.log(2)),
+    (IPO(), 0.25),
+    (SPIN(alpha=0.3), math.log(2)),
+    (INPO(pairing="best_worst"), 0.25),
+    (INPO(pairing="best_worst", target="soft"), 0.2**2),
+    (SPAC(), math.log(2)),
+    (SPAC(form="linear"), math.log(2) * 20 / 21),
+]
+
+
+def exact(**changes) -> FitConfig:
+    """Float32, no clipping to speak of."""
+    defaults = {"precision": "float32", "learning_rate": 1e-3, "batch_size": 6, "max_grad_norm": 1e9, "warmup": 0.0}
+    return FitConfig(**{**defaults, **changes})
+
+
+def examples_for(model: torch.nn.Module, algorithm: Algorithm) -> list[TrainingExample]:
+    """Every anchor is the model itself, as in round 0."""
+    names = algorithm.steps(0, Facts(400))[0].anchors
+    logps = rollout_logps(PolicyScorer(model), ROLLOUTS, budget=40, precision="float32")
+    pairs = SPAC_PAIRS if isinstance(algorithm, SPAC) else SPAC_PAIRS[:1]
+    anchors = {"reference", "iterate", *names}
+    return [
+        TrainingExample(str(i), rollout, ("own",) * 3, (0.7, 0.5, 0.3), dict.fromkeys(anchors, row), pairs)
+        for i, (rollout, row) in enumerate(zip(ROLLOUTS, logps, strict=True))
+    ]
+
+
+def model_of(kind: str) -> torch.nn.Module:
+    return tiny_llama() if kind == "full" else with_adapter(tiny_llama(), LoraConfig(rank=4))
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.parametrize(("algorithm", "first"), ALGORITHMS, ids=lambda x: getattr(x, "about", [""])[0] or "")
+def test_at_the_start_log_ratios_are_zero_and_the_loss_closed_form(algorithm, first, kind, tmp_path):
+    model = model_of(kind)
+    examples = examples_for(model, algorithm)
+    objective = algorithm.steps(0, Facts(400))[0].objective
+    row = fit(PolicyScorer(model), examples, objective, exact(), 0, tmp_path)[0]
+    assert row["loss"] == pytest.approx(first, abs=1e-5)
+    for name in ("chosen_vs_reference", "rejected_vs_reference", "chosen_vs_iterate", "margin"):
+        assert row[name] == pytest.approx(0.0, abs=1e-4)
+
+
+def gradient(model: torch.nn.Module, examples: list[TrainingExample], objective, config: FitConfig) -> torch.Tensor:
+    model.zero_grad()
+    scorer = PolicyScorer(model, config.layout)
+    for group in micro_batches(examples, config):
+        batch = make_batch(group, scorer(scorer.pack([e.rollout for e in group])))
+        (objective(batch).total / len(examples)).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("algorithm", [a for a, _ in ALGORITHMS], ids=lambda a: a.about.title)
+def test_gradients_do_not_depend_on_the_split(algorithm):
+    model = tiny_llama()
+    examples = examples_for(tiny_llama(seed=1), algorithm)
+    objective = algorithm.steps(0, Facts(400))[0].objective
+    found = [gradient(model, examples, objective, exact(micro_batch_tokens=n)) for n in (1, 20, 10_000)]
+    assert len(micro_batches(examples, exact(micro_batch_tokens=1))) == 6
+    for other in found[1:]:
+        assert (other - found[0]).norm() < 1e-5 * found[0].norm()
+
+
+def test_a_fit_does_not_depend_on_the_split(tmp_path):
+    rows = []
+    for tokens in (1, 10_000):
+        model = tiny_llama()
+        examples = examples_for(tiny_llama(seed=1), DPO())
+        objective = PairLogistic({"reference": 1.0}, 0.1)
+        config = exact(micro_batch_tokens=tokens, batch_size=3, epochs=3)
+        rows.append([r["loss"] for r in fit(PolicyScorer(model), examples, objective, config, 0, tmp_path / "x")])
+    assert rows[0] == pytest.approx(rows[1], abs=1e-5)
+    assert rows[0][-1] < rows[0][0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_resumed_fit_gives_the_same_bytes(optimizer, checkpointing, tmp_path):
+    """Killed after the second of four steps, then resumed: bit-identical weights."""
+    config = exact(
+        batch_size=3, epochs=2, optimizer=optimizer, checkpoint_minutes=0.0, gradient_checkpointing=checkpointing
+    )
+    objective = PairLogistic({"reference": 1.0}, 0.1)
+    examples = examples_for(tiny_llama(seed=1), DPO())
+
+    def run(folder: Path, kill_at: int | None) -> torch.nn.Module:
+        model, calls = tiny_llama(), []
+
+        def advance(done: int = 1, note: str = "") -> None:
+            calls.append(done)
+            if len(calls) == kill_at:
+                raise KeyboardInterrupt
+
+        fit(PolicyScorer(model), examples, objective, config, 0, folder, advance)
+        return model
+
+    whole = run(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", 3)
+    resumed = run(tmp_path / "cut", None)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_fits_checkpoint_is_not_resumed(tmp_path):
+    config, objective = exact(batch_size=3, checkpoint_minutes=0.0), PairLogistic({"reference": 1.0}, 0.1)
+    examples = examples_for(tiny_llama(seed=1), DPO())
+    fit(PolicyScorer(tiny_llama()), examples, objective, config, 0, tmp_path)
+    rows = fit(PolicyScorer(tiny_llama()), examples[:4], objective, config, 0, tmp_path)
+    assert len(rows) == 2
+
+
+def test_schedules():
+    assert [rate_factor(s, 10, 2, "constant") for s in (0, 1, 2, 9)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
+    assert rate_factor(6, 10, 2, "linear") == pytest.approx(0.5)
+    assert rate_factor(6, 10, 2, "cosine") == pytest.approx(0.5)
+    assert rate_factor(9, 10, 2, "linear") > 0
+
+
+def test_a_diverging_fit_stops_with_a_message(tmp_path):
+    examples = examples_for(tiny_llama(), DPO())
+    config = exact(learning_rate=10.0, epochs=5, tripwires=TripwireConfig(kl_to_iterate=5.0))
+    with pytest.raises(Tripwire, match=r"fit\.|learning_rate"):
+        fit(PolicyScorer(tiny_llama()), examples, PairLogistic({"reference": 1.0}, 0.1), config, 0, tmp_path)
+
+
+def test_nothing_to_fit_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nothing to fit"):
+        fit(PolicyScorer(tiny_llama()), [], PairLogistic({}, 0.1), exact(), 0, tmp_path)
+
+
+def test_adapter_on_the_head_is_refused():
+    with pytest.raises(ValueError, match="LM head"):
+        with_adapter(tiny_llama(), LoraConfig(target_modules=["lm_head"]))
+
+
+def test_unknown_adapter_target_names_the_modules():
+    with pytest.raises(ValueError, match="q_proj"):
+        with_adapter(tiny_llama(), LoraConfig(target_modules=["nonsense"]))
+
+
+def test_a_stored_adapter_gives_the_same_log_probabilities(tmp_path):
+    model = with_adapter(tiny_llama(), LoraConfig(rank=4))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.01)
+    model.save_pretrained(tmp_path)
+    again = load_adapter(tiny_llama(), tmp_path, trainable=False)
+    before, after = (rollout_logps(PolicyScorer(m), ROLLOUTS, 100, "float32") for m in (model, again))
+    assert before == after
