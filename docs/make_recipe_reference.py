@@ -117,7 +117,7 @@ def table(model: type[BaseModel]) -> str:
             for key, sign in BOUNDS.items()
             if hasattr(part, key)
         ]
-        default = shown(field.get_default())
+        default = shown(field.get_default(call_default_factory=True))
         kind = f"`{plain_type(annotation, field.annotation)}`"
         text += row(f"`{name}`", kind, default, ", ".join(bounds), meaning or "see below")
     return text

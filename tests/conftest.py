@@ -79,21 +79,41 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 def tiny_recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
     """A recipe that runs in a second or two; the data hold every role."""
     rows = [
-        {"prompt": f"Say {word}", "chosen": f"{word}!", "rejected": f"not {word}", "gold": f"{word} {word}"}
+        {
+            "prompt": f"Say {word}",
+            "chosen": f"{word}!",
+            "rejected": f"not {word}",
+            "gold": f"{word} {word}",
+        }
         for word in ("ant", "bee", "cat", "dog", "elk", "fox")
     ]
     train = write_jsonl(tmp_path / "train.jsonl", rows)
     held = write_jsonl(
         tmp_path / "held.jsonl",
-        [{"prompt": "Say yak", "check": {"rule": "max_words", "count": 3}}, {"prompt": "Say gnu"}, {"prompt": "Say hen"}],
+        [
+            {"prompt": "Say yak", "check": {"rule": "max_words", "count": 3}},
+            {"prompt": "Say gnu"},
+            {"prompt": "Say hen"},
+        ],
     )
     return {
         "model": {"path": str(tiny_model)},
         "data": {"train": {"path": str(train)}, "held_out": {"path": str(held)}},
-        "algorithm": {"name": "inpo", "samples": 4, "step_size": 2.0, "kl_to_reference": 0.1, "pairing": "best_worst"},
+        "algorithm": {
+            "name": "inpo",
+            "samples": 4,
+            "step_size": 2.0,
+            "kl_to_reference": 0.1,
+            "pairing": "best_worst",
+        },
         "oracle": {"name": "function", "path": "oracle_fakes:more_vowels"},
         "rounds": 2,
         "sampling": {"max_new_tokens": 8, "batch_size": 8, "precision": "float32"},
-        "fit": {"learning_rate": 1e-3, "batch_size": 4, "precision": "float32", "tripwires": {"repetition": None}},
+        "fit": {
+            "learning_rate": 1e-3,
+            "batch_size": 4,
+            "precision": "float32",
+            "tripwires": {"repetition": None},
+        },
         "evaluation": {"bootstrap": 100},
     }

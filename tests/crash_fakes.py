@@ -7,6 +7,7 @@ checkpoint covers every stage boundary and the inside of every stage ("after" on
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -30,7 +31,13 @@ class Crashes:
         self.root, self.only = root, re.compile(only)
         self.places: list[str] = []
         self.dead = False
-        for owner, name in ((Path, "replace"), (Path, "rename"), (Path, "unlink"), (shutil, "rmtree")):
+        patch.setattr(os, "fsync", lambda _: None)  # only a power cut could tell
+        for owner, name in (
+            (Path, "replace"),
+            (Path, "rename"),
+            (Path, "unlink"),
+            (shutil, "rmtree"),
+        ):
             self._wrap(patch, owner, name, lambda path, *_, **__: self._name(Path(path)))
         self._wrap(patch, pq, "write_table", lambda _, path, **__: self._name(Path(path)))
         self._wrap(
@@ -49,9 +56,7 @@ class Crashes:
             name += f" of {len(json.loads(path.read_text()))} stages"
         return name
 
-    def _wrap(
-        self, patch: pytest.MonkeyPatch, owner: Any, name: str, describe: Callable[..., str]
-    ) -> None:
+    def _wrap(self, patch: pytest.MonkeyPatch, owner: Any, name: str, describe: Callable[..., str]) -> None:
         true = getattr(owner, name)
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 
 def more_vowels(prompt: str, a: str, b: str) -> float:
@@ -25,3 +26,11 @@ def outside(prompt: str, a: str, b: str) -> float:
 
 def lopsided(prompt: str, a: str, b: str) -> float:
     return 0.8
+
+
+answer: Callable[[str, str, str], float] = more_vowels
+"""what `moody` does; tests set it"""
+
+
+def moody(prompt: str, a: str, b: str) -> float:
+    return answer(prompt, a, b)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import TEMPLATE, byte_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import TEMPLATE, byte_tokenizer
 from sparring.chat import Chat, as_messages, prompt_text, split_conversation
 
 CHATML = (
@@ -26,7 +27,13 @@ ENDLESS = (
     "{% for m in messages %}### {{ m['role'] }}:\n{{ m['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}### assistant:\n{% endif %}"
 )
-TEMPLATES = {"own": TEMPLATE, "chatml": CHATML, "spaced": SPACED, "thinking": THINKING, "endless": ENDLESS}
+TEMPLATES = {
+    "own": TEMPLATE,
+    "chatml": CHATML,
+    "spaced": SPACED,
+    "thinking": THINKING,
+    "endless": ENDLESS,
+}
 END = {"own": "<|end|>", "chatml": "<|im_end|>", "spaced": "<|end|>", "thinking": "<|im_end|>"}
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -53,9 +60,7 @@ def conversation(turns: list[str]) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", CHATS)
 @given(turns=TURNS.filter(lambda turns: len(turns) != 2 or turns[1]), answer=SAID)
-def test_prompt_and_response_are_the_rendered_conversation(
-    name: str, turns: list[str], answer: str
-) -> None:
+def test_prompt_and_response_are_the_rendered_conversation(name: str, turns: list[str], answer: str) -> None:
     chat = CHATS[name]
     messages = conversation(turns)
     prompt = chat.prompt_ids(messages)
@@ -102,10 +107,8 @@ def test_the_end_token_is_the_template_s_or_else_eos(name: str) -> None:
 
 
 def test_the_model_s_own_end_tokens_count() -> None:
-    class Config:
-        eos_token_id = [7, 9]
-
-    assert make_chat("own").end_ids(Config()) == {256, 7, 9}
+    config = SimpleNamespace(eos_token_id=[7, 9])
+    assert make_chat("own").end_ids(config) == {256, 7, 9}
 
 
 def test_the_header_s_trailing_space_is_in_the_prompt() -> None:
@@ -161,7 +164,10 @@ def test_no_template_and_no_end_are_refused() -> None:
         ([{"role": "user"}], "'role' and 'content'"),
         ([{"role": "user", "content": " "}], "no text"),
         ([{"role": "user", "content": None}], "no text"),
-        ([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}], "nothing left to answer"),
+        (
+            [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}],
+            "nothing left to answer",
+        ),
     ],
 )
 def test_prompts_that_cannot_be_used(prompt: Any, reason: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_jsonl
 
+from conftest import write_jsonl
 from sparring.examples import Example, load_examples
 from sparring.recipe import ColumnsConfig, DatasetConfig
 
@@ -42,9 +42,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def load(
-    path: Path | str, *roles: str, **options: Any
-) -> tuple[list[Example], Counter[str]]:
+def load(path: Path | str, *roles: str, **options: Any) -> tuple[list[Example], Counter[str]]:
     return load_examples(DatasetConfig(path=str(path), **options), roles)
 
 
@@ -78,7 +76,12 @@ def test_conversational_columns(ending: str, tmp_path: Path) -> None:
 
 
 def test_several_turns_are_kept(tmp_path: Path) -> None:
-    talk = [{"role": "system", "content": "S"}, *USER, *reply("ant"), {"role": "user", "content": "Again"}]
+    talk = [
+        {"role": "system", "content": "S"},
+        *USER,
+        *reply("ant"),
+        {"role": "user", "content": "Again"},
+    ]
     (example,), _ = load(write_jsonl(tmp_path / "r.jsonl", [{"gold": talk + reply("ant ant")}]), "gold")
     assert example.messages == talk
     assert example.responses == {"gold": "ant ant"}
@@ -163,12 +166,14 @@ def test_the_shipped_sets() -> None:
         ("r.jsonl", b"", r"no usable example: it has no rows"),
         ("r.csv", b"prompt\n", r"it has no rows"),
         ("r.jsonl", b'{"prompt": ""}\n', r"no usable example: 1 x the prompt is empty"),
-        ("r.jsonl", b'{"text": "a", "id": 1}\n', r"no column 'prompt'; it has 'text', 'id'.*columns:"),
+        (
+            "r.jsonl",
+            b'{"text": "a", "id": 1}\n',
+            r"no column 'prompt'; it has 'text', 'id'.*columns:",
+        ),
     ],
 )
-def test_files_that_cannot_be_read_are_named(
-    name: str, content: bytes, message: str, tmp_path: Path
-) -> None:
+def test_files_that_cannot_be_read_are_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:

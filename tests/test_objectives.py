@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from batches import two_pairs
 
+from batches import two_pairs
 from sparring.algorithms.algorithm import Facts
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
@@ -43,11 +43,15 @@ def test_soft_logistic_is_the_expectation_over_verdicts():
 
 
 @pytest.mark.parametrize("unit", [True, False])
-@pytest.mark.parametrize(
-    ("target", "label"), [("hard", 0.5), ("soft", 0.7 - 0.5), ("win_rate", 0.8 - 0.3)]
-)
+@pytest.mark.parametrize(("target", "label"), [("hard", 0.5), ("soft", 0.7 - 0.5), ("win_rate", 0.8 - 0.3)])
 def test_square_value_and_gradient(target, label, unit):
-    batch = two_pairs([-1.0, -3.0], reference=[-2.0, -2.5], iterate=[-1.5, -2.0], preference=0.7, win_rates=[0.8, 0.3])
+    batch = two_pairs(
+        [-1.0, -3.0],
+        reference=[-2.0, -2.5],
+        iterate=[-1.5, -2.0],
+        preference=0.7,
+        win_rates=[0.8, 0.3],
+    )
     loss = PairSquare({"reference": 0.25, "iterate": 0.75}, step_size=4.0, target=target, unit_loss=unit)(batch)
     loss.total.backward()
     residual = 2.0 - 0.25 * 0.5 - 0.75 * 0.5 - 4.0 * label
@@ -136,7 +140,9 @@ def test_inpo_schedule_of_theorem_4():
 )
 def test_first_loss_is_its_closed_form(algorithm, expected):
     same = [-1.25, -3.5]
-    assert only_objective(algorithm)(two_pairs(same, reference=same, iterate=same)).total.item() == pytest.approx(expected)
+    assert only_objective(algorithm)(two_pairs(same, reference=same, iterate=same)).total.item() == pytest.approx(
+        expected
+    )
 
 
 def test_spac_first_loss():

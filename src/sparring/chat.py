@@ -78,7 +78,10 @@ class Chat:
     """A tokenizer and the way it renders conversations."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str | None = None, system: str | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str | None = None,
+        system: str | None = None,
     ) -> None:
         """`template`: None for the tokenizer's own, "plain" for text alone, or a Jinja file.
 
@@ -116,11 +119,14 @@ class Chat:
                 return int(token)
         if self.tokenizer.eos_token_id is None:
             raise ValueError("model: the tokenizer has no EOS token, so a response could never end.")
-        return int(self.tokenizer.eos_token_id)
+        return int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
 
     def _render(self, messages: Sequence[Message], generate: bool) -> str:
         rendered = self.tokenizer.apply_chat_template(
-            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate
+            list(messages),
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=generate,
         )
         return str(rendered)
 
@@ -128,7 +134,7 @@ class Chat:
         """Every token that ends a response: the template's, the tokenizer's, the model's own."""
         configured = getattr(model_config, "eos_token_id", None)
         listed = configured if isinstance(configured, list) else [configured]
-        ids = {self.end_id, self.tokenizer.eos_token_id, *listed}
+        ids: set[Any] = {self.end_id, self.tokenizer.eos_token_id, *listed}
         return frozenset(int(token) for token in ids if token is not None)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -139,7 +145,7 @@ class Chat:
         return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
     def response_ids(self, text: str) -> list[int]:
-        """A given response as tokens, with the end token; special tokens spelt out in the text are text."""
+        """A given response as tokens, with the end token; special tokens spelt out are text."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [*ids, self.end_id]
 

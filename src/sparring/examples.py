@@ -97,6 +97,7 @@ def _checked_columns(rows: Iterable[Row], config: DatasetConfig, roles: Sequence
                 raise ValueError(
                     f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
                     "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ...}."
+                    + (" Or have pairs built: data.collect." if "chosen" in roles else "")
                 )
         yield row
 
@@ -166,7 +167,7 @@ def _read_lines(text: str, path: Path) -> Iterator[Row]:
                 f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Mend or remove that line."
             ) from error
         if not isinstance(row, dict):
-            raise ValueError(f"data: {str(path)!r}, line {number}: expected an object like {{\"prompt\": ...}}.")
+            raise ValueError(f'data: {str(path)!r}, line {number}: expected an object like {{"prompt": ...}}.')
         yield row
 
 

@@ -99,10 +99,7 @@ class IndependentPairs:
         if not judged:
             return Pairs((), _unjudged(len(roles)), "no verdict")
         draw = random.Random(seed)
-        pairs = [
-            _oriented(a, b, p, draw.random() < p if self.label == "sampled" else p >= 0.5)
-            for a, b, p in judged
-        ]
+        pairs = [_oriented(a, b, p, draw.random() < p if self.label == "sampled" else p >= 0.5) for a, b, p in judged]
         return Pairs(_even(pairs), tuple(verdicts.win_rate(i) for i in range(len(roles))))
 
 
@@ -197,7 +194,7 @@ class Against:
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """No comparisons."""
         yield []
-        pairs = [Pair(w, l) for w in own(roles, self.winner) for l in own(roles, self.loser)]
+        pairs = [Pair(win, lose) for win in own(roles, self.winner) for lose in own(roles, self.loser)]
         return Pairs(_even(pairs), _unjudged(len(roles)))
 
 
@@ -211,8 +208,6 @@ class ChosenRejectedOwn:
         chosen, rejected = own(roles, "chosen")[0], own(roles, "rejected")[0]
         fresh = own(roles)
         half = 0.5 / len(fresh)
-        pessimism = [
-            Pair(data, mine, weight=half, term=PESSIMISM) for mine in fresh for data in (chosen, rejected)
-        ]
+        pessimism = [Pair(data, mine, weight=half, term=PESSIMISM) for mine in fresh for data in (chosen, rejected)]
         pairs = (Pair(chosen, rejected, term=DATA), *pessimism)
         return Pairs(pairs, _unjudged(len(roles)))

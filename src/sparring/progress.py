@@ -1,6 +1,6 @@
 """Progress of long work: bars on a terminal, plain lines elsewhere. Leaves out: log files.
 
-    with Progress().task("round 1/3  sample", 192) as advance: advance(16)
+with Progress().task("round 1/3  sample", 192) as advance: advance(16)
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 Advance = Callable[..., None]

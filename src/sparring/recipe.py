@@ -32,11 +32,11 @@ class Frozen(BaseModel):
 class LoraConfig(Frozen):
     """Train a low-rank adapter instead of all weights; the reference is then the adapter switched off."""
 
-    rank: int = Field(16, ge=1)
+    rank: int = Field(default=16, ge=1)
     """rank of the update"""
-    alpha: float = Field(32.0, gt=0)
+    alpha: float = Field(default=32.0, gt=0)
     """scale: the update is multiplied by alpha / rank"""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """dropout on the adapter's input while fitting"""
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     """module names that get an adapter; the LM head never does"""
@@ -83,16 +83,16 @@ class DatasetConfig(Frozen):
     """configuration of a hub data set"""
     split: str | None = None
     """split of a hub data set (default train), or value of the column 'split' of a file"""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """use only the first rows"""
-    columns: ColumnsConfig = ColumnsConfig()
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
     """column names"""
 
 
 class CollectConfig(Frozen):
     """Build a fixed preference set once, from the start policy's samples and the oracle."""
 
-    samples: int = Field(4, ge=2)
+    samples: int = Field(default=4, ge=2)
     """responses per prompt"""
     pairing: Literal["iid", "best_worst", "knockout", "all"] = "best_worst"
     """how they become chosen and rejected"""
@@ -107,11 +107,11 @@ class DataConfig(Frozen):
     """rows that are never trained on"""
     collect: CollectConfig | None = None
     """null: the data hold what the algorithm needs"""
-    prompts_per_round: int | None = Field(None, ge=1)
+    prompts_per_round: int | None = Field(default=None, ge=1)
     """null: every row in every round; otherwise a fresh slice of a fixed shuffle each round"""
-    max_prompt_tokens: int = Field(512, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
     """longer prompts are dropped and counted"""
-    max_response_tokens: int = Field(1024, ge=1)
+    max_response_tokens: int = Field(default=1024, ge=1)
     """longer given responses are dropped and counted"""
 
 
@@ -120,13 +120,13 @@ class SamplingConfig(Frozen):
 
     engine: Literal["transformers"] = "transformers"
     """who samples"""
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
     """1 samples from the policy itself, as the theory wants; 0 is greedy"""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """nucleus; 1 keeps the whole distribution"""
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
     """longer responses are cut off (and know it)"""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """rows sampled together; part of what makes a run repeatable"""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """of the weights while sampling"""
@@ -135,36 +135,36 @@ class SamplingConfig(Frozen):
 class TripwireConfig(Frozen):
     """Bounds whose crossing stops a fit with a message instead of ruining a run; null switches one off."""
 
-    kl_to_iterate: float | None = Field(200.0, gt=0)
+    kl_to_iterate: float | None = Field(default=200.0, gt=0)
     """mean log-ratio on the iterate's own responses, nats per response, either sign"""
-    falling_likelihood: float | None = Field(80.0, gt=0)
+    falling_likelihood: float | None = Field(default=80.0, gt=0)
     """both chosen and rejected fall by more than this many nats per response on average"""
-    repetition: float | None = Field(0.5, gt=0, le=1)
+    repetition: float | None = Field(default=0.5, gt=0, le=1)
     """share of samples in which most trigrams repeat; checked after sampling"""
 
 
 class FitConfig(Frozen):
     """One round's optimisation; optimiser and schedule start afresh each round."""
 
-    learning_rate: float = Field(5e-7, gt=0)
+    learning_rate: float = Field(default=5e-7, gt=0)
     """peak learning rate"""
     optimizer: Literal["adamw", "rmsprop"] = "adamw"
     """rmsprop is what SPIN and SPPO used"""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """after warm-up, over the round's steps"""
-    warmup: float = Field(0.03, ge=0, lt=1)
+    warmup: float = Field(default=0.03, ge=0, lt=1)
     """share of the steps"""
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(default=1, ge=1)
     """passes over the round's examples"""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(default=128, ge=1)
     """examples (prompts) per optimiser step"""
-    micro_batch_tokens: int = Field(8192, ge=1)
+    micro_batch_tokens: int = Field(default=8192, ge=1)
     """tokens run at once; changes memory and speed, not the result"""
     layout: Literal["packed", "padded"] = "packed"
     """packed: each prompt once, responses as branches; padded: one row per response"""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """gradients are clipped to this norm"""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """decoupled for adamw"""
     betas: tuple[float, float] = (0.9, 0.999)
     """adamw's moments"""
@@ -172,24 +172,24 @@ class FitConfig(Frozen):
     """of matrix products; master weights are float32"""
     gradient_checkpointing: bool = False
     """recompute activations: less memory, about a third slower"""
-    checkpoint_minutes: float = Field(10.0, ge=0)
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
     """time between checkpoints inside a fit; 0: after every step"""
-    tripwires: TripwireConfig = TripwireConfig()
+    tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
     """when to stop"""
 
 
 class EvaluationConfig(Frozen):
     """Held-out play after training."""
 
-    prompts: int | None = Field(None, ge=1)
+    prompts: int | None = Field(default=None, ge=1)
     """the first so many held-out prompts; null: all"""
-    samples: int = Field(2, ge=1)
+    samples: int = Field(default=2, ge=1)
     """fresh samples per prompt and policy"""
     every_iterate: bool = True
     """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
     oracles: list[Section] = []
     """further oracles that training never saw"""
-    bootstrap: int = Field(2000, ge=100)
+    bootstrap: int = Field(default=2000, ge=100)
     """resamples over prompts for intervals"""
 
 
@@ -202,13 +202,13 @@ class Recipe(Frozen):
     """name, and the algorithm's own fields"""
     oracle: Section | None = None
     """name, and the oracle's own fields; null for algorithms that ask none (evaluation then has no judge)"""
-    rounds: int = Field(3, ge=1)
+    rounds: int = Field(default=3, ge=1)
     """rounds of self-play"""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """every random choice derives from it"""
-    sampling: SamplingConfig = SamplingConfig()
-    fit: FitConfig = FitConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    fit: FitConfig = Field(default_factory=FitConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     keep_iterates: int | Literal["all"] = "all"
     """how many past policies stay on disk besides the start and the last; evaluation plays those that stay"""
 
@@ -246,7 +246,10 @@ class Recipe(Frozen):
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain data."""
         plain = self.model_dump(mode="json")
-        plain["algorithm"] = {"name": self.algorithm["name"], **self.build_algorithm().model_dump(mode="json")}
+        plain["algorithm"] = {
+            "name": self.algorithm["name"],
+            **self.build_algorithm().model_dump(mode="json"),
+        }
         return plain
 
 

@@ -20,7 +20,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 PYPI = "pypi:"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -72,7 +77,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
     try:
         folder = snapshot_download(
-            name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+            name,
+            revision=revision,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"],
         )
     except Exception as error:
         raise ValueError(
@@ -144,8 +151,9 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:
         raise ValueError(
-            f"model: {str(folder)!r} holds no tokenizer that can be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}). Save one there with tokenizer.save_pretrained."
+            f"model: {str(folder)!r} holds no tokenizer that can be loaded ("
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            "Save one there with tokenizer.save_pretrained."
         ) from error
 
 
@@ -160,9 +168,7 @@ def refuse_code(folder: Path, trust_remote_code: bool) -> None:
     )
 
 
-def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
-) -> PreTrainedModel:
+def load_model(folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> PreTrainedModel:
     """The folder's causal language model in `dtype`, in evaluation mode, on the CPU.
 
     Raises:

@@ -60,9 +60,7 @@ def recipes() -> Iterator[Any]:
 
 
 def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "make_recipe_reference", ROOT / "docs" / "make_recipe_reference.py"
-    )
+    spec = importlib.util.spec_from_file_location("make_recipe_reference", ROOT / "docs" / "make_recipe_reference.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -85,18 +83,14 @@ def test_relative_links_resolve(page: Path):
             assert anchor in anchors(found), f"{named(page)} links to {target}"
 
 
-@pytest.mark.parametrize(("page", "plain"), recipes())
-def test_printed_recipes_parse(
-    page: Path, plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize(("page", "plain"), list(recipes()))
+def test_printed_recipes_parse(page: Path, plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_modules(page, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     parse_recipe(plain)
 
 
-def test_the_example_algorithm_runs(
-    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_example_algorithm_runs(tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_modules(HOW_TO / "own-algorithm.md", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     section = {"name": "my_methods:MovingReference", "step_size": 2.0, "kl_to_reference": 0.1}
@@ -105,9 +99,7 @@ def test_the_example_algorithm_runs(
     assert len(summary["fit"]) == 3
 
 
-def test_the_example_oracle_runs(
-    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_example_oracle_runs(tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_modules(HOW_TO / "own-oracle.md", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     section = {"name": "my_oracle:Keywords", "words": ["a", "e", "o"]}

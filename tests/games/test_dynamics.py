@@ -71,9 +71,7 @@ def rate(path, first, last):
 
 
 def test_i2_inpo_with_the_schedule_of_theorem_4():
-    path = kl_path(
-        lambda game, past: inpo(P, past[-1], LOG_REF, 2 / (TAU * (len(past) + 1)), TAU), 1000
-    )
+    path = kl_path(lambda game, past: inpo(P, past[-1], LOG_REF, 2 / (TAU * (len(past) + 1)), TAU), 1000)
     for rounds, text in ((10, ".0769"), (100, "4.35e-5"), (1000, "5.2e-9")):
         agrees(path[rounds], text)
         assert path[rounds] <= 32 / (TAU**2 * (rounds + 1))
@@ -176,9 +174,7 @@ def test_o1_onpo_settles_on_average_at_one_over_t(rounds, average):
     assert mean_gap <= 4 * math.sqrt(LARGEST_KL) / rounds
 
 
-@pytest.mark.parametrize(
-    ("rounds", "last"), [(10, ".245"), (100, ".191"), (1000, ".00124"), (5000, "2.7e-13")]
-)
+@pytest.mark.parametrize(("rounds", "last"), [(10, ".245"), (100, ".191"), (1000, ".00124"), (5000, "2.7e-13")])
 def test_o2_onpo_settles_in_its_last_iterate(rounds, last):
     # The paper counts from pi_1: its pi_T is the policy of round T - 1 here.
     agrees(optimistic_run().gaps()[rounds - 1], last)
@@ -195,9 +191,7 @@ def test_onpo_with_two_seats_is_onpo_from_the_history():
 
 
 def test_n1_nash_md_with_a_falling_step():
-    path = kl_path(
-        lambda game, past: nash_md(P, past[-1], LOG_REF, 2 / (TAU * (len(past) + 1)), TAU), 1000
-    )
+    path = kl_path(lambda game, past: nash_md(P, past[-1], LOG_REF, 2 / (TAU * (len(past) + 1)), TAU), 1000)
     for rounds, text in ((10, "1.35e-3"), (100, "7.5e-5"), (1000, "5.4e-7")):
         agrees(path[rounds], text)
         assert path[rounds] <= 8 / (TAU**2 * (rounds + 1))
@@ -288,9 +282,7 @@ def test_the_regularised_nash_is_a_fixed_point(n, seed, step):
     for moved in egpo(matrix, point, reference, step, 0.2):
         assert np.abs(moved - point).max() < 1e-9
     mixture = log_normalise((1 - step * 0.2) * point + step * 0.2 * reference)
-    assert (
-        np.abs(nash_md(matrix, point, reference, step, 0.2) - mwu(matrix, mixture, step)).max() == 0
-    )
+    assert np.abs(nash_md(matrix, point, reference, step, 0.2) - mwu(matrix, mixture, step)).max() == 0
 
 
 @given(n=st.integers(2, 6), seed=st.integers(0, 1000), step=st.floats(0.05, 5))
@@ -373,9 +365,7 @@ def test_p3_alpha_spin_sampling_the_iterate(beta, alpha, text):
     [(1, 0.3, "0.0"), (0.6, 0.5, ".02180"), (0.4, 0.5, ".06130"), (0.3, 0.5, "")],
 )
 def test_p4_alpha_spin_sampling_the_mixture(beta, alpha, text):
-    path = imitation_path(
-        lambda game, past: alpha_spin(past[-1], LOG_BASE, LOG_DATA, beta, alpha, "mixture")
-    )
+    path = imitation_path(lambda game, past: alpha_spin(past[-1], LOG_BASE, LOG_DATA, beta, alpha, "mixture"))
     assert bool(text) == (1 / beta < 1 + 1 / (1 - alpha))
     if text:
         agrees(path[-1], text)

@@ -131,9 +131,7 @@ def test_regularised_nash_is_its_own_best_response(spec, log_tau):
     assert abs(regularised_gap(matrix, policy, reference, tau)) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("tau", "decimals"), [(1e-3, None), (1e-3, 0), (1e-2, None), (0.1, None), (10.0, 0)]
-)
+@pytest.mark.parametrize(("tau", "decimals"), [(1e-3, None), (1e-3, 0), (1e-2, None), (0.1, None), (10.0, 0)])
 def test_regularised_nash_of_200_actions(tau, decimals):
     matrix, reference = random_matrix(200, 1, decimals), random_policy(200, 1)
     policy = regularised_nash(matrix, reference, tau)

@@ -149,9 +149,7 @@ def test_bad_contexts_are_named(tmp_path):
     refused(tmp_path, {"contexts": []}, "contexts is empty")
     refused(tmp_path, {"contexts": {"a": 1}}, "contexts is empty or no list")
     refused(tmp_path, {"contexts": [3]}, "context 0 is 3; give an object")
-    refused(
-        tmp_path, {"contexts": [one, {"preference": [[0.5]]}]}, "context 1.*1 x 1, needed 3 x 3"
-    )
+    refused(tmp_path, {"contexts": [one, {"preference": [[0.5]]}]}, "context 1.*1 x 1, needed 3 x 3")
     refused(tmp_path, {"contexts": [one, one | {"data": [0.2, 0.3, 0.5]}]}, "in every context")
     refused(tmp_path, {"contexts": [one | {"weight": 0}]}, "weight = 0.0; give a number above 0")
     refused(tmp_path, {"contexts": [one | {"weight": "x"}]}, "weight.*'x'; give a number")

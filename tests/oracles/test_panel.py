@@ -129,14 +129,10 @@ def test_scores_do_not_depend_on_the_batch(panel):
 def test_scores_are_in_the_unit_interval_and_named(panel, comparisons):
     scores = panel.scores([(c.prompt, c.a) for c in comparisons])
     assert list(scores) == list(WEIGHTS)
-    assert all(
-        ((s >= 0) & (s <= 1)).all() and s.shape == (len(comparisons),) for s in scores.values()
-    )
+    assert all(((s >= 0) & (s <= 1)).all() and s.shape == (len(comparisons),) for s in scores.values())
 
 
-@pytest.mark.parametrize(
-    "voters", [{"fluencey": 1.0}, {"fluency": 0.0}, {"fluency": float("nan")}, {}]
-)
+@pytest.mark.parametrize("voters", [{"fluencey": 1.0}, {"fluency": 0.0}, {"fluency": float("nan")}, {}])
 def test_bad_voters_are_refused(voters):
     with pytest.raises(ValueError, match="panel: voters") as error:
         Panel(voters)
@@ -168,8 +164,6 @@ def test_text_scores_see_what_they_are_named_for():
     prompt = "How do I learn to whistle?"
     own, echoed = own_phrases(prompt, "Wet your lips and blow."), own_phrases(prompt, prompt)
     assert own > echoed
-    assert smoothness(prompt, "Blow air. " * 8) < smoothness(
-        prompt, "Wet your lips and blow softly."
-    )
+    assert smoothness(prompt, "Blow air. " * 8) < smoothness(prompt, "Wet your lips and blow softly.")
     assert completeness(prompt, GENERIC) > completeness(prompt, GENERIC[:-10])
     assert manner(prompt, "Wet your lips.") > manner(prompt, "Sure! User: <|im_end|>")

@@ -87,9 +87,7 @@ def minimal() -> Summary:
 
 def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
     names = ["start", *map(str, range(1, rounds + 1))]
-    rates: list[list[float | None]] = [
-        [0.5 + 0.08 * (i - j) for j in range(rounds + 1)] for i in range(rounds + 1)
-    ]
+    rates: list[list[float | None]] = [[0.5 + 0.08 * (i - j) for j in range(rounds + 1)] for i in range(rounds + 1)]
     summary = minimal()
     summary["headline"] = {
         "oracle": "panel",
@@ -232,9 +230,7 @@ def test_measures_may_be_missing() -> None:
     for policy in cast(list[dict[str, Any]], summary["policies"]):
         policy |= dict.fromkeys(policy.keys() - {"round"})
     for sample in summary["samples"]:
-        sample["check"] = sample["preference"] = sample["start_passes"] = sample["final_passes"] = (
-            None
-        )
+        sample["check"] = sample["preference"] = sample["start_passes"] = sample["final_passes"] = None
     text = page(summary)
     assert 'id="policy-0"' not in text
     assert "P(final preferred)" not in text
@@ -255,12 +251,7 @@ def test_the_figures_are_json_without_nan_or_an_end_of_script() -> None:
 
 def test_nothing_is_loaded_from_a_network() -> None:
     text = page(full())
-    links = [
-        v
-        for _, attrs in Tags(text).seen
-        for k, v in attrs.items()
-        if k in {"src", "href", "srcset", "data"}
-    ]
+    links = [v for _, attrs in Tags(text).seen for k, v in attrs.items() if k in {"src", "href", "srcset", "data"}]
     assert all(link is not None and link.startswith(("#", "data:")) for link in links)
     assert not re.search(r"@import|url\(", text)
     assert "default-src 'none'" in text
@@ -292,9 +283,7 @@ def test_every_drop_and_failure_is_shown_with_its_reason() -> None:
     assert "every row used" in text
 
 
-def test_written_beside_the_target_and_renamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_written_beside_the_target_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "new" / "report.html"
     write_report(minimal(), target)
     first = target.read_bytes()
@@ -325,9 +314,7 @@ def test_the_lead_says_the_result_with_its_interval() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "words"), [(0.3, "it got worse"), (0.52, "too close to tell from chance")]
-)
+@pytest.mark.parametrize(("value", "words"), [(0.3, "it got worse"), (0.52, "too close to tell from chance")])
 def test_the_lead_does_not_boast(value: float, words: str) -> None:
     summary = full()
     assert summary["headline"]
@@ -344,9 +331,7 @@ def test_the_lead_falls_back_on_unseen_judgments_then_on_checks() -> None:
 
 
 def test_an_unseen_judgment_below_one_half_is_said_plainly() -> None:
-    found = cautions(
-        [judgment("panel", 0.3, seen=True), judgment("other", 0.4), judgment("third", 0.48)]
-    )
+    found = cautions([judgment("panel", 0.3, seen=True), judgment("other", 0.4), judgment("third", 0.48)])
     assert len(found) == 1
     assert found[0].startswith("“other”, which training never saw, prefers the start")
 
@@ -359,8 +344,7 @@ def test_agreement_counts_only_unseen_judgments() -> None:
         judgment("d", 0.7),
     ]
     assert agreement(judgments) == (
-        "Of 3 judgments that training never saw, 2 favour the final policy "
-        "and 1 cannot tell them apart."
+        "Of 3 judgments that training never saw, 2 favour the final policy and 1 cannot tell them apart."
     )
     assert agreement(judgments[:1]) == ""
 
@@ -405,9 +389,7 @@ def test_figures_are_valid_plotly() -> None:
     found = figures.policy_figures(summary["policies"]) + figures.fit_figures(summary["fit"])
     assert len(found) == 4 + 7 - 1  # grad_norm is NaN throughout
     for figure in found:
-        colours = re.sub(
-            r"var\(--[\w-]+\)", "red", json.dumps([figure.data, figure.layout], allow_nan=False)
-        )
+        colours = re.sub(r"var\(--[\w-]+\)", "red", json.dumps([figure.data, figure.layout], allow_nan=False))
         data, layout = json.loads(colours)
         go.Figure(data, layout)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from crash_fakes import Crashes, Killed
 
+from crash_fakes import Crashes, Killed
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
 from sparring.rounds.run import run
@@ -60,10 +60,7 @@ def trace(out: Path) -> dict[str, Any]:
         "weights": {str(p.relative_to(out)): hash_weights(p) for p in policies},
         "tables": {str(p.relative_to(out)): p.read_bytes() for p in tables},
         "losses": [[(row["step"], row["loss"], row["learning_rate"]) for row in log] for log in logs],
-        "facts": {
-            key: {k: v for k, v in entry["facts"].items()}
-            for key, entry in json.loads((out / "manifest.json").read_text()).items()
-        },
+        "facts": {key: entry["facts"] for key, entry in json.loads((out / "manifest.json").read_text()).items()},
     }
 
 
@@ -72,9 +69,7 @@ FOLDERS: dict[str, Path] = {}
 
 
 @pytest.fixture
-def undisturbed(
-    tiny_recipe: Plain, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], dict[str, Any]]:
+def undisturbed(tiny_recipe: Plain, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
     """The trace of an undisturbed run of a variant, made once."""
 
     def get(variant: str) -> dict[str, Any]:
@@ -135,7 +130,13 @@ def test_a_run_killed_after_every_change_of_the_disk_ends_the_same(
     if variant == "pruned":
         assert "rmtree rounds/000/policy" in places
         return
-    for inside in ("samples.partial", "anchors.partial", "policy.partial", "fit.partial step", ".summary.json"):
+    for inside in (
+        "samples.partial",
+        "anchors.partial",
+        "policy.partial",
+        "fit.partial step",
+        ".summary.json",
+    ):
         assert inside in places
 
 
@@ -157,12 +158,8 @@ def kill_when(plain: Plain, out: Path, sign: str) -> None:
     assert child.wait(timeout=60) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "sign", ["rounds/000/samples.partial/*.parquet", "rounds/000/fit.partial/checkpoint.pt"]
-)
-def test_sigkill(
-    sign: str, tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]
-) -> None:
+@pytest.mark.parametrize("sign", ["rounds/000/samples.partial/*.parquet", "rounds/000/fit.partial/checkpoint.pt"])
+def test_sigkill(sign: str, tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]) -> None:
     plain, out = plain_of(tiny_recipe, "inpo"), tmp_path / "run"
     kill_when(plain, out, sign)
     assert not (out / "report.html").exists()
@@ -176,9 +173,7 @@ def test_sigkill(
 
 
 @pytest.fixture
-def finished(
-    tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]
-) -> tuple[Plain, Path]:
+def finished(tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]) -> tuple[Plain, Path]:
     """A recipe and a copy of its finished run."""
     undisturbed("inpo")
     out = tmp_path / "run"
@@ -200,9 +195,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
-def test_a_finished_run_does_nothing_again(
-    finished: tuple[Plain, Path], worked: list[str]
-) -> None:
+def test_a_finished_run_does_nothing_again(finished: tuple[Plain, Path], worked: list[str]) -> None:
     plain, out = finished
     before = (out / "manifest.json").read_bytes()
     summary = go(plain, out)
@@ -275,7 +268,11 @@ def test_a_second_run_of_a_stage_may_be_killed_too(
 
 @pytest.mark.parametrize(
     "name",
-    ["rounds/000/samples.parquet", "rounds/001/policy/model.safetensors", "evaluation/summary.json"],
+    [
+        "rounds/000/samples.parquet",
+        "rounds/001/policy/model.safetensors",
+        "evaluation/summary.json",
+    ],
 )
 @pytest.mark.parametrize("keep", [0.5, 1.0])
 def test_an_altered_or_truncated_file_is_refused(
@@ -300,9 +297,7 @@ def test_a_damaged_manifest_is_named(finished: tuple[Plain, Path]) -> None:
         go(plain, out)
 
 
-def test_a_damaged_shard_is_named(
-    tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_shard_is_named(tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         crashes = Crashes(patch, out)
@@ -342,7 +337,12 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(
     with pytest.raises(ValueError, match="another recipe") as caught:
         go(other, out)
     lines = str(caught.value).splitlines()
-    for line in ("  -seed: 0", "  +seed: 7", "  -  learning_rate: 0.001", "  +  learning_rate: 0.5"):
+    for line in (
+        "  -seed: 0",
+        "  +seed: 7",
+        "  -  learning_rate: 0.001",
+        "  +  learning_rate: 0.5",
+    ):
         assert line in lines
     assert "--out" in lines[-1]
     assert (out / "recipe.yaml").read_bytes() == before
@@ -351,9 +351,7 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(
     assert worked == []
 
 
-def test_a_mistake_found_before_the_first_stage_can_be_mended(
-    tiny_recipe: Plain, tmp_path: Path
-) -> None:
+def test_a_mistake_found_before_the_first_stage_can_be_mended(tiny_recipe: Plain, tmp_path: Path) -> None:
     out = tmp_path / "run"
     wrong = {**tiny_recipe, "oracle": {"name": "function", "path": "oracle_fakes:more_vowel"}}
     with pytest.raises(ValueError, match=r"oracle\.path"):
@@ -362,7 +360,10 @@ def test_a_mistake_found_before_the_first_stage_can_be_mended(
 
 
 def test_rounds_may_grow(
-    tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]], worked: list[str]
+    tiny_recipe: Plain,
+    tmp_path: Path,
+    undisturbed: Callable[[str], dict[str, Any]],
+    worked: list[str],
 ) -> None:
     plain, out = plain_of(tiny_recipe, "inpo"), tmp_path / "run"
     go({**plain, "rounds": 1}, out)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import tiny_llama
 from sparring.recipe import SamplingConfig
 from sparring.sampling.engine import Request, noise_seed
 from sparring.sampling.transformers_engine import TransformersEngine, _nucleus

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_llama
 
+from conftest import tiny_llama
 from sparring.algorithms.algorithm import Algorithm, Facts
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
@@ -30,7 +30,11 @@ from sparring.training.scorer import PolicyScorer
 ROLLOUTS = [
     Rollout([1 + i, 2, 3 + i][: 1 + i % 3], [[4, 5 + i, 256], [7, 8, 9, 10 + i], [11 + i, 256]]) for i in range(6)
 ]
-SPAC_PAIRS = (Pair(0, 1, 0.7, 1.0, DATA), Pair(0, 2, 0.6, 0.5, PESSIMISM), Pair(1, 2, 0.4, 0.5, PESSIMISM))
+SPAC_PAIRS = (
+    Pair(0, 1, 0.7, 1.0, DATA),
+    Pair(0, 2, 0.6, 0.5, PESSIMISM),
+    Pair(1, 2, 0.4, 0.5, PESSIMISM),
+)
 ALGORITHMS = [
     (DPO(), math.log(2)),
     (IPO(), 0.25),
@@ -44,7 +48,13 @@ ALGORITHMS = [
 
 def exact(**changes) -> FitConfig:
     """Float32, no clipping to speak of."""
-    defaults = {"precision": "float32", "learning_rate": 1e-3, "batch_size": 6, "max_grad_norm": 1e9, "warmup": 0.0}
+    defaults = {
+        "precision": "float32",
+        "learning_rate": 1e-3,
+        "batch_size": 6,
+        "max_grad_norm": 1e9,
+        "warmup": 0.0,
+    }
     return FitConfig(**{**defaults, **changes})
 
 
@@ -113,7 +123,11 @@ def test_a_fit_does_not_depend_on_the_split(tmp_path):
 def test_resumed_fit_gives_the_same_bytes(optimizer, checkpointing, tmp_path):
     """Killed after the second of four steps, then resumed: bit-identical weights."""
     config = exact(
-        batch_size=3, epochs=2, optimizer=optimizer, checkpoint_minutes=0.0, gradient_checkpointing=checkpointing
+        batch_size=3,
+        epochs=2,
+        optimizer=optimizer,
+        checkpoint_minutes=0.0,
+        gradient_checkpointing=checkpointing,
     )
     objective = PairLogistic({"reference": 1.0}, 0.1)
     examples = examples_for(tiny_llama(seed=1), DPO())
@@ -138,7 +152,10 @@ def test_resumed_fit_gives_the_same_bytes(optimizer, checkpointing, tmp_path):
 
 
 def test_another_fits_checkpoint_is_not_resumed(tmp_path):
-    config, objective = exact(batch_size=3, checkpoint_minutes=0.0), PairLogistic({"reference": 1.0}, 0.1)
+    config, objective = (
+        exact(batch_size=3, checkpoint_minutes=0.0),
+        PairLogistic({"reference": 1.0}, 0.1),
+    )
     examples = examples_for(tiny_llama(seed=1), DPO())
     fit(PolicyScorer(tiny_llama()), examples, objective, config, 0, tmp_path)
     rows = fit(PolicyScorer(tiny_llama()), examples[:4], objective, config, 0, tmp_path)
@@ -156,7 +173,14 @@ def test_a_diverging_fit_stops_with_a_message(tmp_path):
     examples = examples_for(tiny_llama(), DPO())
     config = exact(learning_rate=10.0, epochs=5, tripwires=TripwireConfig(kl_to_iterate=5.0))
     with pytest.raises(Tripwire, match=r"fit\.|learning_rate"):
-        fit(PolicyScorer(tiny_llama()), examples, PairLogistic({"reference": 1.0}, 0.1), config, 0, tmp_path)
+        fit(
+            PolicyScorer(tiny_llama()),
+            examples,
+            PairLogistic({"reference": 1.0}, 0.1),
+            config,
+            0,
+            tmp_path,
+        )
 
 
 def test_nothing_to_fit_is_an_error(tmp_path):

@@ -6,7 +6,6 @@ import random
 
 import pytest
 import torch
-from conftest import tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
@@ -18,6 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from conftest import tiny_llama
 from sparring.training.logprobs import reference_token_logps, token_logps
 from sparring.training.packing import Rollout, make_pack, plan_packs
 from sparring.training.scorer import PolicyScorer

@@ -129,7 +129,11 @@ class Algorithm(BaseModel):
         refs = [
             ref
             for step in self.steps(t, Facts(1))
-            for ref in [step.start, *step.anchors.values(), *(p for d in step.draws() for p in d.policies)]
+            for ref in [
+                step.start,
+                *step.anchors.values(),
+                *(p for d in step.draws() for p in d.policies),
+            ]
         ]
         rounds = [ref.round for ref in refs if ref != REFERENCE]
         return min([t, *rounds])
@@ -165,9 +169,7 @@ def find_algorithm(name: str) -> type[Algorithm]:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"algorithm.name: cannot import {where!r}: {error}.") from error
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
-        raise ValueError(
-            f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm."
-        )
+        raise ValueError(f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm.")
     return found
 
 

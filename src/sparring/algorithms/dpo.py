@@ -32,7 +32,7 @@ class DPO(PairSource):
         "pairs, or prompts and an oracle",
     )
 
-    beta: float = Field(0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0)
     """weight of the KL to the reference, per nat"""
     soft_labels: bool = False
     """use the oracle's probability instead of its verdict; only with source: own"""

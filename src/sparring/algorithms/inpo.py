@@ -39,8 +39,7 @@ def check_pairing(pairing: str, samples: int) -> None:
         raise ValueError(f"samples = {samples} with pairing = 'iid': give an even number of samples.")
     if pairing == "knockout" and samples & (samples - 1):
         raise ValueError(
-            f"samples = {samples} with pairing = 'knockout': give a power of two (4, 8, 16), or "
-            "pairing: best_worst."
+            f"samples = {samples} with pairing = 'knockout': give a power of two (4, 8, 16), or pairing: best_worst."
         )
 
 
@@ -57,13 +56,13 @@ class INPO(Algorithm):
         "prompts and an oracle",
     )
 
-    step_size: float = Field(200.0, gt=0)
+    step_size: float = Field(default=200.0, gt=0)
     """1/eta: how far one round moves, in nats of log-ratio per unit of win rate"""
-    kl_to_reference: float = Field(1.0 / 600.0, ge=0)
+    kl_to_reference: float = Field(default=1.0 / 600.0, ge=0)
     """tau: weight of KL(policy || reference) against the win rate; 0 removes the reference"""
     schedule: Literal["fixed", "theorem"] = "fixed"
     """theorem: eta_t = tau (t + 2) / 2 (Theorem 4), which needs kl_to_reference > 0; step_size is not used"""
-    samples: int = Field(8, ge=1)
+    samples: int = Field(default=8, ge=1)
     """K, responses per prompt and round"""
     pairing: PairingName = "knockout"
     """how K judged responses become pairs"""
@@ -99,9 +98,7 @@ class INPO(Algorithm):
         step_size = self.step_size_at(t)
         rho = self.kl_to_reference * step_size
         iterate = PolicyRef(t)
-        objective = PairSquare(
-            {"reference": rho, "iterate": 1.0 - rho}, step_size, self.target, self.unit_loss
-        )
+        objective = PairSquare({"reference": rho, "iterate": 1.0 - rho}, step_size, self.target, self.unit_loss)
         return (
             Step(
                 start=iterate,

@@ -33,7 +33,7 @@ class IPO(PairSource):
         "pairs, or prompts and an oracle",
     )
 
-    kl_to_reference: float = Field(0.1, gt=0)
+    kl_to_reference: float = Field(default=0.1, gt=0)
     """tau: the target margin is 1/(2 tau) nats"""
     soft_labels: bool = False
     """target (P - 1/2)/tau instead of 1/(2 tau); only with source: own"""

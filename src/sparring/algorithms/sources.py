@@ -1,6 +1,6 @@
 """Where DPO and IPO take their pairs: a fixed set, or the iterate's own judged samples.
 
-    PairSource(source="own", samples=4, pairing="best_worst")
+PairSource(source="own", samples=4, pairing="best_worst")
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PairSource(Algorithm):
     """pairs: the data's chosen and rejected (offline); own: the iterate's judged samples (iterative)"""
     reference: Literal["start", "iterate"] = "start"
     """the anchor: the run's starting policy in every round, or the policy at the round's start"""
-    samples: int = Field(4, ge=1)
+    samples: int = Field(default=4, ge=1)
     """K, responses per prompt and round; only with source: own"""
     pairing: PairingName = "best_worst"
     """how K judged responses become pairs; only with source: own"""

@@ -39,15 +39,15 @@ class SPAC(Algorithm):
 
     form: Literal["smoothed", "linear"] = "smoothed"
     """smoothed: the pessimism term inside a log-sigmoid; linear: bounded ratios"""
-    beta: float = Field(1.0, gt=0)
+    beta: float = Field(default=1.0, gt=0)
     """1/eta of the mirror-descent step; the critic is beta times the log-ratio to the iterate"""
     data_weight: float | Literal["sqrt_n"] = "sqrt_n"
     """lambda: weight of the preference likelihood; sqrt_n is the theory's growth with the n examples"""
-    pessimism_weight: float = Field(1.0, ge=0)
+    pessimism_weight: float = Field(default=1.0, ge=0)
     """weight of the adversarial term; 0 leaves a DPO whose reference is the iterate"""
-    bound: float = Field(4.0, gt=0)
+    bound: float = Field(default=4.0, gt=0)
     """linear form: |critic| <= bound"""
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     """own answers per prompt and round"""
 
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
@@ -64,8 +64,6 @@ class SPAC(Algorithm):
                 ),
                 pairing=ChosenRejectedOwn(),
                 anchors={"iterate": iterate},
-                objective=AdversarialCritic(
-                    self.beta, weight, self.pessimism_weight, self.form, self.bound
-                ),
+                objective=AdversarialCritic(self.beta, weight, self.pessimism_weight, self.form, self.bound),
             ),
         )

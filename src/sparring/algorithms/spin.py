@@ -16,7 +16,16 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, Column, Draw, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import (
+    REFERENCE,
+    About,
+    Algorithm,
+    Column,
+    Draw,
+    Facts,
+    PolicyRef,
+    Step,
+)
 from sparring.objectives import PairLogistic
 from sparring.pairing import Against
 
@@ -34,15 +43,15 @@ class SPIN(Algorithm):
         "prompts with gold answers",
     )
 
-    beta: float = Field(0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0)
     """the papers' lambda; SPIN uses 0.1, and 5.0 in its last round"""
-    alpha: float = Field(0.0, ge=0, le=1)
+    alpha: float = Field(default=0.0, ge=0, le=1)
     """weight of the base policy in the geometric mixture that anchors the loss"""
     window: int | Literal["all"] = 1
     """fictitious play: opponents are the last `window` iterates, equally weighted; "all" is the full history"""
     sampler: Literal["iterates", "mixture"] = "iterates"
     """mixture: sample from the token-level geometric mixture of iterate and base instead (needs window 1)"""
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     """own answers per prompt and round"""
 
     @model_validator(mode="after")

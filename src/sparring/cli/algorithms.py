@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("algorithms")
-    def command(json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    def command(
+        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    ) -> None:
         """List the algorithms: paper, what anchors the loss, who samples, how pairs are made, what data it needs."""
         from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 

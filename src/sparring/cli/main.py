@@ -51,7 +51,10 @@ def _explain(error: Exception) -> None:
     if isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "sparring":
         _fail(f"stopped: {error}", 3)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        _fail(f"error: no permission for {error.filename}. Give another --out, or change its owner.", 2)
+        _fail(
+            f"error: no permission for {error.filename}. Give another --out, or change its owner.",
+            2,
+        )
     if _disk_full(error):
         _fail("stopped: the disk is full. Free some space and give the same command to go on.", 3)
 

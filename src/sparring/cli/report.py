@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         print(run / "report.html")
 
 
-def load_summary(run: Path):  # noqa: ANN201 - a TypedDict that only the report names
+def load_summary(run: Path):
     """The summary of a finished run.
 
     Raises:

@@ -17,9 +17,13 @@ def register(app: typer.Typer) -> None:
 
     @app.command("run")
     def command(
-        recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `sparring recipe`).")],
+        recipe: Annotated[
+            str,
+            typer.Argument(help="A recipe file, or the name of a shipped one (see `sparring recipe`)."),
+        ],
         set_: Annotated[
-            list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")
+            list[str] | None,
+            typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
         ] = None,
         out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
         json_: Annotated[bool, typer.Option("--json", help="Print the summary's headline as JSON.")] = False,
@@ -54,7 +58,11 @@ def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
         span = f"{win['low']:.1%} to {win['high']:.1%}"
         table.add_row(judgment["name"], seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
     if checks := summary["checks"]:
-        gain, before, after = checks["difference"], checks["start"]["value"], checks["final"]["value"]
+        gain, before, after = (
+            checks["difference"],
+            checks["start"]["value"],
+            checks["final"]["value"],
+        )
         span = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
         table.add_row("rule checks passed", "no", f"{before:.1%} -> {after:.1%}", span, "")
     console.print(table)

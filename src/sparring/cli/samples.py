@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
     def command(
         run: Annotated[Path, typer.Argument(help="A finished run folder.")],
         prompt: Annotated[
-            list[str] | None, typer.Option(help="Sample these prompts now instead of showing held-out answers.")
+            list[str] | None,
+            typer.Option(help="Sample these prompts now instead of showing held-out answers."),
         ] = None,
         count: Annotated[int, typer.Option(min=1, help="How many held-out prompts to show.")] = 8,
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,

@@ -23,9 +23,7 @@ _WORD = re.compile(r"[^\W_]+(?:(?:['’-]|(?<=[0-9])[.,](?=[0-9]))[^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?:\s+|$)")
 _LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|[0-9]{1,3}[.)])[ \t]+(.*\w.*)$", re.MULTILINE)
 # A minus counts as a sign only where no digit or letter stands before it: "10-4" ends in 4.
-_NUMBER = re.compile(
-    r"(?<![\w.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![\w.])-?\.[0-9]+"
-)
+_NUMBER = re.compile(r"(?<![\w.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![\w.])-?\.[0-9]+")
 _FENCE = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
 _OUTER_MARKS = " \t\r\n\"'`*_“”‘’"
 _LONGEST_COMMA_ITEM = 3  # words; keeps a sentence with commas from passing as a list

@@ -122,9 +122,7 @@ def egpo(
     return half, log_normalise(start + step_size * win_rates(preference, np.exp(half)))
 
 
-def onpo(
-    preference: Array, log_policy: Array, log_base: Array, step_size: float
-) -> tuple[Array, Array]:
+def onpo(preference: Array, log_policy: Array, log_base: Array, step_size: float) -> tuple[Array, Array]:
     """Optimistic step (ONPO, 2502.16852): the next policy and the next base, from those of round t.
 
     base_{t+1} prop base_t exp(step_size r_t), pi_{t+1} prop base_{t+1} exp(step_size r_t) with
@@ -159,9 +157,7 @@ def mnpo(
     w = _reference_weight(step_size, kl_to_reference)
     recent = np.array(weights[: len(history)], dtype=np.float64)
     if not recent.size or (recent < 0).any() or recent.sum() <= 0:
-        raise ValueError(
-            f"mnpo: weights = {list(weights)}; give one or more, not negative, not all 0"
-        )
+        raise ValueError(f"mnpo: weights = {list(weights)}; give one or more, not negative, not all 0")
     shares = recent / recent.sum()
     past = sum(share * history[-1 - j] for j, share in enumerate(shares))
     rates = win_rates(preference, np.exp(history[-1]))
@@ -174,9 +170,7 @@ def mnpo(
 def moving_reference(history: Sequence[Array], period: int) -> Array:
     """The iterate at the last multiple of `period`: round (t // period) * period for t = newest."""
     if period < 1:
-        raise ValueError(
-            f"period = {period}; give the number of rounds between refreshes, at least 1"
-        )
+        raise ValueError(f"period = {period}; give the number of rounds between refreshes, at least 1")
     return history[(len(history) - 1) // period * period]
 
 
@@ -197,10 +191,7 @@ def comal_exact(preference: Array, log_reference: Array, kl_to_reference: float)
     actions = log_reference.shape[-1]
     rows = log_reference.reshape(-1, actions)
     matrices = preference.reshape(-1, actions, actions)
-    solved = [
-        log_regularised_nash(matrix, row, kl_to_reference)
-        for matrix, row in zip(matrices, rows, strict=True)
-    ]
+    solved = [log_regularised_nash(matrix, row, kl_to_reference) for matrix, row in zip(matrices, rows, strict=True)]
     return np.stack(solved).reshape(log_reference.shape)
 
 
@@ -254,14 +245,10 @@ def alpha_spin(
     return _imitate(mixture, log_policy if sampler == "iterate" else mixture, log_data, beta)
 
 
-def fictitious_spin(
-    history: Sequence[Array], log_data: Array, beta: float, window: int | None = None
-) -> Array:
+def fictitious_spin(history: Sequence[Array], log_data: Array, beta: float, window: int | None = None) -> Array:
     """SPIN against the mean of the last `window` iterates, or of all (2404.04291)."""
     if window is not None and window < 1:
-        raise ValueError(
-            f"window = {window}; give the iterates to average, at least 1, or None for all"
-        )
+        raise ValueError(f"window = {window}; give the iterates to average, at least 1, or None for all")
     recent = np.stack(history if window is None else history[-window:], axis=-1)
     return _imitate(history[-1], log_sum_exp(recent) - np.log(recent.shape[-1]), log_data, beta)
 
@@ -316,9 +303,7 @@ def observe_pairs(game: Game, n_pairs: int, seed: int) -> Array:
     Both responses are i.i.d. from the data policy, the winner is drawn with the game's preference.
     """
     if game.n_contexts != 1:
-        raise ValueError(
-            f"observe_pairs: game {game.name} has {game.n_contexts} contexts, needed 1"
-        )
+        raise ValueError(f"observe_pairs: game {game.name} has {game.n_contexts} contexts, needed 1")
     rng = np.random.default_rng(seed)
     data = np.exp(game.log_data[0])
     left, right = rng.choice(len(data), size=(2, n_pairs), p=data / data.sum())

@@ -109,9 +109,7 @@ def log_regularised_nash(P: ArrayLike, log_reference: Array, tau: float) -> Arra
             f"{len(preference)} probabilities above 0"
         )
     if not (math.isfinite(tau) and tau > 0):
-        raise ValueError(
-            f"regularised_nash: tau = {tau}; give a finite number above 0 (or use `nash`)"
-        )
+        raise ValueError(f"regularised_nash: tau = {tau}; give a finite number above 0 (or use `nash`)")
     logits, error = log_reference, math.inf
     for level in _descending(tau):
         logits, error = _solve(preference - 0.5, log_reference, level, logits)
@@ -231,9 +229,7 @@ def best_bradley_terry(P: ArrayLike) -> BradleyTerryFit:
     return BradleyTerryFit(rewards, float(errors.max()), float(errors.sum() / max(n * (n - 1), 1)))
 
 
-def fit_rewards(
-    wins: Array, shift: Array, bounds: tuple[float, float], start: Array | None = None
-) -> Array:
+def fit_rewards(wins: Array, shift: Array, bounds: tuple[float, float], start: Array | None = None) -> Array:
     """Minimise shift . f + sum_ij wins_ij log(1 + exp(f_j - f_i)) over low <= f_i <= high.
 
     Projected Newton (Bertsekas, 1982): entries that their slope holds at a bound stay there, the
@@ -255,15 +251,11 @@ def fit_rewards(
         direction = _free_newton_step(rewards, slope, curvature, bounds)
         moved = np.clip(rewards + direction, low, high)
         # The last term is rounding: without it the final steps could never be accepted.
-        while _reward_loss(wins, shift, moved)[0] > (
-            loss + 1e-4 * slope @ (moved - rewards) + 1e-15 * (1 + abs(loss))
-        ):
+        while _reward_loss(wins, shift, moved)[0] > (loss + 1e-4 * slope @ (moved - rewards) + 1e-15 * (1 + abs(loss))):
             direction = direction / 2
             moved = np.clip(rewards + direction, low, high)
         rewards = moved
-    raise ValueError(
-        f"fit_rewards: no minimum in {_NEWTON_STEPS} steps on [{low}, {high}]; use tighter bounds"
-    )
+    raise ValueError(f"fit_rewards: no minimum in {_NEWTON_STEPS} steps on [{low}, {high}]; use tighter bounds")
 
 
 def _reward_loss(wins: Array, shift: Array, rewards: Array) -> tuple[float, Array, Array]:
@@ -277,9 +269,7 @@ def _reward_loss(wins: Array, shift: Array, rewards: Array) -> tuple[float, Arra
     return loss, shift - pull.sum(axis=1) + pull.sum(axis=0), np.diag(weights.sum(axis=1)) - weights
 
 
-def _free_newton_step(
-    rewards: Array, slope: Array, curvature: Array, bounds: tuple[float, float]
-) -> Array:
+def _free_newton_step(rewards: Array, slope: Array, curvature: Array, bounds: tuple[float, float]) -> Array:
     low, high = bounds
     held = ((rewards <= low + _NEAR) & (slope > 0)) | ((rewards >= high - _NEAR) & (slope < 0))
     free = np.flatnonzero(~held)
@@ -305,7 +295,5 @@ def cyclic_triples(P: ArrayLike) -> float:
 def _square(P: ArrayLike) -> Array:
     preference = np.asarray(P, dtype=np.float64)
     if preference.ndim != 2 or preference.shape[0] != preference.shape[1] or not preference.size:
-        raise ValueError(
-            f"P has shape {preference.shape}; give one n x n matrix, e.g. game.preference[context]"
-        )
+        raise ValueError(f"P has shape {preference.shape}; give one n x n matrix, e.g. game.preference[context]")
     return preference

@@ -82,9 +82,7 @@ class Game:
     def log_data(self) -> Array:
         """Log-probabilities of the data policy, (C, n)."""
         if self.data is None:
-            raise ValueError(
-                f"game {self.name} has no data policy; use GD or SB, or give `data` in the file"
-            )
+            raise ValueError(f"game {self.name} has no data policy; use GD or SB, or give `data` in the file")
         return np.log(self.data)
 
 
@@ -97,22 +95,17 @@ def _to_array(label: str, value: ArrayLike) -> Array:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{label} is not a rectangular table of numbers ({error}); give rows of equal length "
-            "that hold numbers only"
+            f"{label} is not a rectangular table of numbers ({error}); give rows of equal length that hold numbers only"
         ) from None
     if not np.isfinite(array).all():
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(
-            f"{label}{list(where)} = {array[where]}; every entry must be a finite number"
-        )
+        raise ValueError(f"{label}{list(where)} = {array[where]}; every entry must be a finite number")
     return array
 
 
 def _check_shape(label: str, array: Array, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
-        raise ValueError(
-            f"{label} has shape {array.shape}, needed {shape}: row per context, number per action"
-        )
+        raise ValueError(f"{label} has shape {array.shape}, needed {shape}: row per context, number per action")
 
 
 def _check_preferences(name: str, preference: Array) -> None:
@@ -136,9 +129,7 @@ def _check_matrix(label: str, matrix: Array) -> None:
     off_half = np.abs(np.diag(matrix) - 0.5)
     i = int(off_half.argmax())
     if off_half[i] > TOLERANCE:
-        raise ValueError(
-            f"{label}: P[{i}][{i}] = {matrix[i, i]}; an action ties with itself, give 0.5"
-        )
+        raise ValueError(f"{label}: P[{i}][{i}] = {matrix[i, i]}; an action ties with itself, give 0.5")
     excess = np.abs(matrix + matrix.T - 1.0)
     i, j = _worst(excess)
     if excess[i, j] > TOLERANCE:
@@ -164,9 +155,7 @@ def _check_policies(label: str, policies: Array, shape: tuple[int, int]) -> None
                 "must be above 0, because its logarithm is used (try 1e-6)"
             )
         if abs(policy.sum() - 1.0) > TOLERANCE:
-            raise ValueError(
-                f"{label} of context {context} sums to {policy.sum():.12g}; divide it by its sum"
-            )
+            raise ValueError(f"{label} of context {context} sums to {policy.sum():.12g}; divide it by its sum")
 
 
 # ---------------------------------------------------------------- built-in games
@@ -269,9 +258,7 @@ def built_in(spec: str) -> Game:
     """Build the game that a text such as "G3", "GR:5:0" or "SB:400:0" names."""
     name, *given = spec.split(":")
     if name not in BUILT_IN:
-        raise ValueError(
-            f"unknown game {spec!r}{_nearest(name, BUILT_IN)}; built in are {_usage()}"
-        )
+        raise ValueError(f"unknown game {spec!r}{_nearest(name, BUILT_IN)}; built in are {_usage()}")
     build, fields = BUILT_IN[name]
     if len(given) != len(fields):
         raise ValueError(
@@ -308,8 +295,7 @@ def resolve_game(spec_or_path: str | Path) -> Game:
         return load_game(spec_or_path)
     hint = _nearest(text.split(":")[0], BUILT_IN)
     raise ValueError(
-        f"game {text!r} is neither a file nor a built-in game{hint}; give the path of a JSON file "
-        f"or one of {_usage()}"
+        f"game {text!r} is neither a file nor a built-in game{hint}; give the path of a JSON file or one of {_usage()}"
     )
 
 
@@ -323,9 +309,7 @@ def load_game(path: str | Path) -> Game:
     path = Path(path)
     content = _read_json(path)
     if "contexts" not in content:
-        _check_keys(
-            str(path), content, ("preference",), ("preference", "reference", "data", "contexts")
-        )
+        _check_keys(str(path), content, ("preference",), ("preference", "reference", "data", "contexts"))
         contexts = [content]
     else:
         _check_keys(str(path), content, ("contexts",), ("contexts",))
@@ -341,21 +325,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
     if not isinstance(content, dict):
-        raise ValueError(
-            f'{path}: its top level is a {type(content).__name__}; write {{"preference": [[...]]}}'
-        )
+        raise ValueError(f'{path}: its top level is a {type(content).__name__}; write {{"preference": [[...]]}}')
     return content
 
 
-def _check_keys(
-    label: str, content: Mapping[str, Any], needed: tuple[str, ...], known: tuple[str, ...]
-) -> None:
+def _check_keys(label: str, content: Mapping[str, Any], needed: tuple[str, ...], known: tuple[str, ...]) -> None:
     # Unknown keys first: a misspelt `preference` is better explained by its spelling.
     for key in content:
         if key not in known:
-            raise ValueError(
-                f"{label}: unknown key {key!r}{_nearest(key, known)}; known: {', '.join(known)}"
-            )
+            raise ValueError(f"{label}: unknown key {key!r}{_nearest(key, known)}; known: {', '.join(known)}")
     for key in needed:
         if key not in content:
             raise ValueError(f"{label}: key {key!r} is missing; known: {', '.join(known)}")
@@ -406,8 +384,7 @@ def _numbers(label: str, value: Any, depth: int) -> Array:
     for i, row in enumerate(rows):
         if len(row) != len(rows[0]):
             raise ValueError(
-                f"{label}: row {i} has {len(row)} entries and row 0 has {len(rows[0])}; give rows "
-                "of equal length"
+                f"{label}: row {i} has {len(row)} entries and row 0 has {len(rows[0])}; give rows of equal length"
             )
         for j, entry in enumerate(row):
             if isinstance(entry, bool) or not isinstance(entry, int | float):
@@ -415,14 +392,10 @@ def _numbers(label: str, value: Any, depth: int) -> Array:
     return _to_array(label, value)
 
 
-def _policy(
-    label: str, field: str, context: Mapping[str, Any], default: list[float], actions: int
-) -> Array:
+def _policy(label: str, field: str, context: Mapping[str, Any], default: list[float], actions: int) -> Array:
     policy = _numbers(f"{label}: {field}", context.get(field, default), 1)
     if len(policy) != actions:
-        raise ValueError(
-            f"{label}: {field} has {len(policy)} entries, needed {actions}: one per action"
-        )
+        raise ValueError(f"{label}: {field} has {len(policy)} entries, needed {actions}: one per action")
     return policy
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -34,11 +35,11 @@ Policies = dict[PolicyRef, Array]
 class PopulationPairs:
     """All pairs of n actions with their probabilities: arrays of length P."""
 
-    pairs: Array
+    pairs: NDArray[np.int64]
     """(P, 2) winner and loser"""
     weights: Array
     preferences: Array
-    terms: Array
+    terms: NDArray[np.int64]
 
 
 @dataclass
@@ -108,11 +109,15 @@ class TabularPlayer:
         weights = [(self._policy(ref)[context], weight) for ref, weight in draw.policies.items()]
         if draw.mixture == "token_geometric":
             return log_normalise(np.sum([w * u for u, w in weights], axis=0))
-        return log_normalise(np.logaddexp.reduce([u + np.log(w) for u, w in weights], axis=0))
+        return log_normalise(np.logaddexp.reduce(np.stack([u + np.log(w) for u, w in weights]), axis=0))
 
     def _columns(self, step: Step, context: int) -> Mapping[str, Array]:
         """Distribution of gold actions, and joint distribution of (chosen, rejected)."""
-        roles = {r.role for r in step.responses if isinstance(r, Column)} if not isinstance(step.responses, Reuse) else set()
+        roles = (
+            {r.role for r in step.responses if isinstance(r, Column)}
+            if not isinstance(step.responses, Reuse)
+            else set()
+        )
         if not roles:
             return {}
         if self.wins is not None:
@@ -120,7 +125,10 @@ class TabularPlayer:
         if self.game.data is None:
             raise ValueError(f"game {self.game.name}: it has no data policy, which this algorithm needs; add 'data'.")
         data = self.game.data[context]
-        return {"gold": data, "joint": 2.0 * data[:, None] * data[None, :] * self.game.preference[context]}
+        return {
+            "gold": data,
+            "joint": 2.0 * data[:, None] * data[None, :] * self.game.preference[context],
+        }
 
 
 def _pairs(*parts: tuple[Array, Array, int]) -> PopulationPairs:
@@ -128,16 +136,14 @@ def _pairs(*parts: tuple[Array, Array, int]) -> PopulationPairs:
     index = [np.argwhere(joint > 0) for joint, _, _ in parts]
     at = [tuple(i.T) for i in index]
     return PopulationPairs(
-        np.concatenate(index),
+        np.concatenate(index).astype(np.int64),
         np.concatenate([joint[a] for (joint, _, _), a in zip(parts, at, strict=True)]),
         np.concatenate([preference[a] for (_, preference, _), a in zip(parts, at, strict=True)]),
         np.concatenate([np.full(len(i), term) for i, (_, _, term) in zip(index, parts, strict=True)]),
     )
 
 
-def batch_of(
-    logps: Tensor, pairs: PopulationPairs, anchors: Mapping[str, Array], win_rates: Array
-) -> Batch:
+def batch_of(logps: Tensor, pairs: PopulationPairs, anchors: Mapping[str, Array], win_rates: Array) -> Batch:
     """One context's actions as a batch: every action is a response of length 1."""
     count = len(logps)
     return Batch(

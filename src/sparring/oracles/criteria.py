@@ -48,9 +48,7 @@ BARE = either(
     r"\bwith (a|the|only|just|digits?) ?\w* ?(number|digits?|only)\b",
 )
 MOST_WORDS = either(rf"\b(?:at most|no more than|exactly|under|up to|within|in) {NUMBER} words")
-REWORDING = either(
-    r"^\W*(re(write|phrase|word)|fix|correct|add punctuation|change|combine|join|replace)\b"
-)
+REWORDING = either(r"^\W*(re(write|phrase|word)|fix|correct|add punctuation|change|combine|join|replace)\b")
 SHORT = either(
     r"\b(brief(ly)?|short|shorten|slogan|title|names? (for|of)|fact|joke|tweet|caption|headline)\b",
     r"\b(motto|haiku|riddle|tongue twister|sign|paraphrase|summari[sz]e|translate|comma)\b",
@@ -218,11 +216,7 @@ def body(prompt: str, answer: str) -> str:
     asked, seen, kept = set(grams(words(prompt), 3)), set(), []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", answer):
         mine = grams(words(sentence), 3)
-        echo = (
-            bool(mine)
-            and not REUSING.search(prompt)
-            and sum(g in asked for g in mine) > 0.7 * len(mine)
-        )
+        echo = bool(mine) and not REUSING.search(prompt) and sum(g in asked for g in mine) > 0.7 * len(mine)
         if sentence.strip().lower() not in seen and not echo and not PREAMBLE.search(sentence):
             kept.append(sentence)
         seen.add(sentence.strip().lower())
@@ -247,7 +241,7 @@ def on_topic(seen: Evidence) -> float:
 
     Gamed by: naming the topic in every sentence, which `own_phrases` and `smoothness` guard.
     """
-    return 0.6 * ramp(seen.similarity, 0.2, 0.6) + 0.4 * ramp(seen.weakest_third, 0.03, 0.35)
+    return 0.6 * ramp(seen.similarity, 0.2, 0.65) + 0.4 * ramp(seen.weakest_third, 0.03, 0.4)
 
 
 def richness(prompt: str, answer: str) -> float:
@@ -266,9 +260,9 @@ def richness(prompt: str, answer: str) -> float:
 def own_topic(seen: Evidence) -> float:
     """Whether the answer's own words belong to the prompt's topic; words for any occasion do not.
 
-    Gamed by: synonyms of the prompt, which is why it saturates at a cosine of 0.35.
+    Gamed by: synonyms of the prompt, which is why it saturates at a cosine of 0.4.
     """
-    return ramp(seen.own_similarity, 0.08, 0.35)
+    return ramp(seen.own_similarity, 0.08, 0.4)
 
 
 def prose(prompt: str, tokens: Sequence[str]) -> float:
@@ -286,14 +280,10 @@ def smoothness(prompt: str, answer: str) -> float:
     which can hardly repeat, hence the share of a short body.
     """
     tokens = words(answer)
-    lines = [
-        line.strip().lower() for line in re.split(r"[.!?\n]+", answer) if len(line.split()) > 2
-    ]
+    lines = [line.strip().lower() for line in re.split(r"[.!?\n]+", answer) if len(line.split()) > 2]
     content = [stem(word) for word in tokens if word not in FUNCTION_WORDS]
     stutter = sum(a == b for a, b in pairwise(tokens))
-    loops = (
-        3 * repeated(grams(tokens, 3)) + repeated(lines) + 0.5 * repeated(content) + 0.2 * stutter
-    )
+    loops = 3 * repeated(grams(tokens, 3)) + repeated(lines) + 0.5 * repeated(content) + 0.2 * stutter
     filled = ramp(len(body(prompt, answer).split()), 0, min(12, demand(prompt).enough))
     return filled * prose(prompt, tokens) * ramp(loops, 1.1, 0.35)
 
@@ -304,7 +294,7 @@ def sense(seen: Evidence) -> float:
     Gamed by: plain words and one subject, which is no loss; one sentence said again in other
     words, which `own_words` counts and does not reward.
     """
-    return ramp(seen.pieces, 1.4, 1.12) * ramp(seen.cohesion, 0.0, 0.25)
+    return ramp(seen.pieces, 1.3, 1.08) * ramp(seen.cohesion, 0.0, 0.3)
 
 
 def addressed(seen: Evidence) -> float:
@@ -361,12 +351,8 @@ def manner(prompt: str, answer: str) -> float:
 
 CRITERIA: dict[str, Criterion] = {
     "relevance": Criterion(own_phrases, 0.08, "stays on the topic, in its own phrases", on_topic),
-    "specificity": Criterion(
-        richness, 0.08, "brings content words that the topic calls for", own_topic
-    ),
+    "specificity": Criterion(richness, 0.08, "brings content words that the topic calls for", own_topic),
     "fluency": Criterion(smoothness, 0.08, "no loops, no invented words, one subject", sense),
-    "completeness": Criterion(
-        completeness, 0.15, "a whole answer to this prompt: long enough, not cut off", addressed
-    ),
+    "completeness": Criterion(completeness, 0.15, "a whole answer to this prompt: long enough, not cut off", addressed),
     "manner": Criterion(manner, 0.12, "no preamble, self-reference, stock phrases or debris"),
 }

@@ -30,9 +30,7 @@ class SentenceEmbedder:
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True
-        ).eval()
+        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
         self._rows: dict[str, np.ndarray] = {}
         self._pieces: dict[str, int] = {}
 

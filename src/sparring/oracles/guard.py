@@ -66,16 +66,10 @@ class Guard:
         try:
             answers = self._ask([*there, *back])
         except Exception as error:
-            raise OracleError(
-                f"oracle {self.identity}: it failed on a first question: {error!r}."
-            ) from error
+            raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
         if np.isnan(answers).any():
-            raise OracleError(
-                f"oracle {self.identity}: it answered NaN to a first question. Give P in [0, 1]."
-            )
-        for comparison, p, q in zip(
-            there, answers[: len(there)], answers[len(there) :], strict=True
-        ):
+            raise OracleError(f"oracle {self.identity}: it answered NaN to a first question. Give P in [0, 1].")
+        for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:
                 raise OracleError(
                     f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
@@ -89,9 +83,7 @@ class Guard:
             OracleError: it left [0, 1], or too many comparisons failed.
         """
         keys = [self._key(c) for c in comparisons]
-        new = {
-            key: c for key, c in zip(keys, comparisons, strict=True) if key not in self._verdicts
-        }
+        new = {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self._verdicts}
         if new:
             answers = self._answers(list(new.values()))
             self._store(dict(zip(new, answers.tolist(), strict=True)))
@@ -144,9 +136,7 @@ class Guard:
         if self._cache is not None:
             self._cache.parent.mkdir(parents=True, exist_ok=True)
             with self._cache.open("a", encoding="utf-8") as stream:
-                stream.writelines(
-                    json.dumps({"key": k, "preference": p}) + "\n" for k, p in kept.items()
-                )
+                stream.writelines(json.dumps({"key": k, "preference": p}) + "\n" for k, p in kept.items())
 
     def _key(self, comparison: Comparison) -> str:
         return hashlib.sha256(json.dumps([self.identity, *comparison]).encode()).hexdigest()

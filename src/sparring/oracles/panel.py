@@ -64,9 +64,7 @@ class Panel:
     @property
     def identity(self) -> str:
         """Criteria version, weights, scales and the embedder's weights."""
-        voters = ",".join(
-            f"{n}:{self.weights[n]:.6g}/{self.scales[n]:.6g}" for n in sorted(self.weights)
-        )
+        voters = ",".join(f"{n}:{self.weights[n]:.6g}/{self.scales[n]:.6g}" for n in sorted(self.weights))
         return f"panel-v{VERSION}({voters};embedder={self._hash[:16]})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
@@ -93,15 +91,11 @@ class Panel:
         return np.array([self._scores[pair] for pair in pairs]).reshape(len(pairs), len(criteria))
 
     def _evidence(self, pairs: Sequence[Pair]) -> list[Evidence]:
-        views = [
-            [prompt, answer, *_thirds(answer), _own(prompt, answer)] for prompt, answer in pairs
-        ]
+        views = [[prompt, answer, *_thirds(answer), _own(prompt, answer)] for prompt, answer in pairs]
         rows = self._embedder.embed([text for view in views for text in view])
         found = []
         for i, view in enumerate(views):
-            prompt_D, whole_D, first_D, middle_D, last_D, own_D = rows[6 * i : 6 * i + 6].astype(
-                float
-            )
+            prompt_D, whole_D, first_D, middle_D, last_D, own_D = rows[6 * i : 6 * i + 6].astype(float)
             thirds = [float(prompt_D @ third_D) for third_D in (first_D, middle_D, last_D)]
             asked, blank = demand(view[0]), not view[1].strip()
             topical = not blank and asked.enough > 1  # a bare value ("7", "yes") has no topic

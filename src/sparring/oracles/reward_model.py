@@ -24,18 +24,14 @@ from sparring.weights import hash_weights, load_tokenizer, resolve_model
 class RewardModel:
     """Scores each distinct (prompt, answer) once; rendered with the model's own chat template."""
 
-    def __init__(
-        self, model: str, temperature: float = 1.0, batch_size: int = 16, max_tokens: int = 2048
-    ) -> None:
+    def __init__(self, model: str, temperature: float = 1.0, batch_size: int = 16, max_tokens: int = 2048) -> None:
         if temperature <= 0:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
         self.folder = resolve_model(model)
         self.temperature, self.batch_size, self.max_tokens = temperature, batch_size, max_tokens
         self.tokenizer = load_tokenizer(self.folder)
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.model = AutoModelForSequenceClassification.from_pretrained(
-            self.folder, use_safetensors=True
-        ).eval()
+        self.model = AutoModelForSequenceClassification.from_pretrained(self.folder, use_safetensors=True).eval()
         if torch.cuda.is_available():
             self.model = self.model.to("cuda")
         if self.model.config.num_labels != 1:

@@ -72,6 +72,4 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
     for key, parameter in signature.parameters.items():
         if parameter.default is parameter.empty and key not in fields:
             raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
-    return make(
-        **{key: start_model if value == "start" else value for key, value in fields.items()}
-    )
+    return make(**{key: start_model if value == "start" else value for key, value in fields.items()})

@@ -119,8 +119,7 @@ FIT_PANELS = (
     ),
     Panel(
         "Margin and its target",
-        "Good: the margin approaches its target and stays; bad: it runs past it, or never leaves "
-        "zero.",
+        "Good: the margin approaches its target and stays; bad: it runs past it, or never leaves zero.",
         (
             Line("margin", "margin, chosen over rejected", "accent"),
             Line("margin_target", "target", "muted"),
@@ -243,10 +242,7 @@ def thin(rows: Sequence[FitRow]) -> list[FitRow]:
 def smooth(values: Values, fraction: int) -> Values:
     """Centred running mean over a `fraction`-th of the values; gaps stay; 0 changes nothing."""
     half = len(values) // fraction // 2 if fraction else 0
-    return [
-        None if value is None else _mean(values[max(0, i - half) : i + half + 1])
-        for i, value in enumerate(values)
-    ]
+    return [None if value is None else _mean(values[max(0, i - half) : i + half + 1]) for i, value in enumerate(values)]
 
 
 def _layout(panel: Panel, xaxis: dict[str, Any]) -> dict[str, Any]:
@@ -307,9 +303,7 @@ def _fit_figure(index: int, panel: Panel, rounds: Sequence[Sequence[FitRow]]) ->
     return Figure(f"fit-{index}", panel, data, layout)
 
 
-def _round_traces(
-    t: int, start: int, rows: Sequence[FitRow], line: Line, panel: Panel
-) -> Iterator[Trace]:
+def _round_traces(t: int, start: int, rows: Sequence[FitRow], line: Line, panel: Panel) -> Iterator[Trace]:
     """One round's single steps, faint, and their running mean."""
     x = [start + i + 1 for i in range(len(rows))]
     steps = [_value(row, line.key) for row in rows]
@@ -336,7 +330,5 @@ def _separated(starts: Sequence[int]) -> dict[str, Any]:
     word = "round " if len(spans) <= FEW_ROUNDS else ""
     return {
         "shapes": [line | {"x0": a + 0.5, "x1": a + 0.5} for _, a, _ in spans if a > 0],
-        "annotations": [
-            label | {"x": (a + b + 1) / 2, "text": f"{word}{t}"} for t, a, b in spans[::every]
-        ],
+        "annotations": [label | {"x": (a + b + 1) / 2, "text": f"{word}{t}"} for t, a, b in spans[::every]],
     }

@@ -119,9 +119,7 @@ def lead(summary: Summary) -> str:
     if headline := summary["headline"]:
         return _comparison(headline["win_rate"], "under the oracle it was trained on")
     if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
-        return _comparison(
-            unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw"
-        )
+        return _comparison(unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw")
     if checks := summary["checks"]:
         start, final = percent(checks["start"]["value"]), percent(checks["final"]["value"])
         difference = checks["difference"]
@@ -130,10 +128,7 @@ def lead(summary: Summary) -> str:
             f"the start {start}: a difference of {points(difference['value'])} points "
             f"(95{THIN}% interval {span(difference, points)})."
         )
-    return (
-        "This run was trained and not judged: no oracle compared its policies, "
-        "and no prompt carries a check."
-    )
+    return "This run was trained and not judged: no oracle compared its policies, and no prompt carries a check."
 
 
 def _comparison(rate: Interval, oracle: str) -> str:
@@ -230,11 +225,7 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def date(iso: str) -> str:

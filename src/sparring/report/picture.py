@@ -47,16 +47,10 @@ def readme_svg(summary: Summary) -> str:
         f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         _text(24, 34, _title(summary), "title"),
         *(_legend() if summary["judgments"] else []),
-        *(
-            _forest(rows, height - FOOT)
-            if rows
-            else [_text(24, 110, "Nothing was judged.", "muted")]
-        ),
+        *(_forest(rows, height - FOOT) if rows else [_text(24, 110, "Nothing was judged.", "muted")]),
         *(_climb(summary["matrix"], height - FOOT) if summary["matrix"] else []),
     ]
-    words = "; ".join(
-        f"{row.name} {_percent(row.interval['value'])} ({_range(row.interval)})" for row in rows
-    )
+    words = "; ".join(f"{row.name} {_percent(row.interval['value'])} ({_range(row.interval)})" for row in rows)
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     label = escape(f"{_title(summary)}. {words}")
     body = "\n".join(parts)
@@ -68,9 +62,7 @@ def readme_svg(summary: Summary) -> str:
 
 def _rows(summary: Summary) -> list[Row]:
     if summary["judgments"]:
-        return [
-            Row(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]
-        ]
+        return [Row(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]]
     if checks := summary["checks"]:
         return [Row("start", checks["start"], False), Row("final policy", checks["final"], True)]
     return []
@@ -78,11 +70,7 @@ def _rows(summary: Summary) -> list[Row]:
 
 def _title(summary: Summary) -> str:
     checked = summary["checks"] and not summary["judgments"]
-    what = (
-        "share of checked held-out responses that pass"
-        if checked
-        else "win rate of the final policy over the start"
-    )
+    what = "share of checked held-out responses that pass" if checked else "win rate of the final policy over the start"
     return f"{_shorten(summary['name'], 28)}: {what}"
 
 
@@ -164,8 +152,5 @@ def _climb(matrix: Matrix, bottom: float) -> list[str]:
         f'<polyline class="path" points="{path}"/>',
         *(_dot(x, y, "seen") for x, y, _, _ in points),
         *(_text(x, y - 11, _percent(rate), "value", "middle") for x, y, rate, i in points if i > 0),
-        *(
-            _text(x, bottom + 17, name, "small muted", "middle")
-            for x, name in zip(xs, matrix["policies"], strict=True)
-        ),
+        *(_text(x, bottom + 17, name, "small muted", "middle") for x, name in zip(xs, matrix["policies"], strict=True)),
     ]

@@ -30,13 +30,21 @@ def rollouts_of(pairs: Rows) -> list[Rollout]:
 
 
 def anchor_logps(
-    policies: Policies, refs: Sequence[PolicyRef], pairs: Rows, config: FitConfig, target: Path, progress: Progress
+    policies: Policies,
+    refs: Sequence[PolicyRef],
+    pairs: Rows,
+    config: FitConfig,
+    target: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write `target`; one shard per distinct policy. Returns facts."""
     distinct = {policies.hash(ref): ref for ref in reversed(refs)}
     rollouts = rollouts_of(pairs)
     content = hashlib.sha256(repr(rollouts).encode()).hexdigest()
-    keys = [hashlib.sha256(f"{weights}{content}{config.layout}{config.precision}".encode()).hexdigest() for weights in distinct]
+    keys = [
+        hashlib.sha256(f"{weights}{content}{config.layout}{config.precision}".encode()).hexdigest()
+        for weights in distinct
+    ]
 
     def make(index: int) -> Rows:
         weights, ref = list(distinct.items())[index]

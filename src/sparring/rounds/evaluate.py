@@ -129,7 +129,8 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
     judgments, matrix, preferences = [], None, None
-    sections = ([(recipe.oracle, True)] if recipe.oracle else []) + [(s, False) for s in recipe.evaluation.oracles]
+    sections = [] if recipe.oracle is None else [(recipe.oracle, True)]
+    sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, recipe.model.path), store.path("cache/verdicts.jsonl"))
         judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
@@ -153,7 +154,13 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
 
 
 def _judgment(
-    section: dict[str, Any], seen: bool, prompts: list[str], final: Texts, start: Texts, guard: Guard, recipe: Recipe
+    section: dict[str, Any],
+    seen: bool,
+    prompts: list[str],
+    final: Texts,
+    start: Texts,
+    guard: Guard,
+    recipe: Recipe,
 ) -> dict[str, Any]:
     outcome = head_to_head(prompts, final, start, guard)
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
@@ -174,13 +181,21 @@ def _headline(judgments: list[dict[str, Any]], prompts: int, recipe: Recipe) -> 
         return None
     first = judgments[0]
     kept = {key: first[key] for key in ("win_rate", "mean_preference")}
-    return {"oracle": first["name"], **kept, "prompts": prompts, "samples": recipe.evaluation.samples}
+    return {
+        "oracle": first["name"],
+        **kept,
+        "prompts": prompts,
+        "samples": recipe.evaluation.samples,
+    }
 
 
 def _preferences(prompts: list[str], final: Texts, start: Texts, guard: Guard) -> list[float]:
     """Mean preference of the final over the start answers, per prompt (verdicts are in the cache)."""
     flat = [Comparison(p, a, b) for p, f, s in zip(prompts, final, start, strict=True) for a, b in product(f, s)]
-    per_prompt = np.split(guard.judge(flat), np.cumsum([len(f) * len(s) for f, s in zip(final, start, strict=True)])[:-1])
+    per_prompt = np.split(
+        guard.judge(flat),
+        np.cumsum([len(f) * len(s) for f, s in zip(final, start, strict=True)])[:-1],
+    )
     return [float(np.nanmean(part)) if not np.isnan(part).all() else float("nan") for part in per_prompt]
 
 
@@ -221,7 +236,11 @@ def _intransitivity(root: Path) -> dict[str, Any] | None:
         else "The oracle has cycles on these samples: no single reward can express it, which is where a "
         "game-theoretic method can gain."
     )
-    return {"cyclic_share": share, "triples": count, "words": f"{cyclic} of {count} triples are cyclic. {meaning}"}
+    return {
+        "cyclic_share": share,
+        "triples": count,
+        "words": f"{cyclic} of {count} triples are cyclic. {meaning}",
+    }
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:

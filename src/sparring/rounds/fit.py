@@ -31,7 +31,9 @@ def training_examples(pairs: Rows, anchors: Rows, names: Mapping[str, str]) -> l
     known = {(row["example"], row["weights"]): row["logps"] for row in anchors}
     missing = [row["example"] for row in pairs if any((row["example"], h) not in known for h in names.values())]
     if missing:
-        raise ValueError(f"anchors.parquet lacks {len(missing)} examples: {missing[:10]}. Delete it to have it made again.")
+        raise ValueError(
+            f"anchors.parquet lacks {len(missing)} examples: {missing[:10]}. Delete it to have it made again."
+        )
     return [
         TrainingExample(
             id=row["example"],

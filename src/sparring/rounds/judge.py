@@ -7,6 +7,7 @@ with a reason that is counted, what cannot be trained on. Leaves out: which comp
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections import Counter
@@ -48,7 +49,13 @@ def gather(step: Step, examples: Rows, samples: Rows) -> list[Rows]:
 
 
 def judge_examples(
-    pairing: Pairing, examples: Rows, responses: list[Rows], guard: Guard, seed: int, target: Path, progress: Progress
+    pairing: Pairing,
+    examples: Rows,
+    responses: list[Rows],
+    guard: Guard,
+    seed: int,
+    target: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Play every example's pairing against the oracle; verdicts go to `target`. Returns facts."""
     spans = [range(begin, min(begin + SHARD, len(examples))) for begin in range(0, len(examples), SHARD)]
@@ -90,10 +97,8 @@ def _play_shard(pairing: Pairing, examples: Rows, responses: list[Rows], guard: 
         waves, sent = {}, waves
         for i, wave in sent.items():
             part, answers = answers[: len(wave)], answers[len(wave) :]
-            try:
+            with contextlib.suppress(StopIteration):
                 waves[i] = games[i].send(part)
-            except StopIteration:
-                pass
     return sorted(verdicts, key=lambda row: row["example"])
 
 
@@ -120,7 +125,12 @@ def make_pairs(
     dropped: Counter[str] = Counter()
     for example, given in zip(examples, responses, strict=True):
         roles = [r["role"] for r in given]
-        result = replay(pairing, roles, noise_seed(seed, "pair", example["example"]), known.get(example["example"], {}))
+        result = replay(
+            pairing,
+            roles,
+            noise_seed(seed, "pair", example["example"]),
+            known.get(example["example"], {}),
+        )
         kept = [p for p in result.pairs if given[p.winner]["token_ids"] != given[p.loser]["token_ids"]]
         identical = len(result.pairs) - len(kept)
         if result.dropped:

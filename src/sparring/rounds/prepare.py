@@ -39,7 +39,10 @@ def prepare(store: Store, recipe: Recipe, chat: Chat, context: int) -> Made:
     write_table(store.path(TRAIN), train, EXAMPLES)
     write_table(store.path(HELD_OUT), held, EXAMPLES)
     facts = {"train": len(train), "held_out": len(held)}
-    return Made((TRAIN, HELD_OUT), {**facts, "dropped": {"train": dict(dropped), "held_out": dict(held_dropped)}})
+    return Made(
+        (TRAIN, HELD_OUT),
+        {**facts, "dropped": {"train": dict(dropped), "held_out": dict(held_dropped)}},
+    )
 
 
 def _rows(

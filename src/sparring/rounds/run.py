@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,31 @@ from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
 from sparring.rounds.sample import sample_draw
-from sparring.rounds.store import Made, Store, read_json, read_table, write_json, write_table, write_text
+from sparring.rounds.store import (
+    Made,
+    Store,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+    write_text,
+)
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
 from sparring.training.metrics import Tripwire
 from sparring.weights import hash_file
 
 COLLECTED = "collect/train.parquet"
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "datasets", "numpy", "scipy", "tokenizers")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "numpy",
+    "scipy",
+    "tokenizers",
+)
 Rows = list[dict[str, Any]]
 
 
@@ -82,10 +99,11 @@ def adopt_recipe(store: Store, recipe: Recipe) -> None:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
         same = {**before, "rounds": asked["rounds"]} == asked
         if not same or asked["rounds"] < before["rounds"]:
-            lines = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
-            changes = [line for line in difflib.unified_diff(*lines, "this run", "asked", lineterm="", n=0)]
+            old, new = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
+            changes = list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
             raise ValueError(
-                f"{store.root} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in changes)
+                f"{store.root} holds a run of another recipe:\n"
+                + "\n".join(f"  {line}" for line in changes)
                 + "\nGive another --out, or undo the difference (only rounds may grow)."
             )
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
@@ -112,22 +130,23 @@ class _Run:
 
     def _probe(self) -> None:
         """Ask every oracle a first question, so that a broken one is found now."""
-        sections = [("oracle", self.recipe.oracle)] if self.recipe.oracle else []
+        sections = [] if self.recipe.oracle is None else [("oracle", self.recipe.oracle)]
         sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(self.recipe.evaluation.oracles)]
         last_fit = f"{round_folder(self.recipe.rounds - 1)}/fit"
         if {"evaluation/summary", last_fit} <= self.store.manifest.keys():
             return
-        for _, section in sections:
-            assert section is not None
-            Guard(build_oracle(section, self.recipe.model.path)).probe(["Why is the sky blue?", "Name a fruit."])
+        for field, section in sections:
+            try:
+                oracle = build_oracle(section, self.recipe.model.path)
+            except ValueError as error:
+                raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
+            Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
 
     def _prepare(self) -> None:
         config = read_json(self.policies.base / "config.json")
         context = int(config.get("max_position_embeddings") or 1_000_000)
         inputs = {"model": self.policies.base_hash, **self._data_hashes()}
-        facts = self.store.stage(
-            "data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context)
-        )
+        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context))
         self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
@@ -142,7 +161,11 @@ class _Run:
         versions = {name: metadata.version(name) for name in PACKAGES}
         cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         lock = {
-            "versions": {"sparring": sparring.__version__, "python": platform.python_version(), **versions},
+            "versions": {
+                "sparring": sparring.__version__,
+                "python": platform.python_version(),
+                **versions,
+            },
             "hardware": {
                 "machine": platform.machine(),
                 "cores": os.cpu_count(),
@@ -155,13 +178,23 @@ class _Run:
         }
         path = self.store.root / "lock.json"
         if path.exists() and (before := read_json(path))["versions"] != lock["versions"]:
-            changed = {k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v}
+            changed = {
+                k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v
+            }
             self.progress.say(f"note  versions changed since this run began: {changed}")
         write_json(path, lock)
 
     # ---- the five stages ----------------------------------------------------------------------
 
-    def _judge_and_pair(self, folder: str, key: str, step: Step, examples: Rows, samples: Rows, inputs: dict[str, str]) -> None:
+    def _judge_and_pair(
+        self,
+        folder: str,
+        key: str,
+        step: Step,
+        examples: Rows,
+        samples: Rows,
+        inputs: dict[str, str],
+    ) -> None:
         """verdicts.parquet and pairs.parquet of a step, from its samples."""
         responses = gather(step, examples, samples)
         seed = noise_seed(self.recipe.seed, key)
@@ -173,7 +206,8 @@ class _Run:
                 guard = self._guard()
                 target = self.store.path(verdict_file)
                 return Made(
-                    (verdict_file,), judge_examples(step.pairing, examples, responses, guard, seed, target, self.progress)
+                    (verdict_file,),
+                    judge_examples(step.pairing, examples, responses, guard, seed, target, self.progress),
                 )
 
             facts = self.store.stage(f"{key}/judge", inputs, judge)
@@ -219,7 +253,13 @@ class _Run:
         for draw in draws:
             part = target.with_name(f"samples.{draw.role}.parquet") if len(draws) > 1 else target
             rows += sample_draw(
-                self.policies, draw, examples, self.recipe.sampling, f"{key}/{draw.role}", part, self.progress
+                self.policies,
+                draw,
+                examples,
+                self.recipe.sampling,
+                f"{key}/{draw.role}",
+                part,
+                self.progress,
             )
             if part != target:
                 part.unlink()
@@ -239,8 +279,8 @@ class _Run:
         bound = self.recipe.fit.tripwires.repetition
         if bound is not None and share > bound:
             raise Tripwire(
-                f"{key}: {share:.0%} of the samples repeat themselves (bound fit.tripwires.repetition = {bound:g}): the "
-                "policy collapsed. Lower fit.learning_rate or fit.epochs, or raise kl_to_reference or beta."
+                f"{key}: {share:.0%} of the samples repeat themselves (bound fit.tripwires.repetition = {bound:g}): "
+                "the policy collapsed. Lower fit.learning_rate or fit.epochs, or raise kl_to_reference or beta."
             )
 
     def _collect(self) -> None:
@@ -303,7 +343,10 @@ class _Run:
             pairs = read_table(self.store.root / pair_file)
             target = self.store.path(anchor_file)
             refs = list(anchors.values())
-            return Made((anchor_file,), anchor_logps(self.policies, refs, pairs, self.recipe.fit, target, self.progress))
+            return Made(
+                (anchor_file,),
+                anchor_logps(self.policies, refs, pairs, self.recipe.fit, target, self.progress),
+            )
 
         self.store.stage(f"{folder}/anchor", inputs, anchor)
         inputs = {
@@ -331,7 +374,10 @@ class _Run:
         keep = self.recipe.keep_iterates
         if keep == "all":
             return
-        oldest = min((self.algorithm.oldest_iterate(s) for s in range(t + 1, self.recipe.rounds)), default=t + 1)
+        oldest = min(
+            (self.algorithm.oldest_iterate(s) for s in range(t + 1, self.recipe.rounds)),
+            default=t + 1,
+        )
         for old in range(1, min(oldest, t + 1 - keep)):
             ref = PolicyRef(old)
             if self.policies.exists(ref):
@@ -345,12 +391,11 @@ class _Run:
         inputs: dict[str, str] = {"data": data_hash}
         for ref in played(self.policies):
             own = {"data": data_hash, "policy": self.policies.hash(ref)}
-            sample: Callable[[], Made] = lambda ref=ref: sample_held_out(self.policies, ref, held_out, self.progress)
-            self.store.stage(f"evaluation/sample-{ref.round}", own, sample)
+            arguments = (self.policies, ref, held_out, self.progress)
+            self.store.stage(f"evaluation/sample-{ref.round}", own, partial(sample_held_out, *arguments))
             file = f"evaluation/samples-{ref.round}.parquet"
             own["samples"] = inputs[file] = self.store.output_hash(f"evaluation/sample-{ref.round}", file)
-            work: Callable[[], Made] = lambda ref=ref: measure(self.policies, ref, held_out, self.progress)
-            self.store.stage(f"evaluation/measure-{ref.round}", own, work)
+            self.store.stage(f"evaluation/measure-{ref.round}", own, partial(measure, *arguments))
         self.progress.say("evaluation  judge")
         self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)

@@ -28,7 +28,9 @@ Rows = list[dict[str, Any]]
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def assign(draw: Draw, examples: Rows, seed: int, stream: str) -> list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]]:
+def assign(
+    draw: Draw, examples: Rows, seed: int, stream: str
+) -> list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]]:
     """Which (example, index) rows come from which policies; one entry per policy to load.
 
     Deterministic in seed and stream; a token-geometric mixture is one entry with all its policies.
@@ -70,7 +72,10 @@ def sample_draw(
         def make(index: int) -> Rows:
             refs, rows = jobs[index]
             requests = [
-                Request(examples[e]["prompt_ids"], noise_seed(recipe.seed, stream, examples[e]["example"], k))
+                Request(
+                    examples[e]["prompt_ids"],
+                    noise_seed(recipe.seed, stream, examples[e]["example"], k),
+                )
                 for e, k in rows
             ]
             found = engines.get(refs).sample(requests)
@@ -88,7 +93,12 @@ def _names(draw: Draw) -> str:
 
 
 def _sample_row(
-    policies: Policies, draw: Draw, example: dict[str, Any], k: int, refs: Sequence[PolicyRef], response: Response
+    policies: Policies,
+    draw: Draw,
+    example: dict[str, Any],
+    k: int,
+    refs: Sequence[PolicyRef],
+    response: Response,
 ) -> dict[str, Any]:
     return {
         "example": example["example"],

@@ -2,10 +2,10 @@
 
     runs/NAME/recipe.yaml, lock.json, manifest.json, rounds/000/{samples,verdicts,pairs,anchors}.parquet ...
 
-`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A finished stage
-is never run twice; a file that changed since it was written is an error; a file that is gone makes its stage run
-again, and every later stage whose inputs then differ. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
-Leaves out: what the stages do.
+`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A
+finished stage is never run twice; a file that changed since it was written is an error; a file that
+is gone makes its stage run again, and every later stage whose inputs then differ. Half-done work
+(shards, fit checkpoints) lives in `*.partial` folders. Leaves out: what the stages do.
 
     store = Store(Path("runs/demo")); store.stage("rounds/000/pair", inputs, work)
 """
@@ -64,7 +64,7 @@ class Store:
         if entry is not None and entry["inputs"] == dict(inputs) and self._present(entry):
             return entry["facts"]
         if entry is not None:
-            # Killed half-way, a second run leaves files that the old entry's hashes would call altered.
+            # Killed half-way, a second run leaves files that the old hashes would call altered.
             del self.manifest[key]
             write_json(self.root / "manifest.json", self.manifest)
         start = time.time()
@@ -94,8 +94,8 @@ class Store:
                 # A pruned policy may be half deleted: a kill came in between.
                 if name not in entry.get("pruned", []) and self._altered(name, expected):
                     raise ValueError(
-                        f"{self.root / name} was altered or cut short since stage {key} wrote it. Restore it, or "
-                        f"delete it to have {key} and what depends on it run again."
+                        f"{self.root / name} was altered or cut short since stage {key} wrote it. "
+                        f"Restore it, or delete it to have {key} and what depends on it run again."
                     )
 
     def _altered(self, name: str, expected: str) -> bool:
@@ -162,7 +162,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` at the end; nothing is left of it when writing fails."""
+    """A path to write to, renamed to `path` at the end; nothing is left when writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -194,7 +194,11 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def sharded(
-    target: Path, keys: list[str], schema: pa.Schema, make: Callable[[int], list[dict[str, Any]]], done: Callable[[int], None]
+    target: Path,
+    keys: list[str],
+    schema: pa.Schema,
+    make: Callable[[int], list[dict[str, Any]]],
+    done: Callable[[int], None],
 ) -> None:
     """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
 

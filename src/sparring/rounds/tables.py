@@ -34,17 +34,22 @@ SAMPLES = pa.schema(
 )
 """samples.parquet: one row per response; finish_reason is `stop` (ended itself, end token included) or `length`"""
 
-VERDICTS = pa.schema(
-    {"example": pa.string(), "a": pa.int32(), "b": pa.int32(), "preference": pa.float64()}
-)
-"""verdicts.parquet: P(response a beats response b), indices into the example's responses; null where the oracle failed"""
+VERDICTS = pa.schema({"example": pa.string(), "a": pa.int32(), "b": pa.int32(), "preference": pa.float64()})
+"""verdicts.parquet: P(a beats b), indices into the example's responses; null where the oracle failed"""
 
 PAIRS = pa.schema(
     {
         "example": pa.string(),
         "prompt_ids": TOKENS,
         "responses": pa.list_(
-            pa.struct({"role": pa.string(), "text": pa.string(), "token_ids": TOKENS, "win_rate": pa.float64()})
+            pa.struct(
+                {
+                    "role": pa.string(),
+                    "text": pa.string(),
+                    "token_ids": TOKENS,
+                    "win_rate": pa.float64(),
+                }
+            )
         ),
         "pairs": pa.list_(
             pa.struct(

@@ -1,6 +1,6 @@
 """What every sampling engine looks like: prompts and seeds in, responses as tokens out.
 
-    engine.sample([Request(prompt_ids, seed=1)])  ->  [Response(token_ids, "stop")]
+engine.sample([Request(prompt_ids, seed=1)])  ->  [Response(token_ids, "stop")]
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Response(NamedTuple):
 class Engine(Protocol):
     """Something that draws responses from one policy (or one mixture)."""
 
-    def sample(
-        self, requests: Sequence[Request], advance: Callable[..., None] | None = None
-    ) -> list[Response]:
+    def sample(self, requests: Sequence[Request], advance: Callable[..., None] | None = None) -> list[Response]:
         """One response per request, in order."""
         ...
 

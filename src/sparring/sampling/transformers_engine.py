@@ -59,9 +59,7 @@ class TransformersEngine:
             model.set_attn_implementation("sdpa" if self.device.type != "cpu" else DECODE_ATTENTION)
 
     @torch.inference_mode()
-    def sample(
-        self, requests: Sequence[Request], advance: Callable[..., None] | None = None
-    ) -> list[Response]:
+    def sample(self, requests: Sequence[Request], advance: Callable[..., None] | None = None) -> list[Response]:
         """One response per request, in order; batches are consecutive requests."""
         responses: list[Response] = []
         size = self.settings.batch_size
@@ -144,9 +142,17 @@ class TransformersEngine:
         total: Tensor | None = None
         for (model, weight), cache in zip(self.models, caches, strict=True):
             arguments: dict[str, Any] = {"attention_mask": mask, "position_ids": positions}
-            logits = model(
-                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **arguments
-            ).logits[:, -1].float()
+            logits = (
+                model(
+                    input_ids=ids,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                    **arguments,
+                )
+                .logits[:, -1]
+                .float()
+            )
             part = weight * logits.log_softmax(-1) if len(self.models) > 1 else logits
             total = part if total is None else total + part
         assert total is not None

@@ -77,7 +77,7 @@ def fit(
     if state is not None:
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        rows = state["rows"]
+        rows = list(state["rows"])
     if config.gradient_checkpointing:
         scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
     scorer.train()
@@ -134,9 +134,7 @@ def _step(
     return {**row, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
 
 
-def _identity(
-    examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int
-) -> str:
+def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
     """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
     content = [(e.id, e.rollout, e.pairs, {name: list(logps) for name, logps in e.anchors.items()}) for e in examples]
     plain = repr([content, objective, config.model_dump_json(), seed])

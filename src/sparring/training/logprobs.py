@@ -22,7 +22,11 @@ CHUNK = 512
 
 
 def reference_token_logps(
-    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, bias_V: Tensor | None = None, softcap: float = 0.0
+    hidden_NH: Tensor,
+    weight_VH: Tensor,
+    targets_N: Tensor,
+    bias_V: Tensor | None = None,
+    softcap: float = 0.0,
 ) -> Tensor:
     """N: what `token_logps` computes, in the six obvious lines. The tests compare the two."""
     logits_NV = _at_least_float32(hidden_NH @ weight_VH.T)

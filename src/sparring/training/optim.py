@@ -1,6 +1,6 @@
 """Optimiser and learning-rate schedule of one fit. Leaves out: 8-bit states.
 
-    optimizer, schedule = make_optimizer(model.parameters(), FitConfig(), steps=100)
+optimizer, schedule = make_optimizer(model.parameters(), FitConfig(), steps=100)
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ def make_optimizer(
     trained = [p for p in parameters if p.requires_grad]
     if config.optimizer == "adamw":
         optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            trained, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            trained,
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
     else:
         optimizer = torch.optim.RMSprop(trained, lr=config.learning_rate, weight_decay=config.weight_decay)

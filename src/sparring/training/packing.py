@@ -145,7 +145,11 @@ def _targets(rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor, int]:
     owner = torch.repeat_interleave(
         torch.arange(len(responses)), torch.tensor([len(response) for response in responses])
     )
-    return torch.tensor([token for response in responses for token in response]), owner, len(responses)
+    return (
+        torch.tensor([token for response in responses for token in response]),
+        owner,
+        len(responses),
+    )
 
 
 def branch_attention(

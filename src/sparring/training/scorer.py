@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from sparring.training.logprobs import token_logps
-from sparring.training.packing import BRANCH_ATTENTION, Layout, Pack, Rollout, branch_attention, make_pack
+from sparring.training.packing import (
+    BRANCH_ATTENTION,
+    Layout,
+    Pack,
+    Rollout,
+    branch_attention,
+    make_pack,
+)
 
 AttentionInterface.register(BRANCH_ATTENTION, branch_attention)
 # No mask tensor: `branch_attention` reads the segments. Without this entry transformers would take restarted
@@ -65,7 +72,11 @@ class PolicyScorer(nn.Module):
         head = cast(nn.Linear, causal.get_output_embeddings())
         softcap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
         return token_logps(
-            hidden.flatten(0, 1)[pack.predict_N], head.weight, pack.target_N, head.bias, softcap or 0.0
+            hidden.flatten(0, 1)[pack.predict_N],
+            head.weight,
+            pack.target_N,
+            head.bias,
+            softcap or 0.0,
         )
 
     def forward(self, pack: Pack) -> Tensor:
@@ -90,7 +101,9 @@ class PolicyScorer(nn.Module):
         try:
             plain = make_pack(probe, "padded", self.pad_id).to(causal.device)
             logits = causal(
-                input_ids=plain.input_ids_BT, attention_mask=plain.mask_BT, position_ids=plain.positions_BT
+                input_ids=plain.input_ids_BT,
+                attention_mask=plain.mask_BT,
+                position_ids=plain.positions_BT,
             ).logits
             rows = logits.flatten(0, 1)[plain.predict_N].float().log_softmax(-1)
             theirs = rows.gather(1, plain.target_N[:, None])[:, 0]

@@ -1,0 +1,197 @@
+"""The verbs of the command line on a finished and on an unfinished run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from command import sparring
+from sparring.algorithms.algorithm import SHIPPED
+from sparring.cli.main import app
+from sparring.recipe import load_recipe, shipped_recipes
+
+VERBS = ("run", "status", "report", "samples", "algorithms", "recipe")
+
+
+class Ran(NamedTuple):
+    recipe: Path
+    out: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+    """Where the finished run is; filled by the first test that asks."""
+    return {}
+
+
+@pytest.fixture
+def finished(ran: dict[str, Ran], tiny_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    if "run" not in ran:
+        folder = tmp_path_factory.mktemp("cli")
+        recipe = folder / "mine.yaml"
+        recipe.write_text(yaml.safe_dump(tiny_recipe))
+        outcome = sparring("run", recipe, "--out", folder / "run", "--set", "rounds=1")
+        assert (outcome.code, outcome.err) == (0, "")
+        ran["run"] = Ran(recipe, folder / "run", outcome.out)
+    return ran["run"]
+
+
+def test_a_run_prints_plain_progress_lines_and_a_table(finished: Ran) -> None:
+    lines = finished.printed.splitlines()
+    assert "data  6 training examples, 3 held out" in lines
+    for start in (
+        "000  sample own from 0/play  24/24",
+        "000  judge  6/6",
+        "000  anchor 0/play  6/6",
+        "000  fit  2/2",
+    ):
+        assert any(line.startswith(start) for line in lines), start
+    assert any(line.startswith("rounds/000  pair: ") for line in lines)
+    assert any("function" in line and "%" in line for line in lines)
+    assert any("rule checks passed" in line for line in lines)
+    assert f"report: {finished.out}/report.html" in lines
+    assert f"policy: {finished.out}/rounds/000/policy" in lines
+    assert "\x1b" not in finished.printed
+    assert (finished.out / "rounds/000/policy/model.safetensors").exists()
+
+
+def test_run_json_is_json_alone(finished: Ran) -> None:
+    code, out, err = sparring("run", finished.recipe, "--out", finished.out, "--set", "rounds=1", "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert summary.keys() == {"name", "headline", "judgments", "checks", "warnings"}
+    assert summary["name"] == "run"
+    assert summary["headline"]["prompts"] == 3
+    assert "data  6 training examples" in err
+
+
+def test_the_default_folder_is_named_after_the_recipe(
+    finished: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished.out, tmp_path / "runs/mine")
+    code, out, _ = sparring("run", finished.recipe, "--set", "rounds=1")
+    assert code == 0
+    assert "report: runs/mine/report.html" in out.splitlines()
+
+
+def test_an_oracle_beside_the_recipe_is_found(finished: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_judge.py").write_text("def longer(prompt, a, b):\n    return 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    path = "oracle.path=my_own_judge:longer"
+    code, _, err = sparring("run", finished.recipe, "--out", tmp_path / "r", "--set", path)
+    assert code == 2
+    assert "no training pair is left: 6 x tie" in err
+
+
+def test_status_of_a_finished_run(finished: Ran) -> None:
+    code, out, _ = sparring("status", finished.out)
+    assert code == 0
+    assert "inpo, 1 rounds" in out
+    for key in ("data", "rounds/000/sample", "rounds/000/fit", "evaluation/summary"):
+        assert key in out
+    assert out.splitlines()[-1] == "finished"
+    plain = json.loads(sparring("status", finished.out, "--json").out)
+    assert plain["finished"] is True
+    assert plain["rounds"] == 1
+    assert plain["stages"]["rounds/000/fit"]["facts"]["steps"] == 2
+
+
+def test_status_of_an_unfinished_run(finished: Ran, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    kept = {key: manifest[key] for key in ("data", "rounds/000/sample")}
+    (out / "manifest.json").write_text(json.dumps(kept))
+    (out / "rounds/000/verdicts.partial").mkdir()
+    printed = sparring("status", out).out
+    assert "rounds/000/sample" in printed
+    assert "evaluation/summary" not in printed
+    assert "not finished: give the same `sparring run` command" in printed
+    assert "half done: rounds/000/verdicts.partial" in printed
+    plain = json.loads(sparring("status", out, "--json").out)
+    assert (plain["finished"], list(plain["stages"])) == (False, list(kept))
+
+
+def test_report_writes_the_page_and_the_picture(finished: Ran, tmp_path: Path) -> None:
+    page = finished.out / "report.html"
+    page.unlink()
+    picture = tmp_path / "headline.svg"
+    code, out, _ = sparring("report", finished.out, "--picture", picture)
+    assert (code, out.strip()) == (0, str(page))
+    assert page.read_text().startswith("<!")
+    assert "<svg" in picture.read_text()
+
+
+def test_samples_shows_held_out_answers(finished: Ran) -> None:
+    code, out, _ = sparring("samples", finished.out, "--count", 2)
+    assert code == 0
+    for word in ("Say yak", "Say gnu", "start", "final"):
+        assert word in out
+    assert "Say hen" not in out
+    rows = json.loads(sparring("samples", finished.out, "--json").out)
+    assert [row["prompt"] for row in rows] == ["Say yak", "Say gnu", "Say hen"]
+    assert all(len(row["start"]) == len(row["final"]) == 2 for row in rows)
+
+
+def test_samples_answers_given_prompts(finished: Ran) -> None:
+    words = ("samples", finished.out, "--prompt", "Say [bold]emu", "--prompt", "Say owl")
+    rows = json.loads(sparring(*words, "--json").out)
+    assert [row["prompt"] for row in rows] == ["Say [bold]emu", "Say owl"]
+    assert all(len(row["start"]) == len(row["final"]) == 1 for row in rows)
+    assert json.loads(sparring(*words, "--json").out) == rows
+    assert sparring(*words).code == 0
+
+
+@pytest.mark.parametrize("verb", ["status", "report", "samples"])
+def test_a_folder_that_is_no_run(verb: str, tmp_path: Path) -> None:
+    code, out, err = sparring(verb, tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path} ")
+
+
+def test_algorithms() -> None:
+    rows = json.loads(sparring("algorithms", "--json").out)
+    assert rows.keys() == SHIPPED.keys()
+    for about in rows.values():
+        assert about.keys() == {"title", "paper", "anchors", "samples", "pairing", "loss", "needs"}
+        assert all(about.values())
+    printed = sparring("algorithms").out
+    assert all(name in printed for name in SHIPPED)
+
+
+def test_recipes_are_listed_and_printed() -> None:
+    listed = sparring("recipe").out.splitlines()
+    assert [line.split()[0] for line in listed] == list(shipped_recipes())
+    assert all(len(line.split()) > 3 for line in listed)
+    for name, path in shipped_recipes().items():
+        assert sparring("recipe", name).out == path.read_text()
+        load_recipe(name)
+    code, _, err = sparring("recipe", "dmo")
+    assert code == 2
+    assert "no shipped recipe 'dmo'. Shipped: demo" in err
+
+
+def test_help() -> None:
+    outcome = sparring("--help")
+    assert outcome.code == 0
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(commands) == set(VERBS)
+    for verb, command in commands.items():
+        assert verb in outcome.out
+        assert len(command.help) > 20
+        for parameter in command.params:
+            assert parameter.name == "help" or parameter.help, (verb, parameter.name)
+        assert sparring(verb, "--help").code == 0
+
+
+def test_an_unknown_verb_or_option_exits_with_2() -> None:
+    assert sparring("rnu").code == 2
+    assert sparring("algorithms", "--jsn").code == 2
