@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparring.chat import Message, answer_text, as_messages, split_conversation
+from sparring.evaluation.checks import passes
 from sparring.recipe import DatasetConfig
 
 Row = dict[str, Any]
@@ -51,6 +52,8 @@ def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Exa
     for row in _checked_columns(read_rows(config), config, roles):
         try:
             example = _example(row, config, roles)
+        except UnknownCheck as error:
+            raise ValueError(str(error)) from error
         except ValueError as error:
             dropped[str(error)] += 1
             continue
@@ -80,9 +83,30 @@ def _example(row: Row, config: DatasetConfig, roles: Sequence[str]) -> Example:
     else:
         messages = as_messages(prompt)
     responses = {role: answer_text(value) for role, value in values.items()}
-    check = row.get(columns.check)
+    check = _check(row.get(columns.check))
     content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
     return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
+
+
+def _check(value: Any) -> Row | None:
+    """A rule, given as an object or as JSON text; empty cells and absent arguments are none.
+
+    Raises:
+        UnknownCheck: the rule or its arguments are not known.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        plain = json.loads(value) if isinstance(value, str) else value
+        check = {name: argument for name, argument in plain.items() if argument is not None}
+        passes(check, "")
+    except (ValueError, AttributeError) as error:
+        raise UnknownCheck(f"data: the check {value!r} cannot be used: {error}") from error
+    return check
+
+
+class UnknownCheck(Exception):
+    """A rule that cannot be evaluated: the whole data set is refused, not just the row."""
 
 
 def _checked_columns(rows: Iterable[Row], config: DatasetConfig, roles: Sequence[str]) -> Iterator[Row]:

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm, find_algorithm
+from sparring.algorithms.inpo import check_pairing
 
 Section = dict[str, Any]
 _ANY_FACTS = Facts(num_examples=1)
@@ -96,6 +97,11 @@ class CollectConfig(Frozen):
     """responses per prompt"""
     pairing: Literal["iid", "best_worst", "knockout", "all"] = "best_worst"
     """how they become chosen and rejected"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_pairing(self.pairing, self.samples)
+        return self
 
 
 class DataConfig(Frozen):

@@ -56,8 +56,12 @@ def resolve_model(spec: str, revision: str | None = None) -> Path:
 
 
 def _checked(folder: Path) -> Path:
-    adapter = folder / "adapter_config.json"
-    if not (folder / "config.json").exists() and not adapter.exists():
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise ValueError(
+            f"model: {str(folder)!r} holds an adapter, not a whole model. Merge it first "
+            "(peft's merge_and_unload, then save_pretrained) and give that folder."
+        )
+    if not (folder / "config.json").exists():
         raise ValueError(
             f"model: {str(folder)!r} holds no config.json, so it is not a Hugging Face model. "
             "Save one there with model.save_pretrained and tokenizer.save_pretrained."

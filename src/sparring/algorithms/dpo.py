@@ -34,8 +34,6 @@ class DPO(PairSource):
 
     beta: float = Field(default=0.1, gt=0)
     """weight of the KL to the reference, per nat"""
-    soft_labels: bool = False
-    """use the oracle's probability instead of its verdict; only with source: own"""
 
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """One step with one anchor."""

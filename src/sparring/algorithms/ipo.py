@@ -35,8 +35,6 @@ class IPO(PairSource):
 
     kl_to_reference: float = Field(default=0.1, gt=0)
     """tau: the target margin is 1/(2 tau) nats"""
-    soft_labels: bool = False
-    """target (P - 1/2)/tau instead of 1/(2 tau); only with source: own"""
     unit_loss: bool = True
     """multiply the loss by tau^2 (same minimiser); false is the paper's scale"""
 

@@ -26,11 +26,18 @@ class PairSource(Algorithm):
     """K, responses per prompt and round; only with source: own"""
     pairing: PairingName = "best_worst"
     """how K judged responses become pairs; only with source: own"""
+    soft_labels: bool = False
+    """use the oracle's probability instead of its verdict; only with source: own"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.source == "own":
             check_pairing(self.pairing, self.samples)
+        elif self.soft_labels:
+            raise ValueError(
+                "soft_labels = true with source = 'pairs': given pairs carry no probability. Use source: own, or "
+                "soft_labels: false."
+            )
         return self
 
     def pair_step(self, t: int, objective: Objective) -> Step:

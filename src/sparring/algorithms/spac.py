@@ -15,7 +15,7 @@ version of the theory, which lives in `games/`.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,7 +41,7 @@ class SPAC(Algorithm):
     """smoothed: the pessimism term inside a log-sigmoid; linear: bounded ratios"""
     beta: float = Field(default=1.0, gt=0)
     """1/eta of the mirror-descent step; the critic is beta times the log-ratio to the iterate"""
-    data_weight: float | Literal["sqrt_n"] = "sqrt_n"
+    data_weight: Annotated[float, Field(gt=0)] | Literal["sqrt_n"] = "sqrt_n"
     """lambda: weight of the preference likelihood; sqrt_n is the theory's growth with the n examples"""
     pessimism_weight: float = Field(default=1.0, ge=0)
     """weight of the adversarial term; 0 leaves a DPO whose reference is the iterate"""

@@ -72,7 +72,7 @@ def fresh(run: Path, prompts: list[str]) -> Rows:
     answers: dict[str, list[str]] = {}
     for name, ref in (("start", REFERENCE), ("final", PolicyRef(recipe.rounds))):
         model = policies.load(ref, DTYPES[recipe.sampling.precision])
-        engine = TransformersEngine([(model, 1.0)], recipe.sampling, policies.chat.end_ids())
+        engine = TransformersEngine([(model, 1.0)], recipe.sampling, policies.chat.end_ids(model.generation_config))
         requests = [Request(policies.chat.prompt_ids(as_messages(p)), noise_seed("samples", p)) for p in prompts]
         answers[name] = [policies.chat.decode(response.token_ids) for response in engine.sample(requests)]
     return [

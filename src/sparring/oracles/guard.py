@@ -98,23 +98,29 @@ class Guard:
 
     def _answers(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         try:
-            return self._ask(comparisons)
+            answers = self._ask(comparisons)
         except OracleError:
             raise
         except Exception as error:
             self.last_error = repr(error)
-        # Something in the batch fails: ask one by one, so that only the failing ones are lost.
-        return np.array([self._retried(comparison) for comparison in comparisons])
+            answers = np.full(len(comparisons), math.nan)
+        # What failed is asked again one by one, so that only what really fails is lost.
+        for index in np.flatnonzero(np.isnan(answers)):
+            answers[index] = self._retried(comparisons[index])
+        return answers
 
     def _retried(self, comparison: Comparison) -> float:
+        answer = math.nan
         for _ in range(RETRIES):
             try:
-                return float(self._ask([comparison])[0])
+                answer = float(self._ask([comparison])[0])
             except OracleError:
                 raise
             except Exception as error:
                 self.last_error = repr(error)
-        return math.nan
+            if not math.isnan(answer):
+                break
+        return answer
 
     def _ask(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         answers = np.asarray(self.oracle.judge(comparisons), dtype=np.float64)

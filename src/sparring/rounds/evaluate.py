@@ -132,7 +132,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     sections = [] if recipe.oracle is None else [(recipe.oracle, True)]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
-        guard = Guard(build_oracle(section, recipe.model.path), store.path("cache/verdicts.jsonl"))
+        guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
         judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
         if seen:
             matrix = win_matrix(prompts, texts, guard)

@@ -12,13 +12,14 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Column, Draw, Step
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.pairing import Pairing, Pairs
+from sparring.pairing import Pair, Pairing, Pairs
 from sparring.progress import Progress
 from sparring.rounds.store import read_table, sharded, write_table
 from sparring.rounds.tables import PAIRS, VERDICTS
@@ -131,14 +132,14 @@ def make_pairs(
             noise_seed(seed, "pair", example["example"]),
             known.get(example["example"], {}),
         )
-        kept = [p for p in result.pairs if given[p.winner]["token_ids"] != given[p.loser]["token_ids"]]
+        kept = _different(result.pairs, given)
         identical = len(result.pairs) - len(kept)
         if result.dropped:
             dropped[result.dropped] += 1
         if identical:
             dropped["identical responses in a pair"] += identical
         if kept:
-            rows.append(_pair_row(example, given, Pairs(tuple(kept), result.win_rates)))
+            rows.append(_pair_row(example, given, Pairs(kept, result.win_rates)))
     if not rows:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
         raise ValueError(
@@ -148,6 +149,16 @@ def make_pairs(
     write_table(target, rows, PAIRS)
     count = sum(len(row["pairs"]) for row in rows)
     return {"examples": len(rows), "pairs": count, "dropped": dict(dropped)}
+
+
+def _different(pairs: Sequence[Pair], given: Rows) -> tuple[Pair, ...]:
+    """Pairs whose responses differ; the weights of each term still add up to what they did."""
+    kept = [p for p in pairs if given[p.winner]["token_ids"] != given[p.loser]["token_ids"]]
+    whole, left = Counter[int](), Counter[int]()
+    for counter, some in ((whole, pairs), (left, kept)):
+        for pair in some:
+            counter[pair.term] += pair.weight  # type: ignore[assignment]
+    return tuple(replace(p, weight=p.weight * whole[p.term] / left[p.term]) for p in kept)
 
 
 def _pair_row(example: dict[str, Any], given: Rows, result: Pairs) -> dict[str, Any]:

@@ -99,13 +99,20 @@ class Policies:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             model.save_pretrained(partial)  # type: ignore[operator]
-            self.chat.tokenizer.save_pretrained(partial)
+            self._save_tokenizer(partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         return relative
+
+    def _save_tokenizer(self, folder: Path) -> None:
+        """The tokenizer, with the template that the policy was trained with."""
+        tokenizer = self.chat.tokenizer
+        if self.recipe.model.chat_template is not None:
+            tokenizer.chat_template = self.chat.template
+        tokenizer.save_pretrained(folder)
 
     def folder(self, ref: PolicyRef) -> Path:
         """The folder of a trained policy.

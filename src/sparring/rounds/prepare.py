@@ -1,7 +1,7 @@
 """Prepare the data of a run: read, check, tokenise once, freeze as data/*.parquet.
 
 Every row that cannot be used is counted by reason. Train and held-out prompts must not overlap.
-Leaves out: building pairs from samples (`pair.py`).
+Leaves out: building pairs from samples (`judge.py`).
 """
 
 from __future__ import annotations

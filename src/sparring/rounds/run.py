@@ -137,7 +137,7 @@ class _Run:
             return
         for field, section in sections:
             try:
-                oracle = build_oracle(section, self.recipe.model.path)
+                oracle = build_oracle(section, str(self.policies.base))
             except ValueError as error:
                 raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
             Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
@@ -228,7 +228,7 @@ class _Run:
 
     def _guard(self) -> Guard:
         assert self.recipe.oracle is not None
-        oracle = build_oracle(self.recipe.oracle, self.recipe.model.path)
+        oracle = build_oracle(self.recipe.oracle, str(self.policies.base))
         return Guard(oracle, self.store.path("cache/verdicts.jsonl"))
 
     def _sample(self, folder: str, key: str, step: Step, examples: Rows, data_hash: str) -> tuple[Rows, dict[str, str]]:
@@ -250,8 +250,11 @@ class _Run:
     def _draw(self, draws: tuple[Draw, ...], examples: Rows, key: str, relative: str) -> Made:
         rows: Rows = []
         target = self.store.path(relative)
-        for draw in draws:
-            part = target.with_name(f"samples.{draw.role}.parquet") if len(draws) > 1 else target
+        parts = [target.with_name(f"samples.{d.role}.partial.parquet") if len(draws) > 1 else target for d in draws]
+        for draw, part in zip(draws, parts, strict=True):
+            if part != target and part.exists():
+                rows += read_table(part)
+                continue
             rows += sample_draw(
                 self.policies,
                 draw,
@@ -261,10 +264,10 @@ class _Run:
                 part,
                 self.progress,
             )
-            if part != target:
-                part.unlink()
         if len(draws) > 1:
             write_table(target, rows, SAMPLES)
+            for part in parts:
+                part.unlink()
         texts = [row["text"] for row in rows]
         facts = {
             "responses": len(rows),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,16 +136,18 @@ class _Engines:
     """The engine of the policies last asked for: one policy (or mixture) in memory at a time."""
 
     def __init__(self, policies: Policies, draw: Draw, settings: SamplingConfig) -> None:
-        self.make: Callable[[Sequence[PolicyRef]], TransformersEngine] = lambda refs: TransformersEngine(
-            [(policies.load(ref, DTYPES[settings.precision]), draw.policies[ref]) for ref in refs],
-            settings,
-            policies.chat.end_ids(),
-        )
+        self.policies, self.draw, self.settings = policies, draw, settings
         self.current: tuple[PolicyRef, ...] = ()
         self.engine: TransformersEngine | None = None
 
     def get(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
         if self.engine is None or refs != self.current:
-            self.engine = None
-            self.engine, self.current = self.make(refs), refs
+            self.engine = None  # frees the policy before the next one is loaded
+            self.engine, self.current = self._make(refs), refs
         return self.engine
+
+    def _make(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
+        dtype = DTYPES[self.settings.precision]
+        models = [(self.policies.load(ref, dtype), self.draw.policies[ref]) for ref in refs]
+        end_ids = self.policies.chat.end_ids(models[0][0].generation_config)
+        return TransformersEngine(models, self.settings, end_ids)

@@ -1,6 +1,6 @@
 """The columns of every Parquet file of a run: a contract that users' scripts may read.
 
-Leaves out: how rows are made (`sample.py`, `judge.py`, `pair.py`, `anchor.py`).
+Leaves out: how rows are made (`sample.py`, `judge.py`, `anchor.py`).
 """
 
 from __future__ import annotations

@@ -20,8 +20,13 @@ def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> No
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
     partial = folder / "checkpoint.pt.partial"
-    torch.save({"weights": weights, "rng": torch.get_rng_state(), **state}, partial)
-    partial.replace(folder / "checkpoint.pt")
+    try:
+        # Through a file of our own: torch's writer reports a full disk as an internal error.
+        with partial.open("wb", buffering=0) as stream:
+            torch.save({"weights": weights, "rng": torch.get_rng_state(), **state}, stream)
+        partial.replace(folder / "checkpoint.pt")
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, model: nn.Module, fit_id: str) -> dict[str, Any] | None:
