@@ -152,6 +152,30 @@ class PairLogistic:
         return Loss((batch.weight_P * loss_P).sum(), {"margin": margin_P.detach()})
 
 
+@dataclass(frozen=True, slots=True)
+class ChiSquaredLogistic:
+    """-log sigmoid( clip[ beta * (phi_w - phi_l) ] to +-2 * reward_bound ), phi = z + log z, z = pi(y)/ref(y).
+
+    chi-PO (2407.13399), as transcribed in a note on the paper. Log-ratios are cut at `ratio_bound` inside the
+    exponential, so that a float32 ratio stays finite.
+    """
+
+    beta: float
+    reward_bound: float = 4.0
+    ratio_bound: float = 20.0
+    anchor: str = "reference"
+
+    def __call__(self, batch: Batch) -> Loss:
+        """The loss; metrics: the margin of log-ratios, and the share of clipped pairs."""
+        ratio_R = relative_logps(batch, {self.anchor: 1.0})
+        link_R = ratio_R.clamp_max(self.ratio_bound).exp() + ratio_R
+        reward_P = self.beta * margins(link_R, batch.pairs_P2)
+        bound = 2.0 * self.reward_bound
+        total = (batch.weight_P * F.softplus(-reward_P.clamp(-bound, bound))).sum()
+        clipped_P = (reward_P.detach().abs() >= bound).to(ratio_R.dtype)
+        return Loss(total, {"margin": margins(ratio_R.detach(), batch.pairs_P2), "reward_clipped": clipped_P})
+
+
 DATA, PESSIMISM = 0, 1
 """Terms of `AdversarialCritic`: the data's own pair, and a dataset response against a fresh own one."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -45,6 +45,8 @@ class Pairs:
 
     pairs: tuple[Pair, ...]
     win_rates: tuple[float, ...]
+    kept: tuple[int, ...] = ()
+    """responses that the objective needs besides those in pairs (lists, reference samples)"""
     dropped: str = ""
     """empty when the example is used; otherwise the reason, counted and shown"""
 
@@ -97,7 +99,7 @@ class IndependentPairs:
         verdicts.add(wave, (yield wave))
         judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
         if not judged:
-            return Pairs((), _unjudged(len(roles)), "no verdict")
+            return Pairs((), _unjudged(len(roles)), dropped="no verdict")
         draw = random.Random(seed)
         pairs = [_oriented(a, b, p, draw.random() < p if self.label == "sampled" else p >= 0.5) for a, b, p in judged]
         return Pairs(_even(pairs), tuple(verdicts.win_rate(i) for i in range(len(roles))))
@@ -124,13 +126,13 @@ class BestWorst:
         rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
         judged = [i for i in indices if not np.isnan(rates[i])]
         if len(judged) < 2:
-            return Pairs((), rates, "no verdict")
+            return Pairs((), rates, dropped="no verdict")
         best, worst = max(judged, key=lambda i: rates[i]), min(judged, key=lambda i: rates[i])
         if rates[best] == rates[worst]:
-            return Pairs((), rates, "tie")
+            return Pairs((), rates, dropped="tie")
         preference = verdicts.get((best, worst), float("nan"))
         if np.isnan(preference):
-            return Pairs((), rates, "no verdict")
+            return Pairs((), rates, dropped="no verdict")
         return Pairs((Pair(best, worst, preference),), rates)
 
 
@@ -146,7 +148,7 @@ class AllPairs:
         rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
         judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
         if not judged:
-            return Pairs((), rates, "no verdict")
+            return Pairs((), rates, dropped="no verdict")
         return Pairs(_even(_oriented(a, b, p, p >= 0.5) for a, b, p in judged), rates)
 
 
@@ -169,15 +171,15 @@ class Knockout:
             wave = list(dict.fromkeys([*matches, *below]))
             verdicts.add(wave, (yield wave))
             if any(np.isnan(verdicts[match]) for match in wave):
-                return Pairs((), none, "no verdict")
+                return Pairs((), none, dropped="no verdict")
             winners = [a if verdicts[a, b] >= 0.5 else b for a, b in matches]
             losers = [b if verdicts[a, b] >= 0.5 else a for a, b in below]
         final = (winners[0], losers[0])
         verdicts.add([final], (yield [final]))
         if np.isnan(verdicts[final]):
-            return Pairs((), none, "no verdict")
+            return Pairs((), none, dropped="no verdict")
         if verdicts[final] <= 0.5:
-            return Pairs((), none, "final not won")
+            return Pairs((), none, dropped="final not won")
         return Pairs((Pair(*final, verdicts[final]),), none)
 
 
@@ -211,3 +213,34 @@ class ChosenRejectedOwn:
         pessimism = [Pair(data, mine, weight=half, term=PESSIMISM) for mine in fresh for data in (chosen, rejected)]
         pairs = (Pair(chosen, rejected, term=DATA), *pessimism)
         return Pairs(pairs, _unjudged(len(roles)))
+
+
+@dataclass(frozen=True, slots=True)
+class Listwise:
+    """All K(K-1)/2 comparisons; every judged response is kept as one list, without pairs."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave; fewer than two judged responses, or all equal, drop the example."""
+        indices, verdicts = own(roles), Verdicts()
+        wave = list(itertools.combinations(indices, 2))
+        verdicts.add(wave, (yield wave))
+        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
+        judged = tuple(i for i in indices if not np.isnan(rates[i]))
+        if len(judged) < 2:
+            return Pairs((), rates, dropped="no verdict")
+        if len({rates[i] for i in judged}) == 1:
+            return Pairs((), rates, dropped="tie")
+        return Pairs((), rates, kept=judged)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingRole:
+    """Another pairing, with all responses of `role` kept for the objective."""
+
+    inner: Pairing
+    role: str
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """The inner game."""
+        result = yield from self.inner.play(roles, seed)
+        return replace(result, kept=tuple(own(roles, self.role))) if result.pairs else result

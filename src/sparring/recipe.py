@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm, find_algorithm
-from sparring.algorithms.inpo import check_pairing
+from sparring.algorithms.judged import check_pairing
 
 Section = dict[str, Any]
 _ANY_FACTS = Facts(num_examples=1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -124,6 +124,13 @@ class Algorithm(BaseModel):
         """The fits of round t, in order; the last must train the seat "play"."""
         raise NotImplementedError
 
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """The population update in closed form, for exact games: log-policies (C, n) of rounds 0..t to round t + 1.
+
+        None where there is no closed form.
+        """
+        return None
+
     def oldest_iterate(self, t: int) -> int:
         """The oldest round whose policy round t needs, besides the reference; older ones may go."""
         refs = [
@@ -145,6 +152,16 @@ SHIPPED: dict[str, str] = {
     "inpo": "sparring.algorithms.inpo:INPO",
     "dpo": "sparring.algorithms.dpo:DPO",
     "ipo": "sparring.algorithms.ipo:IPO",
+    "sppo": "sparring.algorithms.sppo:SPPO",
+    "comal": "sparring.algorithms.comal:COMAL",
+    "onpo": "sparring.algorithms.onpo:ONPO",
+    "egpo": "sparring.algorithms.egpo:EGPO",
+    "nash_md": "sparring.algorithms.nash_md:NashMD",
+    "mpo": "sparring.algorithms.mpo:MPO",
+    "mnpo": "sparring.algorithms.mnpo:MNPO",
+    "rspo": "sparring.algorithms.rspo:RSPO",
+    "opo": "sparring.algorithms.opo:OPO",
+    "chi_po": "sparring.algorithms.chi_po:ChiPO",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, Algorithm, Column, Draw, PolicyRef, Step
-from sparring.algorithms.inpo import PAIRINGS, PairingName, check_pairing
+from sparring.algorithms.judged import PAIRINGS, PairingName, check_pairing
 from sparring.objectives import Objective
 from sparring.pairing import Against
 

@@ -12,7 +12,8 @@ hinge variant.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -89,3 +90,17 @@ class SPIN(Algorithm):
                 objective=PairLogistic(weights, self.beta),
             ),
         )
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """The exact minimiser of the logistic loss: anchor * (data / sampler)^(1/beta)."""
+        from sparring.games.dynamics import alpha_spin, fictitious_spin
+
+        if game.log_data is None:
+            raise ValueError(f"game {game.name}: SPIN imitates a data policy; add 'data'.")
+        if self.window == 1:
+            sampler = "mixture" if self.sampler == "mixture" else "iterate"
+            return alpha_spin(history[-1], game.log_reference, game.log_data, self.beta, self.alpha, sampler)
+        if self.alpha > 0:
+            return None
+        window = None if self.window == "all" else self.window
+        return fictitious_spin(history, game.log_data, self.beta, window)

@@ -138,8 +138,8 @@ def make_pairs(
             dropped[result.dropped] += 1
         if identical:
             dropped["identical responses in a pair"] += identical
-        if kept:
-            rows.append(_pair_row(example, given, Pairs(kept, result.win_rates)))
+        if kept or (result.kept and not result.pairs):
+            rows.append(_pair_row(example, given, Pairs(kept, result.win_rates, result.kept)))
     if not rows:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
         raise ValueError(
@@ -162,8 +162,8 @@ def _different(pairs: Sequence[Pair], given: Rows) -> tuple[Pair, ...]:
 
 
 def _pair_row(example: dict[str, Any], given: Rows, result: Pairs) -> dict[str, Any]:
-    """Only the responses that occur in a pair are kept; indices are renumbered."""
-    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)})
+    """Only the responses that the objective needs are kept; indices are renumbered."""
+    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)} | set(result.kept))
     place = {old: new for new, old in enumerate(used)}
     responses = [
         {k: given[i][k] for k in ("role", "text", "token_ids")} | {"win_rate": result.win_rates[i]} for i in used

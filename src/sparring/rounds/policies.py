@@ -66,7 +66,7 @@ class Policies:
 
     def exists(self, ref: PolicyRef) -> bool:
         """Whether the policy is still on disk."""
-        return ref == REFERENCE or (self.store.root / self.location(ref)).exists()
+        return ref.round == 0 or (self.store.root / self.location(ref)).exists()
 
     def load(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
         """A policy for sampling: one plain model, an adapter merged in float32 first."""

@@ -25,7 +25,7 @@ import yaml
 
 import sparring
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
-from sparring.algorithms.inpo import PAIRINGS
+from sparring.algorithms.judged import PAIRINGS
 from sparring.evaluation.statistics import repeating_share
 from sparring.objectives import PairLogistic
 from sparring.oracles.guard import Guard

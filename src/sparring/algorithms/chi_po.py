@@ -1,0 +1,44 @@
+"""chi-PO (2407.13399): DPO with a link that adds chi-squared regularisation, for sparse coverage.
+
+    -log sigmoid( clip_{2R}[ beta phi(pi(y_w)/ref(y_w)) - beta phi(pi(y_l)/ref(y_l)) ] ),   phi(z) = z + log z
+
+Transcribed from a note on the paper, not from the paper itself. Leaves out: the paper's choice of R from a
+reward bound, which is not known for a language model.
+
+    ChiPO(beta=0.1).steps(t=0, facts=Facts(100))
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from sparring.algorithms.algorithm import About, Facts, Step
+from sparring.algorithms.sources import PairSource
+from sparring.objectives import ChiSquaredLogistic
+
+
+class ChiPO(PairSource):
+    """chi-PO's fields; the defaults are ours."""
+
+    about: ClassVar[About] = About(
+        "chi-PO",
+        "2407.13399",
+        "reference 1",
+        "nobody, or the iterate",
+        "the data's, or any",
+        "pair logistic with a chi-squared link",
+        "pairs, or prompts and an oracle",
+    )
+
+    beta: float = Field(default=0.1, gt=0)
+    """weight of the regularisation"""
+    reward_bound: float = Field(default=4.0, gt=0)
+    """R: the argument of the sigmoid is clipped to [-2R, 2R]"""
+    ratio_bound: float = Field(default=20.0, gt=0)
+    """log-ratios are cut at this before the exponential, so that it stays finite"""
+
+    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+        """One step with one anchor."""
+        return (self.pair_step(t, ChiSquaredLogistic(self.beta, self.reward_bound, self.ratio_bound)),)

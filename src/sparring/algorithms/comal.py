@@ -1,0 +1,58 @@
+"""COMAL (2410.23223): a Nash policy of the unregularised game by a sequence of regularised ones.
+
+Inner rounds are INPO's, anchored to a reference that becomes the current policy every `period` rounds (a
+proximal-point step). The last iterate then converges to an exact Nash policy, where INPO's goes to a biased
+one. The authors' code takes the second-ranked answer as the rejected one; we take the worst. Leaves out: their
+choice of the best checkpoint by validation loss.
+
+    COMAL(step_size=1.0, kl_to_reference=0.1, period=6, pairing="iid").steps(t=7, facts=Facts(100))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step
+from sparring.algorithms.judged import JudgedPlay, reference_weight
+
+
+class COMAL(JudgedPlay):
+    """COMAL's fields; step and weight are those of the authors' script, the period is the paper's."""
+
+    about: ClassVar[About] = About(
+        "COMAL",
+        "2410.23223",
+        "moving reference rho, iterate 1 - rho",
+        "iterate, K per prompt",
+        "any",
+        "pair square",
+        "prompts and an oracle",
+    )
+
+    step_size: float = Field(default=500.0, gt=0)
+    """1/eta of the inner INPO steps"""
+    kl_to_reference: float = Field(default=1.0 / 1500.0, gt=0)
+    """tau: weight of KL(policy || moving reference); the script has tau/eta = 1/3"""
+    period: int = Field(default=6, ge=1)
+    """M: rounds between refreshes of the reference"""
+
+    @model_validator(mode="after")
+    def _weights_are_positive(self) -> Self:
+        reference_weight(self.step_size, self.kl_to_reference)
+        return self
+
+    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+        """One INPO step whose reference is the iterate of the last refresh."""
+        rho = reference_weight(self.step_size, self.kl_to_reference)
+        iterate, moving = PolicyRef(t), PolicyRef(t // self.period * self.period)
+        anchors = {"moving_reference": (moving, rho), "iterate": (iterate, 1.0 - rho)}
+        return (self.square_step(iterate, anchors, self.step_size),)
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """The mirror-descent step with the moving reference."""
+        from sparring.games.dynamics import comal
+
+        return comal(game.preference, history, self.step_size, self.kl_to_reference, self.period)

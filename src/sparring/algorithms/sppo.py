@@ -1,0 +1,70 @@
+"""SPPO (2405.00675): each response's log-ratio is regressed to its win rate.
+
+    1/2 sum over winner and loser of ( log pi(y)/pi_t(y) - eta (P_hat(y) - 1/2) )^2
+
+The target update is pi_t exp(eta P(y > pi_t)) with log Z replaced by eta/2, which is exact only when every win rate is
+1/2; a pair difference would not need it (docs/algorithms/sppo.md gives the measured distance). The paper's eta is a
+step. Leaves out: the authors' `sppo_single`.
+
+    SPPO(samples=5, labels="soft").steps(t=0, facts=Facts(100))
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step
+from sparring.algorithms.judged import PAIRINGS, JudgedSamples
+from sparring.objectives_response import ResponseSquare
+
+
+class SPPO(JudgedSamples):
+    """SPPO's fields; K, step and pairing are those of the authors' code."""
+
+    about: ClassVar[About] = About(
+        "SPPO",
+        "2405.00675",
+        "iterate 1",
+        "iterate, K per prompt",
+        "best-worst (win rates from all comparisons)",
+        "response squares",
+        "prompts and an oracle",
+    )
+
+    step_size: float = Field(default=1000.0, gt=0)
+    """eta: nats of log-ratio per unit of win rate"""
+    samples: int = Field(default=5, ge=1)
+    """K, responses per prompt and round"""
+    labels: Literal["soft", "hard"] = "soft"
+    """soft: empirical win rates; hard: 1 for the winner and 0 for the loser"""
+    unit_loss: bool = True
+    """divide the loss by step_size^2 (same minimiser); false is the paper's scale"""
+
+    @model_validator(mode="after")
+    def _win_rates_are_known(self) -> Self:
+        if self.labels == "soft" and self.pairing == "knockout":
+            raise ValueError(
+                "labels = 'soft' with pairing = 'knockout': a knockout compares too few pairs for win rates; use "
+                "pairing: best_worst or all."
+            )
+        return self
+
+    def objective(self) -> ResponseSquare:
+        """The two squares, anchored to the iterate."""
+        return ResponseSquare(self.step_size, self.labels, self.unit_loss)
+
+    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+        """One step: sample, judge all pairs, regress both responses of a pair."""
+        iterate = PolicyRef(t)
+        return (
+            Step(
+                start=iterate,
+                responses=(self.own_draw(iterate),),
+                judged=True,
+                pairing=PAIRINGS[self.pairing],
+                anchors={"iterate": iterate, "reference": REFERENCE},
+                objective=self.objective(),
+            ),
+        )
