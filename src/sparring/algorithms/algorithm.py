@@ -98,6 +98,13 @@ class Facts(NamedTuple):
     """training examples in the whole data set"""
 
 
+class Symbol(NamedTuple):
+    """A field that a paper calls by another name, and whether the paper's number is its inverse."""
+
+    field: str
+    inverse: bool = False
+
+
 class About(NamedTuple):
     """A row of `sparring algorithms`."""
 
@@ -119,6 +126,12 @@ class Algorithm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     about: ClassVar[About]
+    symbols: ClassVar[Mapping[str, Symbol]] = {}
+    """the paper's own symbols, for `sparring certify --set`"""
+    on_games: ClassVar[Mapping[str, Any]] = {}
+    """fields at the scale of exact games; the fields' own defaults are at the scale of language models"""
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "nash"
+    """what it should converge to: a Nash policy, the Nash policy regularised to the reference, or the data policy"""
 
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """The fits of round t, in order; the last must train the seat "play"."""

@@ -10,11 +10,12 @@ reward bound, which is not known for a language model.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, Step
+from sparring.algorithms.algorithm import About, Facts, Step, Symbol
 from sparring.algorithms.sources import PairSource
 from sparring.objectives import ChiSquaredLogistic
 
@@ -31,6 +32,14 @@ class ChiPO(PairSource):
         "pair logistic with a chi-squared link",
         "pairs, or prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"R": Symbol("reward_bound")}
+    on_games: ClassVar[Mapping[str, Any]] = {
+        "source": "own",
+        "beta": 0.5,
+        "reference": "iterate",
+        "pairing": "iid",
+        "samples": 2,
+    }
 
     beta: float = Field(default=0.1, gt=0)
     """weight of the regularisation"""

@@ -10,12 +10,12 @@ choice of the best checkpoint by validation loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 
 
@@ -31,6 +31,18 @@ class COMAL(JudgedPlay):
         "pair square",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {
+        "eta": Symbol("step_size", inverse=True),
+        "tau": Symbol("kl_to_reference"),
+        "M": Symbol("period"),
+    }
+    on_games: ClassVar[Mapping[str, Any]] = {
+        "step_size": 1.0,
+        "kl_to_reference": 0.1,
+        "period": 20,
+        "pairing": "iid",
+        "samples": 2,
+    }
 
     step_size: float = Field(default=500.0, gt=0)
     """1/eta of the inner INPO steps"""

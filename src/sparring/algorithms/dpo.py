@@ -10,11 +10,12 @@ form. Leaves out: length-normalised variants.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, Step
+from sparring.algorithms.algorithm import About, Facts, Step, Symbol
 from sparring.algorithms.sources import PairSource
 from sparring.objectives import PairLogistic
 
@@ -31,6 +32,14 @@ class DPO(PairSource):
         "pair logistic",
         "pairs, or prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {}
+    on_games: ClassVar[Mapping[str, Any]] = {
+        "source": "own",
+        "beta": 0.5,
+        "reference": "iterate",
+        "pairing": "iid",
+        "samples": 2,
+    }
 
     beta: float = Field(default=0.1, gt=0)
     """weight of the KL to the reference, per nat"""
@@ -38,3 +47,12 @@ class DPO(PairSource):
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """One step with one anchor."""
         return (self.pair_step(t, PairLogistic({"reference": 1.0}, self.beta, self.soft_labels)),)
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """ref exp(r / beta), on Bradley-Terry games only; off them there is no such form."""
+        from sparring.games.equilibrium import log_normalise
+
+        if game.rewards is None:
+            return None
+        anchor = game.log_reference if self.reference == "start" else history[-1]
+        return log_normalise(anchor + game.rewards / self.beta)

@@ -12,12 +12,12 @@ theorem's constants were not found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 
 
@@ -33,6 +33,9 @@ class EGPO(JudgedPlay):
         "pair square, twice",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size"), "beta": Symbol("kl_to_reference")}
+    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.3, "kl_to_reference": 0.1, "pairing": "iid", "samples": 2}
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
 
     step_size: float = Field(default=5.0, gt=0)
     """the step of both moves"""

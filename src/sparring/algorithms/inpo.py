@@ -14,12 +14,12 @@ the oracle (any will do).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, PairingName, reference_weight
 
 
@@ -35,6 +35,12 @@ class INPO(JudgedPlay):
         "pair square",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {
+        "eta": Symbol("step_size", inverse=True),
+        "tau": Symbol("kl_to_reference"),
+    }
+    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 1.0, "kl_to_reference": 0.1, "pairing": "iid", "samples": 2}
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
 
     step_size: float = Field(default=200.0, gt=0)
     """1/eta: how far one round moves, in nats of log-ratio per unit of win rate"""

@@ -11,11 +11,12 @@ averaged variant.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, Step
+from sparring.algorithms.algorithm import About, Facts, Step, Symbol
 from sparring.algorithms.sources import PairSource
 from sparring.objectives import PairSquare
 
@@ -32,6 +33,14 @@ class IPO(PairSource):
         "pair square",
         "pairs, or prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"tau": Symbol("kl_to_reference")}
+    on_games: ClassVar[Mapping[str, Any]] = {
+        "source": "own",
+        "kl_to_reference": 1.0,
+        "reference": "iterate",
+        "pairing": "iid",
+        "samples": 2,
+    }
 
     kl_to_reference: float = Field(default=0.1, gt=0)
     """tau: the target margin is 1/(2 tau) nats"""
@@ -43,3 +52,14 @@ class IPO(PairSource):
         target = "soft" if self.soft_labels else "hard"
         square = PairSquare({"reference": 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
         return (self.pair_step(t, square),)
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """Own i.i.d. samples: anchor exp(P(y > pi_t) / tau), by the argument of INPO's Prop. 6."""
+        import numpy as np
+
+        from sparring.games.equilibrium import log_normalise, win_rates
+
+        if self.source == "pairs":
+            return None
+        anchor = game.log_reference if self.reference == "start" else history[-1]
+        return log_normalise(anchor + win_rates(game.preference, np.exp(history[-1])) / self.kl_to_reference)

@@ -11,12 +11,12 @@ opponents (other models), which a recipe cannot name yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 
 
@@ -32,6 +32,19 @@ class MNPO(JudgedPlay):
         "pair square",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {
+        "eta": Symbol("step_size", inverse=True),
+        "tau": Symbol("kl_to_reference"),
+        "lambda": Symbol("weights"),
+    }
+    on_games: ClassVar[Mapping[str, Any]] = {
+        "step_size": 0.2,
+        "kl_to_reference": 0.1,
+        "weights": (0.7, 0.3),
+        "pairing": "iid",
+        "samples": 2,
+    }
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
 
     step_size: float = Field(default=1.0 / 0.0075, gt=0)
     """1/eta"""

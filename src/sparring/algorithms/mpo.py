@@ -10,12 +10,12 @@ The paper's results table was not found. Leaves out: its policy-gradient form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay
 
 
@@ -31,6 +31,18 @@ class MPO(JudgedPlay):
         "pair square",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {
+        "eta": Symbol("step_size"),
+        "tau": Symbol("kl_to_magnet"),
+        "M": Symbol("period"),
+    }
+    on_games: ClassVar[Mapping[str, Any]] = {
+        "step_size": 1.0,
+        "kl_to_magnet": 0.1,
+        "period": 20,
+        "pairing": "iid",
+        "samples": 2,
+    }
 
     step_size: float = Field(default=300.0, gt=0)
     """the paper's eta: inverse weight of KL(policy || iterate)"""

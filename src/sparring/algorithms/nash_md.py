@@ -11,12 +11,12 @@ to a biased point. Leaves out: the original on-policy gradient, another algorith
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 
 
@@ -32,6 +32,9 @@ class NashMD(JudgedPlay):
         "pair square",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size"), "tau": Symbol("kl_to_reference")}
+    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.3, "kl_to_reference": 0.1, "pairing": "iid", "samples": 2}
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
 
     step_size: float = Field(default=1.25, gt=0)
     """eta: nats of log-ratio per unit of win rate"""

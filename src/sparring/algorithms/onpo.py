@@ -11,12 +11,12 @@ absolute results table and code were not found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import About, Facts, PolicyRef, Reuse, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay
 
 
@@ -32,6 +32,8 @@ class ONPO(JudgedPlay):
         "pair square, twice",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size")}
+    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "pairing": "iid", "samples": 2}
 
     step_size: float = Field(default=100.0, gt=0)
     """eta: nats of log-ratio per unit of win rate"""

@@ -10,11 +10,12 @@ dominates. Leaves out: the paper's list data, which needs a reward label per res
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedSamples
 from sparring.objectives_list import ListNDCG
 from sparring.pairing import Listwise
@@ -32,6 +33,8 @@ class OPO(JudgedSamples):
         "differentiable NDCG",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"tau": Symbol("temperature"), "a": Symbol("sharpness")}
+    on_games: ClassVar[Mapping[str, Any]] = {}
 
     pairing: Literal["list"] = "list"  # type: ignore[assignment]
     """all comparisons, every response kept"""

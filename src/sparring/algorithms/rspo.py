@@ -14,12 +14,13 @@ Leaves out: the entropy surrogate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, Step, Symbol
 from sparring.algorithms.sppo import SPPO
 from sparring.objectives_response import RegularisedResponseSquare
 from sparring.pairing import KeepingRole
@@ -37,6 +38,12 @@ class RSPO(SPPO):
         "response squares + divergences",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {
+        "eta": Symbol("step_size"),
+        "c": Symbol("reverse_kl"),
+        "R": Symbol("ratio_bound"),
+    }
+    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "reverse_kl": 0.1, "pairing": "iid", "samples": 2}
 
     reverse_kl: float = Field(default=0.5, ge=0)
     """coefficient of the squared log-ratio to the start policy"""
@@ -70,3 +77,12 @@ class RSPO(SPPO):
         extra = Draw("reference", self.reference_samples, {REFERENCE: 1.0})
         assert isinstance(step.responses, tuple)
         return (replace(step, responses=(*step.responses, extra), pairing=KeepingRole(step.pairing, "reference")),)
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """Reverse KL alone is magnetic mirror descent with tau = 2 c / eta; nothing closed otherwise."""
+        from sparring.games.dynamics import mmd
+
+        if self.forward_kl or self.chi_squared or self.reference_nll:
+            return None
+        tau = 2.0 * self.reverse_kl / self.step_size
+        return mmd(game.preference, history[-1], game.log_reference, self.step_size, tau)

@@ -15,11 +15,12 @@ version of the theory, which lives in `games/`.
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Algorithm, Column, Draw, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import About, Algorithm, Column, Draw, Facts, PolicyRef, Step, Symbol
 from sparring.objectives import AdversarialCritic
 from sparring.pairing import ChosenRejectedOwn
 
@@ -36,6 +37,8 @@ class SPAC(Algorithm):
         "pair logistic + adversarial critic",
         "pairs",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("beta", inverse=True), "lambda": Symbol("data_weight")}
+    on_games: ClassVar[Mapping[str, Any]] = {}
 
     form: Literal["smoothed", "linear"] = "smoothed"
     """smoothed: the pessimism term inside a log-sigmoid; linear: bounded ratios"""

@@ -12,7 +12,7 @@ hinge variant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,6 +26,7 @@ from sparring.algorithms.algorithm import (
     Facts,
     PolicyRef,
     Step,
+    Symbol,
 )
 from sparring.objectives import PairLogistic
 from sparring.pairing import Against
@@ -43,6 +44,9 @@ class SPIN(Algorithm):
         "pair logistic",
         "prompts with gold answers",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"lambda": Symbol("beta"), "h": Symbol("window")}
+    on_games: ClassVar[Mapping[str, Any]] = {"beta": 1.0}
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "data"
 
     beta: float = Field(default=0.1, gt=0)
     """the papers' lambda; SPIN uses 0.1, and 5.0 in its last round"""

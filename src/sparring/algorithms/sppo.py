@@ -11,11 +11,12 @@ step. Leaves out: the authors' `sppo_single`.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import PAIRINGS, JudgedSamples
 from sparring.objectives_response import ResponseSquare
 
@@ -32,6 +33,8 @@ class SPPO(JudgedSamples):
         "response squares",
         "prompts and an oracle",
     )
+    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size")}
+    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "pairing": "iid", "samples": 2}
 
     step_size: float = Field(default=1000.0, gt=0)
     """eta: nats of log-ratio per unit of win rate"""
@@ -68,3 +71,9 @@ class SPPO(JudgedSamples):
                 objective=self.objective(),
             ),
         )
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """Multiplicative weights, the update that the loss aims at (and misses where log Z is not eta/2)."""
+        from sparring.games.dynamics import mwu
+
+        return mwu(game.preference, history[-1], self.step_size)

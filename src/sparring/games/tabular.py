@@ -24,7 +24,7 @@ from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import log_normalise
 from sparring.games.game import Array, Game
 from sparring.objectives import DATA, PESSIMISM, Batch, Objective
-from sparring.pairing import Against, AllPairs, ChosenRejectedOwn, IndependentPairs
+from sparring.pairing import Against, AllPairs, ChosenRejectedOwn, IndependentPairs, Listwise
 
 GRADIENT_TOLERANCE = 1e-13
 NEWTON_STEPS = 200
@@ -97,6 +97,8 @@ class TabularPlayer:
                 (held["joint"], preference * np.nan, DATA),
                 (given[:, None] * own[None, :], preference * np.nan, PESSIMISM),
             )
+        elif isinstance(rule, Listwise):
+            found = _pairs((np.zeros_like(preference), preference, DATA))  # one list of all actions, no pairs
         else:
             raise ValueError(
                 f"pairing {type(rule).__name__}: the distribution of selected pairs has no closed form. Use "
