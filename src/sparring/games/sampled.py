@@ -31,9 +31,7 @@ class SampledPlayer(TabularPlayer):
         draw = np.random.default_rng([self.seed, context, len(self.policies)])
         preference = self.game.preference[context]
         if isinstance(step.pairing, Listwise):
-            raise ValueError(
-                "lists are not played with samples; use the tabular player, which fits one list of all actions"
-            )
+            raise ValueError("lists are not played with samples; the tabular player fits one list of all actions")
         roles, actions = self._responses(step, context, draw)
         found: list[tuple[int, int, float, float, int]] = []
         rates = np.zeros((2, len(preference)))
