@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import Algorithm, find_algorithm
 from sparring.games.dynamics import Trajectory, trajectory
-from sparring.games.equilibrium import log_kl, nash, regularised_gap, regularised_nash
+from sparring.games.equilibrium import duality_gap, log_kl, nash, regularised_gap, regularised_nash
 from sparring.games.game import Array, Game
 from sparring.games.sampled import SampledPlayer
 from sparring.games.tabular import TabularPlayer
@@ -50,7 +50,7 @@ def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
         if symbol is None:
             fields[key] = value
         elif symbol.inverse:
-            if not isinstance(value, int | float) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ValueError(f"--set {key}={value}: give a positive number ({symbol.field} = 1 / {key}).")
             fields[symbol.field] = 1.0 / value
         else:
@@ -134,8 +134,6 @@ def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, ta
     def plain(values: Array) -> Any:
         """Drop the context axis of a one-context game."""
         return (values[:, 0] if game.n_contexts == 1 else values).tolist()
-
-    from sparring.games.equilibrium import duality_gap
 
     with np.errstate(divide="ignore"):
         distance = np.stack([log_kl(np.log(target), u) for u in played.log_policies])

@@ -1,0 +1,291 @@
+"""`sparring certify`: algorithms on games whose equilibria are known exactly.
+
+Two uses: the table of claims (no game named), and trajectories on one game as plain data or as a picture. Leaves out:
+what is claimed (`games/claims.py`), who plays (`games/certify.py`), drawing (`games/plot.py`).
+
+    sparring certify inpo --game G3 --set eta=1 --set tau=0.1 --rounds 50 --json inpo.json
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sparring.games.claims import Claim
+    from sparring.games.game import Game
+
+PICTURES = (".svg", ".html")
+VERDICTS = {True: "holds", False: "FAILS", None: "measured"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("certify")
+    def command(
+        algorithm: Annotated[str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")],
+        game: Annotated[
+            str | None,
+            typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3."),
+        ] = None,
+        player: Annotated[
+            str | None,
+            typer.Option(help="exact, tabular, sampled or transformer. Default: tabular for claims, else exact if it can."),
+        ] = None,
+        rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
+        ] = None,
+        pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
+        seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
+        json_: Annotated[Path | None, typer.Option("--json", help="Write trajectories here as JSON; - prints.")] = None,
+        plot: Annotated[Path | None, typer.Option(help="Draw the gaps here; .svg or .html.")] = None,
+    ) -> None:
+        """Check algorithms against exact equilibria: claims with verdicts, or trajectories on a game.
+
+        Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
+        them: play that game and print gaps per algorithm.
+        """
+        settings = parse_settings(set_ or [])
+        check_numbers(rounds, pairs, seed, plot)
+        names = named(algorithm)
+        chosen = check_player(player)
+        if chosen == "transformer":
+            transformer(names, game, settings, rounds or 5, seed, json_, plot)
+        elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
+            claims(names, chosen or "tabular", rounds or 20, seed)
+        else:
+            options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
+            trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def named(algorithm: str) -> list[str]:
+    """The algorithms meant; checks that a single one exists."""
+    from sparring.algorithms.algorithm import SHIPPED, find_algorithm
+
+    if algorithm == "all":
+        return list(SHIPPED)
+    find_algorithm(algorithm)
+    return [algorithm]
+
+
+def check_player(player: str | None) -> Any:
+    """The player, if it exists."""
+    from sparring.games.certify import PLAYERS
+
+    if player is not None and player not in PLAYERS:
+        near = difflib.get_close_matches(player, PLAYERS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"--player {player}: unknown player.{hint} Choose one of {', '.join(PLAYERS)}.")
+    return player
+
+
+def check_numbers(rounds: int | None, pairs: int, seed: int, plot: Path | None) -> None:
+    """Refuse what no player can do."""
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"--rounds {rounds}: give at least 1.")
+    if pairs < 1:
+        raise ValueError(f"--pairs {pairs}: give at least 1.")
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: give at least 0.")
+    if plot is not None and plot.suffix not in PICTURES:
+        raise ValueError(f"--plot {plot}: the suffix decides the format; use .svg or .html.")
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts with YAML values; the last of equal keys counts."""
+    settings: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"--set {text!r}: write it as symbol=value, for example eta=1.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {text!r}: {value!r} is not readable YAML; put text in quotes.") from error
+        settings[key.strip()] = _number(parsed)
+    return settings
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-2 as text; people mean the number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+# ---------------------------------------------------------------- claims
+
+
+def claims(names: Sequence[str], player: str, rounds: int, seed: int) -> None:
+    """Check and print the claims; exit code 1 if one fails."""
+    from sparring.games.claims import check
+
+    progress = Console(stderr=True, highlight=False)
+    found: list[Claim] = []
+    for name in names:
+        rows, seconds = check(name, player, rounds, seed)
+        progress.print(f"{name}: {len(rows)} claims, {seconds:.1f} s", markup=False)
+        found += rows
+    Console(highlight=False).print(claims_table(found))
+    counts = {word: sum(VERDICTS[claim.holds] == word for claim in found) for word in VERDICTS.values()}
+    print(", ".join(f"{count} {word}" for word, count in counts.items()))
+    if counts["FAILS"]:
+        sys.exit(1)
+
+
+def claims_table(found: Sequence[Claim]) -> Table:
+    """One row per claim."""
+    table = Table(show_lines=True)
+    for column in ("id", "algorithm", "claim", "source", "predicted", "measured", "verdict"):
+        table.add_column(column)
+    for claim in found:
+        text = claim.claim + (f"\n({claim.note})" if claim.note else "")
+        cells = (claim.id, claim.algorithm, text, claim.source, claim.predicted, claim.measured, VERDICTS[claim.holds])
+        table.add_row(*(_plain(cell) for cell in cells))
+    return table
+
+
+def _plain(text: str) -> str:
+    """Brackets in a cell are text, not markup."""
+    return text.replace("[", r"\[")
+
+
+# ---------------------------------------------------------------- trajectories
+
+
+def trajectories(
+    names: Sequence[str],
+    many: bool,
+    spec: str,
+    player: Any,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    json_: Path | None,
+    plot: Path | None,
+) -> None:
+    """Play, print one row per algorithm, and write what was asked for."""
+    from sparring.games.game import resolve_game
+
+    game = resolve_game(spec)
+    results = {name: _one(name, many, game, player, settings, options) for name in names}
+    if many and all("skipped" in result for result in results.values()):
+        raise ValueError("nothing could be played: " + next(iter(results.values()))["skipped"])
+    if json_ is not None:
+        write_json(results if many else results[names[0]], json_)
+    if plot is not None:
+        from sparring.games.plot import write_plot
+
+        played = {name: result for name, result in results.items() if "skipped" not in result}
+        write_plot(played, game, plot)
+        print(plot, file=sys.stderr)
+    if json_ != Path("-"):
+        Console(highlight=False).print(results_table(results, game))
+
+
+def _one(
+    name: str, many: bool, game: Game, player: Any, settings: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One algorithm's result; among many, what cannot be played is skipped with its reason."""
+    from sparring.games.certify import NotPlayable, build_for_game, certify
+
+    try:
+        algorithm = build_for_game(name, settings)
+        if player is not None:
+            return certify(algorithm, game, player, **options)
+        try:
+            return certify(algorithm, game, "exact", **options)
+        except NotPlayable:
+            return certify(algorithm, game, "tabular", **options)
+    except ValueError as error:
+        if not many:
+            raise
+        return {"skipped": str(error)}
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Plain JSON: numbers that are not finite become null."""
+    text = json.dumps(_finite(content), allow_nan=False)
+    if path == Path("-"):
+        print(text)
+    else:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def results_table(results: Mapping[str, Mapping[str, Any]], game: Game) -> Table:
+    """Where each algorithm ended; several contexts are averaged by their weight."""
+    table = Table(title=f"game {game.name}: {game.n_contexts} context(s), {game.n_actions} actions")
+    columns = ("algorithm", "player", "rounds", "gap, last", "gap, average", "regularised gap", "KL(target, last)", "target")
+    for column in columns:
+        table.add_column(column)
+    for name, result in results.items():
+        if "skipped" in result:
+            table.add_row(_plain(name), "skipped", _plain(result["skipped"]))
+            continue
+        keys = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
+        ends = (_end(result[key], game) for key in keys)
+        table.add_row(_plain(name), result["player"], str(result["rounds"]), *ends, result["solves"])
+    return table
+
+
+def _end(values: Any, game: Game) -> str:
+    return "-" if values is None else f"{float(np.atleast_1d(values[-1]) @ game.context_weights):.4g}"
+
+
+# ---------------------------------------------------------------- the transformer player
+
+
+def transformer(
+    names: Sequence[str],
+    game: str | None,
+    settings: Mapping[str, Any],
+    rounds: int,
+    seed: int,
+    json_: Path | None,
+    plot: Path | None,
+) -> None:
+    """Play the enumerable language model's own game; exit code 1 if the gap did not fall."""
+    if len(names) > 1 or game is not None or plot is not None:
+        raise ValueError("--player transformer plays one algorithm on a game of its own; leave out --game, --plot and all.")
+    from sparring.games.transformer import certify_transformer
+
+    result = certify_transformer(names[0], settings, rounds, seed)
+    if json_ is not None:
+        write_json(result, json_)
+    table = Table(title=f"{names[0]}: a tiny Llama over {result['responses']} responses, {result['prompts']} prompts")
+    for column in ("round", "duality gap", "gap of its own game", "total variation to the exact step"):
+        table.add_column(column)
+    for t, (plain, gap) in enumerate(zip(result["duality_gap_last"], result["gap"], strict=True)):
+        distance = result["distance_to_exact_step"]
+        shown = "-" if t == 0 or distance is None else f"{distance[t - 1]:.3f}"
+        table.add_row(str(t), f"{plain:.4f}", f"{gap:.4f}", shown)
+    if json_ != Path("-"):
+        Console(highlight=False).print(table)
+    if not result["gap"][-1] < result["gap"][0]:
+        print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}", file=sys.stderr)
+        sys.exit(1)
