@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sparring.algorithms.algorithm import SHIPPED, Facts, PolicyRef, Reuse, build_algorithm, find_algorithm
 from sparring.progress import Progress
@@ -82,7 +83,11 @@ def test_reference_samples_reach_the_loss(tiny_recipe, tmp_path):
 
 def test_lists_keep_every_response(tiny_recipe, tmp_path):
     out: Path = tmp_path / "run"
-    run(parse_recipe({**tiny_recipe, "algorithm": {"name": "opo", "samples": 4}, "rounds": 1}), out, Progress(quiet=True))
+    run(
+        parse_recipe({**tiny_recipe, "algorithm": {"name": "opo", "samples": 4}, "rounds": 1}),
+        out,
+        Progress(quiet=True),
+    )
     for row in read_table(out / "rounds/000/pairs.parquet"):
         assert len(row["responses"]) == 4
         assert row["pairs"] == []

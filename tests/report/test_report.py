@@ -75,6 +75,7 @@ def minimal() -> Summary:
         "judgments": [],
         "checks": None,
         "matrix": None,
+        "pool": None,
         "policies": [],
         "rounds": [],
         "fit": [],
@@ -104,6 +105,11 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
         "prompts": 48,
     }
     summary["matrix"] = {"policies": names, "win_rate": rates, "mean_preference": rates}
+    summary["pool"] = {
+        "members": [*names, "3 best of 2", ATTACK],
+        "gaps": {name: interval(0.1, 0.02) for name in names},
+        "nash_mixture": {"3": 0.9, "1": 0.1},
+    }
     summary["policies"] = [
         {
             "round": t,
@@ -134,6 +140,8 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
     summary["intransitivity"] = {
         "cyclic_share": 0.06,
         "triples": 1440,
+        "bradley_terry_distance": 0.01,
+        "nash_support": 1.2,
         "words": "Nearly transitive.",
     }
     summary["dropped"] = {"train": {"prompt too long": 4}, "held_out": {}}
@@ -214,7 +222,7 @@ def test_the_minimal_page_has_no_empty_section_and_no_script() -> None:
     assert re.findall(r'<section id="(\w+)"', text) == ["made"]
 
 
-OPTIONAL = ("headline", "checks", "matrix", "intransitivity")
+OPTIONAL = ("headline", "checks", "matrix", "pool", "intransitivity")
 LISTS = ("judgments", "policies", "rounds", "fit", "warnings", "samples")
 
 

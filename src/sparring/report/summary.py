@@ -135,8 +135,21 @@ class Intransitivity(TypedDict):
 
     cyclic_share: float
     triples: int
+    bradley_terry_distance: float | None
+    """mean distance of the preferences from the best reward model's; null where no prompt was fully judged"""
+    nash_support: float | None
+    """mean number of samples in a prompt's Nash mixture; 1 where one sample beats all"""
     words: str
-    """one sentence: what that means for this run"""
+    """the measures, and what they mean for this run"""
+
+
+class PoolFacts(TypedDict):
+    """Empirical duality gaps against a pool: the policies, and the best of each one's samples."""
+
+    members: list[str]
+    gaps: dict[str, Interval]
+    """by policy: 2 (max over members of P(member beats it) - 1/2), a lower bound of exploitability"""
+    nash_mixture: dict[str, float]
 
 
 class Sample(TypedDict):
@@ -168,6 +181,7 @@ class Summary(TypedDict):
     judgments: list[Judgment]
     checks: CheckRates | None
     matrix: Matrix | None
+    pool: PoolFacts | None
     policies: list[PolicyFacts]
     rounds: list[RoundFacts]
     fit: list[list[FitRow]]

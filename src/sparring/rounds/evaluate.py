@@ -6,6 +6,7 @@ that training never saw are asked too, and whatever they say is written. Leaves 
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections import Counter
@@ -18,7 +19,9 @@ import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.evaluation.checks import passes
-from sparring.evaluation.play import cyclic_triples, head_to_head, win_matrix
+from sparring.evaluation.intransitivity import measure as measure_intransitivity
+from sparring.evaluation.play import head_to_head
+from sparring.evaluation.pool import Pool, nash_mixture, play_pool, pool_gap
 from sparring.evaluation.statistics import distinct_trigrams, interval, repeating_share
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -128,14 +131,15 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     prompts = [row["prompt"] for row in held_out]
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
-    judgments, matrix, preferences = [], None, None
+    judgments: list[dict[str, Any]] = []
+    pool, preferences = None, None
     sections = [] if recipe.oracle is None else [(recipe.oracle, True)]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
         judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
         if seen:
-            matrix = win_matrix(prompts, texts, guard)
+            pool = play_pool(prompts, texts, guard)
             preferences = _preferences(prompts, final, start, guard)
     measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
     summary = {
@@ -143,7 +147,8 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         "headline": _headline(judgments, len(prompts), recipe),
         "judgments": judgments,
         "checks": _checks(held_out, start, final, recipe),
-        "matrix": matrix,
+        "matrix": pool and pool.matrix(),
+        "pool": pool and _pool_facts(pool, recipe),
         "policies": measured,
         "intransitivity": _intransitivity(store.root),
         "warnings": [*facts["warnings"], *_warnings(measured)],
@@ -164,7 +169,8 @@ def _judgment(
 ) -> dict[str, Any]:
     outcome = head_to_head(prompts, final, start, guard)
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
-    about = (type(guard.oracle).__doc__ or "").strip().splitlines()
+    module = inspect.getmodule(type(guard.oracle))
+    about = ((module and module.__doc__) or "").strip().splitlines()
     return {
         "name": section["name"],
         "identity": guard.identity,
@@ -216,31 +222,23 @@ def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[
     }
 
 
+def _pool_facts(pool: Pool, recipe: Recipe) -> dict[str, Any]:
+    """Empirical duality gap of every policy against the pool, and the pool's Nash mixture."""
+    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+    gaps = {name: pool_gap(pool, name, **options) for name in pool.names[: pool.policies]}
+    return {"members": list(pool.names), "gaps": gaps, "nash_mixture": nash_mixture(pool)}
+
+
 def _intransitivity(root: Path) -> dict[str, Any] | None:
-    """Share of cyclic triples over all rounds' verdicts, where whole triples were judged."""
-    cyclic = count = 0
+    """The oracle's cycles over all rounds' verdicts, where whole triples were judged."""
+    prompts: list[dict[tuple[int, int], float]] = []
     for path in sorted(root.glob("rounds/*/verdicts.parquet")):
         known: dict[str, dict[tuple[int, int], float]] = {}
         for row in read_table(path):
             if row["preference"] is not None:
                 known.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
-        for verdicts in known.values():
-            found = cyclic_triples(verdicts)
-            cyclic, count = cyclic + found[0], count + found[1]
-    if not count:
-        return None
-    share = cyclic / count
-    meaning = (
-        "The oracle is close to transitive on these samples: a reward method could do as well here."
-        if share < 0.01
-        else "The oracle has cycles on these samples: no single reward can express it, which is where a "
-        "game-theoretic method can gain."
-    )
-    return {
-        "cyclic_share": share,
-        "triples": count,
-        "words": f"{cyclic} of {count} triples are cyclic. {meaning}",
-    }
+        prompts += known.values()
+    return measure_intransitivity(prompts)
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:

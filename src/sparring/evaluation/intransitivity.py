@@ -1,0 +1,87 @@
+"""Can a game-theoretic method gain anything over a reward method, under this oracle, on these samples?
+
+Three measures over prompts whose samples were all compared: the share of triples that beat each other in a circle, the
+distance of the preferences from the best Bradley-Terry (reward) model, and how many samples share the Nash
+mixture (1 means that one sample beats all). Leaves out: oracles that were asked too few comparisons.
+
+    measure([{(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.2}])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from sparring.games.equilibrium import best_bradley_terry, nash
+
+Verdicts = Mapping[tuple[int, int], float]
+TRANSITIVE = 0.01
+"""share of cyclic triples below which we call an oracle close to transitive"""
+EDGE = 1e-6
+"""probabilities are kept this far from 0 and 1, where a Bradley-Terry fit would not be finite"""
+
+
+def cyclic_triples(verdicts: Verdicts) -> tuple[int, int]:
+    """(cyclic, all) triples among responses whose three comparisons are all known and not tied."""
+    cyclic = count = 0
+    nodes = sorted({index for match in verdicts for index in match})
+    for a, b, c in combinations(nodes, 3):
+        if not {(a, b), (b, c), (a, c)} <= verdicts.keys():
+            continue
+        ab, bc, ca = verdicts[a, b], verdicts[b, c], 1 - verdicts[a, c]
+        if 0.5 in (ab, bc, ca) or np.isnan(ab + bc + ca):
+            continue
+        count += 1
+        cyclic += (ab > 0.5) == (bc > 0.5) == (ca > 0.5)
+    return cyclic, count
+
+
+def _matrix(verdicts: Verdicts) -> np.ndarray | None:
+    """The full preference matrix, or None where a comparison is missing."""
+    size = 1 + max(b for _, b in verdicts)
+    matrix = np.full((size, size), 0.5)
+    for a, b in combinations(range(size), 2):
+        p = verdicts.get((a, b), float("nan"))
+        if np.isnan(p):
+            return None
+        matrix[a, b], matrix[b, a] = p, 1.0 - p
+    return matrix
+
+
+def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
+    """The three measures over prompts, and what they mean in words; None where no triple was judged."""
+    triples = [cyclic_triples(verdicts) for verdicts in prompts]
+    cyclic, count = (sum(t[i] for t in triples) for i in (0, 1))
+    if not count:
+        return None
+    whole = [m for m in map(_matrix, prompts) if m is not None and len(m) > 2]
+    fits = [best_bradley_terry(np.clip(m, EDGE, 1 - EDGE)).mean_distance for m in whole]
+    support = [int((nash(m) > 1e-3).sum()) for m in whole]
+    share = cyclic / count
+    return {
+        "cyclic_share": share,
+        "triples": count,
+        "bradley_terry_distance": float(np.mean(fits)) if fits else None,
+        "nash_support": float(np.mean(support)) if support else None,
+        "words": _words(cyclic, count, fits, support),
+    }
+
+
+def _words(cyclic: int, count: int, fits: Sequence[float], support: Sequence[int]) -> str:
+    parts = [f"{cyclic} of {count} triples are cyclic."]
+    if fits:
+        mixed = sum(s > 1 for s in support) / len(support)
+        parts.append(
+            f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on {mixed:.0%} of "
+            "the prompts no single sample is unbeaten."
+        )
+    parts.append(
+        "The oracle is close to transitive on these samples: a reward method could do as well here."
+        if cyclic / count < TRANSITIVE
+        else "The oracle has cycles on these samples: no reward can express them, which is where a game-theoretic "
+        "method can gain."
+    )
+    return " ".join(parts)

@@ -1,0 +1,126 @@
+"""Held-out play: win rates, pools, gaps, intervals and cycles, against hand-made oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from sparring.evaluation.intransitivity import cyclic_triples, measure
+from sparring.evaluation.play import head_to_head
+from sparring.evaluation.pool import nash_mixture, play_pool, pool_gap
+from sparring.evaluation.statistics import distinct_trigrams, interval, repeating_share, wins
+from sparring.oracles.guard import Guard
+from sparring.oracles.oracle import Comparison
+
+
+class Rule:
+    """An oracle from a function of two texts."""
+
+    identity = "rule"
+
+    def __init__(self, rule: Callable[[str, str], float]) -> None:
+        self.rule = rule
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        return np.array([self.rule(c.a, c.b) for c in comparisons])
+
+
+def longer(a: str, b: str) -> float:
+    return 0.5 if len(a) == len(b) else 0.9 if len(a) > len(b) else 0.1
+
+
+def scissors(a: str, b: str) -> float:
+    """Rock, paper, scissors by first letter."""
+    order = "rps"
+    return 0.5 if a[0] == b[0] else 0.8 if (order.index(a[0]) - order.index(b[0])) % 3 == 1 else 0.2
+
+
+def test_wins_count_ties_half_and_keep_unknowns():
+    assert wins(np.array([0.2, 0.5, 0.51])).tolist() == [0, 0.5, 1]
+    assert np.isnan(wins(np.array([np.nan]))).all()
+
+
+def test_head_to_head_meets_every_sample_pair():
+    outcome = head_to_head(["p", "q"], [["aaa", "a"], ["aa"]], [["aa", "aa"], ["aa"]], Guard(Rule(longer)))
+    assert outcome.wins == [0.5, 0.5]
+    assert outcome.preferences == pytest.approx([0.5, 0.5])
+    assert outcome.failed == 0
+
+
+def test_failed_comparisons_are_left_out_not_ties():
+    guard = Guard(Rule(lambda a, b: np.nan if "x" in a + b else longer(a, b)))
+    outcome = head_to_head(["p"] * 30, [["aaa"]] * 29 + [["x"]], [["a"]] * 30, guard)
+    assert outcome.wins == [1.0] * 29
+    assert outcome.failed == 1
+
+
+def test_interval_is_over_prompts():
+    assert interval([0.5] * 10) == {"value": 0.5, "low": 0.5, "high": 0.5}
+    wide, narrow = interval([0.0, 1.0] * 10), interval([0.0, 1.0] * 1000)
+    assert wide["low"] < 0.35 < narrow["low"] < 0.5 < narrow["high"] < 0.65 < wide["high"]
+    with pytest.raises(ValueError, match="at least one"):
+        interval([])
+
+
+def test_interval_covers_the_truth():
+    """About 95 of 100 intervals hold the true mean; 87 allows for chance and 40 prompts."""
+    draw = np.random.default_rng(0)
+    found = [interval((draw.random(40) < 0.7).astype(float).tolist(), 400, seed) for seed in range(100)]
+    assert sum(i["low"] <= 0.7 <= i["high"] for i in found) >= 87
+
+
+def test_pool_matrix_and_gap_of_a_transitive_oracle():
+    texts = {"start": [["a"]] * 4, "1": [["aa"]] * 4, "2": [["aaa"]] * 4}
+    pool = play_pool(["p", "q", "r", "s"], texts, Guard(Rule(longer)))
+    assert pool.names == ("start", "1", "2")
+    assert pool.matrix()["win_rate"] == [[0.5, 0, 0], [1, 0.5, 0], [1, 1, 0.5]]
+    assert nash_mixture(pool) == pytest.approx({"2": 1.0})
+    assert pool_gap(pool, "2", 200)["value"] == pytest.approx(0.0)
+    assert pool_gap(pool, "start", 200)["value"] == pytest.approx(0.8)
+
+
+def test_pool_of_a_cycle_mixes_and_everybody_has_a_gap():
+    texts = {"start": [["r"]] * 3, "1": [["p"]] * 3, "2": [["s"]] * 3}
+    pool = play_pool(["x", "y", "z"], texts, Guard(Rule(scissors)))
+    assert nash_mixture(pool) == pytest.approx(dict.fromkeys(("start", "1", "2"), 1 / 3))
+    assert [pool_gap(pool, name, 200)["value"] for name in texts] == pytest.approx([0.6] * 3)
+
+
+def test_the_best_of_several_samples_is_an_attacker():
+    texts = {"start": [["a", "aaaa"]] * 3, "1": [["aa", "aaa"]] * 3}
+    pool = play_pool(["x", "y", "z"], texts, Guard(Rule(longer)))
+    assert pool.names == ("start", "1", "start best of 2", "1 best of 2")
+    assert pool.matrix()["policies"] == ["start", "1"]
+    assert pool.matrix()["win_rate"][1][0] == pytest.approx(0.5)
+    best = pool.names.index("start best of 2")
+    assert pool.preferences[:, best, 1] == pytest.approx([0.9] * 3)
+
+
+def test_cyclic_triples():
+    assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.2}) == (1, 1)
+    assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.8}) == (0, 1)
+    assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.5, (0, 2): 0.2}) == (0, 0)
+    assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9}) == (0, 0)
+
+
+def test_intransitivity_in_words():
+    cycle = {(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.2}
+    order = {(0, 1): 0.8, (1, 2): 0.8, (0, 2): 16 / 17}
+    found, none = measure([cycle, order]), measure([order])
+    assert found is not None
+    assert none is not None
+    assert found["cyclic_share"] == 0.5
+    assert found["nash_support"] == 2.0
+    assert "a game-theoretic method can gain" in found["words"]
+    assert none["bradley_terry_distance"] == pytest.approx(0.0, abs=1e-5)
+    assert none["nash_support"] == 1.0
+    assert "a reward method could do as well" in none["words"]
+    assert measure([{(0, 1): 0.9}]) is None
+
+
+def test_text_measures():
+    assert distinct_trigrams("a b c d") == 1.0
+    assert distinct_trigrams("a b c a b c a b c a b c") == pytest.approx(3 / 10)
+    assert repeating_share(["a b c a b c a b c a b c", "one two three four"]) == 0.5
