@@ -10,6 +10,12 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from jaxtyping import install_import_hook
+
+# Shapes in annotations are checked at run time, in the tests only.
+CHECKED = [f"sparring.{name}" for name in ("objectives", "objectives_response", "objectives_list", "training.logprobs")]
+install_import_hook(CHECKED, "beartype.beartype").__enter__()
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -160,3 +160,12 @@ def test_losses_add_up_over_examples():
     other = objective(two_pairs([-4.0, -2.0], reference=[-1.0, -2.0])).total
     both = objective(two_pairs([-1.0, -3.0, -4.0, -2.0], reference=[-2.0, -2.5, -1.0, -2.0], pairs=[(0, 1), (2, 3)]))
     assert torch.allclose(both.total, one + other)
+
+
+def test_shapes_are_checked_in_tests():
+    """The import hook in conftest is on: a response too few is caught where the batch is made."""
+    from dataclasses import replace
+
+    batch = two_pairs([-1.0, -3.0], reference=[-2.0, -2.5])
+    with pytest.raises(Exception, match=r"(?i)type|shape"):
+        replace(batch, win_rates_R=batch.win_rates_R[:1])

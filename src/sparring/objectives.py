@@ -24,6 +24,7 @@ from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Target = Literal["hard", "soft", "win_rate"]
@@ -34,25 +35,25 @@ class Batch:
     """Some whole examples: their responses, anchors and pairs. All log-probabilities are sums
     over response tokens, float32 on the language-model path (float64 on the games)."""
 
-    logps_R: Tensor
+    logps_R: Float[Tensor, " R"]
     """log-probability under the trained policy; the only tensor with a gradient"""
-    anchor_logps: Mapping[str, Tensor]
+    anchor_logps: Mapping[str, Float[Tensor, " R"]]
     """by anchor name, each R"""
-    lengths_R: Tensor
+    lengths_R: Int[Tensor, " R"]
     """response tokens, end token included"""
-    example_R: Tensor
+    example_R: Int[Tensor, " R"]
     """index of the example (prompt) within the batch"""
     roles: tuple[str, ...]
     """R names: own, opponent, chosen, rejected, gold, ..."""
-    win_rates_R: Tensor
+    win_rates_R: Float[Tensor, " R"]
     """mean preference over the other judged responses of the prompt; NaN where not judged"""
-    pairs_P2: Tensor
+    pairs_P2: Int[Tensor, "P 2"]
     """indices into R, winner first"""
-    preference_P: Tensor
+    preference_P: Float[Tensor, " P"]
     """P(first beats second); NaN where no oracle was asked"""
-    weight_P: Tensor
+    weight_P: Float[Tensor, " P"]
     """weights of an example's pairs, one per term summing to one"""
-    term_P: Tensor
+    term_P: Int[Tensor, " P"]
     """which term of the loss a pair belongs to; 0 unless the objective says otherwise"""
 
 
@@ -60,7 +61,7 @@ class Batch:
 class Loss:
     """What an objective returns: the sum over the batch's examples, and per-pair facts."""
 
-    total: Tensor
+    total: Float[Tensor, ""]
     """scalar: summed over examples, so that micro-batches add up to the big batch"""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
     """by name a vector (usually P) whose mean is worth a line in the log; no gradient"""
@@ -74,7 +75,7 @@ class Objective(Protocol):
         ...
 
 
-def relative_logps(batch: Batch, anchors: Mapping[str, float]) -> Tensor:
+def relative_logps(batch: Batch, anchors: Mapping[str, float]) -> Float[Tensor, " R"]:
     """R: log pi(y) - sum_k w_k log pi_k(y), the log-ratio to a geometric mixture of anchors."""
     relative_R = batch.logps_R
     for name, weight in anchors.items():
@@ -83,12 +84,12 @@ def relative_logps(batch: Batch, anchors: Mapping[str, float]) -> Tensor:
     return relative_R
 
 
-def margins(values_R: Tensor, pairs_P2: Tensor) -> Tensor:
+def margins(values_R: Float[Tensor, " R"], pairs_P2: Int[Tensor, "P 2"]) -> Float[Tensor, " P"]:
     """P: value of the first response of each pair minus value of the second."""
     return values_R[pairs_P2[:, 0]] - values_R[pairs_P2[:, 1]]
 
 
-def pair_labels(batch: Batch, target: Target) -> Tensor:
+def pair_labels(batch: Batch, target: Target) -> Float[Tensor, " P"]:
     """P: the advantage that a pair-difference step regresses on, in units of the step size.
 
     hard: 1/2 for the winner as drawn; soft: P(y > y') - 1/2; win_rate: difference of the two
@@ -202,7 +203,7 @@ class AdversarialCritic:
     bound: float = 4.0
     iterate: str = "iterate"
 
-    def critic(self, batch: Batch) -> Tensor:
+    def critic(self, batch: Batch) -> Float[Tensor, " R"]:
         """R: f(y), clamped in the linear form (without a bound it is unbounded below)."""
         values_R = self.beta * relative_logps(batch, {self.iterate: 1.0})
         return values_R.clamp(-self.bound, self.bound) if self.form == "linear" else values_R

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparring.objectives import Batch, Loss, relative_logps
@@ -31,12 +32,12 @@ def discounts(count: int, like: Tensor) -> Tensor:
     return 1.0 / torch.log2(torch.arange(2, count + 2, device=like.device, dtype=like.dtype))
 
 
-def ideal_dcg(gains_N: Tensor) -> Tensor:
+def ideal_dcg(gains_N: Float[Tensor, " N"]) -> Float[Tensor, ""]:
     """The largest discounted gain: gains in falling order."""
     return (gains_N.sort(descending=True).values * discounts(len(gains_N), gains_N)).sum()
 
 
-def relaxed_permutation(scores_N: Tensor, temperature: float) -> Tensor:
+def relaxed_permutation(scores_N: Float[Tensor, " N"], temperature: float) -> Float[Tensor, "N N"]:
     """N x N, doubly stochastic; row j is the j-th place. NeuralSort then Sinkhorn; exact as temperature falls to 0."""
     count = len(scores_N)
     spread_N = (scores_N[:, None] - scores_N[None, :]).abs().sum(1)
@@ -51,13 +52,13 @@ def relaxed_permutation(scores_N: Tensor, temperature: float) -> Tensor:
     return matrix.exp()
 
 
-def neural_ndcg(scores_N: Tensor, gains_N: Tensor, temperature: float) -> Tensor:
+def neural_ndcg(scores_N: Float[Tensor, " N"], gains_N: Float[Tensor, " N"], temperature: float) -> Float[Tensor, ""]:
     """Relaxed NDCG in [0, 1]."""
     placed_N = relaxed_permutation(scores_N, temperature) @ gains_N
     return (placed_N * discounts(len(gains_N), gains_N)).sum() / ideal_dcg(gains_N)
 
 
-def approx_ndcg(scores_N: Tensor, gains_N: Tensor, sharpness: float) -> Tensor:
+def approx_ndcg(scores_N: Float[Tensor, " N"], gains_N: Float[Tensor, " N"], sharpness: float) -> Float[Tensor, ""]:
     """NDCG with soft ranks."""
     beaten = torch.sigmoid(-sharpness * (scores_N[:, None] - scores_N[None, :]))
     rank_N = 1.0 + beaten.sum(1) - 0.5  # a response's comparison with itself gives the half

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparring.objectives import Batch, Loss, margins, relative_logps
@@ -31,7 +32,7 @@ class ResponseSquare:
     unit_loss: bool = True
     anchor: str = "iterate"
 
-    def residuals(self, batch: Batch) -> Tensor:
+    def residuals(self, batch: Batch) -> Float[Tensor, "P 2"]:
         """P x 2: distance of each response's log-ratio from its target."""
         ratio_P2 = relative_logps(batch, {self.anchor: 1.0})[batch.pairs_P2]
         if self.labels == "soft":
@@ -65,7 +66,7 @@ class RegularisedResponseSquare:
     reference_nll: float = 0.0
     ratio_bound: float = 10.0
 
-    def penalty(self, batch: Batch) -> Tensor:
+    def penalty(self, batch: Batch) -> Float[Tensor, ""]:
         """Scalar: the weighted divergences, summed over examples."""
         ratio_P2 = relative_logps(batch, {"reference": 1.0})[batch.pairs_P2]
         bound = self.ratio_bound

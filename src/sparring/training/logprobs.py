@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 CHUNK = 512
@@ -22,12 +23,12 @@ CHUNK = 512
 
 
 def reference_token_logps(
-    hidden_NH: Tensor,
-    weight_VH: Tensor,
-    targets_N: Tensor,
-    bias_V: Tensor | None = None,
+    hidden_NH: Float[Tensor, "N H"],
+    weight_VH: Float[Tensor, "V H"],
+    targets_N: Int[Tensor, " N"],
+    bias_V: Float[Tensor, " V"] | None = None,
     softcap: float = 0.0,
-) -> Tensor:
+) -> Float[Tensor, " N"]:
     """N: what `token_logps` computes, in the six obvious lines. The tests compare the two."""
     logits_NV = _at_least_float32(hidden_NH @ weight_VH.T)
     if bias_V is not None:
@@ -38,13 +39,13 @@ def reference_token_logps(
 
 
 def token_logps(
-    hidden_NH: Tensor,
-    weight_VH: Tensor,
-    targets_N: Tensor,
-    bias_V: Tensor | None = None,
+    hidden_NH: Float[Tensor, "N H"],
+    weight_VH: Float[Tensor, "V H"],
+    targets_N: Int[Tensor, " N"],
+    bias_V: Float[Tensor, " V"] | None = None,
     softcap: float = 0.0,
     chunk: int = CHUNK,
-) -> Tensor:
+) -> Float[Tensor, " N"]:
     """N: float32 log-probability of each target. Gradients flow to hidden states, weight and bias.
 
     Matrix products run in the hidden states' dtype, or in autocast's where that is on.
