@@ -27,8 +27,8 @@ def two_pairs(
         example_R=torch.zeros(len(logps), dtype=torch.long),
         roles=("own",) * len(logps),
         win_rates_R=torch.tensor(win_rates or [float("nan")] * len(logps), dtype=torch.float64),
-        pairs_P2=torch.tensor(pairs),
+        pairs_P2=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
         preference_P=torch.full((count,), preference, dtype=torch.float64),
-        weight_P=torch.tensor(weights or [1.0] * count, dtype=torch.float64),
-        term_P=torch.tensor(terms or [0] * count),
+        weight_P=torch.tensor([1.0] * count if weights is None else weights, dtype=torch.float64),
+        term_P=torch.tensor([0] * count if terms is None else terms, dtype=torch.long),
     )

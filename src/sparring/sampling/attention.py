@@ -1,7 +1,7 @@
 """Decode attention for CPUs: one query per row against grouped keys, as two small batched products.
 
 The general kernel that transformers would call repeats keys for every head and splits work badly at one query
-(13 times slower at 64 rows of SmolLM2, docs/benchmarks.md). Prompts still go through the general one.
+(13 times slower at 64 rows of SmolLM2, docs/log.md). Prompts still go through the general one.
 Leaves out: accelerators, which have good kernels.
 """
 
