@@ -1,0 +1,1 @@
+"""Exact finite games: equilibria, dynamics, players on the library's own objects, certificates."""
