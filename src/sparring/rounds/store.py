@@ -26,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparring.memory import release_memory
 from sparring.weights import hash_file, hash_weights
 
 Facts = dict[str, Any]
@@ -69,6 +70,7 @@ class Store:
             write_json(self.root / "manifest.json", self.manifest)
         start = time.time()
         made = work()
+        release_memory()
         self.manifest[key] = {
             "inputs": dict(inputs),
             "outputs": {name: self.fingerprint(name) for name in made.outputs},
@@ -123,11 +125,20 @@ class Store:
             write_json(self.root / "manifest.json", self.manifest)
         shutil.rmtree(self.root / relative, ignore_errors=True)
 
+    def _foreign(self) -> bool:
+        """Whether the folder holds something, but neither a run's lock nor its manifest."""
+        ours = any((self.root / name).exists() for name in ("run.lock", "manifest.json"))
+        return not ours and self.root.exists() and any(self.root.iterdir())
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run: two processes writing the same run would ruin it."""
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"{self.root} is a file, not a run folder. Give another --out.")
+        if self._foreign():
+            raise ValueError(
+                f"{self.root} holds files and is not a run folder; a run could overwrite them. Give another --out."
+            )
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "run.lock").open("w") as handle:
             try:
