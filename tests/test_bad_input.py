@@ -107,6 +107,9 @@ RECIPES: list[tuple[Plain, str]] = [
     ({"fit__learning_rate": 0}, r"fit\.learning_rate = 0: .*greater than 0"),
     ({"fit__warmup": 1}, r"fit\.warmup = 1: .*less than 1"),
     ({"algorithm__step_size": -2}, r"algorithm\.step_size = -2: .*greater than 0"),
+    ({"algorithm__step_size": float("inf")}, r"algorithm\.step_size = inf: .*finite"),
+    ({"fit__learning_rate": float("inf")}, r"fit\.learning_rate = inf: .*finite"),
+    ({"fit__betas": [0.9, 1.5]}, r"fit\.betas: betas = \[0\.9, 1\.5\]: .*below 1"),
     # conflicts
     (
         {"algorithm__samples": 1},
@@ -134,6 +137,7 @@ RECIPES: list[tuple[Plain, str]] = [
         {"algorithm": {**SPIN, "window": 2, "sampler": "mixture"}},
         r"sampler = 'mixture' with window = 2",
     ),
+    ({"sampling__temperature": 0}, r"sampling\.temperature = 0 makes all responses to a prompt the same"),
     ({"oracle": GONE}, r"oracle: missing, but algorithm 'inpo' asks for preferences"),
     (
         {"oracle": GONE, "algorithm": SPAC, "data__collect": {}},
@@ -200,6 +204,7 @@ def test_overrides(override: str, message: str, tiny_recipe: Plain, tmp_path: Pa
         ("- 1", "must hold keys"),
         ("a: [", "not readable"),
         (b"\xff\xfe", "not readable"),
+        ("rounds: 2\nrounds: 3\n", "'rounds' is given twice"),
     ],
 )
 def test_recipe_files(content: str | bytes | None, message: str, tmp_path: Path) -> None:
@@ -386,6 +391,45 @@ def test_a_model_that_is_nowhere(path: str, message: str, tiny_recipe: Plain, tm
     assert untouched(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model__revision": "main"}, r"model\.revision = 'main' with the folder"),
+        ({"model__lora": {"target_modules": ["q_prj"]}}, r"model\.lora\.target_modules = \['q_prj'\]: .*q_proj"),
+    ],
+)
+def test_model_fields_that_do_not_fit_the_model(
+    fields: Plain, message: str, tiny_recipe: Plain, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        go(changed(tiny_recipe, **fields), tmp_path / "run")
+    assert untouched(tmp_path / "run")
+
+
+REFUSING = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}<|assistant|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "system", "message"),
+    [
+        (REFUSING, "Be brief.", r"6 x model\.chat_template: the template refuses the conversation: no system role"),
+        ("{% for m in messages %}{{ m['content'] }", None, r"model\.chat_template: the template refuses"),
+    ],
+)
+def test_a_template_that_refuses(
+    template: str, system: str | None, message: str, tiny_recipe: Plain, tmp_path: Path
+) -> None:
+    path = tmp_path / "template.jinja"
+    path.write_text(template)
+    fields = {"model__chat_template": str(path), "model__system": system}
+    with pytest.raises(ValueError, match=message):
+        go(changed(tiny_recipe, **fields), tmp_path / "run")
+    assert untouched(tmp_path / "run")
+
+
 def test_a_tokenizer_without_pad_token_works(model: Path, tiny_recipe: Plain, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.pad_token = None
@@ -415,6 +459,9 @@ def test_a_base_model_with_the_plain_template(model: Path, tiny_recipe: Plain, t
         ({"name": "function", "pth": "x:y"}, r"oracle\.pth: unknown key.*Did you mean 'path'"),
         ({"name": "function", "path": "no_module:f"}, r"oracle\.path: cannot import 'no_module:f'"),
         ({"name": "function", "path": "oracle_fakes:math"}, r"oracle\.path: .*is not a function"),
+        ({"name": "function", "path": ":f"}, r"oracle\.path: cannot import ':f'"),
+        ({"name": "panel", "voters": ["fluency"]}, r"oracle\.voters = \['fluency'\]: .*valid dictionary"),
+        ({"name": "mutual_information", "scale": "wide"}, r"oracle\.scale = 'wide': .*valid number"),
     ],
 )
 @pytest.mark.parametrize("place", ["oracle", "evaluation__oracles"])
@@ -570,6 +617,18 @@ def test_no_permission_to_write(tiny_recipe: Plain, tmp_path: Path, monkeypatch:
     assert code == 2
     assert err == f"error: no permission for {out}. Give another --out, or change its owner.\n"
     assert not out.exists()
+
+
+def test_out_holds_other_files(tiny_recipe: Plain, tmp_path: Path) -> None:
+    """A run would overwrite a `data/train.parquet` or `recipe.yaml` of the user's own."""
+    out = tmp_path / "run"
+    (out / "data").mkdir(parents=True)
+    (out / "data/train.parquet").write_text("mine")
+    code, _, err = command(tiny_recipe, tmp_path)
+    assert code == 2
+    assert "holds files and is not a run folder" in err
+    assert (out / "data/train.parquet").read_text() == "mine"
+    assert [path.name for path in out.iterdir()] == ["data"]
 
 
 def test_out_is_a_file(tiny_recipe: Plain, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The only place that renders a chat template or tokenises.
+"""The only place that renders a policy's chat template or tokenises for it; oracles' models bring their own.
 
 Sampling, judging, training and evaluation all see a prompt through `Chat`: rendered once with the tokenizer's
 own template, tokenised without adding special tokens (so at most the template's one BOS), and
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
@@ -113,7 +114,9 @@ class Chat:
         """The token that the template puts after an assistant turn; the EOS token where it puts none."""
         talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
         tail = self._render(talk, False).rpartition(_SENTINEL)[2]
-        special = set(self.tokenizer.all_special_ids)
+        # Some models end a turn with an added token that their list of special tokens lacks.
+        added = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        special = {*self.tokenizer.all_special_ids, *added}
         for token in self.tokenizer(tail, add_special_tokens=False)["input_ids"]:
             if token in special:
                 return int(token)
@@ -122,23 +125,30 @@ class Chat:
         return int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
 
     def _render(self, messages: Sequence[Message], generate: bool) -> str:
-        rendered = self.tokenizer.apply_chat_template(
-            list(messages),
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=generate,
-        )
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                list(messages),
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=generate,
+            )
+        except TemplateError as error:
+            raise ValueError(f"model.chat_template: the template refuses the conversation: {error}") from error
         return str(rendered)
 
     def end_ids(self, model_config: Any = None) -> frozenset[int]:
         """Every token that ends a response: the template's, the tokenizer's, the model's own."""
         configured = getattr(model_config, "eos_token_id", None)
-        listed = configured if isinstance(configured, list) else [configured]
+        listed: list[Any] = configured if isinstance(configured, list) else [configured]
         ids: set[Any] = {self.end_id, self.tokenizer.eos_token_id, *listed}
         return frozenset(int(token) for token in ids if token is not None)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt as tokens, up to where the assistant begins."""
+        """The prompt as tokens, up to where the assistant begins.
+
+        Raises:
+            ValueError: the template refuses it (a role that it does not know, or turns out of order).
+        """
         if self.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system}, *messages]
         rendered = self._render(messages, True)

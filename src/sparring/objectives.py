@@ -46,7 +46,7 @@ class Batch:
     roles: tuple[str, ...]
     """R names: own, opponent, chosen, rejected, gold, ..."""
     win_rates_R: Float[Tensor, " R"]
-    """mean preference over the other judged responses of the prompt; NaN where not judged"""
+    """mean preference over the judged responses of the prompt, itself counting 1/2; NaN where not judged"""
     pairs_P2: Int[Tensor, "P 2"]
     """indices into R, winner first"""
     preference_P: Float[Tensor, " P"]

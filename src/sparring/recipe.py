@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm, find_algorithm
 from sparring.algorithms.judged import check_pairing
@@ -27,7 +27,7 @@ _ANY_FACTS = Facts(num_examples=1)
 class Frozen(BaseModel):
     """Base of every section: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LoraConfig(Frozen):
@@ -183,6 +183,13 @@ class FitConfig(Frozen):
     tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
     """when to stop"""
 
+    @field_validator("betas")
+    @classmethod
+    def _below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas = {list(betas)}: give two numbers of at least 0 and below 1.")
+        return betas
+
 
 class EvaluationConfig(Frozen):
     """Held-out play after training."""
@@ -229,10 +236,15 @@ class Recipe(Frozen):
                 f"round {last}: give keep_iterates: all or at least {span}."
             )
         steps = [step for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS)]
-        needs_oracle = any(step.judged for step in steps) or self.data.collect is not None
-        if needs_oracle and self.oracle is None:
+        if self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
             raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
+        judged = [draw for step in steps if step.judged for draw in step.draws()]
+        if self.sampling.temperature == 0 and (self.data.collect or any(draw.count > 1 for draw in judged)):
+            raise ValueError(
+                "sampling.temperature = 0 makes all responses to a prompt the same, but pairs need different ones: "
+                "give a temperature above 0."
+            )
         if self.data.collect is not None and not {"chosen", "rejected"} <= set(self.columns()):
             raise ValueError(
                 f"data.collect builds chosen and rejected, but algorithm {self.algorithm['name']!r} does not "
@@ -243,6 +255,12 @@ class Recipe(Frozen):
     def build_algorithm(self) -> Algorithm:
         """The algorithm object that the `algorithm:` section describes."""
         return build_algorithm(self.algorithm)
+
+    def asks_oracle(self) -> bool:
+        """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""
+        algorithm = self.build_algorithm()
+        judged = any(step.judged for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS))
+        return judged or self.data.collect is not None
 
     def columns(self) -> tuple[str, ...]:
         """Roles that the training data must hold (or `data.collect` must build)."""
@@ -275,7 +293,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise ValueError(f"recipe: {str(path)!r} does not exist. `sparring recipe` lists the shipped ones.")
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plain = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe: {str(path)!r} is not readable YAML: {error}") from error
     if not isinstance(plain, dict):
@@ -296,6 +314,17 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
         root = find_algorithm(plain["algorithm"]["name"]) if algorithm else Recipe
         lines = [explain(problem, root, "algorithm." if algorithm else "") for problem in error.errors()]
     raise ValueError("the recipe has problems:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error; plain YAML lets the last one win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _override(plain: dict[str, Any], override: str) -> None:

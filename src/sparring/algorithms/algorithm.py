@@ -45,7 +45,7 @@ class Draw(NamedTuple):
     """
 
     role: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     policies: Mapping[PolicyRef, float]
     mixture: Literal["arithmetic", "token_geometric"] = "arithmetic"
 
@@ -77,6 +77,13 @@ class Step:
     """whether the pairing asks the preference oracle; False for SPAC and SPIN"""
     trains: str = "play"
     """the seat that this step produces; "play" is the policy of the next round"""
+
+    def __post_init__(self) -> None:
+        roles = [] if isinstance(self.responses, Reuse) else [response.role for response in self.responses]
+        if len(set(roles)) < len(roles):
+            raise ValueError(
+                f"a step's responses have the roles {roles}: each Draw and Column needs a role of its own."
+            )
 
     def draws(self) -> tuple[Draw, ...]:
         """The responses that must be sampled."""
@@ -123,7 +130,7 @@ class Algorithm(BaseModel):
     A subclass in any importable module can be named in a recipe as `package.module:Class`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     about: ClassVar[About]
     symbols: ClassVar[Mapping[str, Symbol]] = {}
@@ -143,6 +150,10 @@ class Algorithm(BaseModel):
         None where there is no closed form.
         """
         return None
+
+    def regularisation(self) -> float:
+        """tau of the regularised game that it plays on exact games; 0 where it plays the plain one."""
+        return float(getattr(self, "kl_to_reference", 0.0)) if self.solves == "regularised" else 0.0
 
     def oldest_iterate(self, t: int) -> int:
         """The oldest round whose policy round t needs, besides the reference; older ones may go."""

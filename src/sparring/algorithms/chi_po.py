@@ -50,4 +50,5 @@ class ChiPO(PairSource):
 
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """One step with one anchor."""
-        return (self.pair_step(t, ChiSquaredLogistic(self.beta, self.reward_bound, self.ratio_bound)),)
+        objective = ChiSquaredLogistic(self.beta, self.reward_bound, self.ratio_bound, self.anchor)
+        return (self.pair_step(t, objective),)

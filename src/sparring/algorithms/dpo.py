@@ -46,7 +46,7 @@ class DPO(PairSource):
 
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """One step with one anchor."""
-        return (self.pair_step(t, PairLogistic({"reference": 1.0}, self.beta, self.soft_labels)),)
+        return (self.pair_step(t, PairLogistic({self.anchor: 1.0}, self.beta, self.soft_labels)),)
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """ref exp(r / beta), on Bradley-Terry games only; off them there is no such form."""

@@ -50,7 +50,7 @@ class IPO(PairSource):
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """One step with one anchor."""
         target = "soft" if self.soft_labels else "hard"
-        square = PairSquare({"reference": 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
+        square = PairSquare({self.anchor: 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
         return (self.pair_step(t, square),)
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:

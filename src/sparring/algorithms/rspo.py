@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, Step, Symbol
 from sparring.algorithms.sppo import SPPO
+from sparring.objectives import Objective
 from sparring.objectives_response import RegularisedResponseSquare
 from sparring.pairing import KeepingRole
 
@@ -44,6 +45,7 @@ class RSPO(SPPO):
         "R": Symbol("ratio_bound"),
     }
     on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "reverse_kl": 0.1, "pairing": "iid", "samples": 2}
+    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
 
     reverse_kl: float = Field(default=0.5, ge=0)
     """coefficient of the squared log-ratio to the start policy"""
@@ -58,10 +60,10 @@ class RSPO(SPPO):
     reference_samples: int = Field(default=1, ge=1)
     """start-policy samples per prompt; drawn only with reference_nll > 0"""
 
-    def objective(self) -> RegularisedResponseSquare:
+    def objective(self) -> Objective:
         """SPPO's squares and the divergences."""
         return RegularisedResponseSquare(
-            super().objective(),
+            self.squares(),
             self.reverse_kl,
             self.forward_kl,
             self.chi_squared,
@@ -78,11 +80,15 @@ class RSPO(SPPO):
         assert isinstance(step.responses, tuple)
         return (replace(step, responses=(*step.responses, extra), pairing=KeepingRole(step.pairing, "reference")),)
 
+    def regularisation(self) -> float:
+        """2 c / eta for reverse KL alone; no regularised Nash is computed for the other divergences."""
+        alone = not (self.forward_kl or self.chi_squared or self.reference_nll)
+        return 2.0 * self.reverse_kl / self.step_size if alone else 0.0
+
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Reverse KL alone is magnetic mirror descent with tau = 2 c / eta; nothing closed otherwise."""
         from sparring.games.dynamics import mmd
 
         if self.forward_kl or self.chi_squared or self.reference_nll:
             return None
-        tau = 2.0 * self.reverse_kl / self.step_size
-        return mmd(game.preference, history[-1], game.log_reference, self.step_size, tau)
+        return mmd(game.preference, history[-1], game.log_reference, self.step_size, self.regularisation())

@@ -1,4 +1,4 @@
-"""Where DPO and IPO take their pairs: a fixed set, or the iterate's own judged samples.
+"""Where DPO, IPO and chi-PO take their pairs: a fixed set, or the iterate's own judged samples.
 
 PairSource(source="own", samples=4, pairing="best_worst")
 """
@@ -40,10 +40,15 @@ class PairSource(Algorithm):
             )
         return self
 
+    @property
+    def anchor(self) -> str:
+        """The anchor's name; the log measures movement against `reference` and `iterate` under these names."""
+        return "reference" if self.reference == "start" else "iterate"
+
     def pair_step(self, t: int, objective: Objective) -> Step:
-        """The round's one step under `objective`, whose anchor is called "reference"."""
+        """The round's one step under `objective`, whose only anchor is `self.anchor`."""
         iterate = PolicyRef(t)
-        anchors = {"reference": REFERENCE if self.reference == "start" else iterate}
+        anchors = {self.anchor: REFERENCE if self.reference == "start" else iterate}
         common: dict[str, Any] = {"start": iterate, "anchors": anchors, "objective": objective}
         if self.source == "pairs":
             return Step(

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import PAIRINGS, JudgedSamples
+from sparring.objectives import Objective
 from sparring.objectives_response import ResponseSquare
 
 
@@ -54,9 +55,13 @@ class SPPO(JudgedSamples):
             )
         return self
 
-    def objective(self) -> ResponseSquare:
+    def squares(self) -> ResponseSquare:
         """The two squares, anchored to the iterate."""
         return ResponseSquare(self.step_size, self.labels, self.unit_loss)
+
+    def objective(self) -> Objective:
+        """What is fitted: the squares alone."""
+        return self.squares()
 
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """One step: sample, judge all pairs, regress both responses of a pair."""

@@ -105,7 +105,7 @@ class Guard:
             self.last_error = repr(error)
             answers = np.full(len(comparisons), math.nan)
         # What failed is asked again one by one, so that only what really fails is lost.
-        for index in np.flatnonzero(np.isnan(answers)):
+        for index in np.flatnonzero(np.isnan(answers)).tolist():
             answers[index] = self._retried(comparisons[index])
         return answers
 

@@ -3,6 +3,8 @@
     score(a) = log P(a | prompt) - log P(a | empty prompt)          nats, summed over the answer's tokens
     P(a beats b) = sigmoid( (score(a) - score(b)) / scale )
 
+`per_token` divides the score by the answer's tokens, which takes the length out of it.
+
 An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
 quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
 
@@ -11,6 +13,7 @@ quoting the prompt, and it grows with length for answers on the subject. Leaves 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,23 +31,41 @@ EMPTY = " "
 """The user turn that stands for no prompt; templates refuse an empty one"""
 
 
+SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
+"""nats at which a lead counts as a 73 % preference; wins do not depend on them"""
+
+
 class MutualInformation:
     """Scores each distinct (prompt, answer) once under the model at `model` ("start": the run's)."""
 
-    def __init__(self, model: str = "start", scale: float = 5.0, budget: int = 4096) -> None:
-        if scale <= 0:
+    def __init__(
+        self,
+        model: str = "start",
+        per_token: bool = False,
+        scale: float | None = None,
+        budget: int = 4096,
+        chat_template: str | None = None,
+    ) -> None:
+        if scale is not None and scale <= 0:
             raise ValueError(f"oracle.scale = {scale}: give a positive number of nats.")
         self.folder = resolve_model(model)
-        self.scale, self.budget = scale, budget
-        self.chat = Chat(load_tokenizer(self.folder))
+        self.per_token, self.budget = per_token, budget
+        self.scale = scale or (PER_TOKEN_SCALE if per_token else SUM_SCALE)
+        self.title = "mutual_information per token" if per_token else "mutual_information"
+        try:
+            self.chat = Chat(load_tokenizer(self.folder), chat_template)
+        except ValueError as error:
+            raise ValueError(f"oracle.chat_template, for {model!r}: {error}") from error
         self._scorer: PolicyScorer | None = None
         self._hash = hash_weights(self.folder)
         self._scores: dict[tuple[str, str], float] = {}
 
     @property
     def identity(self) -> str:
-        """The weights and the scale."""
-        return f"mutual_information({self._hash[:16]};scale={self.scale:g})"
+        """The weights, the scale, and a template other than the model's own."""
+        own = self.chat.template == self.chat.tokenizer.chat_template
+        template = "" if own else f";template={hashlib.sha256(self.chat.template.encode()).hexdigest()[:8]}"
+        return f"{self.title}({self._hash[:16]};scale={self.scale:g}{template})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison, float64."""
@@ -67,7 +88,8 @@ class MutualInformation:
         without = [row[0] for row in self._logps(alone)]
         flat = [(prompt, answer) for prompt, group in given.items() for answer in group]
         for pair, high, low in zip(flat, with_prompt, without, strict=True):
-            self._scores[pair] = high - low
+            tokens = len(self.chat.response_ids(pair[1])) - 1 if self.per_token else 1
+            self._scores[pair] = (high - low) / tokens
 
     def _rollout(self, prompt: str, answers: Sequence[str]) -> Rollout:
         # The end token is left out: an answer that was cut off has none, and it says nothing about the prompt.

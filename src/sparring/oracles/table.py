@@ -9,7 +9,9 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from sparring.oracles.oracle import Oracle
 
@@ -44,7 +46,7 @@ def import_attribute(where: str, field: str) -> Any:
     module, _, attribute = where.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:  # ValueError: nothing before the colon
         raise ValueError(
             f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
             "the folder that sparring is started from."
@@ -72,4 +74,25 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
     for key, parameter in signature.parameters.items():
         if parameter.default is parameter.empty and key not in fields:
             raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
-    return make(**{key: start_model if value == "start" else value for key, value in fields.items()})
+    defaults = {key: p.default for key, p in signature.parameters.items() if p.default == "start"}
+    given = {key: start_model if value == "start" else value for key, value in {**defaults, **fields}.items()}
+    return make(**_converted(make, given))
+
+
+def _converted(make: Callable[..., Oracle], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as the types that the constructor is annotated with; those without a usable annotation as they are.
+
+    Raises:
+        ValueError: a value is of another type.
+    """
+    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
+    converted = dict(fields)
+    for key in fields.keys() & hints.keys():
+        try:
+            converted[key] = TypeAdapter(hints[key]).validate_python(fields[key])
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ValueError(f"oracle.{key} = {fields[key]!r}: {message[0].lower()}{message[1:]}.") from error
+        except PydanticSchemaGenerationError:
+            continue
+    return converted

@@ -117,7 +117,9 @@ def favours(rate: Interval) -> Favours:
 def lead(summary: Summary) -> str:
     """The result in one or two sentences."""
     if headline := summary["headline"]:
-        return _comparison(headline["win_rate"], "under the oracle it was trained on")
+        seen = any(j["seen_in_training"] and j["name"] == headline["oracle"] for j in summary["judgments"])
+        unseen = f"under “{headline['oracle']}”, which training never saw"
+        return _comparison(headline["win_rate"], "under the oracle it was trained on" if seen else unseen)
     if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
         return _comparison(unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw")
     if checks := summary["checks"]:

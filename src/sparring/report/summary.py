@@ -114,6 +114,7 @@ class PolicyFacts(TypedDict):
     kl_to_start: float | None
     """KL(policy || start), nats per response"""
     kl_standard_error: float | None
+    """over prompts; null with one prompt"""
 
 
 class StageFacts(TypedDict):
@@ -160,7 +161,7 @@ class Sample(TypedDict):
     start: list[str]
     final: list[str]
     preference: float | None
-    """mean P(final beats start) under the oracle of training; null without one"""
+    """mean P(final beats start) under the oracle of the recipe; null without one, or where it failed"""
     start_passes: list[bool] | None
     final_passes: list[bool] | None
 

@@ -96,8 +96,11 @@ def _commonest_opening(texts: Sequence[str]) -> float:
 
 def _kl_to_start(
     policies: Policies, ref: PolicyRef, held_out: Rows, rows: Rows, progress: Progress
-) -> tuple[float, float]:
-    """KL(policy || start) in nats per response on the policy's own samples, and its standard error."""
+) -> tuple[float, float | None]:
+    """KL(policy || start) in nats per response on the policy's own samples, and its standard error over prompts.
+
+    Unbiased where evaluation samples from the policy itself: at temperature 1 and top_p 1.
+    """
     if policies.hash(ref) == policies.base_hash:
         return 0.0, 0.0
     ids = {row["example"]: row["prompt_ids"] for row in held_out}
@@ -112,8 +115,10 @@ def _kl_to_start(
         with progress.task(f"evaluation  KL of {ref}, log-probabilities under {who}", len(rollouts)) as advance:
             values.append(rollout_logps(scorer, rollouts, fit.micro_batch_tokens, fit.precision, advance))
         del scorer
-    gaps = [a - b for ours, theirs in zip(*values, strict=True) for a, b in zip(ours, theirs, strict=True)]
-    return float(np.mean(gaps)), float(np.std(gaps) / math.sqrt(len(gaps)))
+    # Prompts are the independent unit, as for win rates; every prompt has the same number of responses.
+    gaps = [float(np.mean(np.subtract(ours, theirs))) for ours, theirs in zip(*values, strict=True)]
+    error = float(np.std(gaps, ddof=1) / math.sqrt(len(gaps))) if len(gaps) > 1 else None
+    return float(np.mean(gaps)), error
 
 
 def texts_of(root: Path, ref: PolicyRef, held_out: Rows) -> Texts:
@@ -133,25 +138,25 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     start, final = texts["start"], texts[str(recipe.rounds)]
     judgments: list[dict[str, Any]] = []
     pool, preferences = None, None
-    sections = [] if recipe.oracle is None else [(recipe.oracle, True)]
+    sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
         judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
-        if seen:
+        if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = _preferences(prompts, final, start, guard)
     measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
     summary = {
         **facts,
-        "headline": _headline(judgments, len(prompts), recipe),
+        "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "checks": _checks(held_out, start, final, recipe),
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_facts(pool, recipe),
         "policies": measured,
         "intransitivity": _intransitivity(store.root),
-        "warnings": [*facts["warnings"], *_warnings(measured)],
+        "warnings": _warnings(measured),
         "samples": _samples(held_out, start, final, preferences),
     }
     write_json(store.path(SUMMARY), summary)
@@ -172,7 +177,7 @@ def _judgment(
     module = inspect.getmodule(type(guard.oracle))
     about = ((module and module.__doc__) or "").strip().splitlines()
     return {
-        "name": section["name"],
+        "name": getattr(guard.oracle, "title", section["name"]),
         "identity": guard.identity,
         "seen_in_training": seen,
         "win_rate": interval(outcome.wins, **options),
@@ -182,27 +187,25 @@ def _judgment(
     }
 
 
-def _headline(judgments: list[dict[str, Any]], prompts: int, recipe: Recipe) -> dict[str, Any] | None:
-    if not judgments:
-        return None
-    first = judgments[0]
-    kept = {key: first[key] for key in ("win_rate", "mean_preference")}
+def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[str, Any]:
+    """What the oracle of the recipe says."""
     return {
-        "oracle": first["name"],
-        **kept,
+        "oracle": judgment["name"],
+        "win_rate": judgment["win_rate"],
+        "mean_preference": judgment["mean_preference"],
         "prompts": prompts,
         "samples": recipe.evaluation.samples,
     }
 
 
-def _preferences(prompts: list[str], final: Texts, start: Texts, guard: Guard) -> list[float]:
-    """Mean preference of the final over the start answers, per prompt (verdicts are in the cache)."""
+def _preferences(prompts: list[str], final: Texts, start: Texts, guard: Guard) -> list[float | None]:
+    """Mean preference of the final over the start answers, per prompt (verdicts are in the cache); None if unjudged."""
     flat = [Comparison(p, a, b) for p, f, s in zip(prompts, final, start, strict=True) for a, b in product(f, s)]
     per_prompt = np.split(
         guard.judge(flat),
         np.cumsum([len(f) * len(s) for f, s in zip(final, start, strict=True)])[:-1],
     )
-    return [float(np.nanmean(part)) if not np.isnan(part).all() else float("nan") for part in per_prompt]
+    return [None if np.isnan(part).all() else float(np.nanmean(part)) for part in per_prompt]
 
 
 def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
@@ -230,9 +233,9 @@ def _pool_facts(pool: Pool, recipe: Recipe) -> dict[str, Any]:
 
 
 def _intransitivity(root: Path) -> dict[str, Any] | None:
-    """The oracle's cycles over all rounds' verdicts, where whole triples were judged."""
+    """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
     prompts: list[dict[tuple[int, int], float]] = []
-    for path in sorted(root.glob("rounds/*/verdicts.parquet")):
+    for path in sorted([*root.glob("collect/verdicts.parquet"), *root.glob("rounds/**/verdicts.parquet")]):
         known: dict[str, dict[tuple[int, int], float]] = {}
         for row in read_table(path):
             if row["preference"] is not None:
@@ -258,7 +261,7 @@ def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float] | None) -> Rows:
+def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float | None] | None) -> Rows:
     """Held-out prompts in their order, with all answers of the start and the final policy."""
     rows = []
     for index, (row, before, after) in enumerate(zip(held_out, start, final, strict=True)):

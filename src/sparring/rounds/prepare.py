@@ -63,7 +63,11 @@ def _rows(
         )
     rows = []
     for example in examples:
-        row = _row(example, chat)
+        try:
+            row = _row(example, chat)
+        except ValueError as error:
+            dropped[str(error)] += 1
+            continue
         if len(row["prompt_ids"]) > longest:
             dropped[f"prompt longer than {longest} tokens"] += 1
         elif any(len(r["token_ids"]) > data.max_response_tokens for r in row["responses"]):

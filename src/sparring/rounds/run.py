@@ -10,6 +10,7 @@ which algorithm runs. Leaves out: what each stage does (its own file).
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import platform
@@ -52,7 +53,8 @@ from sparring.rounds.store import (
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
 from sparring.training.metrics import Tripwire
-from sparring.weights import hash_file
+from sparring.training.scorer import PolicyScorer
+from sparring.weights import context_length, hash_file
 
 COLLECTED = "collect/train.parquet"
 PACKAGES = (
@@ -118,6 +120,7 @@ class _Run:
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
         self._probe()
+        self._try_model()
         self._prepare()
         self._write_lock()
         if self.recipe.data.collect is not None:
@@ -142,9 +145,16 @@ class _Run:
                 raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
             Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
 
+    def _try_model(self) -> None:
+        """Load the start model as the fit will and compare log-probabilities once: hours before the first fit."""
+        if any(key.endswith("/anchor") for key in self.store.manifest):
+            return
+        assert self.policies.base_hash  # reads every file: names one that is cut short
+        model = self.policies.load_training(REFERENCE)
+        PolicyScorer(model, self.recipe.fit.layout).eval().verify()
+
     def _prepare(self) -> None:
-        config = read_json(self.policies.base / "config.json")
-        context = int(config.get("max_position_embeddings") or 1_000_000)
+        context = context_length(self.policies.base, self.recipe.model.trust_remote_code) or 1_000_000
         inputs = {"model": self.policies.base_hash, **self._data_hashes()}
         facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context))
         self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
@@ -154,8 +164,9 @@ class _Run:
 
     def _data_hashes(self) -> dict[str, str]:
         """Hashes of the data files; the recipe names the others."""
-        paths = {"train": self.recipe.data.train.path, "held_out": self.recipe.data.held_out.path}
-        return {name: hash_file(Path(path)) for name, path in paths.items() if Path(path).is_file()}
+        sets = {"train": self.recipe.data.train, "held_out": self.recipe.data.held_out}
+        paths = {name: Path(config.path).expanduser() for name, config in sets.items()}
+        return {name: hash_file(path) for name, path in paths.items() if path.is_file()}
 
     def _write_lock(self) -> None:
         versions = {name: metadata.version(name) for name in PACKAGES}
@@ -240,17 +251,20 @@ class _Run:
         for draw in draws:
             inputs |= {str(ref): self.policies.hash(ref) for ref in draw.policies}
         relative = f"{folder}/samples.parquet"
-        facts = self.store.stage(f"{key}/sample", inputs, lambda: self._draw(draws, examples, key, relative))
+        facts = self.store.stage(f"{key}/sample", inputs, lambda: self._draw(draws, examples, key, relative, inputs))
         self._check_repetition(key, facts["repeating_share"])
         return read_table(self.store.root / relative), {
             **inputs,
             "samples": self.store.output_hash(f"{key}/sample", relative),
         }
 
-    def _draw(self, draws: tuple[Draw, ...], examples: Rows, key: str, relative: str) -> Made:
+    def _draw(self, draws: tuple[Draw, ...], examples: Rows, key: str, relative: str, inputs: dict[str, str]) -> Made:
         rows: Rows = []
         target = self.store.path(relative)
-        parts = [target.with_name(f"samples.{d.role}.partial.parquet") if len(draws) > 1 else target for d in draws]
+        # Named after the stage's inputs: a draw that a killed run finished may be of other policies than now.
+        digest = hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
+        name = f"samples.{{}}.{digest}.partial.parquet"
+        parts = [target.with_name(name.format(d.role)) if len(draws) > 1 else target for d in draws]
         for draw, part in zip(draws, parts, strict=True):
             if part != target and part.exists():
                 rows += read_table(part)
@@ -382,9 +396,10 @@ class _Run:
             default=t + 1,
         )
         for old in range(1, min(oldest, t + 1 - keep)):
-            ref = PolicyRef(old)
-            if self.policies.exists(ref):
-                self.store.prune(f"{round_folder(old - 1)}/fit", self.policies.location(ref))
+            for seat in (step.trains for step in self.algorithm.steps(old - 1, Facts(1))):
+                ref = PolicyRef(old, seat)
+                if self.policies.exists(ref):
+                    self.store.prune(f"{round_folder(old - 1, seat)}/fit", self.policies.location(ref))
 
     # ---- after training -----------------------------------------------------------------------
 
@@ -426,7 +441,6 @@ class _Run:
             "rounds": rounds,
             "fit": [[json.loads(line) for line in log.read_text().splitlines()] for log in logs],
             "dropped": manifest["data"]["facts"]["dropped"],
-            "warnings": [],
         }
 
 

@@ -72,16 +72,16 @@ class TransformersEngine:
 
     def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
         tokens: list[list[int]] = [[] for _ in requests]
+        ended = [False] * len(requests)
         batch = self._prefill(requests)
         for step in range(self.settings.max_new_tokens):
             chosen_B = self._choose(batch.logps_BV, batch.uniforms_BT[:, step])
-            alive = []
-            for place, token in enumerate(chosen_B.tolist()):
-                tokens[batch.rows[place]].append(token)
-                if token not in self.end_ids:
-                    alive.append(place)
-            # A row that ended keeps its place (and is fed on) until enough have: its later tokens are cut below.
-            alive = [p for p in alive if not self._ended(tokens[batch.rows[p]])]
+            for row, token in zip(batch.rows, chosen_B.tolist(), strict=True):
+                if not ended[row]:
+                    tokens[row].append(token)
+                    ended[row] = token in self.end_ids
+            # A row that ended keeps its place (and is fed on) until enough have.
+            alive = [place for place, row in enumerate(batch.rows) if not ended[row]]
             if not alive or step + 1 == self.settings.max_new_tokens:
                 break
             if len(alive) <= COMPACT_AT * len(batch.rows):
@@ -89,16 +89,7 @@ class TransformersEngine:
                 batch = self._keep(batch, kept)
                 chosen_B = chosen_B[kept]
             self._advance(batch, chosen_B)
-        return [self._response(row) for row in tokens]
-
-    def _ended(self, tokens: Sequence[int]) -> bool:
-        return any(token in self.end_ids for token in tokens)
-
-    def _response(self, tokens: list[int]) -> Response:
-        for index, token in enumerate(tokens):
-            if token in self.end_ids:
-                return Response(tokens[: index + 1], "stop")
-        return Response(tokens, "length")
+        return [Response(row, "stop" if end else "length") for row, end in zip(tokens, ended, strict=True)]
 
     def _prefill(self, requests: Sequence[Request]) -> _Batch:
         """Run each distinct prompt once, then repeat its state for its rows."""
@@ -171,9 +162,11 @@ class TransformersEngine:
 def _inverse_cdf(probs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
     """B: the first index whose cumulative mass exceeds the uniform number times the total mass."""
     mass_BV = probs_BV.cumsum(-1)
-    wanted_B1 = (uniforms_B[:, None] * mass_BV[:, -1:]).to(mass_BV.dtype)
-    found = torch.searchsorted(mass_BV, wanted_B1, right=True)[:, 0]
-    return found.clamp_max(probs_BV.shape[-1] - 1)
+    total_B1 = mass_BV[:, -1:]
+    wanted_B1 = (uniforms_B[:, None] * total_B1).to(mass_BV.dtype)
+    # Rounded up to the whole mass it would find the last token of the vocabulary, which may have no mass at all.
+    wanted_B1 = torch.minimum(wanted_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    return torch.searchsorted(mass_BV, wanted_B1, right=True)[:, 0]
 
 
 def _nucleus(probs_BV: Tensor, uniforms_B: Tensor, top_p: float) -> Tensor:

@@ -14,6 +14,9 @@ from transformers import PreTrainedModel
 
 from sparring.recipe import LoraConfig
 
+HEADS = ("lm_head", "embed_out")
+"""what models call the vocabulary projection"""
+
 
 def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     """The model with a fresh trainable adapter whose update is zero.
@@ -24,7 +27,7 @@ def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     import peft
 
     targets = config.target_modules
-    if targets != "all-linear" and any(name.split(".")[-1] in ("lm_head", "embed_out") for name in targets):
+    if targets != "all-linear" and any(name.split(".")[-1] in HEADS for name in targets):
         raise ValueError(
             f"model.lora.target_modules = {targets}: an adapter on the LM head is not supported. Remove it."
         )
@@ -38,7 +41,8 @@ def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     try:
         return peft.get_peft_model(model, lora)
     except ValueError as error:
-        names = sorted({n.split(".")[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)})
+        linear = {n.split(".")[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+        names = sorted(linear - set(HEADS))
         raise ValueError(
             f"model.lora.target_modules = {targets}: {error} Linear modules of this model: {', '.join(names)}."
         ) from error

@@ -95,8 +95,8 @@ def fit(
         if advance is not None:
             advance(1, note=f"loss {row['loss']:.4g}")
         if time.monotonic() - saved >= 60 * config.checkpoint_minutes and step + 1 < steps:
-            state = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
-            save_checkpoint(folder, scorer, {**state, "schedule": schedule.state_dict()})
+            kept = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
+            save_checkpoint(folder, scorer, {**kept, "schedule": schedule.state_dict()})
             saved = time.monotonic()
     scorer.eval()
     return rows

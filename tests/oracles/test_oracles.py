@@ -1,0 +1,137 @@
+"""The guard, and the oracles that need a model, on tiny ones."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from conftest import byte_tokenizer
+from sparring.oracles.guard import Guard, OracleError
+from sparring.oracles.mutual_information import MutualInformation
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.reward_model import RewardModel
+from sparring.oracles.table import build_oracle
+from sparring.training.packing import Rollout
+from sparring.training.scorer import PolicyScorer
+from sparring.weights import load_model
+
+CASES = [
+    Comparison("Say ant", "ant", "a bee"),
+    Comparison("Say bee", "bee bee", "x"),
+    Comparison("Say ant", "x", "ant"),
+]
+BACK = [Comparison(c.prompt, c.b, c.a) for c in CASES]
+
+
+class Scripted:
+    """Answers from a list, in order; exceptions are raised."""
+
+    identity = "scripted"
+
+    def __init__(self, answers: list[float | Exception]) -> None:
+        self.answers = answers
+
+    def judge(self, comparisons):
+        found = [self.answers.pop(0) for _ in comparisons]
+        for answer in found:
+            if isinstance(answer, Exception):
+                raise answer
+        return np.array(found)
+
+
+def test_a_failure_is_asked_again_alone():
+    guard = Guard(Scripted([math.nan, 0.7, 0.2]))
+    assert guard.judge(CASES[:2]).tolist() == [0.2, 0.7]
+    assert guard.failed == 0
+
+
+def test_what_keeps_failing_is_counted_and_left_out():
+    guard = Guard(Scripted([math.nan, 0.7, math.nan, RuntimeError("down")]))
+    answers = guard.judge(CASES[:2])
+    assert math.isnan(answers[0])
+    assert answers[1] == 0.7
+    assert (guard.asked, guard.failed) == (2, 1)
+
+
+def test_verdicts_are_cached_by_identity_and_text(tmp_path):
+    cache = tmp_path / "verdicts.jsonl"
+    assert Guard(Scripted([0.7]), cache).judge(CASES[:1]).tolist() == [0.7]
+    assert Guard(Scripted([]), cache).judge(CASES[:1]).tolist() == [0.7]
+    other = Scripted([0.1])
+    other.identity = "another"
+    assert Guard(other, cache).judge(CASES[:1]).tolist() == [0.1]
+
+
+def test_outside_the_unit_interval_stops():
+    with pytest.raises(OracleError, match=r"outside \[0, 1\]"):
+        Guard(Scripted([1.2])).judge(CASES[:1])
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_mutual_information_is_the_log_probability_ratio(tiny_model, per_token):
+    oracle = MutualInformation(str(tiny_model), per_token=per_token, scale=1.0)
+    forward, backward = oracle.judge(CASES), oracle.judge(BACK)
+    assert np.allclose(forward + backward, 1.0)
+    scorer = PolicyScorer(load_model(tiny_model, torch.bfloat16))
+    chat, score = oracle.chat, {}
+    for text in ("ant", "a bee"):
+        ids = chat.response_ids(text)[:-1]
+        with torch.no_grad():
+            values = [
+                float(scorer(scorer.pack([Rollout(chat.prompt_ids([{"role": "user", "content": p}]), [ids])]))[0])
+                for p in ("Say ant", " ")
+            ]
+        score[text] = (values[0] - values[1]) / (len(ids) if per_token else 1)
+    expected = 1 / (1 + math.exp(score["a bee"] - score["ant"]))
+    assert forward[0] == pytest.approx(expected, abs=2e-2)  # bfloat16
+
+
+def test_mutual_information_of_an_empty_answer_is_zero(tiny_model):
+    oracle = MutualInformation(str(tiny_model))
+    assert oracle.judge([Comparison("p", "", " ")]).tolist() == [0.5]
+
+
+@pytest.fixture
+def reward_folder(tmp_path) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=260,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_labels=1,
+        pad_token_id=256,
+    )
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "reward")
+    byte_tokenizer().save_pretrained(tmp_path / "reward")
+    return tmp_path / "reward"
+
+
+def test_reward_model_is_bradley_terry(reward_folder):
+    oracle = build_oracle({"name": "reward_model", "model": str(reward_folder), "temperature": 2.0}, "")
+    assert isinstance(oracle, RewardModel)
+    rewards = oracle.rewards([("Say ant", "ant"), ("Say ant", "a bee")])
+    forward, backward = oracle.judge(CASES), oracle.judge(BACK)
+    assert forward[0] == pytest.approx(1 / (1 + math.exp((rewards[1] - rewards[0]) / 2)))
+    assert np.allclose(forward + backward, 1.0)
+
+
+def test_rewards_do_not_depend_on_the_batch(reward_folder):
+    pairs = [("Say ant", "ant"), ("Say ant", "a much longer answer than the other one"), ("p", "x")]
+    together = RewardModel(str(reward_folder)).rewards(pairs)
+    alone = [RewardModel(str(reward_folder)).rewards([pair])[0] for pair in pairs]
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_classifier_with_two_outputs_is_refused(reward_folder):
+    config = LlamaConfig.from_pretrained(reward_folder)
+    config.num_labels = 2
+    LlamaForSequenceClassification(config).save_pretrained(reward_folder)
+    with pytest.raises(ValueError, match="2 outputs"):
+        RewardModel(str(reward_folder))
