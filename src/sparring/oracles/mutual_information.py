@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class MutualInformation:
         self.folder = resolve_model(model)
         self.per_token, self.budget = per_token, budget
         self.scale = scale or (PER_TOKEN_SCALE if per_token else SUM_SCALE)
-        self.title = "mutual_information per token" if per_token else "mutual_information"
+        self.title = "information per token" if per_token else "mutual_information"
         try:
             self.chat = Chat(load_tokenizer(self.folder), chat_template)
         except ValueError as error:
@@ -98,6 +99,6 @@ class MutualInformation:
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:
-            model = load_model(self.folder, torch.bfloat16)
+            model: Any = load_model(self.folder, torch.bfloat16)
             self._scorer = PolicyScorer(model.to("cuda") if torch.cuda.is_available() else model)
         return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")

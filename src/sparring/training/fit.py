@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from sparring.memory import trim_heap
 from sparring.objectives import Objective
 from sparring.recipe import FitConfig
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
@@ -87,7 +88,7 @@ def fit(
             if advance is not None:
                 advance(1)
             continue
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         row = _step(accelerator, model, optimizer, [examples[i] for i in indices], objective, config)
         schedule.step()
         rows.append({"step": step + 1, "learning_rate": rate, **row})
@@ -126,6 +127,8 @@ def _step(
     norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
+    if device == "cpu":
+        trim_heap()
     row = sums.means()
     row["loss"] = float(sums.sums["loss"][0]) / len(examples)
     row["grad_norm"] = float(norm)  # type: ignore[arg-type]

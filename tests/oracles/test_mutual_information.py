@@ -1,0 +1,35 @@
+"""Mutual information under the tiny model: its defaults, its template, and who wins."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from conftest import byte_tokenizer
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.table import build_oracle
+
+
+def test_the_default_model_is_the_run_s_start(tiny_model):
+    oracle = build_oracle({"name": "mutual_information"}, str(tiny_model))
+    there = oracle.judge([Comparison("Say ant", "ant", "a bee"), Comparison("Say ant", "ant", "ant")])
+    back = oracle.judge([Comparison("Say ant", "a bee", "ant"), Comparison("Say ant", "", "")])
+    assert there[0] + back[0] == pytest.approx(1.0)
+    assert (there[1], back[1]) == (0.5, 0.5)
+    assert np.isfinite([*there, *back]).all()
+
+
+def test_a_base_model_needs_a_template(tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "base")
+    (model / "chat_template.jinja").unlink()
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(model)
+    with pytest.raises(ValueError, match=r"oracle\.chat_template, for .*: .*no chat template"):
+        build_oracle({"name": "mutual_information"}, str(model))
+    plain = build_oracle({"name": "mutual_information", "chat_template": "plain"}, str(model))
+    own = build_oracle({"name": "mutual_information"}, str(tiny_model))
+    assert plain.identity != own.identity
+    assert 0 <= plain.judge([Comparison("Say ant", "ant", "bee")])[0] <= 1
