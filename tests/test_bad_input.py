@@ -320,6 +320,15 @@ def _no_config(model: Path) -> None:
     (model / "config.json").unlink()
 
 
+def _broken_config(model: Path) -> None:
+    (model / "config.json").write_text('{"model_type": ')
+
+
+def _not_causal(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "t5"}))
+
+
 def _pickled(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
 
@@ -361,6 +370,8 @@ def _no_end(model: Path) -> None:
     [
         (shutil.rmtree, r"model: .* is not a folder"),
         (_no_config, r"holds no config\.json.*save_pretrained"),
+        (_broken_config, r"model: .*config\.json is not readable JSON"),
+        (_not_causal, r"cannot be loaded as a causal language model: Unrecognized"),
         (_pickled, r"no \*\.safetensors; found pickled weights \['pytorch_model\.bin'\]"),
         (_truncated, r"model\.safetensors is not a whole safetensors file"),
         (_remote_code, r"its own Python code \(auto_map.*model\.trust_remote_code: true"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from conftest import TEMPLATE, byte_tokenizer
 from sparring.chat import Chat, as_messages, prompt_text, split_conversation
@@ -46,6 +47,11 @@ def make_chat(name: str, **options: Any) -> Chat:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = TEMPLATES.get(name)
     return Chat(tokenizer, "plain" if name == "plain" else None, **options)
+
+
+def _with(tokenizer: Any, template: str) -> Any:
+    tokenizer.chat_template = template
+    return tokenizer
 
 
 CHATS = {name: make_chat(name) for name in (*TEMPLATES, "plain")}
@@ -104,6 +110,12 @@ def test_the_end_token_is_the_template_s_or_else_eos(name: str) -> None:
     chat = CHATS[name]
     assert chat.tokenizer.convert_ids_to_tokens(chat.end_id) == END.get(name, chat.tokenizer.eos_token)
     assert chat.end_ids() >= {chat.end_id, chat.tokenizer.eos_token_id}
+
+
+def test_an_end_token_that_the_special_tokens_map_lacks_is_found() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|im_end|>", special=True)])
+    assert Chat(_with(tokenizer, CHATML)).end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
 def test_the_model_s_own_end_tokens_count() -> None:

@@ -88,11 +88,26 @@ def test_several_turns_are_kept(tmp_path: Path) -> None:
 
 
 def test_columns_are_mapped(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "r.jsonl", [{"question": "Q", "best": "A", "rule": {"rule": "max_words"}}])
+    path = write_jsonl(tmp_path / "r.jsonl", [{"question": "Q", "best": "A", "rule": {"rule": "one_word"}}])
     columns = ColumnsConfig(prompt="question", gold="best", check="rule")
     (example,), _ = load(path, "gold", columns=columns)
     assert (example.messages[0]["content"], example.responses) == ("Q", {"gold": "A"})
-    assert example.check == {"rule": "max_words"}
+    assert example.check == {"rule": "one_word"}
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet", ".csv"])
+def test_checks_survive_every_kind_of_file(ending: str, tmp_path: Path) -> None:
+    """A Parquet column fills in the other rules' arguments with nulls; a CSV cell is JSON text."""
+    checks: list[dict[str, Any] | None] = [{"rule": "max_words", "count": 3}, {"rule": "lowercase"}, None]
+    text = ending == ".csv"
+    rows = [{"prompt": f"{i}", "check": c and (json.dumps(c) if text else c)} for i, c in enumerate(checks)]
+    assert [e.check for e in load(write(tmp_path / f"r{ending}", rows))[0]] == checks
+
+
+def test_an_unknown_check_refuses_the_data(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "r.jsonl", [{"prompt": "p", "check": {"rule": "max_word", "count": 3}}])
+    with pytest.raises(ValueError, match="unknown rule 'max_word'"):
+        load(path)
 
 
 def test_split_and_limit(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class Chat:
         """Every token that ends a response: the template's, the tokenizer's, the model's own."""
         configured = getattr(model_config, "eos_token_id", None)
         listed: list[Any] = configured if isinstance(configured, list) else [configured]
-        ids: set[Any] = {self.end_id, self.tokenizer.eos_token_id, *listed}
+        ids: list[Any] = [self.end_id, self.tokenizer.eos_token_id, *listed]
         return frozenset(int(token) for token in ids if token is not None)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:

@@ -1,6 +1,6 @@
 """Give memory back between stages, so that the next one's model does not come on top of the last one's.
 
-    release_memory()
+release_memory()
 """
 
 from __future__ import annotations

@@ -138,10 +138,12 @@ class BestWorst:
 
 @dataclass(frozen=True, slots=True)
 class AllPairs:
-    """All K(K-1)/2 comparisons, every one a training pair of equal weight."""
+    """All K(K-1)/2 comparisons, every one a training pair of equal weight; `label` as in `IndependentPairs`."""
+
+    label: Literal["sampled", "likelier"] = "sampled"
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
-        """One wave; the likelier response is the winner."""
+        """One wave."""
         indices, verdicts = own(roles), Verdicts()
         wave = list(itertools.combinations(indices, 2))
         verdicts.add(wave, (yield wave))
@@ -149,7 +151,9 @@ class AllPairs:
         judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
         if not judged:
             return Pairs((), rates, dropped="no verdict")
-        return Pairs(_even(_oriented(a, b, p, p >= 0.5) for a, b, p in judged), rates)
+        draw = random.Random(seed)
+        sampled = self.label == "sampled"
+        return Pairs(_even(_oriented(a, b, p, draw.random() < p if sampled else p >= 0.5) for a, b, p in judged), rates)
 
 
 @dataclass(frozen=True, slots=True)

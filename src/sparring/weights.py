@@ -167,7 +167,11 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
 def refuse_code(folder: Path, trust_remote_code: bool) -> None:
     """Raise a ValueError when the model needs code of its own and the recipe does not allow it."""
     config = folder / "config.json"
-    if trust_remote_code or not config.exists() or "auto_map" not in json.loads(config.read_text()):
+    try:
+        wanted = config.exists() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"model: {config} is not readable JSON ({error}). Fetch or save it again.") from error
+    if trust_remote_code or not wanted:
         return
     raise ValueError(
         f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
@@ -185,12 +189,16 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, trust_remote_co
     """The folder's causal language model in `dtype`, in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: the model needs code of its own and the recipe does not allow it.
+        ValueError: it is no causal language model, or needs code of its own and the recipe does not allow it.
     """
     refuse_code(folder, trust_remote_code)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"model: {str(folder)!r} cannot be loaded as a causal language model: {reason}") from error
     return model.eval()
 
 

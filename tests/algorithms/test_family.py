@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,25 @@ def test_lists_keep_every_response(tiny_recipe, tmp_path):
     for row in read_table(out / "rounds/000/pairs.parquet"):
         assert len(row["responses"]) == 4
         assert row["pairs"] == []
+
+
+def test_roles_of_a_step_are_its_own():
+    step = build_algorithm({"name": "inpo"}).steps(0, Facts(1))[0]
+    with pytest.raises(ValueError, match="a role of its own"):
+        replace(step, responses=(*step.draws(), *step.draws()))
+
+
+@pytest.mark.parametrize("name", ["dpo", "ipo", "chi_po"])
+def test_the_anchor_is_called_what_it_is(name):
+    """Otherwise the log's movement against the reference would be that against the iterate."""
+    for reference, anchor, ref in (("start", "reference", PolicyRef(0)), ("iterate", "iterate", PolicyRef(2))):
+        step = build_algorithm({"name": name, "reference": reference}).steps(2, Facts(1))[0]
+        assert step.anchors == {anchor: ref}
+
+
+def test_every_seat_s_policies_are_pruned(tiny_recipe, tmp_path):
+    fields = {"name": "egpo", "step_size": 2.0, "samples": 2, "pairing": "iid"}
+    plain = {**tiny_recipe, "algorithm": fields, "rounds": 3, "keep_iterates": 0}
+    run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
+    kept = sorted(str(p.relative_to(tmp_path / "run/rounds")) for p in (tmp_path / "run/rounds").rglob("policy"))
+    assert kept == ["002/half/policy", "002/policy"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from conftest import tiny_llama
 from sparring.recipe import SamplingConfig
 from sparring.sampling.engine import Request, noise_seed
-from sparring.sampling.transformers_engine import TransformersEngine, _nucleus
+from sparring.sampling.transformers_engine import TransformersEngine, _inverse_cdf, _nucleus
 
 END = frozenset({256})
 PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9, 10]]
@@ -87,6 +87,13 @@ def test_nucleus_keeps_the_smallest_sufficient_set(seed, top_p):
     order = probs[0].sort(descending=True)
     before = order.values.cumsum(0) - order.values
     assert token in order.indices[before < top_p].tolist()
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0 - 2.0**-53])
+def test_a_token_without_mass_is_never_drawn(uniform):
+    """The largest uniform number, rounded to float32, is 1."""
+    probs = torch.tensor([[0.0, 0.25, 0.75, 0.0, 0.0]])
+    assert int(_inverse_cdf(probs, torch.tensor([uniform], dtype=torch.float64))) in (1, 2)
 
 
 def test_different_rows_never_share_noise():

@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sparring.games.game import Game
 
 PICTURES = (".svg", ".html")
-VERDICTS = {True: "holds", False: "FAILS", None: "measured"}
+VERDICTS = ("holds", "refuted", "measured", "FAILS")
 
 
 def register(app: typer.Typer) -> None:
@@ -35,14 +36,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command("certify")
     def command(
-        algorithm: Annotated[str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")],
+        algorithm: Annotated[
+            str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")
+        ],
         game: Annotated[
             str | None,
             typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3."),
         ] = None,
         player: Annotated[
             str | None,
-            typer.Option(help="exact, tabular, sampled or transformer. Default: tabular for claims, else exact if it can."),
+            typer.Option(
+                help="exact, tabular, sampled or transformer. Default: tabular for claims, else exact if it can."
+            ),
         ] = None,
         rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
         set_: Annotated[
@@ -145,8 +150,8 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int) -> None:
         progress.print(f"{name}: {len(rows)} claims, {seconds:.1f} s", markup=False)
         found += rows
     Console(highlight=False).print(claims_table(found))
-    counts = {word: sum(VERDICTS[claim.holds] == word for claim in found) for word in VERDICTS.values()}
-    print(", ".join(f"{count} {word}" for word, count in counts.items()))
+    counts = Counter(claim.verdict for claim in found)
+    print(", ".join(f"{counts[word]} {word}" for word in VERDICTS))
     if counts["FAILS"]:
         sys.exit(1)
 
@@ -158,7 +163,7 @@ def claims_table(found: Sequence[Claim]) -> Table:
         table.add_column(column)
     for claim in found:
         text = claim.claim + (f"\n({claim.note})" if claim.note else "")
-        cells = (claim.id, claim.algorithm, text, claim.source, claim.predicted, claim.measured, VERDICTS[claim.holds])
+        cells = (claim.id, claim.algorithm, text, claim.source, claim.predicted, claim.measured, claim.verdict)
         table.add_row(*(_plain(cell) for cell in cells))
     return table
 
@@ -197,7 +202,11 @@ def trajectories(
         write_plot(played, game, plot)
         print(plot, file=sys.stderr)
     if json_ != Path("-"):
-        Console(highlight=False).print(results_table(results, game))
+        console = Console(highlight=False)
+        console.print(results_table(results, game))
+        for name, result in results.items():
+            if "skipped" in result:
+                console.print(f"{name} skipped: {result['skipped']}", markup=False)
 
 
 def _one(
@@ -240,12 +249,20 @@ def _finite(value: Any) -> Any:
 def results_table(results: Mapping[str, Mapping[str, Any]], game: Game) -> Table:
     """Where each algorithm ended; several contexts are averaged by their weight."""
     table = Table(title=f"game {game.name}: {game.n_contexts} context(s), {game.n_actions} actions")
-    columns = ("algorithm", "player", "rounds", "gap, last", "gap, average", "regularised gap", "KL(target, last)", "target")
+    columns = (
+        "algorithm",
+        "player",
+        "rounds",
+        "gap, last",
+        "gap, average",
+        "regularised gap",
+        "KL(target, last)",
+        "target",
+    )
     for column in columns:
         table.add_column(column)
     for name, result in results.items():
         if "skipped" in result:
-            table.add_row(_plain(name), "skipped", _plain(result["skipped"]))
             continue
         keys = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
         ends = (_end(result[key], game) for key in keys)
@@ -271,7 +288,9 @@ def transformer(
 ) -> None:
     """Play the enumerable language model's own game; exit code 1 if the gap did not fall."""
     if len(names) > 1 or game is not None or plot is not None:
-        raise ValueError("--player transformer plays one algorithm on a game of its own; leave out --game, --plot and all.")
+        raise ValueError(
+            "--player transformer plays one algorithm on a game of its own; leave out --game, --plot and all."
+        )
     from sparring.games.transformer import certify_transformer
 
     result = certify_transformer(names[0], settings, rounds, seed)

@@ -105,16 +105,11 @@ def equilibrium(algorithm: Algorithm, game: Game) -> Array:
         if game.data is None:
             raise NotPlayable(f"game {game.name}: {algorithm.about.title} imitates a data policy; add 'data'.")
         return game.data
-    tau = regularisation(algorithm)
-    if algorithm.solves == "regularised" and tau > 0:
+    tau = algorithm.regularisation()
+    if tau > 0:
         both = zip(game.preference, game.reference, strict=True)
         return np.stack([regularised_nash(P, reference, tau) for P, reference in both])
     return np.stack([nash(P) for P in game.preference])
-
-
-def regularisation(algorithm: Algorithm) -> float:
-    """tau of the regularised game that the algorithm plays; 0 where it plays the plain one."""
-    return float(getattr(algorithm, "kl_to_reference", 0.0)) if algorithm.solves == "regularised" else 0.0
 
 
 def certify(
@@ -129,7 +124,7 @@ def certify(
 def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, target: Array) -> dict[str, Any]:
     """A trajectory and its distances from equilibrium."""
     last, average = played.policies, played.averages
-    tau = regularisation(algorithm)
+    tau = algorithm.regularisation()
 
     def plain(values: Array) -> Any:
         """Drop the context axis of a one-context game."""

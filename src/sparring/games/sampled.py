@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparring.algorithms.algorithm import Column, Reuse, Step
 from sparring.games.game import Array
@@ -49,15 +50,13 @@ class SampledPlayer(TabularPlayer):
         )
         return pairs, np.where(rates[1] > 0, rates[0] / np.maximum(rates[1], 1), 0.5)
 
-    def _responses(
-        self, step: Step, context: int, draw: np.random.Generator
-    ) -> tuple[list[str], np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
+    def _responses(self, step: Step, context: int, draw: np.random.Generator) -> tuple[list[str], NDArray[np.int64]]:
         """Roles, and prompts x responses actions."""
         assert not isinstance(step.responses, Reuse)
         held = self._columns(step, context)
         count = self.game.n_actions
         roles: list[str] = []
-        columns: list[Array] = []
+        columns: list[NDArray[np.int64]] = []
         joint = held.get("joint")
         picks = None if joint is None else draw.choice(count * count, self.prompts, p=joint.ravel() / joint.sum())
         for source in step.responses:
@@ -75,7 +74,7 @@ class SampledPlayer(TabularPlayer):
         return roles, np.concatenate(columns, axis=1)
 
 
-def play(pairing: Pairing, roles: list[str], actions: Array, preference: Array, seed: int) -> Pairs:
+def play(pairing: Pairing, roles: list[str], actions: NDArray[np.int64], preference: Array, seed: int) -> Pairs:
     """One prompt's pairing, its comparisons answered with the game's probabilities."""
     game = pairing.play(roles, seed)
     wave = next(game)

@@ -61,14 +61,14 @@ class TabularPlayer:
             steps = self.algorithm.steps(t, facts)
             for step in steps:
                 made = PolicyRef(t + 1, step.trains)
-                self.policies[made] = np.stack([self._fit(step, steps, c) for c in range(self.game.n_contexts)])
+                self.policies[made] = np.stack([self.fit(step, steps, c) for c in range(self.game.n_contexts)])
         return Trajectory(self.game, np.stack([self._policy(PolicyRef(t)) for t in range(rounds + 1)]))
 
     def _policy(self, ref: PolicyRef) -> Array:
         """A policy by round and seat; in round 0 every seat is the reference."""
         return self.policies[ref if ref in self.policies else PolicyRef(0)]
 
-    def _fit(self, step: Step, steps: tuple[Step, ...], context: int) -> Array:
+    def fit(self, step: Step, steps: tuple[Step, ...], context: int) -> Array:
         """The log-policy (n,) that minimises the step's objective in one context."""
         source = steps[step.responses.step] if isinstance(step.responses, Reuse) else step
         pairs, win_rates = self.population(source, context)
@@ -80,13 +80,14 @@ class TabularPlayer:
         """Every pair that a step's pairing would draw, and each action's win rate against the first draw."""
         preference = self.game.preference[context]
         drawn = {d.role: self._mixture(d, context) for d in step.draws()}
-        own = drawn.get("own", self._policy(step.start)[context])
-        own = np.exp(own)
+        own: Array = np.exp(drawn["own"] if "own" in drawn else self._policy(step.start)[context])
         held = self._columns(step, context)
         rule = step.pairing
         if isinstance(rule, IndependentPairs | AllPairs):
-            joint = 2.0 * own[:, None] * own[None, :] * preference
-            found = _pairs((joint, preference, DATA))
+            drawn_winner = isinstance(rule, IndependentPairs) and rule.label == "sampled"
+            # All pairs call the likelier response the winner, which a hard target can tell apart.
+            wins = preference if drawn_winner else (np.sign(preference - 0.5) + 1.0) / 2.0
+            found = _pairs((2.0 * own[:, None] * own[None, :] * wins, preference, DATA))
         elif isinstance(rule, Against) and rule.winner == "gold":
             found = _pairs((held["gold"][:, None] * own[None, :], preference * np.nan, DATA))
         elif isinstance(rule, Against):

@@ -1,0 +1,144 @@
+"""Claims where there is no closed form, or the loss misses it: gradients and stationarity of the library's losses.
+
+D1: automatic gradients against central differences, with every clip met. D2: the tabular fit is at a local
+minimum. Leaves out: closed forms (`claims_fit.py`).
+
+    [claim.measured for claim in gradient("chi_po", Effort())]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring.algorithms.algorithm import SHIPPED, Algorithm, Facts, PolicyRef
+from sparring.games.certify import build_for_game
+from sparring.games.claim import Check, Checks, Claim, Effort, number
+from sparring.games.game import Array, Game, built_in
+from sparring.games.tabular import TabularPlayer, batch_of
+from sparring.objectives import DATA, PESSIMISM, Batch, Objective
+
+Settings = Mapping[str, Any]
+
+# ---------------------------------------------------------------- gradients
+
+
+GRADIENTS: Mapping[str, Sequence[Settings]] = {
+    "spac": [{}, {"form": "linear", "bound": 0.5}],
+    "rspo": [{"reverse_kl": 0.2, "forward_kl": 0.1, "chi_squared": 0.3, "reference_nll": 0.4, "ratio_bound": 0.5}],
+    "opo": [{}, {"form": "approx"}, {"temperature": 0.1}],
+    "chi_po": [{"reward_bound": 0.3, "ratio_bound": 0.5}, {}],
+}
+"""Settings in which every clip is met; other algorithms are tried as they are on games"""
+
+
+def gradient(name: str, effort: Effort) -> Iterable[Claim]:
+    """D1: automatic gradients against central differences."""
+    worst = 0.0
+    variants = GRADIENTS.get(name, [{}])
+    for settings in variants:
+        for step in build_for_game(name, settings).steps(1, Facts(100)):
+            for seed in range(3):
+                worst = max(worst, gradient_error(step.objective, tuple(step.anchors), effort.seed * 10 + seed))
+    claim = "gradient of the loss against central differences: largest error, relative to the largest entry"
+    note = f"{len(variants)} settings, 3 random batches of 2 examples, every clip met on both sides"
+    yield Claim("D1", name, claim, "derived", "0 (< 1e-6)", number(worst), worst < 1e-6, note)
+
+
+def random_batch(anchors: Iterable[str], seed: int) -> Batch:
+    """Two examples of five responses (one a reference sample) with pairs of both terms, float64."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    pairs = torch.tensor([[0, 1], [2, 3], [0, 3], [5, 6], [7, 8], [8, 5]])
+    return Batch(
+        logps_R=normal(10),
+        anchor_logps={name: normal(10) for name in {*anchors, "reference", "iterate"}},
+        lengths_R=torch.ones(10, dtype=torch.long),
+        example_R=torch.arange(10) // 5,
+        roles=("own", "own", "own", "own", "reference") * 2,
+        win_rates_R=torch.rand(10, generator=draw, dtype=torch.float64),
+        pairs_P2=pairs,
+        preference_P=torch.rand(len(pairs), generator=draw, dtype=torch.float64),
+        weight_P=torch.full((len(pairs),), 0.5, dtype=torch.float64),
+        term_P=torch.tensor([DATA, PESSIMISM] * 3),
+    )
+
+
+def gradient_error(objective: Objective, anchors: Iterable[str], seed: int) -> float:
+    """Largest difference between the two gradients, over the largest entry."""
+    batch = random_batch(anchors, seed)
+    leaf = batch.logps_R.clone().requires_grad_()
+    (automatic,) = torch.autograd.grad(objective(replace(batch, logps_R=leaf)).total, leaf)
+    numeric, size = torch.zeros_like(automatic), 1e-6
+    for k in range(len(leaf)):
+        up, down = batch.logps_R.clone(), batch.logps_R.clone()
+        up[k], down[k] = up[k] + size, down[k] - size
+        sides = [float(objective(replace(batch, logps_R=moved)).total) for moved in (up, down)]
+        numeric[k] = (sides[0] - sides[1]) / (2 * size)
+    return float((automatic - numeric).abs().max() / automatic.abs().max().clamp_min(1e-12))
+
+
+# ---------------------------------------------------------------- stationarity
+
+STATIONARY: Mapping[str, tuple[str, int, Sequence[Settings]]] = {
+    "sppo": ("G3", 5, [{}, {"eta": 10.0}, {"labels": "hard"}]),
+    "rspo": ("G3", 5, [{}, {"forward_kl": 0.1}, {"chi_squared": 0.1}]),
+    "dpo": ("GR:5:1", 2, [{"beta": 1.0}]),
+    "chi_po": ("GR:5:1", 2, [{}, {"beta": 2.0}]),
+    "opo": ("GR:5:1", 1, [{"beta": 1.0}]),
+    "spac": ("GD", 2, [{}, {"form": "linear", "data_weight": 5.0}]),
+}
+"""By algorithm: game, rounds, settings"""
+
+
+def stationarity(name: str, effort: Effort) -> Iterable[Claim]:
+    """D2: where there is no closed form, the fit is at a local minimum of the loss."""
+    spec, rounds, variants = STATIONARY[name]
+    slopes, lower, tried = [], 0, 0
+    for settings in variants:
+        steepest, below, count = at_minimum(build_for_game(name, settings), built_in(spec), rounds, effort.seed)
+        slopes.append(steepest)
+        lower, tried = lower + below, tried + count
+    holds = max(slopes) < 1e-6 and lower == 0
+    shown = f"{number(max(slopes))}; {lower} of {tried} perturbations are lower"
+    claim = "no closed form: largest gradient entry at the fit, and random perturbations that lower the loss"
+    yield Claim("D2", name, claim, "derived", "0 (< 1e-6); none", shown, holds, f"{spec}, {len(variants)} settings")
+
+
+def at_minimum(algorithm: Algorithm, game: Game, rounds: int, seed: int) -> tuple[float, int, int]:
+    """Gradient norm of the last fit, and how many of 200 perturbations have a lower loss."""
+    player = TabularPlayer(algorithm, game)
+    player.play(rounds)
+    step = algorithm.steps(rounds - 1, Facts(1_000_000))[-1]
+    pairs, rates = player.population(step, 0)
+    anchors = {key: player.policies.get(ref, player.policies[PolicyRef(0)])[0] for key, ref in step.anchors.items()}
+
+    def loss(logits: Tensor) -> Tensor:
+        return step.objective(batch_of(logits.log_softmax(0), pairs, anchors, rates)).total
+
+    leaf = torch.from_numpy(player.policies[PolicyRef(rounds)][0].copy()).requires_grad_()
+    total = loss(leaf)
+    (slope,) = torch.autograd.grad(total, leaf)
+    value = total.item()
+    draw = np.random.default_rng(seed)
+    moves: list[Array] = [draw.normal(scale=scale, size=len(leaf)) for scale in (1e-3, 0.05) for _ in range(100)]
+    least = value - 1e-12 * max(1.0, abs(value))
+    lower = sum(float(loss(leaf.detach() + torch.from_numpy(move))) < least for move in moves)
+    return float(slope.abs().max()), lower, len(moves)
+
+
+def _checks(name: str) -> tuple[Check, ...]:
+    found = (Check(partial(gradient, name), "tabular"),)
+    return (Check(partial(stationarity, name), "tabular"), *found) if name in STATIONARY else found
+
+
+CHECKS: Checks = {name: _checks(name) for name in SHIPPED}

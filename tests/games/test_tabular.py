@@ -1,0 +1,95 @@
+"""The tabular player: its fits are the closed forms, and a wrong loss is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sparring.algorithms.algorithm import Facts, PolicyRef
+from sparring.algorithms.dpo import DPO
+from sparring.algorithms.inpo import INPO
+from sparring.algorithms.spac import SPAC
+from sparring.games.certify import build_for_game, play
+from sparring.games.claim import Effort, distance
+from sparring.games.claims_fit import CLOSED, closed_form, two_contexts
+from sparring.games.dynamics import observe_pairs
+from sparring.games.game import resolve_game, sparse_bandit
+from sparring.games.tabular import TabularPlayer
+from sparring.objectives import PESSIMISM
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_f1_the_fit_is_the_closed_form(name: str):
+    (claim,) = closed_form(name, Effort(rounds=4, seed=3))
+    assert claim.holds, claim.measured
+
+
+class WrongAnchors(INPO):
+    """INPO with its two weights swapped, as in one comparison table."""
+
+    def steps(self, t: int, facts: Facts):
+        (step,) = super().steps(t, facts)
+        weights = step.objective.anchors  # type: ignore[attr-defined]
+        swapped = {"reference": weights["iterate"], "iterate": weights["reference"]}
+        return (replace(step, objective=replace(step.objective, anchors=swapped)),)  # type: ignore[type-var]
+
+
+class WrongTarget(INPO):
+    """INPO with a target of 1/eta instead of 1/(2 eta)."""
+
+    def steps(self, t: int, facts: Facts):
+        (step,) = super().steps(t, facts)
+        return (replace(step, objective=replace(step.objective, step_size=2 * self.step_size)),)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("wrong", [WrongAnchors, WrongTarget])
+def test_f1_notices_a_wrong_loss(wrong: type[INPO]):
+    algorithm = wrong(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2)
+    game = resolve_game("G3")
+    fitted, closed = (play(algorithm, game, player, 3) for player in ("tabular", "exact"))
+    assert distance(fitted.log_policies, closed.log_policies) > 0.01
+
+
+def test_contexts_are_fitted_apart():
+    game = two_contexts()
+    algorithm = build_for_game("egpo", {})
+    both = play(algorithm, game, "tabular", 3).log_policies
+    for context in range(2):
+        alone = replace(
+            game,
+            preference=game.preference[context : context + 1],
+            reference=game.reference[context : context + 1],
+            context_weights=np.ones(1),
+        )
+        assert np.abs(play(algorithm, alone, "tabular", 3).log_policies[:, 0] - both[:, context]).max() < 1e-10
+
+
+def test_spac_pairs_are_the_data_and_each_of_its_answers_against_own():
+    game = resolve_game("GD")
+    player = TabularPlayer(SPAC(), game)
+    player.policies = {PolicyRef(0): game.log_reference}
+    pairs, _ = player.population(SPAC().steps(0, Facts(100))[0], 0)
+    pessimism = pairs.terms == PESSIMISM
+    assert pairs.weights[~pessimism].sum() == pytest.approx(1.0)
+    assert pairs.weights[pessimism].sum() == pytest.approx(1.0)
+    losers = np.bincount(pairs.pairs[pessimism, 1], pairs.weights[pessimism])
+    assert losers == pytest.approx(game.reference[0])
+
+
+def test_a_bound_keeps_log_ratios_in_a_box():
+    game = sparse_bandit(100, 0)
+    wins = observe_pairs(game, 100, 0)
+    run = TabularPlayer(DPO(beta=0.1), game, wins=wins, log_ratio_bound=2.0).play(1)
+    ratio = run.log_policies[1, 0] - run.log_policies[0, 0]
+    assert ratio.max() - ratio.min() <= 4.0 + 1e-9
+
+
+def test_offline_counts_stand_for_the_data():
+    game = sparse_bandit(100, 0)
+    wins = observe_pairs(game, 100, 0)
+    player = TabularPlayer(DPO(), game, wins=wins, policies={PolicyRef(0): game.log_reference})
+    pairs, _ = player.population(DPO().steps(0, Facts(100))[0], 0)
+    assert len(pairs.weights) == np.count_nonzero(wins)
+    assert pairs.weights.sum() == pytest.approx(1.0)
