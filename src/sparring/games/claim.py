@@ -38,6 +38,11 @@ class Claim:
     refutes: bool = False
     """the row shows that a published statement fails here; `holds` then says whether that was reproduced"""
 
+    def __post_init__(self) -> None:
+        """numpy's booleans are no JSON."""
+        if self.holds is not None:
+            object.__setattr__(self, "holds", bool(self.holds))
+
     @property
     def verdict(self) -> str:
         """One word for the table."""
