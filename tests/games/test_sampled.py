@@ -33,6 +33,7 @@ ALL = {"pairing": "all", "samples": 4}
     [
         ("inpo", "G3", {}),
         ("inpo", "G3", ALL),
+        ("sppo", "G3", {}),
         ("spin", "GD", {}),
         ("dpo", "GBT:4:0", {}),
         ("nash_md", "GR:4:1", {}),

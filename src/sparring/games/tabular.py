@@ -84,9 +84,7 @@ class TabularPlayer:
         held = self._columns(step, context)
         rule = step.pairing
         if isinstance(rule, IndependentPairs | AllPairs):
-            drawn_winner = isinstance(rule, IndependentPairs) and rule.label == "sampled"
-            # All pairs call the likelier response the winner, which a hard target can tell apart.
-            wins = preference if drawn_winner else (np.sign(preference - 0.5) + 1.0) / 2.0
+            wins = preference if rule.label == "sampled" else (np.sign(preference - 0.5) + 1.0) / 2.0
             found = _pairs((2.0 * own[:, None] * own[None, :] * wins, preference, DATA))
         elif isinstance(rule, Against) and rule.winner == "gold":
             found = _pairs((held["gold"][:, None] * own[None, :], preference * np.nan, DATA))
