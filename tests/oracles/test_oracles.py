@@ -67,6 +67,28 @@ def test_verdicts_are_cached_by_identity_and_text(tmp_path):
     assert Guard(other, cache).judge(CASES[:1]).tolist() == [0.1]
 
 
+def test_one_order_answers_the_other(tmp_path):
+    """A judge that is paid by the question is asked once, in one call or two, before and after a restart."""
+    cache = tmp_path / "verdicts.jsonl"
+    first, second = CASES[:2]
+    guard = Guard(Scripted([0.7, 1e-20]), cache)
+    assert guard.judge([first, BACK[0], second, first]).tolist() == [0.7, 1 - 0.7, 1e-20, 0.7]
+    assert guard.asked == 2
+    assert Guard(Scripted([]), cache).judge([BACK[0], first, BACK[1], second]).tolist() == [1 - 0.7, 0.7, 1.0, 1e-20]
+
+
+def test_a_failure_has_no_other_order():
+    guard = Guard(Scripted([math.nan] * 3))
+    assert np.isnan(guard.judge([CASES[0], BACK[0]])).all()
+    assert (guard.asked, guard.failed) == (1, 1)
+
+
+def test_equal_texts_tie_unasked():
+    guard = Guard(Scripted([]))
+    assert guard.judge([Comparison("p", "same", "same")]).tolist() == [0.5]
+    assert guard.asked == 0
+
+
 def test_outside_the_unit_interval_stops():
     with pytest.raises(OracleError, match=r"outside \[0, 1\]"):
         Guard(Scripted([1.2])).judge(CASES[:1])
@@ -105,9 +127,9 @@ def reward_folder(tmp_path) -> Path:
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        num_labels=1,
         pad_token_id=256,
     )
+    config.num_labels = 1
     LlamaForSequenceClassification(config).save_pretrained(tmp_path / "reward")
     byte_tokenizer().save_pretrained(tmp_path / "reward")
     return tmp_path / "reward"

@@ -1,8 +1,8 @@
 """An oracle that can be trusted by the stages: probed first, retried, its failures counted, its verdicts kept.
 
 A failed comparison becomes NaN - never a coin flip and never a tie - and a stage with too many of them stops.
-Verdicts are cached by oracle identity and text, in a file when one is given. Leaves out: what the
-oracle thinks.
+Verdicts are cached by oracle identity and text, in a file when one is given; since P(a, b) + P(b, a) = 1, one
+order answers the other, and two equal texts tie unasked. Leaves out: what the oracle thinks.
 
     guard = Guard(oracle, cache=Path("verdicts.jsonl")); guard.probe(["Why?"]); guard.judge(comparisons)
 """
@@ -82,8 +82,11 @@ class Guard:
         Raises:
             OracleError: it left [0, 1], or too many comparisons failed.
         """
-        keys = [self._key(c) for c in comparisons]
-        new = {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self._verdicts}
+        keys = [(self._key(c), self._key(Comparison(c.prompt, c.b, c.a))) for c in comparisons]
+        new: dict[str, Comparison] = {}
+        for (key, swapped), comparison in zip(keys, comparisons, strict=True):
+            if key != swapped and swapped not in new and math.isnan(self._known(key, swapped)):
+                new[key] = comparison
         if new:
             answers = self._answers(list(new.values()))
             self._store(dict(zip(new, answers.tolist(), strict=True)))
@@ -94,7 +97,13 @@ class Guard:
                 f"oracle {self.identity}: {self.failed} of {self.asked} comparisons failed (last: "
                 f"{self.last_error or 'NaN'}). What was judged is kept; mend the oracle and run the command again."
             )
-        return np.array([self._verdicts.get(key, math.nan) for key in keys])
+        return np.array([self._known(*both) for both in keys])
+
+    def _known(self, key: str, swapped: str) -> float:
+        """P(a beats b) from the verdict on either order of the texts; NaN when neither was judged."""
+        if key == swapped:
+            return 0.5
+        return self._verdicts.get(key, 1.0 - self._verdicts.get(swapped, math.nan))
 
     def _answers(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         try:
