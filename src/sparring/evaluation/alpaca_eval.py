@@ -1,0 +1,222 @@
+"""AlpacaEval's numbers from judgments: win rate, standard error, length-controlled win rate, leaderboard row.
+
+    row = leaderboard_row(judgments, gamed, indices); row["length_controlled_winrate"]
+
+The definitions are AlpacaEval's (tatsu-lab/alpaca_eval 0.6.6), so that rows can be compared with its leaderboards:
+shares in percent, a tie counts one half, an instruction without a preference is left out of the raw win rate and gets a
+prediction in the length-controlled one. One thing is different on purpose: AlpacaEval takes the position of a row
+for the number of its instruction, so that one missing or moved row gives every later row another instruction's
+difficulty; here rows are joined by text (`--by-position` gives theirs).
+
+Leaves out: judging, and AlpacaEval's annotators' prompts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.judgments import Judgments
+from sparring.evaluation.length_control import Gamed, LengthControlled, length_controlled
+from sparring.evaluation.statistics import interval
+from sparring.examples import read_rows
+from sparring.recipe import DatasetConfig
+
+HUB = "tatsu-lab/alpaca_eval"
+GAMED_FILE = "df_gamed.csv"
+GAMED_COLUMNS = ("index", "preference", "std_delta_len", "instruction_difficulty")
+ROW = (
+    "win_rate",
+    "standard_error",
+    "n_wins",
+    "n_wins_base",
+    "n_draws",
+    "n_total",
+    "discrete_win_rate",
+    "mode",
+    "avg_length",
+    "length_controlled_winrate",
+    "lc_standard_error",
+    "annotator",
+)
+"""AlpacaEval's leaderboard columns, and the judge, without which a row means nothing"""
+
+
+def win_rates(preferences: np.ndarray) -> dict[str, float | int]:
+    """Raw win rate and counts, in percent, as AlpacaEval's get_winrate."""
+    known = preferences[~np.isnan(preferences)]
+    assert len(known), "the regression has refused this"
+    wins, losses = int((known > 0.5).sum()), int((known < 0.5).sum())
+    draws = len(known) - wins - losses
+    return {
+        "win_rate": 100 * float(known.mean()),
+        "standard_error": 100 * float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan,
+        "n_wins": wins,
+        "n_wins_base": losses,
+        "n_draws": draws,
+        "n_total": len(known),
+        "discrete_win_rate": 100 * (wins + draws / 2) / len(known),
+    }
+
+
+def control_length(
+    judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarray | None = None
+) -> LengthControlled:
+    """The length-controlled win rate of judgments."""
+    return length_controlled(judgments.preferences, *judgments.lengths(), gamed, indices)
+
+
+def leaderboard_row(judgments: Judgments, controlled: LengthControlled, mode: str = "community") -> dict[str, Any]:
+    """One row of AlpacaEval's leaderboard.csv."""
+    lengths, _ = judgments.lengths()
+    row = {
+        **win_rates(judgments.preferences),
+        "mode": mode,
+        "avg_length": int(lengths.mean()),
+        "length_controlled_winrate": 100 * controlled.win_rate,
+        "lc_standard_error": 100 * controlled.standard_error,
+        "annotator": judgments.judge,
+    }
+    assert tuple(row) == ROW
+    return row
+
+
+def evaluate(
+    judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarray | None = None, resamples: int = 2000
+) -> dict[str, Any]:
+    """Everything that is said about judgments, as plain data; `leaderboard` is AlpacaEval's row, in percent."""
+    known = judgments.preferences[~np.isnan(judgments.preferences)]
+    raw = interval(known.tolist(), resamples) if len(known) else {}
+    controlled = control_length(judgments, gamed, indices)
+    return {
+        "model": judgments.model,
+        "baseline": judgments.baseline,
+        "judge": judgments.judge,
+        "judged": len(known),
+        "left_out": {"no preference": len(judgments.preferences) - len(known), **judgments.dropped},
+        "empty_answers": sum(not text.strip() for text in judgments.outputs),
+        "win_rate": raw,
+        "length_controlled": {
+            "value": controlled.win_rate,
+            "low": controlled.low,
+            "high": controlled.high,
+            "formula": controlled.formula,
+            "weights": controlled.weights,
+            "strength": controlled.strength,
+        },
+        "leaderboard": leaderboard_row(judgments, controlled),
+    }
+
+
+def instruction_indices(
+    judgments: Judgments, instructions: Sequence[str] | None, count: int, by_position: bool = False
+) -> np.ndarray:
+    """Which of AlpacaEval's `count` instructions each row is: by text, or by position where none are given.
+
+    `by_position` is what AlpacaEval does, also where rows are missing.
+
+    Raises:
+        ValueError: an instruction is not among them; or rows are too many or too few for their position to say.
+    """
+    if by_position and len(judgments.instructions) <= count:
+        return np.arange(len(judgments.instructions))
+    if instructions is None:
+        if len(judgments.instructions) != count:
+            raise ValueError(
+                f"annotations: {len(judgments.instructions)} rows, but {count} instructions have a difficulty, so "
+                "which row is which instruction is unknown. Give --instructions (AlpacaEval's, in their order)."
+            )
+        return np.arange(count)
+    place = {text: index for index, text in enumerate(instructions)}
+    unknown = [text for text in judgments.instructions if text not in place]
+    if unknown or len(instructions) != count:
+        detail = f"not in it: {unknown[0][:60]!r}" if unknown else f"it has {len(instructions)} rows"
+        raise ValueError(
+            f"--instructions: it must hold the {count} instructions of the difficulties, in their order; {detail}. "
+            "For another set of instructions use --formula length_controlled_minimal."
+        )
+    return np.array([place[text] for text in judgments.instructions])
+
+
+def read_gamed(path: Path) -> Gamed:
+    """The judgments of the baseline against its gamed versions: df_gamed.csv, or a file with its columns.
+
+    Raises:
+        ValueError: a column is missing, a value is no number, or an instruction has two difficulties.
+    """
+    rows = read_rows(DatasetConfig(path=str(path)))
+    missing = [column for column in GAMED_COLUMNS if not rows or column not in rows[0]]
+    if missing:
+        raise ValueError(f"--gamed: {str(path)!r} has no column {missing[0]!r}; it needs {', '.join(GAMED_COLUMNS)}.")
+    try:
+        table = np.array([[float(row[column]) for column in GAMED_COLUMNS] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"--gamed: {str(path)!r} holds no number where one is due ({error}). Fetch it again."
+        ) from error
+    index = table[:, 0].astype(int)
+    count = int(index.max()) + 1
+    by_index = np.full(count, math.nan)
+    by_index[index] = table[:, 3]
+    whole = np.isfinite(table).all() and not np.isnan(by_index).any() and (by_index[index] == table[:, 3]).all()
+    if not whole or len(table) != 2 * count:
+        raise ValueError(
+            f"--gamed: {str(path)!r} must hold two rows and one difficulty for each of {count} instructions, it has "
+            f"{len(table)} rows. It may be cut short: fetch it again."
+        )
+    return Gamed(table[:, 1], table[:, 2], table[:, 3], by_index)
+
+
+def fetch_gamed() -> Path:
+    """AlpacaEval's own file from the hub.
+
+    Raises:
+        ValueError: it cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(HUB, GAMED_FILE, repo_type="dataset"))
+    except Exception as error:
+        raise ValueError(
+            f"--gamed: {GAMED_FILE} could not be fetched from the hub data set {HUB} ({type(error).__name__}). "
+            "Download it and give its path, or use --formula length_controlled_minimal, which does not need it."
+        ) from error
+
+
+def leaderboard(path: Path, model: str, row: Mapping[str, Any]) -> str:
+    """A leaderboard CSV of AlpacaEval's form with the model's row in it, best first; `path` may exist.
+
+    Raises:
+        ValueError: the file holds rows of another judge, or is no leaderboard.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        rows = _other_rows(path, str(row["annotator"]))
+    rows[model] = dict(row)
+    ordered = sorted(rows.items(), key=lambda item: -float(item[1].get("length_controlled_winrate") or "-inf"))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, ["", *ROW], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"": name, **values} for name, values in ordered)
+    return stream.getvalue()
+
+
+def _other_rows(path: Path, judge: str) -> dict[str, dict[str, Any]]:
+    rows = read_rows(DatasetConfig(path=str(path)))
+    if not rows or "win_rate" not in rows[0]:
+        raise ValueError(f"--leaderboard: {str(path)!r} is no leaderboard: it has no column 'win_rate'.")
+    name = next(iter(rows[0]))
+    others = {row.get("annotator") or "not named" for row in rows} - {judge}
+    if others:
+        raise ValueError(
+            f"--leaderboard: {str(path)!r} holds rows of another judge ({min(others)}) than this one ({judge}). "
+            "Win rates of different judges cannot be compared: use one file per judge (column 'annotator')."
+        )
+    return {row[name]: {key: value for key, value in row.items() if key != name} for row in rows}
