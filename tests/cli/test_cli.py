@@ -16,7 +16,7 @@ from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
 from sparring.recipe import load_recipe, shipped_recipes
 
-VERBS = ("run", "status", "report", "samples", "algorithms", "recipe", "certify")
+VERBS = ("run", "status", "report", "samples", "algorithms", "recipe", "certify", "evaluate")
 
 
 class Ran(NamedTuple):
@@ -190,6 +190,9 @@ def test_help() -> None:
         for parameter in command.params:
             assert parameter.name == "help" or parameter.help, (verb, parameter.name)
         assert sparring(verb, "--help").code == 0
+        for name, inner in getattr(command, "commands", {}).items():
+            assert all(p.name == "help" or p.help for p in inner.params), (verb, name)
+            assert sparring(verb, name, "--help").code == 0
 
 
 def test_an_unknown_verb_or_option_exits_with_2() -> None:
