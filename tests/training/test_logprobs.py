@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    GemmaConfig,
     GPT2Config,
     MistralConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen3Config,
 )
 
 from conftest import tiny_llama
@@ -36,7 +38,9 @@ FAMILIES = {
     "llama": lambda: tiny_llama(),
     "qwen2": lambda: _model(Qwen2Config(**SIZES, tie_word_embeddings=False)),
     "mistral": lambda: _model(MistralConfig(**SIZES, sliding_window=64, head_dim=8)),
-    "gemma2": lambda: _model(Gemma2Config(**SIZES, head_dim=8, sliding_window=64, attn_logit_softcapping=None)),
+    "gemma": lambda: _model(GemmaConfig(**SIZES, head_dim=8)),
+    "gemma2": lambda: _model(Gemma2Config(**SIZES, head_dim=8, sliding_window=64, attn_logit_softcapping=2.0)),
+    "qwen3": lambda: _model(Qwen3Config(**SIZES, head_dim=8)),
     "gpt2": lambda: _model(GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4, n_positions=128)),
 }
 
@@ -118,9 +122,9 @@ def test_verify_refuses_an_unusual_head():
         PolicyScorer(model).verify()
 
 
-def test_attention_softcap_is_refused_when_packed():
-    model = _model(Gemma2Config(**SIZES, head_dim=8, attn_logit_softcapping=50.0, sliding_window=64))
-    with pytest.raises(ValueError, match=r"fit\.layout: padded"):
+def test_a_window_shorter_than_a_sequence_is_refused_when_packed():
+    model = _model(MistralConfig(**SIZES, sliding_window=6, head_dim=8))
+    with pytest.raises(ValueError, match=r"sliding_window = 6 .*fit\.layout: padded"):
         PolicyScorer(model).verify()
 
 

@@ -115,15 +115,17 @@ def _step(
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     scorer: PolicyScorer = accelerator.unwrap_model(model)
     device = accelerator.device.type
-    for group in micro_batches(examples, config):
-        pack = scorer.pack([example.rollout for example in group])
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    # One region around all micro-batches: autocast then keeps its copies of the weights for the whole step.
+    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        for group in micro_batches(examples, config):
+            pack = scorer.pack([example.rollout for example in group])
             logps_R = model(pack)
-        batch = make_batch(group, logps_R)
-        loss = objective(batch)
-        accelerator.backward(loss.total / len(examples))
-        sums.add({"loss": loss.total.detach()[None], **pair_metrics(batch, loss)})
-        tokens += pack.input_ids_BT.numel()
+            with torch.autocast(device, enabled=False):
+                batch = make_batch(group, logps_R)
+                loss = objective(batch)
+                accelerator.backward(loss.total / len(examples))
+            sums.add({"loss": loss.total.detach()[None], **pair_metrics(batch, loss)})
+            tokens += pack.input_ids_BT.numel()
     norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()

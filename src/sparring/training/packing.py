@@ -3,7 +3,7 @@
 Two layouts of the same examples, chosen by one switch:
 
 - `packed`: `[prompt | branch | branch | prompt | branch ...]`, one row, no padding. Positions restart where a
-  branch leaves its prompt, and a branch sees itself and its prompt only (`branch_attention`), so
+  branch leaves its prompt, and a branch sees itself and its prompt only (`attention.py`), so
   every log-probability is the one that a separate sequence would give.
 - `padded`: one row `prompt + response` per response, right-padded: the plain form, for models whose
   attention cannot be replaced, and the reference that the packed form is tested against.
@@ -23,13 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Layout = Literal["packed", "padded"]
-
-BRANCH_ATTENTION = "sparring_branches"
-"""name under which `branch_attention` is registered with transformers"""
 
 
 class Rollout(NamedTuple):
@@ -150,62 +146,3 @@ def _targets(rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor, int]:
         owner,
         len(responses),
     )
-
-
-def branch_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    segments: tuple[Segment, ...] = (),
-    **extra: Any,
-) -> tuple[Tensor, None]:
-    """Attention of a packed row: each prompt causally on itself, each branch on its prompt and itself.
-
-    Computes only what is visible: no T x T score is formed. Shapes: query 1 x H x T x D, key and
-    value 1 x G x T x D (G key heads, H a multiple of G). Returns 1 x T x H x D, as transformers expects.
-    """
-    assert segments, "packed attention was called without segments; use PolicyScorer"
-    _refuse_unsupported(module, segments, extra)
-    pieces: list[Tensor] = []
-    grouped = query.shape[1] != key.shape[1]
-    for (start, end), branches in segments:
-        q, k, v = (x[:, :, start:end] for x in (query, key, value))
-        pieces.append(_attend(q, k, v, None, scaling, grouped))
-        for begin, stop in branches:
-            if begin == stop:
-                continue
-            keys = torch.cat([k, key[:, :, begin:stop]], dim=2)
-            values = torch.cat([v, value[:, :, begin:stop]], dim=2)
-            mask = _branch_mask(end - start, stop - begin, query.device)
-            pieces.append(_attend(query[:, :, begin:stop], keys, values, mask, scaling, grouped))
-    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _refuse_unsupported(module: torch.nn.Module, segments: tuple[Segment, ...], extra: dict[str, Any]) -> None:
-    """Raise ValueError where plain softmax attention over prompt and branch is not what the model means."""
-    unusual = [name for name in ("softcap", "s_aux", "position_bias") if extra.get(name) is not None]
-    window = extra.get("sliding_window")
-    longest = max(e - s + max((b - a for a, b in branches), default=0) for (s, e), branches in segments)
-    if window is not None and longest > window:
-        unusual.append(f"sliding_window = {window} with a sequence of {longest} tokens")
-    if unusual:
-        raise ValueError(
-            f"fit.layout = 'packed': {type(module).__name__} uses {', '.join(unusual)}, which the packed layout does "
-            "not support. Use fit.layout: padded."
-        )
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, grouped: bool) -> Tensor:
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=grouped
-    )
-
-
-def _branch_mask(prompt: int, branch: int, device: torch.device) -> Tensor:
-    """branch x (prompt + branch): everything of the prompt, and the branch causally."""
-    mask = torch.ones(branch, prompt + branch, dtype=torch.bool, device=device)
-    return mask.tril_(prompt)

@@ -15,25 +15,28 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
+from sparring.training.attention import BRANCH_ATTENTION
+from sparring.training.lean import make_lean
 from sparring.training.logprobs import token_logps
-from sparring.training.packing import (
-    BRANCH_ATTENTION,
-    Layout,
-    Pack,
-    Rollout,
-    branch_attention,
-    make_pack,
-)
-
-AttentionInterface.register(BRANCH_ATTENTION, branch_attention)
-# No mask tensor: `branch_attention` reads the segments. Without this entry transformers would take restarted
-# positions without a mask for separate documents and build a mask of its own.
-AttentionMaskInterface.register(BRANCH_ATTENTION, lambda *_, **__: None)
+from sparring.training.packing import Layout, Pack, Rollout, make_pack
 
 VERIFY_TOLERANCE = 1e-3
 """float32 nats per token, between our path and the model's own logits; both are exact to about 1e-5"""
+
+
+def without_dropout(causal: nn.Module) -> None:
+    """Switch the base model's dropout off; an adapter's own stays.
+
+    Log-ratios to a reference are what is fitted, and noise in one side of them only would be fitted too.
+    """
+    for name, module in causal.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_" not in name:
+            module.p = 0.0
+        for attribute in ("attention_dropout", "attn_pdrop", "dropout"):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)
 
 
 class PolicyScorer(nn.Module):
@@ -45,8 +48,10 @@ class PolicyScorer(nn.Module):
         self.layout: Layout = layout
         causal = self.causal
         self.pad_id = int(causal.config.get_text_config().pad_token_id or 0)
+        without_dropout(causal)
         if layout == "packed":
             causal.set_attn_implementation(BRANCH_ATTENTION)
+            make_lean(causal)
 
     @property
     def causal(self) -> PreTrainedModel:

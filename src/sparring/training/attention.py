@@ -1,0 +1,178 @@
+"""Attention of a packed row: each prompt causally on itself, each branch on its prompt and on itself.
+
+Only what is visible is computed, a few hundred rows at a time, so no T x T score exists; backward computes a block's
+scores again instead of keeping them. On a CPU this form is three times faster than one call of torch's attention per
+branch (docs/log.md). Leaves out: attention dropout (the fit switches it off) and sinks.
+
+    out_THD = attend_branches(q_HTD, k_GTD, v_GTD, segments, scale=D**-0.5)
+
+Shape suffixes: T tokens of the row, D head width, H query heads, G key heads (H a multiple of G), Q rows of a block,
+K keys that they see, M = H / G * Q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from sparring.training.packing import Segment
+
+BRANCH_ATTENTION = "sparring_branches"
+"""name under which `branch_attention` is registered with transformers"""
+
+BLOCK_ROWS = 256
+"""Rows per block: the causal half that a block computes in vain stays small, its scores stay in the cache."""
+
+
+class Block(NamedTuple):
+    """Rows [begin, end) of a row; they see [prompt, prompt_end) whole and [own, end) causally."""
+
+    prompt: int
+    prompt_end: int
+    own: int
+    begin: int
+    end: int
+
+
+def blocks(segments: tuple[Segment, ...]) -> Iterator[Block]:
+    """The blocks that cover every token once."""
+    for (start, stop), branches in segments:
+        yield from _cut(start, start, start, stop)
+        for begin, end in branches:
+            yield from _cut(start, stop, begin, end)
+
+
+def _cut(prompt: int, prompt_end: int, begin: int, end: int) -> Iterator[Block]:
+    for row in range(begin, end, BLOCK_ROWS):
+        yield Block(prompt, prompt_end, begin, row, min(end, row + BLOCK_ROWS))
+
+
+def attend_branches(
+    q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, segments: tuple[Segment, ...], scale: float, softcap: float = 0.0
+) -> Tensor:
+    """T x H x D: softmax(scale * q k, capped where asked) v over what each token sees. Differentiable."""
+    return _BranchAttention.apply(q_HTD, k_GTD, v_GTD, segments, scale, softcap)  # type: ignore[no-any-return]
+
+
+class _BranchAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, segments: tuple[Segment, ...], scale: float, cap: float
+    ) -> Tensor:
+        q_HTD = q_HTD * scale
+        heads, length, width = q_HTD.shape
+        out_THD = q_HTD.new_empty(length, heads, width)
+        for block in blocks(segments):
+            p_GMK, _ = _probabilities(_rows(q_HTD, block, len(k_GTD)), _keys(k_GTD, block), block, cap)
+            out_GMD = p_GMK @ _keys(v_GTD, block)
+            out_THD[block.begin : block.end] = out_GMD.view(heads, -1, width).transpose(0, 1)
+        ctx.save_for_backward(q_HTD, k_GTD, v_GTD)
+        ctx.options = segments, scale, cap
+        return out_THD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q_HTD, k_GTD, v_GTD = ctx.saved_tensors
+        segments, scale, cap = ctx.options
+        groups, dtype = len(k_GTD), q_HTD.dtype
+        d_q = torch.empty_like(q_HTD)
+        d_k = torch.zeros_like(k_GTD, dtype=torch.promote_types(dtype, torch.float32))
+        d_v = torch.zeros_like(d_k)
+        d_out_HTD = grads[0].transpose(0, 1)
+        for block in blocks(segments):
+            q, k, v = _rows(q_HTD, block, groups), _keys(k_GTD, block), _keys(v_GTD, block)
+            d_out = _rows(d_out_HTD, block, groups)
+            p_GMK, slope = _probabilities(q, k, block, cap)
+            _add(d_v, block, p_GMK.transpose(1, 2) @ d_out)
+            d_s = torch.ops.aten._softmax_backward_data(d_out @ v.transpose(1, 2), p_GMK, -1, dtype)
+            if slope is not None:
+                d_s *= slope
+            d_q[:, block.begin : block.end] = (d_s @ k).view(len(q_HTD), -1, q.shape[-1])
+            _add(d_k, block, d_s.transpose(1, 2) @ q)
+        return d_q.mul_(scale), d_k.to(dtype), d_v.to(dtype), None, None, None
+
+
+def _rows(x_HTD: Tensor, block: Block, groups: int) -> Tensor:
+    """G x M x D: a block's rows, the heads that share a key head stacked."""
+    return x_HTD[:, block.begin : block.end].reshape(groups, -1, x_HTD.shape[-1])
+
+
+def _keys(x_GTD: Tensor, block: Block) -> Tensor:
+    """G x K x D: what a block sees."""
+    mine = x_GTD[:, block.own : block.end]
+    return mine if block.prompt == block.prompt_end else torch.cat([x_GTD[:, block.prompt : block.prompt_end], mine], 1)
+
+
+def _add(d_GTD: Tensor, block: Block, d_GKD: Tensor) -> None:
+    """Add the gradient of a block's keys where they came from."""
+    shared = block.prompt_end - block.prompt
+    d_GKD = d_GKD.to(d_GTD.dtype)
+    d_GTD[:, block.prompt : block.prompt_end] += d_GKD[:, :shared]
+    d_GTD[:, block.own : block.end] += d_GKD[:, shared:]
+
+
+def _probabilities(q_GMD: Tensor, k_GKD: Tensor, block: Block, cap: float) -> tuple[Tensor, Tensor | None]:
+    """G x M x K softmax (accumulated in float32) of scaled queries, and the cap's derivative where there is a cap."""
+    s_GMK = q_GMD @ k_GKD.transpose(1, 2)
+    slope = None
+    if cap:
+        tanh_GMK = torch.tanh(s_GMK / cap)
+        s_GMK, slope = tanh_GMK * cap, 1.0 - tanh_GMK**2
+    rows = block.end - block.begin
+    hidden = torch.ones(rows, rows, dtype=torch.bool, device=s_GMK.device).triu_(1)
+    s_GMK.view(-1, rows, s_GMK.shape[-1])[..., -rows:].masked_fill_(hidden, float("-inf"))
+    return s_GMK.softmax(-1), slope
+
+
+def branch_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    segments: tuple[Segment, ...] = (),
+    softcap: float | None = None,
+    **extra: Any,
+) -> tuple[Tensor, None]:
+    """`attend_branches` as transformers calls it: query 1 x H x T x D, key and value 1 x G x T x D.
+
+    Returns 1 x T x H x D.
+
+    Raises:
+        ValueError: the model means something else than softmax attention over prompt and branch.
+    """
+    assert segments, "packed attention was called without segments; use PolicyScorer"
+    assert dropout == 0.0, "PolicyScorer switches the base model's dropout off"
+    _refuse_unsupported(module, segments, extra)
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    with torch.autocast(device, enabled=False):
+        return attend_branches(query[0], key[0], value[0], segments, scale, softcap or 0.0)[None], None
+
+
+def _refuse_unsupported(module: torch.nn.Module, segments: tuple[Segment, ...], extra: dict[str, Any]) -> None:
+    """Raise ValueError where plain softmax attention over prompt and branch is not what the model means."""
+    unusual = [name for name in ("s_aux", "position_bias") if extra.get(name) is not None]
+    window = extra.get("sliding_window")
+    longest = max(e - s + max((b - a for a, b in branches), default=0) for (s, e), branches in segments)
+    if window is not None and longest > window:
+        unusual.append(f"sliding_window = {window} with a sequence of {longest} tokens")
+    if unusual:
+        raise ValueError(
+            f"fit.layout = 'packed': {type(module).__name__} uses {', '.join(unusual)}, which the packed layout does "
+            "not support. Use fit.layout: padded."
+        )
+
+
+AttentionInterface.register(BRANCH_ATTENTION, branch_attention)
+# No mask tensor: `branch_attention` reads the segments. Without this entry transformers would take restarted
+# positions without a mask for separate documents and build a mask of its own.
+AttentionMaskInterface.register(BRANCH_ATTENTION, lambda *_, **__: None)
