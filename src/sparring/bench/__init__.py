@@ -1,0 +1,1 @@
+"""Benchmarks that anyone can rerun: our stages beside a peer's, in processes of their own, as ratios."""

@@ -1,0 +1,87 @@
+"""What a process used, and what its machine can do. Leaves out: what to run.
+
+with PeakMemory() as memory: work(); memory.peak
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+
+
+def process_memory() -> int:
+    """Bytes in use now: of the accelerator where there is one, else of this process."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+
+
+class PeakMemory:
+    """The highest memory of a block, in bytes: the accelerator's where there is one, else resident memory."""
+
+    peak = 0
+
+    def __enter__(self) -> PeakMemory:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        elif sys.platform == "linux":
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # resets VmHWM, so that loading the model does not count
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _high_water()
+
+
+def _high_water() -> int:
+    if sys.platform != "linux":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def matrix_peak(precision: str, size: int = 4096, repeats: int = 5) -> float:
+    """Operations per second of a large square product: the median of a few, after one to warm up."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    seconds: list[float] = []
+    for _ in range(repeats + 1):
+        start = time.monotonic()
+        _ = a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - start)
+    return 2.0 * size**3 / statistics.median(seconds[1:])
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import transformers
+
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

