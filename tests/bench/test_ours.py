@@ -1,0 +1,39 @@
+"""Our benchmark worker on a tiny model: it fits, counts tokens, and sees its memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from conftest import tiny_llama
+from sparring.bench.compare import Setup
+from sparring.bench.measure import matrix_peak
+from sparring.bench.ours import run_body, run_fit
+from sparring.bench.workload import Workload
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    model = tiny_llama()
+    model.save_pretrained(tmp_path)
+    return Setup(str(tmp_path), Workload.draw("chat", 4, 3, 260, scale=0.05), batch_size=2, precision="float32")
+
+
+def test_a_fit_starts_at_log_two_and_counts_packed_tokens(setup: Setup):
+    result = run_fit(setup.job())
+    assert result["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
+    assert len(result["losses"]) == len(result["step_seconds"]) == 2
+    assert result["tokens"] == sum(r.tokens("packed") for r in setup.workload.rollouts)
+    assert result["peak_bytes"] > 0
+
+
+def test_the_body_alone_sees_every_token(setup: Setup):
+    result = run_body(setup.job("body"))
+    assert result["tokens"] == sum(len(r.prompt_ids) + len(y) for r in setup.workload.rollouts for y in r.responses)
+    assert len(result["step_seconds"]) == 1
+
+
+def test_the_matrix_peak_is_positive():
+    assert matrix_peak("float32", size=64, repeats=1) > 0
