@@ -98,6 +98,30 @@ def theirs(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
     return work(setup.peer_job(micro_batch), [python, str(PEERS / f"{peer}_dpo.py")])
 
 
+def compare_sampling(job: Job, repeats: int, say: Say) -> dict[str, Any]:
+    """Our transformers engine beside `model.generate`, alternating: tokens per second, medians, the ratio."""
+    worker = [sys.executable, "-m", "sparring.bench.ours"]
+    rates: dict[str, list[float]] = {"sample": [], "generate": []}
+    peaks: dict[str, list[int]] = {"sample": [], "generate": []}
+    for repeat in range(repeats):
+        for kind, found in rates.items():
+            result = work(job | {"kind": kind}, worker)
+            found.append(result["tokens"] / step_seconds(result))
+            peaks[kind].append(result["peak_bytes"])
+            say(f"repeat {repeat + 1}, {kind}: {found[-1]:.0f} tokens a second")
+    mine, other = (statistics.median(rates[kind]) for kind in ("sample", "generate"))
+    return {
+        **{k: v for k, v in job.items() if k not in ("prompts", "model")},
+        "ours": {"tokens_per_second": mine, "peak_bytes": statistics.median(peaks["sample"])},
+        "theirs": {
+            "peer": "transformers generate",
+            "tokens_per_second": other,
+            "peak_bytes": statistics.median(peaks["generate"]),
+        },
+        "speed_ratio": mine / other,
+    }
+
+
 def check_agreement(setup: Setup, peer: str, python: str, vocabulary: int, steps: int = 20) -> dict[str, Any]:
     """The losses of the first steps on short sequences, float32, on both sides.
 

