@@ -10,7 +10,7 @@ import pytest
 from conftest import tiny_llama
 from sparring.bench.compare import Setup
 from sparring.bench.measure import matrix_peak
-from sparring.bench.ours import run_body, run_fit
+from sparring.bench.ours import run_body, run_fit, run_generate, run_sample
 from sparring.bench.workload import Workload
 
 
@@ -37,3 +37,9 @@ def test_the_body_alone_sees_every_token(setup: Setup):
 
 def test_the_matrix_peak_is_positive():
     assert matrix_peak("float32", size=64, repeats=1) > 0
+
+
+def test_both_samplers_draw_as_many_tokens(setup: Setup):
+    job = {"model": setup.model, "precision": "float32", "samples": 2, "temperature": 1.0, "top_p": 0.9, "passes": 1,
+           "max_new_tokens": 5, "batch_size": 4, "prompts": [[5, 6, 7], [8, 9], [10]]}  # fmt: skip
+    assert run_sample(job)["tokens"] == run_generate(job)["tokens"] == 30

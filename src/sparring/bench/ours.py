@@ -91,15 +91,14 @@ def run_sample(job: dict[str, Any]) -> dict[str, Any]:
     """Our transformers engine on the job's prompts; no token ends a response, so both sides draw as many."""
     model = _placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     settings = SamplingConfig(
-        samples=job["samples"],
         temperature=job["temperature"],
         top_p=job["top_p"],
         max_new_tokens=job["max_new_tokens"],
         batch_size=job["batch_size"],
     )
     engine = TransformersEngine([(model, 1.0)], settings, frozenset())
-    requests = [Request(ids, i) for i, ids in enumerate(job["prompts"]) for _ in range(job["samples"])]
-    requests = [request._replace(seed=place) for place, request in enumerate(requests)]
+    rows = [ids for ids in job["prompts"] for _ in range(job["samples"])]
+    requests = [Request(ids, seed) for seed, ids in enumerate(rows)]
     return _timed(job, lambda: sum(len(r.token_ids) for r in engine.sample(requests)))
 
 

@@ -64,7 +64,8 @@ def fit(
     else:
         workloads = [Workload.draw(p, count, responses, len(tokenizer)) for p in profile or ["chat"]]
     setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
-    result: dict[str, Any] = {"bench": "fit", "model": model, "machine": machine(), "cases": []}
+    result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
+    result["cases"] = []
     if against is not None and agreement:
         result["agreement"] = check_agreement(setups[0], against, python, len(tokenizer))
         say(f"20 losses agree with {against}: largest difference {result['agreement']['largest_difference']:.1e}")
@@ -112,10 +113,17 @@ def sample(
     }
     case = compare_sampling(job, repeats, Console(stderr=True, highlight=False).print)
     if file is not None:
-        result = {"bench": "sample", "model": model, "machine": machine(), "cases": [case]}
+        result = {"bench": "sample", "command": _command(), "model": model, "machine": machine(), "cases": [case]}
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     ours, theirs = case["ours"]["tokens_per_second"], case["theirs"]["tokens_per_second"]
     print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
+
+
+def _command() -> str:
+    """What was typed, without the paths that are this machine's."""
+    words, paths = sys.argv[1:], {"--json", "--peer-python"}
+    kept = [w for before, w in zip(["", *words], words, strict=False) if before not in paths and w not in paths]
+    return " ".join(["sparring", *kept])
 
 
 def _fit_table(cases: list[dict[str, Any]]) -> Table:
