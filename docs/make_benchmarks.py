@@ -37,7 +37,7 @@ def main() -> None:
     for file in sorted((DOCS / "benchmarks").glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         parts.append(f"## {file.stem.replace('-', ' ').capitalize()}\n\n{_where(result)}\n")
-        parts.append(_fit(result) if result["bench"] == "fit" else _sample(result))
+        parts.append({"fit": _fit, "sample": _sample, "round": _round}[result["bench"]](result))
     (DOCS / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -100,6 +100,19 @@ def _sample(result: dict[str, Any]) -> str:
         for c in result["cases"]
     ]
     return _table(["case", "sparring tokens/s", "`generate` tokens/s", "ratio"], rows)
+
+
+def _round(result: dict[str, Any]) -> str:
+    rows: list[list[str]] = []
+    for case in result["cases"]:
+        ours, theirs = case["ours"], case["theirs"]
+        stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in ours["stages"].items())
+        what = f"{case['prompts']} prompts, 2 samples of at most {case['max_new_tokens']} tokens"
+        rows.append([what, "sparring", f"{ours['seconds']:.0f} ({stages})", f"{ours['sampled_tokens']}"])
+        peer = f"{theirs['peer'].upper()}, micro-batch of {theirs['micro_batch']}"
+        rows.append(["", peer, f"{theirs['seconds']:.0f}", f"{theirs['sampled_tokens']}"])
+        rows.append(["", "ratio", f"**{case['speed_ratio']:.2f} x**", ""])
+    return _table(["case", "", "seconds", "tokens sampled"], rows)
 
 
 if __name__ == "__main__":

