@@ -118,6 +118,23 @@ def test_a_fit_does_not_depend_on_the_split(tmp_path):
     assert rows[0][-1] < rows[0][0]
 
 
+def test_bfloat16_gradients_of_all_micro_batches_count(tmp_path):
+    """Weights are cast once a step, for all micro-batches: none of their gradients may stop at the shared copy."""
+    steps = []
+    for precision, tokens in (("float32", 10_000), ("bfloat16", 10_000), ("bfloat16", 1)):
+        model = tiny_llama()
+        before = [p.detach().clone() for p in model.parameters()]
+        examples = examples_for(tiny_llama(), DPO())
+        config = exact(precision=precision, micro_batch_tokens=tokens, batch_size=6, optimizer="rmsprop")
+        rows = fit(PolicyScorer(model), examples, PairLogistic({"reference": 1.0}, 0.1), config, 0, tmp_path / "x")
+        moved = torch.cat([(p - b).flatten() for p, b in zip(model.parameters(), before, strict=True)])
+        steps.append((rows[0]["grad_norm"], moved))
+    (norm, moved), *others = steps
+    for other_norm, other in others:
+        assert other_norm == pytest.approx(norm, rel=0.02)
+        assert torch.cosine_similarity(other, moved, dim=0) > 0.9
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_resumed_fit_gives_the_same_bytes(optimizer, checkpointing, tmp_path):
