@@ -60,7 +60,7 @@ class Setup:
 
     def peer_job(self, micro_batch: int) -> Job:
         """What a peer reads: the same, in the order in which our fit takes the prompts."""
-        job = self.job() | {"micro_batch": micro_batch}
+        job: Job = self.job() | {"micro_batch": micro_batch}
         order = [
             i for step in batches(len(job["rollouts"]), FitConfig(batch_size=self.batch_size), self.seed) for i in step
         ]

@@ -66,7 +66,7 @@ def main() -> None:
         for a, b in job["pairs"]
     ]
     before = torch.cuda.memory_allocated() if CUDA else psutil.Process().memory_info().rss
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     if CUDA:
         model.to("cuda")
     micro, pairs_a_step = job["micro_batch"], job["batch_size"] * len(job["pairs"])

@@ -36,7 +36,7 @@ def distinct_words(prompts: list[Any], completions: list[Any], completion_ids: l
 def main() -> None:
     """Run the job: two samples a prompt, one pair, one epoch."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     if CUDA:
         model.to("cuda")
     config = OnlineDPOConfig(
