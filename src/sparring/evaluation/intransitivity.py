@@ -81,8 +81,8 @@ def _words(cyclic: int, count: int, fits: Sequence[float], beaten: Sequence[bool
     parts = [f"{cyclic} of {count} triples are cyclic."]
     if fits:
         parts.append(
-            f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on {np.mean(beaten):.0%} of "
-            "the prompts no single sample is unbeaten."
+            f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on "
+            f"{np.mean(beaten):.0%} of the prompts no single sample is unbeaten."
         )
     parts.append(
         "The oracle is close to transitive on these samples: a reward method could do as well here."

@@ -21,7 +21,7 @@ from sparring.algorithms.algorithm import SHIPPED, Algorithm, Facts, PolicyRef
 from sparring.games.certify import build_for_game
 from sparring.games.claim import Check, Checks, Claim, Effort, number
 from sparring.games.game import Array, Game, built_in
-from sparring.games.tabular import TabularPlayer, batch_of
+from sparring.games.tabular import TabularPlayer
 from sparring.objectives import DATA, PESSIMISM, Batch, Objective
 
 Settings = Mapping[str, Any]
@@ -118,13 +118,8 @@ def at_minimum(algorithm: Algorithm, game: Game, rounds: int, seed: int) -> tupl
     """Gradient norm of the last fit, and how many of 200 perturbations have a lower loss."""
     player = TabularPlayer(algorithm, game)
     player.play(rounds)
-    step = algorithm.steps(rounds - 1, Facts(1_000_000))[-1]
-    pairs, rates = player.population(step, 0)
-    anchors = {key: player.policies.get(ref, player.policies[PolicyRef(0)])[0] for key, ref in step.anchors.items()}
-
-    def loss(logits: Tensor) -> Tensor:
-        return step.objective(batch_of(logits.log_softmax(0), pairs, anchors, rates)).total
-
+    steps = algorithm.steps(rounds - 1, player.facts())
+    loss = player.loss(steps[-1], steps, 0)
     leaf = torch.from_numpy(player.policies[PolicyRef(rounds)][0].copy()).requires_grad_()
     total = loss(leaf)
     (slope,) = torch.autograd.grad(total, leaf)

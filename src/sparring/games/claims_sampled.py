@@ -36,7 +36,7 @@ from sparring.games.dynamics import log_normalise
 from sparring.games.equilibrium import win_rates
 from sparring.games.game import Array, Game
 from sparring.games.sampled import SampledPlayer, play
-from sparring.games.tabular import PopulationPairs, TabularPlayer
+from sparring.games.tabular import MANY_EXAMPLES, Population, TabularPlayer, population_of
 from sparring.objectives import DATA
 
 Indices = NDArray[np.int64]
@@ -51,8 +51,8 @@ class EnumeratedPlayer(TabularPlayer):
     selected: tuple[Indices, Indices, Indices] | None = None
     """tuples (N, K) that give a pair, and the winner and loser (N,) of each"""
 
-    def population(self, step: Step, context: int) -> tuple[PopulationPairs, Array]:
-        """Pairs that the pairing selects from all tuples."""
+    def population(self, step: Step, context: int) -> Population:
+        """Pairs that the pairing selects from all tuples; win rates are not those of a tuple."""
         (draw,) = step.draws()
         law, preference = np.exp(self._mixture(draw, context)), self.game.preference[context]
         if self.selected is None:
@@ -60,7 +60,7 @@ class EnumeratedPlayer(TabularPlayer):
         tuples, winners, losers = self.selected
         joint = np.zeros_like(preference)
         np.add.at(joint, (winners, losers), law[tuples].prod(axis=1))
-        return _population(joint, preference), preference @ law
+        return population_of([(joint, preference, DATA)], np.full(len(law), np.nan))
 
 
 def _select(step: Step, role: str, count: int, preference: Array) -> tuple[Indices, Indices, Indices]:
@@ -71,13 +71,6 @@ def _select(step: Step, role: str, count: int, preference: Array) -> tuple[Indic
             found.append((*actions, actions[pair.winner], actions[pair.loser]))
     table = np.array(found, dtype=np.int64)
     return table[:, :-2], table[:, -2], table[:, -1]
-
-
-def _population(joint: Array, preference: Array) -> PopulationPairs:
-    """A joint distribution of winner and loser as pairs."""
-    index = np.argwhere(joint > 0)
-    where = tuple(index.T)
-    return PopulationPairs(index, joint[where], preference[where], np.full(len(index), DATA))
 
 
 def inpo_selecting(pairing: str, eta: float, tau: float) -> Algorithm:
@@ -189,13 +182,13 @@ class MixedPlayer(TabularPlayer):
 
     other: Array = field(default_factory=lambda: START)
 
-    def population(self, step: Step, context: int) -> tuple[PopulationPairs, Array]:
+    def population(self, step: Step, context: int) -> Population:
         """Pairs (y, y') with y from the step's draw and y' from the other policy, winner by P."""
         (draw,) = step.draws()
         first, second = np.exp(self._mixture(draw, context)), np.exp(self.other[context])
         preference = self.game.preference[context]
         joint = (first[:, None] * second[None, :] + second[:, None] * first[None, :]) * preference
-        return _population(joint, preference), win_rates(preference, second)
+        return population_of([(joint, preference, DATA)], win_rates(preference, second))
 
 
 OPPONENTS = {"inpo": "the reference", "nash_md": "the iterate", "egpo": "the iterate"}
@@ -208,7 +201,7 @@ def two_policies(name: str, effort: Effort) -> Iterable[Claim]:
     algorithm, game = build_for_game(name, {"step_size": 1.0, "kl_to_reference": 0.1}), g3()
     past = [game.log_reference, START]
     policies = {PolicyRef(t): u for t, u in enumerate(past)}
-    *before, step = algorithm.steps(1, Facts(1_000_000))
+    *before, step = algorithm.steps(1, Facts(MANY_EXAMPLES))
     other = game.log_reference if name == "inpo" else START
     honest, mixed = TabularPlayer(algorithm, game, policies=policies), MixedPlayer(algorithm, game, policies=policies)
     mixed.other = other
@@ -230,8 +223,8 @@ def shrunk(effort: Effort) -> Iterable[Claim]:
     algorithm = build_for_game("sppo", {"samples": 5, "pairing": "all"})
     player = SampledPlayer(algorithm, g3(), prompts=4000, seed=effort.seed)
     player.policies = {PolicyRef(0): g3().log_reference}
-    step = algorithm.steps(0, Facts(1_000_000))[0]
-    _, rates = player.population(step, 0)
+    found = player.population(algorithm.steps(0, player.facts())[0], 0)
+    rates = np.bincount(found.actions, found.win_rates) / np.bincount(found.actions)
     exact_rates = win_rates(g3().preference[0], g3().reference[0])
     factor = float(np.polyfit(exact_rates - 0.5, rates - 0.5, 1)[0])
     claim = "mean label of K samples, the response itself counted as 1/2, is P - 1/2 times a factor; K = 5"
