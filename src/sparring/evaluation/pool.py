@@ -26,6 +26,7 @@ from sparring.oracles.oracle import Comparison
 
 Texts = Sequence[Sequence[str]]
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def play_pool(prompts: Sequence[str], texts: Mapping[str, Texts], guard: Guard) 
     return Pool((*names, *best), len(names), np.stack([b[0] for b in blocks]), np.stack([b[1] for b in blocks]))
 
 
-def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) -> tuple[Array, NDArray[np.int64]]:
+def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) -> tuple[Array, Indices]:
     """S x S preferences between all samples of a prompt (1/2 on the diagonal), and the policy each belongs to."""
     flat = [text for group in answers for text in group]
     owner = np.repeat(np.arange(len(answers)), [len(group) for group in answers])
@@ -72,14 +73,16 @@ def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) 
     return matrix, owner
 
 
-def _blocks(matrix: Array, owner: NDArray[np.int64], several: bool) -> tuple[Array, Array]:
+def _blocks(matrix: Array, owner: Indices, several: bool) -> tuple[Array, Array]:
     """M x M means of a prompt's sample matrix, with the best sample of each policy as a further player."""
-    groups = [np.flatnonzero(owner == policy) for policy in range(owner.max() + 1)]
-    players = [*groups, *(np.array([_best(matrix, group)]) for group in groups)] if several else groups
+    groups: list[Indices] = [np.flatnonzero(owner == policy) for policy in range(owner.max() + 1)]
+    players: list[Indices] = (
+        [*groups, *(np.array([_best(matrix, group)]) for group in groups)] if several else [*groups]
+    )
     return _means(matrix, matrix, groups, players), _means(matrix, wins(matrix), groups, players)
 
 
-def _means(matrix: Array, values: Array, groups: Sequence[NDArray[np.int64]], players: Sequence[Array]) -> Array:
+def _means(matrix: Array, values: Array, groups: Sequence[Indices], players: Sequence[Indices]) -> Array:
     """Mean of `values` for each row player against each column player; 1/2 against itself."""
     table = np.array([[_mean(values[np.ix_(a, b)]) for b in players] for a in players])
     for k, group in enumerate(groups[: len(players) - len(groups)]):
@@ -90,13 +93,13 @@ def _means(matrix: Array, values: Array, groups: Sequence[NDArray[np.int64]], pl
     return table
 
 
-def _best(matrix: Array, group: NDArray[np.int64]) -> int:
+def _best(matrix: Array, group: Indices) -> int:
     """The sample with the highest mean preference over its siblings; those without a verdict come last."""
     scores = [_mean(matrix[i, group[group != i]]) for i in group]
     return int(group[int(np.argmax(np.nan_to_num(scores, nan=-1.0)))])
 
 
-def _own_best(matrix: Array, values: Array, group: NDArray[np.int64]) -> float:
+def _own_best(matrix: Array, values: Array, group: Indices) -> float:
     """A policy's best sample against the policy itself: each sample meets the best of the others, chosen without it."""
     rest = [(group[group != j], j) for j in group if len(group) > 1]
     return _mean(np.array([values[_best(matrix, others), j] for others, j in rest]))

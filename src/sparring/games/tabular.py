@@ -202,7 +202,7 @@ def _newton(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
         value, gradient = _value_and_gradient(loss, logits)
         reached = float(value), float(gradient.abs().max())
         # Where an action's probability vanishes, so does its curvature, and steps go on without getting anywhere.
-        if reached[1] < GRADIENT_TOLERANCE or (reached[0] >= last[0] and reached[1] >= last[1] / 2):
+        if reached[1] < GRADIENT_TOLERANCE or (reached[0] >= last[0] and reached[1] >= 0.99 * last[1]):
             break
         last = reached
         curvature = torch.autograd.functional.hessian(loss, logits, vectorize=True)
