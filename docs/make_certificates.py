@@ -19,7 +19,7 @@ import numpy as np
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.games import claims_offline
 from sparring.games.certify import build_for_game, certify
-from sparring.games.claim import Claim, mean_and_error, nash_target
+from sparring.games.claim import Claim, Effort, mean_and_interval, nash_target
 from sparring.games.claims import check
 from sparring.games.game import resolve_game
 from sparring.games.plot import Curve, LogPanel, Path3, SimplexPanel, svg
@@ -27,7 +27,6 @@ from sparring.games.transformer import certify_transformer
 
 DOCS = Path(__file__).parent
 CACHE, PAGE, PICTURES = DOCS / "certificates.json", DOCS / "certificates.md", DOCS / "pictures"
-COUNTS, DATA_SETS = (100, 400, 1600), 6
 PATHS = {
     "SPPO, eta .5": ("sppo", {"eta": 0.5}, 60),
     "IPO, tau 2": ("ipo", {"tau": 2.0}, 60),
@@ -85,13 +84,15 @@ result.json`.
 ## What is certified, and what is not
 
 - **Pair-difference losses** (DPO on Bradley-Terry, IPO, SPIN and alpha-SPIN, INPO, COMAL, MPO, MNPO, ONPO, EGPO,
-  Nash-MD, SPAC's data term): the fit on i.i.d. population pairs *is* the closed form (rows F1: 1e-8 allowed, 1e-10 or
-  less measured), so every row about the exact update is a row about the code that trains language models.
-- **SPPO and RSPO are not**: their per-response square replaces log Z by eta/2, which is right only where every win
-  rate is 1/2 (U1). The distance is stated (M3, R3); their fits are checked for gradient and stationarity only, and
-  the rows I6, M2 and R1 are about the ideal update that the papers analyse.
-- **Clipped and list losses** (chi-PO, OPO, SPAC's forms, DPO off Bradley-Terry): no closed form; gradient and
-  stationarity only (D1, D2).
+  Nash-MD): the fit on i.i.d. population pairs *is* the closed form (rows F1: 1e-8 allowed), so every row about the
+  exact update is a row about the code that trains language models. The same for each of SPAC's terms (F1 data, F1
+  own, F1 critic), and for chi-PO where nothing is clipped.
+- **SPPO and RSPO are something else**: their per-response square replaces log Z by eta/2, which is right only where
+  every win rate is 1/2 (U1). Their fits equal the minimum of those squares (F2), which is not the update that the
+  papers analyse: the distance is stated (M3, R3), and the rows I6, M2 and R1 are about the ideal update.
+- **Clipped and list losses** (chi-PO at its clip, OPO, SPAC's two terms together, DPO off Bradley-Terry): no closed
+  form; gradient and stationarity only (D1, D2), which a wrong formula would pass: their formulas are held against plain
+  arithmetic in `tests/test_objectives*.py`.
 - **Selected pairs** (best-worst, knockout: what most papers run) break the i.i.d. premise and move the fixed point
   (I3). So does drawing the two responses of a pair from two policies (B1), which Sparring does not do.
 - **Not certified at all**: that a language model's few gradient steps come near these fits; anything about quality of
@@ -114,7 +115,7 @@ def compute() -> dict[str, Any]:
         rows, seconds[name] = check(name)
         claims += [{**asdict(row), "verdict": row.verdict} for row in rows]
         print(f"{name}: {len(rows)} claims, {seconds[name]:.1f} s", flush=True)
-    found = claims_offline.table(COUNTS, DATA_SETS)
+    found = claims_offline.table(claims_offline.COUNTS, Effort().data_sets)
     bandit = {name: {str(n): values for n, values in row.items()} for name, row in found.items()}
     transformer = {}
     for name in TRANSFORMER:
@@ -169,15 +170,13 @@ SPAC = (
 
 
 def bandit_panel(found: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str], title: str) -> LogPanel:
-    """Suboptimality against the number of pairs, with standard errors."""
+    """Suboptimality against the number of pairs, with 95 % intervals."""
     curves = []
     for name in names:
-        pairs = [mean_and_error(values) for values in found[name].values()]
+        pairs = [mean_and_interval(values) for values in found[name].values()]
         counts = [int(n) for n in found[name]]
-        curves.append(Curve(name, counts, [m for m, _ in pairs], [2 * e for _, e in pairs]))
-    return LogPanel(
-        f"{title}: suboptimality on SB", "preference pairs", "bars: two standard errors", curves, log_x=True
-    )
+        curves.append(Curve(name, counts, [m for m, _ in pairs], [half for _, half in pairs]))
+    return LogPanel(f"{title}: suboptimality on SB", "preference pairs", "bars: 95 % intervals", curves, log_x=True)
 
 
 def transformer_panel(found: Mapping[str, Any]) -> LogPanel:
@@ -254,17 +253,18 @@ def bandit_text(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     counts = list(next(iter(found.values())))
     rows = []
     for name, row in found.items():
-        pairs = (mean_and_error(values) for values in row.values())
-        rows.append([name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in pairs)])
-    text = f"Best reward less the policy's, mean and standard error of {DATA_SETS} data sets; lower is better.\n\n"
+        pairs = (mean_and_interval(values) for values in row.values())
+        rows.append([name, *(f"{mean:.3f} ± {half:.3f}" for mean, half in pairs)])
+    sets = len(found["data policy"][counts[0]])
+    text = f"Best reward less the policy's: mean and half of its 95 % interval, {sets} data sets; lower is better.\n\n"
     text += table(("method", *(f"n = {n}" for n in counts)), rows) + "\n"
     numbered = {name: {int(n): values for n, values in row.items()} for name, row in found.items()}
     wins, even, losses = claims_offline.verdicts(numbered)
     rounds = claims_offline.ROUNDS
     text += (
         f"Both shipped forms (defaults, {rounds} rounds) against DPO, chi-PO and greedy maximum likelihood, paired by\n"
-        f"data set, beyond two standard errors: better in {wins} cells, undecided in {even}, "
-        f"worse in {len(losses)}.\n\n"
+        f"data set, by 95 % intervals of the difference: better in {wins} cells, undecided in {even}, worse in\n"
+        f"{len(losses)}. With so many cells a few decisions of either kind are chance.\n\n"
     )
     if losses:
         text += "Where SPAC does not win:\n\n" + "".join(f"- {loss}\n" for loss in losses)

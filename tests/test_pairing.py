@@ -63,10 +63,19 @@ def test_knockout_ties_go_to_the_first_and_an_unwon_final_drops():
     assert pairs.dropped == "final not won"
 
 
-def test_knockout_of_two():
+def test_knockout_of_two_is_one_match():
     pairs, asked = play(Knockout(), ["own"] * 2, by_rank)
     assert [(p.winner, p.loser) for p in pairs.pairs] == [(1, 0)]
-    assert set(asked) <= {(0, 1), (1, 0)}
+    assert pairs.pairs[0].preference == pytest.approx(by_rank(1, 0))
+    assert asked == [(0, 1)]
+
+
+def test_knockout_does_not_ask_a_final_twice():
+    """0 beats 1, then everybody; 1 loses twice: the finalists have met already."""
+    strength = [3, 0, 1, 2]
+    pairs, asked = play(Knockout(), ["own"] * 4, lambda a, b: by_rank(strength[a], strength[b]))
+    assert asked == [(0, 1), (2, 3), (0, 3), (1, 2)]
+    assert [(p.winner, p.loser) for p in pairs.pairs] == [(0, 1)]
 
 
 @pytest.mark.parametrize("pairing", [BestWorst(), IndependentPairs(), AllPairs(), Knockout()])

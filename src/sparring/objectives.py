@@ -107,7 +107,7 @@ def pair_labels(batch: Batch, target: Target) -> Float[Tensor, " P"]:
 class PairSquare:
     """( D_policy - sum_k w_k D_k - step_size * label )^2, summed over weighted pairs.
 
-    INPO (2407.00617, eq. for L_INPO): label 1/2, step_size = 1/eta, anchors reference: tau/eta and
+    INPO (2407.00617, L_INPO): label 1/2, step_size = 1/eta, anchors reference: tau/eta and
     iterate: 1 - tau/eta. IPO (2310.12036): anchors reference: 1, step_size = 1/tau. ONPO
     (2502.16852): its own anchor, step_size = eta (a step there).
 
@@ -133,7 +133,7 @@ class PairSquare:
 class PairLogistic:
     """-log sigmoid( beta * ( D_policy - sum_k w_k D_k ) ), summed over weighted pairs.
 
-    DPO (2305.18290, eq. 7): anchors reference: 1. SPIN (2401.01335, eq. 4.7): anchors iterate: 1,
+    DPO (2305.18290): anchors reference: 1. SPIN (2401.01335): anchors iterate: 1,
     gold against own sample. alpha-SPIN (2404.04291): iterate: 1 - alpha, reference: alpha.
 
     With `soft` the label is the oracle's P: P * ell(z) + (1 - P) * ell(-z), the exact

@@ -24,7 +24,7 @@ from sparring.objectives import Batch, Loss, margins, relative_logps
 class ResponseSquare:
     """1/2 sum over a pair's responses of ( log pi(y)/pi_t(y) - step_size * (label - 1/2) )^2.
 
-    SPPO (2405.00675, eq. 4.4): labels are win rates (soft), or 1 and 0 (hard). `unit_loss` divides by step_size^2.
+    SPPO (2405.00675): labels are win rates (soft), or 1 and 0 (hard). `unit_loss` divides by step_size^2.
     """
 
     step_size: float

@@ -158,14 +158,15 @@ class AllPairs:
 
 @dataclass(frozen=True, slots=True)
 class Knockout:
-    """INPO's tournament (2407.00617, section 4): 11 comparisons for K = 8 instead of 28.
+    """INPO's tournament (2407.00617): at most 11 comparisons for K = 8 instead of 28.
 
     Adjacent matches; winners play on to one winner, losers to one loser; ties go to the first; the
-    pair is kept only if the winner then beats the loser. A missing verdict drops the example.
+    pair is kept only if the winner then beats the loser, who are not asked again if they have met. A missing
+    verdict drops the example.
     """
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
-        """log2(K) + 1 waves; needs K a power of two."""
+        """At most log2(K) + 1 waves; needs K a power of two."""
         indices, verdicts = own(roles), Verdicts()
         none = _unjudged(len(roles))
         winners, losers = indices, indices
@@ -179,7 +180,8 @@ class Knockout:
             winners = [a if verdicts[a, b] >= 0.5 else b for a, b in matches]
             losers = [b if verdicts[a, b] >= 0.5 else a for a, b in below]
         final = (winners[0], losers[0])
-        verdicts.add([final], (yield [final]))
+        if final not in verdicts:
+            verdicts.add([final], (yield [final]))
         if np.isnan(verdicts[final]):
             return Pairs((), none, dropped="no verdict")
         if verdicts[final] <= 0.5:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sparring.games.claims import check
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
 from sparring.rounds.run import run
@@ -97,6 +98,16 @@ def test_the_example_algorithm_runs(tiny_recipe: dict[str, Any], tmp_path: Path,
     recipe = parse_recipe({**tiny_recipe, "algorithm": section, "rounds": 3})
     summary = run(recipe, tmp_path / "run", Progress(quiet=True))
     assert len(summary["fit"]) == 3
+
+
+def test_the_example_algorithm_is_certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_modules(HOW_TO / "own-algorithm.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    checked, _ = check("my_checked:Checked", rounds=6)
+    assert [(row.id, row.verdict) for row in checked] == [("F1", "holds"), ("D1", "holds")]
+    selecting, _ = check("my_methods:MovingReference", rounds=2)
+    assert [(row.id, row.verdict) for row in selecting] == [("F1", "measured"), ("D1", "holds")]
+    assert "pairing BestWorst" in selecting[0].measured
 
 
 def test_the_example_oracle_runs(tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -98,11 +98,50 @@ def test_the_best_of_several_samples_is_an_attacker():
     assert pool.preferences[:, best, 1] == pytest.approx([0.9] * 3)
 
 
+def noise(a: str, b: str) -> float:
+    """A fixed coin for every pair of texts, with P(a, b) + P(b, a) = 1: nobody is better than anybody."""
+    low, high = sorted((a, b))
+    p = np.random.default_rng([int(low), int(high)]).random()
+    return p if a == low else 1 - p
+
+
+def test_noise_alone_gives_no_gap():
+    """Chosen and scored on the same comparisons, the best of four wins 57 % here, and every gap is near .23."""
+    draw = np.random.default_rng(0)
+    texts = {name: [[str(draw.integers(10**9)) for _ in range(4)] for _ in range(200)] for name in ("start", "1", "2")}
+    pool = play_pool(["p"] * 200, texts, Guard(Rule(noise)))
+    means = pool.preferences.mean(axis=0)
+    assert means[3:, :3] == pytest.approx(np.full((3, 3), 0.5), abs=0.04)
+    assert means[3:, :3].mean() == pytest.approx(0.5, abs=0.015)
+    for name in texts:
+        gap = pool_gap(pool, name, 500)
+        assert gap["low"] < 0.03
+        assert gap["value"] == pytest.approx(0.0, abs=0.08)
+
+
+def test_the_best_of_its_own_samples_attacks_a_policy():
+    """Each sample meets the best of the other three: the longest always loses, the rest lose to it."""
+    texts = {"start": [["a", "aa", "aaa", "aaaa"]] * 2, "1": [["a"] * 4] * 2}
+    pool = play_pool(["x", "y"], texts, Guard(Rule(longer)))
+    best = pool.names.index("start best of 4")
+    assert pool.preferences[:, best, 0] == pytest.approx([0.7] * 2)
+    assert pool.preferences[:, 0, best] == pytest.approx([0.3] * 2)
+    assert pool_gap(pool, "start", 100)["value"] == pytest.approx(0.4)
+
+
+def test_a_member_without_verdicts_attacks_nobody():
+    unknown = Guard(Rule(lambda a, b: np.nan if "x" in a + b else longer(a, b)))
+    pool = play_pool(["p"] * 20, {"start": [["a"]] * 20, "1": [["x"]] * 1 + [["aa"]] * 19}, unknown)
+    assert pool_gap(pool, "start", 100)["value"] == pytest.approx(0.8)
+    assert pool_gap(play_pool(["p"], {"start": [["a"]], "1": [["aa"]]}, Guard(Rule(longer))), "start")["value"] == 0.8
+
+
 def test_cyclic_triples():
     assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.2}) == (1, 1)
     assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.8}) == (0, 1)
     assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.5, (0, 2): 0.2}) == (0, 0)
     assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9}) == (0, 0)
+    assert cyclic_triples({(1, 0): 0.1, (1, 2): 0.9, (2, 0): 0.8}) == (1, 1)
 
 
 def test_intransitivity_in_words():
@@ -118,6 +157,9 @@ def test_intransitivity_in_words():
     assert none["nash_support"] == 1.0
     assert "a reward method could do as well" in none["words"]
     assert measure([{(0, 1): 0.9}]) is None
+    tied_at_the_top = measure([{(0, 1): 0.5, (0, 2): 0.9, (1, 2): 0.9, (0, 3): 0.9, (1, 3): 0.9, (2, 3): 0.9}])
+    assert tied_at_the_top is not None
+    assert "on 0% of the prompts no single sample is unbeaten" in tied_at_the_top["words"]
 
 
 def test_text_measures():

@@ -136,6 +136,11 @@ def test_what_cannot_be_played_says_why():
         certify(build_for_game("spin", {}), game, "exact", 1)
     with pytest.raises(NotPlayable, match="no data policy"):
         certify(build_for_game("spac", {}), game, "tabular", 1)
+    for player in ("exact", "tabular"):
+        with pytest.raises(NotPlayable, match="pairing = 'iid'"):
+            certify(build_for_game("inpo", {"pairing": "knockout", "samples": 4}), game, player, 1)
+    with pytest.raises(NotPlayable, match="KeepingRole"):
+        certify(build_for_game("rspo", {"reference_nll": 0.1}), game, "tabular", 1)
     with pytest.raises(NotPlayable, match="pairing = 'iid'"):
         certify(build_for_game("inpo", {"pairing": "best_worst", "samples": 4}), game, "tabular", 1)
 
@@ -146,6 +151,16 @@ def test_rspo_aims_at_its_own_regularised_equilibrium():
     game = resolve_game("G3")
     inpo = build_for_game("inpo", {"tau": 0.2})
     assert equilibrium(algorithm, game) == pytest.approx(equilibrium(inpo, game))
+    assert certify(algorithm, game, "exact", 1)["solves"] == "regularised"
     plain = build_for_game("rspo", {"forward_kl": 0.1})
+    assert certify(plain, game, "tabular", 1)["solves"] == "nash"
     assert plain.regularisation() == 0
     assert equilibrium(plain, game)[0] == pytest.approx(nash(game.preference[0]))
+
+
+def test_iterative_ipo_with_a_fixed_reference_goes_to_the_regularised_nash():
+    algorithm = build_for_game("ipo", {"tau": 1.0, "reference": "start"})
+    result = certify(algorithm, resolve_game("G3"), "exact", 200)
+    assert result["solves"] == "regularised"
+    assert result["kl_to_equilibrium"][-1] < 1e-12
+    assert build_for_game("ipo", {"reference": "iterate"}).regularisation() == 0

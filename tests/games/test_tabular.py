@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sparring.algorithms.algorithm import Facts, PolicyRef
+from sparring.algorithms.algorithm import Column, Facts, PolicyRef
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
 from sparring.algorithms.spac import SPAC
@@ -18,6 +18,7 @@ from sparring.games.dynamics import observe_pairs
 from sparring.games.game import resolve_game, sparse_bandit
 from sparring.games.tabular import TabularPlayer
 from sparring.objectives import PESSIMISM
+from sparring.pairing import Against
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -70,7 +71,7 @@ def test_spac_pairs_are_the_data_and_each_of_its_answers_against_own():
     game = resolve_game("GD")
     player = TabularPlayer(SPAC(), game)
     player.policies = {PolicyRef(0): game.log_reference}
-    pairs, _ = player.population(SPAC().steps(0, Facts(100))[0], 0)
+    pairs = player.population(SPAC().steps(0, Facts(100))[0], 0)
     pessimism = pairs.terms == PESSIMISM
     assert pairs.weights[~pessimism].sum() == pytest.approx(1.0)
     assert pairs.weights[pessimism].sum() == pytest.approx(1.0)
@@ -90,6 +91,20 @@ def test_offline_counts_stand_for_the_data():
     game = sparse_bandit(100, 0)
     wins = observe_pairs(game, 100, 0)
     player = TabularPlayer(DPO(), game, wins=wins, policies={PolicyRef(0): game.log_reference})
-    pairs, _ = player.population(DPO().steps(0, Facts(100))[0], 0)
+    pairs = player.population(DPO().steps(0, Facts(100))[0], 0)
     assert len(pairs.weights) == np.count_nonzero(wins)
     assert pairs.weights.sum() == pytest.approx(1.0)
+
+
+def test_roles_decide_who_is_paired():
+    """Gold over rejected answers: independent of each other, whoever drew the rest."""
+    game = resolve_game("GD")
+    player = TabularPlayer(DPO(), game, policies={PolicyRef(0): game.log_reference})
+    columns = (Column("gold"), Column("chosen"), Column("rejected"))
+    step = replace(DPO().steps(0, Facts(1))[0], responses=columns, pairing=Against("gold", "rejected"))
+    pairs = player.population(step, 0)
+    assert game.data is not None
+    assert np.bincount(pairs.pairs[:, 0], pairs.weights) == pytest.approx(game.data[0])
+    assert np.bincount(pairs.pairs[:, 1], pairs.weights) == pytest.approx(game.data[0])
+    with pytest.raises(ValueError, match="no responses of role 'own'"):
+        player.population(replace(step, pairing=Against("gold", "own")), 0)

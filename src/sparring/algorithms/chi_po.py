@@ -10,7 +10,7 @@ reward bound, which is not known for a language model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -52,3 +52,13 @@ class ChiPO(PairSource):
         """One step with one anchor."""
         objective = ChiSquaredLogistic(self.beta, self.reward_bound, self.ratio_bound, self.anchor)
         return (self.pair_step(t, objective),)
+
+    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+        """On Bradley-Terry games whose rewards no clip reaches; there is no closed form elsewhere."""
+        from sparring.games.dynamics import chi_po
+
+        if game.rewards is None or float((game.rewards.max(-1) - game.rewards.min(-1)).max()) >= 2 * self.reward_bound:
+            return None
+        anchor = game.log_reference if self.reference == "start" else history[-1]
+        made = chi_po(anchor, game.rewards, self.beta)
+        return made if float((made - anchor).max()) < self.ratio_bound else None

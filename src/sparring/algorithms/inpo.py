@@ -24,7 +24,7 @@ from sparring.algorithms.judged import JudgedPlay, PairingName, reference_weight
 
 
 class INPO(JudgedPlay):
-    """INPO's fields; defaults are the paper's (section 5 and its appendix)."""
+    """INPO's fields; defaults are those of the paper's runs."""
 
     about: ClassVar[About] = About(
         "INPO",

@@ -53,6 +53,10 @@ class IPO(PairSource):
         square = PairSquare({self.anchor: 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
         return (self.pair_step(t, square),)
 
+    def regularisation(self) -> float:
+        """tau, where the starting policy stays the reference of own samples: the step's fixed point."""
+        return self.kl_to_reference if self.source == "own" and self.reference == "start" else 0.0
+
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Own i.i.d. samples: anchor exp(P(y > pi_t) / tau), by the argument of INPO's Prop. 6."""
         import numpy as np

@@ -24,9 +24,14 @@ EDGE = 1e-6
 """probabilities are kept this far from 0 and 1, where a Bradley-Terry fit would not be finite"""
 
 
+def ordered(verdicts: Verdicts) -> dict[tuple[int, int], float]:
+    """Every verdict with the smaller index first: a tournament's final may have been asked the other way round."""
+    return {(min(m), max(m)): p if m[0] < m[1] else 1.0 - p for m, p in verdicts.items()}
+
+
 def cyclic_triples(verdicts: Verdicts) -> tuple[int, int]:
     """(cyclic, all) triples among responses whose three comparisons are all known and not tied."""
-    cyclic = count = 0
+    verdicts, cyclic, count = ordered(verdicts), 0, 0
     nodes = sorted({index for match in verdicts for index in match})
     for a, b, c in combinations(nodes, 3):
         if not {(a, b), (b, c), (a, c)} <= verdicts.keys():
@@ -41,6 +46,7 @@ def cyclic_triples(verdicts: Verdicts) -> tuple[int, int]:
 
 def _matrix(verdicts: Verdicts) -> np.ndarray | None:
     """The full preference matrix, or None where a comparison is missing."""
+    verdicts = ordered(verdicts)
     size = 1 + max(b for _, b in verdicts)
     matrix = np.full((size, size), 0.5)
     for a, b in combinations(range(size), 2):
@@ -60,23 +66,23 @@ def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
     whole = [m for m in map(_matrix, prompts) if m is not None and len(m) > 2]
     fits = [best_bradley_terry(np.clip(m, EDGE, 1 - EDGE)).mean_distance for m in whole]
     support = [int((nash(m) > 1e-3).sum()) for m in whole]
+    beaten = [not bool((m >= 0.5).all(axis=1).any()) for m in whole]
     share = cyclic / count
     return {
         "cyclic_share": share,
         "triples": count,
         "bradley_terry_distance": float(np.mean(fits)) if fits else None,
         "nash_support": float(np.mean(support)) if support else None,
-        "words": _words(cyclic, count, fits, support),
+        "words": _words(cyclic, count, fits, beaten),
     }
 
 
-def _words(cyclic: int, count: int, fits: Sequence[float], support: Sequence[int]) -> str:
+def _words(cyclic: int, count: int, fits: Sequence[float], beaten: Sequence[bool]) -> str:
     parts = [f"{cyclic} of {count} triples are cyclic."]
     if fits:
-        mixed = sum(s > 1 for s in support) / len(support)
         parts.append(
-            f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on {mixed:.0%} of "
-            "the prompts no single sample is unbeaten."
+            f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on "
+            f"{np.mean(beaten):.0%} of the prompts no single sample is unbeaten."
         )
     parts.append(
         "The oracle is close to transitive on these samples: a reward method could do as well here."

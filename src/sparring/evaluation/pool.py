@@ -2,8 +2,10 @@
 
 The gap of a policy against a pool is 2 (max_j P(j beats it) - 1/2) over the pool's members: a lower bound of its
 exploitability, because the best response of the whole policy space is not in the pool. Beside the policies
-themselves the pool holds the best of each one's N samples (chosen by mean preference over the others' samples), a
-cheap stronger attacker. Leaves out: sampling.
+themselves the pool holds the best of each one's N samples, a cheap stronger attacker. Nothing is chosen and scored on
+the same comparisons, which would find gaps in noise: a best sample is chosen among its siblings and scored against
+other policies, and the strongest member is chosen on one half of the prompts and scored on the other. Leaves
+out: sampling.
 
     pool = play_pool(prompts, {"start": texts, "3": texts}, guard); pool_gap(pool, "3")
 """
@@ -17,13 +19,14 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.evaluation.statistics import wins
+from sparring.evaluation.statistics import interval, wins
 from sparring.games.equilibrium import nash
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 
 Texts = Sequence[Sequence[str]]
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def play_pool(prompts: Sequence[str], texts: Mapping[str, Texts], guard: Guard) 
     return Pool((*names, *best), len(names), np.stack([b[0] for b in blocks]), np.stack([b[1] for b in blocks]))
 
 
-def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) -> tuple[Array, NDArray[np.int64]]:
+def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) -> tuple[Array, Indices]:
     """S x S preferences between all samples of a prompt (1/2 on the diagonal), and the policy each belongs to."""
     flat = [text for group in answers for text in group]
     owner = np.repeat(np.arange(len(answers)), [len(group) for group in answers])
@@ -70,25 +73,36 @@ def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) 
     return matrix, owner
 
 
-def _blocks(matrix: Array, owner: NDArray[np.int64], several: bool) -> tuple[Array, Array]:
+def _blocks(matrix: Array, owner: Indices, several: bool) -> tuple[Array, Array]:
     """M x M means of a prompt's sample matrix, with the best sample of each policy as a further player."""
-    players = [np.flatnonzero(owner == policy) for policy in range(owner.max() + 1)]
-    if several:
-        players += [_best(matrix, mine, owner) for mine in players]
-    won = wins(matrix)
-    with np.errstate(invalid="ignore"):
-        means = [[[_mean(x[np.ix_(a, b)]) for b in players] for a in players] for x in (matrix, won)]
-    preferred, won_by = np.array(means[0]), np.array(means[1])
-    for x in (preferred, won_by):
-        np.fill_diagonal(x, 0.5)
-    return preferred, won_by
+    groups: list[Indices] = [np.flatnonzero(owner == policy) for policy in range(owner.max() + 1)]
+    players: list[Indices] = (
+        [*groups, *(np.array([_best(matrix, group)]) for group in groups)] if several else [*groups]
+    )
+    return _means(matrix, matrix, groups, players), _means(matrix, wins(matrix), groups, players)
 
 
-def _best(matrix: Array, mine: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sample with the highest mean preference over the other policies' samples."""
-    others = np.flatnonzero(owner != owner[mine[0]])
-    scores = [_mean(matrix[i, others]) if len(others) else 0.5 for i in mine]
-    return mine[[int(np.nanargmax([*np.nan_to_num(scores, nan=-1.0)]))]]
+def _means(matrix: Array, values: Array, groups: Sequence[Indices], players: Sequence[Indices]) -> Array:
+    """Mean of `values` for each row player against each column player; 1/2 against itself."""
+    table = np.array([[_mean(values[np.ix_(a, b)]) for b in players] for a in players])
+    for k, group in enumerate(groups[: len(players) - len(groups)]):
+        best = len(groups) + k
+        table[best, k] = _own_best(matrix, values, group)
+        table[k, best] = 1.0 - table[best, k]
+    np.fill_diagonal(table, 0.5)
+    return table
+
+
+def _best(matrix: Array, group: Indices) -> int:
+    """The sample with the highest mean preference over its siblings; those without a verdict come last."""
+    scores = [_mean(matrix[i, group[group != i]]) for i in group]
+    return int(group[int(np.argmax(np.nan_to_num(scores, nan=-1.0)))])
+
+
+def _own_best(matrix: Array, values: Array, group: Indices) -> float:
+    """A policy's best sample against the policy itself: each sample meets the best of the others, chosen without it."""
+    rest = [(group[group != j], j) for j in group if len(group) > 1]
+    return _mean(np.array([values[_best(matrix, others), j] for others, j in rest]))
 
 
 def _mean(values: Array) -> float:
@@ -110,10 +124,20 @@ def _skewed(preferences: Array) -> Array:
 def pool_gap(pool: Pool, name: str, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
     """Empirical duality gap of a member against the pool, with a 95 % bootstrap interval over prompts.
 
-    The maximum over attackers makes the bootstrap's centre lie a little above the estimate.
+    Each half of the prompts is scored with the attacker that is strongest on the other half, so a gap of noise is 0 on
+    average (and may come out negative), and the largest gap is at least this. A single prompt is scored with its own
+    attacker.
     """
     attacks_NM = pool.preferences[:, :, pool.names.index(name)]
-    draws = np.random.default_rng(seed).integers(len(attacks_NM), size=(resamples, len(attacks_NM)))
-    gaps = 2.0 * np.nanmean(attacks_NM[draws], axis=1).max(axis=1) - 1.0
-    low, high = np.quantile(gaps, [0.025, 0.975])
-    return {"value": float(2.0 * np.nanmean(attacks_NM, axis=0).max() - 1.0), "low": float(low), "high": float(high)}
+    half_N = np.arange(len(attacks_NM)) % 2
+    scores = []
+    for half in (0, 1):
+        chosen_on = attacks_NM[half_N != half] if len(attacks_NM) > 1 else attacks_NM
+        scores.append(attacks_NM[half_N == half, _strongest(chosen_on)])
+    known = np.concatenate(scores)
+    return interval((2.0 * known[~np.isnan(known)] - 1.0).tolist(), resamples, seed)
+
+
+def _strongest(attacks_NM: Array) -> int:
+    """The member with the highest mean preference; one without a verdict is none."""
+    return int(np.argmax([_mean(column) if not np.isnan(column).all() else -1.0 for column in attacks_NM.T]))

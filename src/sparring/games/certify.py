@@ -16,12 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from sparring.algorithms.algorithm import Algorithm, find_algorithm
+from sparring.algorithms.algorithm import Algorithm, Facts, find_algorithm
 from sparring.games.dynamics import Trajectory, trajectory
 from sparring.games.equilibrium import duality_gap, log_kl, nash, regularised_gap, regularised_nash
 from sparring.games.game import Array, Game
 from sparring.games.sampled import SampledPlayer
 from sparring.games.tabular import TabularPlayer
+from sparring.pairing import BestWorst, Knockout
 from sparring.recipe import explain
 
 Player = Literal["exact", "tabular", "sampled", "transformer"]
@@ -67,7 +68,6 @@ def play(
     game: Game,
     player: Player,
     rounds: int,
-    start: Array | None = None,
     seed: int = 0,
     pairs: int = 4000,
 ) -> Trajectory:
@@ -77,6 +77,7 @@ def play(
         NotPlayable: the algorithm has no closed form, or needs something that the game lacks.
     """
     if player == "exact":
+        _refuse_selection(algorithm)
 
         def update(g: Game, history: Any) -> Array:
             made = algorithm.exact_step(g, history)
@@ -84,15 +85,32 @@ def play(
                 raise NotPlayable(f"{algorithm.about.title}: no closed form on game {g.name}; use --player tabular.")
             return made
 
-        return trajectory(update, game, rounds, start)
+        return trajectory(update, game, rounds)
     try:
         if player == "tabular":
-            return TabularPlayer(algorithm, game).play(rounds, start)
+            return TabularPlayer(algorithm, game).play(rounds)
         if player == "sampled":
-            return SampledPlayer(algorithm, game, prompts=pairs, seed=seed).play(rounds, start)
+            return SampledPlayer(algorithm, game, prompts=pairs, seed=seed).play(rounds)
     except ValueError as error:
         raise NotPlayable(f"{algorithm.about.title}: {error}") from error
     raise NotPlayable("the transformer player has games of its own: use `sparring certify NAME --player transformer`.")
+
+
+def _refuse_selection(algorithm: Algorithm) -> None:
+    """Closed forms assume i.i.d. pairs: with selected ones they would show something that no fit does."""
+    for step in algorithm.steps(0, Facts(1)):
+        if isinstance(step.pairing, BestWorst | Knockout):
+            raise NotPlayable(
+                f"{algorithm.about.title}: no closed form with pairing {type(step.pairing).__name__}; use pairing = "
+                "'iid', or --player sampled."
+            )
+
+
+def goal(algorithm: Algorithm) -> Literal["nash", "regularised", "data"]:
+    """Which equilibrium its distance is measured from, with the settings that it has."""
+    if algorithm.solves == "data":
+        return "data"
+    return "regularised" if algorithm.regularisation() > 0 else "nash"
 
 
 def equilibrium(algorithm: Algorithm, game: Game) -> Array:
@@ -141,7 +159,7 @@ def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, ta
         "game": game.name,
         "player": player,
         "rounds": len(last) - 1,
-        "solves": algorithm.solves,
+        "solves": goal(algorithm),
         "equilibrium": (target[0] if game.n_contexts == 1 else target).tolist(),
         "policy_last": plain(last),
         "policy_average": plain(average),

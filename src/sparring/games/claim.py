@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
+from sparring.algorithms.algorithm import Facts
 from sparring.games.certify import build_for_game, play
 from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import nash, regularised_nash
@@ -60,7 +62,7 @@ class Effort:
     rounds: int = 20
     """of every run from a random start"""
     seed: int = 0
-    data_sets: int = 6
+    data_sets: int = 12
     """of the sparse bandit, per number of pairs"""
 
 
@@ -73,6 +75,11 @@ class Check(NamedTuple):
 
 Checks = Mapping[str, Sequence[Check]]
 """By algorithm"""
+
+
+def needs_data(name: str) -> bool:
+    """Whether the algorithm's steps read responses of a data set."""
+    return any(step.columns() for step in build_for_game(name, {}).steps(0, Facts(1)))
 
 
 def g3() -> Game:
@@ -132,6 +139,12 @@ def tabulated(
 def slope(xs: Sequence[float] | Array, ys: Sequence[float] | Array) -> float:
     """Least-squares slope of log y against log x."""
     return float(np.polyfit(np.log(np.asarray(xs, float)), np.log(np.asarray(ys, float)), 1)[0])
+
+
+def mean_and_interval(values: Sequence[float] | Array) -> tuple[float, float]:
+    """Mean and half its 95 % interval, by Student's t."""
+    mean, error = mean_and_error(values)
+    return mean, float(student.ppf(0.975, len(values) - 1)) * error
 
 
 def mean_and_error(values: Sequence[float] | Array) -> tuple[float, float]:

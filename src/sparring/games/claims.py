@@ -23,7 +23,9 @@ from sparring.games import (
     claims_sampled,
 )
 from sparring.games.certify import build_for_game
-from sparring.games.claim import Check, Claim, Effort, g3
+from sparring.games.claim import Check, Claim, Effort, g3, needs_data
+from sparring.games.game import built_in
+from sparring.games.tabular import TabularPlayer
 
 __all__ = ["CLAIMS", "Check", "Claim", "Effort", "check"]
 
@@ -43,23 +45,29 @@ CLAIMS: dict[str, tuple[Check, ...]] = {
 """By algorithm, in the order of the table"""
 
 
-def check(
-    name: str, player: str = "tabular", rounds: int = 20, seed: int = 0, data_sets: int = 6
-) -> tuple[Sequence[Claim], float]:
+def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -> tuple[Sequence[Claim], float]:
     """An algorithm's claims and the seconds they took; player "exact" computes only what takes no fit.
 
-    A class of yours (`package.module:Class`) gets the checks that need no table: closed form if it has one, gradients.
+    A class of yours (`package.module:Class`) gets the checks that need no table: its closed form, or else stationarity,
+    and its gradient.
     """
     began = time.perf_counter()
-    effort = Effort(rounds, seed, data_sets)
+    effort = Effort(rounds, seed)
     checks = CLAIMS[name] if name in CLAIMS else checks_of_any(name)
     found = [claim for one in checks if player == "tabular" or one.player == "exact" for claim in one.run(effort)]
     return found, time.perf_counter() - began
 
 
 def checks_of_any(name: str) -> list[Check]:
-    """For a class that is not shipped: its gradient, and its closed form where it has one on G3."""
-    found = [Check(partial(claims_gradient.gradient, name), "tabular")]
-    if build_for_game(name, {}).exact_step(g3(), [g3().log_reference]) is not None:
-        found.insert(0, Check(partial(claims_fit.closed_form, name), "tabular"))
-    return found
+    """For a class that is not shipped: its gradient; its closed form where it has one, else stationarity."""
+    algorithm, game = build_for_game(name, {}), built_in("GD") if needs_data(name) else g3()
+    gradient = Check(partial(claims_gradient.gradient, name), "tabular")
+    try:
+        TabularPlayer(algorithm, game).play(1)
+    except ValueError as error:
+        claim = "own loss and pairing, fitted on population pairs"
+        row = Claim("F1", name, claim, "derived", "-", f"not played on {game.name}: {error}", None)
+        return [Check(lambda effort: [row], "tabular"), gradient]
+    closed = algorithm.exact_step(game, [game.log_reference]) is not None
+    fitted = claims_fit.closed_form if closed else claims_gradient.stationarity
+    return [Check(partial(fitted, name), "tabular"), gradient]

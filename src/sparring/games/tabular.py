@@ -3,14 +3,14 @@
 It runs the same `Algorithm.steps` as a language model, makes the batch that infinitely many samples would give
 (every pair of actions, weighted by its probability), and minimises the same objective to rounding. What it
 certifies is therefore the code that trains language models. Leaves out: selected pairs (best-worst, knockout),
-whose distribution has no closed form here; the sampled player draws them.
+whose distribution has no closed form here, and samples kept beside pairs; the sampled player draws both.
 
     TabularPlayer(INPO(step_size=1.0, kl_to_reference=0.1, pairing="iid"), g3()).play(50).gaps()
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,23 +23,34 @@ from sparring.algorithms.algorithm import Algorithm, Column, Draw, Facts, Policy
 from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import log_normalise
 from sparring.games.game import Array, Game
-from sparring.objectives import DATA, PESSIMISM, Batch, Objective
+from sparring.objectives import DATA, PESSIMISM, Batch
 from sparring.pairing import Against, AllPairs, ChosenRejectedOwn, IndependentPairs, Listwise
 
 GRADIENT_TOLERANCE = 1e-13
 NEWTON_STEPS = 200
+MANY_EXAMPLES = 1_000_000
+"""what a step is told where the data are a population"""
 Policies = dict[PolicyRef, Array]
 
 
 @dataclass(frozen=True, slots=True)
-class PopulationPairs:
-    """All pairs of n actions with their probabilities: arrays of length P."""
+class Population:
+    """Responses (R) and weighted pairs of them (P), as a step's pairing would make them in one context."""
 
+    actions: NDArray[np.int64]
+    """(R,) which action each response is"""
+    win_rates: Array
+    """(R,)"""
     pairs: NDArray[np.int64]
-    """(P, 2) winner and loser"""
+    """(P, 2) winner and loser, indices into the responses"""
     weights: Array
+    """(P,)"""
     preferences: Array
+    """(P,) P(winner beats loser), NaN where no oracle was asked"""
     terms: NDArray[np.int64]
+    """(P,)"""
+    roles: tuple[str, ...] = ()
+    """(R,); all "own" unless given"""
 
 
 @dataclass
@@ -53,12 +64,15 @@ class TabularPlayer:
     """keeps each fitted log-ratio to the step's start within +-bound (a bounded function class)"""
     policies: Policies = field(default_factory=dict)
 
-    def play(self, rounds: int, start: Array | None = None) -> Trajectory:
-        """Log-policies of rounds 0..rounds; round 0 is the game's reference unless `start` (C, n) is given."""
-        self.policies = {PolicyRef(0): self.game.log_reference if start is None else log_normalise(start)}
-        facts = Facts(int(self.wins.sum()) if self.wins is not None else 1_000_000)
+    def facts(self) -> Facts:
+        """What a step may know of the data."""
+        return Facts(MANY_EXAMPLES if self.wins is None else int(self.wins.sum()))
+
+    def play(self, rounds: int) -> Trajectory:
+        """Log-policies of rounds 0..rounds; round 0 is the game's reference."""
+        self.policies = {PolicyRef(0): self.game.log_reference}
         for t in range(rounds):
-            steps = self.algorithm.steps(t, facts)
+            steps = self.algorithm.steps(t, self.facts())
             for step in steps:
                 made = PolicyRef(t + 1, step.trains)
                 self.policies[made] = np.stack([self.fit(step, steps, c) for c in range(self.game.n_contexts)])
@@ -69,41 +83,44 @@ class TabularPlayer:
         return self.policies[ref if ref in self.policies else PolicyRef(0)]
 
     def fit(self, step: Step, steps: tuple[Step, ...], context: int) -> Array:
-        """The log-policy (n,) that minimises the step's objective in one context."""
-        source = steps[step.responses.step] if isinstance(step.responses, Reuse) else step
-        pairs, win_rates = self.population(source, context)
-        anchors = {name: self._policy(ref)[context] for name, ref in step.anchors.items()}
-        start = self._policy(step.start)[context]
-        return minimise(step.objective, pairs, anchors, win_rates, start, self.log_ratio_bound)
+        """The log-policy (n,) that minimises the step's objective in one context, from the step's start."""
+        loss, start = self.loss(step, steps, context), self._policy(step.start)[context]
+        if self.log_ratio_bound is not None:
+            return log_normalise(_bounded(loss, start, self.log_ratio_bound))
+        return log_normalise(_newton(loss, start))
 
-    def population(self, step: Step, context: int) -> tuple[PopulationPairs, Array]:
+    def loss(self, step: Step, steps: tuple[Step, ...], context: int) -> Callable[[Tensor], Tensor]:
+        """The step's objective as a function of the logits (n,) of one context."""
+        source = steps[step.responses.step] if isinstance(step.responses, Reuse) else step
+        population = self.population(source, context)
+        anchors = {name: self._policy(ref)[context] for name, ref in step.anchors.items()}
+        return lambda logits: step.objective(batch_of(logits.log_softmax(0), population, anchors)).total
+
+    def population(self, step: Step, context: int) -> Population:
         """Every pair that a step's pairing would draw, and each action's win rate against the first draw."""
         preference = self.game.preference[context]
+        unjudged = np.full_like(preference, np.nan)
         drawn = {d.role: self._mixture(d, context) for d in step.draws()}
         own: Array = np.exp(drawn["own"] if "own" in drawn else self._policy(step.start)[context])
         held = self._columns(step, context)
         rule = step.pairing
         if isinstance(rule, IndependentPairs | AllPairs):
             wins = preference if rule.label == "sampled" else (np.sign(preference - 0.5) + 1.0) / 2.0
-            found = _pairs((2.0 * own[:, None] * own[None, :] * wins, preference, DATA))
-        elif isinstance(rule, Against) and rule.winner == "gold":
-            found = _pairs((held["gold"][:, None] * own[None, :], preference * np.nan, DATA))
+            parts = [(2.0 * own[:, None] * own[None, :] * wins, preference, DATA)]
         elif isinstance(rule, Against):
-            found = _pairs((held["joint"], preference, DATA))
+            laws = {role: np.exp(law) for role, law in drawn.items()}
+            parts = [(_given(rule, held, laws), unjudged, DATA)]
         elif isinstance(rule, ChosenRejectedOwn):
             given = (held["joint"].sum(0) + held["joint"].sum(1)) / 2
-            found = _pairs(
-                (held["joint"], preference * np.nan, DATA),
-                (given[:, None] * own[None, :], preference * np.nan, PESSIMISM),
-            )
+            parts = [(held["joint"], unjudged, DATA), (given[:, None] * own[None, :], unjudged, PESSIMISM)]
         elif isinstance(rule, Listwise):
-            found = _pairs((np.zeros_like(preference), preference, DATA))  # one list of all actions, no pairs
+            parts = [(np.zeros_like(preference), preference, DATA)]  # one list of all actions, no pairs
         else:
             raise ValueError(
-                f"pairing {type(rule).__name__}: the distribution of selected pairs has no closed form. Use "
-                "pairing = 'iid' with this player, or the sampled player."
+                f"pairing {type(rule).__name__}: the distribution of its pairs has no closed form. Use pairing = 'iid' "
+                "and no samples beside the pairs with this player, or the sampled player."
             )
-        return found, preference @ own
+        return population_of(parts, preference @ own)
 
     def _mixture(self, draw: Draw, context: int) -> Array:
         """Log-probabilities (n,) of a draw's mixture."""
@@ -132,11 +149,28 @@ class TabularPlayer:
         }
 
 
-def _pairs(*parts: tuple[Array, Array, int]) -> PopulationPairs:
-    """Joint distributions (n, n) as flat lists of pairs with positive weight."""
+def _given(rule: Against, held: Mapping[str, Array], drawn: Mapping[str, Array]) -> Array:
+    """Joint law (n, n) of winner and loser where roles decide; only chosen and rejected depend on each other."""
+    if (rule.winner, rule.loser) == ("chosen", "rejected"):
+        return held["joint"]
+    laws = dict(drawn)
+    if "joint" in held:
+        laws |= {"chosen": held["joint"].sum(1), "rejected": held["joint"].sum(0)}
+    if "gold" in held:
+        laws["gold"] = held["gold"]
+    for role in (rule.winner, rule.loser):
+        if role not in laws:
+            raise ValueError(f"pairing {rule}: the step has no responses of role {role!r}; it has {', '.join(laws)}.")
+    return laws[rule.winner][:, None] * laws[rule.loser][None, :]
+
+
+def population_of(parts: Sequence[tuple[Array, Array, int]], win_rates: Array) -> Population:
+    """Joint distributions (n, n) with preferences and term, as pairs of positive weight among all n actions."""
     index = [np.argwhere(joint > 0) for joint, _, _ in parts]
     at = [tuple(i.T) for i in index]
-    return PopulationPairs(
+    return Population(
+        np.arange(len(win_rates)),
+        win_rates,
         np.concatenate(index).astype(np.int64),
         np.concatenate([joint[a] for (joint, _, _), a in zip(parts, at, strict=True)]),
         np.concatenate([preference[a] for (_, preference, _), a in zip(parts, at, strict=True)]),
@@ -144,49 +178,34 @@ def _pairs(*parts: tuple[Array, Array, int]) -> PopulationPairs:
     )
 
 
-def batch_of(logps: Tensor, pairs: PopulationPairs, anchors: Mapping[str, Array], win_rates: Array) -> Batch:
-    """One context's actions as a batch: every action is a response of length 1."""
-    count = len(logps)
+def batch_of(logps: Tensor, population: Population, anchors: Mapping[str, Array]) -> Batch:
+    """One context's responses as a batch, each of length 1; log-probabilities (n,) are given per action."""
+    count = len(population.actions)
     return Batch(
-        logps_R=logps,
-        anchor_logps={name: torch.from_numpy(values.copy()) for name, values in anchors.items()},
+        logps_R=logps[torch.from_numpy(population.actions)],
+        anchor_logps={name: torch.from_numpy(values[population.actions]) for name, values in anchors.items()},
         lengths_R=torch.ones(count, dtype=torch.long),
         example_R=torch.zeros(count, dtype=torch.long),
-        roles=("own",) * count,
-        win_rates_R=torch.from_numpy(win_rates.copy()),
-        pairs_P2=torch.from_numpy(pairs.pairs.copy()),
-        preference_P=torch.from_numpy(pairs.preferences.copy()),
-        weight_P=torch.from_numpy(pairs.weights.copy()),
-        term_P=torch.from_numpy(pairs.terms.copy()),
+        roles=population.roles or ("own",) * count,
+        win_rates_R=torch.from_numpy(population.win_rates.copy()),
+        pairs_P2=torch.from_numpy(population.pairs.copy()),
+        preference_P=torch.from_numpy(population.preferences.copy()),
+        weight_P=torch.from_numpy(population.weights.copy()),
+        term_P=torch.from_numpy(population.terms.copy()),
     )
-
-
-def minimise(
-    objective: Objective,
-    pairs: PopulationPairs,
-    anchors: Mapping[str, Array],
-    win_rates: Array,
-    start: Array,
-    bound: float | None = None,
-) -> Array:
-    """The log-policy (n,) at a minimum of the objective, from `start`; optionally within +-bound of it."""
-
-    def loss(logits: Tensor) -> Tensor:
-        return objective(batch_of(logits.log_softmax(0), pairs, anchors, win_rates)).total
-
-    if bound is not None:
-        return log_normalise(_bounded(loss, start, bound))
-    return log_normalise(_newton(loss, start))
 
 
 def _newton(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
     """Saddle-free Newton with backtracking: curvature by absolute value, flat directions left alone."""
-    logits = torch.from_numpy(start.copy())
+    logits, last = torch.from_numpy(start.copy()), (np.inf, np.inf)
     for _ in range(NEWTON_STEPS):
         value, gradient = _value_and_gradient(loss, logits)
-        if gradient.abs().max() < GRADIENT_TOLERANCE:
+        reached = float(value), float(gradient.abs().max())
+        # Where an action's probability vanishes, so does its curvature, and steps go on without getting anywhere.
+        if reached[1] < GRADIENT_TOLERANCE or (reached[0] >= last[0] and reached[1] >= 0.99 * last[1]):
             break
-        curvature = torch.autograd.functional.hessian(loss, logits)
+        last = reached
+        curvature = torch.autograd.functional.hessian(loss, logits, vectorize=True)
         scales, axes = torch.linalg.eigh(curvature)  # type: ignore[arg-type]
         usable = scales.abs() > 1e-11 * scales.abs().max()
         inverse = torch.where(usable, 1.0 / scales.abs().clamp_min(1e-300), 0.0)

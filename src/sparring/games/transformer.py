@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from sparring.algorithms.algorithm import Algorithm, Facts, PolicyRef, find_algorithm
-from sparring.games.certify import NotPlayable, build_for_game
+from sparring.games.certify import NotPlayable, build_for_game, goal
 from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import duality_gap, log_normalise, regularised_gap
 from sparring.games.game import Array, Game
@@ -225,7 +225,7 @@ def _report(algorithm: Algorithm, history: Array, seed: int) -> dict[str, Any]:
         "rounds": len(history) - 1,
         "responses": len(SEQUENCES),
         "prompts": len(PROMPTS),
-        "solves": algorithm.solves,
+        "solves": goal(algorithm),
         "duality_gap_last": plain.tolist(),
         "gap": own.tolist(),
         "distance_to_exact_step": distances(steps) if known else None,

@@ -149,7 +149,8 @@ class PoolFacts(TypedDict):
 
     members: list[str]
     gaps: dict[str, Interval]
-    """by policy: 2 (max over members of P(member beats it) - 1/2), a lower bound of exploitability"""
+    """by policy: 2 (P(strongest member beats it) - 1/2), a lower bound of exploitability; the strongest member is
+    chosen on the other half of the prompts, so that noise alone gives 0 on average"""
     nash_mixture: dict[str, float]
 
 
