@@ -136,8 +136,8 @@ def played(name: str, settings: Mapping[str, Any], rounds: int) -> dict[str, Any
 def figures(data: Mapping[str, Any]) -> dict[str, str]:
     """SVG texts by file name."""
     paths = [Path3(label, np.array(played(*case)["policy_last"])) for label, case in PATHS.items()]
-    cycling = SimplexPanel("Cycling: SPPO and IPO", paths[:2], nash_target()[0])
-    settling = SimplexPanel("Settling: INPO (biased) and COMAL (Nash)", paths[2:], nash_target()[0])
+    cycling = SimplexPanel("Cycling: SPPO and IPO", paths[:2], {"Nash": nash_target()[0]})
+    settling = SimplexPanel("Settling: INPO (biased) and COMAL (Nash)", paths[2:], {"Nash": nash_target()[0]})
     gaps = []
     for label, (name, settings, which) in GAPS.items():
         values = played(name, settings, 1000)[f"duality_gap_{which}"]

@@ -73,6 +73,26 @@ def test_a_chosen_player_is_used_for_all(tmp_path: Path):
     assert "lists are not played" in results["opo"]["skipped"]
 
 
+def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path: Path):
+    code, out, err = sparring("certify", "inpo", "--json", tmp_path / "a.json", "--plot", tmp_path / "no" / "a.svg")
+    assert (code, out) == (2, "")
+    assert "--plot" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_selected_pairs_are_sampled_and_said():
+    code, out, _ = sparring("certify", "ipo", "--set", "pairing=best_worst", "--rounds", 1, "--pairs", 50)
+    assert code == 0
+    assert "sampled, since pairs of BestWorst" in " ".join(out.split())
+
+
+def test_every_target_is_marked_by_its_name(tmp_path: Path):
+    path = tmp_path / "all.svg"
+    assert sparring("certify", "all", "--rounds", 1, "--set", "samples=2", "--plot", path).code == 0
+    for label in (">nash<", ">regularised (inpo"):
+        assert label in path.read_text()
+
+
 def test_pictures(tmp_path: Path):
     for name, start in (("a.svg", "<svg"), ("a.html", "<!doctype html>")):
         assert sparring("certify", "comal", "--rounds", 10, "--plot", tmp_path / name).code == 0
@@ -93,6 +113,11 @@ def test_pictures(tmp_path: Path):
         (("inpo", "--set", "eta"), "write it as symbol=value"),
         (("inpo", "--set", "eta=[1"), "not readable YAML"),
         (("inpo", "--set", "etta=1"), "Did you mean 'eta'"),
+        (("inpo", "--set", "eta=1", "--set", "eta=2"), "eta is given twice"),
+        (("inpo", "--set", "eta=1", "--set", "step_size=2"), "both give inpo.step_size"),
+        (("inpo", "--json", "nowhere/a.json"), "there is no folder"),
+        (("inpo", "--plot", "nowhere/a.svg"), "there is no folder"),
+        (("inpo", "--json", "."), "this is a folder"),
         (("inpo", "--set", "eta=-1"), "give a positive number"),
         (("inpo", "--game", "G4"), "neither a file nor a built-in game"),
         (("inpo", "--game", "GR:5"), "write GR:n:seed"),

@@ -10,7 +10,7 @@ import pytest
 
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.games.certify import NotPlayable, build_for_game, certify, equilibrium, play
-from sparring.games.equilibrium import duality_gap, nash, regularised_gap
+from sparring.games.equilibrium import duality_gap, nash_is_unique, regularised_gap
 from sparring.games.game import Game, load_game, resolve_game
 
 KEYS = {
@@ -27,6 +27,7 @@ KEYS = {
     "duality_gap_average",
     "regularised_gap",
     "kl_to_equilibrium",
+    "notes",
 }
 NO_CLOSED_FORM = {"spac", "dpo", "opo", "chi_po"}
 MATRICES = [
@@ -80,6 +81,7 @@ def test_what_should_converge_on_the_file_does(name: str, game: Game):
     small = {"nash_md": {"eta": 0.02}}
     run = play(build_for_game(name, small.get(name, {})), game, "exact", 4000)
     target = equilibrium(build_for_game(name, {}), game)
+    assert target is not None
     # Nash-MD's fixed step leaves a bias; ONPO is linear but slow here.
     assert run.kl_from(target)[-1] < {"nash_md": 1e-4, "onpo": 1e-4}.get(name, 1e-8)
 
@@ -117,6 +119,8 @@ def test_every_symbol_names_a_field(name: str):
         ("inpo", {"etta": 1}, "Did you mean 'eta'"),
         ("inpo", {"eta": 0}, "give a positive number"),
         ("inpo", {"eta": True}, "give a positive number"),
+        ("inpo", {"tau": True}, "takes no truth value"),
+        ("inpo", {"eta": 1.0, "step_size": 2.0}, "both give inpo.step_size"),
         ("inpo", {"tau": 5.0}, "kl_to_reference"),
         ("inpo", {"step_size": "x"}, "inpo.step_size = 'x'"),
         ("sppo", {"eta": -1.0}, "sppo.step_size"),
@@ -139,7 +143,7 @@ def test_what_cannot_be_played_says_why():
     for player in ("exact", "tabular"):
         with pytest.raises(NotPlayable, match="pairing = 'iid'"):
             certify(build_for_game("inpo", {"pairing": "knockout", "samples": 4}), game, player, 1)
-    with pytest.raises(NotPlayable, match="KeepingRole"):
+    with pytest.raises(NotPlayable, match="needs 'reference' samples beside the pairs"):
         certify(build_for_game("rspo", {"reference_nll": 0.1}), game, "tabular", 1)
     with pytest.raises(NotPlayable, match="pairing = 'iid'"):
         certify(build_for_game("inpo", {"pairing": "best_worst", "samples": 4}), game, "tabular", 1)
@@ -152,10 +156,44 @@ def test_rspo_aims_at_its_own_regularised_equilibrium():
     inpo = build_for_game("inpo", {"tau": 0.2})
     assert equilibrium(algorithm, game) == pytest.approx(equilibrium(inpo, game))
     assert certify(algorithm, game, "exact", 1)["solves"] == "regularised"
-    plain = build_for_game("rspo", {"forward_kl": 0.1})
-    assert certify(plain, game, "tabular", 1)["solves"] == "nash"
-    assert plain.regularisation() == 0
-    assert equilibrium(plain, game)[0] == pytest.approx(nash(game.preference[0]))
+
+
+def test_without_a_known_equilibrium_there_is_no_distance():
+    algorithm = build_for_game("rspo", {"forward_kl": 0.1})
+    result = certify(algorithm, resolve_game("G3"), None, 1)
+    assert (result["solves"], result["equilibrium"], result["kl_to_equilibrium"]) == ("unknown", None, None)
+    assert any("no equilibrium is computed" in note for note in result["notes"])
+
+
+def test_an_equilibrium_that_is_one_of_many_has_no_distance(tmp_path: Path):
+    tied, decided = np.full((3, 3), 0.5), np.array([[0.5, 0.9, 0.9], [0.1, 0.5, 0.5], [0.1, 0.5, 0.5]])
+    two_best = np.array([[0.5, 0.5, 0.9], [0.5, 0.5, 0.9], [0.1, 0.1, 0.5]])
+    assert [nash_is_unique(P) for P in (tied, decided, two_best)] == [False, True, False]
+    assert all(nash_is_unique(resolve_game(spec).preference[0]) for spec in ("G3", "GR:8:1", "GBT:6:3"))
+    path = tmp_path / "tied.json"
+    path.write_text(json.dumps({"preference": tied.tolist()}))
+    game = load_game(path)
+    plain, regularised = (certify(build_for_game(name, {}), game, None, 2) for name in ("sppo", "inpo"))
+    assert plain["kl_to_equilibrium"] is None
+    assert any("not unique" in note for note in plain["notes"])
+    assert regularised["kl_to_equilibrium"] == pytest.approx([0.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "player", "note"),
+    [
+        ("ipo", {"pairing": "best_worst"}, "sampled", "BestWorst have no closed form"),
+        ("inpo", {"pairing": "knockout", "samples": 4}, "sampled", "Knockout"),
+        ("rspo", {"reference_nll": 0.1}, "sampled", "reference samples beside the pairs"),
+        ("inpo", {"pairing": "all", "samples": 4}, "exact", None),
+        ("sppo", {}, "exact", "the loss misses it"),
+        ("opo", {}, "tabular", None),
+    ],
+)
+def test_the_player_that_shows_the_pairing_is_taken(name: str, settings: dict, player: str, note: str | None):
+    result = certify(build_for_game(name, settings), resolve_game("G3"), None, 1, pairs=50)
+    assert result["player"] == player
+    assert any(note in found for found in result["notes"]) if note else result["notes"] == []
 
 
 def test_iterative_ipo_with_a_fixed_reference_goes_to_the_regularised_nash():

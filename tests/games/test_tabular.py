@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from sparring.algorithms.algorithm import Column, Facts, PolicyRef
 from sparring.algorithms.dpo import DPO
@@ -17,7 +19,7 @@ from sparring.games.claims_fit import CLOSED, closed_form, two_contexts
 from sparring.games.dynamics import observe_pairs
 from sparring.games.game import resolve_game, sparse_bandit
 from sparring.games.tabular import TabularPlayer
-from sparring.objectives import PESSIMISM
+from sparring.objectives import PESSIMISM, Batch, Loss, Objective, margins, relative_logps
 from sparring.pairing import Against
 
 
@@ -51,6 +53,64 @@ def test_f1_notices_a_wrong_loss(wrong: type[INPO]):
     game = resolve_game("G3")
     fitted, closed = (play(algorithm, game, player, 3) for player in ("tabular", "exact"))
     assert distance(fitted.log_policies, closed.log_policies) > 0.01
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """Piecewise linear: no curvature anywhere, kinks at the minimum."""
+
+    reach: float = 1.0
+
+    def __call__(self, batch: Batch) -> Loss:
+        margin_P = margins(relative_logps(batch, {"iterate": 1.0}), batch.pairs_P2)
+        return Loss((batch.weight_P * (self.reach - margin_P).clamp_min(0.0)).sum(), {})
+
+
+class FromIterate(INPO):
+    """INPO's pairs for another loss."""
+
+    loss: ClassVar[Objective] = Hinge()
+
+    def steps(self, t: int, facts: Facts):
+        (step,) = super().steps(t, facts)
+        return (replace(step, objective=self.loss),)
+
+
+class Jumping(FromIterate):
+    """Its loss falls without end, at a slope that does not vanish."""
+
+    loss: ClassVar[Objective] = Hinge(reach=1e300)
+
+
+def test_a_loss_without_curvature_is_fitted():
+    game = resolve_game("G3")
+    player = TabularPlayer(FromIterate(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2), game)
+    fitted = player.play(1).log_policies[1, 0]
+    steps = player.algorithm.steps(0, player.facts())
+    player.policies = {PolicyRef(0): game.log_reference}
+    loss = player.loss(steps[0], steps, 0)
+
+    def value(logits: np.ndarray) -> float:
+        return float(loss(torch.from_numpy(logits)))
+
+    axis = np.linspace(-3.0, 3.0, 61)
+    grid = min(value(np.array([a, b, 0.0])) for a in axis for b in axis)
+    assert value(fitted) <= grid + 1e-6
+    assert value(fitted) < value(game.log_reference[0]) - 0.1
+
+
+def test_a_fit_that_ends_on_a_slope_is_an_error():
+    algorithm = Jumping(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2)
+    with pytest.raises(ValueError, match="the fit did not converge: gradient"):
+        TabularPlayer(algorithm, resolve_game("GBT:4:0")).play(1)
+
+
+def test_a_loss_without_a_minimum_is_said():
+    ordered = np.array([[0.5, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.5]])
+    game = replace(resolve_game("G3"), name="ordered", preference=ordered[None])
+    notes = {name: TabularPlayer(build_for_game(name, {}), game).play(1).notes for name in ("dpo", "inpo")}
+    assert notes["inpo"] == ()
+    assert "no finite minimum" in notes["dpo"][0]
 
 
 def test_contexts_are_fitted_apart():

@@ -140,6 +140,9 @@ class Algorithm(BaseModel):
     solves: ClassVar[Literal["nash", "regularised", "data"]] = "nash"
     """what it should converge to: a Nash policy, the Nash policy regularised to the reference, or the data policy"""
 
+    exact_is_aim: ClassVar[bool] = False
+    """`exact_step` is the update that the loss aims at, and the loss's own minimum is another policy"""
+
     def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
         """The fits of round t, in order; the last must train the seat "play"."""
         raise NotImplementedError
@@ -151,8 +154,8 @@ class Algorithm(BaseModel):
         """
         return None
 
-    def regularisation(self) -> float:
-        """tau of the regularised game that it plays on exact games; 0 where it plays the plain one."""
+    def regularisation(self) -> float | None:
+        """tau of the regularised game that it plays on exact games, 0 for the plain one; None: of neither."""
         return float(getattr(self, "kl_to_reference", 0.0)) if self.solves == "regularised" else 0.0
 
     def oldest_iterate(self, t: int) -> int:

@@ -80,15 +80,14 @@ class RSPO(SPPO):
         assert isinstance(step.responses, tuple)
         return (replace(step, responses=(*step.responses, extra), pairing=KeepingRole(step.pairing, "reference")),)
 
-    def regularisation(self) -> float:
-        """2 c / eta for reverse KL alone; no regularised Nash is computed for the other divergences."""
+    def regularisation(self) -> float | None:
+        """2 c / eta for reverse KL alone; no equilibrium is computed for the other divergences."""
         alone = not (self.forward_kl or self.chi_squared or self.reference_nll)
-        return 2.0 * self.reverse_kl / self.step_size if alone else 0.0
+        return 2.0 * self.reverse_kl / self.step_size if alone else None
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Reverse KL alone is magnetic mirror descent with tau = 2 c / eta; nothing closed otherwise."""
         from sparring.games.dynamics import mmd
 
-        if self.forward_kl or self.chi_squared or self.reference_nll:
-            return None
-        return mmd(game.preference, history[-1], game.log_reference, self.step_size, self.regularisation())
+        tau = self.regularisation()
+        return None if tau is None else mmd(game.preference, history[-1], game.log_reference, self.step_size, tau)

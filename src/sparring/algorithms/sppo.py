@@ -35,6 +35,7 @@ class SPPO(JudgedSamples):
         "prompts and an oracle",
     )
     symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size")}
+    exact_is_aim: ClassVar[bool] = True
     on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "pairing": "iid", "samples": 2}
 
     step_size: float = Field(default=1000.0, gt=0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,8 @@ def register(app: typer.Typer) -> None:
         player: Annotated[
             str | None,
             typer.Option(
-                help="exact, tabular, sampled or transformer. Default: tabular for claims, else exact if it can."
+                help="exact, tabular, sampled or transformer. Default: tabular for claims; else exact if it can, "
+                "sampled where pairs are selected."
             ),
         ] = None,
         rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
@@ -65,7 +67,8 @@ def register(app: typer.Typer) -> None:
         them: play that game and print gaps per algorithm.
         """
         settings = parse_settings(set_ or [])
-        check_numbers(rounds, pairs, seed, plot)
+        check_numbers(rounds, pairs, seed)
+        check_files(json_, plot)
         names = named(algorithm)
         chosen = check_player(player)
         if chosen == "transformer":
@@ -101,7 +104,7 @@ def check_player(player: str | None) -> Any:
     return player
 
 
-def check_numbers(rounds: int | None, pairs: int, seed: int, plot: Path | None) -> None:
+def check_numbers(rounds: int | None, pairs: int, seed: int) -> None:
     """Refuse what no player can do."""
     if rounds is not None and rounds < 1:
         raise ValueError(f"--rounds {rounds}: give at least 1.")
@@ -109,17 +112,34 @@ def check_numbers(rounds: int | None, pairs: int, seed: int, plot: Path | None) 
         raise ValueError(f"--pairs {pairs}: give at least 1.")
     if seed < 0:
         raise ValueError(f"--seed {seed}: give at least 0.")
+
+
+def check_files(json_: Path | None, plot: Path | None) -> None:
+    """Refuse, before anything is played, what could not be written."""
     if plot is not None and plot.suffix not in PICTURES:
         raise ValueError(f"--plot {plot}: the suffix decides the format; use .svg or .html.")
+    for option, path in (("--json", json_), ("--plot", plot)):
+        if path is None or path == Path("-"):
+            continue
+        if path.is_dir():
+            raise ValueError(f"{option} {path}: this is a folder; give a file in it.")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first.")
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise ValueError(f"{option} {path}: no permission to write in {path.absolute().parent}.")
+    if json_ is not None and json_ == plot:
+        raise ValueError(f"--json and --plot are the same file, {plot}; give two.")
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """`key=value` texts with YAML values; the last of equal keys counts."""
+    """`key=value` texts with YAML values; a key may come once."""
     settings: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"--set {text!r}: write it as symbol=value, for example eta=1.")
+        if key.strip() in settings:
+            raise ValueError(f"--set {key.strip()} is given twice; leave one out.")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -205,6 +225,8 @@ def trajectories(
         console = Console(highlight=False)
         console.print(results_table(results, game))
         for name, result in results.items():
+            for note in result.get("notes", ()):
+                console.print(f"{name}: {note}", markup=False)
             if "skipped" in result:
                 console.print(f"{name} skipped: {result['skipped']}", markup=False)
 
@@ -213,16 +235,10 @@ def _one(
     name: str, many: bool, game: Game, player: Any, settings: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One algorithm's result; among many, what cannot be played is skipped with its reason."""
-    from sparring.games.certify import NotPlayable, build_for_game, certify
+    from sparring.games.certify import build_for_game, certify
 
     try:
-        algorithm = build_for_game(name, settings)
-        if player is not None:
-            return certify(algorithm, game, player, **options)
-        try:
-            return certify(algorithm, game, "exact", **options)
-        except NotPlayable:
-            return certify(algorithm, game, "tabular", **options)
+        return certify(build_for_game(name, settings), game, player, **options)
     except ValueError as error:
         if not many:
             raise
@@ -235,7 +251,9 @@ def write_json(content: Any, path: Path) -> None:
     if path == Path("-"):
         print(text)
     else:
-        path.write_text(text + "\n", encoding="utf-8")
+        from sparring.rounds.store import write_text
+
+        write_text(path, text + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import Algorithm, Facts, find_algorithm
 from sparring.games.dynamics import Trajectory, trajectory
-from sparring.games.equilibrium import duality_gap, log_kl, nash, regularised_gap, regularised_nash
+from sparring.games.equilibrium import duality_gap, log_kl, nash, nash_is_unique, regularised_gap, regularised_nash
 from sparring.games.game import Array, Game
 from sparring.games.sampled import SampledPlayer
-from sparring.games.tabular import TabularPlayer
-from sparring.pairing import BestWorst, Knockout
+from sparring.games.tabular import POPULATION_PAIRINGS, TabularPlayer
+from sparring.pairing import KeepingRole
 from sparring.recipe import explain
 
+Goal = Literal["nash", "regularised", "data", "unknown"]
 Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
 
@@ -40,7 +42,7 @@ def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
         ValueError: unknown symbol or field (with those allowed), or a value out of range.
     """
     kind = find_algorithm(name)
-    fields = dict(kind.on_games)
+    fields, said = dict(kind.on_games), dict[str, str]()
     for key, value in settings.items():
         symbol = kind.symbols.get(key)
         if symbol is None and key not in kind.model_fields:
@@ -48,14 +50,19 @@ def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
             near = difflib.get_close_matches(key, allowed, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"--set {key}: {name!r} has no such symbol or field.{hint} Allowed: {', '.join(allowed)}.")
-        if symbol is None:
-            fields[key] = value
-        elif symbol.inverse:
+        field = key if symbol is None else symbol.field
+        if field in said:
+            raise ValueError(f"--set {said[field]} and --set {key} both give {name}.{field}; leave one out.")
+        said[field] = key
+        if symbol is None or not symbol.inverse:
+            annotation = kind.model_fields[field].annotation
+            if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+                raise ValueError(f"--set {key}={str(value).lower()}: {name}.{field} takes no truth value.")
+            fields[field] = value
+        else:
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ValueError(f"--set {key}={value}: give a positive number ({symbol.field} = 1 / {key}).")
-            fields[symbol.field] = 1.0 / value
-        else:
-            fields[symbol.field] = value
+            fields[field] = 1.0 / value
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -96,25 +103,38 @@ def play(
     raise NotPlayable("the transformer player has games of its own: use `sparring certify NAME --player transformer`.")
 
 
+def selected(algorithm: Algorithm) -> str | None:
+    """The pairing of its first round that only samples can show, by name."""
+    for step in algorithm.steps(0, Facts(1)):
+        rule = step.pairing
+        if isinstance(rule, KeepingRole):
+            return f"{type(rule.inner).__name__} with {rule.role} samples beside the pairs"
+        if not isinstance(rule, POPULATION_PAIRINGS):
+            return type(rule).__name__
+    return None
+
+
 def _refuse_selection(algorithm: Algorithm) -> None:
     """Closed forms assume i.i.d. pairs: with selected ones they would show something that no fit does."""
-    for step in algorithm.steps(0, Facts(1)):
-        if isinstance(step.pairing, BestWorst | Knockout):
-            raise NotPlayable(
-                f"{algorithm.about.title}: no closed form with pairing {type(step.pairing).__name__}; use pairing = "
-                "'iid', or --player sampled."
-            )
+    rule = selected(algorithm)
+    if rule is not None:
+        raise NotPlayable(
+            f"{algorithm.about.title}: no closed form with pairing {rule}; use pairing = 'iid', or --player sampled."
+        )
 
 
-def goal(algorithm: Algorithm) -> Literal["nash", "regularised", "data"]:
+def goal(algorithm: Algorithm) -> Goal:
     """Which equilibrium its distance is measured from, with the settings that it has."""
     if algorithm.solves == "data":
         return "data"
-    return "regularised" if algorithm.regularisation() > 0 else "nash"
+    tau = algorithm.regularisation()
+    if tau is None:
+        return "unknown"
+    return "regularised" if tau > 0 else "nash"
 
 
-def equilibrium(algorithm: Algorithm, game: Game) -> Array:
-    """(C, n): what the algorithm should converge to on this game.
+def equilibrium(algorithm: Algorithm, game: Game) -> Array | None:
+    """(C, n): what the algorithm should converge to on this game; None where nobody computes it.
 
     Raises:
         NotPlayable: it imitates a data policy that the game does not have.
@@ -124,6 +144,8 @@ def equilibrium(algorithm: Algorithm, game: Game) -> Array:
             raise NotPlayable(f"game {game.name}: {algorithm.about.title} imitates a data policy; add 'data'.")
         return game.data
     tau = algorithm.regularisation()
+    if tau is None:
+        return None
     if tau > 0:
         both = zip(game.preference, game.reference, strict=True)
         return np.stack([regularised_nash(P, reference, tau) for P, reference in both])
@@ -131,15 +153,44 @@ def equilibrium(algorithm: Algorithm, game: Game) -> Array:
 
 
 def certify(
-    algorithm: Algorithm, game: Game, player: Player, rounds: int, seed: int = 0, pairs: int = 4000
+    algorithm: Algorithm, game: Game, player: Player | None, rounds: int, seed: int = 0, pairs: int = 4000
 ) -> dict[str, Any]:
-    """Trajectories from round 0 as plain data: one entry per round, then per context where there are several."""
+    """Trajectories from round 0 as plain data: one entry per round, then per context where there are several.
+
+    Without a player: sampled where pairs are selected, else exact where there is a closed form, else tabular.
+    """
     target = equilibrium(algorithm, game)
+    if player is None:
+        rule = selected(algorithm)
+        if rule is None:
+            try:
+                return certify(algorithm, game, "exact", rounds)
+            except NotPlayable:
+                return certify(algorithm, game, "tabular", rounds)
+        played = play(algorithm, game, "sampled", rounds, seed=seed, pairs=pairs)
+        why = f"sampled, since pairs of {rule} have no closed form; {pairs} prompts a round, see --pairs."
+        return report(algorithm, game, "sampled", replace(played, notes=(why, *played.notes)), target)
     played = play(algorithm, game, player, rounds, seed=seed, pairs=pairs)
     return report(algorithm, game, player, played, target)
 
 
-def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, target: Array) -> dict[str, Any]:
+def notes_on(algorithm: Algorithm, game: Game, player: str) -> list[str]:
+    """What the numbers do not say themselves."""
+    found = []
+    if player == "exact" and algorithm.exact_is_aim:
+        found.append("exact is the update that the loss aims at; the loss misses it, which --player tabular shows.")
+    if goal(algorithm) == "unknown":
+        found.append("no equilibrium is computed for its regulariser, so there is no target.")
+    if not _one_target(algorithm, game):
+        found.append("the Nash policy is not unique on this game: one of them is given, and no KL to it.")
+    return found
+
+
+def _one_target(algorithm: Algorithm, game: Game) -> bool:
+    return goal(algorithm) != "nash" or all(nash_is_unique(P) for P in game.preference)
+
+
+def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, target: Array | None) -> dict[str, Any]:
     """A trajectory and its distances from equilibrium."""
     last, average = played.policies, played.averages
     tau = algorithm.regularisation()
@@ -148,10 +199,12 @@ def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, ta
         """Drop the context axis of a one-context game."""
         return (values[:, 0] if game.n_contexts == 1 else values).tolist()
 
-    with np.errstate(divide="ignore"):
-        distance = np.stack([log_kl(np.log(target), u) for u in played.log_policies])
+    distance = None
+    if target is not None and _one_target(algorithm, game):
+        with np.errstate(divide="ignore"):
+            distance = plain(np.stack([log_kl(np.log(target), u) for u in played.log_policies]))
     regularised = None
-    if tau > 0:
+    if tau:
         regularised = plain(np.stack([regularised_gap(game.preference, p, game.reference, tau) for p in last]))
     return {
         "algorithm": algorithm.about.title,
@@ -160,11 +213,12 @@ def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, ta
         "player": player,
         "rounds": len(last) - 1,
         "solves": goal(algorithm),
-        "equilibrium": (target[0] if game.n_contexts == 1 else target).tolist(),
+        "equilibrium": None if target is None else (target[0] if game.n_contexts == 1 else target).tolist(),
         "policy_last": plain(last),
         "policy_average": plain(average),
         "duality_gap_last": plain(np.stack([duality_gap(game.preference, p) for p in last])),
         "duality_gap_average": plain(np.stack([duality_gap(game.preference, p) for p in average])),
         "regularised_gap": regularised,
-        "kl_to_equilibrium": plain(distance),
+        "kl_to_equilibrium": distance,
+        "notes": [*notes_on(algorithm, game, player), *played.notes],
     }

@@ -329,6 +329,8 @@ class Trajectory:
 
     game: Game
     log_policies: Array
+    notes: tuple[str, ...] = ()
+    """what a reader of its numbers must know"""
 
     @property
     def policies(self) -> Array:

@@ -23,6 +23,7 @@ from sparring.games.game import Array
 # The dual simplex needs minutes at 2,000 actions where the interior point needs seconds.
 _INTERIOR_POINT_FROM = 200
 _LARGEST_GAP = 1e-7
+_ANOTHER = 1e-5
 _ACCURACY = 1e-12
 _NEWTON_STEPS = 200
 # 0/1 preferences that a ranking explains have no finite maximum-likelihood rewards.
@@ -84,6 +85,25 @@ def nash(P: ArrayLike) -> Array:
             f"({result.message}); check that P + P^T = 1"
         )
     return policy
+
+
+def nash_is_unique(P: ArrayLike) -> bool:
+    """Whether `nash` is the only one: random directions, maximised over all equilibria, must not move away from it."""
+    preference = _square(P)
+    n, found = len(preference), nash(preference)
+    for direction in np.random.default_rng(0).normal(size=(2, n)):
+        for sign in (1.0, -1.0):
+            other = linprog(
+                c=sign * direction,
+                A_ub=preference - 0.5,
+                b_ub=np.zeros(n),
+                A_eq=np.ones((1, n)),
+                b_eq=np.ones(1),
+                bounds=[(0, None)] * n,
+            )
+            if other.x is not None and np.abs(other.x - found).max() > _ANOTHER:
+                return False
+    return True
 
 
 def regularised_nash(P: ArrayLike, reference: ArrayLike, tau: float) -> Array:

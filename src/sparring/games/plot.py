@@ -9,6 +9,7 @@ Two formats by suffix: .svg is written by hand (small, own colours for light and
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparring.games.game import Array, Game
+from sparring.rounds.store import write_text
 
 LIGHT = ("#1c6e8c", "#c2571a", "#5b7f2b", "#7a4fa3", "#b0306a", "#6b7280", "#9a7b12", "#2f5fd0")
 DARK = ("#6cc0dc", "#f2a071", "#a9cf72", "#c3a1ea", "#ec86b4", "#a7afbb", "#dcc05a", "#93b4ff")
@@ -56,11 +58,11 @@ class Path3(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SimplexPanel:
-    """Trajectories among three pure policies; the target is marked."""
+    """Trajectories among three pure policies; targets are marked by their labels."""
 
     title: str
     paths: Sequence[Path3]
-    target: Array
+    targets: Mapping[str, Array]
     corners: Sequence[str] = ("a", "b", "c")
 
 
@@ -83,16 +85,28 @@ def panels(results: Mapping[str, Mapping[str, Any]], game: Game) -> list[Panel]:
     found: list[Panel] = [LogPanel(f"Duality gap on {game.name}", "round", "gap", curves)]
     if game.n_contexts == 1 and game.n_actions == 3:
         paths = [Path3(name, np.asarray(result["policy_last"])) for name, result in results.items()]
-        found.append(
-            SimplexPanel(f"Policies on {game.name}", paths, np.asarray(next(iter(results.values()))["equilibrium"]))
-        )
+        found.append(SimplexPanel(f"Policies on {game.name}", paths, _targets(results)))
     return found
 
 
+def _targets(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+    """Each target once, by the word for it; the algorithms that share it where others have another."""
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for name, result in results.items():
+        if result["equilibrium"] is not None:
+            groups.setdefault(tuple(np.round(result["equilibrium"], 6).tolist()), []).append(name)
+    words = {key: results[names[0]]["solves"] for key, names in groups.items()}
+    repeated = [word for word, count in Counter(words.values()).items() if count > 1]
+    return {
+        f"{words[key]} ({', '.join(names)})" if words[key] in repeated else words[key]: np.array(key)
+        for key, names in groups.items()
+    }
+
+
 def write_plot(results: Mapping[str, Mapping[str, Any]], game: Game, path: Path) -> None:
-    """Draw results as .svg or .html."""
+    """Draw results as .svg or .html, beside the target and renamed."""
     drawn = panels(results, game)
-    path.write_text(svg(drawn) if path.suffix == ".svg" else html(drawn), encoding="utf-8")
+    write_text(path, svg(drawn) if path.suffix == ".svg" else html(drawn))
 
 
 # ---------------------------------------------------------------- SVG
@@ -120,8 +134,10 @@ def _style() -> str:
         'text { font: 12px -apple-system, "Segoe UI", system-ui, Arial, sans-serif; fill: #1f2733 } '
         ".title { font-size: 14px; font-weight: 600 } .muted { fill: #5a6373 } .card { fill: #fff; stroke: #d9dde3 } "
         ".grid { stroke: #e4e7eb } .line { fill: none; stroke-width: 1.6 } .band { stroke-width: 1; opacity: .55 } "
-        f"{colours(LIGHT)} @media (prefers-color-scheme: dark) {{ text {{ fill: #e3e7ed }} .muted {{ fill: #9aa4b2 }} "
-        f".card {{ fill: #14181f; stroke: #303846 }} .grid {{ stroke: #29303b }} {colours(DARK)} }}"
+        f".mark {{ stroke: #1f2733 }} {colours(LIGHT)} "
+        "@media (prefers-color-scheme: dark) { text { fill: #e3e7ed } .muted { fill: #9aa4b2 } "
+        ".card { fill: #14181f; stroke: #303846 } .grid { stroke: #29303b } .mark { stroke: #e3e7ed } "
+        f"{colours(DARK)} }}"
     )
 
 
@@ -220,8 +236,10 @@ def _simplex(panel: SimplexPanel) -> list[str]:
         (x, y), (x0, y0) = points[-1], points[0]
         parts.append(f'<circle class="f{i % 8}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         parts.append(f'<circle class="line c{i % 8}" cx="{x0:.1f}" cy="{y0:.1f}" r="4"/>')
-    x, y = panel.target @ corners
-    parts.append(f'<path class="line" stroke="currentColor" d="M{x - 5:.1f} {y:.1f}h10M{x:.1f} {y - 5:.1f}v10"/>')
+    for label, target in panel.targets.items():
+        x, y = target @ corners
+        parts.append(f'<path class="line mark" d="M{x - 5:.1f} {y:.1f}h10M{x:.1f} {y - 5:.1f}v10"/>')
+        parts.append(_text(x + 7, y - 5, label, "muted"))
     return parts
 
 
@@ -245,10 +263,11 @@ def html(drawn: Sequence[Panel]) -> str:
             for path in panel.paths:
                 a, b, c = path.points.T.tolist()
                 figure.add_scatterternary(a=a, b=b, c=c, name=path.name, mode="lines+markers", marker={"size": 3})
-            a, b, c = ([float(v)] for v in panel.target)
-            figure.add_scatterternary(
-                a=a, b=b, c=c, name="equilibrium", mode="markers", marker={"symbol": "cross", "size": 9}
-            )
+            for label, target in panel.targets.items():
+                a, b, c = ([float(v)] for v in target)
+                figure.add_scatterternary(
+                    a=a, b=b, c=c, name=label, mode="markers", marker={"symbol": "cross", "size": 9}
+                )
         parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts))
     title = escape("; ".join(panel.title for panel in drawn))
     head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'

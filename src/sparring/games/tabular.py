@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from sparring.algorithms.algorithm import Algorithm, Column, Draw, Facts, PolicyRef, Reuse, Step
@@ -24,10 +24,17 @@ from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import log_normalise
 from sparring.games.game import Array, Game
 from sparring.objectives import DATA, PESSIMISM, Batch
-from sparring.pairing import Against, AllPairs, ChosenRejectedOwn, IndependentPairs, Listwise
+from sparring.pairing import Against, AllPairs, ChosenRejectedOwn, IndependentPairs, KeepingRole, Listwise, Pairing
 
 GRADIENT_TOLERANCE = 1e-13
 NEWTON_STEPS = 200
+DESCENT_STEPS = 500
+CONVERGED = 1e-6
+"""largest gradient at the end of a fit, relative to that at its start where this is above 1"""
+FAR = 10.0
+"""nats; a loss that does not rise when a fit goes on by so much has no finite minimum there"""
+POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Against, ChosenRejectedOwn, Listwise)
+"""pairings whose pairs have a distribution that can be written down; others are sampled"""
 MANY_EXAMPLES = 1_000_000
 """what a step is told where the data are a population"""
 Policies = dict[PolicyRef, Array]
@@ -63,6 +70,8 @@ class TabularPlayer:
     log_ratio_bound: float | None = None
     """keeps each fitted log-ratio to the step's start within +-bound (a bounded function class)"""
     policies: Policies = field(default_factory=dict)
+    endless: int = 0
+    """fits whose loss fell for ever, or was flat, in the direction in which they went"""
 
     def facts(self) -> Facts:
         """What a step may know of the data."""
@@ -76,18 +85,30 @@ class TabularPlayer:
             for step in steps:
                 made = PolicyRef(t + 1, step.trains)
                 self.policies[made] = np.stack([self.fit(step, steps, c) for c in range(self.game.n_contexts)])
-        return Trajectory(self.game, np.stack([self._policy(PolicyRef(t)) for t in range(rounds + 1)]))
+        notes = ()
+        if self.endless:
+            notes = (
+                f"{self.endless} fit(s) have no finite minimum: the loss does not rise {FAR:g} nats further on, so "
+                "probabilities that vanish are where the fit stopped.",
+            )
+        return Trajectory(self.game, np.stack([self._policy(PolicyRef(t)) for t in range(rounds + 1)]), notes)
 
     def _policy(self, ref: PolicyRef) -> Array:
         """A policy by round and seat; in round 0 every seat is the reference."""
         return self.policies[ref if ref in self.policies else PolicyRef(0)]
 
     def fit(self, step: Step, steps: tuple[Step, ...], context: int) -> Array:
-        """The log-policy (n,) that minimises the step's objective in one context, from the step's start."""
+        """The log-policy (n,) that minimises the step's objective in one context, from the step's start.
+
+        Raises:
+            ValueError: the fit stopped where the loss is not at a minimum.
+        """
         loss, start = self.loss(step, steps, context), self._policy(step.start)[context]
         if self.log_ratio_bound is not None:
             return log_normalise(_bounded(loss, start, self.log_ratio_bound))
-        return log_normalise(_newton(loss, start))
+        found = minimise(loss, start)
+        self.endless += _endless(loss, start, found)
+        return log_normalise(found)
 
     def loss(self, step: Step, steps: tuple[Step, ...], context: int) -> Callable[[Tensor], Tensor]:
         """The step's objective as a function of the logits (n,) of one context."""
@@ -116,10 +137,7 @@ class TabularPlayer:
         elif isinstance(rule, Listwise):
             parts = [(np.zeros_like(preference), preference, DATA)]  # one list of all actions, no pairs
         else:
-            raise ValueError(
-                f"pairing {type(rule).__name__}: the distribution of its pairs has no closed form. Use pairing = 'iid' "
-                "and no samples beside the pairs with this player, or the sampled player."
-            )
+            raise ValueError(_unknown(rule))
         return population_of(parts, preference @ own)
 
     def _mixture(self, draw: Draw, context: int) -> Array:
@@ -147,6 +165,19 @@ class TabularPlayer:
             "gold": data,
             "joint": 2.0 * data[:, None] * data[None, :] * self.game.preference[context],
         }
+
+
+def _unknown(rule: Pairing) -> str:
+    """Why pairs cannot be weighted."""
+    if isinstance(rule, KeepingRole):
+        return (
+            f"its loss needs {rule.role!r} samples beside the pairs, which population pairs do not hold. Use --player "
+            "sampled, or leave out the field that asks for them."
+        )
+    return (
+        f"pairs of {type(rule).__name__} have no closed form. Use --player sampled, or independent pairs: pairing = "
+        "'iid' in algorithms that have this field, IndependentPairs() in steps() of your own."
+    )
 
 
 def _given(rule: Against, held: Mapping[str, Array], drawn: Mapping[str, Array]) -> Array:
@@ -195,6 +226,34 @@ def batch_of(logps: Tensor, population: Population, anchors: Mapping[str, Array]
     )
 
 
+def minimise(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
+    """Logits (n,) at a minimum: Newton, and where that gets stuck (kinks, no curvature) gradient sampling.
+
+    Raises:
+        ValueError: neither found one.
+    """
+    logits, steep = _newton(loss, start), largest_gradient(loss, start)
+    enough = CONVERGED * max(1.0, steep)
+    if largest_gradient(loss, logits) > enough:
+        logits = _descend(loss, logits)
+    left = stationarity_gradient(loss, logits)
+    if not left <= enough:
+        raise ValueError(
+            f"the fit did not converge: gradient {left:.1e} at its end, {steep:.1e} at its start. The loss may have "
+            "jumps, or no minimum; lower the step, or check it on three actions by hand."
+        )
+    return logits
+
+
+def _endless(loss: Callable[[Tensor], Tensor], start: Array, end: Array) -> bool:
+    """Whether the loss is no higher `FAR` nats further from the start."""
+    moved = end - start - (end - start).mean()
+    if np.abs(moved).max() < 1.0:
+        return False
+    value, further = (float(loss(torch.from_numpy(end + far * moved))) for far in (0.0, FAR / np.abs(moved).max()))
+    return further <= value + 1e-13 * max(1.0, abs(value))
+
+
 def _newton(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
     """Saddle-free Newton with backtracking: curvature by absolute value, flat directions left alone."""
     logits, last = torch.from_numpy(start.copy()), (np.inf, np.inf)
@@ -218,6 +277,60 @@ def _newton(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
             break
         logits = moved - moved.mean()
     return logits.numpy()
+
+
+def largest_gradient(loss: Callable[[Tensor], Tensor], logits: Array) -> float:
+    """Largest entry of the gradient."""
+    return float(_value_and_gradient(loss, torch.from_numpy(logits.copy()))[1].abs().max())
+
+
+def stationarity_gradient(loss: Callable[[Tensor], Tensor], logits: Array, radius: float = 1e-6) -> float:
+    """The same, but at a kink 0 where gradients nearby can cancel, as at the minimum of a hinge."""
+    here = largest_gradient(loss, logits)
+    if here <= CONVERGED:
+        return here
+    near = _gradients_near(loss, logits, radius, np.random.default_rng(0), 20 * len(logits))
+    return float(np.abs(_shortest(near)).max())
+
+
+def _descend(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
+    """Gradient sampling (Burke, Lewis & Overton 2005): steps against the shortest mean of nearby gradients."""
+    draw, logits, radius = np.random.default_rng(0), start.copy(), 0.1
+    value = float(loss(torch.from_numpy(logits)))
+    for _ in range(DESCENT_STEPS):
+        down = -_shortest(_gradients_near(loss, logits, radius, draw, 2 * len(logits)))
+        length = float(np.linalg.norm(down))
+        size = 1.0 / length if length > 1e-9 else 0.0
+        while size * length > radius / 10:
+            reached = float(loss(torch.from_numpy(logits + size * down)))
+            if reached <= value - 1e-4 * size * length**2:
+                break
+            size /= 2
+        if size * length > radius / 10:
+            logits, value = logits + size * down, reached
+        elif radius < 1e-7:
+            break
+        else:
+            radius /= 10
+    return logits
+
+
+def _gradients_near(
+    loss: Callable[[Tensor], Tensor], logits: Array, radius: float, draw: np.random.Generator, count: int
+) -> Array:
+    """Gradients (count + 1, n) here and at random points within `radius` in every logit."""
+    moves = draw.uniform(-radius, radius, (count, len(logits)))
+    points = [logits, *(logits + moves)]
+    return np.stack([_value_and_gradient(loss, torch.from_numpy(x.copy()))[1].numpy() for x in points])
+
+
+def _shortest(gradients: Array) -> Array:
+    """The mean of least length over all weights: minimum-norm point of the convex hull."""
+    scale = max(float(np.abs(gradients).max()), 1e-300)
+    many = 1e3  # how much the weights' sum counts; they are normalised afterwards
+    system = np.vstack([gradients.T / scale, np.full(len(gradients), many)])
+    weights, _ = nnls(system, np.append(np.zeros(gradients.shape[1]), many))
+    return weights @ gradients / weights.sum()
 
 
 def _bounded(loss: Callable[[Tensor], Tensor], start: Array, bound: float) -> Array:

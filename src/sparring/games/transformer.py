@@ -209,7 +209,7 @@ def _report(algorithm: Algorithm, history: Array, seed: int) -> dict[str, Any]:
     game = Game("transformer", preference, reference / reference.sum(-1, keepdims=True), None, None, weights)
     played, tau = Trajectory(game, history), algorithm.regularisation()
     plain = duality_gap(preference, played.policies).mean(axis=1)
-    own = plain if tau == 0 else regularised_gap(preference, played.policies, game.reference, tau).mean(axis=1)
+    own = regularised_gap(preference, played.policies, game.reference, tau).mean(axis=1) if tau else plain
     steps = [algorithm.exact_step(game, list(history[: t + 1])) for t in range(len(history) - 1)]
     known = all(step is not None for step in steps)
 
