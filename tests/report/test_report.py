@@ -65,6 +65,7 @@ def minimal() -> Summary:
             "loss": "logistic",
         },
         "recipe": {"model": {"path": "tiny"}, "rounds": 1},
+        "fit_settings": {},
         "lock": {
             "versions": {"torch": "2.11.0"},
             "hardware": {},
@@ -145,6 +146,7 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
         "words": "Nearly transitive.",
     }
     summary["dropped"] = {"train": {"prompt too long": 4}, "held_out": {}}
+    summary["fit_settings"] = {"rounds/000": {"fit.learning_rate": 0.001}}
     summary["warnings"] = [f"careful: {ATTACK}"]
     summary["samples"] = [
         {
@@ -226,7 +228,7 @@ OPTIONAL = ("headline", "checks", "matrix", "pool", "intransitivity")
 LISTS = ("judgments", "policies", "rounds", "fit", "warnings", "samples")
 
 
-@pytest.mark.parametrize("key", [*OPTIONAL, *LISTS, "dropped"])
+@pytest.mark.parametrize("key", [*OPTIONAL, *LISTS, "dropped", "fit_settings"])
 def test_any_part_may_be_missing(key: str) -> None:
     summary = cast(dict[str, Any], full())
     summary[key] = None if key in OPTIONAL else type(summary[key])()

@@ -176,6 +176,8 @@ class Summary(TypedDict):
     algorithm: AlgorithmFacts
     recipe: dict[str, Any]
     """fully resolved"""
+    fit_settings: dict[str, dict[str, Any]]
+    """by round's folder, the fields of `fit` in which a fit made before a change differs from `recipe`"""
     lock: Lock
     headline: Headline | None
     """null when the recipe has no oracle"""
