@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -73,6 +73,27 @@ def prompt_text(messages: Sequence[Message]) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+class PromptText(str):
+    """What an oracle reads, and the turns it was made of, for oracles that have a chat template of their own."""
+
+    messages: list[Message]
+
+    def __new__(cls, messages: Sequence[Message]) -> Self:
+        """The text of `prompt_text(messages)`."""
+        text = super().__new__(cls, prompt_text(messages))
+        text.messages = list(messages)
+        return text
+
+    def __getnewargs__(self) -> tuple[list[Message]]:  # type: ignore[override]
+        """What copies and pickles are made from."""
+        return (self.messages,)
+
+
+def turns(prompt: str) -> list[Message]:
+    """The turns of a prompt that an oracle is asked about; plain text is one user turn."""
+    return prompt.messages if isinstance(prompt, PromptText) else [{"role": "user", "content": prompt}]
 
 
 class Chat:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from sparring.chat import Chat
+from sparring.chat import Chat, turns
 from sparring.oracles.oracle import Comparison
 from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
@@ -95,7 +95,7 @@ class MutualInformation:
     def _rollout(self, prompt: str, answers: Sequence[str]) -> Rollout:
         # The end token is left out: an answer that was cut off has none, and it says nothing about the prompt.
         ids = [self.chat.response_ids(answer)[:-1] for answer in answers]
-        return Rollout(self.chat.prompt_ids([{"role": "user", "content": prompt}]), ids)
+        return Rollout(self.chat.prompt_ids(turns(prompt)), ids)
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:

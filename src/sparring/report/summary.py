@@ -9,7 +9,7 @@ is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -74,6 +74,8 @@ class Judgment(TypedDict):
     """mean of P(final's response beats start's)"""
     about: str
     """one sentence: what this oracle looks at"""
+    answers_cut: NotRequired[int]
+    """answers of both policies that it read only in part; absent where it cannot tell"""
 
 
 class CheckRates(TypedDict):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
+from sparring.chat import PromptText
 from sparring.evaluation.checks import passes
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.play import head_to_head
@@ -133,7 +134,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
     recipe, store = policies.recipe, policies.store
     refs = played(policies)
-    prompts = [row["prompt"] for row in held_out]
+    prompts = [PromptText(row["messages"]) for row in held_out]
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
     judgments: list[dict[str, Any]] = []
@@ -156,7 +157,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         "pool": pool and _pool_facts(pool, recipe),
         "policies": measured,
         "intransitivity": _intransitivity(store.root),
-        "warnings": _warnings(measured),
+        "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
         "samples": _samples(held_out, start, final, preferences),
     }
     write_json(store.path(SUMMARY), summary)
@@ -166,7 +167,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
 def _judgment(
     section: dict[str, Any],
     seen: bool,
-    prompts: list[str],
+    prompts: Sequence[str],
     final: Texts,
     start: Texts,
     guard: Guard,
@@ -183,6 +184,7 @@ def _judgment(
         "win_rate": interval(outcome.wins, **options),
         "mean_preference": interval(outcome.preferences, **options),
         "failed": outcome.failed,
+        **guard.cut((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row),
         "about": about[0] if about else "",
     }
 
@@ -198,7 +200,7 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
     }
 
 
-def _preferences(prompts: list[str], final: Texts, start: Texts, guard: Guard) -> list[float | None]:
+def _preferences(prompts: Sequence[str], final: Texts, start: Texts, guard: Guard) -> list[float | None]:
     """Mean preference of the final over the start answers, per prompt (verdicts are in the cache); None if unjudged."""
     flat = [Comparison(p, a, b) for p, f, s in zip(prompts, final, start, strict=True) for a, b in product(f, s)]
     per_prompt = np.split(
@@ -259,6 +261,15 @@ def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
         found.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
     return found
+
+
+def _cut_warnings(judgments: Rows) -> list[str]:
+    return [
+        f"“{j['name']}” read {j['answers_cut']} answers of the start and the final policy only in part: they are "
+        "longer than it takes."
+        for j in judgments
+        if j.get("answers_cut")
+    ]
 
 
 def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float | None] | None) -> Rows:

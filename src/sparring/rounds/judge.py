@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Column, Draw, Step
+from sparring.chat import PromptText
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.pairing import Pair, Pairing, Pairs
@@ -71,7 +72,10 @@ def judge_examples(
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts = read_table(target)
     failed = sum(row["preference"] is None for row in verdicts)
-    return {"comparisons": len(verdicts), "failed": failed, "oracle": guard.identity}
+    place = {example["example"]: index for index, example in enumerate(examples)}
+    judged = dict.fromkeys((place[row["example"]], index) for row in verdicts for index in (row["a"], row["b"]))
+    cut = guard.cut((PromptText(examples[e]["messages"]), responses[e][index]["text"]) for e, index in judged)
+    return {"comparisons": len(verdicts), "failed": failed, **cut, "oracle": guard.identity}
 
 
 def _shard_key(guard: Guard, pairing: Pairing, examples: Rows, responses: list[Rows]) -> str:
@@ -85,12 +89,13 @@ def _play_shard(pairing: Pairing, examples: Rows, responses: list[Rows], guard: 
         pairing.play([r["role"] for r in rows], noise_seed(seed, "pair", e["example"]))
         for e, rows in zip(examples, responses, strict=True)
     ]
+    prompts = [PromptText(example["messages"]) for example in examples]
     waves: dict[int, list[tuple[int, int]]] = {i: next(game) for i, game in enumerate(games)}
     verdicts: Rows = []
     while waves:
         flat = [(i, a, b) for i, wave in waves.items() for a, b in wave]
         answers = guard.judge(
-            [Comparison(examples[i]["prompt"], responses[i][a]["text"], responses[i][b]["text"]) for i, a, b in flat]
+            [Comparison(prompts[i], responses[i][a]["text"], responses[i][b]["text"]) for i, a, b in flat]
         ).tolist()
         for (i, a, b), p in zip(flat, answers, strict=True):
             row = {"example": examples[i]["example"], "a": a, "b": b}

@@ -198,6 +198,8 @@ class _Run:
             facts = self.store.stage(f"{key}/judge", inputs, judge)
             if facts["failed"]:
                 self.progress.say(f"{key}  judge: {facts['failed']} of {facts['comparisons']} comparisons failed")
+            if facts.get("answers_cut"):
+                self.progress.say(f"{key}  judge: the oracle read {facts['answers_cut']} answers only in part")
             verdicts = read_table(self.store.root / verdict_file)
             inputs = {**inputs, "verdicts": self.store.output_hash(f"{key}/judge", verdict_file)}
 
