@@ -358,6 +358,13 @@ def _no_template(model: Path) -> None:
     tokenizer.save_pretrained(model)
 
 
+def _larger_tokenizer(model: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.chat_template = "{% for m in messages %}<|turn|>{{ m['content'] }}<|end|>{% endfor %}<|turn|>"
+    tokenizer.save_pretrained(model)
+
+
 def _no_end(model: Path) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.eos_token = None
@@ -378,6 +385,10 @@ def _no_end(model: Path) -> None:
         (_no_tokenizer, r"holds no tokenizer that can be loaded"),
         (_no_template, r"model\.chat_template: .*no chat template.*'plain'"),
         (_no_end, r"no EOS token"),
+        (
+            _larger_tokenizer,
+            r"has 261 tokens, but the model embeds 260, .* token 260 \('<\|turn\|>'\).*resize_token_embeddings\(261\)",
+        ),
     ],
 )
 def test_a_folder_that_is_not_a_model(

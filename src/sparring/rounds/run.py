@@ -52,7 +52,7 @@ from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import context_length, hash_file
+from sparring.weights import context_length, hash_file, vocabulary_size
 
 COLLECTED = "collect/train.parquet"
 PACKAGES = (
@@ -128,9 +128,10 @@ class _Run:
         PolicyScorer(model, self.recipe.fit.layout).eval().verify()
 
     def _prepare(self) -> None:
-        context = context_length(self.policies.base, self.recipe.model.trust_remote_code) or 1_000_000
+        model = (self.policies.base, self.recipe.model.trust_remote_code)
+        sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
         inputs = {"model": self.policies.base_hash, **self._data_hashes()}
-        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context))
+        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, *sizes))
         self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
