@@ -120,8 +120,13 @@ def test_mutual_information_is_the_log_probability_ratio(tiny_model, per_token):
     assert forward[0] == pytest.approx(expected, abs=2e-2)  # bfloat16
 
 
-def test_mutual_information_of_an_empty_answer_is_zero(tiny_model):
+def test_an_empty_answer_loses_against_every_other_and_ties_with_another(tiny_model):
+    """Its sum over no tokens is 0, and answers off the subject score below 0."""
     oracle = MutualInformation(str(tiny_model))
+    texts = ["ant", "a bee", "off the subject", "?"]
+    lead = oracle.judge([Comparison("Say ant", text, "") for text in texts])
+    assert lead.tolist() == [1.0] * 4
+    assert oracle.judge([Comparison("Say ant", " ", text) for text in texts]).tolist() == [0.0] * 4
     assert oracle.judge([Comparison("p", "", " ")]).tolist() == [0.5]
 
 

@@ -3,7 +3,9 @@
     score(a) = log P(a | prompt) - log P(a | empty prompt)          nats, summed over the answer's tokens
     P(a beats b) = sigmoid( (score(a) - score(b)) / scale )
 
-`per_token` divides the score by the answer's tokens, which takes the length out of it.
+An empty answer loses against every other (P = 0) and ties with another empty one: its sum would be 0, which beats
+all answers that the prompt makes less likely. `per_token` divides the score by the answer's tokens, which takes
+the length out of it.
 
 An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
 quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
@@ -14,6 +16,7 @@ quoting the prompt, and it grows with length for answers on the subject. Leaves 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +37,9 @@ EMPTY = " "
 
 SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
 """nats at which a lead counts as a 73 % preference; wins do not depend on them"""
+
+VERSION = 2
+"""of the score: in 2 empty answers lose, and a prompt's turns are rendered as turns"""
 
 
 class MutualInformation:
@@ -66,13 +72,15 @@ class MutualInformation:
         """The weights, the scale, and a template other than the model's own."""
         own = self.chat.template == self.chat.tokenizer.chat_template
         template = "" if own else f";template={hashlib.sha256(self.chat.template.encode()).hexdigest()[:8]}"
-        return f"{self.title}({self._hash[:16]};scale={self.scale:g}{template})"
+        return f"{self.title}-v{VERSION}({self._hash[:16]};scale={self.scale:g}{template})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison, float64."""
         self._score([(c.prompt, text) for c in comparisons for text in (c.a, c.b)])
-        gap = [self._scores[c.prompt, c.a] - self._scores[c.prompt, c.b] for c in comparisons]
-        return expit(np.array(gap, dtype=np.float64) / self.scale)
+        a_N = np.array([self._scores[c.prompt, c.a] for c in comparisons])
+        b_N = np.array([self._scores[c.prompt, c.b] for c in comparisons])
+        gap_N = np.subtract(a_N, b_N, out=np.zeros_like(a_N), where=a_N != b_N)  # two empty answers: not inf - inf
+        return expit(gap_N / self.scale)
 
     def _score(self, pairs: Sequence[tuple[str, str]]) -> None:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
@@ -81,7 +89,7 @@ class MutualInformation:
             if answer.strip():
                 given.setdefault(prompt, []).append(answer)
             else:
-                self._scores[prompt, answer] = 0.0
+                self._scores[prompt, answer] = -math.inf
         conditional = [self._rollout(prompt, answers) for prompt, answers in given.items()]
         answers = [answer for group in given.values() for answer in group]
         alone = [self._rollout(EMPTY, [answer]) for answer in answers]
