@@ -126,7 +126,7 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
         }
         for t in range(rounds + 1)
     ]
-    facts = {"pairs": 1234, "dropped": {"tie": 3, ATTACK: 5}, "failed": {}}
+    facts = {"pairs": 1234, "dropped_examples": {"tie": 3, ATTACK: 5}, "dropped_pairs": {}}
     summary["rounds"] = [
         {
             "round": t,
@@ -288,6 +288,8 @@ def test_prompts_beyond_the_most_are_counted(monkeypatch: pytest.MonkeyPatch) ->
 def test_every_drop_and_failure_is_shown_with_its_reason() -> None:
     text = page(full())
     assert "tie <b>3</b>" in text
+    assert "<b>dropped examples</b>" in text
+    assert "<b>dropped pairs</b>" not in text
     assert "&lt;/script&gt;" in text
     assert "prompt too long <b>4</b>" in text
     assert "every row used" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -53,13 +53,21 @@ def register(app: typer.Typer) -> None:
                 console.print(f"half done: {name}", markup=False)
 
 
-def _short(facts: dict[str, object]) -> str:
+def _short(facts: dict[str, Any]) -> str:
     parts = []
     for name, value in facts.items():
         if isinstance(value, float):
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, (int, str)) and len(str(value)) < 40:
             parts.append(f"{name} {value}")
-        elif name == "dropped" and value:
-            parts.append(f"dropped {value}")
+        elif isinstance(value, dict):
+            parts += _counts(name, value)
     return ", ".join(parts)
+
+
+def _counts(name: str, by_reason: dict[str, Any]) -> list[str]:
+    """Counts by reason, or by data set and reason: dropped train 2: duplicate."""
+    title, found = name.replace("_", " "), []
+    for reason, count in by_reason.items():
+        found += _counts(f"{title} {reason}", count) if isinstance(count, dict) else [f"{title} {count}: {reason}"]
+    return found

@@ -120,7 +120,7 @@ class PolicyFacts(TypedDict):
 
 
 class StageFacts(TypedDict):
-    """One finished stage. A fact is a number or text; or counts by reason, such as `dropped`."""
+    """One finished stage. A fact is a number or text; or counts by reason: `dropped_examples`, `dropped_pairs`."""
 
     seconds: float
     facts: dict[str, Any]

@@ -211,8 +211,11 @@ class _Run:
             )
 
         facts = self.store.stage(f"{key}/pair", inputs, pair)
-        drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
-        self.progress.say(f"{key}  pair: {facts['pairs']} pairs of {facts['examples']} prompts{drops}")
+        drops = [(what, *drop) for what in ("examples", "pairs") for drop in facts.get(f"dropped_{what}", {}).items()]
+        self.progress.say(
+            f"{key}  pair: {facts['pairs']} pairs of {facts['examples']} examples"
+            + "".join(f", dropped {count} {what}: {reason}" for what, reason, count in drops)
+        )
 
     def _guard(self) -> Guard:
         assert self.recipe.oracle is not None
