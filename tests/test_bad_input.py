@@ -99,6 +99,15 @@ RECIPES: list[tuple[Plain, str]] = [
     ({"algorithm__samples": "many"}, r"algorithm\.samples = 'many': .*valid integer"),
     ({"sampling": 3}, r"sampling = 3: "),
     ({"fit__schedule": "sine"}, r"fit\.schedule = 'sine': .*'cosine'"),
+    ({"keep_iterates": "al"}, r"problems:\n  keep_iterates = 'al': input should be a valid integer or 'all'\.$"),
+    (
+        {"model__lora": {"target_modules": {"q_proj": 1}}},
+        r"problems:\n  model\.lora\.target_modules = \{'q_proj': 1\}: input should be a valid list or 'all-linear'\.$",
+    ),
+    (
+        {"algorithm": {"name": "spac", "data_weight": -1}, "rounds": "two"},
+        r"problems:\n  algorithm\.data_weight = -1: input should be greater than 0 or 'sqrt_n'\.$",
+    ),
     # out of range
     ({"rounds": 0}, r"rounds = 0: .*greater than or equal to 1"),
     ({"seed": -1}, r"seed = -1: .*greater than or equal to 0"),

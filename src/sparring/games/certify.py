@@ -17,12 +17,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import Algorithm, find_algorithm
+from sparring.explain import explain
 from sparring.games.dynamics import Trajectory, trajectory
 from sparring.games.equilibrium import duality_gap, log_kl, nash, regularised_gap, regularised_nash
 from sparring.games.game import Array, Game
 from sparring.games.sampled import SampledPlayer
 from sparring.games.tabular import TabularPlayer
-from sparring.recipe import explain
 
 Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
@@ -58,7 +58,7 @@ def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        lines = [explain(problem, kind, f"{name}.") for problem in error.errors()]
+        lines = explain(error, kind, fields, f"{name}.")
     raise ValueError("\n".join(lines))
 
 
