@@ -11,7 +11,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.chat import PromptText
 from sparring.evaluation.checks import passes
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
-from sparring.evaluation.play import head_to_head
+from sparring.evaluation.play import Outcome, head_to_head
 from sparring.evaluation.pool import Pool, nash_mixture, play_pool, pool_gap
 from sparring.evaluation.statistics import distinct_trigrams, interval, repeating_share
 from sparring.oracles.guard import Guard
-from sparring.oracles.oracle import Comparison
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Recipe
@@ -143,10 +141,12 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
-        judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
+        outcome = head_to_head(prompts, final, start, guard)
+        read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
+        judgments.append(_judgment(section, seen, outcome, guard, recipe) | guard.cut(read))
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
-            preferences = _preferences(prompts, final, start, guard)
+            preferences = outcome.preferences_by_prompt
     measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
     summary = {
         **facts,
@@ -164,16 +164,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     return Made((SUMMARY,), {"headline": summary["headline"]})
 
 
-def _judgment(
-    section: dict[str, Any],
-    seen: bool,
-    prompts: Sequence[str],
-    final: Texts,
-    start: Texts,
-    guard: Guard,
-    recipe: Recipe,
-) -> dict[str, Any]:
-    outcome = head_to_head(prompts, final, start, guard)
+def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
     module = inspect.getmodule(type(guard.oracle))
     about = ((module and module.__doc__) or "").strip().splitlines()
@@ -184,7 +175,6 @@ def _judgment(
         "win_rate": interval(outcome.wins, **options),
         "mean_preference": interval(outcome.preferences, **options),
         "failed": outcome.failed,
-        **guard.cut((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row),
         "about": about[0] if about else "",
     }
 
@@ -198,16 +188,6 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
         "prompts": prompts,
         "samples": recipe.evaluation.samples,
     }
-
-
-def _preferences(prompts: Sequence[str], final: Texts, start: Texts, guard: Guard) -> list[float | None]:
-    """Mean preference of the final over the start answers, per prompt (verdicts are in the cache); None if unjudged."""
-    flat = [Comparison(p, a, b) for p, f, s in zip(prompts, final, start, strict=True) for a, b in product(f, s)]
-    per_prompt = np.split(
-        guard.judge(flat),
-        np.cumsum([len(f) * len(s) for f, s in zip(final, start, strict=True)])[:-1],
-    )
-    return [None if np.isnan(part).all() else float(np.nanmean(part)) for part in per_prompt]
 
 
 def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
