@@ -21,10 +21,11 @@ from transformers import AutoModelForSequenceClassification
 
 from sparring.chat import turns
 from sparring.oracles.oracle import Comparison
+from sparring.template import Template
 from sparring.weights import hash_weights, load_tokenizer, resolve_model
 
 VERSION = 2
-"""of the rendering: 2 gives the model a prompt's turns as turns"""
+"""of the rendering: 2 gives the model a prompt's turns as turns, and spelt-out special tokens as text"""
 
 
 class RewardModel:
@@ -36,6 +37,7 @@ class RewardModel:
         self.folder = resolve_model(model)
         self.temperature, self.batch_size, self.max_tokens = temperature, batch_size, max_tokens
         self.tokenizer = load_tokenizer(self.folder)
+        self.template = Template(self.tokenizer)
         self.model = self._load(model)
         if self.tokenizer.pad_token_id is not None:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -103,7 +105,6 @@ class RewardModel:
             return list(self.tokenizer(f"{prompt}\n\n{answer}")["input_ids"])
         talk = [*turns(prompt), {"role": "assistant", "content": answer}]
         try:
-            text = str(self.tokenizer.apply_chat_template(talk, tokenize=False))
+            return self.template.ids(talk, generate=False)
         except TemplateError as error:
             raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
