@@ -1,7 +1,8 @@
 """The recipe of a run's folder: written at the start, compared when a run resumes, and what may change then.
 
-`rounds` may grow, and `fit` may change for what is not fitted yet: after a tripwire, with a lower learning rate. The
-settings of fits that were finished before a change stay in fit_settings.json, by stage. Leaves out: running anything.
+`rounds` may grow, `fit` may change for what is not fitted yet (after a tripwire, a lower learning rate), and fields
+that do not act on results may change at any time. The settings of fits that were finished before a change stay in
+fit_settings.json, by folder. Leaves out: running anything.
 
     adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, "rounds/001")
 """
@@ -24,14 +25,14 @@ from sparring.rounds.store import Store, read_json, write_json, write_text
 
 Plain = dict[str, Any]
 SETTINGS = "fit_settings.json"
-RESULT_FREE = {"fit.micro_batch_tokens"}
-"""may change at any time: the evaluation uses it too, and may be what runs out of memory"""
+FREE = ("fit.micro_batch_tokens",)
+"""fields and sections that may change at any time: the evaluation uses this one too, and may run out of memory"""
 ANCHORED = {"fit.layout", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
 
 
 def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
-    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow, and `fit` change.
+    """Write recipe.yaml, or compare it with the one that is there.
 
     A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
 
@@ -42,17 +43,28 @@ def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
     path = store.root / "recipe.yaml"
     if path.exists() and store.manifest:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        same = {**before, "rounds": asked["rounds"], "fit": asked["fit"]} == asked
-        if not same or asked["rounds"] < before["rounds"]:
+        changes = _changes(before, asked)
+        if asked["rounds"] < before["rounds"] or not all(map(_may_change, changes)):
             raise ValueError(
                 f"{store.root} holds a run of another recipe:\n"
                 + "\n".join(f"  {line}" for line in _difference(before, asked))
                 + "\nGive another --out, or undo the difference (only rounds may grow, and fit may change for what is "
                 "not fitted yet)."
             )
-        if before["fit"] != asked["fit"]:
-            _change_fit(store, recipe, before["fit"], progress)
+        if changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
+            _change_fit(store, recipe, before["fit"], changes, progress)
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+
+
+def _changes(before: Plain, asked: Plain) -> dict[str, tuple[Any, Any]]:
+    """Old and new value of every field that differs."""
+    old, new = _flat(before), _flat(asked)
+    both = {name: (old.get(name), new.get(name)) for name in {**old, **new}}
+    return {name: (was, now) for name, (was, now) in both.items() if was != now}
+
+
+def _may_change(name: str) -> bool:
+    return name == "rounds" or any(f"{name}.".startswith(f"{free}.") for free in ("fit", *FREE))
 
 
 def _difference(before: Plain, asked: Plain) -> list[str]:
@@ -60,15 +72,15 @@ def _difference(before: Plain, asked: Plain) -> list[str]:
     return list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
 
 
-def _change_fit(store: Store, recipe: Recipe, before: Plain, progress: Progress) -> None:
+def _change_fit(
+    store: Store, recipe: Recipe, before: Plain, changes: dict[str, tuple[Any, Any]], progress: Progress
+) -> None:
     """Keep the settings of finished fits; the others will use the recipe's."""
-    old, new = _flat(before), _flat(recipe.fit.model_dump(mode="json"))
-    changes = {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value}
-    words = "; ".join(f"{name} = {value} (was {was})" for name, (was, value) in changes.items())
+    words = "; ".join(f"{name} = {now} (was {was})" for name, (was, now) in changes.items())
     folders = _fit_folders(recipe)
     # A finished fit that comes after an unfinished one will be made again: its start differs.
     done = list(takewhile(lambda folder: store.finished(f"{folder}/fit"), folders))
-    if done == folders and changes.keys() - RESULT_FREE:
+    if done == folders and changes.keys() - FREE:
         raise ValueError(
             f"{words}: all {recipe.rounds} rounds in {store.root} are fitted already. Undo the change, raise rounds, "
             "delete a round's policy folder to have it and the later ones fitted again, or give another --out."
@@ -90,12 +102,11 @@ def _fit_folders(recipe: Recipe) -> list[str]:
     return [round_folder(t, step.trains) for t, step in steps]
 
 
-def _flat(fit: Mapping[str, Any], prefix: str = "fit") -> Plain:
-    """Fields by their name in a recipe: fit.learning_rate, fit.tripwires.repetition."""
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
+    """Fields by their dotted name in a recipe, such as fit.tripwires.repetition."""
     found: Plain = {}
-    for name, value in fit.items():
-        inner = f"{prefix}.{name}"
-        found |= _flat(value, inner) if isinstance(value, Mapping) else {inner: value}
+    for name, value in section.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return found
 
 
@@ -112,7 +123,6 @@ def fit_settings(store: Store, recipe: Recipe, folder: str) -> FitConfig:
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
-    now = _flat(yaml.safe_load((root / "recipe.yaml").read_text(encoding="utf-8"))["fit"])
-    found = {folder: _flat(fit).items() for folder, fit in read_settings(root).items()}
-    differing = {folder: {name: v for name, v in fields if now.get(name) != v} for folder, fields in found.items()}
-    return {folder: fields for folder, fields in differing.items() if fields}
+    now = yaml.safe_load((root / "recipe.yaml").read_text(encoding="utf-8"))["fit"]
+    found = {folder: _changes({"fit": fit}, {"fit": now}) for folder, fit in read_settings(root).items()}
+    return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in found.items() if changes}
