@@ -492,6 +492,11 @@ def test_a_base_model_with_the_plain_template(model: Path, tiny_recipe: Plain, t
         ({"name": "function", "path": "oracle_fakes:math"}, r"oracle\.path: .*is not a function"),
         ({"name": "function", "path": ":f"}, r"oracle\.path: cannot import ':f'"),
         ({"name": "panel", "voters": ["fluency"]}, r"oracle\.voters = \['fluency'\]: .*valid dictionary"),
+        ({"name": "mutual_information", "scale": -1}, r"oracle\.scale = -1: input should be greater than 0"),
+        (
+            {"name": "reward_model", "model": "m", "batch_size": 0},
+            r"oracle\.batch_size = 0: .*greater than or equal to 1",
+        ),
         ({"name": "mutual_information", "scale": "wide"}, r"oracle\.scale = 'wide': .*valid number"),
     ],
 )

@@ -18,10 +18,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.special import expit
 
 from sparring.chat import Chat, turns
@@ -47,11 +48,14 @@ class MutualInformation:
 
     def __init__(
         self,
-        model: str = "start",
-        per_token: bool = False,
-        scale: float | None = None,
-        budget: int = 4096,
-        chat_template: str | None = None,
+        model: Annotated[str, Field(description="a language model: a folder, a hub name or pypi:PACKAGE")] = "start",
+        per_token: Annotated[bool, Field(description="divide by the answer's tokens: length counts less")] = False,
+        scale: Annotated[
+            Annotated[float, Field(gt=0)] | None,
+            Field(description="nats of lead that count as a 73 % preference; null: 5, and 0.2 with per_token"),
+        ] = None,
+        budget: Annotated[int, Field(ge=1, description="tokens run at once: memory and speed")] = 4096,
+        chat_template: Annotated[str | None, Field(description="as model.chat_template of the recipe")] = None,
     ) -> None:
         if scale is not None and scale <= 0:
             raise ValueError(f"oracle.scale = {scale}: give a positive number of nats.")

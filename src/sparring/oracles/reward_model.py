@@ -11,11 +11,12 @@ longer than `max_tokens` are cut at their end, and counted. Leaves out: generati
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jinja2 import TemplateError
+from pydantic import Field
 from scipy.special import expit
 from transformers import AutoModelForSequenceClassification
 
@@ -31,7 +32,15 @@ VERSION = 2
 class RewardModel:
     """Scores each distinct (prompt, answer) once; rendered with the model's own chat template."""
 
-    def __init__(self, model: str, temperature: float = 1.0, batch_size: int = 16, max_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        model: Annotated[str, Field(description="a sequence classifier with one output: a folder or a hub name")],
+        temperature: Annotated[float, Field(gt=0, description="reward gap that counts as a 73 % preference")] = 1.0,
+        batch_size: Annotated[int, Field(ge=1, description="answers run together: memory and speed")] = 16,
+        max_tokens: Annotated[
+            int, Field(ge=1, description="conversations are cut here; how many answers were is shown")
+        ] = 2048,
+    ) -> None:
         if temperature <= 0:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
         self.folder = resolve_model(model)
