@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 from sparring import recipe
 from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 from sparring.oracles.table import SHIPPED as ORACLES
-from sparring.oracles.table import annotations, find_oracle
+from sparring.oracles.table import field_hints, find_oracle
 
 TARGET = Path(__file__).parent / "recipe.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -130,7 +130,7 @@ def oracle_table(name: str) -> str:
     make = find_oracle(name)
     text = f"\n### oracle: {name}\n\n{_first_line(make)}\n\n"
     text += row("field", "type", "default", "bounds", "meaning") + row(*["---"] * 5)
-    written = annotations(make)
+    written = field_hints(make)
     for key, parameter in inspect.signature(make).parameters.items():
         default = "required" if parameter.default is parameter.empty else shown(parameter.default)
         kind, metadata, meaning = plain_annotation(written[key])

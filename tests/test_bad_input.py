@@ -546,7 +546,7 @@ def test_a_few_failed_comparisons_are_counted_and_left_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failed: set[tuple[str, str, str]] = set()
+    failed: set[tuple[str, ...]] = set()
 
     def answer(*asked: str) -> float:
         if asked[0] == "Say bee" and not failed:

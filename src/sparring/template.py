@@ -51,8 +51,8 @@ class Template:
         spelt = {name for m in messages for part in m.values() for name in self._special.findall(part)}
         return self._with_text(messages, generate, text, sorted(spelt)) if spelt else self._ids(text)
 
-    def _ids(self, text: str, **options: bool) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _with_text(self, messages: Sequence[Message], generate: bool, text: str, spelt: list[str]) -> list[int]:
         free = (chr(code) for code in MARKS if chr(code) not in text)
@@ -83,4 +83,6 @@ class Template:
     def _plain(self, piece: str, names: Mapping[str, str]) -> list[int]:
         for mark, name in names.items():
             piece = piece.replace(mark, name)
-        return self._ids(piece, split_special_tokens=True) if piece else []
+        if not piece:
+            return []
+        return list(self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"])

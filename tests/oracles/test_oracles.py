@@ -185,7 +185,7 @@ def test_a_reward_model_gets_a_prompt_s_turns_as_turns(reward_folder):
     oracle = RewardModel(str(reward_folder))
     talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     answer = {"role": "assistant", "content": "Ho"}
-    whole = oracle.tokenizer.apply_chat_template([*talk, answer], tokenize=False)
+    whole = str(oracle.tokenizer.apply_chat_template([*talk, answer], tokenize=False))
     prompt = pickle.loads(pickle.dumps(PromptText(talk)))
     ids = oracle.tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert oracle.rewards([(prompt, "Ho")]) == oracle._forward([ids])

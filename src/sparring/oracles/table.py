@@ -79,7 +79,7 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
     return make(**_converted(make, given))
 
 
-def annotations(make: Callable[..., Oracle]) -> dict[str, Any]:
+def field_hints(make: Callable[..., Oracle]) -> dict[str, Any]:
     """What each field is annotated with, bounds and meaning (`Annotated[..., Field(...)]`) included."""
     return get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
 
@@ -90,7 +90,7 @@ def _converted(make: Callable[..., Oracle], fields: Mapping[str, Any]) -> dict[s
     Raises:
         ValueError: a value is of another type.
     """
-    hints = annotations(make)
+    hints = field_hints(make)
     converted = dict(fields)
     for key in fields.keys() & hints.keys():
         try:
