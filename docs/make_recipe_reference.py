@@ -1,7 +1,8 @@
 """Write docs/recipe.md from the code: each recipe field's type, default, bounds and meaning.
 
-Types and meanings are read from the source (annotation, docstring under the field), defaults and
-bounds from pydantic. Leaves out: checks across fields, which raise errors that name both.
+Types and meanings are read from the source (annotation, docstring under the field; oracles are plain classes and use
+`Annotated[..., Field(...)]`), defaults and bounds from pydantic. Leaves out: checks across fields, which raise errors
+that name both.
 
     python docs/make_recipe_reference.py
 """
@@ -11,9 +12,10 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -21,7 +23,7 @@ from pydantic_core import PydanticUndefined
 from sparring import recipe
 from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 from sparring.oracles.table import SHIPPED as ORACLES
-from sparring.oracles.table import find_oracle
+from sparring.oracles.table import field_hints, find_oracle
 
 TARGET = Path(__file__).parent / "recipe.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -105,21 +107,21 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
+def bounds(metadata: Iterable[Any]) -> str:
+    """A field's bounds: > 0, <= 1."""
+    found = [(sign, getattr(part, key)) for part in metadata for key, sign in BOUNDS.items() if hasattr(part, key)]
+    return ", ".join(f"{sign} {value:g}" for sign, value in found)
+
+
 def table(model: type[BaseModel]) -> str:
     """One row per field."""
     text = row("field", "type", "default", "bounds", "meaning") + row(*["---"] * 5)
     written = written_fields(model)
     for name, field in model.model_fields.items():
         annotation, meaning = written[name]
-        bounds = [
-            f"{sign} {getattr(part, key):g}"
-            for part in field.metadata
-            for key, sign in BOUNDS.items()
-            if hasattr(part, key)
-        ]
         default = shown(field.get_default(call_default_factory=True))
         kind = f"`{plain_type(annotation, field.annotation)}`"
-        text += row(f"`{name}`", kind, default, ", ".join(bounds), meaning or "see below")
+        text += row(f"`{name}`", kind, default, bounds(field.metadata), meaning or "see below")
     return text
 
 
@@ -127,11 +129,27 @@ def oracle_table(name: str) -> str:
     """The arguments that a recipe may give to a shipped oracle."""
     make = find_oracle(name)
     text = f"\n### oracle: {name}\n\n{_first_line(make)}\n\n"
-    text += row("field", "type", "default") + row(*["---"] * 3)
+    text += row("field", "type", "default", "bounds", "meaning") + row(*["---"] * 5)
+    written = field_hints(make)
     for key, parameter in inspect.signature(make).parameters.items():
         default = "required" if parameter.default is parameter.empty else shown(parameter.default)
-        text += row(f"`{key}`", f"`{parameter.annotation}`", default)
+        kind, metadata, meaning = plain_annotation(written[key])
+        text += row(f"`{key}`", f"`{kind}`", default, bounds(metadata), meaning)
     return text
+
+
+def plain_annotation(annotation: Any) -> tuple[str, list[Any], str]:
+    """An annotation as a type for readers, with all its bounds, and the meaning given by `Field(description=...)`."""
+    outer, inner = get_origin(annotation), get_args(annotation)
+    if outer is Annotated:
+        kind, metadata, _ = plain_annotation(inner[0])
+        fields = inner[1:]
+        return kind, [*(part for field in fields for part in field.metadata), *metadata], fields[-1].description or ""
+    if outer is None or outer is Literal:
+        return getattr(annotation, "__name__", str(annotation)).replace("NoneType", "None"), [], ""
+    kinds, parts, _ = zip(*map(plain_annotation, inner), strict=True)
+    kind = " | ".join(kinds) if outer in (Union, UnionType) else f"{outer.__name__}[{', '.join(kinds)}]"
+    return kind, [part for some in parts for part in some], ""
 
 
 def _first_line(thing: Any) -> str:

@@ -99,6 +99,15 @@ RECIPES: list[tuple[Plain, str]] = [
     ({"algorithm__samples": "many"}, r"algorithm\.samples = 'many': .*valid integer"),
     ({"sampling": 3}, r"sampling = 3: "),
     ({"fit__schedule": "sine"}, r"fit\.schedule = 'sine': .*'cosine'"),
+    ({"keep_iterates": "al"}, r"problems:\n  keep_iterates = 'al': input should be a valid integer or 'all'\.$"),
+    (
+        {"model__lora": {"target_modules": {"q_proj": 1}}},
+        r"problems:\n  model\.lora\.target_modules = \{'q_proj': 1\}: input should be a valid list or 'all-linear'\.$",
+    ),
+    (
+        {"algorithm": {"name": "spac", "data_weight": -1}, "rounds": "two"},
+        r"problems:\n  algorithm\.data_weight = -1: input should be greater than 0 or 'sqrt_n'\.$",
+    ),
     # out of range
     ({"rounds": 0}, r"rounds = 0: .*greater than or equal to 1"),
     ({"seed": -1}, r"seed = -1: .*greater than or equal to 0"),
@@ -358,6 +367,13 @@ def _no_template(model: Path) -> None:
     tokenizer.save_pretrained(model)
 
 
+def _larger_tokenizer(model: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.chat_template = "{% for m in messages %}<|turn|>{{ m['content'] }}<|end|>{% endfor %}<|turn|>"
+    tokenizer.save_pretrained(model)
+
+
 def _no_end(model: Path) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.eos_token = None
@@ -378,6 +394,10 @@ def _no_end(model: Path) -> None:
         (_no_tokenizer, r"holds no tokenizer that can be loaded"),
         (_no_template, r"model\.chat_template: .*no chat template.*'plain'"),
         (_no_end, r"no EOS token"),
+        (
+            _larger_tokenizer,
+            r"has 261 tokens, but the model embeds 260, .* token 260 \('<\|turn\|>'\).*resize_token_embeddings\(261\)",
+        ),
     ],
 )
 def test_a_folder_that_is_not_a_model(
@@ -472,6 +492,11 @@ def test_a_base_model_with_the_plain_template(model: Path, tiny_recipe: Plain, t
         ({"name": "function", "path": "oracle_fakes:math"}, r"oracle\.path: .*is not a function"),
         ({"name": "function", "path": ":f"}, r"oracle\.path: cannot import ':f'"),
         ({"name": "panel", "voters": ["fluency"]}, r"oracle\.voters = \['fluency'\]: .*valid dictionary"),
+        ({"name": "mutual_information", "scale": -1}, r"oracle\.scale = -1: input should be greater than 0"),
+        (
+            {"name": "reward_model", "model": "m", "batch_size": 0},
+            r"oracle\.batch_size = 0: .*greater than or equal to 1",
+        ),
         ({"name": "mutual_information", "scale": "wide"}, r"oracle\.scale = 'wide': .*valid number"),
     ],
 )
@@ -521,7 +546,7 @@ def test_a_few_failed_comparisons_are_counted_and_left_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failed: set[tuple[str, str, str]] = set()
+    failed: set[tuple[str, ...]] = set()
 
     def answer(*asked: str) -> float:
         if asked[0] == "Say bee" and not failed:

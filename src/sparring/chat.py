@@ -1,24 +1,25 @@
 """The only place that renders a policy's chat template or tokenises for it; oracles' models bring their own.
 
-Sampling, judging, training and evaluation all see a prompt through `Chat`: rendered once with the tokenizer's
-own template, tokenised without adding special tokens (so at most the template's one BOS), and
-from then on kept as tokens. A response is tokens too, with exactly one end token when it ended by itself;
-prompt and response are never re-tokenised together, so the boundary cannot move. Leaves out: tool calls
-and images.
+Sampling, judging, training and evaluation all see a prompt through `Chat`: rendered once with the tokenizer's own
+template, tokenised without adding special tokens (so at most the template's one BOS; those spelt out in a message are
+text), and from then on kept as tokens. A response is tokens too, with exactly one end token when it ended by itself;
+prompt and response are never re-tokenised together, so the boundary cannot move. Leaves out: tool calls and images.
 
     chat = Chat(tokenizer); ids = chat.prompt_ids([{"role": "user", "content": "Hi"}])
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, str]
+from sparring.template import Message, Template
+
 PLAIN = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 _SENTINEL = "sparringsentinel"
 
@@ -75,6 +76,35 @@ def prompt_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
 
 
+class PromptText(str):
+    """What an oracle reads, and the turns it was made of, for oracles that have a chat template of their own."""
+
+    messages: list[Message]
+
+    def __new__(cls, messages: Sequence[Message]) -> Self:
+        """The text of `prompt_text(messages)`."""
+        text = super().__new__(cls, prompt_text(messages))
+        text.messages = list(messages)
+        return text
+
+    def __getnewargs__(self) -> tuple[list[Message]]:  # type: ignore[override]
+        """What copies and pickles are made from."""
+        return (self.messages,)
+
+
+def turns(prompt: str) -> list[Message]:
+    """The turns of a prompt that an oracle is asked about; plain text is one user turn."""
+    return prompt.messages if isinstance(prompt, PromptText) else [{"role": "user", "content": prompt}]
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except TemplateError as error:
+        raise ValueError(f"model.chat_template: the template refuses the conversation: {error}") from error
+
+
 class Chat:
     """A tokenizer and the way it renders conversations."""
 
@@ -92,6 +122,7 @@ class Chat:
         self.tokenizer = tokenizer
         self.system = system
         self.template = self._choose(template)
+        self._template = Template(tokenizer, self.template)
         self.end_id = self._end_id()
 
     def _choose(self, template: str | None) -> str:
@@ -113,7 +144,8 @@ class Chat:
     def _end_id(self) -> int:
         """The token that the template puts after an assistant turn; the EOS token where it puts none."""
         talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-        tail = self._render(talk, False).rpartition(_SENTINEL)[2]
+        with _refusals():
+            tail = self._template.text(talk, generate=False).rpartition(_SENTINEL)[2]
         # Some models end a turn with an added token that their list of special tokens lacks.
         added = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         special = {*self.tokenizer.all_special_ids, *added}
@@ -123,18 +155,6 @@ class Chat:
         if self.tokenizer.eos_token_id is None:
             raise ValueError("model: the tokenizer has no EOS token, so a response could never end.")
         return int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]
-
-    def _render(self, messages: Sequence[Message], generate: bool) -> str:
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=self.template,
-                tokenize=False,
-                add_generation_prompt=generate,
-            )
-        except TemplateError as error:
-            raise ValueError(f"model.chat_template: the template refuses the conversation: {error}") from error
-        return str(rendered)
 
     def end_ids(self, model_config: Any = None) -> frozenset[int]:
         """Every token that ends a response: the template's, the tokenizer's, the model's own."""
@@ -147,12 +167,13 @@ class Chat:
         """The prompt as tokens, up to where the assistant begins.
 
         Raises:
-            ValueError: the template refuses it (a role that it does not know, or turns out of order).
+            ValueError: the template refuses it (a role that it does not know, or turns out of order), or it spells
+                out a special token that the tokenizer cannot read as text.
         """
         if self.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system}, *messages]
-        rendered = self._render(messages, True)
-        return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        with _refusals():
+            return self._template.ids(messages, generate=True)
 
     def response_ids(self, text: str) -> list[int]:
         """A given response as tokens, with the end token; special tokens spelt out are text."""

@@ -9,7 +9,6 @@ fields, and checks across fields name both. Leaves out: the algorithm's own fiel
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm, find_algorithm
 from sparring.algorithms.judged import check_pairing
+from sparring.explain import explain
 
 Section = dict[str, Any]
 _ANY_FACTS = Facts(num_examples=1)
@@ -312,7 +312,8 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         algorithm = error.title != "Recipe"
         root = find_algorithm(plain["algorithm"]["name"]) if algorithm else Recipe
-        lines = [explain(problem, root, "algorithm." if algorithm else "") for problem in error.errors()]
+        given, prefix = (plain["algorithm"], "algorithm.") if algorithm else (plain, "")
+        lines = explain(error, root, given, prefix)
     raise ValueError("the recipe has problems:\n" + "\n".join(f"  {line}" for line in lines))
 
 
@@ -353,28 +354,3 @@ def _number(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-def explain(problem: Any, root: type[BaseModel], prefix: str = "") -> str:
-    """One pydantic error as: field: what is wrong, the value, the remedy."""
-    where = prefix + ".".join(str(part) for part in problem["loc"])
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key.{_nearest(problem['loc'], root)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; it has no default."
-    if problem["type"] == "value_error":
-        return f"{where.rstrip('.')}: {message}" if where else message
-    return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}."
-
-
-def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
-    """The allowed key nearest to an unknown one."""
-    model: Any = root
-    for part in location[:-1]:
-        field = getattr(model, "model_fields", {}).get(part)
-        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    allowed = list(getattr(model, "model_fields", {}))
-    near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
-    return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")

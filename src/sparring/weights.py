@@ -185,6 +185,12 @@ def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
+def vocabulary_size(folder: Path, trust_remote_code: bool = False) -> int | None:
+    """How many tokens the model embeds; None where its configuration does not say."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    return getattr(config, "vocab_size", None)
+
+
 def load_model(folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> PreTrainedModel:
     """The folder's causal language model in `dtype`, in evaluation mode, on the CPU.
 

@@ -74,6 +74,13 @@ def test_the_recipe_reference_is_up_to_date():
     assert written == load_generator().reference(), "run: python docs/make_recipe_reference.py"
 
 
+def test_every_field_of_a_shipped_oracle_has_a_meaning():
+    written = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8").partition("## oracle, and each entry")[2]
+    rows = [line.split(" | ") for line in written.splitlines() if line.startswith("| `")]
+    assert len(rows) > 10
+    assert [row[0] for row in rows if row[-1].strip(" |") == ""] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_relative_links_resolve(page: Path):
     for target in links(page):

@@ -53,6 +53,7 @@ def test_failed_comparisons_are_left_out_not_ties():
     guard = Guard(Rule(lambda a, b: np.nan if "x" in a + b else longer(a, b)))
     outcome = head_to_head(["p"] * 30, [["aaa"]] * 29 + [["x"]], [["a"]] * 30, guard)
     assert outcome.wins == [1.0] * 29
+    assert outcome.preferences_by_prompt == [pytest.approx(0.9)] * 29 + [None]
     assert outcome.failed == 1
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from conftest import byte_tokenizer
+from sparring.chat import PromptText
 from sparring.oracles.guard import Guard, OracleError
 from sparring.oracles.mutual_information import MutualInformation
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.reward_model import RewardModel
 from sparring.oracles.table import build_oracle
+from sparring.progress import Progress
+from sparring.recipe import parse_recipe
+from sparring.rounds.run import run
+from sparring.rounds.store import read_table
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import load_model
@@ -113,8 +120,13 @@ def test_mutual_information_is_the_log_probability_ratio(tiny_model, per_token):
     assert forward[0] == pytest.approx(expected, abs=2e-2)  # bfloat16
 
 
-def test_mutual_information_of_an_empty_answer_is_zero(tiny_model):
+def test_an_empty_answer_loses_against_every_other_and_ties_with_another(tiny_model):
+    """Its sum over no tokens is 0, and answers off the subject score below 0."""
     oracle = MutualInformation(str(tiny_model))
+    texts = ["ant", "a bee", "off the subject", "?"]
+    lead = oracle.judge([Comparison("Say ant", text, "") for text in texts])
+    assert lead.tolist() == [1.0] * 4
+    assert oracle.judge([Comparison("Say ant", " ", text) for text in texts]).tolist() == [0.0] * 4
     assert oracle.judge([Comparison("p", "", " ")]).tolist() == [0.5]
 
 
@@ -149,6 +161,55 @@ def test_rewards_do_not_depend_on_the_batch(reward_folder):
     together = RewardModel(str(reward_folder)).rewards(pairs)
     alone = [RewardModel(str(reward_folder)).rewards([pair])[0] for pair in pairs]
     assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_reward_model_without_a_pad_token_reads_the_last_token(reward_folder):
+    """With the end token as padding, every text that ends with it was read one token too early."""
+    tokenizer = byte_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(reward_folder)
+    config = LlamaConfig.from_pretrained(reward_folder)
+    config.pad_token_id = None
+    config.save_pretrained(reward_folder)
+    oracle = RewardModel(str(reward_folder))
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "p"}, {"role": "assistant", "content": "x"}], return_dict=False
+    )
+    with torch.no_grad():
+        states = oracle.model.model(torch.tensor([ids])).last_hidden_state
+        expected = float(oracle.model.score(states)[0, -1, 0])
+    assert oracle.rewards([("p", "x"), ("p", "another one")])[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_reward_model_gets_a_prompt_s_turns_as_turns(reward_folder):
+    oracle = RewardModel(str(reward_folder))
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    answer = {"role": "assistant", "content": "Ho"}
+    whole = str(oracle.tokenizer.apply_chat_template([*talk, answer], tokenize=False))
+    prompt = pickle.loads(pickle.dumps(PromptText(talk)))
+    ids = oracle.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert oracle.rewards([(prompt, "Ho")]) == oracle._forward([ids])
+    assert oracle.rewards([(prompt, "Ho")]) != oracle.rewards([(str(prompt), "Ho")])
+
+
+def test_answers_that_a_reward_model_cuts_are_counted_and_shown(reward_folder, tiny_recipe, tmp_path):
+    assert RewardModel(str(reward_folder), max_tokens=12).cut([("p", "short"), ("p", "much longer than that")]) == 1
+    section = {"name": "reward_model", "model": str(reward_folder), "max_tokens": 12}
+    out = tmp_path / "run"
+    summary = run(parse_recipe({**tiny_recipe, "oracle": section, "rounds": 1}), out, Progress(quiet=True))
+    samples = {(row["example"], row["text"]) for row in read_table(out / "rounds/000/samples.parquet")}
+    facts = json.loads((out / "manifest.json").read_text())["rounds/000/judge"]["facts"]
+    assert 0 < facts["answers_cut"] <= len(samples)
+    assert summary["judgments"][0]["answers_cut"] > 0
+    assert "only in part" in summary["warnings"][-1]
+
+
+def test_a_reward_model_without_its_head_is_refused(reward_folder):
+    """A plain language model would be loaded with a random head, and judge by it."""
+    config = LlamaConfig.from_pretrained(reward_folder)
+    LlamaForCausalLM(config).save_pretrained(reward_folder)
+    with pytest.raises(ValueError, match=r"oracle\.model: .* has no weights for score\.weight; they would be random"):
+        RewardModel(str(reward_folder))
 
 
 def test_a_classifier_with_two_outputs_is_refused(reward_folder):

@@ -65,6 +65,7 @@ def minimal() -> Summary:
             "loss": "logistic",
         },
         "recipe": {"model": {"path": "tiny"}, "rounds": 1},
+        "fit_settings": {},
         "lock": {
             "versions": {"torch": "2.11.0"},
             "hardware": {},
@@ -125,7 +126,7 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
         }
         for t in range(rounds + 1)
     ]
-    facts = {"pairs": 1234, "dropped": {"tie": 3, ATTACK: 5}, "failed": {}}
+    facts = {"pairs": 1234, "dropped_examples": {"tie": 3, ATTACK: 5}, "dropped_pairs": {}}
     summary["rounds"] = [
         {
             "round": t,
@@ -145,6 +146,7 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
         "words": "Nearly transitive.",
     }
     summary["dropped"] = {"train": {"prompt too long": 4}, "held_out": {}}
+    summary["fit_settings"] = {"rounds/000": {"fit.learning_rate": 0.001}}
     summary["warnings"] = [f"careful: {ATTACK}"]
     summary["samples"] = [
         {
@@ -226,7 +228,7 @@ OPTIONAL = ("headline", "checks", "matrix", "pool", "intransitivity")
 LISTS = ("judgments", "policies", "rounds", "fit", "warnings", "samples")
 
 
-@pytest.mark.parametrize("key", [*OPTIONAL, *LISTS, "dropped"])
+@pytest.mark.parametrize("key", [*OPTIONAL, *LISTS, "dropped", "fit_settings"])
 def test_any_part_may_be_missing(key: str) -> None:
     summary = cast(dict[str, Any], full())
     summary[key] = None if key in OPTIONAL else type(summary[key])()
@@ -286,6 +288,8 @@ def test_prompts_beyond_the_most_are_counted(monkeypatch: pytest.MonkeyPatch) ->
 def test_every_drop_and_failure_is_shown_with_its_reason() -> None:
     text = page(full())
     assert "tie <b>3</b>" in text
+    assert "<b>dropped examples</b>" in text
+    assert "<b>dropped pairs</b>" not in text
     assert "&lt;/script&gt;" in text
     assert "prompt too long <b>4</b>" in text
     assert "every row used" in text

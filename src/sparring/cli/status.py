@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     ) -> None:
         """Show the finished stages of a run, their time and counts, and what comes next."""
+        from sparring.rounds.adopt import other_settings
         from sparring.rounds.store import read_json
 
         if not (run / "recipe.yaml").exists():
@@ -28,8 +29,10 @@ def register(app: typer.Typer) -> None:
         recipe = yaml.safe_load((run / "recipe.yaml").read_text())
         manifest = read_json(run / "manifest.json") if (run / "manifest.json").exists() else {}
         finished = "evaluation/summary" in manifest
+        changed = other_settings(run)
         if json_:
-            print(json.dumps({"rounds": recipe["rounds"], "finished": finished, "stages": manifest}))
+            shown = {"rounds": recipe["rounds"], "finished": finished, "stages": manifest, "fit_settings": changed}
+            print(json.dumps(shown))
             return
         table = Table(title=f"{run}: {recipe['algorithm']['name']}, {recipe['rounds']} rounds")
         for column in ("stage", "seconds", "facts"):
@@ -38,6 +41,9 @@ def register(app: typer.Typer) -> None:
             table.add_row(key, f"{entry['seconds']:.1f}", _short(entry["facts"]))
         console = Console(highlight=False)
         console.print(table)
+        for folder, fields in changed.items():
+            used = ", ".join(f"{name} {value}" for name, value in fields.items())
+            console.print(f"{folder} was fitted before the recipe changed, with {used}", markup=False)
         partial = sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())
         if finished:
             console.print("finished")
@@ -47,13 +53,21 @@ def register(app: typer.Typer) -> None:
                 console.print(f"half done: {name}", markup=False)
 
 
-def _short(facts: dict[str, object]) -> str:
+def _short(facts: dict[str, Any]) -> str:
     parts = []
     for name, value in facts.items():
         if isinstance(value, float):
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, (int, str)) and len(str(value)) < 40:
             parts.append(f"{name} {value}")
-        elif name == "dropped" and value:
-            parts.append(f"dropped {value}")
+        elif isinstance(value, dict):
+            parts += _counts(name, value)
     return ", ".join(parts)
+
+
+def _counts(name: str, by_reason: dict[str, Any]) -> list[str]:
+    """Counts by reason, or by data set and reason: dropped train 2: duplicate."""
+    title, found = name.replace("_", " "), []
+    for reason, count in by_reason.items():
+        found += _counts(f"{title} {reason}", count) if isinstance(count, dict) else [f"{title} {count}: {reason}"]
+    return found

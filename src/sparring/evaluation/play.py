@@ -21,12 +21,22 @@ from sparring.oracles.oracle import Comparison
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One value per prompt that was judged: A's share of wins over B, and its mean preference."""
+    """A's share of wins over B, and its mean preference, by prompt; None where no comparison was judged."""
 
-    wins: list[float]
-    preferences: list[float]
+    wins_by_prompt: list[float | None]
+    preferences_by_prompt: list[float | None]
     failed: int
     """comparisons without a verdict; they are left out"""
+
+    @property
+    def wins(self) -> list[float]:
+        """Of the prompts that were judged."""
+        return [share for share in self.wins_by_prompt if share is not None]
+
+    @property
+    def preferences(self) -> list[float]:
+        """Of the prompts that were judged."""
+        return [mean for mean in self.preferences_by_prompt if mean is not None]
 
 
 def head_to_head(
@@ -41,9 +51,9 @@ def head_to_head(
         spans.append(len(ours) * len(theirs))
         flat += [Comparison(prompt, a, b) for a, b in product(ours, theirs)]
     answers = guard.judge(flat)
-    won, preferred = [], []
-    for part in np.split(answers, np.cumsum(spans)[:-1]):
-        if not np.isnan(part).all():
-            won.append(float(np.nanmean(wins(part))))
-            preferred.append(float(np.nanmean(part)))
-    return Outcome(won, preferred, int(np.isnan(answers).sum()))
+    parts = np.split(answers, np.cumsum(spans)[:-1])
+    return Outcome([_mean(wins(part)) for part in parts], [_mean(part) for part in parts], int(np.isnan(answers).sum()))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))

@@ -18,13 +18,13 @@ import numpy as np
 from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import Algorithm, Facts, find_algorithm
+from sparring.explain import explain
 from sparring.games.dynamics import Trajectory, trajectory
 from sparring.games.equilibrium import duality_gap, log_kl, nash, nash_is_unique, regularised_gap, regularised_nash
 from sparring.games.game import Array, Game
 from sparring.games.sampled import SampledPlayer
 from sparring.games.tabular import POPULATION_PAIRINGS, TabularPlayer
 from sparring.pairing import KeepingRole
-from sparring.recipe import explain
 
 Goal = Literal["nash", "regularised", "data", "unknown"]
 Player = Literal["exact", "tabular", "sampled", "transformer"]
@@ -66,7 +66,7 @@ def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        lines = [explain(problem, kind, f"{name}.") for problem in error.errors()]
+        lines = explain(error, kind, fields, f"{name}.")
     raise ValueError("\n".join(lines))
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from sparring.oracles.oracle import Comparison
 
@@ -17,7 +19,11 @@ from sparring.oracles.oracle import Comparison
 class FunctionOracle:
     """Calls `path` (package.module:function); `both_orders` averages P(a, b) and 1 - P(b, a)."""
 
-    def __init__(self, path: str, both_orders: bool = False) -> None:
+    def __init__(
+        self,
+        path: Annotated[str, Field(description="package.module:function, called with (prompt, a, b)")],
+        both_orders: Annotated[bool, Field(description="ask both orders and average: for positional bias")] = False,
+    ) -> None:
         from sparring.oracles.table import import_attribute
 
         self.path = path

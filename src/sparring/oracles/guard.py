@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,11 @@ class Guard:
                 f"{self.last_error or 'NaN'}). What was judged is kept; mend the oracle and run the command again."
             )
         return np.array([self._known(*both) for both in keys])
+
+    def cut(self, pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
+        """A fact to show: how many of the different (prompt, answer) the oracle reads only in part, if it can tell."""
+        count = getattr(self.oracle, "cut", None)
+        return {} if count is None else {"answers_cut": count(list(dict.fromkeys(pairs)))}
 
     def _known(self, key: str, swapped: str) -> float:
         """P(a beats b) from the verdict on either order of the texts; NaN when neither was judged."""

@@ -3,7 +3,9 @@
     score(a) = log P(a | prompt) - log P(a | empty prompt)          nats, summed over the answer's tokens
     P(a beats b) = sigmoid( (score(a) - score(b)) / scale )
 
-`per_token` divides the score by the answer's tokens, which takes the length out of it.
+An empty answer loses against every other (P = 0) and ties with another empty one: its sum would be 0, which beats
+all answers that the prompt makes less likely. `per_token` divides the score by the answer's tokens, which takes
+the length out of it.
 
 An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
 quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
@@ -14,14 +16,16 @@ quoting the prompt, and it grows with length for answers on the subject. Leaves 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.special import expit
 
-from sparring.chat import Chat
+from sparring.chat import Chat, turns
 from sparring.oracles.oracle import Comparison
 from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
@@ -35,17 +39,23 @@ EMPTY = " "
 SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
 """nats at which a lead counts as a 73 % preference; wins do not depend on them"""
 
+VERSION = 2
+"""of the score: in 2 empty answers lose, and a prompt's turns are rendered as turns"""
+
 
 class MutualInformation:
     """Scores each distinct (prompt, answer) once under the model at `model` ("start": the run's)."""
 
     def __init__(
         self,
-        model: str = "start",
-        per_token: bool = False,
-        scale: float | None = None,
-        budget: int = 4096,
-        chat_template: str | None = None,
+        model: Annotated[str, Field(description="a language model: a folder, a hub name or pypi:PACKAGE")] = "start",
+        per_token: Annotated[bool, Field(description="divide by the answer's tokens: length counts less")] = False,
+        scale: Annotated[
+            Annotated[float, Field(gt=0)] | None,
+            Field(description="nats of lead that count as a 73 % preference; null: 5, and 0.2 with per_token"),
+        ] = None,
+        budget: Annotated[int, Field(ge=1, description="tokens run at once: memory and speed")] = 4096,
+        chat_template: Annotated[str | None, Field(description="as model.chat_template of the recipe")] = None,
     ) -> None:
         if scale is not None and scale <= 0:
             raise ValueError(f"oracle.scale = {scale}: give a positive number of nats.")
@@ -66,13 +76,15 @@ class MutualInformation:
         """The weights, the scale, and a template other than the model's own."""
         own = self.chat.template == self.chat.tokenizer.chat_template
         template = "" if own else f";template={hashlib.sha256(self.chat.template.encode()).hexdigest()[:8]}"
-        return f"{self.title}({self._hash[:16]};scale={self.scale:g}{template})"
+        return f"{self.title}-v{VERSION}({self._hash[:16]};scale={self.scale:g}{template})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison, float64."""
         self._score([(c.prompt, text) for c in comparisons for text in (c.a, c.b)])
-        gap = [self._scores[c.prompt, c.a] - self._scores[c.prompt, c.b] for c in comparisons]
-        return expit(np.array(gap, dtype=np.float64) / self.scale)
+        a_N = np.array([self._scores[c.prompt, c.a] for c in comparisons])
+        b_N = np.array([self._scores[c.prompt, c.b] for c in comparisons])
+        gap_N = np.subtract(a_N, b_N, out=np.zeros_like(a_N), where=a_N != b_N)  # two empty answers: not inf - inf
+        return expit(gap_N / self.scale)
 
     def _score(self, pairs: Sequence[tuple[str, str]]) -> None:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
@@ -81,7 +93,7 @@ class MutualInformation:
             if answer.strip():
                 given.setdefault(prompt, []).append(answer)
             else:
-                self._scores[prompt, answer] = 0.0
+                self._scores[prompt, answer] = -math.inf
         conditional = [self._rollout(prompt, answers) for prompt, answers in given.items()]
         answers = [answer for group in given.values() for answer in group]
         alone = [self._rollout(EMPTY, [answer]) for answer in answers]
@@ -95,7 +107,7 @@ class MutualInformation:
     def _rollout(self, prompt: str, answers: Sequence[str]) -> Rollout:
         # The end token is left out: an answer that was cut off has none, and it says nothing about the prompt.
         ids = [self.chat.response_ids(answer)[:-1] for answer in answers]
-        return Rollout(self.chat.prompt_ids([{"role": "user", "content": prompt}]), ids)
+        return Rollout(self.chat.prompt_ids(turns(prompt)), ids)
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:

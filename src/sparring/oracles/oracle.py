@@ -15,12 +15,17 @@ class Comparison(NamedTuple):
     """Two answers to one prompt, as plain text."""
 
     prompt: str
+    """of several turns: their text with roles; `sparring.chat.turns(prompt)` gives the turns themselves"""
     a: str
     b: str
 
 
 class Oracle(Protocol):
-    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1."""
+    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1.
+
+    One that cannot read everything may also have `cut(pairs: Sequence[tuple[str, str]]) -> int`: how many of these
+    (prompt, answer) it reads only in part. It is shown beside the verdicts.
+    """
 
     @property
     def identity(self) -> str:

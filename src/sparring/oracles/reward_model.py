@@ -2,8 +2,8 @@
 
     P(a beats b) = sigmoid( (r(x, a) - r(x, b)) / temperature )
 
-A reward is transitive by construction: no game-theoretic method can gain from its cycles, it has none.
-Leaves out: generative judges and classifiers of pairs.
+A reward is transitive by construction: no game-theoretic method can gain from its cycles, it has none. Conversations
+longer than `max_tokens` are cut at their end, and counted. Leaves out: generative judges and classifiers of pairs.
 
     RewardModel("my-org/reward-model").judge([Comparison(prompt, a, b)])
 """
@@ -11,42 +11,70 @@ Leaves out: generative judges and classifiers of pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
+from pydantic import Field
 from scipy.special import expit
 from transformers import AutoModelForSequenceClassification
 
+from sparring.chat import turns
 from sparring.oracles.oracle import Comparison
+from sparring.template import Template
 from sparring.weights import hash_weights, load_tokenizer, resolve_model
+
+VERSION = 2
+"""of the rendering: 2 gives the model a prompt's turns as turns, and spelt-out special tokens as text"""
 
 
 class RewardModel:
     """Scores each distinct (prompt, answer) once; rendered with the model's own chat template."""
 
-    def __init__(self, model: str, temperature: float = 1.0, batch_size: int = 16, max_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        model: Annotated[str, Field(description="a sequence classifier with one output: a folder or a hub name")],
+        temperature: Annotated[float, Field(gt=0, description="reward gap that counts as a 73 % preference")] = 1.0,
+        batch_size: Annotated[int, Field(ge=1, description="answers run together: memory and speed")] = 16,
+        max_tokens: Annotated[
+            int, Field(ge=1, description="conversations are cut here; how many answers were is shown")
+        ] = 2048,
+    ) -> None:
         if temperature <= 0:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
         self.folder = resolve_model(model)
         self.temperature, self.batch_size, self.max_tokens = temperature, batch_size, max_tokens
         self.tokenizer = load_tokenizer(self.folder)
-        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.model = AutoModelForSequenceClassification.from_pretrained(self.folder, use_safetensors=True).eval()
-        if torch.cuda.is_available():
-            self.model = self.model.to("cuda")
-        if self.model.config.num_labels != 1:
-            raise ValueError(
-                f"oracle.model: {model!r} has {self.model.config.num_labels} outputs; a reward model has one "
-                "(num_labels = 1)."
-            )
-        self.model.config.pad_token_id = self.tokenizer.pad_token_id
+        self.template = Template(self.tokenizer)
+        self.model = self._load(model)
+        if self.tokenizer.pad_token_id is not None:
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
         self._hash = hash_weights(self.folder)
         self._scores: dict[tuple[str, str], float] = {}
 
+    def _load(self, name: str) -> Any:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            self.folder, use_safetensors=True, output_loading_info=True
+        )
+        if model.config.num_labels != 1:
+            raise ValueError(
+                f"oracle.model: {name!r} has {model.config.num_labels} outputs; a reward model has one "
+                "(num_labels = 1)."
+            )
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(
+                f"oracle.model: {name!r} has no weights for {', '.join(missing)}; they would be random. Give a reward "
+                "model, that is a sequence classifier saved with its head."
+            )
+        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
     @property
     def identity(self) -> str:
-        """The weights and the temperature."""
-        return f"reward_model({self._hash[:16]};temperature={self.temperature:g};max_tokens={self.max_tokens})"
+        """The weights, the temperature, and how conversations are rendered."""
+        return (
+            f"reward_model-v{VERSION}({self._hash[:16]};temperature={self.temperature:g};max_tokens={self.max_tokens})"
+        )
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison, float64."""
@@ -61,22 +89,31 @@ class RewardModel:
         gap = [self._scores[c.prompt, c.a] - self._scores[c.prompt, c.b] for c in comparisons]
         return expit(np.array(gap, dtype=np.float64) / self.temperature)
 
-    @torch.inference_mode()
-    def rewards(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """The reward of each (prompt, answer)."""
-        texts = [self._render(prompt, answer) for prompt, answer in pairs]
-        inputs = self.tokenizer(
-            texts,
-            return_tensors="pt",
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            add_special_tokens=self.tokenizer.chat_template is None,
-        ).to(self.model.device)
-        return self.model(**inputs).logits[:, 0].float().tolist()
+    def cut(self, pairs: Sequence[tuple[str, str]]) -> int:
+        """How many (prompt, answer) are longer than `max_tokens`."""
+        return sum(len(self._ids(*pair)) > self.max_tokens for pair in pairs)
 
-    def _render(self, prompt: str, answer: str) -> str:
+    def rewards(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """The reward of each (prompt, answer), run together."""
+        rows = [self._ids(*pair)[: self.max_tokens] for pair in pairs]
+        # Padding with a token that a text may end with would have the reward read before it.
+        if self.model.config.pad_token_id is None:
+            return [self._forward([row])[0] for row in rows]
+        return self._forward(rows)
+
+    @torch.inference_mode()
+    def _forward(self, rows: Sequence[list[int]]) -> list[float]:
+        pad, longest = self.model.config.pad_token_id, max(map(len, rows))
+        ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=self.model.device)
+        mask_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.model.device)
+        return self.model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().tolist()
+
+    def _ids(self, prompt: str, answer: str) -> list[int]:
+        """A whole conversation as tokens, in the model's own template; without one, prompt and answer as text."""
         if self.tokenizer.chat_template is None:
-            return f"{prompt}\n\n{answer}"
-        talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        return str(self.tokenizer.apply_chat_template(talk, tokenize=False))
+            return list(self.tokenizer(f"{prompt}\n\n{answer}")["input_ids"])
+        talk = [*turns(prompt), {"role": "assistant", "content": answer}]
+        try:
+            return self.template.ids(talk, generate=False)
+        except TemplateError as error:
+            raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error

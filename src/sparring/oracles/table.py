@@ -79,13 +79,18 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
     return make(**_converted(make, given))
 
 
+def field_hints(make: Callable[..., Oracle]) -> dict[str, Any]:
+    """What each field is annotated with, bounds and meaning (`Annotated[..., Field(...)]`) included."""
+    return get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
+
+
 def _converted(make: Callable[..., Oracle], fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as the types that the constructor is annotated with; those without a usable annotation as they are.
 
     Raises:
         ValueError: a value is of another type.
     """
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
+    hints = field_hints(make)
     converted = dict(fields)
     for key in fields.keys() & hints.keys():
         try:

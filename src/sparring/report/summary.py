@@ -9,7 +9,7 @@ is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -74,6 +74,8 @@ class Judgment(TypedDict):
     """mean of P(final's response beats start's)"""
     about: str
     """one sentence: what this oracle looks at"""
+    answers_cut: NotRequired[int]
+    """answers of both policies that it read only in part; absent where it cannot tell"""
 
 
 class CheckRates(TypedDict):
@@ -118,7 +120,7 @@ class PolicyFacts(TypedDict):
 
 
 class StageFacts(TypedDict):
-    """One finished stage. A fact is a number or text; or counts by reason, such as `dropped`."""
+    """One finished stage. A fact is a number or text; or counts by reason: `dropped_examples`, `dropped_pairs`."""
 
     seconds: float
     facts: dict[str, Any]
@@ -177,6 +179,8 @@ class Summary(TypedDict):
     algorithm: AlgorithmFacts
     recipe: dict[str, Any]
     """fully resolved"""
+    fit_settings: dict[str, dict[str, Any]]
+    """by round's folder, the fields of `fit` in which a fit made before a change differs from `recipe`"""
     lock: Lock
     headline: Headline | None
     """null when the recipe has no oracle"""

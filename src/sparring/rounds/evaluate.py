@@ -11,20 +11,19 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
+from sparring.chat import PromptText
 from sparring.evaluation.checks import passes
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
-from sparring.evaluation.play import head_to_head
+from sparring.evaluation.play import Outcome, head_to_head
 from sparring.evaluation.pool import Pool, nash_mixture, play_pool, pool_gap
 from sparring.evaluation.statistics import distinct_trigrams, interval, repeating_share
 from sparring.oracles.guard import Guard
-from sparring.oracles.oracle import Comparison
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Recipe
@@ -133,7 +132,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
     recipe, store = policies.recipe, policies.store
     refs = played(policies)
-    prompts = [row["prompt"] for row in held_out]
+    prompts = [PromptText(row["messages"]) for row in held_out]
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
     judgments: list[dict[str, Any]] = []
@@ -142,10 +141,12 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
-        judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
+        outcome = head_to_head(prompts, final, start, guard)
+        read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
+        judgments.append(_judgment(section, seen, outcome, guard, recipe) | guard.cut(read))
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
-            preferences = _preferences(prompts, final, start, guard)
+            preferences = outcome.preferences_by_prompt
     measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
     summary = {
         **facts,
@@ -156,23 +157,14 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         "pool": pool and _pool_facts(pool, recipe),
         "policies": measured,
         "intransitivity": _intransitivity(store.root),
-        "warnings": _warnings(measured),
+        "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
         "samples": _samples(held_out, start, final, preferences),
     }
     write_json(store.path(SUMMARY), summary)
     return Made((SUMMARY,), {"headline": summary["headline"]})
 
 
-def _judgment(
-    section: dict[str, Any],
-    seen: bool,
-    prompts: list[str],
-    final: Texts,
-    start: Texts,
-    guard: Guard,
-    recipe: Recipe,
-) -> dict[str, Any]:
-    outcome = head_to_head(prompts, final, start, guard)
+def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
     module = inspect.getmodule(type(guard.oracle))
     about = ((module and module.__doc__) or "").strip().splitlines()
@@ -196,16 +188,6 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
         "prompts": prompts,
         "samples": recipe.evaluation.samples,
     }
-
-
-def _preferences(prompts: list[str], final: Texts, start: Texts, guard: Guard) -> list[float | None]:
-    """Mean preference of the final over the start answers, per prompt (verdicts are in the cache); None if unjudged."""
-    flat = [Comparison(p, a, b) for p, f, s in zip(prompts, final, start, strict=True) for a, b in product(f, s)]
-    per_prompt = np.split(
-        guard.judge(flat),
-        np.cumsum([len(f) * len(s) for f, s in zip(final, start, strict=True)])[:-1],
-    )
-    return [None if np.isnan(part).all() else float(np.nanmean(part)) for part in per_prompt]
 
 
 def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
@@ -259,6 +241,15 @@ def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
         found.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
     return found
+
+
+def _cut_warnings(judgments: Rows) -> list[str]:
+    return [
+        f"“{j['name']}” read {j['answers_cut']} answers of the start and the final policy only in part: they are "
+        "longer than it takes."
+        for j in judgments
+        if j.get("answers_cut")
+    ]
 
 
 def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float | None] | None) -> Rows:

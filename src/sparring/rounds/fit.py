@@ -12,6 +12,7 @@ import torch
 from sparring.algorithms.algorithm import PolicyRef, Step
 from sparring.pairing import Pair
 from sparring.progress import Progress
+from sparring.recipe import FitConfig
 from sparring.rounds.anchor import rollouts_of
 from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.store import Made, write_text
@@ -52,11 +53,11 @@ def fit_step(
     step: Step,
     made: PolicyRef,
     examples: list[TrainingExample],
+    config: FitConfig,
     seed: int,
     progress: Progress,
 ) -> Made:
     """Train the step's policy and save it as `made`."""
-    config = policies.recipe.fit
     folder = round_folder(made.round - 1, made.seat)
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
     torch.manual_seed(seed)  # a fresh adapter starts from random weights

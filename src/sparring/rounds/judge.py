@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Column, Draw, Step
+from sparring.chat import PromptText
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.pairing import Pair, Pairing, Pairs
@@ -71,7 +72,10 @@ def judge_examples(
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts = read_table(target)
     failed = sum(row["preference"] is None for row in verdicts)
-    return {"comparisons": len(verdicts), "failed": failed, "oracle": guard.identity}
+    place = {example["example"]: index for index, example in enumerate(examples)}
+    judged = dict.fromkeys((place[row["example"]], index) for row in verdicts for index in (row["a"], row["b"]))
+    cut = guard.cut((PromptText(examples[e]["messages"]), responses[e][index]["text"]) for e, index in judged)
+    return {"comparisons": len(verdicts), "failed": failed, **cut, "oracle": guard.identity}
 
 
 def _shard_key(guard: Guard, pairing: Pairing, examples: Rows, responses: list[Rows]) -> str:
@@ -85,12 +89,13 @@ def _play_shard(pairing: Pairing, examples: Rows, responses: list[Rows], guard: 
         pairing.play([r["role"] for r in rows], noise_seed(seed, "pair", e["example"]))
         for e, rows in zip(examples, responses, strict=True)
     ]
+    prompts = [PromptText(example["messages"]) for example in examples]
     waves: dict[int, list[tuple[int, int]]] = {i: next(game) for i, game in enumerate(games)}
     verdicts: Rows = []
     while waves:
         flat = [(i, a, b) for i, wave in waves.items() for a, b in wave]
         answers = guard.judge(
-            [Comparison(examples[i]["prompt"], responses[i][a]["text"], responses[i][b]["text"]) for i, a, b in flat]
+            [Comparison(prompts[i], responses[i][a]["text"], responses[i][b]["text"]) for i, a, b in flat]
         ).tolist()
         for (i, a, b), p in zip(flat, answers, strict=True):
             row = {"example": examples[i]["example"], "a": a, "b": b}
@@ -117,38 +122,36 @@ def replay(pairing: Pairing, roles: Sequence[str], seed: int, verdicts: Mapping[
 def make_pairs(
     pairing: Pairing, examples: Rows, responses: list[Rows], verdicts: Rows, seed: int, target: Path
 ) -> dict[str, Any]:
-    """Write `target` with one row per usable example; facts count pairs and drops by reason."""
+    """Write `target` with one row per usable example; facts count what is used, and what is dropped by reason.
+
+    `dropped_examples` are whole prompts, so that with `examples` they add up to all; `dropped_pairs` are pairs, of
+    examples that are used or not.
+    """
     known: dict[str, dict[tuple[int, int], float]] = {}
     for row in verdicts:
         p = math.nan if row["preference"] is None else row["preference"]
         known.setdefault(row["example"], {})[row["a"], row["b"]] = p
     rows: Rows = []
-    dropped: Counter[str] = Counter()
+    examples_out, pairs_out = Counter[str](), Counter[str]()
     for example, given in zip(examples, responses, strict=True):
-        roles = [r["role"] for r in given]
-        result = replay(
-            pairing,
-            roles,
-            noise_seed(seed, "pair", example["example"]),
-            known.get(example["example"], {}),
-        )
+        seed_here, verdicts_here = noise_seed(seed, "pair", example["example"]), known.get(example["example"], {})
+        result = replay(pairing, [r["role"] for r in given], seed_here, verdicts_here)
         kept = _different(result.pairs, given)
-        identical = len(result.pairs) - len(kept)
-        if result.dropped:
-            dropped[result.dropped] += 1
-        if identical:
-            dropped["identical responses in a pair"] += identical
+        if identical := len(result.pairs) - len(kept):
+            pairs_out["identical responses"] += identical
         if kept or (result.kept and not result.pairs):
             rows.append(_pair_row(example, given, Pairs(kept, result.win_rates, result.kept)))
+        else:
+            examples_out[result.dropped or "identical responses in every pair"] += 1
     if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in examples_out.items())
         raise ValueError(
-            f"no training pair is left: {reasons}. Raise sampling.temperature or algorithm.samples, or look at the "
-            "oracle's verdicts."
+            f"no training pair is left: {reasons}. Raise sampling.temperature or algorithm.samples, or "
+            "look at the oracle's verdicts."
         )
     write_table(target, rows, PAIRS)
-    count = sum(len(row["pairs"]) for row in rows)
-    return {"examples": len(rows), "pairs": count, "dropped": dict(dropped)}
+    facts = {"examples": len(rows), "pairs": sum(len(row["pairs"]) for row in rows)}
+    return {**facts, "dropped_examples": dict(examples_out), "dropped_pairs": dict(pairs_out)}
 
 
 def _different(pairs: Sequence[Pair], given: Rows) -> tuple[Pair, ...]:

@@ -20,10 +20,13 @@ from sparring.rounds.tables import EXAMPLES
 TRAIN, HELD_OUT = "data/train.parquet", "data/held_out.parquet"
 
 
-def prepare(store: Store, recipe: Recipe, chat: Chat, context: int) -> Made:
+def prepare(store: Store, recipe: Recipe, chat: Chat, context: int, vocabulary: int | None) -> Made:
     """Write both tables; facts hold the counts of rows and of drops by reason.
 
-    `context` is the model's longest sequence in tokens.
+    `context` is the model's longest sequence in tokens, `vocabulary` the number of tokens that it embeds.
+
+    Raises:
+        ValueError: no row is left, or the tokenizer makes tokens that the model does not know.
     """
     data = recipe.data
     roles = () if data.collect else recipe.columns()
@@ -36,6 +39,8 @@ def prepare(store: Store, recipe: Recipe, chat: Chat, context: int) -> Made:
         held_dropped["also a training prompt"] += overlap
     if not held:
         raise ValueError("data.held_out: every held-out prompt is also a training prompt. Give other rows.")
+    if vocabulary is not None:
+        check_tokens([*train, *held], chat, vocabulary)
     write_table(store.path(TRAIN), train, EXAMPLES)
     write_table(store.path(HELD_OUT), held, EXAMPLES)
     facts = {"train": len(train), "held_out": len(held)}
@@ -43,6 +48,19 @@ def prepare(store: Store, recipe: Recipe, chat: Chat, context: int) -> Made:
         (TRAIN, HELD_OUT),
         {**facts, "dropped": {"train": dict(dropped), "held_out": dict(held_dropped)}},
     )
+
+
+def check_tokens(rows: Sequence[dict[str, Any]], chat: Chat, vocabulary: int) -> None:
+    """Refuse data with tokens beyond the model's embedding; tokens that never occur may lie there, as in Gemma 3."""
+    responses = [response["token_ids"] for row in rows for response in row["responses"]]
+    largest = max(chat.end_id, *(max(ids) for ids in [*responses, *(row["prompt_ids"] for row in rows)]))
+    if largest >= vocabulary:
+        name = chat.tokenizer.convert_ids_to_tokens(largest)
+        raise ValueError(
+            f"model: the tokenizer has {len(chat.tokenizer)} tokens, but the model embeds {vocabulary}, and the data "
+            f"need token {largest} ({name!r}). Give the tokenizer that belongs to the model, or save it after "
+            f"model.resize_token_embeddings({len(chat.tokenizer)})."
+        )
 
 
 def _rows(

@@ -9,7 +9,6 @@ which algorithm runs. Leaves out: what each stage does (its own file).
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -22,7 +21,6 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 
 import sparring
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
@@ -34,6 +32,7 @@ from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Recipe
 from sparring.report.html import write_report
+from sparring.rounds.adopt import adopt_recipe, fit_settings, other_settings
 from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, summarise
 from sparring.rounds.fit import fit_step, training_examples
@@ -48,13 +47,12 @@ from sparring.rounds.store import (
     read_table,
     write_json,
     write_table,
-    write_text,
 )
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import context_length, hash_file
+from sparring.weights import context_length, hash_file, vocabulary_size
 
 COLLECTED = "collect/train.parquet"
 PACKAGES = (
@@ -82,33 +80,9 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str
     store = Store(out)
     with store.locked():
         store = Store(out)
-        adopt_recipe(store, recipe)
+        adopt_recipe(store, recipe, progress)
         store.check()
         return _Run(recipe, store, progress).execute()
-
-
-def adopt_recipe(store: Store, recipe: Recipe) -> None:
-    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow.
-
-    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
-
-    Raises:
-        ValueError: the folder holds a run of another recipe; shows the difference.
-    """
-    asked = recipe.resolved()
-    path = store.root / "recipe.yaml"
-    if path.exists() and store.manifest:
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        same = {**before, "rounds": asked["rounds"]} == asked
-        if not same or asked["rounds"] < before["rounds"]:
-            old, new = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
-            changes = list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
-            raise ValueError(
-                f"{store.root} holds a run of another recipe:\n"
-                + "\n".join(f"  {line}" for line in changes)
-                + "\nGive another --out, or undo the difference (only rounds may grow)."
-            )
-    write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
 
 
 class _Run:
@@ -154,9 +128,10 @@ class _Run:
         PolicyScorer(model, self.recipe.fit.layout).eval().verify()
 
     def _prepare(self) -> None:
-        context = context_length(self.policies.base, self.recipe.model.trust_remote_code) or 1_000_000
+        model = (self.policies.base, self.recipe.model.trust_remote_code)
+        sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
         inputs = {"model": self.policies.base_hash, **self._data_hashes()}
-        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context))
+        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, *sizes))
         self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
@@ -224,6 +199,8 @@ class _Run:
             facts = self.store.stage(f"{key}/judge", inputs, judge)
             if facts["failed"]:
                 self.progress.say(f"{key}  judge: {facts['failed']} of {facts['comparisons']} comparisons failed")
+            if facts.get("answers_cut"):
+                self.progress.say(f"{key}  judge: the oracle read {facts['answers_cut']} answers only in part")
             verdicts = read_table(self.store.root / verdict_file)
             inputs = {**inputs, "verdicts": self.store.output_hash(f"{key}/judge", verdict_file)}
 
@@ -234,8 +211,11 @@ class _Run:
             )
 
         facts = self.store.stage(f"{key}/pair", inputs, pair)
-        drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
-        self.progress.say(f"{key}  pair: {facts['pairs']} pairs of {facts['examples']} prompts{drops}")
+        drops = [(what, *drop) for what in ("examples", "pairs") for drop in facts.get(f"dropped_{what}", {}).items()]
+        self.progress.say(
+            f"{key}  pair: {facts['pairs']} pairs of {facts['examples']} examples"
+            + "".join(f", dropped {count} {what}: {reason}" for what, reason, count in drops)
+        )
 
     def _guard(self) -> Guard:
         assert self.recipe.oracle is not None
@@ -293,11 +273,12 @@ class _Run:
         return Made((relative,), facts)
 
     def _check_repetition(self, key: str, share: float) -> None:
-        bound = self.recipe.fit.tripwires.repetition
+        bound = fit_settings(self.store, self.recipe, key).tripwires.repetition
         if bound is not None and share > bound:
             raise Tripwire(
                 f"{key}: {share:.0%} of the samples repeat themselves (bound fit.tripwires.repetition = {bound:g}): "
-                "the policy collapsed. Lower fit.learning_rate or fit.epochs, or raise kl_to_reference or beta."
+                "the policy collapsed. Lower fit.learning_rate or fit.epochs and delete the last policy folder, "
+                "so that it is fitted again; or start anew with a higher kl_to_reference or beta."
             )
 
     def _collect(self) -> None:
@@ -355,6 +336,7 @@ class _Run:
         anchors = {"reference": REFERENCE, "iterate": PolicyRef(t), **step.anchors}
         inputs = {"pairs": self.store.output_hash(f"{pairs_folder}/pair", pair_file)}
         inputs |= {str(ref): self.policies.hash(ref) for ref in anchors.values()}
+        settings = fit_settings(self.store, self.recipe, folder)
 
         def anchor() -> Made:
             pairs = read_table(self.store.root / pair_file)
@@ -362,7 +344,7 @@ class _Run:
             refs = list(anchors.values())
             return Made(
                 (anchor_file,),
-                anchor_logps(self.policies, refs, pairs, self.recipe.fit, target, self.progress),
+                anchor_logps(self.policies, refs, pairs, settings, target, self.progress),
             )
 
         self.store.stage(f"{folder}/anchor", inputs, anchor)
@@ -377,7 +359,7 @@ class _Run:
             names = {name: self.policies.hash(ref) for name, ref in anchors.items()}
             examples = training_examples(pairs, stored, names)
             seed = noise_seed(self.recipe.seed, folder, "fit") % 2**32
-            return fit_step(self.policies, step, made, examples, seed, self.progress)
+            return fit_step(self.policies, step, made, examples, settings, seed, self.progress)
 
         facts = self.store.stage(f"{folder}/fit", inputs, fit)
         seconds = self.store.manifest[f"{folder}/fit"]["seconds"]
@@ -437,6 +419,7 @@ class _Run:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
             "algorithm": self.algorithm.about._asdict(),
             "recipe": recipe.resolved(),
+            "fit_settings": other_settings(self.store.root),
             "lock": {**read_json(self.store.root / "lock.json"), "weights": weights},
             "rounds": rounds,
             "fit": [[json.loads(line) for line in log.read_text().splitlines()] for log in logs],

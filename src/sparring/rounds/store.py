@@ -64,10 +64,8 @@ class Store:
         entry = self.manifest.get(key)
         if entry is not None and entry["inputs"] == dict(inputs) and self._present(entry):
             return entry["facts"]
-        if entry is not None:
-            # Killed half-way, a second run leaves files that the old hashes would call altered.
-            del self.manifest[key]
-            write_json(self.root / "manifest.json", self.manifest)
+        # Killed half-way, a second run leaves files that the old hashes would call altered.
+        self.forget(key)
         start = time.time()
         made = work()
         release_memory()
@@ -80,6 +78,15 @@ class Store:
         }
         write_json(self.root / "manifest.json", self.manifest)
         return made.facts
+
+    def finished(self, key: str) -> bool:
+        """Whether the stage was run and what it made is there (or pruned)."""
+        return key in self.manifest and self._present(self.manifest[key])
+
+    def forget(self, key: str) -> None:
+        """Have a stage run again, if it was run."""
+        if self.manifest.pop(key, None) is not None:
+            write_json(self.root / "manifest.json", self.manifest)
 
     def _present(self, entry: Mapping[str, Any]) -> bool:
         pruned = entry.get("pruned", [])

@@ -1,0 +1,63 @@
+"""Pydantic's errors in a recipe's words: field, value, what is allowed; one line for each field.
+
+Leaves out: errors that are already sentences (a field's own ValueError).
+
+    except ValidationError as error: lines = explain(error, Recipe, plain)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain(error: ValidationError, root: type[BaseModel], given: Any, prefix: str = "") -> list[str]:
+    """A line for each field of `given` that is wrong; `root` is the model that refused it."""
+    fields: dict[tuple[Any, ...], list[Any]] = {}
+    for problem in error.errors():
+        fields.setdefault(_path(problem, given), []).append(problem)
+    return [_line(path, problems, root, prefix) for path, problems in fields.items()]
+
+
+def _path(problem: Any, given: Any) -> tuple[Any, ...]:
+    """Where in `given` the problem is: a location goes on with the branch of a union that was tried."""
+    location = problem["loc"]
+    if problem["type"] == "missing":
+        return location
+    for depth, part in enumerate(location):
+        known = part in given if isinstance(given, dict) else isinstance(given, list) and isinstance(part, int)
+        if not known:
+            return location[:depth]
+        given = given[part]
+    return location
+
+
+def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel], prefix: str) -> str:
+    """One field's problem as: field: what is wrong, the value, the remedy."""
+    where, problem = prefix + ".".join(str(part) for part in path), problems[0]
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key.{_nearest(path, root)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; it has no default."
+    if problem["type"] == "value_error":
+        return f"{where.rstrip('.')}: {message}" if where else message
+    if len(problems) > 1:  # every branch of a union has its say
+        allowed = [str(p["msg"]).removeprefix("Input should be ").partition(", ")[0] for p in problems]
+        return f"{where} = {problem['input']!r}: input should be {' or '.join(allowed)}."
+    return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}."
+
+
+def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
+    """The allowed key nearest to an unknown one."""
+    model: Any = root
+    for part in location[:-1]:
+        field = getattr(model, "model_fields", {}).get(part)
+        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    allowed = list(getattr(model, "model_fields", {}))
+    near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
+    return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")

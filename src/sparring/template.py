@@ -1,0 +1,88 @@
+"""A conversation as text and as tokens, by a tokenizer's chat template.
+
+Special tokens that the template writes are control tokens; special tokens that somebody spelt out in a message
+(`<|im_end|>`) are text, so that a prompt cannot end its turn or put words into the assistant's mouth. Conversations
+without them are tokenised in one piece, as everybody does. Leaves out: where a template comes from (`chat.py`).
+
+    Template(tokenizer).ids([{"role": "user", "content": "What does <|im_end|> do?"}], generate=True)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+MARKS = range(0xE000, 0xF900)
+"""private-use characters, which stand for special tokens that are text while a template is rendered"""
+
+
+class Template:
+    """A tokenizer and one way to render conversations for it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:
+        """`template`: Jinja; None for the tokenizer's own."""
+        self.tokenizer, self.template = tokenizer, template
+        added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        names = sorted({*map(str, tokenizer.all_special_tokens), *added}, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
+
+    def text(self, messages: Sequence[Message], generate: bool) -> str:
+        """The rendered conversation; `generate` opens the assistant's turn.
+
+        Raises:
+            TemplateError: the template refuses it.
+        """
+        rendered = self.tokenizer.apply_chat_template(
+            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate
+        )
+        return str(rendered)
+
+    def ids(self, messages: Sequence[Message], generate: bool) -> list[int]:
+        """The rendered conversation as tokens.
+
+        Raises:
+            TemplateError: the template refuses it.
+            ValueError: a message spells out a special token, and this tokenizer cannot read it as text.
+        """
+        text = self.text(messages, generate)
+        spelt = {name for m in messages for part in m.values() for name in self._special.findall(part)}
+        return self._with_text(messages, generate, text, sorted(spelt)) if spelt else self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _with_text(self, messages: Sequence[Message], generate: bool, text: str, spelt: list[str]) -> list[int]:
+        free = (chr(code) for code in MARKS if chr(code) not in text)
+        marks = dict(zip(spelt, free, strict=False))
+        hidden = [
+            {k: self._special.sub(lambda found: marks[found[0]], part) for k, part in m.items()} for m in messages
+        ]
+        rendered = self.text(hidden, generate)
+        # Some tokenizers treat the first piece of a text differently, or let special tokens swallow spaces.
+        if self._by_pieces(rendered, {}) != self._ids(rendered):
+            raise ValueError(
+                f"the prompt spells out {spelt[0]!r}, which this tokenizer can only read as a control token"
+            )
+        return self._by_pieces(rendered, {mark: name for name, mark in marks.items()})
+
+    def _by_pieces(self, rendered: str, names: Mapping[str, str]) -> list[int]:
+        """Tokens between the special ones, where marks become the names they stand for, as text."""
+        ids: list[int] = []
+        end = 0
+        for found in self._special.finditer(rendered):
+            ids += [*self._plain(rendered[end : found.start()], names), self._control(found[0])]
+            end = found.end()
+        return ids + self._plain(rendered[end:], names)
+
+    def _control(self, name: str) -> int:
+        return int(self.tokenizer.convert_tokens_to_ids(name))  # type: ignore[arg-type]
+
+    def _plain(self, piece: str, names: Mapping[str, str]) -> list[int]:
+        for mark, name in names.items():
+            piece = piece.replace(mark, name)
+        if not piece:
+            return []
+        return list(self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"])

@@ -1,0 +1,100 @@
+"""What a resumed run may change: rounds grow, and fit settings change for what is not fitted yet."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import sparring
+from sparring.progress import Progress
+from sparring.recipe import parse_recipe
+from sparring.rounds.run import run
+from sparring.rounds.store import Store
+from sparring.training.metrics import Tripwire
+from sparring.weights import hash_weights
+
+Plain = dict[str, Any]
+
+
+def go(plain: Plain, out: Path, rounds: int, **fit: Any) -> dict[str, Any]:
+    evaluation = {**plain["evaluation"], "every_iterate": False, "samples": 1}
+    plain = {**plain, "rounds": rounds, "fit": {**plain["fit"], **fit}, "evaluation": evaluation}
+    return run(parse_recipe(plain), out, Progress(quiet=True))
+
+
+def peak(out: Path, t: int) -> float:
+    rows = (out / f"rounds/{t:03d}/fit.jsonl").read_text().splitlines()
+    return max(json.loads(row)["learning_rate"] for row in rows)
+
+
+@pytest.fixture
+def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the stages whose work was done."""
+    keys: list[str] = []
+    true = Store.stage
+
+    def stage(self: Store, key: str, inputs: Any, work: Any) -> Any:
+        return true(self, key, inputs, lambda: keys.append(key) or work())
+
+    monkeypatch.setattr(Store, "stage", stage)
+    return keys
+
+
+def test_later_rounds_take_new_settings_and_finished_ones_keep_theirs(
+    tiny_recipe: Plain, tmp_path: Path, worked: list[str]
+) -> None:
+    out = tmp_path / "run"
+    go(tiny_recipe, out, 1)
+    first = hash_weights(out / "rounds/000/policy")
+    worked.clear()
+    summary = go(tiny_recipe, out, 2, learning_rate=1e-4)
+    assert not [key for key in worked if key.startswith("rounds/000")]
+    assert (peak(out, 0), peak(out, 1)) == (1e-3, 1e-4)
+    kept = {"rounds/000": {"fit.learning_rate": 0.001}}
+    assert summary["fit_settings"] == kept
+    assert json.loads(sparring("status", out, "--json").out)["fit_settings"] == kept
+    assert (
+        "rounds/000 was fitted before the recipe changed, with fit.learning_rate 0.001" in sparring("status", out).out
+    )
+    assert "<b>0.001</b>" in (out / "report.html").read_text()
+
+    shutil.rmtree(out / "rounds/000/policy")  # made again as it was
+    worked.clear()
+    go(tiny_recipe, out, 2, learning_rate=1e-4)
+    assert worked == ["rounds/000/fit"]
+    assert hash_weights(out / "rounds/000/policy") == first
+
+
+def test_a_change_that_could_act_on_nothing_is_refused(tiny_recipe: Plain, tmp_path: Path, worked: list[str]) -> None:
+    out = tmp_path / "run"
+    go(tiny_recipe, out, 1)
+    worked.clear()
+    message = r"fit\.learning_rate = 0\.5 \(was 0\.001\): all 1 rounds in .* are fitted already.*rounds.*--out"
+    with pytest.raises(ValueError, match=message):
+        go(tiny_recipe, out, 1, learning_rate=0.5)
+    go(tiny_recipe, out, 1)
+    go(tiny_recipe, out, 1, micro_batch_tokens=4096)  # memory, not the result: the evaluation may need it
+    assert worked == []
+    shutil.rmtree(out / "rounds/000/policy")
+    go(tiny_recipe, out, 1, learning_rate=0.5)
+    assert peak(out, 0) == 0.5
+    assert not json.loads((out / "fit_settings.json").read_text())
+
+
+def test_a_run_goes_on_after_a_tripwire_with_other_settings(
+    tiny_recipe: Plain, tmp_path: Path, worked: list[str]
+) -> None:
+    out = tmp_path / "run"
+    bound = {"repetition": None, "kl_to_iterate": 1e-9}
+    with pytest.raises(Tripwire, match="kl_to_iterate"):
+        go(tiny_recipe, out, 1, tripwires=bound)
+    worked.clear()
+    with pytest.raises(Tripwire, match="kl_to_iterate"):
+        go(tiny_recipe, out, 1, tripwires=bound, learning_rate=1e-4, layout="padded")
+    assert worked == ["rounds/000/anchor", "rounds/000/fit"]  # anchors are measured as the fit measures
+    assert go(tiny_recipe, out, 1, layout="padded")["headline"]
+    assert json.loads((out / "fit_settings.json").read_text()) == {}
