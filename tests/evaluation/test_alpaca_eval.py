@@ -139,8 +139,8 @@ def test_row_order_does_not_matter_when_instructions_are_given(tmp_path):
 def test_command_writes_a_row_that_can_be_read_again(tmp_path):
     file, gamed = written(tmp_path / "annotations.json", rows()), gamed_file(tmp_path / "gamed.csv")
     board = tmp_path / "board.csv"
-    words = ("--gamed", gamed, "--out", tmp_path / "out", "--leaderboard", board)
-    shown = sparring("evaluate", "alpaca-eval", "--annotations", file, *words)
+    words = ("--gamed", gamed, "--leaderboard", board)
+    shown = sparring("evaluate", "alpaca-eval", "--annotations", file, "--out", tmp_path / "out", *words)
     assert shown.code == 0, shown.err
     assert "in place of the hub's file" in shown.out
     better = written(tmp_path / "better.json", rows(generator_2="better", preference=2))
