@@ -110,6 +110,8 @@ def cautions(result: dict[str, Any]) -> list[str]:
     if (longer := result["longer_wins"]) is not None and result["judged"] >= 20 and abs(longer - 0.5) > 0.25:
         more = "longer" if longer > 0.5 else "shorter"
         found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: see the row at equal lengths.")
+    if not result["separable"]:
+        found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")
     lost = sum(result["left_out"].values())
     if lost > 0.05 * (result["judged"] + lost):
         found.append(f"{lost} of {result['judged'] + lost} rows or prompts were left out.")

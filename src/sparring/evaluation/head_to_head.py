@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.judgments import Judgments
-from sparring.evaluation.length_control import length_controlled
+from sparring.evaluation.length_control import length_controlled, separable
 from sparring.evaluation.statistics import interval, wins
 
 FEWEST = 20
@@ -45,12 +45,15 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "ties": int((won == 0.5).sum()),
         "win_rate": interval(won.tolist(), resamples, seed),
         "mean_preference": interval(preferences.tolist(), resamples, seed),
-        "length_controlled": _controlled(judgments, seed) if known.sum() >= FEWEST else None,
+        "length_controlled": None,
         "lengths": {"a": float(ours.mean()), "b": float(theirs.mean())},
         "empty": {"a": _empty(judgments.outputs), "b": _empty(judgments.baseline_outputs)},
         "longer_wins": _longer_wins(won, (ours - theirs)[known]),
         "orders": _agreement(orders[~np.isnan(orders).any(1)]),
     }
+    result["separable"] = separable(ours, theirs)
+    if known.sum() >= FEWEST and result["separable"]:
+        result["length_controlled"] = _controlled(judgments, seed)
     return {**result, "verdict": verdict(result)}
 
 
