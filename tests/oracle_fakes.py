@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sparring.oracles.oracle import Comparison
 
 
 def more_vowels(prompt: str, a: str, b: str) -> float:
     score = sum(c in "aeiou" for c in a.lower()) - sum(c in "aeiou" for c in b.lower())
     spread = (len(a) - len(b)) / 10
     return 1 / (1 + math.exp(-score - spread))
+
+
+class Placed:
+    """A judge that sees places: it wants vowels, and likes what is shown first."""
+
+    identity = "placed"
+
+    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        return np.array([min(1.0, 0.3 + more_vowels(*c)) for c in comparisons])
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        raise AssertionError("both orders are asked through first_shown")
 
 
 def raises(prompt: str, a: str, b: str) -> float:

@@ -111,6 +111,12 @@ def test_a_judge_of_length_alone_is_controlled_to_a_half():
     assert found.low <= 0.5 <= found.high
 
 
+def test_lengths_that_cannot_be_told_from_the_model_are_refused():
+    preferences, lengths = np.full(30, 0.8), np.arange(30) % 3 + 90
+    with pytest.raises(ValueError, match="lengths differ by nearly the same"):
+        length_controlled(preferences, lengths, np.full(30, 3))
+
+
 def test_sides_can_be_swapped():
     given = rows()
     ours = np.array([len(r["output_2"]) for r in given])
@@ -139,8 +145,8 @@ def test_row_order_does_not_matter_when_instructions_are_given(tmp_path):
 def test_command_writes_a_row_that_can_be_read_again(tmp_path):
     file, gamed = written(tmp_path / "annotations.json", rows()), gamed_file(tmp_path / "gamed.csv")
     board = tmp_path / "board.csv"
-    words = ("--gamed", gamed, "--out", tmp_path / "out", "--leaderboard", board)
-    shown = sparring("evaluate", "alpaca-eval", "--annotations", file, *words)
+    words = ("--gamed", gamed, "--leaderboard", board)
+    shown = sparring("evaluate", "alpaca-eval", "--annotations", file, "--out", tmp_path / "out", *words)
     assert shown.code == 0, shown.err
     assert "in place of the hub's file" in shown.out
     better = written(tmp_path / "better.json", rows(generator_2="better", preference=2))
@@ -197,9 +203,9 @@ def test_bad_annotations_are_refused(tmp_path, change, message):
 def test_files_cut_short_are_refused(tmp_path):
     whole = json.dumps(rows())
     (tmp_path / "cut.json").write_text(whole[: len(whole) // 2])
-    outcome = sparring("evaluate", "alpaca-eval", "--annotations", tmp_path / "cut.json")
-    assert (outcome.code, "cannot be read" in outcome.err) == (2, True)
     gamed = gamed_file(tmp_path / "gamed.csv")
+    outcome = sparring("evaluate", "alpaca-eval", "--annotations", tmp_path / "cut.json", "--gamed", gamed)
+    assert (outcome.code, "cannot be read" in outcome.err) == (2, True)
     gamed.write_text("".join(gamed.read_text().splitlines(keepends=True)[:-7]))
     file = written(tmp_path / "annotations.json", rows())
     outcome = sparring("evaluate", "alpaca-eval", "--annotations", file, "--gamed", gamed)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from sparring.cli import evaluate_alpaca_eval
+from sparring.cli import evaluate_alpaca_eval, evaluate_head_to_head
 
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Evaluate policies, answers and stored judgments: win rates with intervals, under a named judge.",
 )
-for module in (evaluate_alpaca_eval,):
+for module in (evaluate_head_to_head, evaluate_alpaca_eval):
     module.register(group)
 
 

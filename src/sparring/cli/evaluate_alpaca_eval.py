@@ -1,8 +1,9 @@
-"""`sparring evaluate alpaca-eval`: AlpacaEval's win rates from its own files."""
+"""`sparring evaluate alpaca-eval`: AlpacaEval's win rates, from its own files or judged here."""
 
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sparring.cli.evaluate_inputs import instructions as read_instructions
+from sparring.cli.evaluate_inputs import oracle_section, sampling_overrides
+
 if TYPE_CHECKING:
     from sparring.evaluation.judgments import Judgments
     from sparring.evaluation.length_control import Gamed
+
+BY_POSITION = "Take a row's position for its instruction, as AlpacaEval does, instead of its text."
 
 
 class Formula(StrEnum):
@@ -28,7 +34,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command("alpaca-eval")
     def command(
-        annotations: Annotated[Path, typer.Option(help="Stored judgments: AlpacaEval's annotations.json.")],
+        candidate: Annotated[
+            str | None,
+            typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
+        ] = None,
+        baseline: Annotated[str | None, typer.Option(help="The other side, likewise; reference outputs.")] = None,
+        oracle: Annotated[
+            str | None,
+            typer.Option(help="Who judges: an oracle's name, or a YAML file with its section or a recipe."),
+        ] = None,
+        annotations: Annotated[
+            Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
+        ] = None,
         instructions: Annotated[
             Path | None,
             typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or any model's outputs)."),
@@ -38,51 +55,76 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(help="df_gamed.csv or a stand-in for it. Default: fetched from AlpacaEval's hub data set."),
         ] = None,
-        by_position: Annotated[
-            bool,
-            typer.Option(help="Take a row's position for its instruction, as AlpacaEval does, instead of its text."),
-        ] = False,
+        by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
+        sampling: Annotated[
+            list[str] | None,
+            typer.Option(help="How a policy answers: field=value of a recipe's sampling section. May be repeated."),
+        ] = None,
+        seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
         leaderboard: Annotated[Path | None, typer.Option(help="A leaderboard CSV to put the row into.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Folder for result.json and leaderboard.csv.")] = None,
+        out: Annotated[Path | None, typer.Option(help="Folder for everything that is made.")] = None,
+        from_stored: Annotated[
+            Path | None, typer.Option(help="Compute everything again from this folder; asks no model and no judge.")
+        ] = None,
         json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     ) -> None:
-        """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them."""
+        """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them.
+
+        From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
+        """
         from sparring.evaluation import alpaca_eval
         from sparring.evaluation.judgments import read_judgments
+        from sparring.progress import Progress
+        from sparring.rounds.contest import ANNOTATIONS, Contest
         from sparring.rounds.store import write_json, write_text
 
-        judgments = read_judgments(annotations)
-        shared, files = None, {"annotations": annotations}
-        if formula is Formula.v1:
+        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+        shared, files = None, {}
+        if formula is Formula.v1:  # before anything is paid for
             files["gamed"] = gamed or alpaca_eval.fetch_gamed()
             shared = alpaca_eval.read_gamed(files["gamed"])
+        contest = None
+        if annotations is None:
+            contest = Contest(_folder(from_stored or out), Progress(console))
+            if from_stored is None:
+                if candidate is None or baseline is None or oracle is None:
+                    raise ValueError("give --annotations, --from-stored, or CANDIDATE --baseline --oracle --out.")
+                prompts = read_instructions(instructions and str(instructions), None, None)
+                settings = sampling_overrides(sampling or [])
+                contest.play(candidate, baseline, prompts, oracle_section(oracle), settings, seed)
+            out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
+        facts = contest.facts() if contest else {"left_out": {}}
+        judgments = read_judgments(annotations)
+        files["annotations"] = annotations
         if instructions:
             files["instructions"] = instructions
         indices = None if shared is None else _indices(judgments, shared, instructions, by_position)
         result = alpaca_eval.evaluate(judgments, shared, indices)
-        result["files"] = describe(files)
-        result["stand_in"] = bool(shared and gamed)
+        result["left_out"] |= facts["left_out"]
+        result |= {"files": describe(files), "stand_in": bool(shared and gamed), "sides": facts.get("sides")}
         row = result["leaderboard"]
         if out:
             write_json(out / "result.json", result)
-            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(Path("-"), judgments.model, row))
+            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
         if leaderboard:
             write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
         if json_:
             print(json.dumps(result))
         else:
-            show(result, Console(highlight=False, soft_wrap=True))
+            show(result, console)
+
+
+def _folder(path: Path | None) -> Path:
+    if path is None:
+        raise ValueError("--out: missing. Name a folder for answers and verdicts (or give --annotations).")
+    return path
 
 
 def _indices(judgments: Judgments, gamed: Gamed, instructions: Path | None, by_position: bool) -> Any:
     from sparring.evaluation.alpaca_eval import instruction_indices
-    from sparring.examples import read_rows
-    from sparring.recipe import DatasetConfig
 
-    texts = None
-    if instructions:
-        rows = read_rows(DatasetConfig(path=str(instructions)))
-        texts = [str(row.get("instruction", row.get("prompt"))) for row in rows]
+    found = read_instructions(instructions and str(instructions), None, None)
+    texts = None if found is None else [instruction.text for instruction in found]
     return instruction_indices(judgments, texts, len(gamed.by_index), by_position)
 
 
@@ -97,7 +139,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     """The result as a table."""
     row, raw, controlled = result["leaderboard"], result["win_rate"], result["length_controlled"]
     table = Table(
-        title=f"{result['model']} against {result['baseline']}, judge {result['judge']}", title_justify="left"
+        title=f"{result['model']} against {result['baseline']}\njudge: {result['judge']}", title_justify="left"
     )
     for column in ("", "win rate", "95 % interval", "standard error"):
         table.add_column(column)
@@ -119,6 +161,4 @@ def show(result: dict[str, Any], console: Console) -> None:
         console.print(f"warning: {result['empty_answers']} answers are empty")
     if result["stand_in"]:
         gamed = result["files"]["gamed"]
-        console.print(
-            f"length control by {gamed['path']} (sha256 {gamed['sha256'][:12]}), given in place of the hub's file"
-        )
+        console.print(f"length control by {gamed['path']} (sha256 {gamed['sha256'][:12]}), in place of the hub's file")

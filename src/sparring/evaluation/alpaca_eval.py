@@ -190,14 +190,14 @@ def fetch_gamed() -> Path:
         ) from error
 
 
-def leaderboard(path: Path, model: str, row: Mapping[str, Any]) -> str:
-    """A leaderboard CSV of AlpacaEval's form with the model's row in it, best first; `path` may exist.
+def leaderboard(path: Path | None, model: str, row: Mapping[str, Any]) -> str:
+    """A leaderboard CSV of AlpacaEval's form with the model's row in it, best first; of those in `path` too.
 
     Raises:
         ValueError: the file holds rows of another judge, or is no leaderboard.
     """
     rows: dict[str, dict[str, Any]] = {}
-    if path.exists():
+    if path is not None and path.exists():
         rows = _other_rows(path, str(row["annotator"]))
     rows[model] = dict(row)
     ordered = sorted(rows.items(), key=lambda item: -float(item[1].get("length_controlled_winrate") or "-inf"))

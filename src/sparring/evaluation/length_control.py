@@ -19,6 +19,7 @@ stops early) and in who is in which fold, which can choose a neighbouring C: up 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.special import expit, log_expit
@@ -27,9 +28,12 @@ STRENGTHS = np.logspace(-4, 4, 10)
 FOLDS = 5
 GAMED_WEIGHT = 0.1
 """lambda = 0.2 of AlpacaEval, over two gamed versions of the baseline"""
+LEAST_SPREAD = 0.05
+"""of the length feature, as a share of its mean"""
 NEWTON_STEPS = 100
-COORDINATE_SWEEPS = 200
-CONVERGED = 1e-10
+CONVERGED = 1e-13
+"""relative gain of a step below which the optimum is reached"""
+SMALLEST_STEP = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,13 @@ def length_controlled(
     `length_controlled_minimal`.
 
     Raises:
-        ValueError: fewer than five preferences.
+        ValueError: fewer than five preferences; or lengths and model cannot be told apart.
     """
+    if gamed is None and not separable(lengths, baseline_lengths):
+        raise ValueError(
+            "a length-controlled win rate is not possible: the answers' lengths differ by nearly the same on every "
+            "prompt, so the effect of length cannot be told from the model's. Use the raw win rate."
+        )
     if (judged := int((~np.isnan(preferences)).sum())) < FOLDS:
         raise ValueError(f"a length-controlled win rate needs at least {FOLDS} preferences, got {judged}.")
     tanh = np.tanh(scaled_differences(lengths, baseline_lengths))
@@ -126,6 +135,12 @@ def scaled_differences(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.
     return differences / spread if spread > 0 else np.zeros(len(differences))
 
 
+def separable(lengths: np.ndarray, baseline_lengths: np.ndarray) -> bool:
+    """Whether the length feature is no mere multiple of the constant; then the regression has no single answer."""
+    tanh = np.tanh(scaled_differences(lengths, baseline_lengths))
+    return bool(tanh.std() >= LEAST_SPREAD * abs(tanh.mean()))
+
+
 def choose_strength(features: np.ndarray, targets: np.ndarray, importance: np.ndarray) -> float:
     """The C with the least cross-validated cross-entropy; rows go to the folds in turn, from the last."""
     fold = np.arange(len(targets))[::-1] % FOLDS
@@ -160,24 +175,26 @@ def fit(
         curvature = features.T @ (features * (importance * chances * (1 - chances))[:, None])
         step = _penalised_step(weights, gradient, curvature + 1e-10 * np.eye(len(weights)), 1 / strength)
         size = 1.0
-        while size > CONVERGED and loss(weights + size * step) > value:
+        while (found := loss(weights + size * step)) > value and size > SMALLEST_STEP:
             size /= 2
-        weights = weights + size * step if size > CONVERGED else weights
-        value = loss(weights)
-        if size * np.abs(step).max() < CONVERGED or size <= CONVERGED:
+        if found > value - CONVERGED * abs(value):
             break
+        weights, value = weights + size * step, found
     return weights
 
 
 def _penalised_step(weights: np.ndarray, gradient: np.ndarray, curvature: np.ndarray, penalty: float) -> np.ndarray:
-    """argmin_d g.d + d'Hd/2 + penalty |w + d|_1, by cyclic coordinate descent with soft thresholds."""
-    step = np.zeros_like(weights)
-    for _ in range(COORDINATE_SWEEPS):
-        before = step.copy()
-        for j in range(len(step)):
-            slope = gradient[j] + curvature[j] @ step - curvature[j, j] * step[j]
-            free = curvature[j, j] * weights[j] - slope  # of w_j + d_j, times the curvature
-            step[j] = np.sign(free) * max(abs(free) - penalty, 0.0) / curvature[j, j] - weights[j]
-        if np.abs(step - before).max() < CONVERGED:
-            break
-    return step
+    """argmin_d g.d + d'Hd/2 + penalty |w + d|_1, exactly: the best of the stationary points of all sign patterns.
+
+    Three weights have 27. Coordinate descent crawls where length and constant are nearly collinear.
+    """
+    signs_SK = np.array(list(product((-1.0, 0.0, 1.0), repeat=len(weights))))
+    active_SK = signs_SK != 0
+    linear = gradient - curvature @ weights
+    both_SKK = active_SK[:, :, None] & active_SK[:, None, :]
+    system_SKK = np.where(both_SKK, curvature, np.eye(len(weights)))
+    found_SK = np.linalg.solve(system_SKK, np.where(active_SK, -linear - penalty * signs_SK, 0.0)[..., None])[..., 0]
+    loss_S = found_SK @ linear + penalty * np.abs(found_SK).sum(1)
+    loss_S += np.einsum("sk,kj,sj->s", found_SK, curvature, found_SK) / 2
+    loss_S[(np.sign(found_SK) != signs_SK).any(1)] = np.inf
+    return found_SK[loss_S.argmin()] - weights

@@ -38,15 +38,16 @@ DASH = "\u2060–\u2060"
 
 def write_report(summary: Summary, path: Path) -> None:
     """Render the report beside its target, then rename."""
-    _write(path, render(summary))
+    write_page(path, render(summary))
 
 
 def write_picture(summary: Summary, path: Path) -> None:
     """Render the README's picture (SVG) beside its target, then rename."""
-    _write(path, readme_svg(summary))
+    write_page(path, readme_svg(summary))
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Text as a file, beside its target first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as stream:
@@ -61,7 +62,7 @@ def render(summary: Summary) -> str:
     """The page as text."""
     policies, fit = policy_figures(summary["policies"]), fit_figures(summary["fit"])
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             s=summary,
@@ -84,15 +85,16 @@ def render(summary: Summary) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of this folder, with the filters that put numbers into form."""
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "percent": percent,
         "points": points,
         "span": span,
@@ -103,8 +105,8 @@ def _environment() -> Environment:
         "plain": plain,
         "seconds": total_seconds,
     }
-    environment.globals |= {"favours": favours}
-    return environment
+    made.globals |= {"favours": favours}
+    return made
 
 
 def favours(rate: Interval) -> Favours:

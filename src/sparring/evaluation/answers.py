@@ -1,0 +1,135 @@
+"""Answer files: one answer per instruction, joined by the instruction's text.
+
+A file is AlpacaEval's model outputs (a JSON list with instruction, output, generator), or JSONL, CSV or Parquet with
+those columns; prompt stands for instruction, and response or answer for output. Leaves out: making answers
+(`rounds/contest.py`).
+
+    pairs = align(read_answers(Path("mine.json")), read_answers(Path("base.json")))
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparring.chat import Message, as_messages, prompt_text
+from sparring.examples import read_rows
+from sparring.recipe import DatasetConfig
+
+Row = dict[str, Any]
+INSTRUCTION = ("instruction", "prompt")
+OUTPUT = ("output", "response", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One side's answers by instruction, in the file's order."""
+
+    name: str
+    texts: dict[str, str]
+    dropped: Counter[str]
+    """rows that could not be used, by reason"""
+
+
+class Pairs(NamedTuple):
+    """Instructions that both sides answered, in the baseline's order."""
+
+    instructions: list[str]
+    ours: list[str]
+    theirs: list[str]
+    left_out: Counter[str]
+
+
+class Instruction(NamedTuple):
+    """A prompt as a policy gets it, and as a judge reads it."""
+
+    text: str
+    messages: list[Message]
+
+
+def read_answers(path: Path, name: str | None = None) -> Answers:
+    """Answers of one model; `name` defaults to the file's `generator`, else to the file's name.
+
+    Raises:
+        ValueError: it cannot be read, has no such columns, or answers an instruction in two ways.
+    """
+    rows = read_rows(DatasetConfig(path=str(path)))
+    asked, output = (_column(rows, names, path) for names in (INSTRUCTION, OUTPUT))
+    generators = list(dict.fromkeys(str(row["generator"]) for row in rows if row.get("generator")))
+    if len(generators) > 1:
+        raise ValueError(f"answers: {str(path)!r} mixes {len(generators)} generators ({', '.join(generators[:3])}).")
+    texts: dict[str, str] = {}
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        try:
+            instruction = prompt_text(as_messages(row[asked]))
+        except ValueError:
+            dropped["instruction missing or empty"] += 1
+            continue
+        answer = row[output]
+        if not isinstance(answer, str):
+            dropped["answer missing"] += 1
+        elif texts.setdefault(instruction, answer) != answer:
+            raise ValueError(
+                f"answers: {str(path)!r} holds two different answers to {instruction[:60]!r}. Keep one per instruction."
+            )
+    dropped["repeated rows"] = len(rows) - len(texts) - dropped.total()
+    if not texts:
+        raise ValueError(f"answers: {str(path)!r} holds no usable row: {dict(+dropped)}.")
+    return Answers(name or (generators or [path.stem])[0], texts, +dropped)
+
+
+def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter[str]]:
+    """The instructions of a data set, each once, and what was left out.
+
+    Raises:
+        ValueError: the data set cannot be read, or has no usable row.
+    """
+    rows = read_rows(config)
+    column = _column(rows, (*INSTRUCTION, config.columns.prompt), Path(config.path))
+    found: dict[str, Instruction] = {}
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        try:
+            messages = as_messages(row[column])
+        except ValueError:
+            dropped["instruction missing or empty"] += 1
+            continue
+        text = prompt_text(messages)
+        if text in found:
+            dropped["repeated instructions"] += 1
+        found[text] = Instruction(text, messages)
+    if not found:
+        raise ValueError(f"prompts: {config.path!r} holds no usable instruction.")
+    return list(found.values()), dropped
+
+
+def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
+    present = [name for name in names if rows and name in rows[0]]
+    if not present:
+        has = ", ".join(map(repr, rows[0])) if rows else "no rows"
+        raise ValueError(f"{str(path)!r} needs a column {' or '.join(map(repr, names))}; it has {has}.")
+    return present[0]
+
+
+def align(ours: Answers, theirs: Answers) -> Pairs:
+    """The instructions that both answered.
+
+    Raises:
+        ValueError: there are none.
+    """
+    shared = [text for text in theirs.texts if text in ours.texts]
+    if not shared:
+        raise ValueError(
+            f"{ours.name} and {theirs.name} share no instruction (they are joined by its text). Give answers to the "
+            "same prompts."
+        )
+    left_out: Counter[str] = Counter()
+    left_out[f"no answer by {ours.name}"] = len(theirs.texts) - len(shared)
+    left_out[f"no answer by {theirs.name}"] = len(ours.texts) - len(shared)
+    for side in (ours, theirs):
+        left_out.update({f"{reason} ({side.name})": count for reason, count in side.dropped.items()})
+    return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], +left_out)

@@ -1,0 +1,101 @@
+"""Two sides compared from their stored verdicts: who wins, how sure that is, and how much of it is length.
+
+The unit is the prompt: intervals are bootstrapped over prompts, a tie counts one half. Leaves out: judging
+(`rounds/contest.py`), and the page (`report/versus.py`).
+
+    compare(judgments, orders)["win_rate"]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.judgments import Judgments
+from sparring.evaluation.length_control import length_controlled, separable
+from sparring.evaluation.statistics import interval, wins
+
+FEWEST = 20
+"""prompts below which a regression on length says nothing"""
+
+
+def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Everything that is said about A (`judgments.model`) against B (`judgments.baseline`), as plain data.
+
+    `orders` is N2: P(A wins) with A shown first, and second; NaN where the judge sees no places.
+
+    Raises:
+        ValueError: no prompt was judged.
+    """
+    known = ~np.isnan(judgments.preferences)
+    if not known.any():
+        raise ValueError("the judge gave no preference at all, so there is nothing to compare.")
+    preferences = judgments.preferences[known]
+    won = wins(preferences)
+    ours, theirs = judgments.lengths()
+    result: dict[str, Any] = {
+        "a": judgments.model,
+        "b": judgments.baseline,
+        "judge": judgments.judge,
+        "prompts": len(known),
+        "judged": int(known.sum()),
+        "wins": int((won == 1).sum()),
+        "losses": int((won == 0).sum()),
+        "ties": int((won == 0.5).sum()),
+        "win_rate": interval(won.tolist(), resamples, seed),
+        "mean_preference": interval(preferences.tolist(), resamples, seed),
+        "length_controlled": None,
+        "lengths": {"a": float(ours.mean()), "b": float(theirs.mean())},
+        "empty": {"a": _empty(judgments.outputs), "b": _empty(judgments.baseline_outputs)},
+        "longer_wins": _longer_wins(won, (ours - theirs)[known]),
+        "orders": _agreement(orders[~np.isnan(orders).any(1)]),
+    }
+    result["separable"] = separable(ours, theirs)
+    if known.sum() >= FEWEST and result["separable"]:
+        result["length_controlled"] = _controlled(judgments, seed)
+    return {**result, "verdict": verdict(result)}
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """Who is better, in one sentence that claims no more than the interval does."""
+    rate = result["win_rate"]
+    between = f"95 % interval {rate['low']:.1%} to {rate['high']:.1%}"
+    span = f"wins {rate['value']:.1%} of {result['judged']} prompts ({between})"
+    if rate["low"] > 0.5 or rate["high"] < 0.5:
+        better = "better" if rate["low"] > 0.5 else "worse"
+        said = f"Under this judge {result['a']} is {better} than {result['b']}: it {span}."
+    else:
+        said = f"Under this judge no difference is shown: {result['a']} {span} against {result['b']}."
+    controlled = result["length_controlled"]
+    if controlled is not None and (rate["value"] - 0.5) * (controlled["value"] - 0.5) < 0:
+        said += f" At equal lengths the sign turns: {controlled['value']:.1%}."
+    return said
+
+
+def _controlled(judgments: Judgments, seed: int) -> dict[str, Any]:
+    found = length_controlled(judgments.preferences, *judgments.lengths(), seed=seed)
+    kept = {"value": found.win_rate, "low": found.low, "high": found.high, "weights": found.weights}
+    return {**kept, "formula": found.formula, "strength": found.strength}
+
+
+def _empty(texts: list[str]) -> int:
+    return sum(not text.strip() for text in texts)
+
+
+def _longer_wins(won: np.ndarray, gap: np.ndarray) -> float | None:
+    """How often the longer answer won, of prompts that were decided and whose answers differ in length."""
+    decided = (won != 0.5) & (gap != 0)
+    return float(((won == 1) == (gap > 0))[decided].mean()) if decided.any() else None
+
+
+def _agreement(orders: np.ndarray) -> dict[str, float] | None:
+    """What the order of presentation changes: mean change of P, share of turned verdicts, pull to the first answer."""
+    if not len(orders):
+        return None
+    first, second = orders.T
+    return {
+        "change": float(np.abs(first - second).mean()),
+        "turned": float(((first - 0.5) * (second - 0.5) < 0).mean()),
+        "first_bias": float((first - second).mean() / 2),
+    }

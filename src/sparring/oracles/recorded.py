@@ -1,0 +1,69 @@
+"""An oracle whose answers to both orders are kept, so that a contest can say how much the order decides.
+
+An oracle that sees places has a method `first_shown`, P(the first shown wins), and its verdict is the mean over both
+orders. Asked through this wrapper it is asked exactly as often and says the same; the two halves go to a file. Other
+oracles pass through unrecorded. Leaves out: retries and the cache (`guard.py`).
+
+    oracle = Recorded(judge, Path("orders.jsonl")); oracle.judge(comparisons); oracle.orders(comparisons[0])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparring.oracles.oracle import Comparison, Oracle
+
+
+class Recorded:
+    """Wraps an oracle; see the module."""
+
+    def __init__(self, oracle: Oracle, journal: Path) -> None:
+        self.oracle, self.journal = oracle, journal
+        self.identity = oracle.identity
+        self._known: dict[str, tuple[float, float]] = {}
+        for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a killed process
+            self._known[row["key"]] = (row["first"], row["second"])
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b), the mean over both orders where the oracle sees places."""
+        first_shown = getattr(self.oracle, "first_shown", None)
+        if first_shown is None:
+            return self.oracle.judge(comparisons)
+        swapped = [Comparison(c.prompt, c.b, c.a) for c in comparisons]
+        answers = np.asarray(first_shown([*comparisons, *swapped]), dtype=np.float64)
+        if answers.shape != (2 * len(comparisons),):
+            return answers  # the guard says what is wrong with it
+        first, second = answers[: len(comparisons)], 1 - answers[len(comparisons) :]
+        self._keep(comparisons, first.tolist(), second.tolist())
+        return (first + second) / 2
+
+    def orders(self, comparison: Comparison) -> tuple[float, float] | None:
+        """P(a beats b) with a shown first, and with a shown second; None where the oracle sees no places."""
+        if (found := self._known.get(_key(self.identity, comparison))) is not None:
+            return found
+        back = self._known.get(_key(self.identity, Comparison(comparison.prompt, comparison.b, comparison.a)))
+        return None if back is None else (1 - back[1], 1 - back[0])
+
+    def _keep(self, comparisons: Sequence[Comparison], first: list[float], second: list[float]) -> None:
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        with self.journal.open("a", encoding="utf-8") as lines:
+            for comparison, p, q in zip(comparisons, first, second, strict=True):
+                if math.isnan(p) or math.isnan(q):
+                    continue
+                key = _key(self.identity, comparison)
+                self._known[key] = (p, q)
+                lines.write(json.dumps({"key": key, "first": p, "second": q}) + "\n")
+
+
+def _key(identity: str, comparison: Comparison) -> str:
+    return hashlib.sha256(json.dumps([identity, *comparison]).encode()).hexdigest()

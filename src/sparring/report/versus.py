@@ -1,0 +1,68 @@
+"""The page of a contest: who wins, how sure that is, and all answers side by side, in one file without network.
+
+Leaves out: computing any number (`evaluation/head_to_head.py`).
+
+    write_versus(result, judgments, orders, Path("index.html"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from sparring.evaluation.judgments import Judgments
+from sparring.report.html import HERE, environment, write_page
+
+MOST = 2000
+"""prompts in the page; the first ones are shown, and the page says so"""
+
+
+def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.ndarray, path: Path) -> None:
+    """Render the page beside its target, then rename."""
+    page = (
+        environment()
+        .get_template("versus.html")
+        .render(
+            r=result,
+            intervals=_intervals(result),
+            rows=_rows(judgments, orders)[:MOST],
+            # Both are files of ours, not text from a contest: nothing in them is to be escaped.
+            css=Markup(
+                (HERE / "page.css").read_text(encoding="utf-8") + (HERE / "versus.css").read_text(encoding="utf-8")
+            ),
+            script=Markup((HERE / "versus.js").read_text(encoding="utf-8")),
+        )
+    )
+    write_page(path, page)
+
+
+def _intervals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the picture: name, what it is, and its interval."""
+    told = [
+        ("Win rate", "prompts on which A is preferred; a tie counts one half", result["win_rate"]),
+        ("Mean preference", "the judge’s probability that A is better, averaged", result["mean_preference"]),
+    ]
+    if result["length_controlled"]:
+        about = "mean preference if both answers had the same length"
+        told.append(("Length-controlled", about, result["length_controlled"]))
+    return [{"name": name, "about": about, "rate": rate} for name, about, rate in told]
+
+
+def _rows(judgments: Judgments, orders: np.ndarray) -> list[dict[str, Any]]:
+    preferences = judgments.preferences
+    return [
+        {
+            "prompt": judgments.instructions[i],
+            "a": judgments.outputs[i],
+            "b": judgments.baseline_outputs[i],
+            "preference": None if np.isnan(p) else float(p),
+            "outcome": "none" if np.isnan(p) else "tie" if p == 0.5 else "win" if p > 0.5 else "loss",
+            "orders": None if np.isnan(orders[i]).any() else orders[i].tolist(),
+            "turned": bool((orders[i, 0] - 0.5) * (orders[i, 1] - 0.5) < 0),
+        }
+        for i, p in enumerate(preferences)
+    ]

@@ -1,0 +1,250 @@
+"""A contest on disk: two sides' answers to the same instructions, judged, kept so that numbers can be computed again.
+
+    out/manifest.json                  what was made from what, by hash
+    out/answers/{a,b}.json             AlpacaEval's model outputs format
+    out/annotations.json               AlpacaEval's annotations: A is output_2, B is output_1
+    out/cache/                         every verdict as it came, so that none is paid for twice
+
+A side is an answer file, a model (folder, hub name, pypi:PACKAGE), or a run's policy: RUN (its last), RUN:2, RUN:0.
+Two equal answers tie and an empty one loses to any other, without the judge. A judge that sees places is asked in both
+orders, and `orders` of annotations.json holds P(A wins) with A shown first and second. Leaves out: statistics
+(`evaluation/`), several samples per prompt (a run's own evaluation has them).
+
+    contest = Contest(Path("out"), Progress()); contest.play("runs/mine", "runs/mine:0", prompts, section, settings)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparring.algorithms.algorithm import Draw
+from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
+from sparring.evaluation.judgments import Judgments, annotation_rows
+from sparring.memory import release_memory
+from sparring.oracles.guard import Guard
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.recorded import Recorded
+from sparring.oracles.table import build_oracle
+from sparring.progress import Progress
+from sparring.recipe import SamplingConfig
+from sparring.rounds.sample import sample_draw
+from sparring.rounds.side import Side, prompts_of
+from sparring.rounds.store import Made, Store, write_json
+from sparring.weights import context_length
+
+ANNOTATIONS = "annotations.json"
+WAVE = 32
+"""comparisons judged together; a killed judge loses at most these"""
+NO_START = "/no start model here: name one in the oracle's section"
+"""stands for `model: start` where neither side is a run or a model"""
+
+
+class Contest:
+    """A folder in which two sides meet; see the module."""
+
+    def __init__(self, out: Path, progress: Progress) -> None:
+        self.store, self.progress = Store(out), progress
+
+    def play(
+        self,
+        ours: str,
+        theirs: str,
+        prompts: Sequence[Instruction] | None,
+        oracle: Mapping[str, Any],
+        sampling: Mapping[str, Any],
+        seed: int = 0,
+    ) -> None:
+        """Answer and judge what is not yet answered and judged.
+
+        Raises:
+            ValueError: a side or the oracle is not usable; or the folder holds verdicts of another judge.
+            OracleError: too many comparisons failed; what was judged is kept.
+        """
+        with self.store.locked():
+            self.store = Store(self.store.root)
+            self.store.check()
+            sides = {"a": Side(ours, self.store.root), "b": Side(theirs, self.store.root)}
+            judge: Guard | None = self._guard(oracle, list(sides.values()))
+            prompts = prompts or prompts_of(sides["b"]) or prompts_of(sides["a"])
+            if prompts is None:
+                raise ValueError("--prompts: missing. Name the prompts, or give a side as an answer file or a run.")
+            if any(side.file is None for side in sides.values()):
+                judge = None  # it was built to find its faults early; its memory is for the policies now
+                release_memory()
+            answers = {name: self._answers(name, side, prompts, sampling, seed) for name, side in sides.items()}
+            pairs = align(answers["a"], answers["b"])
+            judge = judge or self._guard(oracle, list(sides.values()))
+            self._judge(pairs, answers["a"].name, answers["b"].name, judge)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of a finished contest, after its files were compared with their hashes.
+
+        Raises:
+            ValueError: the folder holds no finished contest, or a file of it was altered.
+        """
+        entry = self.store.manifest.get("judge")
+        if entry is None or not (self.store.root / ANNOTATIONS).exists():
+            raise ValueError(f"{self.store.root} holds no finished contest (no {ANNOTATIONS} in its manifest.json).")
+        self.store.check()
+        sides = {name: self.store.manifest[f"answers/{name}"] for name in "ab"}
+        told = {name: {"inputs": one["inputs"], **one["facts"]} for name, one in sides.items()}
+        return {**entry["facts"], "sides": told}
+
+    # ---- answers ------------------------------------------------------------------------------
+
+    def _answers(
+        self, name: str, side: Side, prompts: Sequence[Instruction], sampling: Mapping[str, Any], seed: int
+    ) -> Answers:
+        """A side's answers to `prompts`, in the folder from now on."""
+        relative = f"answers/{name}.json"
+        settings = side.settings(sampling)
+        wanted = hashlib.sha256(repr(prompts).encode()).hexdigest()
+        how = "" if settings is None else settings.model_dump_json(exclude={"vllm"})
+        inputs = {"from": side.identity, "prompts": wanted, "sampling": f"{how} seed {seed}" if how else ""}
+
+        def make() -> Made:
+            if side.file is not None:
+                return self._copy(relative, side.file, prompts)
+            assert settings is not None
+            return self._sample(relative, name, side, prompts, settings, seed)
+
+        facts = self.store.stage(f"answers/{name}", inputs, make)
+        if cut_off := facts.get("cut_off"):
+            self.progress.say(f"{name}: {cut_off} of {facts['answers']} answers were cut off at the token limit")
+        answers = read_answers(self.store.root / relative)
+        return Answers(answers.name, answers.texts, Counter(facts["dropped"]))
+
+    def _copy(self, relative: str, file: Path, prompts: Sequence[Instruction]) -> Made:
+        """The file's answers to `prompts`; those to others are counted."""
+        given = read_answers(file)
+        asked = {prompt.text for prompt in prompts}
+        kept = {text: answer for text, answer in given.texts.items() if text in asked}
+        rows = [{"instruction": t, "output": o, "generator": given.name} for t, o in kept.items()]
+        if not rows:
+            raise ValueError(f"answers: {str(file)!r} answers none of the {len(prompts)} prompts (joined by text).")
+        write_json(self.store.path(relative), rows)
+        other = len(given.texts) - len(kept)
+        dropped = {**given.dropped, **({"not among the prompts": other} if other else {})}
+        return Made((relative,), {"source": str(file), "answers": len(rows), "dropped": dropped})
+
+    def _sample(
+        self,
+        relative: str,
+        name: str,
+        side: Side,
+        prompts: Sequence[Instruction],
+        settings: SamplingConfig,
+        seed: int,
+    ) -> Made:
+        """One fresh answer to every prompt that fits."""
+        side.policies.recipe = side.policies.recipe.model_copy(update={"seed": seed})
+        model = side.policies.recipe.model
+        room = (context_length(side.policies.base, model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
+        examples: list[dict[str, Any]] = []
+        dropped: Counter[str] = Counter()
+        for number, prompt in enumerate(prompts):
+            ids = side.policies.chat.prompt_ids(prompt.messages)
+            if len(ids) > room:
+                dropped[f"prompt longer than {room} tokens"] += 1
+            else:
+                examples.append({"example": str(number), "prompt_ids": ids})
+        if not examples:
+            raise ValueError(f"{side.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
+        target = self.store.path(relative).with_suffix(".parquet")
+        draw = Draw("own", 1, {side.ref: 1.0})
+        drawn = sample_draw(side.policies, draw, examples, settings, f"contest/{name}", target, self.progress)
+        generator = f"{side.spec} ({side.identity[:12]})"
+        rows = [
+            {
+                "instruction": prompts[int(row["example"])].text,
+                "output": row["text"],
+                "generator": generator,
+                "finish_reason": row["finish_reason"],
+            }
+            for row in sorted(drawn, key=lambda row: int(row["example"]))
+        ]
+        write_json(self.store.path(relative), rows)
+        target.unlink()
+        cut_off = sum(row["finish_reason"] == "length" for row in rows)
+        facts = {"source": side.spec, "answers": len(rows), "cut_off": cut_off, "dropped": dict(dropped)}
+        return Made((relative,), facts)
+
+    # ---- verdicts -----------------------------------------------------------------------------
+
+    def _guard(self, section: Mapping[str, Any], sides: Sequence[Side]) -> Guard:
+        """The judge, which must be the one whose verdicts the folder holds."""
+        start = next((str(side.policies.base) for side in reversed(sides) if side.file is None), NO_START)
+        oracle = Recorded(build_oracle(section, start), self.store.path("cache/orders.jsonl"))
+        guard = Guard(oracle, self.store.path("cache/verdicts.jsonl"))
+        before = self.store.manifest.get("judge", {}).get("inputs", {}).get("judge", guard.identity)
+        if before != guard.identity:
+            raise ValueError(
+                f"{self.store.root} holds verdicts of the judge {before}, asked is {guard.identity}: verdicts of "
+                "different judges cannot be compared. Give another --out."
+            )
+        return guard
+
+    def _judge(self, pairs: Pairs, ours: str, theirs: str, guard: Guard) -> None:
+        """The verdicts on all pairs, in the folder from now on."""
+        inputs = {side: self.store.output_hash(f"answers/{side}", f"answers/{side}.json") for side in "ab"}
+        inputs |= {"judge": guard.identity}
+
+        def make() -> Made:
+            guard.probe(["Why is the sky blue?", "Name a fruit."])
+            preferences, rules = self._verdicts(pairs, guard)
+            judgments = Judgments(
+                model=ours,
+                baseline=theirs,
+                judge=guard.identity,
+                instructions=pairs.instructions,
+                outputs=pairs.ours,
+                baseline_outputs=pairs.theirs,
+                preferences=preferences,
+                dropped=Counter(),
+                digest="",
+            )
+            assert isinstance(guard.oracle, Recorded)
+            asked = zip(pairs.instructions, pairs.ours, pairs.theirs, strict=True)
+            orders = [guard.oracle.orders(Comparison(*each)) for each in asked]
+            rows = [
+                {**row, "orders": both, "decided_by": rule}
+                for row, both, rule in zip(annotation_rows(judgments), orders, rules, strict=True)
+            ]
+            write_json(self.store.path(ANNOTATIONS), rows)
+            return Made((ANNOTATIONS,), {"left_out": dict(pairs.left_out)})
+
+        self.store.stage("judge", inputs, make)
+
+    def _verdicts(self, pairs: Pairs, guard: Guard) -> tuple[np.ndarray, list[str]]:
+        """P(A wins) of each pair, NaN where the judge failed; and who decided it."""
+        preferences, rules = np.full(len(pairs.instructions), math.nan), ["judge"] * len(pairs.instructions)
+        asked = []
+        for index, (a, b) in enumerate(zip(pairs.ours, pairs.theirs, strict=True)):
+            if a == b or not (a.strip() or b.strip()):
+                preferences[index], rules[index] = 0.5, "equal answers"
+            elif not (a.strip() and b.strip()):
+                preferences[index], rules[index] = float(bool(a.strip())), "empty answer"
+            else:
+                asked.append(index)
+        with self.progress.task(f"judge {guard.identity[:40]}", len(asked)) as advance:
+            for begin in range(0, len(asked), WAVE):
+                part = asked[begin : begin + WAVE]
+                comparisons = [Comparison(pairs.instructions[i], pairs.ours[i], pairs.theirs[i]) for i in part]
+                preferences[part] = guard.judge(comparisons)
+                advance(len(part))
+        return preferences, rules
+
+
+def read_orders(path: Path) -> tuple[np.ndarray, Counter[str]]:
+    """N2: P(A wins) with A shown first and second, NaN where no order was recorded; and how many who decided."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    orders = [row["orders"] or (math.nan, math.nan) for row in rows]
+    return np.array(orders, dtype=np.float64).reshape(-1, 2), Counter(row["decided_by"] for row in rows)

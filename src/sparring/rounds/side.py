@@ -1,0 +1,82 @@
+"""One side of a contest: an answer file, a model, or a run's policy.
+
+Leaves out: sampling from it (`contest.py`).
+
+    Side("runs/mine:2", root).identity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparring.algorithms.algorithm import PolicyRef
+from sparring.evaluation.answers import Instruction, read_answers
+from sparring.examples import ENDINGS
+from sparring.recipe import DataConfig, DatasetConfig, ModelConfig, Recipe, SamplingConfig, load_recipe
+from sparring.rounds.policies import Policies
+from sparring.rounds.prepare import HELD_OUT
+from sparring.rounds.store import Store, read_table
+from sparring.weights import hash_file
+
+
+class Side:
+    """One player: an answer file, or a policy that can be asked."""
+
+    def __init__(self, spec: str, root: Path) -> None:
+        self.spec = spec
+        path = Path(spec).expanduser()
+        self.file = path if path.suffix in (*ENDINGS, ".gz") else None
+        if self.file is not None:
+            if not path.is_file():
+                raise ValueError(f"answers: {spec!r} is not a file.")
+            return
+        before, colon, after = spec.rpartition(":")
+        numbered = bool(colon) and after.isdigit()
+        folder = Path(before).expanduser() if numbered else path
+        run = (folder / "recipe.yaml").is_file()
+        if numbered and not run:
+            raise ValueError(
+                f"{spec!r}: {str(folder)!r} is not a run folder (no recipe.yaml). Write RUN:ROUND or a model."
+            )
+        recipe = load_recipe(folder / "recipe.yaml") if run else _no_training(spec)
+        # A model's own folder is not ours to write in: logs go to `root`.
+        self.policies = Policies(Store(folder if run else root), recipe)
+        self.ref = PolicyRef((int(after) if numbered else recipe.rounds) if run else 0)
+        self.run = folder if run else None
+        if self.ref.round:
+            self.policies.folder(self.ref)
+
+    def held_out(self) -> list[Instruction] | None:
+        """The prompts that its run held out; None where there is no run."""
+        if self.file is not None or self.run is None:
+            return None
+        rows = read_table(self.run / HELD_OUT)
+        return [Instruction(row["prompt"], row["messages"]) for row in rows]
+
+    @property
+    def identity(self) -> str:
+        """Hash of the answers' file, or of the weights."""
+        return hash_file(self.file) if self.file else self.policies.hash(self.ref)
+
+    def settings(self, overrides: Mapping[str, Any]) -> SamplingConfig | None:
+        """How it is sampled: as its run does, or by default, and `overrides`; None for a file."""
+        if self.file is not None:
+            return None
+        return SamplingConfig.model_validate({**self.policies.recipe.sampling.model_dump(), **overrides})
+
+
+def _no_training(model: str) -> Recipe:
+    """A recipe for a model that is only sampled: what it says of data and algorithm is never used."""
+    unused = DatasetConfig(path="sparring:prompts")
+    return Recipe(
+        model=ModelConfig(path=model), data=DataConfig(train=unused, held_out=unused), algorithm={"name": "dpo"}
+    )
+
+
+def prompts_of(side: Side) -> list[Instruction] | None:
+    """What a side brings along: a file's instructions, a run's held-out prompts."""
+    if side.file is None:
+        return side.held_out()
+    return [Instruction(text, [{"role": "user", "content": text}]) for text in read_answers(side.file).texts]

@@ -1,0 +1,213 @@
+"""Head to head, and AlpacaEval judged here: files and tiny policies, stopped, resumed, recomputed offline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import oracle_fakes
+from command import sparring
+from conftest import write_jsonl
+
+WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay")
+PROMPTS = [f"Say {word} {number}" for number in (1, 2, 3) for word in WORDS]
+JUDGE = "name: function\npath: oracle_fakes:moody\n"
+
+
+def write_answers(path: Path, generator: str, text: Any, prompts: list[str] = PROMPTS) -> Path:
+    rows = [{"instruction": prompt, "output": text(prompt), "generator": generator} for prompt in prompts]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A judge that counts vowels, and whose mood tests can change."""
+    monkeypatch.setattr(oracle_fakes, "answer", oracle_fakes.more_vowels)
+    path = tmp_path / "judge.yaml"
+    path.write_text(JUDGE)
+    return path
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Path, Path]:
+    mine = write_answers(tmp_path / "mine.json", "mine", lambda p: f"aaa {p}")
+    base = write_answers(tmp_path / "base.json", "base", lambda p: p if "cat" not in p else f"aeiouaeiou {p}")
+    return mine, base
+
+
+def versus(*words: object) -> dict[str, Any]:
+    outcome = sparring("evaluate", "head-to-head", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_files_meet_and_everything_comes_out_again_from_what_is_stored(tmp_path, judge, sides):
+    out = tmp_path / "out"
+    result = versus(*sides, "--oracle", judge, "--out", out)
+    assert (result["wins"], result["losses"], result["ties"]) == (27, 3, 0)
+    assert result["win_rate"]["value"] == pytest.approx(0.9)
+    assert result["win_rate"]["low"] < 0.9 < result["win_rate"]["high"]
+    assert "mine is better than base" in result["verdict"]
+    assert "oracle_fakes:moody" in result["judge"]
+    assert result["sides"]["a"]["inputs"]["from"] != result["sides"]["b"]["inputs"]["from"]
+    (out / "result.json").unlink()
+    (out / "index.html").unlink()
+    oracle_fakes.answer = oracle_fakes.raises  # nobody may be asked again
+    assert versus("--from-stored", out) == result
+    page = (out / "index.html").read_text()
+    assert page.count('<article class="sample"') == len(PROMPTS)
+    assert "http" not in page
+
+
+def test_order_and_repeated_rows_do_not_matter(tmp_path, judge, sides):
+    mine, base = sides
+    rows = json.loads(mine.read_text())
+    (tmp_path / "moved.json").write_text(json.dumps([*rows[::-1], rows[4]]))
+    found = versus(tmp_path / "moved.json", base, "--oracle", judge, "--out", tmp_path / "moved")
+    told = versus(mine, base, "--oracle", judge, "--out", tmp_path / "told")
+    assert found["win_rate"] == told["win_rate"]
+    assert found["left_out"] == {"repeated rows (mine)": 1}
+
+
+def test_missing_answers_are_counted_and_empty_ones_lose(tmp_path, judge, sides):
+    mine = write_answers(tmp_path / "some.json", "mine", lambda p: "" if "Say ant" in p else f"aaa {p}", PROMPTS[:25])
+    rows = json.loads(mine.read_text())
+    rows[1]["output"] = None
+    mine.write_text(json.dumps(rows))
+    result = versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "out")
+    assert result["left_out"] == {"no answer by mine": 6, "answer missing (mine)": 1}
+    assert result["decided_by_rule"] == {"empty answer": 3}
+    assert result["judged"] == 24
+    assert result["losses"] == 3 + 3
+    assert any("left out" in caution for caution in result["cautions"])
+
+
+def test_verdicts_that_fail_are_left_out_and_too_many_stop(tmp_path, judge, sides):
+    def moody(prompt: str, a: str, b: str) -> float:
+        return float("nan") if prompt == "Say ant 1" else oracle_fakes.more_vowels(prompt, a, b)
+
+    oracle_fakes.answer = moody
+    result = versus(*sides, "--oracle", judge, "--out", tmp_path / "out")
+    assert result["left_out"] == {"without a verdict": 1}
+    assert (result["judged"], result["wins"]) == (29, 26)
+    oracle_fakes.answer = oracle_fakes.raises
+    stopped = sparring("evaluate", "head-to-head", *sides, "--oracle", judge, "--out", tmp_path / "down")
+    assert stopped.code == 3
+    assert "failed on a first question" in stopped.err
+
+
+def test_a_stopped_judge_is_not_paid_twice(tmp_path, judge, sides):
+    asked: list[str] = []
+
+    def mortal(prompt: str, a: str, b: str) -> float:
+        if len(asked) > 60:
+            raise KeyboardInterrupt
+        asked.append(prompt)
+        return oracle_fakes.more_vowels(prompt, a, b)
+
+    many = [f"Tell {number}" for number in range(80)]
+    mine = write_answers(tmp_path / "a.json", "a", lambda p: f"aa {p}", many)
+    base = write_answers(tmp_path / "b.json", "b", lambda p: p, many)
+    oracle_fakes.answer = mortal
+    words = (mine, base, "--oracle", judge, "--out", tmp_path / "out")
+    assert sparring("evaluate", "head-to-head", *words).code == 130
+    asked.clear()
+    assert versus(*words)["judged"] == 80
+    assert len(asked) == 80 - 32 + 4  # the first wave of 32 was kept; 4 are first questions
+
+
+def test_another_judge_in_the_same_folder_is_refused(tmp_path, judge, sides):
+    out = tmp_path / "out"
+    versus(*sides, "--oracle", judge, "--out", out)
+    judge.write_text("name: function\npath: oracle_fakes:more_vowels\n")
+    refused = sparring("evaluate", "head-to-head", *sides, "--oracle", judge, "--out", out)
+    assert refused.code == 2
+    assert "different judges cannot be compared" in refused.err
+
+
+def test_both_orders_of_a_judge_that_sees_places_are_kept(tmp_path, sides):
+    result = versus(*sides, "--oracle", "oracle_fakes:Placed", "--out", tmp_path / "out")
+    assert result["orders"]["first_bias"] > 0.05
+    assert 0 < result["orders"]["change"] < 0.6
+    assert result["win_rate"]["value"] == pytest.approx(0.9)
+    rows = json.loads((tmp_path / "out/annotations.json").read_text())
+    first, second = rows[0]["orders"]
+    assert rows[0]["preference"] == pytest.approx(1 + (first + second) / 2)
+
+
+def test_policies_answer_by_themselves_and_are_sampled_once(tmp_path, judge, tiny_model):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+    base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz")
+    out = tmp_path / "out"
+    settings = ("--sampling", "max_new_tokens=8", "--sampling", "precision=float32")
+    words = (tiny_model, base, "--prompts", prompts, "--oracle", judge, "--out", out, *settings)
+    result = versus(*words)
+    assert result["judged"] == 30
+    assert str(tiny_model) in result["a"]
+    answers = (out / "answers/a.json").read_bytes()
+    stamp = (out / "answers/a.json").stat().st_mtime_ns
+    assert versus(*words) == result
+    assert (out / "answers/a.json").stat().st_mtime_ns == stamp
+    versus(*words[:-5], tmp_path / "again", *settings)
+    assert (tmp_path / "again/answers/a.json").read_bytes() == answers
+    assert {"instruction", "output", "generator"} <= json.loads(answers)[0].keys()
+
+
+def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sides):
+    words = ("--formula", "length_controlled_minimal", "--leaderboard", tmp_path / "board.csv")
+    made = ("--baseline", sides[1], "--oracle", judge, "--out", tmp_path / "out")
+    shown = sparring("evaluate", "alpaca-eval", sides[0], *made, *words)
+    assert shown.code == 0, shown.err
+    assert (tmp_path / "board.csv").read_text().splitlines()[1].startswith("mine,")
+    result = json.loads((tmp_path / "out/result.json").read_text())
+    assert (result["leaderboard"]["n_wins"], result["leaderboard"]["n_wins_base"]) == (27, 3)
+    again = sparring("evaluate", "alpaca-eval", "--from-stored", tmp_path / "out", *words[:2], "--json")
+    assert json.loads(again.out) == result
+    rows = json.loads((tmp_path / "out/annotations.json").read_text())
+    assert {"instruction", "output_1", "generator_1", "output_2", "generator_2", "annotator", "preference"} <= set(
+        rows[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace("mine.json", "none.json"), "is not a file"),
+        (lambda t: t.replace("judge.yaml", "no.yaml"), "cannot be read"),
+        (lambda t: t + " --sampling heat=1", "unknown key"),
+        (lambda t: t + " --sampling temperature=-1", "temperature"),
+        (lambda t: t + " --limit 3", "choose among --prompts"),
+        (lambda t: t.replace("--oracle", "--prompts"), "needs A, B, --oracle and --out"),
+        (lambda t: t.replace("mine.json", "folder:3"), "is not a run"),
+    ],
+)
+def test_bad_requests_are_refused(tmp_path, judge, sides, change, message):
+    (tmp_path / "folder").mkdir()
+    words = f"{sides[0]} {sides[1]} --oracle {judge} --out {tmp_path / 'out'}"
+    outcome = sparring("evaluate", "head-to-head", *change(words).split())
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_damaged_folders_and_files_are_refused(tmp_path, judge, sides):
+    out = tmp_path / "out"
+    assert "no finished contest" in sparring("evaluate", "head-to-head", "--from-stored", tmp_path).err
+    versus(*sides, "--oracle", judge, "--out", out)
+    with (out / "annotations.json").open("a") as stream:
+        stream.write(" ")
+    assert "was altered" in sparring("evaluate", "head-to-head", "--from-stored", out).err
+    two = [{"instruction": "a", "output": "x"}, {"instruction": "a", "output": "y"}]
+    (tmp_path / "two.json").write_text(json.dumps(two))
+    refused = sparring("evaluate", "head-to-head", tmp_path / "two.json", sides[1], "--oracle", judge, "--out", "o")
+    assert "two different answers" in refused.err
+    (tmp_path / "other.json").write_text(json.dumps([{"instruction": "a", "output": "x"}]))
+    words = (tmp_path / "other.json", sides[1], "--oracle", judge, "--out", tmp_path / "new")
+    assert "answers none of the" in sparring("evaluate", "head-to-head", *words).err
+    whole = sides[0].read_text()
+    sides[0].write_text(whole[:200])
+    words = (*sides, "--oracle", judge, "--out", tmp_path / "cut")
+    assert "cannot be read" in sparring("evaluate", "head-to-head", *words).err
