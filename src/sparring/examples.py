@@ -9,9 +9,11 @@ columns; and counts every row it cannot use, by reason. Leaves out: tokens (`rou
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -131,7 +133,7 @@ def read_rows(config: DatasetConfig) -> list[Row]:
     if config.path.startswith("sparring:"):
         rows = _shipped(config.path.removeprefix("sparring:"))
     elif (path := Path(config.path).expanduser()).is_file():
-        rows = _read_file(path)
+        rows = read_file(path)
     elif path.suffix in ENDINGS or path.exists() or config.path.startswith((".", "/", "~")):
         raise ValueError(f"data: {config.path!r} is not a file. Give a {', '.join(ENDINGS)} file, or a hub data set.")
     else:
@@ -155,21 +157,31 @@ def _shipped(name: str) -> list[Row]:
     return [{"gold": row["response"], **row} if "response" in row else row for row in rows]
 
 
-def _read_file(path: Path) -> list[Row]:
-    if path.suffix not in ENDINGS:
+def read_file(path: Path) -> list[Row]:
+    """Rows of a JSONL, JSON, CSV or Parquet file; text files may be gzipped (`.jsonl.gz`).
+
+    Raises:
+        ValueError: missing, unreadable or cut short; names the file, and the line where there is one.
+    """
+    packed = path.suffix == ".gz"
+    ending = Path(path.stem).suffix if packed else path.suffix
+    if ending not in ENDINGS:
         raise ValueError(f"data: {str(path)!r} has an unknown ending. Give one of {', '.join(ENDINGS)}.")
     try:
-        if path.suffix == ".parquet":
+        if ending == ".parquet":
             return pq.read_table(path).to_pylist()
-        text = path.read_bytes().decode("utf-8-sig")  # Excel and PowerShell begin files with a mark
-        if path.suffix == ".csv":
+        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+        text = content.decode("utf-8-sig")  # Excel and PowerShell begin files with a mark
+        if ending == ".csv":
             return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        if path.suffix == ".json":
+        if ending == ".json":
             return _rows_of(json.loads(text), path)
         return list(_read_lines(text, path))
     except UnicodeDecodeError as error:
         raise ValueError(f"data: {str(path)!r} is not UTF-8 (byte {error.start}). Convert it to UTF-8.") from error
-    except (json.JSONDecodeError, csv.Error, pa.ArrowException, OSError) as error:
+    except EOFError as error:
+        raise ValueError(f"data: {str(path)!r} is cut short. Fetch or write it again.") from error
+    except (json.JSONDecodeError, csv.Error, pa.ArrowException, zlib.error, OSError) as error:
         raise ValueError(f"data: {str(path)!r} cannot be read: {error}") from error
 
 

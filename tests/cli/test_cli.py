@@ -16,7 +16,7 @@ from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
 from sparring.recipe import load_recipe, shipped_recipes
 
-VERBS = ("run", "status", "report", "samples", "algorithms", "recipe", "certify", "evaluate", "bench")
+VERBS = ("run", "status", "report", "samples", "algorithms", "recipe", "certify", "compare", "evaluate", "bench")
 
 
 class Ran(NamedTuple):

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import typer
 
-from sparring.cli import evaluate_alpaca_eval, evaluate_head_to_head
+from sparring.cli import (
+    evaluate_alpaca_eval,
+    evaluate_arena_hard,
+    evaluate_head_to_head,
+    evaluate_leaderboard,
+    evaluate_mt_bench,
+    evaluate_ratings,
+)
 
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Evaluate policies, answers and stored judgments: win rates with intervals, under a named judge.",
 )
-for module in (evaluate_head_to_head, evaluate_alpaca_eval):
+for module in (
+    evaluate_head_to_head,
+    evaluate_alpaca_eval,
+    evaluate_arena_hard,
+    evaluate_mt_bench,
+    evaluate_ratings,
+    evaluate_leaderboard,
+):
     module.register(group)
 
 

@@ -1,0 +1,62 @@
+"""`sparring evaluate ratings`: Bradley-Terry or Elo ratings of a file of matches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+
+class Method(StrEnum):
+    """How matches become ratings."""
+
+    bradley_terry = "bradley-terry"
+    elo = "elo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("ratings")
+    def command(
+        matches: Annotated[
+            Path,
+            typer.Argument(
+                help="CSV, JSON, JSONL or Parquet with left, right (or model_a, model_b) and winner (left, right "
+                "or tie); optional: prompt, weight, judge."
+            ),
+        ],
+        method: Annotated[
+            Method, typer.Option(help="Elo depends on the order of the matches; Bradley-Terry does not.")
+        ] = Method.bradley_terry,
+        resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples, of prompts where given.")] = 1000,
+        seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+        out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    ) -> None:
+        """Rate players from pairwise results, with 95 % intervals."""
+        from sparring.cli.evaluate_result import existing, finish, table
+        from sparring.evaluation.ratings import rate, read_matches
+
+        chosen: Any = method.value
+        found = rate(read_matches(existing([matches])[0]), chosen, resamples, seed)
+
+        def show(console: Console) -> None:
+            title = f"{method}: {found.matches} matches, judge {found.judge or 'not named'}"
+            rows = [
+                [r["name"], f"{r['rating']:.0f}", f"{r['low']:.0f} to {r['high']:.0f}", str(r["matches"])]
+                for r in found.rows
+            ]
+            console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
+            console.print(f"intervals over {found.units} {found.unit}; 400 points are odds of ten to one")
+            if found.unbounded:
+                console.print(
+                    f"{found.unbounded} of {found.resamples} resamples left out: somebody won or lost everything in "
+                    "them, so the intervals are too narrow"
+                )
+
+        finish(asdict(found), [matches], out, json_, show)

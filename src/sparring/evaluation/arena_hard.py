@@ -1,0 +1,377 @@
+"""Arena-Hard from stored judgments: scores against a baseline, with intervals over questions and style control.
+
+A judgment is two games, the model's answer second and then first, each with one of five verdicts; a strong one (`>>`)
+counts three times, a tie half. With every game against one baseline the Bradley-Terry fit has a closed form: a
+model's chance to beat the baseline is its weighted share of wins, which is the published score. With style control
+the fit gains four features of both answers (tokens, headers, list items, bold passages), and the score is the chance
+at equal style. Reads the files of v0.1 (`question_id`, `turns`, `choices`) and of v2.0 (`uid`, `prompt`, `messages`).
+Leaves out: asking a judge (`judging.py`).
+
+    result = score(read_judgments([Path("model_judgment/gpt-4.1/my-model.jsonl")]))
+
+Shape suffixes: G games, Q questions, K models, F features.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
+from sparring.examples import read_file
+
+Array = NDArray[np.float64]
+Style = Literal["densities", "counts"]
+
+STRONG = 3.0
+"""games that a verdict with >> counts for, as in Arena-Hard"""
+VERDICTS = {"A>>B": (1.0, STRONG), "A>B": (1.0, 1.0), "A=B": (0.5, 1.0), "B>A": (0.0, 1.0), "B>>A": (0.0, STRONG)}
+"""score of A, and weight"""
+MIRRORED = {"A<<B": "B>>A", "A<B": "B>A", "B=A": "A=B", "B<A": "A>B", "B<<A": "A>>B"}
+FEATURES = ("token_len", "header_count", "list_count", "bold_count")
+FENCE = re.compile(r"```[^`]*```")
+MARKDOWN = {
+    "header_count": re.compile(r"^#{1,6}\s", re.MULTILINE),
+    "list_count": re.compile(r"^\s*(?:\d+\.|[-*+])\s", re.MULTILINE),
+    "bold_count": re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
+}
+TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """One question's two games of a model against the baseline."""
+
+    question: str
+    model: str
+    baseline: str
+    judge: str
+    category: str
+    verdicts: tuple[str | None, str | None]
+    """the model is B in the first game and A in the second; None where no verdict was found"""
+
+    def games(self) -> list[tuple[float, float] | None]:
+        """Score of the model and weight, by game."""
+        first, second = (None if verdict is None else VERDICTS[verdict] for verdict in self.verdicts)
+        return [None if first is None else (1.0 - first[0], first[1]), second]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScore:
+    """One model against the baseline, in percent."""
+
+    model: str
+    score: Interval
+    questions: int
+    without_verdict: int
+    """questions left out because a game has no verdict"""
+    consistent: float
+    """share of questions whose two verdicts do not contradict each other"""
+    first_preferred: float
+    """share of decided games that the answer shown first wins; far from 1/2 is position bias"""
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaHard:
+    """Scores of models under one judge, against one baseline, in one category, best first."""
+
+    judge: str
+    baseline: str
+    category: str
+    style: Style | None
+    models: list[ModelScore]
+    style_weights: dict[str, float]
+    """log odds per standard deviation of a feature's difference; empty without style control"""
+    resamples: int
+    unbounded: int
+    """resamples without a finite fit, left out of the intervals"""
+
+
+# ---------------------------------------------------------------- files
+
+
+def read_judgments(paths: Sequence[Path], baseline: str | None = None) -> list[Judgment]:
+    """Judgments from Arena-Hard's files of either version; `baseline` names it where the rows do not.
+
+    Raises:
+        ValueError: a field is missing, a verdict is unknown, a question is judged twice, or judges are mixed.
+    """
+    found: dict[tuple[str, str], Judgment] = {}
+    for path in paths:
+        for line, row in enumerate(read_file(path), start=1):
+            judgment = _judgment(row, baseline, f"{path}, judgment {line}")
+            key = judgment.model, judgment.question
+            if key in found:
+                raise ValueError(
+                    f"{path}, judgment {line}: question {judgment.question} of {judgment.model} was already judged. "
+                    "Remove one of the two rows."
+                )
+            found[key] = judgment
+    if not found:
+        raise ValueError(f"{', '.join(map(str, paths))}: no judgments.")
+    one_judge([judgment.judge for judgment in found.values()])
+    return list(found.values())
+
+
+def question_id(row: Mapping[str, Any], where: str) -> str:
+    """A row's question in either version's field."""
+    name = next((name for name in ("uid", "question_id") if row.get(name) is not None), None)
+    if name is None:
+        raise ValueError(f"{where}: it has neither uid nor question_id.")
+    return str(row[name])
+
+
+def _judgment(row: Mapping[str, Any], baseline: str | None, where: str) -> Judgment:
+    missing = [name for name in ("model", "judge", "games") if not row.get(name)]
+    if missing:
+        raise ValueError(f"{where}: it has no {missing[0]}.")
+    games = row["games"]
+    if not isinstance(games, list) or len(games) != 2:
+        raise ValueError(f"{where}: it needs two games, one in each order of the answers.")
+    against = row.get("baseline") or baseline
+    if against is None:
+        raise ValueError(f"{where}: it does not name the baseline. Give --baseline (v0.1: gpt-4-0314).")
+    verdicts = tuple(_verdict(game, where) for game in games)
+    category = str(row.get("category") or "arena-hard-v0.1")
+    identity = question_id(row, where), str(row["model"]), str(against), str(row["judge"]), category
+    return Judgment(*identity, verdicts=(verdicts[0], verdicts[1]))
+
+
+def _verdict(game: Any, where: str) -> str | None:
+    """A stored game's verdict; None where the judge gave none, also after an error of its endpoint."""
+    label = game.get("score") if isinstance(game, Mapping) else None
+    if label is None:
+        return None
+    verdict = MIRRORED.get(str(label), str(label))
+    if verdict not in VERDICTS:
+        raise ValueError(f"{where}: verdict {label!r} is unknown; allowed are {', '.join(VERDICTS)}.")
+    return verdict
+
+
+def read_answers(paths: Sequence[Path]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Answers by model and question, each with `text` and, where the file gives it, `style`.
+
+    Raises:
+        ValueError: a row has no question, model or text, or answers a question twice.
+    """
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for path in paths:
+        for line, row in enumerate(read_file(path), start=1):
+            where = f"{path}, answer {line}"
+            model = row.get("model") or row.get("model_id")
+            if model is None:
+                raise ValueError(f"{where}: it names no model (model, or model_id).")
+            question, answers = question_id(row, where), found.setdefault(str(model), {})
+            if question in answers:
+                raise ValueError(f"{where}: {model} answers question {question} twice. Remove one row.")
+            answers[question] = {"text": _text(row, where), "style": row.get("metadata") or row.get("conv_metadata")}
+    return found
+
+
+def _text(row: Mapping[str, Any], where: str) -> str:
+    try:
+        if "messages" in row:
+            content = row["messages"][-1]["content"]
+            text = content["answer"] if isinstance(content, Mapping) else content
+        else:
+            text = row["choices"][0]["turns"][-1]["content"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{where}: no answer under messages[-1].content or choices[0].turns[-1].content.") from error
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: the answer is {type(text).__name__}, not text.")
+    return text
+
+
+def common_questions(judgments: Sequence[Judgment], questions: Sequence[str] | None = None) -> list[Judgment]:
+    """Only the judgments of questions that every model has."""
+    shared = set.intersection(*({j.question for j in judgments if j.model == m} for m in _models(judgments)))
+    if questions is not None:
+        shared &= set(questions)
+    if not shared:
+        raise ValueError("no question was judged for every model.")
+    return [judgment for judgment in judgments if judgment.question in shared]
+
+
+def check_complete(judgments: Sequence[Judgment], questions: Sequence[str] | None = None) -> None:
+    """Every model is judged on every question: of the benchmark where given, else on all that any model has.
+
+    Raises:
+        ValueError: it is not; names the model and how many are missing, or a question that is not the benchmark's.
+    """
+    have = {model: {j.question for j in judgments if j.model == model} for model in _models(judgments)}
+    wanted = set.union(*have.values()) if questions is None else set(questions)
+    for model, mine in have.items():
+        if unknown := sorted(mine - wanted):
+            raise ValueError(f"{model} is judged on {unknown[0]}, which the questions file does not have.")
+        if missing := sorted(wanted - mine):
+            raise ValueError(
+                f"{model} is not judged on {len(missing)} of {len(wanted)} questions (first {missing[0]}). Judge them, "
+                "or give --common to score all models on the questions that they share."
+            )
+
+
+def _models(judgments: Sequence[Judgment]) -> list[str]:
+    return list(dict.fromkeys(judgment.model for judgment in judgments))
+
+
+# ---------------------------------------------------------------- style
+
+
+def style_features(answer: Mapping[str, Any]) -> Array:
+    """Tokens, headers, list items and bold passages: those stored with the answer, else counted here.
+
+    Counted tokens are words and punctuation marks, not a tokenizer's; differences are relative, so the unit matters
+    little as long as all answers are counted alike.
+    """
+    stored = answer.get("style")
+    if stored is not None:
+        values = [stored.get(name, 0) for name in FEATURES]
+        return np.array([sum(v.values()) if isinstance(v, Mapping) else v for v in values], dtype=np.float64)
+    text = FENCE.sub("", answer["text"])
+    counts = [len(pattern.findall(text)) for pattern in MARKDOWN.values()]
+    return np.array([len(TOKEN.findall(answer["text"])), *counts], dtype=np.float64)
+
+
+def style_difference(ours: Array, theirs: Array, style: Style) -> Array:
+    """Relative differences: of counts (v0.1), or of the length and of counts per token (v2.0)."""
+    if style == "counts":
+        return (ours - theirs) / (ours + theirs + 1.0)
+    length = (ours[0] - theirs[0]) / max(ours[0] + theirs[0], 1.0)
+    dense, sparse = ours[1:] / max(ours[0], 1.0), theirs[1:] / max(theirs[0], 1.0)
+    return np.array([length, *((dense - sparse) / (dense + sparse + 1.0))])
+
+
+def _difference_of(judgment: Judgment, answers: Mapping[str, Mapping[str, Any]], style: Style) -> Array:
+    sides = []
+    for model in (judgment.model, judgment.baseline):
+        answer = answers.get(model, {}).get(judgment.question)
+        if answer is None:
+            raise ValueError(
+                f"style control needs the answers of {model}, and there is none to question {judgment.question}. "
+                "Give its file with --answers."
+            )
+        sides.append(style_features(answer))
+    if len({answers[m][judgment.question]["style"] is None for m in (judgment.model, judgment.baseline)}) > 1:
+        raise ValueError(
+            f"style counts are stored with only one of {judgment.model} and {judgment.baseline}: their tokens would be "
+            "counted differently. Remove `metadata` from one file, or add it to the other."
+        )
+    return style_difference(sides[0], sides[1], style)
+
+
+# ---------------------------------------------------------------- scores
+
+
+def score(
+    judgments: Sequence[Judgment],
+    answers: Mapping[str, Mapping[str, Any]] | None = None,
+    style: Style | None = None,
+    centred: bool = False,
+    lone_games: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> ArenaHard:
+    """Scores of every model, in percent.
+
+    Args:
+        answers: of the models and the baseline, for style control.
+        style: which differences are controlled for.
+        centred: subtract the features' means, as Arena-Hard's script does. The score is then the chance at the average
+            style difference of the models given, so that it depends on who else is given.
+        lone_games: keep a question with one verdict, as v0.1 did; otherwise both orders are needed.
+
+    Raises:
+        ValueError: several judges, baselines or categories; or answers are missing.
+    """
+    judge = one_judge([judgment.judge for judgment in judgments]) or ""
+    baseline = _one({j.baseline for j in judgments}, "baselines")
+    category = _one({j.category for j in judgments}, "categories", "Give --category.")
+    kept = [j for j in judgments if (any if lone_games else all)(game is not None for game in j.games())]
+    if not kept:
+        raise ValueError("no judgment has a verdict in both orders.")
+    rows = [(j, *game) for j in kept for game in j.games() if game is not None]
+    score_G, weight_G = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
+    models, questions = _models(kept), {q: i for i, q in enumerate(dict.fromkeys(j.question for j in kept))}
+    model_G = np.array([models.index(row[0].model) for row in rows])
+    question_G = np.array([questions[row[0].question] for row in rows])
+    features_GF = np.zeros((len(rows), 0))
+    if style is not None:
+        differences = {id(j): _difference_of(j, answers or {}, style) for j in kept}
+        features_GF = _standardised(np.array([differences[id(row[0])] for row in rows]), weight_G, centred)
+
+    def refit(count_G: Array, _: Any = None) -> Array:
+        return _fit(model_G, len(models), features_GF, score_G, weight_G * count_G)
+
+    estimate, found = refit(np.ones(len(rows))), bootstrap(question_G, refit, resamples, seed)
+    if len(found) < resamples / 2:
+        raise Unbounded("style control has no finite fit in most resamples: there are too few judgments.")
+    low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
+    rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
+    names = FEATURES if style else ()
+    return ArenaHard(
+        judge,
+        baseline,
+        category,
+        style,
+        sorted(rated, key=lambda model: -model.score.value),
+        {name: float(w) for name, w in zip(names, estimate[len(models) :], strict=True)},
+        resamples,
+        resamples - len(found),
+    )
+
+
+def _one(values: set[str], what: str, remedy: str = "Score each by itself.") -> str:
+    if len(values) > 1:
+        raise ValueError(f"judgments of {len(values)} {what} ({', '.join(sorted(values)[:4])}) do not mix. {remedy}")
+    return values.pop()
+
+
+def _standardised(features_GF: Array, weight_G: Array, centred: bool) -> Array:
+    """Features in standard deviations; a feature that never differs stays zero."""
+    mean_F = np.average(features_GF, axis=0, weights=weight_G)
+    spread_F = np.sqrt(np.average((features_GF - mean_F) ** 2, axis=0, weights=weight_G))
+    return (features_GF - (mean_F if centred else 0.0)) / np.where(spread_F > 0, spread_F, 1.0)
+
+
+def _fit(model_G: NDArray[np.int64], models: int, features_GF: Array, score_G: Array, weight_G: Array) -> Array:
+    """Chances of the models to beat the baseline, then the features' weights."""
+    if not features_GF.shape[1]:
+        won, played = (np.bincount(model_G, weights=x, minlength=models) for x in (weight_G * score_G, weight_G))
+        return won / played
+    one_hot = np.eye(models)[model_G]
+    fitted = fit_logistic(np.hstack([one_hot, features_GF]), score_G, weight_G)
+    return np.array([*expit(fitted[:models]), *fitted[models:]])
+
+
+def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], kept: Sequence[Judgment]) -> ModelScore:
+    mine = [j for j in judgments if j.model == model]
+    used = [j for j in kept if j.model == model]
+    both = [[g[0] for g in j.games() if g is not None] for j in used]
+    shown_first = Counter(VERDICTS[v][0] for j in used for v in j.verdicts if v is not None)
+    decided = shown_first[0.0] + shown_first[1.0]
+    return ModelScore(
+        model,
+        score,
+        len(used),
+        len(mine) - len(used),
+        float(np.mean([abs(max(games) - min(games)) < 1.0 for games in both])),
+        shown_first[1.0] / decided if decided else 0.5,
+    )

@@ -1,0 +1,242 @@
+"""MT-Bench from stored judgments: ratings of single answers, and wins between two models.
+
+Single: a judge rates each of two turns from 1 to 10; the score is the mean over questions and turns, a rating that the
+judge did not give is left out. Pairwise: both orders are judged, and a model wins a turn only if both agree, else it
+is a tie. Questions of math, reasoning and coding must be judged beside a reference answer. Reads FastChat's files.
+Unlike FastChat, a pairwise game without a verdict is left out and counted; there it becomes a tie. Leaves out: asking a
+judge (`judging.py`).
+
+    single(read_file(Path("model_judgment/gpt-4_single.jsonl"))).models[0].average
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.ratings import one_judge
+
+Row = Mapping[str, Any]
+REFERENCE_CATEGORIES = ("math", "reasoning", "coding", "arena-hard-200")
+"""judged beside a reference answer, as in FastChat"""
+TURNS = (1, 2)
+NO_RATING = -1
+WINNERS = ("model_1", "model_2", "tie", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean with its 95 % bootstrap interval over questions."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRating:
+    """One model's ratings on a scale from 1 to 10."""
+
+    model: str
+    average: Mean
+    turns: dict[int, float]
+    categories: dict[str, float]
+    """empty without the questions file"""
+    ratings: int
+    without_rating: int
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """Ratings under one judge, best first."""
+
+    judge: str
+    models: list[ModelRating]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWins:
+    """One model's turns against all others; `win_rate` counts a tie half."""
+
+    model: str
+    wins: int
+    losses: int
+    ties: int
+    win_rate: Mean
+
+
+@dataclass(frozen=True, slots=True)
+class Pairwise:
+    """Wins under one judge, best first."""
+
+    judge: str
+    models: list[ModelWins]
+    failed: int
+    """turns left out because a game has no verdict"""
+    inconsistent: float
+    """share of turns whose two orders disagree: they count as ties"""
+
+
+def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Single:
+    """Ratings of every model; `categories` by question switches on the checks against the benchmark.
+
+    Raises:
+        ValueError: a field is missing, a rating is impossible, a turn is rated twice or not at all, or judges differ.
+    """
+    found: dict[tuple[str, str, int], float | None] = {}
+    for line, row in enumerate(rows, start=1):
+        where = f"rating {line}"
+        _need(row, ("question_id", "model", "judge", "score", "turn"), where)
+        key = str(row["model"]), str(row["question_id"]), _turn(row, where)
+        if key in found:
+            raise ValueError(f"{where}: turn {key[2]} of question {key[1]} by {key[0]} is rated twice. Remove one row.")
+        found[key] = _rating(row["score"], where)
+        _check_prompt(row, categories, where)
+    judge = _judge(rows)
+    _check_complete({(m, (q, t)) for m, q, t in found}, categories)
+    models = list(dict.fromkeys(model for model, _, _ in found))
+    mine = {m: {(q, t): s for (name, q, t), s in found.items() if name == m} for m in models}
+    rated = [_model_rating(m, mine[m], categories, resamples) for m in models]
+    return Single(judge, sorted(rated, key=lambda model: -model.average.value))
+
+
+def _need(row: Row, names: Sequence[str], where: str) -> None:
+    missing = [name for name in names if row.get(name) is None]
+    if missing:
+        raise ValueError(f"{where}: it has no {missing[0]}. Is it a row of FastChat's gen_judgment?")
+
+
+def _turn(row: Row, where: str) -> int:
+    if row["turn"] not in TURNS:
+        raise ValueError(f"{where}: turn {row['turn']!r} is neither 1 nor 2.")
+    return int(row["turn"])
+
+
+def _rating(score: Any, where: str) -> float | None:
+    if score == NO_RATING:
+        return None
+    if not isinstance(score, int | float) or not 0 <= score <= 10:
+        raise ValueError(f"{where}: score {score!r} is not between 0 and 10 (-1 where the judge gave none).")
+    return float(score)
+
+
+def _judge(rows: Sequence[Row]) -> str:
+    """The judging model; its prompt differs by category and turn."""
+    if not rows:
+        raise ValueError("the file holds no judgment.")
+    names = [row["judge"][0] if isinstance(row["judge"], list) else str(row["judge"]) for row in rows]
+    return one_judge(names) or ""
+
+
+def _check_prompt(row: Row, categories: Mapping[str, str] | None, where: str) -> None:
+    """Whether the question belongs to the benchmark, and was judged beside a reference where it must be."""
+    if categories is None:
+        return
+    category = categories.get(str(row["question_id"]))
+    if category is None:
+        raise ValueError(f"{where}: question {row['question_id']} is not in the questions file.")
+    prompt = row["judge"][1] if isinstance(row["judge"], list) and len(row["judge"]) > 1 else None
+    if prompt is not None and ("math" in prompt) != (category in REFERENCE_CATEGORIES):
+        wanted = "with" if category in REFERENCE_CATEGORIES else "without"
+        raise ValueError(
+            f"{where}: question {row['question_id']} ({category}) was judged by prompt {prompt!r}; MT-Bench judges "
+            f"{category} {wanted} a reference answer, so the score would not compare."
+        )
+
+
+def _check_complete(have: set[tuple[Any, tuple[str, int]]], categories: Mapping[str, str] | None) -> None:
+    wanted = {turn for _, turn in have} if categories is None else {(q, t) for q in categories for t in TURNS}
+    for model in sorted({model for model, _ in have}):
+        if missing := sorted(wanted - {turn for m, turn in have if m == model}):
+            question, turn = missing[0]
+            raise ValueError(
+                f"{model}: {len(missing)} of {len(wanted)} turns are not judged (first: question {question}, turn "
+                f"{turn}). Judge them, or leave that model out."
+            )
+
+
+def _model_rating(
+    model: str,
+    scores: Mapping[tuple[str, int], float | None],
+    categories: Mapping[str, str] | None,
+    resamples: int,
+) -> ModelRating:
+    known = {key: score for key, score in scores.items() if score is not None}
+    if not known:
+        raise ValueError(f"{model}: the judge gave no rating at all.")
+
+    def mean(wanted: Callable[[str, int], bool]) -> float:
+        values = [score for (question, turn), score in known.items() if wanted(question, turn)]
+        return float(np.mean(values)) if values else float("nan")
+
+    kinds = dict.fromkeys(categories.values()) if categories else {}
+    return ModelRating(
+        model,
+        mean_over_questions([(question, score) for (question, _), score in known.items()], resamples),
+        {turn: mean(lambda _, t, turn=turn: t == turn) for turn in TURNS},
+        {kind: mean(lambda q, _, kind=kind: (categories or {})[q] == kind) for kind in kinds},
+        len(known),
+        len(scores) - len(known),
+    )
+
+
+def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, seed: int = 0) -> Mean:
+    """The mean of all values, and its interval when questions are resampled with all their values."""
+    questions = {question: i for i, question in enumerate(dict.fromkeys(q for q, _ in values))}
+    index = np.array([questions[question] for question, _ in values])
+    sums = np.bincount(index, weights=[value for _, value in values])
+    counts = np.bincount(index)
+    draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [0.025, 0.975])
+    return Mean(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Pairwise:
+    """Wins of every model over its opponents.
+
+    Raises:
+        ValueError: as for `single`; or an unknown winner.
+    """
+    seen: set[tuple[tuple[str, str], tuple[str, int]]] = set()
+    outcomes: dict[str, list[tuple[str, float]]] = {}
+    failed = disagreed = 0
+    for line, row in enumerate(rows, start=1):
+        where = f"match {line}"
+        _need(row, ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge", "turn"), where)
+        one, two = str(row["model_1"]), str(row["model_2"])
+        key = (min(one, two), max(one, two)), (str(row["question_id"]), _turn(row, where))
+        if key in seen or one == two:
+            raise ValueError(f"{where}: {one} and {two} on turn {key[1][1]} of question {key[1][0]} is there twice.")
+        seen.add(key)
+        _check_prompt(row, categories, where)
+        winners = [row["g1_winner"], row["g2_winner"]]
+        if unknown := [winner for winner in winners if winner not in WINNERS]:
+            raise ValueError(f"{where}: winner {unknown[0]!r} is unknown; allowed are {', '.join(WINNERS)}.")
+        if "error" in winners:
+            failed += 1
+            continue
+        disagreed += winners[0] != winners[1]
+        score = {"model_1": 1.0, "model_2": 0.0}.get(winners[0], 0.5) if winners[0] == winners[1] else 0.5
+        outcomes.setdefault(one, []).append((key[1][0], score))
+        outcomes.setdefault(two, []).append((key[1][0], 1.0 - score))
+    judge = _judge(rows)
+    _check_complete({(" and ".join(pair), turn) for pair, turn in seen}, categories)
+    if not outcomes:
+        raise ValueError("no match has a verdict in both orders.")
+    models = [_model_wins(model, values, resamples) for model, values in outcomes.items()]
+    judged = len(seen) - failed
+    return Pairwise(judge, sorted(models, key=lambda model: -model.win_rate.value), failed, disagreed / judged)
+
+
+def _model_wins(model: str, values: Sequence[tuple[str, float]], resamples: int) -> ModelWins:
+    scores = [score for _, score in values]
+    return ModelWins(
+        model,
+        scores.count(1.0),
+        scores.count(0.0),
+        scores.count(0.5),
+        mean_over_questions(values, resamples),
+    )

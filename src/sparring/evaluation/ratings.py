@@ -1,0 +1,321 @@
+"""Ratings from pairwise results: Bradley-Terry and Elo, with intervals over prompts.
+
+Bradley-Terry: P(a beats b) = sigmoid(theta_a - theta_b), by maximum likelihood, a tie counting as half a win for each;
+shown as 1000 + 400 / ln 10 (theta - mean theta), so that 400 points are odds of ten to one. Elo goes through the
+matches in their order, which changes the result: prefer Bradley-Terry unless the players themselves change. Intervals
+resample prompts where the matches name them, else matches. Leaves out: who is compared with whom, and by which judge.
+
+    table = rate(read_matches(Path("matches.csv"))); table.rows[0]
+
+Shape suffixes: M matches, K players, F features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.special import expit, log_expit
+
+from sparring.examples import read_file
+
+Array = NDArray[np.float64]
+Method = Literal["bradley-terry", "elo"]
+
+CENTRE = 1000.0
+SCALE = 400.0 / np.log(10.0)
+"""rating points per unit of log odds"""
+ELO_STEP = 4.0
+"""points won at most by one match: small, as in the arenas, so that the last matches do not decide"""
+CONVERGED = 1e-10
+"""largest gradient, per match, at which the fit has converged"""
+NEWTON_STEPS = 100
+SEPARATED = 20.0
+"""log odds that no finite sample supports: where the likelihood only rises without bound"""
+SIDES = {
+    "left": 1.0,
+    "right": 0.0,
+    "tie": 0.5,
+    "model_a": 1.0,
+    "model_b": 0.0,
+    "tie (bothbad)": 0.5,
+}
+COLUMNS = (("left", "right"), ("model_a", "model_b"))
+PROMPTS = ("prompt", "question_id", "uid")
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Results of pairs of players."""
+
+    names: tuple[str, ...]
+    left_M: NDArray[np.int64]
+    right_M: NDArray[np.int64]
+    score_M: Array
+    """1: left won, 0: right won, 1/2: a tie"""
+    weight_M: Array
+    unit_M: NDArray[np.int64]
+    """what is resampled together: 0..units-1"""
+    unit: str
+    """what a unit is: "prompts" or "matches" """
+    judge: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """Players with ratings and 95 % intervals, best first."""
+
+    method: Method
+    rows: list[dict[str, Any]]
+    matches: int
+    units: int
+    unit: str
+    judge: str | None
+    resamples: int
+    unbounded: int
+    """resamples left out because somebody won or lost everything in them"""
+
+
+def read_matches(path: Path) -> Matches:
+    """Matches from a file with columns `left`, `right` (or `model_a`, `model_b`) and `winner`.
+
+    Optional columns: a prompt (`prompt`, `question_id` or `uid`), `weight`, `judge`.
+
+    Raises:
+        ValueError: a column is missing, a winner is unknown, judges are mixed, or rows are repeated.
+    """
+    rows = read_file(path)
+    if not rows:
+        raise ValueError(f"{path} holds no match.")
+    sides = next((pair for pair in COLUMNS if {*pair, "winner"} <= rows[0].keys()), None)
+    if sides is None:
+        raise ValueError(
+            f"{path} has columns {', '.join(rows[0])}; it needs left, right (or model_a, model_b), winner."
+        )
+    prompt = next((name for name in PROMPTS if name in rows[0]), None)
+    if prompt is not None:
+        _refuse_repeated(rows, path)
+    return make_matches(
+        [(str(row[sides[0]]), str(row[sides[1]])) for row in rows],
+        [_score(row["winner"], path, line) for line, row in enumerate(rows, start=1)],
+        [_weight(row.get("weight", 1.0), path, line) for line, row in enumerate(rows, start=1)],
+        None if prompt is None else [str(row[prompt]) for row in rows],
+        one_judge([row.get("judge") for row in rows]),
+    )
+
+
+def _refuse_repeated(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    lines: dict[str, int] = {}
+    for number, row in enumerate(rows, start=1):
+        first = lines.setdefault(json.dumps(row, sort_keys=True, default=str), number)
+        if first != number:
+            raise ValueError(
+                f"{path}: match {number} repeats match {first}. Remove it; or tell repeated games apart by a further "
+                "column (order, sample), or count them in a column weight."
+            )
+
+
+def _score(winner: Any, path: Path, line: int) -> float:
+    if winner not in SIDES:
+        raise ValueError(f"{path}, match {line}: winner {winner!r} is unknown; use one of {', '.join(SIDES)}.")
+    return SIDES[winner]
+
+
+def _weight(given: Any, path: Path, line: int) -> float:
+    try:
+        weight = float(given)
+    except (TypeError, ValueError):
+        weight = -1.0
+    if not 0 < weight < np.inf:
+        raise ValueError(f"{path}, match {line}: weight {given!r} is not a positive number.")
+    return weight
+
+
+def one_judge(judges: Sequence[str | None]) -> str | None:
+    """The judge that all results share.
+
+    Raises:
+        ValueError: there are several: their verdicts do not compare.
+    """
+    found = sorted({str(judge) for judge in judges if judge is not None})
+    if len(found) > 1:
+        raise ValueError(
+            f"results of {len(found)} judges ({', '.join(found[:3])}) cannot be rated together: verdicts of "
+            "different judges do not compare. Rate each judge's results by themselves."
+        )
+    return found[0] if found else None
+
+
+def make_matches(
+    pairs: Sequence[tuple[str, str]],
+    scores: Sequence[float],
+    weights: Sequence[float] | None = None,
+    prompts: Sequence[str] | None = None,
+    judge: str | None = None,
+) -> Matches:
+    """Matches from plain lists; without prompts every match is a unit of its own."""
+    for left, right in pairs:
+        if left == right:
+            raise ValueError(f"{left!r} is compared with itself. Remove that match.")
+    names = tuple(sorted({name for pair in pairs for name in pair}))
+    index = {name: k for k, name in enumerate(names)}
+    units = {unit: u for u, unit in enumerate(dict.fromkeys(prompts or range(len(pairs))))}
+    return Matches(
+        names,
+        np.array([index[left] for left, _ in pairs]),
+        np.array([index[right] for _, right in pairs]),
+        np.asarray(scores, dtype=np.float64),
+        np.ones(len(pairs)) if weights is None else np.asarray(weights, dtype=np.float64),
+        np.array([units[unit] for unit in prompts or range(len(pairs))]),
+        "matches" if prompts is None else "prompts",
+        judge,
+    )
+
+
+def bradley_terry(matches: Matches, weight_M: Array | None = None) -> Array:
+    """Log strengths, mean zero.
+
+    Raises:
+        ValueError: a group of players never lost to (or never met) the others, so no finite strengths fit.
+    """
+    weight_M = matches.weight_M if weight_M is None else weight_M
+    wins_KK = _wins(matches, weight_M)
+    _refuse_unbounded(wins_KK, matches.names)
+    left, right = np.nonzero(np.triu(wins_KK + wins_KK.T))
+    games = wins_KK[left, right] + wins_KK[right, left]
+    design = np.zeros((len(left), len(wins_KK)))
+    design[np.arange(len(left)), left] = 1.0
+    design[np.arange(len(left)), right] = -1.0
+    # The first player stays at zero while fitting: only differences are determined.
+    strengths = np.array([0.0, *fit_logistic(design[:, 1:], wins_KK[left, right] / games, games)])
+    return strengths - strengths.mean()
+
+
+def _wins(matches: Matches, weight_M: Array) -> Array:
+    """K x K weights of wins of row over column, a tie half for each."""
+    wins_KK = np.zeros((len(matches.names),) * 2)
+    np.add.at(wins_KK, (matches.left_M, matches.right_M), weight_M * matches.score_M)
+    np.add.at(wins_KK, (matches.right_M, matches.left_M), weight_M * (1.0 - matches.score_M))
+    return wins_KK
+
+
+class Unbounded(ValueError):
+    """Somebody won or lost everything, or never met the others: no finite ratings fit."""
+
+
+def _refuse_unbounded(wins_KK: Array, names: Sequence[str]) -> None:
+    groups, group_K = connected_components(wins_KK > 0, directed=True, connection="strong")
+    if groups > 1:
+        smallest = np.flatnonzero(group_K == np.bincount(group_K).argmin()).tolist()
+        raise Unbounded(
+            f"{', '.join(names[k] for k in smallest[:5])} won or lost every match against the others, or never met "
+            "them: no finite rating fits. Add matches, or leave these players out."
+        )
+
+
+def fit_logistic(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
+    """Coefficients of a logistic regression without intercept on scores in [0, 1], by damped Newton steps.
+
+    Raises:
+        ValueError: it does not converge: the features separate wins from losses, or one repeats another.
+    """
+    beta_F = np.zeros(design_MF.shape[1])
+    total = weight_M.sum()
+
+    def likelihood(beta: Array) -> float:
+        logits = design_MF @ beta
+        return float(weight_M @ (score_M * log_expit(logits) + (1 - score_M) * log_expit(-logits))) / total
+
+    for _ in range(NEWTON_STEPS):
+        p_M = expit(design_MF @ beta_F)
+        gradient = design_MF.T @ (weight_M * (score_M - p_M)) / total
+        if np.abs(design_MF @ beta_F).max(initial=0.0) > SEPARATED:
+            break
+        if np.abs(gradient).max(initial=0.0) < CONVERGED:
+            return beta_F
+        hessian = (design_MF * (weight_M * p_M * (1 - p_M))[:, None]).T @ design_MF / total
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        here = likelihood(beta_F)
+        while likelihood(beta_F + step) < here - 1e-15 and np.abs(step).max() > 1e-12:
+            step /= 2
+        beta_F = beta_F + step
+    raise Unbounded("the ratings do not converge: wins and losses are separated. Add matches.")
+
+
+def elo(matches: Matches, order: Sequence[int] | None = None) -> Array:
+    """Elo ratings after the matches in their order (or the given one), from 1000 each."""
+    ratings = np.full(len(matches.names), CENTRE)
+    for m in range(len(matches.left_M)) if order is None else order:
+        left, right = matches.left_M[m], matches.right_M[m]
+        gain = ELO_STEP * matches.weight_M[m] * (matches.score_M[m] - expit((ratings[left] - ratings[right]) / SCALE))
+        ratings[left] += gain
+        ratings[right] -= gain
+    return ratings
+
+
+def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 1000, seed: int = 0) -> Ratings:
+    """Ratings with 95 % bootstrap intervals over units.
+
+    Raises:
+        ValueError: no finite ratings fit, or fit in fewer than half of the resamples.
+    """
+    fits = {"bradley-terry": _resampled_strengths, "elo": _resampled_elo}
+    rating_K = CENTRE + SCALE * bradley_terry(matches) if method == "bradley-terry" else elo(matches)
+    found = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
+    if len(found) < resamples / 2:
+        raise Unbounded(
+            f"in {resamples - len(found)} of {resamples} resamples somebody won or lost everything, so there are no "
+            "intervals. Add matches."
+        )
+    low_K, high_K = np.quantile(found, [0.025, 0.975], axis=0)
+    games_K = np.bincount(matches.left_M, minlength=len(rating_K)) + np.bincount(
+        matches.right_M, minlength=len(rating_K)
+    )
+    rows = [
+        {
+            "name": matches.names[k],
+            "rating": float(rating_K[k]),
+            "low": float(low_K[k]),
+            "high": float(high_K[k]),
+            "matches": int(games_K[k]),
+        }
+        for k in np.argsort(-rating_K, kind="stable")
+    ]
+    units = int(matches.unit_M.max()) + 1
+    count = len(matches.left_M)
+    return Ratings(method, rows, count, units, matches.unit, matches.judge, resamples, resamples - len(found))
+
+
+Refit = Callable[[Array, np.random.Generator], Array]
+
+
+def bootstrap(unit_M: NDArray[np.int64], refit: Refit, resamples: int, seed: int) -> Array:
+    """`refit` on how often each row is drawn when units are resampled; rows where no finite fit exists are missing."""
+    rng, units = np.random.default_rng(seed), int(unit_M.max()) + 1
+    found = []
+    for _ in range(resamples):
+        counts = np.bincount(rng.integers(units, size=units), minlength=units).astype(np.float64)
+        try:
+            found.append(refit(counts[unit_M], rng))
+        except Unbounded:
+            continue
+    return np.array(found)
+
+
+def _resampled_strengths(matches: Matches) -> Refit:
+    return lambda count_M, _: CENTRE + SCALE * bradley_terry(matches, matches.weight_M * count_M)
+
+
+def _resampled_elo(matches: Matches) -> Refit:
+    """Elo depends on the order, so a resample is shuffled too."""
+
+    def refit(count_M: Array, rng: np.random.Generator) -> Array:
+        return elo(matches, rng.permutation(np.repeat(np.arange(len(count_M)), count_M.astype(int))).tolist())
+
+    return refit

@@ -1,0 +1,150 @@
+"""Several runs side by side: what they won against the common start, what it cost, and how they differ.
+
+Only judgments that every run has, by the judge's identity, stand in the comparison; the others are named and left out.
+Runs from other starts or on other held-out prompts do not compare. Leaves out: playing the runs' policies against each
+other (`sparring evaluate head-to-head`).
+
+    comparison = gather({"inpo": summary, "dpo": other}); write_comparison(comparison, Path("comparison.html"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from sparring.evaluation.paired import sign_flip
+from sparring.evaluation.statistics import interval
+from sparring.report.html import DASH, THIN, duration, number, percent, span
+from sparring.report.summary import Summary
+from sparring.rounds.store import write_text
+
+HERE = Path(__file__).parent
+START = "0/play"
+
+
+def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
+    """The comparison as plain data.
+
+    Raises:
+        ValueError: fewer than two runs; other starts, held-out prompts or sample counts; or no judge in common.
+    """
+    if len(runs) < 2:
+        raise ValueError("a comparison needs at least two runs.")
+    _refuse_other(runs, "start from other weights", lambda s: s["lock"]["weights"].get(START))
+    _refuse_other(runs, "were evaluated on other held-out prompts", lambda s: [one["prompt"] for one in s["samples"]])
+    shared, left_out = _shared_judgments(runs)
+    return {
+        "runs": [_facts(name, summary) for name, summary in runs.items()],
+        "judgments": shared,
+        "left_out": left_out,
+        "differences": _differences(runs, {judgment["identity"] for judgment in shared}),
+        "prompts": len(next(iter(runs.values()))["samples"]),
+    }
+
+
+def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
+    (first, summary), *others = runs.items()
+    for name, other in others:
+        if fact(other) != fact(summary):
+            raise ValueError(f"{first} and {name} {what}, so that their win rates do not compare. Compare them apart.")
+
+
+def _identity(judgment: Any) -> str:
+    return judgment.get("identity") or judgment["name"]
+
+
+def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Judgments by identities that all runs have, and what is left out, in words."""
+    by_run = {name: {_identity(j): j for j in summary["judgments"]} for name, summary in runs.items()}
+    everywhere = set.intersection(*(set(mine) for mine in by_run.values()))
+    left_out = [
+        f"{judgment['name']} of {name}: not every run was judged by {identity}"
+        for name, mine in by_run.items()
+        for identity, judgment in mine.items()
+        if identity not in everywhere
+    ]
+    if any(by_run.values()) and not everywhere:
+        judges = "; ".join(f"{name}: {', '.join(mine) or 'none'}" for name, mine in by_run.items())
+        raise ValueError(
+            f"the runs share no judge ({judges}), and win rates of different judges do not compare. Name one judge "
+            "under evaluation.oracles of every recipe, or score the answers with `sparring evaluate head-to-head`."
+        )
+    first = next(iter(by_run.values()))
+    return [
+        {
+            "name": first[identity]["name"],
+            "identity": identity,
+            "seen_in_training": [mine[identity]["seen_in_training"] for mine in by_run.values()],
+            "win_rates": [mine[identity]["win_rate"] for mine in by_run.values()],
+        }
+        for identity in first
+        if identity in everywhere
+    ], left_out
+
+
+def _facts(name: str, summary: Summary) -> dict[str, Any]:
+    """One run's row."""
+    start, final = summary["policies"][0], summary["policies"][-1]
+    stages = [stage for one in summary["rounds"] for stage in one["stages"].values()]
+    pool, hardware = summary.get("pool"), summary["lock"]["hardware"]
+    return {
+        "name": name,
+        "algorithm": summary["algorithm"]["title"],
+        "rounds": len(summary["rounds"]),
+        "seed": summary["recipe"].get("seed"),
+        "seconds": sum(stage["seconds"] for stage in stages),
+        "tokens_sampled": _total(summary, "sample", "tokens"),
+        "tokens_trained": _total(summary, "fit", "tokens"),
+        "comparisons": _total(summary, "judge", "comparisons"),
+        "checks": summary["checks"],
+        "tokens": final["tokens_mean"],
+        "tokens_start": start["tokens_mean"],
+        "finished_share": final["finished_share"],
+        "kl": final["kl_to_start"],
+        "kl_standard_error": final["kl_standard_error"],
+        "gap": pool["gaps"][str(final["round"])] if pool else None,
+        "hardware": hardware.get("accelerator") or f"{hardware.get('cores')} cores",
+        "warnings": summary["warnings"],
+    }
+
+
+def _total(summary: Summary, stage: str, fact: str) -> int:
+    """A fact summed over all rounds and seats."""
+    named = [
+        made["facts"] for one in summary["rounds"] for key, made in one["stages"].items() if key.split("/")[-1] == stage
+    ]
+    return sum(int(facts.get(fact, 0)) for facts in named)
+
+
+def _differences(runs: Mapping[str, Summary], shared: set[str]) -> list[dict[str, Any]] | None:
+    """Each run's mean preference over the start, minus the first run's, paired by prompt; None without one judge."""
+    summaries = list(runs.values())
+    if not all(s["headline"] and _identity(s["judgments"][0]) in shared for s in summaries):
+        return None
+    if len({_identity(s["judgments"][0]) for s in summaries}) > 1:
+        return None
+    first, *others = ([one["preference"] for one in s["samples"]] for s in summaries)
+    return [_difference(name, first, mine) for name, mine in zip(list(runs)[1:], others, strict=True)]
+
+
+def _difference(name: str, first: Sequence[float | None], mine: Sequence[float | None]) -> dict[str, Any]:
+    gaps = [b - a for a, b in zip(first, mine, strict=True) if a is not None and b is not None]
+    if not gaps:
+        return {"name": name, "prompts": 0, "difference": None, "p": None}
+    return {"name": name, "prompts": len(gaps), "difference": interval(gaps), "p": sign_flip(np.array(gaps))}
+
+
+def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
+    """The page, one file without network."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "span": span, "number": number, "duration": duration}
+    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    page = environment.get_template("compare.html").render(c=comparison, css=css, thin=THIN, dash=DASH)
+    write_text(path, page)

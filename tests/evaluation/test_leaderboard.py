@@ -1,0 +1,149 @@
+"""Leaderboard tasks through lm-eval on a tiny model: agreement with our own scorer, storing, and bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+from command import sparring
+from conftest import tiny_llama, write_jsonl
+from sparring.evaluation.leaderboard import (
+    FIELDS,
+    Leaderboard,
+    check_local,
+    find_benchmark,
+    local_tasks,
+    pair_documents,
+)
+
+DOCUMENTS = [
+    {"sentence": f"The {a} saw the {b} and _ ran.", "option1": f"the {a}", "option2": f"the {b}", "answer": "12"[i % 2]}
+    for i, (a, b) in enumerate([("ant", "bee"), ("cat", "dog"), ("elk", "fox"), ("gnu", "hen")])
+]
+
+
+@pytest.fixture(scope="session")
+def winogrande(tmp_path_factory) -> Path:
+    return write_jsonl(tmp_path_factory.mktemp("data") / "winogrande.jsonl", DOCUMENTS)
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory, tiny_model) -> Path:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("other-model")
+    tiny_llama(seed=1).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def lm_eval(tmp_path, monkeypatch):
+    """lm-eval, its caches in a folder of the test; its own warnings are not ours to mend."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield pytest.importorskip("lm_eval", reason="lm-eval is not installed (pip install 'sparring[leaderboard]')")
+
+
+def test_log_likelihoods_agree_with_our_scorer_document_by_document(
+    lm_eval, tiny_model, other_model, winogrande, tmp_path
+):
+    out = tmp_path / "scores"
+    words = ("evaluate", "leaderboard", other_model, "--before", tiny_model, "--out", out, "--tasks", "winogrande")
+    words = (*words, "--data", f"winogrande={winogrande}", "--shots", 0, "--verify", 4, "--json")
+    first = sparring(*words)
+    assert first.code == 0, first.err
+    row = json.loads(first.out)["rows"][0]
+    assert row["verified"]["documents"] == 4
+    assert row["verified"]["largest_difference"] < 1e-3
+    assert (row["documents"], row["total"], row["test"]) == (4, 1267, "McNemar")
+
+    board = Leaderboard(tiny_model, out, {"winogrande": {"test": winogrande}}, shots=0)
+    stored = board.run(find_benchmark("winogrande"))
+    assert board._lm is None, "a stored task was run again"
+    ours = board.own_log_likelihoods(stored["documents"])
+    for document, own in zip(stored["documents"], ours, strict=True):
+        assert own is not None
+        assert document["log_likelihoods"] == pytest.approx(own, abs=1e-3)
+        right = int(DOCUMENTS[stored["documents"].index(document)]["answer"]) - 1
+        assert document["score"] == float(own[right] == max(own))
+
+
+class FewTasks:
+    all_tasks = ("winogrande", "arc_easy")
+
+
+def test_unknown_tasks_are_refused_with_neighbours(lm_eval, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", FewTasks)  # the real one reads 15,000 files
+    found = sparring("evaluate", "leaderboard", tiny_model, "--out", tmp_path, "--tasks", "winogrand")
+    assert found.code == 2
+    assert "'winogrand' is unknown. Did you mean winogrande" in found.err
+
+
+def test_a_stored_result_answers_only_its_own_question(lm_eval, tiny_model, winogrande, tmp_path):
+    plain = Leaderboard(tiny_model, tmp_path)._asked(find_benchmark("winogrande"))
+    limited = Leaderboard(tiny_model, tmp_path, limit=2)._asked(find_benchmark("winogrande"))
+    local = Leaderboard(tiny_model, tmp_path, {"winogrande": {"test": winogrande}})._asked(find_benchmark("winogrande"))
+    assert len({json.dumps(asked, sort_keys=True) for asked in (plain, limited, local)}) == 3
+
+
+def found(prompts, scores=(1.0, 0.0), documents=("x", "y")):
+    rows = zip(documents, prompts, scores, strict=True)
+    return {"documents": [{"task": "t", "document": d, "prompt": p, "score": s} for d, p, s in rows]}
+
+
+def test_documents_are_paired_by_content_not_by_order():
+    before, after = found("ab"), found("ba", (0.0, 1.0), ("y", "x"))
+    assert pair_documents(before, after) == ([1.0, 0.0], [1.0, 0.0])
+
+
+def test_other_documents_or_prompts_do_not_compare():
+    with pytest.raises(ValueError, match="different documents"):
+        pair_documents(found("ab"), found("ab", documents=("x", "z")))
+    with pytest.raises(ValueError, match="1 documents were shown with different prompts"):
+        pair_documents(found("ab"), found("ac"))
+
+
+def test_every_local_benchmark_writes_its_task(lm_eval, tmp_path):
+    for name, fields in FIELDS.items():
+        row = dict.fromkeys(fields, "biology")
+        names = local_tasks(name, {"test": write_jsonl(tmp_path / f"{name}.jsonl", [row])}, tmp_path / "tasks")
+        assert (tmp_path / "tasks" / f"{names[0]}.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "it is not a file"),
+        (b"", "holds no document"),
+        (b'{"sentence": "a"}\n', "document 1: it has no 'option1'"),
+        (gzip.compress(b'{"sentence": "a"}\n' * 50)[:-12], "cut short"),
+        (b'{"sentence": "a", "opt', "line 1: not valid JSON"),
+    ],
+)
+def test_damaged_local_files_are_refused(tmp_path, content, message):
+    path = tmp_path / ("d.jsonl.gz" if content and content[:2] == b"\x1f\x8b" else "d.jsonl")
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        check_local("winogrande", {"test": path})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("winogrande", "write NAME=FILE"),
+        ("arc=x", "arc is not among --tasks"),
+        ("winogrande:shots=x", "needs --data winogrande=FILE too"),
+    ],
+)
+def test_bad_data_options_are_refused(tiny_model, tmp_path, given, message):
+    words = ("evaluate", "leaderboard", tiny_model, "--out", tmp_path, "--tasks", "winogrande", "--data", given)
+    outcome = sparring(*words)
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.split())

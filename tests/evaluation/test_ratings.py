@@ -1,0 +1,143 @@
+"""Ratings: against evalica, on matches with known answers, and on files that cannot be rated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import evalica
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from sparring.evaluation.ratings import (
+    SCALE,
+    Unbounded,
+    bradley_terry,
+    elo,
+    fit_logistic,
+    make_matches,
+    rate,
+    read_matches,
+)
+
+PLAYERS = "abcd"
+CYCLE = [(x, y) for x in PLAYERS for y in PLAYERS if x < y]
+"""every pair once"""
+
+
+def random_matches(seed: int, size: int = 60):
+    rng = np.random.default_rng(seed)
+    pairs = [tuple(rng.choice(list(PLAYERS), 2, replace=False)) for _ in range(size)]
+    return pairs, rng.choice([0.0, 0.5, 1.0], size).tolist()
+
+
+def winners(scores):
+    return [{1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}[score] for score in scores]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_bradley_terry_is_evalicas(seed):
+    pairs, scores = random_matches(seed)
+    left, right = zip(*pairs, strict=True)
+    theirs = evalica.bradley_terry(left, right, winners(scores), tolerance=1e-13, limit=100_000).scores
+    matches = make_matches(pairs, scores)
+    log = np.log(np.asarray(theirs[list(matches.names)]))
+    np.testing.assert_allclose(bradley_terry(matches), log - log.mean(), atol=1e-6)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_elo_is_evalicas(seed):
+    pairs, scores = random_matches(seed)
+    left, right = zip(*pairs, strict=True)
+    theirs = evalica.elo(left, right, winners(scores)).scores
+    matches = make_matches(pairs, scores)
+    np.testing.assert_allclose(elo(matches), np.asarray(theirs[list(matches.names)]), atol=1e-9)
+
+
+def test_two_players_rate_as_their_odds():
+    matches = make_matches([("new", "old")] * 4, [1, 1, 1, 0])
+    strengths = dict(zip(matches.names, bradley_terry(matches), strict=True))
+    assert strengths["new"] - strengths["old"] == pytest.approx(np.log(3))
+    assert rate(make_matches([("new", "old")] * 110, [1] * 100 + [0] * 10), resamples=50).rows[0][
+        "rating"
+    ] == pytest.approx(1200)
+
+
+def test_a_weight_is_that_many_matches():
+    pairs, scores = random_matches(3)
+    thrice = make_matches(pairs * 3, scores * 3)
+    np.testing.assert_allclose(bradley_terry(make_matches(pairs, scores, [3.0] * len(pairs))), bradley_terry(thrice))
+
+
+def test_intervals_over_prompts_are_wider_than_over_their_repeated_matches():
+    rng = np.random.default_rng(0)
+    wins = rng.random(40) < 0.6
+    pairs, scores = [("a", "b")] * 400, np.repeat(wins, 10).astype(float).tolist()
+    prompts = np.repeat([f"p{i}" for i in range(40)], 10).tolist()
+    narrow = rate(make_matches(pairs, scores), resamples=200).rows[0]
+    wide = rate(make_matches(pairs, scores, prompts=prompts), resamples=200).rows[0]
+    assert wide["rating"] == pytest.approx(narrow["rating"])
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+
+
+def test_intervals_cover_the_truth():
+    covered = 0
+    for seed in range(30):
+        scores = (np.random.default_rng(seed).random(60) < expit(0.6)).astype(float).tolist()
+        row = rate(make_matches([("a", "b")] * 60, scores), resamples=60, seed=seed).rows[0]
+        covered += row["low"] <= 1000 + SCALE * 0.3 <= row["high"]
+    assert covered >= 25
+
+
+@pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0, 0.5, 0.5, 0.5], [1.0] * 6])
+def test_somebody_who_never_lost_has_no_rating(scores):
+    with pytest.raises(Unbounded, match=r"a won or lost every match|no finite rating"):
+        bradley_terry(make_matches(CYCLE, scores))
+
+
+def test_players_who_never_met_have_no_rating():
+    with pytest.raises(ValueError, match="never met"):
+        rate(make_matches([("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")], [1, 1, 1, 1]))
+
+
+def test_resamples_without_a_fit_are_counted():
+    assert rate(make_matches([("a", "b")] * 6, [1, 1, 1, 1, 1, 0]), resamples=200).unbounded > 20
+
+
+def test_separated_outcomes_do_not_converge():
+    with pytest.raises(Unbounded, match="separated"):
+        fit_logistic(np.array([[1.0], [-1.0]]), np.array([1.0, 0.0]), np.ones(2))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_reads_both_column_names_and_prompts(tmp_path):
+    ours = read_matches(write(tmp_path / "a.csv", "left,right,winner\na,b,left\nb,a,tie\n"))
+    arena = '{"question_id": 1, "model_a": "a", "model_b": "b", "winner": "model_b", "judge": "j", "weight": 3}\n'
+    theirs = read_matches(write(tmp_path / "b.jsonl", arena))
+    assert (ours.unit, ours.score_M.tolist()) == ("matches", [1.0, 0.5])
+    assert (theirs.unit, theirs.judge, theirs.weight_M.tolist()) == ("prompts", "j", [3.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("left,right\na,b\n", "needs left, right"),
+        ("left,right,winner\n", "holds no match"),
+        ("left,right,winner\na,b,a\n", "match 1: winner 'a' is unknown"),
+        ("left,right,winner\na,a,left\n", "compared with itself"),
+        ("left,right,winner,weight\na,b,left,-1\n", "weight '-1' is not a positive"),
+        ("prompt,left,right,winner\n1,a,b,left\n1,a,b,left\n", "match 2 repeats match 1"),
+        ("left,right,winner,judge\na,b,left,x\nb,a,left,y\n", r"2 judges \(x, y\)"),
+    ],
+)
+def test_refuses_what_cannot_be_rated(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_matches(write(tmp_path / "matches.csv", text))

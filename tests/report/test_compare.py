@@ -1,0 +1,116 @@
+"""Runs side by side: shared judges only, one start, paired differences, and a page that escapes what it shows."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from command import sparring
+from sparring.cli.compare import labels
+from sparring.report.compare import gather, write_comparison
+
+RATE = {"value": 0.6, "low": 0.55, "high": 0.65}
+
+
+def judgment(identity, rate=RATE, seen=True):
+    return {"name": identity.split("(")[0], "identity": identity, "seen_in_training": seen, "win_rate": rate}
+
+
+def summary(preferences: Any = (0.6, 0.7, 0.5), judgments: Any = ("panel(v1)", "length(v1)")) -> Any:
+    stages = {
+        "sample": {"seconds": 10.0, "facts": {"tokens": 100}},
+        "half/sample": {"seconds": 5.0, "facts": {"tokens": 50}},
+        "judge": {"seconds": 1.0, "facts": {"comparisons": 8}},
+        "fit": {"seconds": 20.0, "facts": {"tokens": 70}},
+    }
+    policy = {"tokens_mean": 40.0, "finished_share": 0.9, "kl_to_start": 2.0, "kl_standard_error": 0.1}
+    return {
+        "algorithm": {"title": "INPO"},
+        "recipe": {"seed": 0},
+        "lock": {"weights": {"0/play": "s"}, "hardware": {"accelerator": None, "cores": 2}},
+        "headline": {"oracle": "panel"} if judgments else None,
+        "judgments": [judgment(identity) for identity in judgments],
+        "checks": None,
+        "pool": {"gaps": {"1": {"value": 0.1, "low": 0.05, "high": 0.2}}},
+        "policies": [{"round": 0, **policy}, {"round": 1, **policy}],
+        "rounds": [{"round": 0, "stages": stages}],
+        "warnings": [],
+        "samples": [{"prompt": f"p{i}", "preference": p} for i, p in enumerate(preferences)],
+    }
+
+
+def test_costs_and_differences():
+    found = gather({"a": summary(), "b": summary((0.8, 0.9, None))})
+    run = found["runs"][0]
+    assert (run["seconds"], run["tokens_sampled"], run["tokens_trained"], run["comparisons"]) == (36.0, 150, 70, 8)
+    assert run["gap"]["value"] == 0.1
+    assert found["differences"][0]["difference"]["value"] == pytest.approx(0.2)
+    assert found["differences"][0]["prompts"] == 2
+
+
+def test_only_shared_judges_are_compared():
+    found = gather({"a": summary(), "b": summary(judgments=("panel(v1)", "length(v2)"))})
+    assert [one["identity"] for one in found["judgments"]] == ["panel(v1)"]
+    assert len(found["left_out"]) == 2
+
+
+def test_differences_need_the_same_first_judge():
+    assert gather({"a": summary(), "b": summary(judgments=("length(v1)", "panel(v1)"))})["differences"] is None
+
+
+def test_runs_without_judges_compare_by_what_they_have():
+    found = gather({"a": summary(judgments=()), "b": summary(judgments=())})
+    assert (found["judgments"], found["differences"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["judgments"].__setitem__(slice(None), [judgment("panel(v2)")]), "share no judge"),
+        (lambda s: s["lock"]["weights"].update({"0/play": "t"}), "a and b start from other weights"),
+        (lambda s: s["samples"].pop(), "other held-out prompts"),
+    ],
+)
+def test_refuses_what_does_not_compare(change, message):
+    other = copy.deepcopy(summary())
+    change(other)
+    with pytest.raises(ValueError, match=message):
+        gather({"a": summary(), "b": other})
+
+
+def test_one_run_is_no_comparison():
+    with pytest.raises(ValueError, match="at least two"):
+        gather({"a": summary()})
+
+
+def test_the_page_escapes_names(tmp_path):
+    write_comparison(gather({"<b>x": summary(), "y": summary()}), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;x" in text
+    assert "<b>x" not in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_the_command(tmp_path):
+    runs = []
+    for name, one in (("a", summary()), ("b", summary((0.8, 0.9, 0.7)))):
+        runs.append(tmp_path / name)
+        (runs[-1] / "evaluation").mkdir(parents=True)
+        (runs[-1] / "evaluation" / "summary.json").write_text(json.dumps(one))
+    shown = sparring("compare", *runs, "--out", tmp_path / "page.html")
+    assert shown.code == 0, shown.err
+    assert "b - a: +20.0 points" in shown.out
+    assert (tmp_path / "page.html").exists()
+    plain = sparring("compare", *runs, "--out", tmp_path / "page.html", "--json")
+    assert [run["name"] for run in json.loads(plain.out)["runs"]] == ["a", "b"]
+    twice = sparring("compare", runs[0], runs[0], "--out", tmp_path / "page.html")
+    assert (twice.code, "given twice" in twice.err) == (2, True)
+    (runs[1] / "evaluation" / "summary.json").unlink()
+    assert "no summary.json yet" in sparring("compare", *runs, "--out", tmp_path / "page.html").err
+
+
+def test_equal_folder_names_are_told_apart(tmp_path):
+    assert labels([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == [str(tmp_path / p / "run") for p in "xy"]
