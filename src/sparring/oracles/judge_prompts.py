@@ -72,7 +72,7 @@ STYLES: Mapping[str, Style] = {
             _TWO_ANSWERS + "\n\nWhich answer is better, A or B? One letter.",
             _BRACKETED,
             LETTERS,
-            4,
+            16,
             re.compile(r"(?:(?:the )?(?:better )?(?:answer|assistant|response|verdict)(?: is)?\W*)?([ABC])", re.I),
         ),
         Style(

@@ -58,5 +58,5 @@ class BothOrders:
 
 def facts(oracle: Oracle) -> dict[str, object]:
     """What an oracle that counts says about its work so far (requests, cost, ties without a rule); else nothing."""
-    found = getattr(oracle, "facts", None)
-    return dict(found()) if callable(found) else {}
+    found: Callable[[], dict[str, object]] | None = getattr(oracle, "facts", None)
+    return {} if found is None else found()

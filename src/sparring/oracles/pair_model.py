@@ -128,6 +128,10 @@ class Letters:
     @torch.inference_mode()
     def log_odds(self, comparisons: Sequence[Comparison], max_tokens: int) -> list[float]:
         """Logit of A minus logit of B after the question."""
+        return self.tensor(comparisons, max_tokens).tolist()
+
+    def tensor(self, comparisons: Sequence[Comparison], max_tokens: int) -> torch.Tensor:
+        """The same with its gradient."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
@@ -141,7 +145,7 @@ class Letters:
             .float()
         )
         a, b = self.letters
-        return (logits_BV[:, a] - logits_BV[:, b]).tolist()
+        return logits_BV[:, a] - logits_BV[:, b]
 
     def ids(self, comparison: Comparison, max_tokens: int) -> list[int]:
         """The question's tokens; the longest text loses a tenth, from its end, until it fits."""

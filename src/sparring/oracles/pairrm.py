@@ -65,7 +65,7 @@ class PairRM:
         names = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
         self.markers = [getattr(config, name, None) for name in names]
         known = [self.tokenizer.convert_tokens_to_ids(marker) for marker in MARKERS]
-        if self.markers != known:
+        if None in self.markers or self.markers != known:
             raise ValueError(
                 f"oracle.model: {str(folder)!r} is not PairRM's layout: config.json gives the marker ids "
                 f"{self.markers}, the tokenizer {known} for {', '.join(MARKERS)}. Use llm-blender/PairRM-hf or another "

@@ -11,6 +11,7 @@ Leaves out: generative judges and classifiers of pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,19 +65,24 @@ class RewardModel:
     @torch.inference_mode()
     def rewards(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The reward of each (prompt, answer)."""
-        texts = [self._render(prompt, answer) for prompt, answer in pairs]
-        inputs = self.tokenizer(
-            texts,
-            return_tensors="pt",
-            padding=True,
-            truncation=True,
-            max_length=self.max_tokens,
-            add_special_tokens=self.tokenizer.chat_template is None,
-        ).to(self.model.device)
+        inputs = reward_inputs(self.tokenizer, pairs, self.max_tokens).to(self.model.device)
         return self.model(**inputs).logits[:, 0].float().tolist()
 
-    def _render(self, prompt: str, answer: str) -> str:
-        if self.tokenizer.chat_template is None:
-            return f"{prompt}\n\n{answer}"
-        talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        return str(self.tokenizer.apply_chat_template(talk, tokenize=False))
+
+def reward_inputs(tokenizer: Any, pairs: Sequence[tuple[str, str]], max_tokens: int) -> Any:
+    """A padded batch of (prompt, answer), rendered with the model's own chat template where it has one."""
+    return tokenizer(
+        [_rendered(tokenizer, prompt, answer) for prompt, answer in pairs],
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=max_tokens,
+        add_special_tokens=tokenizer.chat_template is None,
+    )
+
+
+def _rendered(tokenizer: Any, prompt: str, answer: str) -> str:
+    if tokenizer.chat_template is None:
+        return f"{prompt}\n\n{answer}"
+    talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return str(tokenizer.apply_chat_template(talk, tokenize=False))

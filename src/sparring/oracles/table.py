@@ -18,6 +18,8 @@ from sparring.oracles.oracle import Oracle
 SHIPPED: dict[str, str] = {
     "panel": "sparring.oracles.panel:Panel",
     "reward_model": "sparring.oracles.reward_model:RewardModel",
+    "trained": "sparring.oracles.trained:Trained",
+    "preference_head": "sparring.oracles.preference_head:PreferenceHead",
     "pair_model": "sparring.oracles.pair_model:PairModel",
     "mutual_information": "sparring.oracles.mutual_information:MutualInformation",
     "function": "sparring.oracles.function:FunctionOracle",

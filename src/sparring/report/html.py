@@ -61,7 +61,7 @@ def render(summary: Summary) -> str:
     """The page as text."""
     policies, fit = policy_figures(summary["policies"]), fit_figures(summary["fit"])
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             s=summary,
@@ -84,15 +84,16 @@ def render(summary: Summary) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of this folder, with everything that comes from a run escaped."""
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "percent": percent,
         "points": points,
         "span": span,
@@ -103,8 +104,8 @@ def _environment() -> Environment:
         "plain": plain,
         "seconds": total_seconds,
     }
-    environment.globals |= {"favours": favours}
-    return environment
+    made.globals |= {"favours": favours}
+    return made
 
 
 def favours(rate: Interval) -> Favours:
