@@ -185,9 +185,12 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
 
 
 def _announce_cost(oracles: dict[str, Oracle], pairs: list[Labelled], say: Any) -> None:
+    from sparring.oracles.orders import nested
+
     for name, oracle in oracles.items():
-        if estimate := getattr(oracle, "estimate", None):
-            say(f"{name}  {estimate([pair.comparison for pair in pairs])}")
+        for judge in nested(oracle):
+            if estimate := getattr(judge, "estimate", None):
+                say(f"{name}  {estimate([pair.comparison for pair in pairs])}")
 
 
 def show(found: dict[str, Any]) -> None:

@@ -44,11 +44,19 @@ class Estimate:
     cost: float | None
     """None without prices"""
 
+    def times(self, factor: float) -> Estimate:
+        """The same for more questions of this kind, none of them kept."""
+        whole = (self.requests + self.kept) / max(self.requests, 1) * factor
+        cost = None if self.cost is None else self.cost * whole
+        requests = round((self.requests + self.kept) * factor)
+        return Estimate(requests, 0, self.tokens_in * whole, self.tokens_out * whole, cost)
+
     def __str__(self) -> str:
         cost = "" if self.cost is None else f", at most {self.cost:.2f}"
+        kept = f" ({self.kept:,} more are kept from before)" if self.kept else ""
         return (
-            f"{self.requests} requests ({self.kept} more are kept from before), about {self.tokens_in:,.0f} tokens in "
-            f"and at most {self.tokens_out:,.0f} out{cost}"
+            f"{self.requests:,} requests{kept}, about {self.tokens_in:,.0f} tokens in and at most "
+            f"{self.tokens_out:,.0f} out{cost}"
         )
 
 

@@ -11,7 +11,7 @@ disagreement - a judge that contradicts itself comes out near one half by itself
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -54,6 +54,15 @@ class BothOrders:
     def facts(self) -> dict[str, object]:
         """What the oracle counted."""
         return facts(self.oracle)
+
+
+def nested(oracle: Oracle) -> Iterator[Oracle]:
+    """The oracle and every oracle inside it."""
+    yield oracle
+    inside = getattr(oracle, "members", None) or [getattr(oracle, "oracle", None)]
+    for inner in inside:
+        if inner is not None:
+            yield from nested(inner)
 
 
 def facts(oracle: Oracle) -> dict[str, object]:
