@@ -18,11 +18,9 @@ from sparring.rounds.run import run
 
 
 def test_counts_follow_the_recipe(tiny_recipe):
-    recipe = parse_recipe(
-        tiny_recipe
-    )  # best of 4: 6 comparisons; 6 prompts, 2 rounds; 3 held out, 2 samples, 3 policies
-    assert training_comparisons(recipe, 6) == 6 * 6 * 2
-    assert evaluation_comparisons(recipe, 3, trains=True) == 3 * 4 * 3
+    recipe = parse_recipe(tiny_recipe)
+    assert training_comparisons(recipe, 6) == 6 * 6 * 2  # best of 4 asks 6; 6 prompts, 2 rounds
+    assert evaluation_comparisons(recipe, 3, trains=True) == 3 * 15  # 2 samples of 3 policies
     assert evaluation_comparisons(recipe, 3, trains=False) == 3 * 4
 
 
