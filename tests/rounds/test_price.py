@@ -43,11 +43,15 @@ def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, mo
             "price_in": 1,
             "price_out": 1,
         }
-        recipe = parse_recipe({**tiny_recipe, "oracle": {**judge, "replies": str(tmp_path / "replies.jsonl")}})
+        tiny_recipe["algorithm"]["samples"] = 2
+        tiny_recipe["evaluation"]["samples"] = 1
+        recipe = parse_recipe(
+            {**tiny_recipe, "rounds": 1, "oracle": {**judge, "replies": str(tmp_path / "replies.jsonl")}}
+        )
         console = Console(file=(said := io.StringIO()), width=300)
         run(recipe, tmp_path / "run", Progress(console))
-    assert "at most 72 comparisons in training and 45 in the evaluation: 234 requests" in said.getvalue()
+    assert "at most 6 comparisons in training and 3 in the evaluation: 18 requests" in said.getvalue()
     assert said.getvalue().index("judge  m:") < said.getvalue().index("sample")
     asked = next(places)
-    assert 0 < asked <= 234 + 4  # two first questions
+    assert 0 < asked <= 18 + 4  # two first questions
     assert len((tmp_path / "replies.jsonl").read_text().splitlines()) == asked
