@@ -298,8 +298,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ValueError(f"recipe: {str(path)!r} is not readable YAML: {error}") from error
     if not isinstance(plain, dict):
         raise ValueError(f"recipe: {str(path)!r} must hold keys such as model, data and algorithm.")
-    for override in overrides:
-        _override(plain, override)
+    for setting in overrides:
+        override(plain, setting)
     return parse_recipe(plain)
 
 
@@ -328,22 +328,27 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _override(plain: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+def override(plain: dict[str, Any], setting: str) -> None:
+    """Apply `a.b=value` to plain data.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    key, equals, value = setting.partition("=")
     if not equals or not key:
-        raise ValueError(f"--set {override!r}: write it as section.field=value.")
+        raise ValueError(f"--set {setting!r}: write it as section.field=value.")
     *parents, last = key.strip().split(".")
     for parent in parents:
         inner = plain.setdefault(parent, {})
         if inner is None:
             inner = plain[parent] = {}
         if not isinstance(inner, dict):
-            raise ValueError(f"--set {override!r}: {parent!r} is a value, not a section.")
+            raise ValueError(f"--set {setting!r}: {parent!r} is a value, not a section.")
         plain = inner
     try:
         plain[last] = _number(yaml.safe_load(value))
     except yaml.YAMLError as error:
-        raise ValueError(f"--set {override!r}: {value!r} is not readable YAML; put text in quotes.") from error
+        raise ValueError(f"--set {setting!r}: {value!r} is not readable YAML; put text in quotes.") from error
 
 
 def _number(value: Any) -> Any:

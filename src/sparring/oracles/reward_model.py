@@ -117,3 +117,22 @@ class RewardModel:
             return self.template.ids(talk, generate=False)
         except TemplateError as error:
             raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error
+
+
+def reward_inputs(tokenizer: Any, pairs: Sequence[tuple[str, str]], max_tokens: int) -> Any:
+    """A padded batch of (prompt, answer), rendered with the model's own chat template where it has one."""
+    return tokenizer(
+        [_rendered(tokenizer, prompt, answer) for prompt, answer in pairs],
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=max_tokens,
+        add_special_tokens=tokenizer.chat_template is None,
+    )
+
+
+def _rendered(tokenizer: Any, prompt: str, answer: str) -> str:
+    if tokenizer.chat_template is None:
+        return f"{prompt}\n\n{answer}"
+    talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return str(tokenizer.apply_chat_template(talk, tokenize=False))

@@ -28,6 +28,8 @@ from sparring.algorithms.judged import PAIRINGS
 from sparring.evaluation.statistics import repeating_share
 from sparring.objectives import PairLogistic
 from sparring.oracles.guard import Guard
+from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.orders import nested
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Recipe
@@ -39,6 +41,7 @@ from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
+from sparring.rounds.price import judge_price
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import (
     Made,
@@ -90,6 +93,7 @@ class _Run:
         self.recipe, self.store, self.progress = recipe, store, progress
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
+        self._judges: list[tuple[str, LLMJudge]] = []
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
@@ -118,6 +122,7 @@ class _Run:
             except ValueError as error:
                 raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
             Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
+            self._judges += [(field, judge) for judge in nested(oracle) if isinstance(judge, LLMJudge)]
 
     def _try_model(self) -> None:
         """Load the start model as the fit will and compare log-probabilities once: hours before the first fit."""
@@ -136,6 +141,15 @@ class _Run:
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
                 self.progress.say(f"data  {name}: dropped {count}: {reason}")
+        self._say_prices()
+
+    def _say_prices(self) -> None:
+        """What a paid judge may cost, while it can still be stopped for nothing."""
+        if not self._judges:
+            return
+        prompts, held = ([row["prompt"] for row in read_table(self.store.root / name)] for name in (TRAIN, HELD_OUT))
+        for field, judge in self._judges:
+            self.progress.say(judge_price(self.recipe, judge, field == "oracle", prompts, held))
 
     def _data_hashes(self) -> dict[str, str]:
         """Hashes of the data files; the recipe names the others."""

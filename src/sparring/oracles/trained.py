@@ -1,0 +1,52 @@
+"""An oracle from the folder that `sparring oracle train` made. Leaves out: training it (`training.py`).
+
+oracle: {name: trained, folder: runs/my-oracle}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import facts
+
+CARD = "oracle.json"
+
+
+class Trained:
+    """Reads `folder`/oracle.json and is the oracle that it describes."""
+
+    def __init__(self, folder: str, temperature: float = 1.0) -> None:
+        from sparring.oracles.table import build_oracle
+
+        path = Path(folder).expanduser() / CARD
+        if not path.is_file():
+            raise ValueError(f"oracle.folder: {folder!r} holds no {CARD}. Make one with `sparring oracle train`.")
+        self.card = json.loads(path.read_text(encoding="utf-8"))
+        section = {**self.card["oracle"], "model": str(path.parent), "temperature": temperature}
+        self.oracle: Oracle = build_oracle(section, "")
+        self.title = f"trained ({path.parent.name})"
+        if hasattr(self.oracle, "first_shown"):
+            self.first_shown = self.oracle.first_shown  # type: ignore[attr-defined]
+
+    @property
+    def identity(self) -> str:
+        """That of the oracle inside: where it lies does not matter."""
+        return self.oracle.identity
+
+    @property
+    def train_prompts(self) -> frozenset[str]:
+        """Digests of the prompts it was trained on (`training.digest`)."""
+        return frozenset(self.card["train_prompts"])
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b)."""
+        return self.oracle.judge(comparisons)
+
+    def facts(self) -> dict[str, object]:
+        """What the oracle inside counted."""
+        return facts(self.oracle)

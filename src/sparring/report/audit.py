@@ -1,0 +1,96 @@
+"""The page of an oracle audit: one HTML file without scripts or network.
+
+Says the result in words; `audit.html` arranges the numbers. Leaves out: computing any (`evaluation/audit.py`).
+
+    write_audit(found, Path("runs/audit/audit.html"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sparring.report.html import HERE, environment, percent, points, span
+from sparring.rounds.store import write_text
+
+
+def write_audit(found: Mapping[str, Any], path: Path) -> None:
+    """Render the audit beside its target, then rename."""
+    oracles = found["oracles"]
+    page = (
+        environment()
+        .get_template("audit.html")
+        .render(
+            s=found,
+            lines=[in_words(name, one) for name, one in oracles.items()],
+            warnings=warnings(oracles),
+            rates={name: rate_text(one["accuracy"]) for name, one in oracles.items()}
+            | {"length_rule": rate_text(found["length_rule"])},
+            categories=categories(oracles),
+            radius=lambda count, whole: round(1.5 + 7 * (count / max(whole, 1)) ** 0.5, 1),
+            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        )
+    )
+    write_text(path, page)
+
+
+def rate_text(rate: Mapping[str, float] | None) -> str:
+    """62 % (58-66 %) of 410."""
+    return "–" if rate is None else f"{percent(rate['value'])} ({span(dict(rate))}) of {rate['count']:,.0f}"  # type: ignore[arg-type]
+
+
+def in_words(name: str, one: Mapping[str, Any]) -> str:
+    """One oracle's result in a sentence or two."""
+    rate, lead = one["accuracy"], one["over_length_rule"]
+    if rate is None:
+        return f"“{name}” was asked, but no pair has both a verdict and a labelled winner."
+    says = f"“{name}” picks the labelled winner in {rate_text(rate)} pairs: "
+    if rate["low"] <= 0.5 <= rate["high"]:
+        return says + "not to be told from a coin."
+    if rate["high"] < 0.5:
+        return says + "worse than a coin on these pairs."
+    if lead["low"] > 0:
+        return says + f"{points(lead['value'])} points on the rule that the longer answer wins."
+    if lead["high"] < 0:
+        return says + f"{points(lead['value'])} points against the rule that the longer answer wins."
+    return says + "not to be told from the rule that the longer answer wins."
+
+
+def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Signs that an oracle can be fooled, or that its figures flatter it."""
+    found = []
+    for name, one in oracles.items():
+        if one["trained_on"]:
+            found.append(f"“{name}” was trained on {one['trained_on']} of these prompts: its figures flatter it.")
+        excess, position = one["length"]["excess"], one["position"]
+        if excess and excess["low"] > 0:
+            found.append(
+                f"“{name}” picks the longer answer {points(excess['value'])} points more often than the labels do: a "
+                "policy trained on it can win by writing more."
+            )
+        if position and not position["first_wins"]["low"] <= 0.5 <= position["first_wins"]["high"]:
+            side = "first" if position["first_wins"]["value"] > 0.5 else "second"
+            found.append(
+                f"“{name}” favours the {side} answer shown: the first wins "
+                f"{percent(position['first_wins']['value'])}. Both orders are averaged, which removes the bias and not "
+                "the noise."
+            )
+        if one["failed"]:
+            found.append(f"“{name}” gave no verdict on {one['failed']} pairs; they are left out.")
+    return found
+
+
+def categories(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By category: the length rule and every oracle's accuracy."""
+    first = next(iter(oracles.values()))
+    return {
+        name: {
+            "count": (facts["length_rule"] or {"count": 0})["count"],
+            "length_rule": facts["length_rule"],
+            "rates": [one["categories"][name]["accuracy"] for one in oracles.values()],
+        }
+        for name, facts in first["categories"].items()
+    }

@@ -1,0 +1,70 @@
+"""What a run may ask of a paid judge, said before it starts. Leaves out: keeping to the budget (`oracles/endpoint.py`).
+
+Counts are upper bounds (a pairing is played with made-up answers); tokens assume the longest answers that the recipe
+allows, so the truth is usually well below.
+
+    print(judge_price(recipe, judge, True, prompts, held_out))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparring.algorithms.algorithm import Draw, Facts, Step
+from sparring.algorithms.judged import PAIRINGS
+from sparring.oracles.endpoint import CHARACTERS_PER_TOKEN
+from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.oracle import Comparison
+from sparring.pairing import Pairing
+from sparring.recipe import Recipe
+
+SAMPLE = 50
+"""prompts whose length stands for all"""
+
+
+def judge_price(recipe: Recipe, judge: LLMJudge, trains: bool, prompts: Sequence[str], held_out: Sequence[str]) -> str:
+    """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too."""
+    training = training_comparisons(recipe, len(prompts)) if trains else 0
+    evaluation = evaluation_comparisons(recipe, len(held_out), trains)
+    filler = "x" * int(recipe.sampling.max_new_tokens * CHARACTERS_PER_TOKEN)
+    sample = [Comparison(prompt, filler, filler + "y") for prompt in dict.fromkeys([*prompts, *held_out])][:SAMPLE]
+    return (
+        f"judge  {judge.endpoint.settings.model}: at most {training:,} comparisons in training and {evaluation:,} in "
+        f"the evaluation: {judge.estimate(sample).times((training + evaluation) / len(sample))}"
+    )
+
+
+def training_comparisons(recipe: Recipe, examples: int) -> int:
+    """At most this many comparisons are judged before the evaluation."""
+    algorithm, facts = recipe.build_algorithm(), Facts(num_examples=examples)
+    per_round = min(recipe.data.prompts_per_round or examples, examples)
+    steps = [step for t in range(recipe.rounds) for step in algorithm.steps(t, facts) if step.judged]
+    count = per_round * sum(asked(step.pairing, roles(step)) for step in steps)
+    if (collect := recipe.data.collect) is not None:
+        count += examples * asked(PAIRINGS[collect.pairing], ["own"] * collect.samples)
+    return count
+
+
+def evaluation_comparisons(recipe: Recipe, prompts: int, trains: bool) -> int:
+    """At most this many are judged at the end: all samples of all policies, or the final's against the start's."""
+    held, samples = min(recipe.evaluation.prompts or prompts, prompts), recipe.evaluation.samples
+    players = samples * (recipe.rounds + 1 if recipe.evaluation.every_iterate else 2)
+    return held * (players * (players - 1) // 2 if trains else samples**2)
+
+
+def roles(step: Step) -> list[str]:
+    """The roles of a step's responses, one per response."""
+    sources = step.responses if isinstance(step.responses, tuple) else ()
+    return [s.role for s in sources for _ in range(s.count if isinstance(s, Draw) else 1)]
+
+
+def asked(pairing: Pairing, roles: Sequence[str]) -> int:
+    """Comparisons that a pairing asks about one prompt."""
+    game = pairing.play(roles, 0)
+    wave, count = next(game), 0
+    while True:
+        count += len(wave)
+        try:
+            wave = game.send([0.9] * len(wave))
+        except StopIteration:
+            return count

@@ -1,0 +1,179 @@
+"""The audit's numbers on cases worked out by hand, and the command from files to page."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from command import sparring
+from conftest import write_jsonl
+from sparring.evaluation.audit import (
+    agreement,
+    audit_one,
+    calibration,
+    clustered,
+    correct,
+    length_bias,
+    longer_wins,
+    position_bias,
+)
+from sparring.oracles.audit import answer_groups
+from sparring.oracles.labelled import Labelled
+from sparring.oracles.oracle import Comparison
+from sparring.report.audit import in_words, warnings
+
+LABELS = np.array([1.0, 0.0, 1.0, 0.5])
+PROMPTS = ["p", "q", "r", "s"]
+LENGTHS = np.array([[9.0, 2.0], [9.0, 2.0], [2.0, 9.0], [4.0, 4.0]])
+
+
+def test_who_is_right():
+    assert correct(np.array([0.9, 0.2, 0.5, 0.9]), LABELS)[:3].tolist() == [1.0, 1.0, 0.5]
+    found = correct(np.array([math.nan, 0.7, 0.2, 0.5]), LABELS)
+    assert math.isnan(found[0])
+    assert found[1:3].tolist() == [0.0, 0.0]
+    assert math.isnan(found[3])
+    assert longer_wins(LENGTHS).tolist() == [1.0, 1.0, 0.0, 0.5]
+
+
+def test_intervals_resample_prompts_and_not_pairs():
+    values = np.tile([0.0, 1.0], 100)
+    wide = clustered(values, ["one", "two"] * 100)
+    narrow = clustered(values, [str(i) for i in range(200)])
+    assert wide is not None
+    assert narrow is not None
+    assert wide["value"] == narrow["value"] == 0.5
+    assert (wide["low"], wide["high"]) == (0.0, 1.0)
+    assert narrow["high"] - narrow["low"] < 0.2
+    assert clustered(np.array([math.nan]), ["p"]) is None
+
+
+def test_a_boaster_is_found_and_its_temperature():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(0.55, 0.85, 4000)
+    labels = (rng.random(4000) < true).astype(float)
+    honest, boast = calibration(true, labels), calibration(np.clip(true + 0.14, 0, 1), labels)
+    assert honest is not None
+    assert boast is not None
+    assert honest["ece"] < 0.03
+    assert boast["ece"] == pytest.approx(0.14, abs=0.03)
+    assert boast["temperature"] > 1.2
+    assert boast["ece_at_temperature"] < boast["ece"] / 2
+    assert sum(b["count"] for b in boast["bins"]) == 4000
+
+
+def test_certain_and_wrong_is_finite():
+    found = calibration(np.array([1.0, 0.0]), np.array([0.0, 0.0]))
+    assert found is not None
+    assert math.isfinite(found["log_loss"])
+    assert found["ece"] == 0.5
+
+
+def test_length_bias_is_what_exceeds_the_labels():
+    found = length_bias(np.array([0.9, 0.9, 0.1, 0.9]), LABELS, LENGTHS, PROMPTS)
+    assert found["oracle_picks_longer"]["value"] == 1.0
+    assert found["label_picks_longer"]["value"] == pytest.approx(1 / 3)
+    assert found["excess"]["value"] == pytest.approx(2 / 3)
+    assert found["accuracy_longer_right"]["value"] == 1.0
+    assert found["accuracy_shorter_right"]["value"] == 0.0
+
+
+def test_position_bias():
+    found = position_bias(np.array([0.9, 0.9, 0.6]), np.array([0.8, 0.2, 0.7]), PROMPTS[:3])
+    assert found["first_wins"]["value"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert found["consistent"]["value"] == pytest.approx(1 / 3)
+
+
+def test_agreement_counts_half_for_a_tie():
+    (row,) = agreement({"x": np.array([0.9, 0.1, 0.5]), "y": np.array([0.6, 0.7, 0.9])}, PROMPTS[:3])
+    assert row["same_winner"]["value"] == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+def test_only_prompts_with_three_answers_can_show_cycles():
+    pairs = [Labelled(Comparison("p", *sides), 1.0, "") for sides in ("xy", "yz", "xw", "vu")]
+    pairs.append(Labelled(Comparison("q", "x", "y"), 1.0, ""))
+    assert answer_groups(pairs, 5) == [("p", ["x", "y", "z", "w"])]
+
+
+def one(accuracy, over, **changes):
+    rate = {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "count": 200}
+    lead = {"value": over, "low": over - 0.05, "high": over + 0.05, "count": 200}
+    base = {"accuracy": rate, "over_length_rule": lead, "trained_on": 0, "position": None, "failed": 0}
+    return {**base, "length": {"excess": None}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "over", "words"),
+    [
+        (0.52, 0.1, "not to be told from a coin"),
+        (0.4, 0.1, "worse than a coin"),
+        (0.7, 0.1, "+10 points on the rule"),
+        (0.7, -0.1, "−10 points against the rule"),
+        (0.7, 0.0, "not to be told from the rule"),
+    ],
+)
+def test_the_result_in_words(accuracy, over, words):
+    assert words in in_words("x", one(accuracy, over))
+
+
+def test_warnings():
+    first = {"first_wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
+    excess = {"excess": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    found = warnings({"x": one(0.7, 0.1, trained_on=3, failed=2, position=first, length=excess)})
+    assert len(found) == 4
+    assert not warnings({"x": one(0.7, 0.1)})
+
+
+def test_everything_without_a_verdict():
+    nothing = np.full(4, math.nan)
+    found = audit_one(nothing, LABELS, PROMPTS, LENGTHS, ["c"] * 4, (nothing, nothing))
+    assert found["accuracy"] is None
+    assert found["failed"] == 4
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.fixture
+def labelled(tmp_path) -> str:
+    rows = [
+        {
+            "prompt": f"Say {i % 10} <b>",
+            "a": "aeiou " * (1 + i % 3),
+            "b": "xyz",
+            "label": 1 + (i % 5 == 0),
+            "category": c,
+        }
+        for i, c in zip(range(40), ["<i>odd</i>", "even"] * 20, strict=True)
+    ]
+    return str(write_jsonl(tmp_path / "labels.jsonl", rows))
+
+
+def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
+    out = tmp_path / "audit"
+    vowels = "{name: function, path: 'oracle_fakes:more_vowels'}"
+    lopsided = "{name: both_orders, oracle: {name: function, path: 'oracle_fakes:lopsided'}}"
+    given = ["oracle", "audit", labelled, "--oracle", vowels, "--oracle", lopsided, "--out", str(out), "--json"]
+    result = sparring(*given)
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found == json.loads((out / "audit.json").read_text())
+    assert set(found["oracles"]) == {"function", "both_orders"}
+    assert found["oracles"]["both_orders"]["position"]["first_wins"]["value"] == 1.0
+    assert found["oracles"]["both_orders"]["ties"] == found["pairs"]
+    page = (out / "audit.html").read_text()
+    assert "&lt;i&gt;odd" in page
+    assert "<i>odd" not in page
+    assert "<script" not in page
+    assert "favours the first answer shown" in page
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("nobody", "unknown oracle"), ("[1, 2]", "give a name"), ("mutual_information", "name one")],
+)
+def test_bad_oracles(labelled, tmp_path, spec, message):
+    result = sparring("oracle", "audit", labelled, "--oracle", spec, "--out", str(tmp_path / "out"))
+    assert result.code == 2
+    assert message in result.err

@@ -1,0 +1,57 @@
+"""What a paid judge may cost, said before the run: never below what is then asked."""
+
+from __future__ import annotations
+
+import io
+from itertools import count
+
+import pytest
+from rich.console import Console
+
+pytest.importorskip("openai")
+
+from faulty_server import completion, serving
+from sparring.progress import Progress
+from sparring.recipe import parse_recipe
+from sparring.rounds.price import evaluation_comparisons, training_comparisons
+from sparring.rounds.run import run
+
+
+def test_counts_follow_the_recipe(tiny_recipe):
+    recipe = parse_recipe(tiny_recipe)
+    assert training_comparisons(recipe, 6) == 6 * 6 * 2  # best of 4 asks 6; 6 prompts, 2 rounds
+    assert evaluation_comparisons(recipe, 3, trains=True) == 3 * 15  # 2 samples of 3 policies
+    assert evaluation_comparisons(recipe, 3, trains=False) == 3 * 4
+
+
+def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, monkeypatch):
+    places = count()
+
+    def answer(request):
+        user = request["messages"][-1]["content"]
+        first, second = (user.split(f"assistant {x}'s answer]\n")[1].split("\n[The end")[0] for x in "AB")
+        next(places)
+        return completion("A" if (len(first), first) > (len(second), second) else "B")
+
+    with serving() as server:
+        server.answer = answer
+        judge = {
+            "name": "llm_judge",
+            "model": "m",
+            "base_url": server.url,
+            "key_env": None,
+            "price_in": 1,
+            "price_out": 1,
+        }
+        tiny_recipe["algorithm"]["samples"] = 2
+        tiny_recipe["evaluation"]["samples"] = 1
+        recipe = parse_recipe(
+            {**tiny_recipe, "rounds": 1, "oracle": {**judge, "replies": str(tmp_path / "replies.jsonl")}}
+        )
+        console = Console(file=(said := io.StringIO()), width=300)
+        run(recipe, tmp_path / "run", Progress(console))
+    assert "at most 6 comparisons in training and 3 in the evaluation: 18 requests" in said.getvalue()
+    assert said.getvalue().index("judge  m:") < said.getvalue().index("sample")
+    asked = next(places)
+    assert 0 < asked <= 18 + 4  # two first questions
+    assert len((tmp_path / "replies.jsonl").read_text().splitlines()) == asked
