@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 
 def more_vowels(prompt: str, a: str, b: str) -> float:
     score = sum(c in "aeiou" for c in a.lower()) - sum(c in "aeiou" for c in b.lower())
@@ -34,3 +36,13 @@ answer: Callable[[str, str, str], float] = more_vowels
 
 def moody(prompt: str, a: str, b: str) -> float:
     return answer(prompt, a, b)
+
+
+class Fixed:
+    """Gives every comparison the same answer."""
+
+    def __init__(self, answer: float) -> None:
+        self.identity, self.answer = f"fixed({answer})", answer
+
+    def judge(self, comparisons):
+        return np.full(len(comparisons), self.answer)

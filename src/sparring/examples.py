@@ -83,12 +83,12 @@ def _example(row: Row, config: DatasetConfig, roles: Sequence[str]) -> Example:
     else:
         messages = as_messages(prompt)
     responses = {role: answer_text(value) for role, value in values.items()}
-    check = _check(row.get(columns.check))
+    check = parse_check(row.get(columns.check))
     content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
     return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
 
 
-def _check(value: Any) -> Row | None:
+def parse_check(value: Any) -> Row | None:
     """A rule, given as an object or as JSON text; empty cells and absent arguments are none.
 
     Raises:

@@ -100,6 +100,16 @@ CASES: list[tuple[dict[str, object], list[str], list[str]]] = [
         ["1,201", "1200 or 13", "-1200", "twelve hundred", "12,00", "x1200"],
     ),
     (
+        {"rule": "equals", "expected": "The  Blue Whale"},
+        ["the blue whale", '"The Blue Whale."', " **The blue\nwhale** "],
+        ["a blue whale", "The Blue Whale is it", "bluewhale"],
+    ),
+    (
+        {"rule": "regex", "pattern": r"\b\d{4}-\d{2}\b"},
+        ["In 2024-05 it rained."],
+        ["In 24-05", "2024-055"],
+    ),
+    (
         {"rule": "json_keys", "keys": ["name", "age"]},
         ['{"name": "Bo", "age": 3}', '```json\n{"age": 3, "name": "Bo"}\n```'],
         [

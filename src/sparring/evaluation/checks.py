@@ -125,10 +125,30 @@ def uppercase(text: str) -> bool:
     return any(c.isalpha() for c in text) and text == text.upper()
 
 
-def number(text: str, value: float) -> bool:
-    """The last number in the text is `value`; "1,200", "$12.50" and "7." are read as numbers."""
+def last_number(text: str) -> float | None:
+    """The last number in the text; "1,200", "$12.50" and "7." are read as numbers."""
     found = _NUMBER.findall(text)
-    return bool(found) and math.isclose(float(found[-1].replace(",", "")), value, abs_tol=1e-9)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def number(text: str, value: float) -> bool:
+    """The last number in the text is `value`."""
+    found = last_number(text)
+    return found is not None and math.isclose(found, value, abs_tol=1e-9)
+
+
+def equals(text: str, expected: str) -> bool:
+    """The answer is `expected`; case, quotes, the amount of space and a closing full stop aside."""
+    return _bare(text) == _bare(expected)
+
+
+def _bare(text: str) -> str:
+    return " ".join(text.casefold().strip(_OUTER_MARKS + ".").split())
+
+
+def regex(text: str, pattern: str) -> bool:
+    """`pattern` is found in the text."""
+    return re.search(pattern, text) is not None
 
 
 def json_keys(text: str, keys: Sequence[str]) -> bool:
@@ -154,6 +174,13 @@ def _is_number(value: object) -> bool:
 
 def _is_phrase(value: object) -> bool:
     return isinstance(value, str) and count_words(value) > 0
+
+
+def _is_pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and value != "" and re.compile(value) is not None
+    except re.error:
+        return False
 
 
 def _is_phrases(value: object) -> bool:
@@ -200,6 +227,8 @@ _RULES: Mapping[str, _Rule] = {
     "lowercase": _Rule(lowercase),
     "uppercase": _Rule(uppercase),
     "number": _Rule(number, {"value": _Kind("a finite number", _is_number)}),
+    "equals": _Rule(equals, {"expected": _Kind("a non-empty string with a word in it", _is_phrase)}),
+    "regex": _Rule(regex, {"pattern": _Kind("a regular expression", _is_pattern)}),
     "json_keys": _Rule(json_keys, {"keys": _Kind("a non-empty list of key names", _is_phrases)}),
 }
 RULE_NAMES: tuple[str, ...] = tuple(_RULES)

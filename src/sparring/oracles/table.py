@@ -20,6 +20,12 @@ SHIPPED: dict[str, str] = {
     "reward_model": "sparring.oracles.reward_model:RewardModel",
     "mutual_information": "sparring.oracles.mutual_information:MutualInformation",
     "function": "sparring.oracles.function:FunctionOracle",
+    "rules": "sparring.oracles.rules:Rules",
+    "both_orders": "sparring.oracles.orders:BothOrders",
+    "jury": "sparring.oracles.jury:Jury",
+    "length_penalty": "sparring.oracles.length_penalty:LengthPenalty",
+    "calibrated": "sparring.oracles.calibrated:Calibrated",
+    "duplicate_gate": "sparring.oracles.duplicate_gate:DuplicateGate",
 }
 """Name in a recipe -> class. Your own oracle class is named as `package.module:Class`."""
 
@@ -56,6 +62,8 @@ def import_attribute(where: str, field: str) -> Any:
 def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
     """An oracle from a recipe's section; `model: start` stands for the run's start model.
 
+    A field that holds an oracle (or a list of them) is a section again, so that wrappers nest.
+
     Raises:
         ValueError: missing or unknown name, unknown or missing field.
     """
@@ -76,18 +84,37 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
             raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
     defaults = {key: p.default for key, p in signature.parameters.items() if p.default == "start"}
     given = {key: start_model if value == "start" else value for key, value in {**defaults, **fields}.items()}
-    return make(**_converted(make, given))
+    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
+    inner = {key: _inner(key, value, hints.get(key), start_model) for key, value in given.items()}
+    return make(**_converted(hints, inner))
 
 
-def _converted(make: Callable[..., Oracle], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _inner(key: str, value: Any, hint: Any, start_model: str) -> Any:
+    """The oracle, or list of oracles, that a wrapper's field describes; other values as they are."""
+    if hint == list[Oracle]:
+        if not isinstance(value, list):
+            raise ValueError(f"oracle.{key}: give a list of oracles, each {{name: ...}}.")
+        return [_inner(f"{key}.{i}", section, Oracle, start_model) for i, section in enumerate(value)]
+    if hint is not Oracle:
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"oracle.{key} = {value!r}: give an oracle, {{name: ...}}.")
+    try:
+        return build_oracle(value, start_model)
+    except ValueError as error:
+        raise ValueError(f"oracle.{key}, {error}") from error
+
+
+def _converted(hints: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as the types that the constructor is annotated with; those without a usable annotation as they are.
 
     Raises:
         ValueError: a value is of another type.
     """
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
     converted = dict(fields)
     for key in fields.keys() & hints.keys():
+        if hints[key] in (Oracle, list[Oracle]):
+            continue
         try:
             converted[key] = TypeAdapter(hints[key]).validate_python(fields[key])
         except ValidationError as error:

@@ -1,0 +1,93 @@
+"""Makes an oracle's probabilities mean what they say: its log-odds divided by one temperature.
+
+    logit P' = logit P / temperature          temperature = argmin of the log-loss on labelled pairs
+
+A temperature keeps every winner and every symmetry; it only makes a boaster humbler (above 1) or a shy oracle bolder
+(below 1). Give `labels`, a file of pairs with labels (see `oracles/labelled.py`) that neither training nor evaluation
+uses, or the number that `sparring oracle audit` printed. Leaves out: position and length bias, which scaling keeps.
+
+    oracle: {name: calibrated, labels: held_out.jsonl, oracle: {name: reward_model, model: org/reward}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+
+from sparring.oracles.labelled import read_labelled
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import facts
+from sparring.weights import hash_file
+
+EDGE = 1e-6
+RANGE = (0.05, 20.0)
+FEWEST_LABELS = 20
+
+
+class Calibrated:
+    """Divides `oracle`'s log-odds by a temperature, given or fitted on `labels` before the first verdict."""
+
+    def __init__(self, oracle: Oracle, temperature: float | None = None, labels: str | None = None) -> None:
+        if (temperature is None) == (labels is None):
+            raise ValueError("oracle.temperature and oracle.labels: give one of them, not both.")
+        if temperature is not None and not 0 < temperature < np.inf:
+            raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
+        self.oracle, self._temperature, self.labels = oracle, temperature, labels
+        self._pairs = [pair for pair in read_labelled(labels)[0] if pair.preference != 0.5] if labels else []
+        if labels and len(self._pairs) < FEWEST_LABELS:
+            raise ValueError(
+                f"oracle.labels: {labels!r} holds {len(self._pairs)} decided pairs; give at least {FEWEST_LABELS}."
+            )
+
+    @property
+    def identity(self) -> str:
+        """The oracle, and the temperature or the hash of the labels that it follows from."""
+        source = f"labels={hash_file(Path(self.labels))[:16]}" if self.labels else f"temperature={self._temperature:g}"
+        return f"calibrated({self.oracle.identity};{source})"
+
+    @property
+    def temperature(self) -> float:
+        """Given, or fitted now: the first verdict pays for judging the labels."""
+        if self._temperature is None:
+            answers = self.oracle.judge([pair.comparison for pair in self._pairs])
+            self._temperature = fit_temperature(answers, np.array([pair.preference for pair in self._pairs]))
+        return self._temperature
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b), calibrated."""
+        return scaled(self.oracle.judge(comparisons), self.temperature)
+
+    def facts(self) -> dict[str, object]:
+        """The temperature once it is known, and what the oracle counted."""
+        known = {} if self._temperature is None else {"temperature": round(self._temperature, 4)}
+        return {**known, **facts(self.oracle)}
+
+
+def scaled(preferences: np.ndarray, temperature: float) -> np.ndarray:
+    """Log-odds divided by `temperature`."""
+    return expit(logit(np.clip(preferences, EDGE, 1 - EDGE)) / temperature)
+
+
+def fit_temperature(preferences: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of least log-loss against `labels` in [0, 1]; failed verdicts (NaN) are left out.
+
+    Raises:
+        ValueError: too few pairs were judged.
+    """
+    judged = ~np.isnan(preferences)
+    if judged.sum() < FEWEST_LABELS:
+        raise ValueError(
+            f"calibration: {judged.sum()} of {len(labels)} labelled pairs were judged; {FEWEST_LABELS} are needed."
+        )
+    odds, truth = logit(np.clip(preferences[judged], EDGE, 1 - EDGE)), labels[judged]
+
+    def loss(log_temperature: float) -> float:
+        scores = odds / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0.0, scores) - truth * scores))
+
+    found = minimize_scalar(loss, bounds=(np.log(RANGE[0]), np.log(RANGE[1])), method="bounded")
+    return float(np.exp(found.x))

@@ -1,0 +1,61 @@
+"""Ties answers that are nearly the same text, without asking: their order would be noise, and a paid judge costs.
+
+Two answers are near duplicates when their word trigrams overlap by `threshold` (Jaccard, case and punctuation aside).
+Texts of fewer than eight words, or whose numbers or negations differ, go to the oracle always: there one word decides.
+Leaves out: paraphrases, and
+code, where punctuation decides too.
+
+    oracle: {name: duplicate_gate, oracle: {name: llm_judge, model: ...}}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from sparring.evaluation.statistics import words
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import facts
+
+FEWEST_WORDS = 8
+DECISIVE = re.compile(r"-?\d[\d.,]*|\b(?:not?|never|none|nor|yes|cannot|true|false)\b|n['’]t\b", re.I)
+
+
+class DuplicateGate:
+    """Answers 1/2 for near duplicates and asks `oracle` about the rest."""
+
+    def __init__(self, oracle: Oracle, threshold: float = 0.9) -> None:
+        if not 0 < threshold <= 1:
+            raise ValueError(f"oracle.threshold = {threshold}: give an overlap above 0 and at most 1.")
+        self.oracle, self.threshold, self.tied = oracle, threshold, 0
+
+    @property
+    def identity(self) -> str:
+        """The oracle and the threshold."""
+        return f"duplicate_gate({self.oracle.identity};threshold={self.threshold:g})"
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b); exactly 1/2 for near duplicates."""
+        answers = np.full(len(comparisons), 0.5)
+        asked = [i for i, c in enumerate(comparisons) if not near_duplicates(c.a, c.b, self.threshold)]
+        if asked:
+            answers[asked] = self.oracle.judge([comparisons[i] for i in asked])
+        self.tied += len(comparisons) - len(asked)
+        return answers
+
+    def facts(self) -> dict[str, object]:
+        """How many comparisons were tied unasked, and what the oracle counted."""
+        return {"near duplicates tied": self.tied, **facts(self.oracle)}
+
+
+def near_duplicates(a: str, b: str, threshold: float) -> bool:
+    """Whether two texts share this part of their word trigrams, and all that could turn their meaning."""
+    if a.lower().split() == b.lower().split():
+        return True
+    first, second = words(a), words(b)
+    if min(len(first), len(second)) < FEWEST_WORDS or DECISIVE.findall(a) != DECISIVE.findall(b):
+        return False
+    one, two = (set(zip(w, w[1:], w[2:], strict=False)) for w in (first, second))
+    return len(one & two) >= threshold * len(one | two)

@@ -1,0 +1,131 @@
+"""Pairs of answers with a label: what oracles are trained on, calibrated on and audited against.
+
+A row holds a prompt, two answers and who won, in any of these forms:
+
+    {"prompt": "Why?", "chosen": "...", "rejected": "..."}
+    {"prompt": "Why?", "response_1": "...", "response_2": "...", "label": 1}          1 | 2 | 0 (tie)
+    {"prompt": "Why?", "a": "...", "b": "...", "preference": 0.8}                     P(a beats b)
+
+`chosen` and `rejected` may be conversations (lists of messages) or HH-RLHF transcripts, which bring their prompt.
+Optional: `category` or `subset`. Reads what recipes read: JSONL, JSON, Parquet, CSV, hub data sets. Every row that
+cannot be used is counted by reason. Leaves out: renaming columns - do that where the file is made.
+
+    pairs, dropped = read_labelled("pairs.jsonl")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sparring.chat import answer_text, as_messages, prompt_text, split_conversation
+from sparring.examples import Row, read_rows
+from sparring.oracles.oracle import Comparison
+from sparring.recipe import DatasetConfig
+
+SIDES = (("response_1", "response_2"), ("a", "b"), ("response_a", "response_b"), ("chosen", "rejected"))
+WINNERS: dict[object, float] = {"1": 1.0, "2": 0.0, "0": 0.5, "a": 1.0, "b": 0.0, "tie": 0.5}
+"""`label`, as lower-case text"""
+
+
+class Labelled(NamedTuple):
+    """A comparison and its label."""
+
+    comparison: Comparison
+    preference: float
+    """the label: P(a beats b), 1/2 for a tie"""
+    category: str
+    """of the prompt, or empty"""
+
+
+def read_labelled(path: str, split: str | None = None, limit: int | None = None) -> tuple[list[Labelled], Counter[str]]:
+    """Labelled pairs of a data set, and the dropped rows counted by reason.
+
+    Raises:
+        ValueError: it cannot be read, has other columns, or no row can be used.
+    """
+    rows = read_rows(DatasetConfig(path=path, split=split, limit=limit))
+    sides = _sides(path, rows)
+    found: dict[str, Labelled] = {}
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        try:
+            pair = _labelled(row, sides)
+        except ValueError as error:
+            dropped[str(error)] += 1
+            continue
+        key = repr((pair.comparison, pair.preference))
+        if key in found:
+            dropped["duplicate"] += 1
+        found.setdefault(key, pair)
+    if not found:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
+        raise ValueError(f"labels: {path!r} holds no usable pair: {reasons}.")
+    return list(found.values()), dropped
+
+
+def _sides(path: str, rows: Sequence[Row]) -> tuple[str, str]:
+    columns = rows[0].keys() if rows else ()
+    for one, two in SIDES:
+        if {one, two} <= set(columns) and (one == "chosen" or {"label", "preference"} & set(columns)):
+            return one, two
+    raise ValueError(
+        f"labels: {path!r} has the columns {', '.join(map(repr, columns)) or 'of no row'}. Give prompt, chosen and "
+        "rejected; or prompt, response_1, response_2 and label (1, 2, 0 for a tie) or preference (0 to 1)."
+    )
+
+
+def _labelled(row: Row, sides: tuple[str, str]) -> Labelled:
+    values = [row.get(side) for side in sides]
+    if any(value is None for value in values):
+        raise ValueError("an answer is null")
+    if row.get("prompt") is not None:
+        prompt, texts = prompt_text(as_messages(row["prompt"])), [answer_text(value) for value in values]
+    else:
+        (prompt, a), (other, b) = (_conversation(value) for value in values)
+        texts = [a, b]
+        if prompt != other:
+            raise ValueError("the two conversations have different prompts")
+    if texts[0] == texts[1]:
+        raise ValueError("the two answers are identical")
+    category = str(row.get("category") or row.get("subset") or "")
+    return Labelled(Comparison(prompt, *texts), 1.0 if sides[0] == "chosen" else _preference(row), category)
+
+
+def _preference(row: Row) -> float:
+    if row.get("preference") is not None:
+        value = float(row["preference"])
+        if not 0 <= value <= 1:  # NaN too
+            raise ValueError("the preference is not in [0, 1]")
+        return value
+    label = row.get("label")
+    if isinstance(label, float) and not math.isnan(label):
+        label = int(label)
+    value = WINNERS.get(str(label).lower())
+    if value is None:
+        raise ValueError("the label is none of 1, 2, 0, a, b, tie")
+    return value
+
+
+def _conversation(value: Any) -> tuple[str, str]:
+    """(prompt, last answer) of a list of messages or of a transcript of `Human:` and `Assistant:` turns."""
+    if isinstance(value, str):
+        parts = re.split(r"(?:\A|\n\n)(Human|Assistant): ?", value)
+        if len(parts) < 5 or parts[0].strip() or parts[-2] != "Assistant":
+            raise ValueError("there is no prompt")
+        roles = {"Human": "user", "Assistant": "assistant"}
+        value = [{"role": roles[r], "content": t.strip()} for r, t in zip(parts[1::2], parts[2::2], strict=True)]
+    messages, answer = split_conversation(value)
+    if not answer.strip():
+        raise ValueError("the response is empty")
+    return prompt_text(messages), answer
+
+
+def held_out(prompt: str, share: float, seed: int = 0) -> bool:
+    """Whether a prompt is on the held-out side: by its hash, so that no prompt is ever on both."""
+    digest = hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64

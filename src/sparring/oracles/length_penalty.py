@@ -1,0 +1,50 @@
+"""Takes a price per word off an oracle's preference: a guard against answers that win by being long.
+
+    logit P' = logit P - strength * tanh( (words(a) - words(b)) / scale )
+
+At `strength` 1 an answer that is much longer needs odds of 2.7 : 1 to tie. The tanh saturates, so a very long answer is
+not punished without bound, and it is odd, so P'(a, b) + P'(b, a) = 1. Probabilities are first kept inside
+[0.001, 0.999]: no price could move a certainty. Leaves out: finding the right strength; `sparring oracle audit` shows
+the length bias before and after.
+
+    oracle: {name: length_penalty, strength: 0.5, oracle: {name: reward_model, model: org/reward}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit, logit
+
+from sparring.evaluation.checks import count_words
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import facts
+
+EDGE = 1e-3
+
+
+class LengthPenalty:
+    """Shifts `oracle`'s log-odds against the longer answer."""
+
+    def __init__(self, oracle: Oracle, strength: float = 0.5, scale: float = 100.0) -> None:
+        if not 0 < strength < np.inf:
+            raise ValueError(f"oracle.strength = {strength}: give a positive number of nats.")
+        if not 0 < scale < np.inf:
+            raise ValueError(f"oracle.scale = {scale}: give a positive number of words.")
+        self.oracle, self.strength, self.scale = oracle, strength, scale
+
+    @property
+    def identity(self) -> str:
+        """The oracle, strength and scale."""
+        return f"length_penalty({self.oracle.identity};strength={self.strength:g};scale={self.scale:g})"
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b) after the penalty."""
+        odds = logit(np.clip(self.oracle.judge(comparisons), EDGE, 1 - EDGE))
+        words = np.array([count_words(c.a) - count_words(c.b) for c in comparisons], dtype=np.float64)
+        return expit(odds - self.strength * np.tanh(words / self.scale))
+
+    def facts(self) -> dict[str, object]:
+        """What the oracle counted."""
+        return facts(self.oracle)

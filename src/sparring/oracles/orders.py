@@ -1,0 +1,62 @@
+"""Both orders of a comparison: what makes a judge that favours a place answer symmetrically.
+
+    P(a beats b) = ( f(a, b) + 1 - f(b, a) ) / 2          f: the judge's word with its first argument shown first
+
+An oracle that sees places (a language model, a classifier of pairs) has a method `first_shown`, which is f, and gives
+`both_orders` of it as its verdict; `sparring oracle audit` reads f to measure the bias. Leaves out: ties on
+disagreement - a judge that contradicts itself comes out near one half by itself.
+
+    oracle: {name: both_orders, oracle: {name: function, path: "my_judges:first_wins"}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sparring.oracles.oracle import Comparison, Oracle
+
+
+def swapped(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same questions with a and b exchanged."""
+    return [Comparison(c.prompt, c.b, c.a) for c in comparisons]
+
+
+def both_orders(
+    first_shown: Callable[[Sequence[Comparison]], np.ndarray], comparisons: Sequence[Comparison]
+) -> np.ndarray:
+    """The mean over both orders, asked in one batch; NaN where either failed."""
+    answers = np.asarray(first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
+    there, back = np.split(answers, 2)
+    return (there + 1.0 - back) / 2
+
+
+class BothOrders:
+    """Asks `oracle` in both orders and takes the mean."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.oracle = oracle
+
+    @property
+    def identity(self) -> str:
+        """That of the oracle, and that orders are averaged."""
+        return f"both_orders({self.oracle.identity})"
+
+    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """What the oracle says about one order."""
+        return self.oracle.judge(comparisons)
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b), symmetric whatever the oracle says."""
+        return both_orders(self.first_shown, comparisons)
+
+    def facts(self) -> dict[str, object]:
+        """What the oracle counted."""
+        return facts(self.oracle)
+
+
+def facts(oracle: Oracle) -> dict[str, object]:
+    """What an oracle that counts says about its work so far (requests, cost, ties without a rule); else nothing."""
+    found = getattr(oracle, "facts", None)
+    return dict(found()) if callable(found) else {}

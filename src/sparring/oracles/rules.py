@@ -1,0 +1,92 @@
+"""Answers that code can check: the one that keeps its prompt's rule wins, both or neither tie.
+
+The rule comes with the data (column `check`, as in `sparring:prompts`), or is one kind for every row whose gold
+answer is in a column:
+
+    number   the last number of the answer is the last number of the gold text ("... #### 72" too)
+    equals   the answer is the gold text; case, quotes, space and a closing full stop aside
+    regex    the gold text is a pattern that must be found in the answer
+
+A prompt without a rule ties, and is counted. Leaves out: partial credit, and answers that are right in other words.
+
+    oracle: {name: rules, data: gsm8k.jsonl, rule: number, prompt: question, gold: answer}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from sparring.chat import as_messages, prompt_text
+from sparring.evaluation.checks import last_number, passes
+from sparring.examples import parse_check, read_rows
+from sparring.oracles.oracle import Comparison
+from sparring.recipe import DatasetConfig
+
+
+class Rules:
+    """Looks up each prompt's rule and applies it to both answers."""
+
+    def __init__(
+        self,
+        data: str,
+        rule: Literal["check", "number", "equals", "regex"] = "check",
+        prompt: str = "prompt",
+        gold: str | None = None,
+        split: str | None = None,
+    ) -> None:
+        if (rule == "check") != (gold is None):
+            raise ValueError(
+                f"oracle.gold = {gold!r} with oracle.rule = {rule!r}: name the gold column for number, equals and "
+                "regex, and none for check."
+            )
+        rows = read_rows(DatasetConfig(path=data, split=split))
+        for name in (prompt, gold or "check"):
+            if not rows or name not in rows[0]:
+                raise ValueError(f"oracle.data: {data!r} has no column {name!r}.")
+        found = ((row[prompt], _check(row, rule, gold)) for row in rows)
+        self.checks = {prompt_text(as_messages(text)): check for text, check in found if check is not None}
+        if not self.checks:
+            raise ValueError(f"oracle.data: no row of {data!r} holds a rule.")
+        self.without_rule = 0
+
+    @property
+    def identity(self) -> str:
+        """The rules themselves."""
+        digest = hashlib.sha256(json.dumps(self.checks, sort_keys=True).encode()).hexdigest()
+        return f"rules-v1({digest[:16]})"
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """1, 1/2 or 0."""
+        return np.array([self._one(c) for c in comparisons], dtype=np.float64)
+
+    def _one(self, comparison: Comparison) -> float:
+        check = self.checks.get(comparison.prompt)
+        if check is None:
+            self.without_rule += 1
+            return 0.5
+        return (1.0 + passes(check, comparison.a) - passes(check, comparison.b)) / 2
+
+    def facts(self) -> dict[str, object]:
+        """How many comparisons had no rule."""
+        return {"comparisons without a rule": self.without_rule}
+
+
+def _check(row: dict[str, Any], rule: str, gold: str | None) -> dict[str, Any] | None:
+    value = row.get(gold or "check")
+    if gold is None:
+        return parse_check(value)
+    if value is None or not str(value).strip():
+        return None
+    if rule == "number":
+        number = last_number(str(value))
+        if number is None:
+            raise ValueError(f"oracle.gold: {str(value)[-60:]!r} holds no number. Use rule: equals.")
+        return {"rule": "number", "value": number}
+    check = {"rule": "equals", "expected": str(value)} if rule == "equals" else {"rule": "regex", "pattern": str(value)}
+    passes(check, "")
+    return check

@@ -1,0 +1,105 @@
+"""Answers that code can check, and the reader of labelled pairs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sparring.oracles.labelled import held_out, read_labelled
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.table import build_oracle
+
+
+def jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def judge(section, *cases):
+    return build_oracle({"name": "rules", **section}, "").judge([Comparison(*case) for case in cases]).tolist()
+
+
+def test_number_reads_gold_texts_with_a_working(tmp_path):
+    data = jsonl(tmp_path / "g.jsonl", [{"question": "6*12?", "answer": "6 * 12 = 72\n#### 72"}])
+    section = {"data": data, "rule": "number", "prompt": "question", "gold": "answer"}
+    cases = [("6*12?", "It is 72.", "It is 71."), ("6*12?", "71", "72"), ("6*12?", "72", "= 72"), ("other", "1", "2")]
+    assert judge(section, *cases) == [1.0, 0.0, 0.5, 0.5]
+
+
+def test_checks_that_travel_with_the_data(tmp_path):
+    data = jsonl(tmp_path / "c.jsonl", [{"prompt": "p", "check": {"rule": "one_word"}}, {"prompt": "q", "check": None}])
+    oracle = build_oracle({"name": "rules", "data": data}, "")
+    assert oracle.judge([Comparison("p", "Blue", "It is blue"), Comparison("q", "a", "b")]).tolist() == [1.0, 0.5]
+    assert oracle.facts() == {"comparisons without a rule": 1}
+
+
+@pytest.mark.parametrize(("rule", "gold"), [("equals", "Paris"), ("regex", r"(?i)\bparis\b")])
+def test_equals_and_regex(tmp_path, rule, gold):
+    data = jsonl(tmp_path / "e.jsonl", [{"prompt": "p", "gold": gold}])
+    assert judge({"data": data, "rule": rule, "gold": "gold"}, ("p", "paris.", "London")) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"rule": "number"}, "name the gold column"),
+        ({"gold": "gold"}, "none for check"),
+        ({"rule": "number", "gold": "gold"}, "holds no number"),
+        ({"rule": "regex", "gold": "gold"}, "regular expression"),
+        ({"rule": "equals", "gold": "answer"}, "no column 'answer'"),
+    ],
+)
+def test_bad_rules(tmp_path, section, message):
+    data = jsonl(tmp_path / "b.jsonl", [{"prompt": "p", "gold": "((", "check": None}])
+    with pytest.raises(ValueError, match=message):
+        build_oracle({"name": "rules", "data": data, **section}, "")
+
+
+HH = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: why?\n\nAssistant: {}"
+
+
+@pytest.mark.parametrize(
+    ("row", "preference"),
+    [
+        ({"prompt": "p", "chosen": "x", "rejected": "y"}, 1.0),
+        ({"prompt": "p", "response_1": "x", "response_2": "y", "label": 2}, 0.0),
+        ({"prompt": "p", "response_1": "x", "response_2": "y", "label": "0"}, 0.5),
+        ({"prompt": "p", "a": "x", "b": "y", "label": "A"}, 1.0),
+        ({"prompt": "p", "a": "x", "b": "y", "preference": 0.25}, 0.25),
+        ({"prompt": [{"role": "user", "content": "p"}], "a": "x", "b": "y", "label": 1.0}, 1.0),
+    ],
+)
+def test_forms_of_labels(tmp_path, row, preference):
+    (pair,), dropped = read_labelled(jsonl(tmp_path / "l.jsonl", [row, row]))
+    assert pair.comparison == Comparison("p", "x", "y")
+    assert pair.preference == preference
+    assert dropped == {"duplicate": 1}
+
+
+def test_transcripts_bring_their_prompt(tmp_path):
+    row = {"chosen": HH.format("because"), "rejected": HH.format("no")}
+    (pair,), _ = read_labelled(jsonl(tmp_path / "h.jsonl", [row]))
+    assert pair.comparison == Comparison("user: hi\n\nassistant: hello\n\nuser: why?", "because", "no")
+
+
+def test_rows_that_cannot_be_used_are_counted(tmp_path):
+    good = {"prompt": "p", "a": "x", "b": "y", "preference": 1.0}
+    rows = [good, {**good, "preference": 2}, {**good, "a": None}, {**good, "b": "x"}, {**good, "a": " "}]
+    rows += [{**good, "preference": None, "label": "both"}]
+    _, dropped = read_labelled(jsonl(tmp_path / "d.jsonl", rows))
+    assert sum(dropped.values()) == 5
+    assert len(dropped) == 5
+
+
+def test_foreign_columns_are_named(tmp_path):
+    with pytest.raises(ValueError, match="has the columns 'question', 'good'"):
+        read_labelled(jsonl(tmp_path / "f.jsonl", [{"question": "p", "good": "x"}]))
+
+
+def test_a_prompt_is_on_one_side_only():
+    share = sum(held_out(f"prompt {i}", 0.2) for i in range(2000)) / 2000
+    assert share == pytest.approx(0.2, abs=0.03)
+    assert held_out("x", 0.2) == held_out("x", 0.2)
+    assert not held_out("x", 0.0)
+    assert held_out("x", 1.0)

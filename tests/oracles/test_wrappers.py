@@ -1,0 +1,163 @@
+"""Wrappers: what each does to the probabilities, that they nest in a recipe, and that none hides a failure."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from oracle_fakes import Fixed
+from sparring.oracles.calibrated import Calibrated, fit_temperature
+from sparring.oracles.duplicate_gate import DuplicateGate, near_duplicates
+from sparring.oracles.jury import Jury
+from sparring.oracles.length_penalty import LengthPenalty
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import BothOrders, swapped
+from sparring.oracles.table import build_oracle
+
+LONG = "the quick brown fox jumps over the lazy dog and then it sleeps for a while"
+PAIR = [Comparison("p", "one two three", "one")]
+probabilities = st.lists(st.floats(0, 1), min_size=3, max_size=3)
+
+
+@given(probabilities, st.sampled_from(["mean", "majority", "cautious"]))
+def test_a_jury_is_symmetric_and_stays_in_the_unit_interval(answers, rule):
+    there = Jury([Fixed(p) for p in answers], rule).judge(PAIR)
+    back = Jury([Fixed(1 - p) for p in answers], rule).judge(PAIR)
+    assert there + back == pytest.approx(1)
+    assert 0 <= there[0] <= 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "rule", "expected"),
+    [
+        ([0.9, 0.6, 0.6], "mean", 0.7),
+        ([0.9, 0.6, 0.4], "majority", 2 / 3),
+        ([0.9, 0.5, 0.4], "majority", 0.5),
+        ([0.9, 0.6, 0.7], "cautious", 0.6),
+        ([0.1, 0.3, 0.2], "cautious", 0.3),
+        ([0.9, 0.6, 0.4], "cautious", 0.5),
+    ],
+)
+def test_the_rules_of_a_jury(answers, rule, expected):
+    assert Jury([Fixed(p) for p in answers], rule).judge(PAIR)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rule", ["mean", "majority", "cautious"])
+def test_a_member_that_fails_makes_the_comparison_fail(rule):
+    assert math.isnan(Jury([Fixed(0.9), Fixed(math.nan)], rule).judge(PAIR)[0])
+
+
+def test_both_orders_mends_a_judge_that_favours_the_first():
+    class First(Fixed):
+        def judge(self, comparisons):
+            return np.array([0.9 if c.a > c.b else 0.7 for c in comparisons])
+
+    oracle = BothOrders(First(0))
+    assert oracle.judge(PAIR) + oracle.judge(swapped(PAIR)) == pytest.approx(1)
+    assert oracle.judge(PAIR)[0] == pytest.approx((0.9 + 1 - 0.7) / 2)
+
+
+def test_the_length_penalty_moves_the_odds_against_the_longer():
+    longer = [Comparison("p", "word " * 60, "word " * 10)]
+    p = LengthPenalty(Fixed(0.5), strength=1.0, scale=50).judge(longer)[0]
+    assert logit(p) == pytest.approx(-math.tanh(1.0))
+    assert LengthPenalty(Fixed(1.0), strength=1.0).judge(longer)[0] < 0.999
+    assert LengthPenalty(Fixed(0.7)).judge([Comparison("p", "a b", "c d")])[0] == pytest.approx(0.7)
+
+
+def test_near_duplicates_tie_unasked():
+    near = Comparison("p", LONG * 3, LONG * 3 + "!")
+    gate = DuplicateGate(Fixed(0.9))
+    assert gate.judge([near, *PAIR]).tolist() == [0.5, 0.9]
+    assert gate.facts()["near duplicates tied"] == 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("Yes", "yes ", True),
+        ("It is 12.", "It is 13.", False),
+        (LONG * 3 + " so the sum is 12", LONG * 3 + " so the sum is 13", False),
+        (LONG * 3 + " so it is true", LONG * 3 + " so it is not true", False),
+        ("a < b", "a > b", False),
+    ],
+)
+def test_what_can_turn_the_meaning_is_no_duplicate(a, b, same):
+    assert near_duplicates(a, b, 0.8) is same
+
+
+def labels_file(tmp_path, overconfident=3.0, count=400):
+    """Answers named after the true log-odds; labels drawn from them."""
+    rng = np.random.default_rng(0)
+    odds = rng.normal(size=count)
+    rows = [
+        {"prompt": f"p{i}", "a": f"{overconfident * o}", "b": "x", "preference": float(rng.random() < expit(o))}
+        for i, o in enumerate(odds)
+    ]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class Boaster:
+    identity = "boaster"
+
+    def judge(self, comparisons):
+        return expit(np.array([float(c.a) for c in comparisons]))
+
+
+def test_calibration_finds_the_temperature_and_keeps_winners(tmp_path):
+    oracle = Calibrated(Boaster(), labels=str(labels_file(tmp_path)))
+    assert oracle.judge([Comparison("p", "3", "x")])[0] == pytest.approx(expit(3 / oracle.temperature))
+    assert oracle.temperature == pytest.approx(3.0, rel=0.25)
+
+
+def test_calibration_leaves_failures_out_and_needs_enough():
+    p, truth = np.full(50, 0.9), np.tile([1.0, 1.0, 1.0, 0.0, 1.0], 10)
+    assert expit(logit(0.9) / fit_temperature(np.append(p, math.nan), np.append(truth, 0))) == pytest.approx(
+        0.8, abs=1e-3
+    )
+    with pytest.raises(ValueError, match="5 of 6 labelled pairs were judged"):
+        fit_temperature(np.append(p[:5], math.nan), truth[:6])
+
+
+def test_wrappers_nest_in_a_recipe_and_errors_name_the_place():
+    inner = {"name": "function", "path": "oracle_fakes:more_vowels"}
+    section = {
+        "name": "length_penalty",
+        "oracle": {
+            "name": "jury",
+            "members": [inner, {"name": "both_orders", "oracle": {**inner, "path": "oracle_fakes:lopsided"}}],
+        },
+    }
+    oracle = build_oracle(section, "")
+    assert 0 < oracle.judge(PAIR)[0] < 1
+    assert oracle.identity.count("function(") == 2
+    section["oracle"]["members"][1]["oracle"]["pth"] = 1
+    with pytest.raises(
+        ValueError, match=r"oracle\.oracle, oracle\.members\.1, oracle\.oracle, oracle\.pth: unknown key"
+    ):
+        build_oracle(section, "")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "jury", "members": [{"name": "rules"}]}, "oracle.data: missing"),
+        ({"name": "jury", "members": {"name": "rules"}}, "give a list of oracles"),
+        ({"name": "both_orders", "oracle": "panel"}, "give an oracle"),
+        (
+            {"name": "calibrated", "oracle": {"name": "function", "path": "oracle_fakes:more_vowels"}},
+            "give one of them",
+        ),
+    ],
+)
+def test_bad_sections(section, message):
+    with pytest.raises(ValueError, match=message):
+        build_oracle(section, "")
