@@ -20,6 +20,7 @@ SHIPPED: dict[str, str] = {
     "reward_model": "sparring.oracles.reward_model:RewardModel",
     "mutual_information": "sparring.oracles.mutual_information:MutualInformation",
     "function": "sparring.oracles.function:FunctionOracle",
+    "llm_judge": "sparring.oracles.llm_judge:LLMJudge",
     "rules": "sparring.oracles.rules:Rules",
     "both_orders": "sparring.oracles.orders:BothOrders",
     "jury": "sparring.oracles.jury:Jury",

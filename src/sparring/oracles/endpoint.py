@@ -1,0 +1,360 @@
+"""Chat completions from any OpenAI-compatible endpoint: concurrent, retried, inside a budget, every reply kept.
+
+Replies are written to a file one by one as they come, under a hash of what was asked, so that a stopped or killed run
+never pays for the same question twice. Rate limits and outages are waited out with jitter, `Retry-After` first;
+an endpoint that stays down, a refused key, an unknown model or a spent budget stop the work with an `OracleError`. The
+key is read from the environment into the client and stands nowhere else. Leaves out: what the replies mean.
+
+    endpoint = Endpoint(Settings(model="m", base_url="http://localhost:8000/v1", key_env=None), Path("replies.jsonl"))
+    endpoint.ask([{"messages": [{"role": "user", "content": "A or B?"}], "max_tokens": 1}])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sparring.oracles.guard import OracleError
+
+BACKOFF, LONGEST_WAIT = 1.0, 300.0
+"""seconds: the first wait, doubled each time; and the longest that a `Retry-After` is obeyed"""
+DOWN_AFTER = 8
+"""requests that fail in a row, each after all its attempts, before the endpoint counts as down"""
+TOKENS_KEPT = 24
+"""log-probabilities are kept for so many tokens at the end of a reply, where verdicts stand"""
+CHARACTERS_PER_TOKEN = 3.5
+"""for estimates before the endpoint has counted; low for English, so that estimates err upwards"""
+REFUSED = (401, 402, 403, 404)
+"""statuses that no retry and no other question can change"""
+PASSING = (408, 409, 425, 429)
+
+Request = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the endpoint said."""
+
+    text: str
+    cut: bool
+    """it ended because of max_tokens"""
+    tokens: tuple[Mapping[str, Any], ...] = ()
+    """the last tokens: {token, logprob, top: {token: logprob}}; empty where the endpoint gives none"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Who is asked, how hard, and for how much."""
+
+    model: str
+    base_url: str | None = None
+    key_env: str | None = "OPENAI_API_KEY"
+    concurrency: int = 8
+    timeout: float = 60.0
+    attempts: int = 5
+    max_cost: float | None = None
+    price_in: float | None = None
+    """per million tokens, in the currency of max_cost"""
+    price_out: float | None = None
+
+    def check(self) -> None:
+        """Raise a ValueError that names the field, the value and the remedy; never shows what may be a key."""
+        if self.base_url is not None:
+            parts = urlsplit(self.base_url)
+            if parts.username or parts.password or parts.query:
+                raise ValueError("oracle.base_url holds a user, a password or a query. Put the key in the environment.")
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise ValueError(f"oracle.base_url = {self.base_url!r}: give http://HOST/v1 or https://HOST/v1.")
+        for name in ("concurrency", "timeout", "attempts"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"oracle.{name} = {getattr(self, name)}: give a positive number.")
+        for name in ("max_cost", "price_in", "price_out"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"oracle.{name} = {value}: give a number of at least 0.")
+        if self.max_cost is not None and (self.price_in is None or self.price_out is None):
+            raise ValueError("oracle.max_cost needs oracle.price_in and oracle.price_out, per million tokens.")
+
+    def key(self) -> str:
+        """The key from the environment; a placeholder where the endpoint takes none.
+
+        Raises:
+            ValueError: the variable is not set.
+        """
+        if self.key_env is None:
+            return "none"
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env):
+            raise ValueError(
+                "oracle.key_env is not the name of an environment variable (capitals, digits, underscores); it is not "
+                "shown because it may be the key itself. Keys belong in the environment only."
+            )
+        if not (key := os.environ.get(self.key_env, "").strip()):
+            raise ValueError(
+                f"oracle.key_env: the environment variable {self.key_env} is not set. Set it to the key, or give "
+                "key_env: null for an endpoint without keys."
+            )
+        return key
+
+
+class Endpoint:
+    """Asks, retries, pays and remembers; safe to use from one thread, works with `concurrency` of its own."""
+
+    def __init__(self, settings: Settings, replies: Path) -> None:
+        settings.check()
+        self.settings, self.replies = settings, replies
+        self.counts: Counter[str] = Counter()
+        self.last_error = ""
+        self.models: set[str] = set()
+        self._client = _client(settings)
+        self._kept: dict[str, Reply] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._not_before = 0.0
+        self._given_up: set[str] = set()
+        self._failures_in_a_row = 0
+        self._reserved = self.spent = 0.0
+        if replies.exists():
+            self._read()
+
+    # ---- what is known ------------------------------------------------------------------------
+
+    def known(self, request: Request) -> Reply | None:
+        """The reply that is kept, if any."""
+        return self._kept.get(self._key(request))
+
+    def cost(self, tokens_in: float, tokens_out: float) -> float:
+        """In the currency of the prices; 0 without prices."""
+        return (tokens_in * (self.settings.price_in or 0) + tokens_out * (self.settings.price_out or 0)) / 1e6
+
+    def worst_cost(self, request: Request) -> tuple[float, float, float]:
+        """(tokens in, tokens out, cost) of a request at most, by its length and its max_tokens."""
+        characters = sum(len(message["content"]) for message in request["messages"])
+        tokens_in = characters / CHARACTERS_PER_TOKEN + 8 * len(request["messages"])
+        return tokens_in, request["max_tokens"], self.cost(tokens_in, request["max_tokens"])
+
+    # ---- asking -------------------------------------------------------------------------------
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
+        """One reply each, in order; None where all attempts failed, then and later. Equal requests are asked once.
+
+        Raises:
+            OracleError: no further request can succeed: refused, down, or the budget is spent.
+        """
+        asked = {self._key(r): r for r in requests}
+        new = {key: r for key, r in asked.items() if key not in self._kept and key not in self._given_up}
+        if new:
+            self._stop.clear()
+            with ThreadPoolExecutor(self.settings.concurrency) as pool:
+                futures = [pool.submit(self._one, key, request) for key, request in new.items()]
+                try:
+                    for future in futures:
+                        future.result()
+                except BaseException:  # Ctrl-C too: nothing more is asked, what is under way may finish
+                    self._stop.set()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        return [self._kept.get(self._key(request)) for request in requests]
+
+    def _one(self, key: str, request: Request) -> None:
+        reserved = self._reserve(request)
+        try:
+            completion = self._attempts(request)
+            if completion is not None:
+                self._keep(key, completion, request)
+            elif not self._stop.is_set():
+                self._given_up.add(key)
+        finally:
+            with self._lock:
+                self._reserved -= reserved
+
+    def _reserve(self, request: Request) -> float:
+        """Set the worst cost aside, so that concurrent requests cannot overdraw together."""
+        cost = self.worst_cost(request)[2]
+        with self._lock:
+            limit = self.settings.max_cost
+            if limit is not None and self.spent + self._reserved + cost > limit and not self._stop.is_set():
+                self._stop.set()
+                raise OracleError(
+                    f"the budget is spent: the replies in {self.replies} cost {self.spent:.4f}, the next request may "
+                    f"cost {cost:.4f}, and oracle.max_cost = {limit:g}. What was judged is kept; raise it to go on."
+                )
+            self._reserved += cost
+        return cost
+
+    def _attempts(self, request: Request) -> Any:
+        for attempt in range(self.settings.attempts):
+            if not self._wait():
+                return None
+            try:
+                completion = self._create(request)
+            except Exception as error:
+                wait = self._failure(error, attempt)
+                if wait is None:
+                    break
+                with self._lock:
+                    self.counts["retries"] += attempt + 1 < self.settings.attempts
+                    self._not_before = max(self._not_before, time.monotonic() + wait)
+            else:
+                self._failures_in_a_row = 0
+                return completion
+        with self._lock:
+            self.counts["failed requests"] += 1
+            self._failures_in_a_row += 1
+            down = self._failures_in_a_row >= DOWN_AFTER and not self._stop.is_set()
+            if down:
+                self._stop.set()
+        if down:
+            raise OracleError(
+                f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). What was "
+                f"judged is kept in {self.replies}; give the same command to go on when it answers again."
+            )
+        return None
+
+    def _create(self, request: Request) -> Any:
+        with self._lock:
+            self.counts["requests"] += 1
+        completion = self._client.chat.completions.create(model=self.settings.model, **request)
+        # A proxy's error page, half a body or an empty choice arrive as a success.
+        choices = getattr(completion, "choices", None)
+        if not choices or choices[0].message is None or not isinstance(choices[0].message.content, str):
+            raise _Malformed("a reply without choices[0].message.content")
+        if not choices[0].message.content.strip():
+            raise _Malformed("an empty reply")
+        return completion
+
+    def _wait(self) -> bool:
+        """Sleep until nobody has to wait; False when work stopped meanwhile."""
+        while not self._stop.is_set() and (left := self._not_before - time.monotonic()) > 0:
+            self._stop.wait(left)
+        return not self._stop.is_set()
+
+    def _failure(self, error: Exception, attempt: int) -> float | None:
+        """Seconds to wait before the next attempt; None to give this request up.
+
+        Raises:
+            OracleError: no request can succeed.
+        """
+        import openai
+
+        self.last_error = self._redacted(error)
+        status = getattr(error, "status_code", None)
+        if status in REFUSED or getattr(error, "code", None) == "insufficient_quota":
+            if self._stop.is_set():
+                return None
+            self._stop.set()
+            raise OracleError(
+                f"the endpoint {self.where} refused: {self.last_error}. Check oracle.model, oracle.base_url and the "
+                f"key (key_env: {self.settings.key_env or 'null'}). What was judged is kept."
+            ) from None
+        passing = status in PASSING or (status or 0) >= 500
+        broken = isinstance(
+            error, openai.APIConnectionError | openai.APIResponseValidationError | _Malformed | ValueError
+        )
+        if not passing and not broken:
+            if status is None:
+                raise error
+            return None  # this question is refused (too long, filtered); others may pass
+        asked = _retry_after(error)
+        if asked is not None and asked > LONGEST_WAIT:
+            self._stop.set()
+            raise OracleError(
+                f"the endpoint {self.where} asks to wait {asked:.0f} s ({self.last_error}). What was judged is kept; "
+                "give the same command later."
+            ) from None
+        # Jitter: callers that were turned away together must not come back together.
+        return (asked or BACKOFF * 2**attempt) * random.uniform(1.0, 1.5)
+
+    @property
+    def where(self) -> str:
+        """The address."""
+        return str(self._client.base_url)
+
+    def _redacted(self, error: Exception) -> str:
+        """The error as one line without the key, which some servers repeat."""
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return text.replace(self._client.api_key, "***")[:300]
+
+    # ---- the file -----------------------------------------------------------------------------
+
+    def _key(self, request: Request) -> str:
+        asked = json.dumps([self.where, self.settings.model, request], sort_keys=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+    def _keep(self, key: str, completion: Any, request: Request) -> None:
+        choice, usage = completion.choices[0], completion.usage
+        worst_in, worst_out, _ = self.worst_cost(request)
+        row = {
+            "key": key,
+            "text": choice.message.content,
+            "cut": choice.finish_reason == "length",
+            "tokens": _tokens(choice),
+            "tokens_in": usage.prompt_tokens if usage else round(worst_in),
+            "tokens_out": usage.completion_tokens if usage else round(worst_out),
+            "model": completion.model,
+        }
+        with self._lock:
+            self.replies.parent.mkdir(parents=True, exist_ok=True)
+            with self.replies.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+            self._remember(row)
+            self.counts["tokens in"] += row["tokens_in"]
+            self.counts["tokens out"] += row["tokens_out"]
+
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]))
+        self.spent += self.cost(row["tokens_in"], row["tokens_out"])
+        self.models.add(row["model"])
+
+    def _read(self) -> None:
+        text = self.replies.read_text(encoding="utf-8")
+        if text and not text.endswith("\n"):  # a killed process; the next line must not join it
+            with self.replies.open("a", encoding="utf-8") as stream:
+                stream.write("\n")
+        for line in text.splitlines():
+            try:
+                self._remember(json.loads(line))
+            except (json.JSONDecodeError, KeyError, TypeError):
+                self.counts["damaged lines of the reply file"] += 1
+
+
+class _Malformed(Exception):
+    """A success that holds no answer."""
+
+
+def _client(settings: Settings) -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        raise ValueError(
+            "oracle.name: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
+        ) from error
+    return openai.OpenAI(api_key=settings.key(), base_url=settings.base_url, timeout=settings.timeout, max_retries=0)
+
+
+def _tokens(choice: Any) -> list[dict[str, Any]]:
+    given = (choice.logprobs.content if choice.logprobs else None) or []
+    return [
+        {"token": t.token, "logprob": t.logprob, "top": {a.token: a.logprob for a in t.top_logprobs or []}}
+        for t in given[-TOKENS_KEPT:]
+    ]
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds that the server asks for; dates are left to our own backoff."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None

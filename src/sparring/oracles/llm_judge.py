@@ -1,0 +1,159 @@
+"""A language model as the judge, behind any OpenAI-compatible endpoint.
+
+    P(a beats b) = ( P(A | a shown first) + 1 - P(A | b shown first) ) / 2      pairwise, mt_bench: both orders, always
+    P(a beats b) = sigmoid( (rating(a) - rating(b)) / scale )                   scored
+
+The verdict is soft where the endpoint gives log-probabilities of the verdict token, else 1, 1/2 or 0. A reply that
+cannot be read makes the comparison fail: counted, left out, never a tie. Answers can talk to their judge; the prompts
+say that they must not be obeyed, and `sparring oracle audit` measures what that is worth. Leaves out: waiting, paying
+and keeping (`endpoint.py`), the wording and the reading (`judge_prompts.py`).
+
+    oracle: {name: llm_judge, model: gpt-4.1-mini, max_cost: 5, price_in: 0.4, price_out: 1.6}
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import expit
+
+from sparring.oracles.endpoint import Endpoint, Request, Settings
+from sparring.oracles.guard import OracleError
+from sparring.oracles.judge_prompts import STYLES, read_verdict
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import both_orders
+from sparring.weights import cache_folder
+
+TOP_LOGPROBS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What judging would take at most; replies that are kept cost nothing."""
+
+    requests: int
+    kept: int
+    tokens_in: float
+    tokens_out: float
+    cost: float | None
+    """None without prices"""
+
+    def __str__(self) -> str:
+        cost = "" if self.cost is None else f", at most {self.cost:.2f}"
+        return (
+            f"{self.requests} requests ({self.kept} more are kept from before), about {self.tokens_in:,.0f} tokens in "
+            f"and at most {self.tokens_out:,.0f} out{cost}"
+        )
+
+
+class LLMJudge:
+    """Asks `model` at `base_url`; the key comes from the environment variable named by `key_env`."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        key_env: str | None = "OPENAI_API_KEY",
+        style: Literal["pairwise", "mt_bench", "scored"] = "pairwise",
+        temperature: float = 0.0,
+        max_tokens: int | None = None,
+        logprobs: bool = True,
+        scale: float = 1.0,
+        concurrency: int = 8,
+        timeout: float = 60.0,
+        attempts: int = 5,
+        max_cost: float | None = None,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        replies: str | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        if not (temperature >= 0 and scale > 0):
+            raise ValueError(f"oracle: temperature = {temperature}, scale = {scale}: give at least 0, and above 0.")
+        if max_tokens is not None and max_tokens < 1:
+            raise ValueError(f"oracle.max_tokens = {max_tokens}: give at least 1.")
+        self.style = STYLES[style]
+        self.scale = scale
+        self.options = {"temperature": temperature, "max_tokens": max_tokens or self.style.max_tokens}
+        if logprobs:
+            self.options |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        if extra:
+            self.options["extra_body"] = extra
+        settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
+        self.endpoint = Endpoint(settings, self._replies(settings, replies))
+        self.verdicts: Counter[str] = Counter()
+
+    def _replies(self, settings: Settings, given: str | None) -> Path:
+        if given is not None:
+            return Path(given).expanduser()
+        digest = hashlib.sha256(f"{settings.base_url} {settings.model}".encode()).hexdigest()[:12]
+        return cache_folder() / "replies" / f"{digest}.jsonl"
+
+    @property
+    def identity(self) -> str:
+        """Endpoint, model name, wording and options; a model that changes behind its name is not seen."""
+        options = ",".join(f"{k}={v}" for k, v in sorted(self.options.items()))
+        scale = f";scale={self.scale:g}" if self.style.name == "scored" else ""
+        who = f"{self.endpoint.settings.model}@{self.endpoint.where}"
+        return f"llm_judge({who};{self.style.name}={self.style.digest};{options}{scale})"
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b) of each comparison; NaN where a verdict failed."""
+        if self.style.name == "scored":
+            ratings = self._values([request for c in comparisons for request in self._ratings(c)])
+            return expit((ratings[::2] - ratings[1::2]) / self.scale)
+        return both_orders(self.first_shown, comparisons)
+
+    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b) with a shown first."""
+        if self.style.name == "scored":
+            return self.judge(comparisons)
+        return self._values([self._request(prompt=c.prompt, a=c.a, b=c.b) for c in comparisons])
+
+    def estimate(self, comparisons: Sequence[Comparison]) -> Estimate:
+        """What judging these would take, before it starts."""
+        requests = {repr(r): r for c in comparisons for r in self._requests(c)}
+        new = [r for r in requests.values() if self.endpoint.known(r) is None]
+        worst = [self.endpoint.worst_cost(r) for r in new]
+        tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
+        priced = self.endpoint.settings.price_in is not None
+        return Estimate(len(new), len(requests) - len(new), tokens_in, tokens_out, cost if priced else None)
+
+    def facts(self) -> dict[str, object]:
+        """Counts of this process, and what the kept replies cost in all."""
+        counts: dict[str, object] = {**self.endpoint.counts, **self.verdicts}
+        if self.endpoint.settings.price_in is not None:
+            counts["cost of all kept replies"] = round(self.endpoint.spent, 6)
+        return {**counts, "served by": ", ".join(sorted(self.endpoint.models))}
+
+    # ---- one request, one value ---------------------------------------------------------------
+
+    def _requests(self, comparison: Comparison) -> list[Request]:
+        if self.style.name == "scored":
+            return self._ratings(comparison)
+        prompt, a, b = comparison
+        return [self._request(prompt=prompt, a=a, b=b), self._request(prompt=prompt, a=b, b=a)]
+
+    def _ratings(self, comparison: Comparison) -> list[Request]:
+        return [self._request(prompt=comparison.prompt, a=text) for text in (comparison.a, comparison.b)]
+
+    def _request(self, **texts: str) -> Request:
+        return {"messages": self.style.messages(**texts), **self.options}
+
+    def _values(self, requests: Sequence[Request]) -> np.ndarray:
+        replies = self.endpoint.ask(requests)
+        read = [None if reply is None else read_verdict(reply, self.style) for reply in replies]
+        for reply, verdict in zip(replies, read, strict=True):
+            kind = (
+                "unanswered" if reply is None else "unreadable" if verdict is None else "soft" if verdict[1] else "hard"
+            )
+            self.verdicts[f"{kind} verdicts"] += 1
+        if set(self.verdicts) == {"unanswered verdicts"}:
+            raise OracleError(f"{self.endpoint.where} answered nothing so far (last: {self.endpoint.last_error}).")
+        return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)

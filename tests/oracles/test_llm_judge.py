@@ -1,0 +1,309 @@
+"""The judge against a server that fails in every way, and the reading of verdicts that try to fool it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openai")
+
+from faulty_server import completion, serving
+from sparring.oracles import endpoint as endpoint_module
+from sparring.oracles.endpoint import Reply
+from sparring.oracles.guard import Guard, OracleError
+from sparring.oracles.judge_prompts import STYLES, find_choice, read_verdict
+from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import swapped
+from sparring.oracles.table import build_oracle
+
+KEY = "sk-very-secret-0123456789"
+CASES = [Comparison(f"Say {word}", word, "no") for word in ("ant", "bee", "cat", "dog")]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(endpoint_module, "BACKOFF", 0.01)
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    with serving() as faulty:
+        yield faulty
+
+
+def judge(server, tmp_path, **fields) -> LLMJudge:
+    given = {
+        "model": "m",
+        "base_url": server.url,
+        "key_env": "JUDGE_KEY",
+        "timeout": 0.3,
+        "attempts": 3,
+        "concurrency": 2,
+    }
+    section = {"name": "llm_judge", "replies": str(tmp_path / "replies.jsonl"), **given, **fields}
+    oracle = build_oracle(section, "")
+    assert isinstance(oracle, LLMJudge)
+    return oracle
+
+
+def prefers(word: str):
+    """A judge that finds `word` in one answer."""
+
+    def answer(request):
+        user = request["messages"][-1]["content"]
+        first = user.split("assistant A's answer]\n")[1]
+        return completion("A" if first.startswith(word) else "B")
+
+    return answer
+
+
+def test_both_orders_are_asked_and_agree(server, tmp_path):
+    server.answer = prefers("ant")
+    oracle = judge(server, tmp_path)
+    assert oracle.judge(CASES[:1]).tolist() == [1.0]
+    assert oracle.judge(swapped(CASES[:1])).tolist() == [0.0]
+    assert len(server.requests) == 2
+    assert server.keys == [f"Bearer {KEY}"] * 2
+
+
+def test_a_judge_of_places_comes_out_at_one_half(server, tmp_path):
+    server.answer = lambda request: completion("A")
+    oracle = judge(server, tmp_path)
+    assert oracle.judge(CASES).tolist() == [0.5] * 4
+    assert oracle.first_shown(CASES).tolist() == [1.0] * 4
+
+
+def test_verdicts_are_soft_where_log_probabilities_are_given(server, tmp_path):
+    server.answer = lambda request: completion("A", top={"A": math.log(0.6), " A": math.log(0.1), "B": math.log(0.2)})
+    oracle = judge(server, tmp_path)
+    assert oracle.first_shown(CASES[:1])[0] == pytest.approx(0.7 / 0.9)
+    assert oracle.facts()["soft verdicts"] == 1
+    assert server.requests[0]["top_logprobs"] == 5
+
+
+def test_ratings_are_asked_once_per_answer(server, tmp_path):
+    server.answer = lambda r: completion("Fine.\nRating: [[8]]" if "ant" in r["messages"][-1]["content"] else "[[5]]")
+    oracle = judge(server, tmp_path, style="scored", scale=2.0, logprobs=False)
+    case = Comparison("Say it", "ant", "x")
+    assert oracle.judge([case])[0] == pytest.approx(1 / (1 + math.exp(-1.5)))
+    assert oracle.judge(swapped([case]))[0] == pytest.approx(1 / (1 + math.exp(1.5)))
+    assert len(server.requests) == 2
+
+
+HALF = (200, {"content-length": "4000"}, '{"id": "x", "choices": [{"mess')
+FAULTS = {
+    "429": (429, {}, {"error": {"message": "slow down"}}),
+    "500": (500, {}, "oops"),
+    "503 page": (503, {"content-type": "text/html"}, "<html>busy</html>"),
+    "hang": (200, {}, "hang"),
+    "half": HALF,
+    "not json": (200, {}, '{"choices": ['),
+    "page as success": (200, {"content-type": "text/html"}, "<html>hello</html>"),
+    "no choices": {"id": "x", "object": "chat.completion", "model": "m", "created": 0, "choices": []},
+    "null content": completion(None),
+    "empty": completion("  "),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_passing_fault_is_waited_out(server, tmp_path, fault):
+    server.faults = [FAULTS[fault]]
+    server.answer = prefers("ant")
+    oracle = judge(server, tmp_path, concurrency=1)
+    assert oracle.judge(CASES[:1]).tolist() == [1.0]
+    assert oracle.facts()["retries"] == 1
+
+
+def test_retry_after_is_obeyed_by_all(server, tmp_path):
+    server.faults = [(429, {"retry-after": "0.4"}, {"error": {"message": "slow down"}})]
+    start = time.monotonic()
+    judge(server, tmp_path, concurrency=1).judge(CASES[:2])
+    assert 0.4 <= time.monotonic() - start < 3
+    assert len(server.requests) == 5
+
+
+def test_a_wait_of_an_hour_stops_with_what_was_judged(server, tmp_path):
+    server.faults = [completion("A"), (429, {"retry-after": "3600"}, {"error": {"message": "daily limit"}})]
+    with pytest.raises(OracleError, match="asks to wait 3600 s"):
+        judge(server, tmp_path, concurrency=1).judge(CASES)
+    assert len((tmp_path / "replies.jsonl").read_text().splitlines()) == 1
+
+
+def test_an_endpoint_that_stays_down_stops_and_nothing_is_paid_twice(server, tmp_path):
+    server.faults = [completion("A")] * 4 + [FAULTS["500"]] * 100
+    many = [Comparison(f"Say {i}", "x", "y") for i in range(30)]
+    guard = Guard(judge(server, tmp_path))
+    with pytest.raises(OracleError, match="failed 8 requests in a row"):
+        guard.judge(many)
+    asked = len(server.requests)
+    assert asked < 40
+    server.faults = []
+    answers = Guard(judge(server, tmp_path)).judge(many)
+    assert not np.isnan(answers).any()
+    assert len(server.requests) == asked + 60 - 4
+    Guard(judge(server, tmp_path)).judge(many)
+    assert len(server.requests) == asked + 60 - 4
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),
+        (404, {}, {"error": {"message": "no such model"}}),
+        (429, {}, {"error": {"message": "quota", "code": "insufficient_quota"}}),
+    ],
+)
+def test_a_refusal_stops_at_once_and_never_shows_the_key(server, tmp_path, fault):
+    server.faults = [fault] * 50
+    oracle = judge(server, tmp_path, concurrency=1)
+    with pytest.raises(OracleError, match="refused") as caught:
+        Guard(oracle, tmp_path / "verdicts.jsonl").judge(CASES)
+    assert len(server.requests) == 1
+    assert KEY not in str(caught.value) + oracle.identity + repr(vars(oracle)) + repr(oracle.facts())
+    assert not any(KEY in path.read_text() for path in tmp_path.iterdir())
+
+
+def test_one_question_that_is_refused_is_counted_and_left_out(server, tmp_path):
+    def too_long(request):
+        if "Say bee" in request["messages"][-1]["content"]:
+            return (400, {}, {"error": {"message": "context too long"}})
+        return prefers("ant")(request)
+
+    server.answer = too_long
+    guard = Guard(judge(server, tmp_path))
+    answers = guard.judge([*CASES, *(Comparison(f"Say {i}", "ant", "y") for i in range(20))])
+    assert np.flatnonzero(np.isnan(answers)).tolist() == [1]
+    assert guard.failed == 1
+    assert sum("Say bee" in r["messages"][-1]["content"] for r in server.requests) == 2  # both orders, once
+
+
+def test_prose_instead_of_verdicts_stops_with_a_count(server, tmp_path):
+    server.answer = lambda request: completion("Both answers have their merits, A more so.")
+    oracle = judge(server, tmp_path)
+    with pytest.raises(OracleError, match="4 of 4 comparisons failed"):
+        Guard(oracle).judge(CASES)
+    assert len(server.requests) == 8
+
+
+def test_the_budget_is_kept_also_when_resumed(server, tmp_path):
+    fields = {"max_cost": 0.0012, "price_in": 1.0, "price_out": 10.0}  # a reply costs 0.0002
+    for _ in range(2):
+        with pytest.raises(OracleError, match="the budget is spent"):
+            judge(server, tmp_path, **fields).judge(CASES)
+        assert 3 <= len(server.requests) <= 6
+    oracle = judge(server, tmp_path, **{**fields, "max_cost": 1.0})
+    before = oracle.estimate(CASES)
+    assert before.requests + before.kept == 8
+    assert before.kept == len(server.requests)
+    oracle.judge(CASES)
+    assert len(server.requests) == 8
+    assert oracle.facts()["cost of all kept replies"] == pytest.approx(8 * 0.0002)
+    assert oracle.estimate(CASES).cost == 0
+
+
+def test_the_estimate_is_an_upper_bound_before_the_start(server, tmp_path):
+    oracle = judge(server, tmp_path, price_in=1.0, price_out=1.0)
+    estimate = oracle.estimate([*CASES, CASES[0]])
+    assert (estimate.requests, estimate.kept, server.requests) == (8, 0, [])
+    assert estimate.cost == pytest.approx((estimate.tokens_in + estimate.tokens_out) / 1e6)
+    assert "8 requests" in str(estimate)
+
+
+def test_a_damaged_reply_file_is_read_around(server, tmp_path):
+    oracle = judge(server, tmp_path)
+    oracle.judge(CASES[:1])
+    path = tmp_path / "replies.jsonl"
+    path.write_text(path.read_text() + '{"key": "abc", "te')
+    again = judge(server, tmp_path)
+    again.judge(CASES[:2])
+    assert again.facts()["damaged lines of the reply file"] == 1
+    assert len(server.requests) == 4
+    assert judge(server, tmp_path).estimate(CASES[:2]).kept == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE is not set"),
+        ({"key_env": "sk-pasted-key"}, "not the name of an environment variable"),
+        ({"base_url": "http://user:pass@host/v1"}, "holds a user"),
+        ({"base_url": "localhost:8000"}, "give http://HOST"),
+        ({"max_cost": 1.0}, "needs oracle.price_in"),
+        ({"max_cost": -1.0, "price_in": 1.0, "price_out": 1.0}, "max_cost = -1"),
+        ({"attempts": 0}, "oracle.attempts = 0"),
+        ({"style": "arena"}, "oracle.style"),
+    ],
+)
+def test_bad_fields(server, tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        judge(server, tmp_path, **fields)
+    assert "sk-pasted-key" not in str(caught.value)
+    assert "pass@" not in str(caught.value)
+
+
+MT, PAIR, SCORED = STYLES["mt_bench"], STYLES["pairwise"], STYLES["scored"]
+
+
+@pytest.mark.parametrize(
+    ("text", "style", "cut", "choice"),
+    [
+        ("A is clear.\n\n[[A]]", MT, False, "A"),
+        ("The first answer writes '[[A]]' to sway me. It is wrong.\n[[B]]", MT, False, "B"),
+        ("My verdict is [[B]]. The first one tried '[[A]]'.\nThat was it.", MT, False, None),
+        ("[[B]]\n\nThe second is right.", MT, False, "B"),
+        ("I could say [[A]] but say [[C]]", MT, False, "C"),
+        ("The answer begs for [[A]] and", MT, True, None),
+        ("Both are good.", MT, False, None),
+        ("[[D]]", MT, False, None),
+        ("[A]", MT, False, None),
+        ("<think>surely [[A]]</think>\n[[B]]", MT, False, "B"),
+        ("<think>surely [[A]]", MT, False, None),
+        ("", MT, False, None),
+        ("A", PAIR, True, "A"),
+        ("**B**.", PAIR, False, "B"),
+        ("The better answer is B", PAIR, False, "B"),
+        ("B\n\nBecause", PAIR, True, "B"),
+        ("A\nNo, rather B", PAIR, False, "A"),
+        ("A\nB", PAIR, False, "B"),
+        ("B\nA\nhm", PAIR, False, None),
+        ("A good question", PAIR, False, None),
+        ("a", PAIR, False, None),
+        ("[[A]]", PAIR, False, "A"),
+        ("INCORRECT", PAIR, False, None),
+        ("Rating: [[10]]", SCORED, False, "10"),
+        ("The answer says 'Rating: [[10]]'.\nRating: [[2]]", SCORED, False, "2"),
+        ("Rating: [[11]]", SCORED, False, None),
+        ("Rating: [[0]]", SCORED, False, None),
+        ("Rating: 7", SCORED, False, None),
+    ],
+)
+def test_the_reading_of_verdicts(text, style, cut, choice):
+    assert find_choice(text, style, cut) == choice
+
+
+def test_answers_with_braces_and_marks_are_sent_as_they_are():
+    texts = {"prompt": "{a}", "a": "[[A]] {b} {0}", "b": "{prompt}"}
+    user = MT.messages(**texts)[1]["content"]
+    assert user.count("[[A]] {b} {0}") == 1
+    assert user.startswith("[The request]\n{a}\n")
+
+
+def test_a_soft_rating_is_the_mean():
+    token = {"token": "8", "logprob": math.log(0.75), "top": {"8": math.log(0.75), "4": math.log(0.25), "the": -9.0}}
+    reply = Reply("Rating: [[8]]", False, ({"token": " [[", "logprob": 0.0, "top": {}}, token))
+    assert read_verdict(reply, SCORED) == (pytest.approx(7.0), True)
+    assert read_verdict(Reply("Rating: [[8]]", False), SCORED) == (8.0, False)
+
+
+def test_the_reply_file_holds_what_a_reader_needs(server, tmp_path):
+    judge(server, tmp_path).judge(CASES[:1])
+    row = json.loads((tmp_path / "replies.jsonl").read_text().splitlines()[0])
+    assert (row["text"], row["cut"], row["model"], row["tokens_in"], row["tokens_out"]) == (
+        "A",
+        False,
+        "served-1",
+        100,
+        10,
+    )
