@@ -104,6 +104,46 @@ class CollectConfig(Frozen):
         return self
 
 
+class ServedConfig(Frozen):
+    """A model behind an OpenAI-compatible URL: text in, text out, no log-probabilities."""
+
+    model: str
+    """the name that the server knows it by"""
+    base_url: str | None = None
+    """http://HOST/v1; null: OpenAI's own"""
+    key_env: str | None = "OPENAI_API_KEY"
+    """environment variable that holds the key; null for a server without keys"""
+    system: str | None = None
+    """system message put before every prompt that has none"""
+    temperature: float = Field(default=1.0, ge=0)
+    """1 samples from the model itself"""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """nucleus; 1 keeps the whole distribution"""
+    max_tokens: int = Field(default=1024, ge=1)
+    """longer answers are cut off, by the server's count"""
+    concurrency: int = Field(default=8, ge=1)
+    """requests under way together"""
+    timeout: float = Field(default=120.0, gt=0)
+    """seconds for one request"""
+    attempts: int = Field(default=5, ge=1)
+    """tries of one request, with growing waits between"""
+    max_cost: float | None = Field(default=None, ge=0)
+    """stops before more would be spent; needs the prices"""
+    price_in: float | None = Field(default=None, ge=0)
+    """per million tokens"""
+    price_out: float | None = Field(default=None, ge=0)
+    """per million tokens"""
+    extra: Section = {}
+    """further fields of every request, as the server wants them"""
+
+
+class OpponentConfig(ServedConfig):
+    """A served model that the final policy plays on the held-out prompts."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """what tables call it"""
+
+
 class DataConfig(Frozen):
     """Training and held-out prompts."""
 
@@ -113,6 +153,8 @@ class DataConfig(Frozen):
     """rows that are never trained on"""
     collect: CollectConfig | None = None
     """null: the data hold what the algorithm needs"""
+    teacher: ServedConfig | None = None
+    """null: the data hold the gold answers; otherwise this model is asked for them once, before the first round"""
     prompts_per_round: int | None = Field(default=None, ge=1)
     """null: every row in every round; otherwise a fresh slice of a fixed shuffle each round"""
     max_prompt_tokens: int = Field(default=512, ge=1)
@@ -161,6 +203,17 @@ class SamplingConfig(Frozen):
     """of the weights while sampling"""
     vllm: VllmConfig = Field(default_factory=VllmConfig)
     """used by engine: vllm"""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _not_a_url(cls, engine: Any) -> Any:
+        if engine in ("openai", "url", "api", "sglang"):
+            raise ValueError(
+                f"{engine!r} would be a server with weights of its own: they do not follow the training, and the "
+                "log-probabilities that anchors and mixtures need stay unknown. Take transformers or vllm; a served "
+                "model can be data.teacher or one of evaluation.opponents."
+            )
+        return engine
 
 
 class TripwireConfig(Frozen):
@@ -227,6 +280,8 @@ class EvaluationConfig(Frozen):
     """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
     oracles: list[Section] = []
     """further oracles that training never saw"""
+    opponents: list[OpponentConfig] = []
+    """served models that the start and the final policy play under every oracle"""
     bootstrap: int = Field(default=2000, ge=100)
     """resamples over prompts for intervals"""
 
@@ -282,6 +337,14 @@ class Recipe(Frozen):
                 f"data.collect builds chosen and rejected, but algorithm {self.algorithm['name']!r} does not "
                 "use them: remove data.collect, or set source: pairs."
             )
+        if self.data.teacher is not None and "gold" not in self.columns():
+            raise ValueError(
+                f"data.teacher answers in place of gold, but algorithm {self.algorithm['name']!r} does not use gold "
+                "answers: remove data.teacher, or take an algorithm that does (spin)."
+            )
+        names = [opponent.name for opponent in self.evaluation.opponents]
+        if len(set(names)) < len(names):
+            raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
 
     def build_algorithm(self) -> Algorithm:

@@ -9,7 +9,7 @@ is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -166,6 +166,15 @@ class Sample(TypedDict):
     final_passes: list[bool] | None
 
 
+class Opponent(TypedDict):
+    """A served model that both policies played; the win rates are theirs against it."""
+
+    name: str
+    model: str
+    start: Judgment
+    final: Judgment
+
+
 class Summary(TypedDict):
     """Everything the report shows."""
 
@@ -180,6 +189,8 @@ class Summary(TypedDict):
     headline: Headline | None
     """null when the recipe has no oracle"""
     judgments: list[Judgment]
+    opponents: NotRequired[list[Opponent]]
+    """one entry per oracle and opponent; absent in runs of older versions"""
     checks: CheckRates | None
     matrix: Matrix | None
     pool: PoolFacts | None

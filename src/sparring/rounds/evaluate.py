@@ -30,6 +30,7 @@ from sparring.progress import Progress
 from sparring.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.served import opponent_texts
 from sparring.rounds.store import Made, read_table, write_json
 from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
@@ -137,12 +138,23 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
     judgments: list[dict[str, Any]] = []
+    opponents: list[dict[str, Any]] = []
     pool, preferences = None, None
     sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
         judgments.append(_judgment(section, seen, prompts, final, start, guard, recipe))
+        opponents += [
+            {
+                "name": config.name,
+                "model": config.model,
+                "start": _judgment(section, seen, prompts, start, theirs, guard, recipe),
+                "final": _judgment(section, seen, prompts, final, theirs, guard, recipe),
+            }
+            for config in recipe.evaluation.opponents
+            for theirs in [opponent_texts(store.root, config, held_out)]
+        ]
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = _preferences(prompts, final, start, guard)
@@ -151,6 +163,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         **facts,
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
+        "opponents": opponents,
         "checks": _checks(held_out, start, final, recipe),
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_facts(pool, recipe),

@@ -41,6 +41,7 @@ from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
 from sparring.rounds.store import (
     Made,
     Store,
@@ -128,6 +129,8 @@ class _Run:
         self._write_lock()
         if self.recipe.data.collect is not None:
             self._collect()
+        if self.recipe.data.teacher is not None:
+            ask_teacher(self.store, self.recipe, self.policies.chat, self.progress)
         for t in range(self.recipe.rounds):
             self._round(t)
         return self._evaluate()
@@ -336,6 +339,8 @@ class _Run:
         """The training table and its hash."""
         if self.recipe.data.collect is not None:
             return COLLECTED, self.store.output_hash("collect/freeze", COLLECTED)
+        if self.recipe.data.teacher is not None:
+            return TAUGHT, self.store.output_hash("teacher", TAUGHT)
         return TRAIN, self.store.output_hash("data", TRAIN)
 
     def _round(self, t: int) -> None:
@@ -421,6 +426,9 @@ class _Run:
             file = f"evaluation/samples-{ref.round}.parquet"
             own["samples"] = inputs[file] = self.store.output_hash(f"evaluation/sample-{ref.round}", file)
             self.store.stage(f"evaluation/measure-{ref.round}", own, partial(measure, *arguments))
+        for config in self.recipe.evaluation.opponents:
+            file = ask_opponent(self.policies, config, held_out, data_hash, self.progress)
+            inputs[file] = self.store.output_hash(f"evaluation/ask-{config.name}", file)
         self.progress.say("evaluation  judge")
         self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)
