@@ -33,10 +33,13 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("data.train and data.held_out", recipe.DatasetConfig),
     ("columns of data.train and data.held_out", recipe.ColumnsConfig),
     ("data.collect", recipe.CollectConfig),
+    ("data.teacher", recipe.ServedConfig),
     ("sampling", recipe.SamplingConfig),
+    ("sampling.vllm", recipe.VllmConfig),
     ("fit", recipe.FitConfig),
     ("fit.tripwires", recipe.TripwireConfig),
     ("evaluation", recipe.EvaluationConfig),
+    ("evaluation.opponents, a list of", recipe.OpponentConfig),
 )
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 INTRO = """# Recipe reference

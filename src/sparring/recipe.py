@@ -104,6 +104,46 @@ class CollectConfig(Frozen):
         return self
 
 
+class ServedConfig(Frozen):
+    """A model behind an OpenAI-compatible URL: text in, text out, no log-probabilities."""
+
+    model: str
+    """the name that the server knows it by"""
+    base_url: str | None = None
+    """http://HOST/v1; null: OpenAI's own"""
+    key_env: str | None = "OPENAI_API_KEY"
+    """environment variable that holds the key; null for a server without keys"""
+    system: str | None = None
+    """system message put before every prompt that has none"""
+    temperature: float = Field(default=1.0, ge=0)
+    """1 samples from the model itself"""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """nucleus; 1 keeps the whole distribution"""
+    max_tokens: int = Field(default=1024, ge=1)
+    """longer answers are cut off, by the server's count"""
+    concurrency: int = Field(default=8, ge=1)
+    """requests under way together"""
+    timeout: float = Field(default=120.0, gt=0)
+    """seconds for one request"""
+    attempts: int = Field(default=5, ge=1)
+    """tries of one request, with growing waits between"""
+    max_cost: float | None = Field(default=None, ge=0)
+    """stops before more would be spent; needs the prices"""
+    price_in: float | None = Field(default=None, ge=0)
+    """per million tokens"""
+    price_out: float | None = Field(default=None, ge=0)
+    """per million tokens"""
+    extra: Section = {}
+    """further fields of every request, as the server wants them"""
+
+
+class OpponentConfig(ServedConfig):
+    """A served model that the final policy plays on the held-out prompts."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """what tables call it"""
+
+
 class DataConfig(Frozen):
     """Training and held-out prompts."""
 
@@ -113,6 +153,8 @@ class DataConfig(Frozen):
     """rows that are never trained on"""
     collect: CollectConfig | None = None
     """null: the data hold what the algorithm needs"""
+    teacher: ServedConfig | None = None
+    """null: the data hold the gold answers; otherwise this model is asked for them once, before the first round"""
     prompts_per_round: int | None = Field(default=None, ge=1)
     """null: every row in every round; otherwise a fresh slice of a fixed shuffle each round"""
     max_prompt_tokens: int = Field(default=512, ge=1)
@@ -121,11 +163,34 @@ class DataConfig(Frozen):
     """longer given responses are dropped and counted"""
 
 
+class VllmConfig(Frozen):
+    """Where vLLM is and what it may use; may change when a run is resumed, for it does not say what is sampled."""
+
+    python: str | None = None
+    """the Python that has vLLM, best in an environment of its own; null: the one that runs Sparring"""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """devices that share one copy of the weights"""
+    data_parallel: int = Field(default=1, ge=1)
+    """copies of the engine, each with its own devices and its share of the prompts"""
+    memory_share: float = Field(default=0.85, gt=0, lt=1)
+    """of a GPU's memory, for weights and KV cache"""
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    """size of the KV cache; null: what memory_share leaves on a GPU, 2 on a CPU"""
+    max_sequences: int | None = Field(default=None, ge=1)
+    """responses sampled together; null: vLLM's choice"""
+    prefix_caching: bool = True
+    """keep prompts that begin alike only once"""
+    eager: bool = False
+    """no CUDA graphs: starts sooner, samples slower; a CPU never has them"""
+    silence_minutes: float = Field(default=20.0, gt=0)
+    """an engine that says nothing for longer counts as dead; loading is silent"""
+
+
 class SamplingConfig(Frozen):
     """How responses are drawn."""
 
-    engine: Literal["transformers"] = "transformers"
-    """who samples"""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """who samples: this process, or vLLM in a process of its own (see docs/how-to/engines.md)"""
     temperature: float = Field(default=1.0, ge=0)
     """1 samples from the policy itself, as the theory wants; 0 is greedy"""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -133,9 +198,22 @@ class SamplingConfig(Frozen):
     max_new_tokens: int = Field(default=256, ge=1)
     """longer responses are cut off (and know it)"""
     batch_size: int = Field(default=64, ge=1)
-    """rows sampled together; part of what makes a run repeatable"""
+    """rows sampled together by transformers; part of what makes a run repeatable"""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """of the weights while sampling"""
+    vllm: VllmConfig = Field(default_factory=VllmConfig)
+    """used by engine: vllm"""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _not_a_url(cls, engine: Any) -> Any:
+        if engine in ("openai", "url", "api", "sglang"):
+            raise ValueError(
+                f"{engine!r} would be a server with weights of its own: they do not follow the training, and the "
+                "log-probabilities that anchors and mixtures need stay unknown. Take transformers or vllm; a served "
+                "model can be data.teacher or one of evaluation.opponents."
+            )
+        return engine
 
 
 class TripwireConfig(Frozen):
@@ -202,6 +280,8 @@ class EvaluationConfig(Frozen):
     """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
     oracles: list[Section] = []
     """further oracles that training never saw"""
+    opponents: list[OpponentConfig] = []
+    """served models that the start and the final policy play under every oracle"""
     bootstrap: int = Field(default=2000, ge=100)
     """resamples over prompts for intervals"""
 
@@ -245,11 +325,26 @@ class Recipe(Frozen):
                 "sampling.temperature = 0 makes all responses to a prompt the same, but pairs need different ones: "
                 "give a temperature above 0."
             )
+        mixed = [draw for step in steps for draw in step.draws() if draw.mixture == "token_geometric"]
+        if self.sampling.engine != "transformers" and any(len(draw.policies) > 1 for draw in mixed):
+            raise ValueError(
+                f"sampling.engine = {self.sampling.engine!r} with algorithm {self.algorithm['name']!r}, which samples "
+                "a token-geometric mixture: that needs several policies' next-token distributions at every token, "
+                "and a served engine gives one policy's. Set sampling.engine: transformers."
+            )
         if self.data.collect is not None and not {"chosen", "rejected"} <= set(self.columns()):
             raise ValueError(
                 f"data.collect builds chosen and rejected, but algorithm {self.algorithm['name']!r} does not "
                 "use them: remove data.collect, or set source: pairs."
             )
+        if self.data.teacher is not None and "gold" not in self.columns():
+            raise ValueError(
+                f"data.teacher answers in place of gold, but algorithm {self.algorithm['name']!r} does not use gold "
+                "answers: remove data.teacher, or take an algorithm that does (spin)."
+            )
+        names = [opponent.name for opponent in self.evaluation.opponents]
+        if len(set(names)) < len(names):
+            raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
 
     def build_algorithm(self) -> Algorithm:

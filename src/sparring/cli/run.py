@@ -57,6 +57,14 @@ def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
         seen = "yes" if judgment["seen_in_training"] else "no"
         span = f"{win['low']:.1%} to {win['high']:.1%}"
         table.add_row(judgment["name"], seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
+    for opponent in summary.get("opponents", []):
+        for who in ("start", "final"):
+            judgment = opponent[who]
+            win, mean = judgment["win_rate"], judgment["mean_preference"]
+            span = f"{win['low']:.1%} to {win['high']:.1%}"
+            name = f"{judgment['name']}: {who} against {opponent['name']}"
+            seen = "yes" if judgment["seen_in_training"] else "no"
+            table.add_row(name, seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
     if checks := summary["checks"]:
         gain, before, after = (
             checks["difference"],

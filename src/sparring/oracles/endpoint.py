@@ -68,24 +68,28 @@ class Settings:
     price_in: float | None = None
     """per million tokens, in the currency of max_cost"""
     price_out: float | None = None
+    field: str = "oracle"
+    """the section of the recipe that messages name"""
 
     def check(self) -> None:
         """Raise a ValueError that names the field, the value and the remedy; never shows what may be a key."""
         if self.base_url is not None:
             parts = urlsplit(self.base_url)
             if parts.username or parts.password or parts.query:
-                raise ValueError("oracle.base_url holds a user, a password or a query. Put the key in the environment.")
+                raise ValueError(
+                    f"{self.field}.base_url holds a user, a password or a query. Put the key in the environment."
+                )
             if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ValueError(f"oracle.base_url = {self.base_url!r}: give http://HOST/v1 or https://HOST/v1.")
+                raise ValueError(f"{self.field}.base_url = {self.base_url!r}: give http://HOST/v1 or https://HOST/v1.")
         for name in ("concurrency", "timeout", "attempts"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"oracle.{name} = {getattr(self, name)}: give a positive number.")
+                raise ValueError(f"{self.field}.{name} = {getattr(self, name)}: give a positive number.")
         for name in ("max_cost", "price_in", "price_out"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"oracle.{name} = {value}: give a number of at least 0.")
+                raise ValueError(f"{self.field}.{name} = {value}: give a number of at least 0.")
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
-            raise ValueError("oracle.max_cost needs oracle.price_in and oracle.price_out, per million tokens.")
+            raise ValueError(f"{self.field}.max_cost needs price_in and price_out beside it, per million tokens.")
 
     def key(self) -> str:
         """The key from the environment; a placeholder where the endpoint takes none.
@@ -97,12 +101,12 @@ class Settings:
             return "none"
         if not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env):
             raise ValueError(
-                "oracle.key_env is not the name of an environment variable (capitals, digits, underscores); it is not "
-                "shown because it may be the key itself. Keys belong in the environment only."
+                f"{self.field}.key_env is not the name of an environment variable (capitals, digits, underscores); "
+                "it is not shown because it may be the key itself. Keys belong in the environment only."
             )
         if not (key := os.environ.get(self.key_env, "").strip()):
             raise ValueError(
-                f"oracle.key_env: the environment variable {self.key_env} is not set. Set it to the key, or give "
+                f"{self.field}.key_env: the environment variable {self.key_env} is not set. Set it to the key, or give "
                 "key_env: null for an endpoint without keys."
             )
         return key
@@ -188,7 +192,8 @@ class Endpoint:
                 self._stop.set()
                 raise OracleError(
                     f"the budget is spent: the replies in {self.replies} cost {self.spent:.4f}, the next request may "
-                    f"cost {cost:.4f}, and oracle.max_cost = {limit:g}. What was judged is kept; raise it to go on."
+                    f"cost {cost:.4f}, and {self.settings.field}.max_cost = {limit:g}. What was answered is kept; "
+                    "raise it to go on."
                 )
             self._reserved += cost
         return cost
@@ -218,7 +223,7 @@ class Endpoint:
         if down:
             raise OracleError(
                 f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). What was "
-                f"judged is kept in {self.replies}; give the same command to go on when it answers again."
+                f"answered is kept in {self.replies}; give the same command to go on when it answers again."
             )
         return None
 
@@ -255,8 +260,8 @@ class Endpoint:
                 return None
             self._stop.set()
             raise OracleError(
-                f"the endpoint {self.where} refused: {self.last_error}. Check oracle.model, oracle.base_url and the "
-                f"key (key_env: {self.settings.key_env or 'null'}). What was judged is kept."
+                f"the endpoint {self.where} refused: {self.last_error}. Check {self.settings.field}.model, base_url "
+                f"and the key (key_env: {self.settings.key_env or 'null'}). What was answered is kept."
             ) from None
         passing = status in PASSING or (status or 0) >= 500
         broken = isinstance(
@@ -270,7 +275,7 @@ class Endpoint:
         if asked is not None and asked > LONGEST_WAIT:
             self._stop.set()
             raise OracleError(
-                f"the endpoint {self.where} asks to wait {asked:.0f} s ({self.last_error}). What was judged is kept; "
+                f"the endpoint {self.where} asks to wait {asked:.0f} s ({self.last_error}). What was answered is kept; "
                 "give the same command later."
             ) from None
         # Jitter: callers that were turned away together must not come back together.
@@ -338,7 +343,7 @@ def _client(settings: Settings) -> Any:
         import openai
     except ImportError as error:
         raise ValueError(
-            "oracle.name: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
+            f"{settings.field}: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
         ) from error
     return openai.OpenAI(api_key=settings.key(), base_url=settings.base_url, timeout=settings.timeout, max_retries=0)
 

@@ -169,6 +169,15 @@ class Sample(TypedDict):
     final_passes: list[bool] | None
 
 
+class Opponent(TypedDict):
+    """A served model that both policies played; the win rates are theirs against it."""
+
+    name: str
+    model: str
+    start: Judgment
+    final: Judgment
+
+
 class Summary(TypedDict):
     """Everything the report shows."""
 
@@ -185,6 +194,8 @@ class Summary(TypedDict):
     headline: Headline | None
     """null when the recipe has no oracle"""
     judgments: list[Judgment]
+    opponents: NotRequired[list[Opponent]]
+    """one entry per oracle and opponent; absent in runs of older versions"""
     checks: CheckRates | None
     matrix: Matrix | None
     pool: PoolFacts | None

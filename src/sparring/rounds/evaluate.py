@@ -29,6 +29,7 @@ from sparring.progress import Progress
 from sparring.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.served import opponent_texts
 from sparring.rounds.store import Made, read_table, write_json
 from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
@@ -136,6 +137,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
     judgments: list[dict[str, Any]] = []
+    opponents: list[dict[str, Any]] = []
     pool, preferences = None, None
     sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
     sections += [(s, False) for s in recipe.evaluation.oracles]
@@ -144,6 +146,16 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         outcome = head_to_head(prompts, final, start, guard)
         read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
         judgments.append(_judgment(section, seen, outcome, guard, recipe) | guard.cut(read))
+        opponents += [
+            {
+                "name": config.name,
+                "model": config.model,
+                "start": _judgment(section, seen, head_to_head(prompts, start, theirs, guard), guard, recipe),
+                "final": _judgment(section, seen, head_to_head(prompts, final, theirs, guard), guard, recipe),
+            }
+            for config in recipe.evaluation.opponents
+            for theirs in [opponent_texts(store.root, config, held_out)]
+        ]
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = outcome.preferences_by_prompt
@@ -152,6 +164,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         **facts,
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
+        "opponents": opponents,
         "checks": _checks(held_out, start, final, recipe),
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_facts(pool, recipe),

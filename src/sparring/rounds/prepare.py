@@ -29,7 +29,8 @@ def prepare(store: Store, recipe: Recipe, chat: Chat, context: int, vocabulary: 
         ValueError: no row is left, or the tokenizer makes tokens that the model does not know.
     """
     data = recipe.data
-    roles = () if data.collect else recipe.columns()
+    built = {"chosen", "rejected"} if data.collect else {"gold"} if data.teacher else set()
+    roles = tuple(role for role in recipe.columns() if role not in built)
     train, dropped = _rows(data.train, roles, data, recipe, chat, context, "train")
     held, held_dropped = _rows(data.held_out, (), data, recipe, chat, context, "held_out")
     prompts = {row["prompt"] for row in train}

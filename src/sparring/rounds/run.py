@@ -43,6 +43,7 @@ from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
 from sparring.rounds.price import judge_price
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
 from sparring.rounds.store import (
     Made,
     Store,
@@ -53,6 +54,7 @@ from sparring.rounds.store import (
 )
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
+from sparring.sampling.vllm_engine import check_vllm
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_file, vocabulary_size
@@ -94,6 +96,7 @@ class _Run:
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
         self._judges: list[tuple[str, LLMJudge]] = []
+        self.engine: dict[str, str] = {}
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
@@ -103,6 +106,8 @@ class _Run:
         self._write_lock()
         if self.recipe.data.collect is not None:
             self._collect()
+        if self.recipe.data.teacher is not None:
+            ask_teacher(self.store, self.recipe, self.policies.chat, self.progress)
         for t in range(self.recipe.rounds):
             self._round(t)
         return self._evaluate()
@@ -110,12 +115,14 @@ class _Run:
     # ---- before any work ----------------------------------------------------------------------
 
     def _probe(self) -> None:
-        """Ask every oracle a first question, so that a broken one is found now."""
+        """Ask every oracle a first question, and vLLM for its version, so that a broken one is found now."""
         sections = [] if self.recipe.oracle is None else [("oracle", self.recipe.oracle)]
         sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(self.recipe.evaluation.oracles)]
         last_fit = f"{round_folder(self.recipe.rounds - 1)}/fit"
         if {"evaluation/summary", last_fit} <= self.store.manifest.keys():
             return
+        if self.recipe.sampling.engine == "vllm":
+            self.engine = {"vllm": check_vllm(self.recipe.sampling.vllm)}
         for field, section in sections:
             try:
                 oracle = build_oracle(section, str(self.policies.base))
@@ -177,7 +184,9 @@ class _Run:
             "seed": self.recipe.seed,
         }
         path = self.store.root / "lock.json"
-        if path.exists() and (before := read_json(path))["versions"] != lock["versions"]:
+        before = read_json(path) if path.exists() else lock
+        lock["engine"] = self.engine or before.get("engine", {})
+        if before["versions"] != lock["versions"]:
             changed = {
                 k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v
             }
@@ -324,6 +333,8 @@ class _Run:
         """The training table and its hash."""
         if self.recipe.data.collect is not None:
             return COLLECTED, self.store.output_hash("collect/freeze", COLLECTED)
+        if self.recipe.data.teacher is not None:
+            return TAUGHT, self.store.output_hash("teacher", TAUGHT)
         return TRAIN, self.store.output_hash("data", TRAIN)
 
     def _round(self, t: int) -> None:
@@ -410,6 +421,9 @@ class _Run:
             file = f"evaluation/samples-{ref.round}.parquet"
             own["samples"] = inputs[file] = self.store.output_hash(f"evaluation/sample-{ref.round}", file)
             self.store.stage(f"evaluation/measure-{ref.round}", own, partial(measure, *arguments))
+        for config in self.recipe.evaluation.opponents:
+            file = ask_opponent(self.policies, config, held_out, data_hash, self.progress)
+            inputs[file] = self.store.output_hash(f"evaluation/ask-{config.name}", file)
         self.progress.say("evaluation  judge")
         self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)
