@@ -12,15 +12,19 @@ and images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
 PLAIN = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 _SENTINEL = "sparringsentinel"
+_GUARD = "\ue000"
+"""a private character, which no tokenizer merges with what follows"""
+SPACES = ("▁", "Ġ")
+"""how vocabularies write a space"""
 
 
 def as_messages(value: Any) -> list[Message]:
@@ -87,22 +91,33 @@ class Chat:
         """`template`: None for the tokenizer's own, "plain" for text alone, or a Jinja file.
 
         Raises:
-            ValueError: there is no template, or no end token to train.
+            ValueError: there is no template, it cannot be used, it has no place for `system`, or there is no end token.
         """
         self.tokenizer = tokenizer
         self.system = system
         self.template = self._choose(template)
         self.end_id = self._end_id()
+        if system is not None:
+            self._check_system()
+        self._check_bos()
 
     def _choose(self, template: str | None) -> str:
         if template == "plain":
-            return PLAIN
+            return "{{ bos_token }}" + PLAIN if self._adds_bos() else PLAIN
         if template is not None:
             path = Path(template).expanduser()
             if not path.is_file():
                 raise ValueError(f"model.chat_template: {template!r} is neither 'plain' nor a file.")
             return path.read_text()
         own = self.tokenizer.chat_template
+        if isinstance(own, dict):
+            if "default" not in own:
+                names = ", ".join(map(repr, sorted(own)))
+                raise ValueError(
+                    f"model.chat_template: the tokenizer has the templates {names} and no 'default'. Save the one "
+                    "you want as a Jinja file and give that."
+                )
+            own = own["default"]
         if not isinstance(own, str):
             raise ValueError(
                 "model.chat_template: the tokenizer has no chat template. Set model.chat_template to 'plain' "
@@ -113,7 +128,7 @@ class Chat:
     def _end_id(self) -> int:
         """The token that the template puts after an assistant turn; the EOS token where it puts none."""
         talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-        tail = self._render(talk, False).rpartition(_SENTINEL)[2]
+        tail = self._render(talk, False).partition(_SENTINEL)[2]
         # Some models end a turn with an added token that their list of special tokens lacks.
         added = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         special = {*self.tokenizer.all_special_ids, *added}
@@ -132,9 +147,35 @@ class Chat:
                 tokenize=False,
                 add_generation_prompt=generate,
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is somebody's program: on odd rows it fails in any way
             raise ValueError(f"model.chat_template: the template refuses the conversation: {error}") from error
         return str(rendered)
+
+    def _adds_bos(self) -> bool:
+        """Whether the tokenizer by itself begins a text with its BOS token, as base models then expect."""
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
+
+    def _check_bos(self) -> None:
+        """Raise ValueError where a prompt begins with the BOS token twice; models then answer badly, and in silence."""
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and self.prompt_ids(as_messages("a"))[:2] == [bos, bos]:
+            raise ValueError(
+                f"model.chat_template: prompts begin with {self.tokenizer.bos_token} twice. Give a Jinja file that "
+                "writes it once."
+            )
+
+    def _check_system(self) -> None:
+        """Raise ValueError where the template has no place for a system message."""
+        try:
+            talk = [{"role": "system", "content": _SENTINEL}, {"role": "user", "content": "a"}]
+            reason = "" if _SENTINEL in self._render(talk, True) else "leaves it out"
+        except ValueError as error:
+            reason = f"refuses system messages ({error})"
+        if reason:
+            raise ValueError(
+                f"model.system: the chat template {reason}. Remove model.system, or put it in the prompts."
+            )
 
     def end_ids(self, model_config: Any = None) -> frozenset[int]:
         """Every token that ends a response: the template's, the tokenizer's, the model's own."""
@@ -156,8 +197,29 @@ class Chat:
 
     def response_ids(self, text: str) -> list[int]:
         """A given response as tokens, with the end token; special tokens spelt out are text."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [*ids, self.end_id]
+        return [*self._text_ids(text), self.end_id]
+
+    def _text_ids(self, text: str) -> list[int]:
+        """Text as it stands in the middle of a conversation: no space that is not there.
+
+        SentencePiece tokenizers (Llama 2, Mistral, Zephyr) put one before the first word of whatever they are given.
+
+        Raises:
+            ValueError: the tokenizer does not keep the text apart from what stands before it.
+        """
+        guard = self._tokens(_GUARD) if self._spaces_start else []
+        ids = self._tokens(_GUARD + text if guard else text)
+        if ids[: len(guard)] != guard:
+            raise ValueError("the tokenizer merges the start of the response with what stands before it")
+        return ids[len(guard) :]
+
+    @cached_property
+    def _spaces_start(self) -> bool:
+        """Whether the tokenizer puts a space before a text that has none."""
+        return str(self.tokenizer.convert_ids_to_tokens(self._tokens("a")[0])).startswith(SPACES)
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """A response's text, special tokens left out."""

@@ -14,7 +14,22 @@ import warnings
 import typer
 from rich.console import Console
 
-from sparring.cli import algorithms, bench, certify, evaluate, recipe, report, run, samples, status
+from sparring.cli import (
+    algorithms,
+    bench,
+    certify,
+    collect,
+    doctor,
+    evaluate,
+    export,
+    init,
+    plan,
+    recipe,
+    report,
+    run,
+    samples,
+    status,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +37,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Align language models by game-theoretic self-play. Start with: **sparring run recipes/demo.yaml**",
 )
-for module in (run, status, report, samples, algorithms, recipe, certify, evaluate, bench):
+VERBS = (
+    *(init, plan, run, status, report, samples, collect, export),
+    *(evaluate, bench, algorithms, recipe, certify, doctor),
+)
+for module in VERBS:
     module.register(app)
 
 

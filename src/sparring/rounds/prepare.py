@@ -45,6 +45,13 @@ def prepare(store: Store, recipe: Recipe, chat: Chat, context: int) -> Made:
     )
 
 
+def prepare_prompts(store: Store, recipe: Recipe, chat: Chat, context: int) -> Made:
+    """Write the training table alone, prompts only: for building a preference set."""
+    train, dropped = _rows(recipe.data.train, (), recipe.data, recipe, chat, context, "train")
+    write_table(store.path(TRAIN), train, EXAMPLES)
+    return Made((TRAIN,), {"train": len(train), "dropped": {"train": dict(dropped)}})
+
+
 def _rows(
     config: DatasetConfig,
     roles: Sequence[str],

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,7 @@ import yaml
 import sparring
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
+from sparring.chat import Chat
 from sparring.evaluation.statistics import repeating_share
 from sparring.objectives import PairLogistic
 from sparring.oracles.guard import Guard
@@ -39,7 +41,7 @@ from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, 
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
-from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
+from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare, prepare_prompts
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import (
     Made,
@@ -52,6 +54,7 @@ from sparring.rounds.store import (
 )
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
+from sparring.trackers import Trackers, check_trackers
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_file
@@ -84,11 +87,13 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str
         store = Store(out)
         adopt_recipe(store, recipe)
         store.check()
-        return _Run(recipe, store, progress).execute()
+        check_trackers(recipe.trackers)
+        with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
+            return Run(recipe, store, progress, trackers).execute()
 
 
 def adopt_recipe(store: Store, recipe: Recipe) -> None:
-    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow.
+    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow, and trackers change.
 
     A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
 
@@ -99,7 +104,7 @@ def adopt_recipe(store: Store, recipe: Recipe) -> None:
     path = store.root / "recipe.yaml"
     if path.exists() and store.manifest:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        same = {**before, "rounds": asked["rounds"]} == asked
+        same = {**before, "rounds": asked["rounds"], "trackers": asked["trackers"]} == asked
         if not same or asked["rounds"] < before["rounds"]:
             old, new = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
             changes = list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
@@ -111,9 +116,12 @@ def adopt_recipe(store: Store, recipe: Recipe) -> None:
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
 
 
-class _Run:
-    def __init__(self, recipe: Recipe, store: Store, progress: Progress) -> None:
+class Run:
+    """A recipe's stages over a store."""
+
+    def __init__(self, recipe: Recipe, store: Store, progress: Progress, trackers: Trackers | None = None) -> None:
         self.recipe, self.store, self.progress = recipe, store, progress
+        self.trackers = trackers or Trackers([], store.root, {}, progress.say)
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
 
@@ -128,6 +136,13 @@ class _Run:
         for t in range(self.recipe.rounds):
             self._round(t)
         return self._evaluate()
+
+    def collect_only(self) -> None:
+        """The stages that build a preference set: `collect/pairs.parquet`."""
+        self._probe()
+        self._prepare(prepare_prompts)
+        self._write_lock()
+        self._collect()
 
     # ---- before any work ----------------------------------------------------------------------
 
@@ -153,11 +168,12 @@ class _Run:
         model = self.policies.load_training(REFERENCE)
         PolicyScorer(model, self.recipe.fit.layout).eval().verify()
 
-    def _prepare(self) -> None:
+    def _prepare(self, work: Callable[[Store, Recipe, Chat, int], Made] = prepare) -> None:
         context = context_length(self.policies.base, self.recipe.model.trust_remote_code) or 1_000_000
         inputs = {"model": self.policies.base_hash, **self._data_hashes()}
-        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, context))
-        self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
+        facts = self.store.stage("data", inputs, lambda: work(self.store, self.recipe, self.policies.chat, context))
+        held_out = f", {facts['held_out']} held out" if "held_out" in facts else ""
+        self.progress.say(f"data  {facts['train']} training examples{held_out}")
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
                 self.progress.say(f"data  {name}: dropped {count}: {reason}")
@@ -377,7 +393,8 @@ class _Run:
             names = {name: self.policies.hash(ref) for name, ref in anchors.items()}
             examples = training_examples(pairs, stored, names)
             seed = noise_seed(self.recipe.seed, folder, "fit") % 2**32
-            return fit_step(self.policies, step, made, examples, seed, self.progress)
+            before = self._steps_before(folder)
+            return fit_step(self.policies, step, made, examples, seed, self.progress, partial(self._track, before))
 
         facts = self.store.stage(f"{folder}/fit", inputs, fit)
         seconds = self.store.manifest[f"{folder}/fit"]["seconds"]
@@ -385,6 +402,15 @@ class _Run:
             f"{folder}  fit: {facts['steps']} steps, loss {facts['first_loss']:.4g} -> {facts['last_loss']:.4g}, "
             f"{facts['clip_share']:.0%} of steps clipped, {seconds:.0f} s"
         )
+
+    def _steps_before(self, folder: str) -> int:
+        """Optimiser steps of the run's earlier fits."""
+        done = {key: entry for key, entry in self.store.manifest.items() if key.endswith("/fit")}
+        return sum(entry["facts"]["steps"] for key, entry in done.items() if key != f"{folder}/fit")
+
+    def _track(self, before: int, row: dict[str, float]) -> None:
+        values = {f"fit/{name}": value for name, value in row.items() if name != "step"}
+        self.trackers.log(values, before + int(row["step"]))
 
     def _prune(self, t: int) -> None:
         """Delete iterates that neither later rounds nor the recipe's keep_iterates need."""
@@ -418,6 +444,8 @@ class _Run:
         self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)
         write_report(summary, self.store.root / "report.html")
+        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"]["value"] for j in summary["judgments"]}
+        self.trackers.log(values, self._steps_before("") + 1)
         return summary
 
     def _facts(self) -> dict[str, Any]:
