@@ -139,7 +139,7 @@ class Trackio:
     """trackio keeps its data on this machine; `destination` names a space of the hub to send them to."""
 
     def __init__(self, config: TrackerConfig, run: Path, recipe: Mapping[str, Any]) -> None:
-        import trackio
+        import trackio  # type: ignore[import-not-found]
 
         if config.offline and config.destination is not None:
             raise ValueError("offline with a destination: trackio's data stay on this machine without one")
@@ -165,7 +165,7 @@ class MLflow:
     """MLflow; `destination` is a tracking URI, by default a database file in the run's folder."""
 
     def __init__(self, config: TrackerConfig, run: Path, recipe: Mapping[str, Any]) -> None:
-        from mlflow.tracking import MlflowClient
+        from mlflow.tracking import MlflowClient  # type: ignore[import-not-found]
 
         if config.offline and config.destination is not None:
             raise ValueError("offline with a destination: MLflow's data stay in the run's folder without one")

@@ -157,8 +157,8 @@ class Planner:
         """Plus what is taken before any tensor, and on a CPU the file that is still mapped when loading ends."""
         parts = {"runtime": self.machine.overhead, **memory}
         if self.machine.kind == "cpu":
-            stored = self.config.dtype or torch.float32
-            file = self.parameters * torch.empty((), dtype=stored).element_size()
+            stored = getattr(torch, str(self.config.dtype).removeprefix("torch."), torch.float32)
+            file = self.parameters * stored.itemsize
             missing = self.machine.overhead + weights + file - sum(parts.values())
             if missing > 0:
                 parts["file while loading"] = missing
