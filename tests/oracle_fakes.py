@@ -9,10 +9,6 @@ import numpy as np
 
 from sparring.oracles.oracle import Comparison
 
-import numpy as np
-
-import numpy as np
-
 
 def more_vowels(prompt: str, a: str, b: str) -> float:
     score = sum(c in "aeiou" for c in a.lower()) - sum(c in "aeiou" for c in b.lower())

@@ -31,7 +31,7 @@ every_style = pytest.mark.parametrize("style", STYLES.values(), ids=STYLES.keys(
 
 def spelt(chat: Chat, ids: list[int]) -> str:
     """What the tokens say, special ones included."""
-    return chat.tokenizer.decode(ids, skip_special_tokens=False)
+    return str(chat.tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def talk(turns: list[str]) -> list[dict[str, str]]:
@@ -51,7 +51,7 @@ def test_prompt_and_answer_spell_the_conversation(style: Style, turns: list[str]
     # [trl#5213, #6105: prompt is no prefix; #2054: "[/INST] " merges; #1930: system prompt twice; #3522: <think>]
     chat = CHATS[style.name]
     prompt = chat.prompt_ids(talk(turns))
-    rendered = chat.tokenizer.apply_chat_template(talk(turns), tokenize=False, add_generation_prompt=True)
+    rendered = str(chat.tokenizer.apply_chat_template(talk(turns), tokenize=False, add_generation_prompt=True))
     assert spelt(chat, [*prompt, *chat.response_ids(answer)]) == rendered + answer + style.end
 
 
@@ -61,7 +61,7 @@ def test_prompt_and_answer_spell_the_conversation(style: Style, turns: list[str]
 def test_at_most_one_bos(style: Style, turns: list[str]) -> None:
     # [axolotl#1616, reward-bench#164: a doubled BOS]
     chat = CHATS[style.name]
-    ids = chat.prompt_ids(talk(turns))
+    ids: list[Any] = chat.prompt_ids(talk(turns))
     assert ids.count(chat.tokenizer.bos_token_id) == style.spoken.count(style.bos or "no such token")
     assert chat.tokenizer.bos_token_id not in chat.response_ids(turns[0])
 

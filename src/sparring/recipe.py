@@ -286,6 +286,19 @@ class EvaluationConfig(Frozen):
     """resamples over prompts for intervals"""
 
 
+class TrackerConfig(Frozen):
+    """A service that a run's numbers are also sent to, while it goes; may change between starts of a run."""
+
+    name: Literal["tensorboard", "wandb", "trackio", "mlflow"]
+    """each is an extra: pip install 'sparring[wandb]'"""
+    project: str = "sparring"
+    """project (wandb, trackio) or experiment (mlflow)"""
+    destination: str | None = None
+    """folder (tensorboard), entity (wandb), space (trackio), tracking URI (mlflow); null: their default"""
+    offline: bool = False
+    """send nothing: write files on this machine"""
+
+
 class Recipe(Frozen):
     """A whole run."""
 
@@ -304,6 +317,8 @@ class Recipe(Frozen):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     keep_iterates: int | Literal["all"] = "all"
     """how many past policies stay on disk besides the start and the last; evaluation plays those that stay"""
+    trackers: list[TrackerConfig] = []
+    """where numbers are sent besides the run's own files"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -384,6 +399,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ValueError: with every problem on a line of its own: field, value, remedy.
     """
+    return parse_recipe(read_recipe(path, overrides))
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain data of a recipe file (or a shipped recipe), overridden but not checked yet."""
     path = shipped_recipes().get(str(path), Path(path))
     if not path.is_file():
         raise ValueError(f"recipe: {str(path)!r} does not exist. `sparring recipe` lists the shipped ones.")
@@ -395,7 +415,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ValueError(f"recipe: {str(path)!r} must hold keys such as model, data and algorithm.")
     for setting in overrides:
         override(plain, setting)
-    return parse_recipe(plain)
+    return plain
 
 
 def parse_recipe(plain: dict[str, Any]) -> Recipe:

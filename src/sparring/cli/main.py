@@ -14,7 +14,24 @@ import warnings
 import typer
 from rich.console import Console
 
-from sparring.cli import algorithms, bench, certify, compare, evaluate, oracle, recipe, report, run, samples, status
+from sparring.cli import (
+    algorithms,
+    bench,
+    certify,
+    collect,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    init,
+    oracle,
+    plan,
+    recipe,
+    report,
+    run,
+    samples,
+    status,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +39,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Align language models by game-theoretic self-play. Start with: **sparring run recipes/demo.yaml**",
 )
-for module in (run, status, report, samples, compare, algorithms, recipe, certify, evaluate, oracle, bench):
+VERBS = (
+    *(init, plan, run, status, report, samples, compare, collect, export),
+    *(evaluate, oracle, bench, algorithms, recipe, certify, doctor),
+)
+for module in VERBS:
     module.register(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -56,8 +56,9 @@ def fit_step(
     config: FitConfig,
     seed: int,
     progress: Progress,
+    report: Callable[[dict[str, float]], None],
 ) -> Made:
-    """Train the step's policy and save it as `made`."""
+    """Train the step's policy and save it as `made`; every step's metrics go to `report` at once."""
     folder = round_folder(made.round - 1, made.seat)
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
     torch.manual_seed(seed)  # a fresh adapter starts from random weights
@@ -65,7 +66,7 @@ def fit_step(
     verified = scorer.verify()  # without dropout, which would look like a wrong model
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
-        rows = fit(scorer, examples, step.objective, config, seed, partial, advance)
+        rows = fit(scorer, examples, step.objective, config, seed, partial, advance, report)
     log = f"{folder}/fit.jsonl"
     write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
     relative = policies.save(scorer.model, made)

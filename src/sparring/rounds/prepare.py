@@ -64,6 +64,15 @@ def check_tokens(rows: Sequence[dict[str, Any]], chat: Chat, vocabulary: int) ->
         )
 
 
+def prepare_prompts(store: Store, recipe: Recipe, chat: Chat, context: int, vocabulary: int | None = None) -> Made:
+    """Write the training table alone, prompts only: for building a preference set."""
+    train, dropped = _rows(recipe.data.train, (), recipe.data, recipe, chat, context, "train")
+    if vocabulary is not None:
+        check_tokens(train, chat, vocabulary)
+    write_table(store.path(TRAIN), train, EXAMPLES)
+    return Made((TRAIN,), {"train": len(train), "dropped": {"train": dict(dropped)}})
+
+
 def _rows(
     config: DatasetConfig,
     roles: Sequence[str],

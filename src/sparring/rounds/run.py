@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +41,7 @@ from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, 
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
-from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare
+from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare, prepare_prompts
 from sparring.rounds.price import judge_price
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
@@ -55,6 +56,7 @@ from sparring.rounds.store import (
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
 from sparring.sampling.vllm_engine import check_vllm
+from sparring.trackers import Trackers, check_trackers
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_file, vocabulary_size
@@ -87,12 +89,17 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str
         store = Store(out)
         adopt_recipe(store, recipe, progress)
         store.check()
-        return _Run(recipe, store, progress).execute()
+        check_trackers(recipe.trackers)
+        with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
+            return Run(recipe, store, progress, trackers).execute()
 
 
-class _Run:
-    def __init__(self, recipe: Recipe, store: Store, progress: Progress) -> None:
+class Run:
+    """A recipe's stages over a store."""
+
+    def __init__(self, recipe: Recipe, store: Store, progress: Progress, trackers: Trackers | None = None) -> None:
         self.recipe, self.store, self.progress = recipe, store, progress
+        self.trackers = trackers or Trackers([], store.root, {}, progress.say)
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
         self._judges: list[tuple[str, LLMJudge]] = []
@@ -111,6 +118,13 @@ class _Run:
         for t in range(self.recipe.rounds):
             self._round(t)
         return self._evaluate()
+
+    def collect_only(self) -> None:
+        """The stages that build a preference set: `collect/pairs.parquet`."""
+        self._probe()
+        self._prepare(prepare_prompts)
+        self._write_lock()
+        self._collect()
 
     # ---- before any work ----------------------------------------------------------------------
 
@@ -139,12 +153,13 @@ class _Run:
         model = self.policies.load_training(REFERENCE)
         PolicyScorer(model, self.recipe.fit.layout).eval().verify()
 
-    def _prepare(self) -> None:
+    def _prepare(self, work: Callable[..., Made] = prepare) -> None:
         model = (self.policies.base, self.recipe.model.trust_remote_code)
         sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
         inputs = {"model": self.policies.base_hash, **self._data_hashes()}
-        facts = self.store.stage("data", inputs, lambda: prepare(self.store, self.recipe, self.policies.chat, *sizes))
-        self.progress.say(f"data  {facts['train']} training examples, {facts['held_out']} held out")
+        facts = self.store.stage("data", inputs, lambda: work(self.store, self.recipe, self.policies.chat, *sizes))
+        held_out = f", {facts['held_out']} held out" if "held_out" in facts else ""
+        self.progress.say(f"data  {facts['train']} training examples{held_out}")
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
                 self.progress.say(f"data  {name}: dropped {count}: {reason}")
@@ -384,7 +399,8 @@ class _Run:
             names = {name: self.policies.hash(ref) for name, ref in anchors.items()}
             examples = training_examples(pairs, stored, names)
             seed = noise_seed(self.recipe.seed, folder, "fit") % 2**32
-            return fit_step(self.policies, step, made, examples, settings, seed, self.progress)
+            report = partial(self._track, self._steps_before(folder))
+            return fit_step(self.policies, step, made, examples, settings, seed, self.progress, report)
 
         facts = self.store.stage(f"{folder}/fit", inputs, fit)
         seconds = self.store.manifest[f"{folder}/fit"]["seconds"]
@@ -392,6 +408,15 @@ class _Run:
             f"{folder}  fit: {facts['steps']} steps, loss {facts['first_loss']:.4g} -> {facts['last_loss']:.4g}, "
             f"{facts['clip_share']:.0%} of steps clipped, {seconds:.0f} s"
         )
+
+    def _steps_before(self, folder: str) -> int:
+        """Optimiser steps of the run's earlier fits."""
+        done = {key: entry for key, entry in self.store.manifest.items() if key.endswith("/fit")}
+        return sum(entry["facts"]["steps"] for key, entry in done.items() if key != f"{folder}/fit")
+
+    def _track(self, before: int, row: dict[str, float]) -> None:
+        values = {f"fit/{name}": value for name, value in row.items() if name != "step"}
+        self.trackers.log(values, before + int(row["step"]))
 
     def _prune(self, t: int) -> None:
         """Delete iterates that neither later rounds nor the recipe's keep_iterates need."""
@@ -428,6 +453,8 @@ class _Run:
         self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)
         write_report(summary, self.store.root / "report.html")
+        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"]["value"] for j in summary["judgments"]}
+        self.trackers.log(values, self._steps_before("") + 1)
         return summary
 
     def _facts(self) -> dict[str, Any]:

@@ -56,8 +56,9 @@ def fit(
     seed: int,
     folder: Path,
     advance: Callable[..., None] | None = None,
+    report: Callable[[Row], None] | None = None,
 ) -> list[Row]:
-    """Train the scorer's model in place; returns a row of metrics per optimiser step.
+    """Train the scorer's model in place; returns a row of metrics per optimiser step, each also given to `report`.
 
     `folder` holds the checkpoint; a fit that finds its own there goes on from it, with the same result.
 
@@ -92,6 +93,8 @@ def fit(
         row = _step(accelerator, model, optimizer, [examples[i] for i in indices], objective, config)
         schedule.step()
         rows.append({"step": step + 1, "learning_rate": rate, **row})
+        if report is not None:
+            report(rows[-1])
         check_tripwires(rows[-1], config.tripwires)
         if advance is not None:
             advance(1, note=f"loss {row['loss']:.4g}")

@@ -1,0 +1,262 @@
+"""Peak memory of a stage, from the model's configuration alone: our own code run on tensors without storage.
+
+The very code that samples and fits runs once under torch's fake tensors while a tracker adds up what is alive, so
+the figure follows the code. Two shallow copies of the model are run and the peak is extended to its depth. Leaves
+out: what no tensor holds (the interpreter, kernels' scratch space); `machine.py` has constants for these.
+
+    fit_footprint(config, Shape(prompt=100, response=128, responses=2, budget=8192), FitConfig(), None)
+
+Shape suffixes: B rows, P prompts, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig
+
+from sparring.recipe import FitConfig, LoraConfig, SamplingConfig
+from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.training.adapters import with_adapter
+from sparring.training.packing import Layout, Pack, Rollout, make_pack
+from sparring.training.scorer import PolicyScorer
+
+SHALLOW = (2, 4)
+"""layers of the two copies that are run"""
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a typical training example, in tokens, and of the packs that are made of them."""
+
+    prompt: int
+    response: int
+    responses: int
+    budget: int
+    """fit.micro_batch_tokens"""
+
+    def example_tokens(self, layout: Layout) -> int:
+        """Tokens of one example."""
+        return self._example(self.response).tokens(layout)
+
+    def rollouts(self, layout: Layout) -> list[Rollout]:
+        """Examples that fill one pack to its budget; a single one where that is already more."""
+        example = self._example(self.response)
+        count, rest = divmod(self.budget, example.tokens(layout))
+        if count == 0:
+            return [example]
+        shared = 1 if layout == "packed" else self.responses
+        short = (rest - shared * self.prompt) // self.responses
+        return [example] * count + ([self._example(short)] if short > 1 else [])
+
+    def _example(self, response: int) -> Rollout:
+        return Rollout([0] * self.prompt, [[0] * response] * self.responses)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes."""
+
+    weights: int
+    trained: int
+    """of the weights that get gradients"""
+    working: int
+    """peak of what comes and goes: activations and logits"""
+    cache: int = 0
+    """keys and values, while sampling"""
+
+
+class Live(TorchDispatchMode):
+    """Adds up the storage that is alive; `peak` since the last `restart`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = self.base = 0
+        self._known: weakref.WeakKeyDictionary[Any, None] = weakref.WeakKeyDictionary()
+
+    def restart(self) -> None:
+        """Count from here."""
+        self.base = self.peak = self.now
+
+    @property
+    def working(self) -> int:
+        """Peak above what was alive at the restart."""
+        return self.peak - self.base
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self._add(leaf)
+        return made
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = None
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._remove, size)
+
+    def _remove(self, size: int) -> None:
+        self.now -= size
+
+
+def parameters(config: PretrainedConfig, trust_remote_code: bool = False) -> int:
+    """How many weights the model has, tied ones once."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return sum(p.numel() for p in model.parameters())
+
+
+def fit_footprint(config: PretrainedConfig, shape: Shape, fit: FitConfig, lora: LoraConfig | None) -> Footprint:
+    """One micro-batch forward and backward, gradients already there; the optimiser's state is not counted."""
+
+    def run(shallow: PretrainedConfig) -> Footprint:
+        pack = make_pack(shape.rollouts(fit.layout), fit.layout)
+        model = _model(shallow, torch.float32, lora)
+        with _tracked() as (fake, live):
+            _allocate(model)
+            scorer = PolicyScorer(model, fit.layout).train()
+            if fit.gradient_checkpointing:
+                scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
+            trained = [p for p in model.parameters() if p.requires_grad]
+            for parameter in trained:
+                parameter.grad = torch.zeros_like(parameter)
+            live.restart()
+            with torch.autocast("cpu", torch.bfloat16, enabled=fit.precision == "bfloat16"):
+                logps_R = scorer(_as_fake(pack, fake))
+            logps_R.sum().backward()
+        return Footprint(_bytes(model.parameters()), _bytes(trained), live.working)
+
+    return _to_depth(config, run)
+
+
+def anchor_footprint(config: PretrainedConfig, shape: Shape, fit: FitConfig) -> Footprint:
+    """One pack forward without gradients."""
+
+    def run(shallow: PretrainedConfig) -> Footprint:
+        pack = make_pack(shape.rollouts(fit.layout), fit.layout)
+        model = _model(shallow, torch.float32)
+        with _tracked() as (fake, live):
+            _allocate(model)
+            scorer = PolicyScorer(model, fit.layout).eval()
+            live.restart()
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fit.precision == "bfloat16"):
+                scorer(_as_fake(pack, fake))
+        return Footprint(_bytes(scorer.parameters()), 0, live.working)
+
+    return _to_depth(config, run)
+
+
+def sample_footprint(config: PretrainedConfig, prompt: int, per_prompt: int, settings: SamplingConfig) -> Footprint:
+    """A batch at its longest: the prompts' prefill, or the last token of rows that all ran to the limit."""
+    rows = settings.batch_size
+    prompts = max(1, rows // per_prompt)
+    longest = prompt + settings.max_new_tokens
+
+    def run(shallow: PretrainedConfig) -> Footprint:
+        model = _model(shallow, DTYPES[settings.precision])
+        with _tracked() as (_, live), torch.no_grad():
+            _allocate(model)
+            engine = TransformersEngine([(model, 1.0)], settings, frozenset())
+            live.restart()
+            cache = DynamicCache(config=model.config)
+            _next(engine, cache, torch.zeros(prompts, prompt, dtype=torch.long))
+            prefill = live.working
+            cache.batch_select_indices(torch.zeros(rows, dtype=torch.long))
+            kept = _bytes(t for layer in cache.layers for t in (layer.keys, layer.values))  # type: ignore[attr-defined]
+            grown = kept * longest // prompt
+            live.restart()
+            _next(engine, cache, torch.zeros(rows, 1, dtype=torch.long))
+            # What grows with the row: a layer's keys and values, copied to add one, and its attention scores.
+            step = live.working + kept // len(cache.layers) * (longest - prompt) // prompt
+        return Footprint(_bytes(model.parameters()), 0, max(prefill - grown, step), grown)
+
+    return _to_depth(config, run)
+
+
+def _next(engine: TransformersEngine, cache: DynamicCache, ids: Tensor) -> Tensor:
+    """The engine's own arithmetic from tokens to choices; `_choose` sorts where top_p is below 1."""
+    past = cache.get_seq_length()
+    mask = torch.ones(len(ids), past + ids.shape[1], dtype=torch.long)
+    logps_BV = engine._logps(ids, mask, mask.cumsum(1)[:, past:] - 1, [cache])
+    probs_BV = (logps_BV / 1.0).softmax(-1)
+    if engine.settings.top_p < 1:
+        probs_BV, _ = probs_BV.sort(dim=-1, descending=True, stable=True)
+    return probs_BV.cumsum(-1)
+
+
+@contextlib.contextmanager
+def _tracked() -> Iterator[tuple[FakeTensorMode, Live]]:
+    with FakeTensorMode() as fake, Live() as live:
+        yield fake, live
+
+
+def _model(config: PretrainedConfig, dtype: torch.dtype, lora: LoraConfig | None = None) -> Any:
+    """The model without storage."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        return model if lora is None else with_adapter(model, lora)
+
+
+def _allocate(model: nn.Module) -> None:
+    """Give every weight a fake tensor, tied ones the same."""
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, old in kind.items():
+                if old is None:
+                    continue
+                if id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype)
+                    made[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+                kind[name] = made[id(old)]  # type: ignore[assignment]
+
+
+def _as_fake(pack: Pack, fake: FakeTensorMode) -> Pack:
+    tensors = {f.name: getattr(pack, f.name) for f in fields(pack)}
+    return replace(pack, **{name: fake.from_tensor(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _to_depth(config: PretrainedConfig, run: Callable[[PretrainedConfig], Footprint]) -> Footprint:
+    """The footprint at the model's depth, from two shallow copies: every part is linear in the layers."""
+    depth = config.get_text_config().num_hidden_layers
+    if depth <= SHALLOW[1]:
+        return run(config)
+    low, high = (run(_with_layers(config, layers)) for layers in SHALLOW)
+
+    def extended(name: str) -> int:
+        a, b = getattr(low, name), getattr(high, name)
+        return a + (b - a) * (depth - SHALLOW[0]) // (SHALLOW[1] - SHALLOW[0])
+
+    return Footprint(*(extended(f.name) for f in fields(Footprint)))
+
+
+def _with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    """The configuration with fewer layers; lists with an entry per layer are shortened too."""
+    shallow = copy.deepcopy(config)
+    text = shallow.get_text_config()
+    depth = text.num_hidden_layers
+    for name, value in vars(text).items():
+        if isinstance(value, list) and len(value) == depth:
+            setattr(text, name, value[:layers])
+    text.num_hidden_layers = layers
+    return shallow

@@ -1,0 +1,72 @@
+"""What is known of a recipe's data before a run: rows, and lengths in tokens. Leaves out: fetching anything.
+
+lengths = read_lengths(recipe)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparring.chat import Chat
+from sparring.examples import Example, load_examples
+from sparring.recipe import DatasetConfig, Recipe
+from sparring.weights import PYPI, load_tokenizer, resolve_model
+
+LOOKED_AT = 256
+"""examples whose lengths are averaged"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Rows (None: not known), and mean lengths in tokens; the recipe's limits where they could not be read."""
+
+    train: int | None
+    held_out: int | None
+    prompt: int
+    given: int
+    """of responses that the data hold"""
+    read: bool
+    """whether lengths were read from the data"""
+
+
+def read_lengths(recipe: Recipe) -> Lengths:
+    """From data on this machine; of a hub data set only what the recipe says."""
+    data = recipe.data
+    train = _local(data.train, () if data.collect else recipe.columns())
+    held_out = _local(data.held_out, ())
+    rows = data.train.limit if train is None else len(train)
+    held = data.held_out.limit if held_out is None else len(held_out)
+    chat = _local_chat(recipe)
+    if train is None or chat is None:
+        return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False)
+    some = train[:LOOKED_AT]
+    prompts = [len(chat.prompt_ids(example.messages)) for example in some]
+    given = [len(chat.response_ids(text)) for example in some for text in example.responses.values()]
+    prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
+    return Lengths(rows, held, prompt, _mean([n for n in given if n <= data.max_response_tokens]), True)
+
+
+def _mean(values: list[int]) -> int:
+    return math.ceil(sum(values) / len(values)) if values else 0
+
+
+def on_this_machine(model: str) -> bool:
+    """Whether a recipe's model needs no fetching."""
+    return model.startswith(PYPI) or Path(model).expanduser().is_dir()
+
+
+def _local(config: DatasetConfig, roles: tuple[str, ...]) -> list[Example] | None:
+    """The examples of a set that is on this machine; None for one of the hub."""
+    if not config.path.startswith("sparring:") and not Path(config.path).expanduser().is_file():
+        return None
+    return load_examples(config, roles)[0]
+
+
+def _local_chat(recipe: Recipe) -> Chat | None:
+    model = recipe.model
+    if not on_this_machine(model.path):
+        return None
+    tokenizer = load_tokenizer(resolve_model(model.path), model.trust_remote_code)
+    return Chat(tokenizer, model.chat_template, model.system)

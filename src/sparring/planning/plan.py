@@ -1,0 +1,138 @@
+"""The plan of a run: memory per stage, tokens, time and disk; whether it fits, and which knob makes it fit.
+
+Reads the model's configuration, and data and tokenizer where they are on this machine; loads no weights. Sampled
+responses are taken at their longest, so tokens and times are "at most". Leaves out: the oracle, and machines of
+several devices (a run uses one).
+
+    plan = make_plan(load_recipe("demo"), parse_machine("cpu"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
+from sparring.planning.machine import USABLE, Machine
+from sparring.planning.stages import Planner, Stage
+from sparring.recipe import Recipe, parse_recipe
+from sparring.weights import resolve_model
+
+SAMPLES = ("collect", "sample", "evaluate")
+Change = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run needs on a machine."""
+
+    machine: Machine
+    parameters: int
+    trained: int
+    lengths: Lengths
+    stages: tuple[Stage, ...]
+    disk: Mapping[str, int]
+    knobs: Mapping[str, Change | None]
+    """per stage that does not fit: the first change of the recipe that makes it fit; None if none does"""
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that a stage may use."""
+        return int(self.machine.memory * USABLE)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every stage does."""
+        return not self.knobs
+
+    @property
+    def seconds(self) -> float | None:
+        """The whole run without the oracle; None where the number of rows is not known."""
+        times = [None if s.seconds is None else s.seconds * s.times for s in self.stages]
+        known = [seconds for seconds in times if seconds is not None]
+        return sum(known) if len(known) == len(times) else None
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = asdict(self)
+        stages = [{**asdict(stage), "peak": stage.peak} for stage in self.stages]
+        return {**plain, "stages": stages, "seconds": self.seconds, "capacity": self.capacity, "fits": self.fits}
+
+
+def make_plan(recipe: Recipe, machine: Machine) -> Plan:
+    """Estimate every stage.
+
+    Raises:
+        ValueError: the model's configuration or the data cannot be read.
+    """
+    config, lengths = read_config(recipe), read_lengths(recipe)
+    planner = Planner(recipe, machine, config, lengths)
+    stages = planner.stages()
+    capacity = machine.memory * USABLE
+    knobs = {s.name: _knob(recipe, machine, config, lengths, s.name) for s in stages if s.peak > capacity}
+    trained = planner.fit_footprint.trained // 4
+    return Plan(machine, planner.parameters, trained, lengths, stages, planner.disk(), knobs)
+
+
+def read_config(recipe: Recipe) -> PretrainedConfig:
+    """The model's configuration; of a hub model only that file is fetched."""
+    model = recipe.model
+    where = resolve_model(model.path, model.revision) if on_this_machine(model.path) else model.path
+    try:
+        return AutoConfig.from_pretrained(where, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model: the configuration of {model.path!r} cannot be read ({str(error).splitlines()[0]}). Check the "
+            "spelling and the network."
+        ) from error
+
+
+# ---------------------------------------------------------------- knobs
+
+
+def _knob(recipe: Recipe, machine: Machine, config: PretrainedConfig, lengths: Lengths, name: str) -> Change | None:
+    """The first change that makes a stage fit, from harmless to drastic."""
+    for change in _changes(recipe, name):
+        planner = Planner(changed(recipe, change), machine, config, lengths)
+        stage = next(stage for stage in planner.stages() if stage.name == name)
+        if stage.peak <= machine.memory * USABLE:
+            return change
+    return None
+
+
+def _changes(recipe: Recipe, name: str) -> Iterator[Change]:
+    if name in SAMPLES:
+        yield from ({"sampling.batch_size": size} for size in _halves(recipe.sampling.batch_size, 1))
+        return
+    smaller = [{"fit.micro_batch_tokens": size} for size in _halves(recipe.fit.micro_batch_tokens, 512)]
+    yield from smaller
+    if name == "anchor":
+        return
+    recompute = {"fit.gradient_checkpointing": True}
+    yield recompute
+    yield from ({**recompute, **change} for change in smaller[-1:])
+    if recipe.model.lora is None:
+        lora = {"model.lora": {}}
+        yield lora
+        yield {**lora, **recompute}
+        yield from ({**lora, **recompute, **change} for change in smaller[-1:])
+
+
+def _halves(value: int, least: int) -> Iterator[int]:
+    while (value := value // 2) >= least:
+        yield value
+
+
+def changed(recipe: Recipe, change: Change) -> Recipe:
+    """The recipe with dotted fields set."""
+    plain = recipe.model_dump(mode="json")
+    for key, value in change.items():
+        *parents, last = key.split(".")
+        section = plain
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return parse_recipe(plain)

@@ -1,0 +1,211 @@
+"""Memory, tokens and time of every stage of a recipe on a machine. Leaves out: the verdict and the knobs (`plan.py`).
+
+stages = Planner(recipe, machine, config, lengths).stages()
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from transformers import PretrainedConfig
+
+from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
+from sparring.pairing import Pairing
+from sparring.planning.footprint import Footprint, Shape, anchor_footprint, fit_footprint, parameters, sample_footprint
+from sparring.planning.lengths import Lengths
+from sparring.planning.machine import FIT_SHARE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
+from sparring.recipe import Recipe
+from sparring.training.logprobs import CHUNK
+
+OPTIMIZER_STATES = {"adamw": 2, "rmsprop": 1}
+"""float32 numbers per trained weight"""
+BYTES = {"bfloat16": 2, "float32": 4}
+FORWARD, BACKWARD = 2, 4
+"""operations per weight and token"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One kind of stage."""
+
+    name: str
+    times: int
+    """how often a run has it"""
+    memory: Mapping[str, int]
+    """bytes by part"""
+    tokens: int | None
+    """each time, at most; None where the number of rows is not known"""
+    seconds: float | None
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        return sum(self.memory.values())
+
+
+class Planner:
+    """Estimates of one recipe on one machine."""
+
+    def __init__(self, recipe: Recipe, machine: Machine, config: PretrainedConfig, lengths: Lengths) -> None:
+        self.recipe, self.machine, self.config, self.lengths = recipe, machine, config, lengths
+        # The second round shows what every later one does: anchors that differ, opponents of the past.
+        self.steps = recipe.build_algorithm().steps(min(1, recipe.rounds - 1), Facts(lengths.train or 1))
+        self.step = max(self.steps, key=lambda step: step_shape(step, recipe, lengths).responses)
+        self.shape = step_shape(self.step, recipe, lengths)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Weights of the model."""
+        return parameters(self.config, self.recipe.model.trust_remote_code)
+
+    @cached_property
+    def fit_footprint(self) -> Footprint:
+        """One micro-batch."""
+        return fit_footprint(self.config, self.shape, self.recipe.fit, self.recipe.model.lora)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """In a run's order."""
+        rounds = self.recipe.rounds
+        counts = [draw.count for step in self.steps for draw in step.draws()]
+        collect = self.recipe.data.collect
+        found = []
+        if collect is not None:
+            found.append(self.sample("collect", 1, self.lengths.train, collect.samples))
+        if counts:
+            found.append(self.sample("sample", rounds, self._prompts(), sum(counts)))
+        found += [self.anchor(), self.fit()]
+        played = rounds + 1 if self.recipe.evaluation.every_iterate else 2
+        return (*found, self.sample("evaluate", played, self._held_out(), self.recipe.evaluation.samples))
+
+    def _prompts(self) -> int | None:
+        """Prompts of a round."""
+        known = [n for n in (self.recipe.data.prompts_per_round, self.lengths.train) if n is not None]
+        return min(known, default=None)
+
+    def _held_out(self) -> int | None:
+        known = [n for n in (self.recipe.evaluation.prompts, self.lengths.held_out) if n is not None]
+        return min(known, default=None)
+
+    def sample(self, name: str, times: int, prompts: int | None, per_prompt: int) -> Stage:
+        """A stage that samples: at most `max_new_tokens` per response."""
+        settings = self.recipe.sampling
+        found = sample_footprint(self.config, self.lengths.prompt, per_prompt, settings)
+        mixed = max(
+            (len(d.policies) for s in self.steps for d in s.draws() if d.mixture == "token_geometric"), default=1
+        )
+        memory = {
+            "weights": found.weights * mixed,
+            "KV cache": found.cache * mixed,
+            "activations and logits": int(found.working * SCRATCH),
+        }
+        tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
+        seconds = None if tokens is None else mixed * self._sampling_seconds(tokens, found)
+        return Stage(name, times, self._with_overhead(memory, found.weights), tokens, seconds)
+
+    def _sampling_seconds(self, tokens: int, found: Footprint) -> float:
+        machine, settings = self.machine, self.recipe.sampling
+        share = SAMPLE_SHARE[machine.kind]
+        arithmetic = FORWARD * self.parameters / (machine.flops * share)
+        if machine.kind == "cpu":
+            return tokens * arithmetic
+        layers = self.config.get_text_config().num_hidden_layers
+        rows = settings.batch_size
+        read = (found.weights + found.cache / 2) / (machine.bandwidth * share)
+        step = max(rows * arithmetic, read, layers * LAYER_SECONDS[machine.kind])
+        return math.ceil(tokens / (rows * settings.max_new_tokens)) * settings.max_new_tokens * step
+
+    def anchor(self) -> Stage:
+        """Log-probabilities under every distinct anchor of the round's steps."""
+        found = anchor_footprint(self.config, self.shape, self.recipe.fit)
+        memory = {"weights": found.weights, **self._activations(found)}
+        # Reference and iterate are always measured.
+        t = min(1, self.recipe.rounds - 1)
+        policies = sum(len({REFERENCE, PolicyRef(t), *step.anchors.values()}) for step in self.steps)
+        tokens = self._training_tokens()
+        seconds = None if tokens is None else self._arithmetic_seconds(tokens * policies * FORWARD)
+        total = None if tokens is None else tokens * policies
+        return Stage("anchor", self.recipe.rounds, self._with_overhead(memory, found.weights), total, seconds)
+
+    def fit(self) -> Stage:
+        """The optimisation of a round."""
+        fit, found = self.recipe.fit, self.fit_footprint
+        memory = {
+            "weights": found.weights,
+            "gradients": found.trained,
+            "optimiser": found.trained * OPTIMIZER_STATES[fit.optimizer],
+            **self._activations(found),
+        }
+        tokens = self._training_tokens()
+        operations = FORWARD + BACKWARD + (FORWARD if fit.gradient_checkpointing else 0)
+        total = None if tokens is None else tokens * fit.epochs * len(self.steps)
+        seconds = None if total is None else self._arithmetic_seconds(total * operations)
+        return Stage("fit", self.recipe.rounds, self._with_overhead(memory, found.weights), total, seconds)
+
+    def _activations(self, found: Footprint) -> dict[str, int]:
+        """The peak, with the chunk of logits that the log-probabilities are made from shown apart."""
+        vocabulary = self.config.get_text_config().vocab_size
+        positions = sum(len(r) for rollout in self.shape.rollouts(self.recipe.fit.layout) for r in rollout.responses)
+        working = int(found.working * SCRATCH)
+        chunk = min(working, CHUNK * vocabulary * 4, positions * vocabulary * 4)
+        return {"activations": working - chunk, "chunk of logits": chunk}
+
+    def _with_overhead(self, memory: Mapping[str, int], weights: int) -> dict[str, int]:
+        """Plus what is taken before any tensor, and on a CPU the file that is still mapped when loading ends."""
+        parts = {"runtime": self.machine.overhead, **memory}
+        if self.machine.kind == "cpu":
+            stored = getattr(torch, str(self.config.dtype).removeprefix("torch."), torch.float32)
+            file = self.parameters * stored.itemsize
+            missing = self.machine.overhead + weights + file - sum(parts.values())
+            if missing > 0:
+                parts["file while loading"] = missing
+        return parts
+
+    def _training_tokens(self) -> int | None:
+        """Tokens of a pass over a round's examples."""
+        prompts = self._prompts()
+        size = self.shape.example_tokens(self.recipe.fit.layout)
+        return None if prompts is None else prompts * size
+
+    def _arithmetic_seconds(self, operations: float) -> float:
+        return operations * self.parameters / (self.machine.flops * FIT_SHARE[self.machine.kind])
+
+    def disk(self) -> dict[str, int]:
+        """Bytes at the end of the last fit."""
+        recipe = self.recipe
+        policy = self.fit_footprint.trained if recipe.model.lora else 4 * self.parameters
+        kept = recipe.rounds if recipe.keep_iterates == "all" else min(recipe.rounds, recipe.keep_iterates + 1)
+        states = 1 + OPTIMIZER_STATES[recipe.fit.optimizer]
+        return {
+            "policies": policy * kept * len({step.trains for step in self.steps}),
+            "checkpoint while fitting": self.fit_footprint.trained * states,
+        }
+
+
+def step_shape(step: Step, recipe: Recipe, lengths: Lengths) -> Shape:
+    """A typical training example of a step: the responses that its pairing keeps, at their longest."""
+    roles: list[str] = []
+    sizes: list[int] = []
+    for source in () if isinstance(step.responses, Reuse) else step.responses:
+        count = source.count if isinstance(source, Draw) else 1
+        roles += [source.role] * count
+        sizes += [recipe.sampling.max_new_tokens if isinstance(source, Draw) else lengths.given] * count
+    kept = kept_responses(step.pairing, roles) if roles else [0, 1]
+    sizes = sizes or [recipe.sampling.max_new_tokens] * 2
+    mean = math.ceil(sum(sizes[i] for i in kept) / len(kept))
+    return Shape(lengths.prompt, mean, len(kept), recipe.fit.micro_batch_tokens)
+
+
+def kept_responses(pairing: Pairing, roles: Sequence[str]) -> list[int]:
+    """The responses of an example that are trained on, where every earlier one beats every later one."""
+    game = pairing.play(roles, 0)
+    wave = next(game)
+    while True:
+        try:
+            wave = game.send([0.9 if a < b else 0.1 for a, b in wave])
+        except StopIteration as stop:
+            result = stop.value
+            return sorted({i for p in result.pairs for i in (p.winner, p.loser)} | set(result.kept))

@@ -1,0 +1,70 @@
+"""`sparring init` writes recipes that are valid, commented, and say what was answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from command import sparring
+from sparring.cli.main import app
+from sparring.recipe import load_recipe
+from sparring.starter import GOALS
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("lora", ["--lora", "--no-lora"])
+def test_every_choice_gives_a_valid_commented_recipe(goal: str, lora: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    words = ("--goal", goal, "--data", "mine.jsonl", "--model", "org/name", lora, "--yes")
+    code, out, err = sparring("init", file, *words)
+    assert (code, err) == (0, "")
+    assert f"sparring run {file}" in out
+    recipe = load_recipe(file)
+    assert recipe.model.path == "org/name"
+    assert (recipe.model.lora is not None) == (lora == "--lora")
+    assert recipe.data.train.path == "mine.jsonl"
+    assert recipe.columns() == {"judge": (), "pairs": ("chosen", "rejected"), "gold": ("gold",)}[goal]
+    assert file.read_text().count(" # ") > 10
+
+
+@pytest.mark.parametrize(
+    ("oracle", "expected"),
+    [
+        ("panel", {"name": "panel"}),
+        ("org/reward", {"name": "reward_model", "model": "org/reward"}),
+        ("./reward", {"name": "reward_model", "model": "./reward"}),
+        ("mine.judge:longer", {"name": "function", "path": "mine.judge:longer"}),
+    ],
+)
+def test_oracles(oracle: str, expected: dict[str, str], tmp_path: Path) -> None:
+    assert sparring("init", tmp_path / "r.yaml", "--oracle", oracle, "--yes").code == 0
+    assert load_recipe(tmp_path / "r.yaml").oracle == expected
+
+
+def test_questions_have_defaults_and_take_answers(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    answers = ["my: model", "gold", "", "held.csv", "", "y", "5"]
+    result = CliRunner().invoke(app, ["init", str(file)], input="\n".join(answers) + "\n")
+    assert result.exit_code == 0, result.output
+    recipe = load_recipe(file)
+    assert recipe.model.path == "my: model"
+    assert recipe.model.lora is not None
+    assert recipe.algorithm["name"] == "spin"
+    assert (recipe.data.train.path, recipe.data.held_out.path) == ("sparring:gold", "held.csv")
+    assert recipe.rounds == 5
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    outcome = sparring("init", file, "--goal", "pairs", "--yes")
+    assert outcome.code == 2
+    assert "--data: missing; pairs have no default" in outcome.err
+    assert not file.exists()
+    file.write_text("kept")
+    outcome = sparring("init", file, "--yes")
+    assert outcome.code == 2
+    assert "exists. Give another name" in outcome.err
+    assert file.read_text() == "kept"
+    assert sparring("init", tmp_path / "x.yaml", "--goal", "wish").code == 2

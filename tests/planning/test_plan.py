@@ -1,0 +1,133 @@
+"""Plans: machines by name, stages of recipes, verdicts with knobs, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from command import sparring
+from sparring.algorithms.algorithm import SHIPPED, Facts
+from sparring.algorithms.judged import PAIRINGS
+from sparring.planning import machine
+from sparring.planning.machine import GB, Machine, parse_machine
+from sparring.planning.plan import changed, make_plan
+from sparring.planning.stages import kept_responses
+from sparring.recipe import parse_recipe
+
+
+@pytest.fixture
+def recipe(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
+    return {**tiny_recipe, "evaluation": {"samples": 2}}
+
+
+def cpu(memory: int) -> Machine:
+    return Machine("cpu", "cpu", 1, memory, 1e11, 1e10)
+
+
+def test_machines_by_name() -> None:
+    h100 = parse_machine("1xH100")
+    assert (h100.name, h100.kind, h100.count, h100.memory) == ("H100", "cuda", 1, 80 * GB)
+    assert parse_machine("4xa100-40").memory == 40 * GB
+    assert parse_machine("4xa100-40").count == 4
+    assert parse_machine("L4").count == 1
+    assert parse_machine("cpu:64").memory == 64 * GB
+    assert parse_machine("cpu").memory > GB
+    with pytest.raises(ValueError, match=r"--gpus '2xH10': not known\. Did you mean 'H100'\?"):
+        parse_machine("2xH10")
+    for text in ("", "0xH100", "cpu:lots"):
+        with pytest.raises(ValueError, match="--gpus"):
+            parse_machine(text)
+
+
+def test_a_plan_counts_what_the_run_will_do(recipe: dict[str, Any]) -> None:
+    plan = make_plan(parse_recipe(recipe), cpu(64 * GB))
+    assert plan.fits
+    assert plan.lengths.read
+    assert (plan.lengths.train, plan.lengths.held_out) == (6, 3)
+    stages = {stage.name: stage for stage in plan.stages}
+    assert list(stages) == ["sample", "anchor", "fit", "evaluate"]
+    assert stages["sample"].tokens == 6 * 4 * 8
+    assert stages["evaluate"].tokens == 3 * 2 * 8
+    assert (stages["fit"].times, stages["evaluate"].times) == (2, 3)
+    size = plan.lengths.prompt + 2 * 7
+    assert stages["fit"].tokens == 6 * size
+    assert stages["anchor"].tokens == 6 * size * 2  # reference and iterate
+    parts = stages["fit"].memory
+    assert parts["weights"] == parts["gradients"] == 4 * plan.parameters
+    assert parts["optimiser"] == 8 * plan.parameters
+    assert plan.disk["policies"] == 2 * 4 * plan.parameters
+    assert plan.seconds is not None
+    assert plan.seconds > 0
+
+
+def test_lora_trains_and_keeps_less(recipe: dict[str, Any]) -> None:
+    whole = make_plan(parse_recipe(recipe), cpu(64 * GB))
+    recipe["model"] = {**recipe["model"], "lora": {"rank": 2}}
+    small = make_plan(parse_recipe(recipe), cpu(64 * GB))
+    assert small.trained < whole.trained
+    assert small.disk["policies"] < whole.disk["policies"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_algorithm_can_be_planned(name: str, recipe: dict[str, Any]) -> None:
+    recipe["algorithm"] = {"name": name}
+    plan = make_plan(parse_recipe(recipe), cpu(64 * GB))
+    assert {"anchor", "fit", "evaluate"} <= {stage.name for stage in plan.stages}
+    assert all(stage.tokens for stage in plan.stages)
+
+
+def test_a_stage_that_does_not_fit_names_the_knob(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "RUNTIME", 0)
+    recipe["sampling"] = {**recipe["sampling"], "batch_size": 64}
+    plain = {s.name: s.peak for s in make_plan(parse_recipe(recipe), cpu(GB)).stages}
+    tight = int(plain["sample"] * 0.8 / machine.USABLE)
+    plan = make_plan(parse_recipe(recipe), cpu(tight))
+    assert plan.knobs["sample"] == {"sampling.batch_size": 32}
+    mended = changed(parse_recipe(recipe), {"sampling.batch_size": 32})
+    assert "sample" not in make_plan(mended, cpu(tight)).knobs
+    assert make_plan(parse_recipe(recipe), cpu(1000)).knobs["fit"] is None
+
+
+@pytest.mark.parametrize(("name", "kept"), [("iid", 4), ("best_worst", 2), ("knockout", 2), ("all", 4)])
+def test_what_a_pairing_keeps(name: str, kept: int) -> None:
+    assert len(kept_responses(PAIRINGS[name], ["own"] * 4)) == kept
+
+
+def test_what_spin_keeps() -> None:
+    recipe = parse_recipe({**_minimal(), "algorithm": {"name": "spin"}})
+    (step,) = recipe.build_algorithm().steps(0, Facts(1))
+    assert kept_responses(step.pairing, ["gold", "own"]) == [0, 1]
+
+
+def _minimal() -> dict[str, Any]:
+    data = {"train": {"path": "sparring:gold"}, "held_out": {"path": "sparring:prompts", "split": "held_out"}}
+    return {"model": {"path": "org/name"}, "data": data, "oracle": {"name": "panel"}}
+
+
+def test_the_command(recipe: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    code, out, err = sparring("plan", file, "--gpus", "2xH100")
+    assert (code, err) == (0, "")
+    for word in ("H100", "KV cache", "gradients", "chunk of logits", "disk:", "1 would be idle", "read from the data"):
+        assert word in out
+    assert out.splitlines()[-1] == "fits"
+    facts = json.loads(sparring("plan", file, "--gpus", "cpu:64", "--json").out)
+    assert facts["fits"] is True
+    assert [stage["name"] for stage in facts["stages"]] == ["sample", "anchor", "fit", "evaluate"]
+    code, out, _ = sparring("plan", file, "--gpus", "cpu:0.1")
+    assert code == 1
+    assert "does not fit: fit needs" in out
+
+
+def test_bad_input(recipe: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    assert "--gpus 'H1000': not known" in sparring("plan", file, "--gpus", "H1000").err
+    code, _, err = sparring("plan", file, "--set", "model.path=org/not-there")
+    assert code == 2
+    assert "the configuration of 'org/not-there' cannot be read" in err
