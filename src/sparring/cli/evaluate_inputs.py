@@ -42,7 +42,8 @@ def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
     """
     from pydantic import ValidationError
 
-    from sparring.recipe import SamplingConfig, explain
+    from sparring.explain import explain
+    from sparring.recipe import SamplingConfig
 
     found: dict[str, Any] = {}
     for setting in settings:
@@ -53,7 +54,7 @@ def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
     try:
         SamplingConfig.model_validate(found)
     except ValidationError as error:
-        problems = "; ".join(explain(problem, SamplingConfig) for problem in error.errors())
+        problems = "; ".join(explain(error, SamplingConfig, found))
         raise ValueError(f"--sampling: {problems}") from error
     return found
 

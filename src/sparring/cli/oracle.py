@@ -82,15 +82,16 @@ def train_config(given: dict[str, Any], settings: list[str]):
     """
     from pydantic import ValidationError
 
+    from sparring.explain import explain
     from sparring.oracles.training import TrainConfig
-    from sparring.recipe import explain, override
+    from sparring.recipe import override
 
     for setting in settings:
         override(given, setting)
     try:
         return TrainConfig.model_validate(given)
     except ValidationError as error:
-        lines = [explain(problem, TrainConfig, "") for problem in error.errors()]
+        lines = explain(error, TrainConfig, given)
     raise ValueError("sparring oracle train:\n" + "\n".join(f"  {line}" for line in lines))
 
 

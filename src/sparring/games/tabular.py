@@ -301,6 +301,7 @@ def _descend(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
         down = -_shortest(_gradients_near(loss, logits, radius, draw, 2 * len(logits)))
         length = float(np.linalg.norm(down))
         size = 1.0 / length if length > 1e-9 else 0.0
+        reached = value
         while size * length > radius / 10:
             reached = float(loss(torch.from_numpy(logits + size * down)))
             if reached <= value - 1e-4 * size * length**2:

@@ -56,7 +56,7 @@ def collect(
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked():
         store = Store(out)
-        adopt_recipe(store, recipe)
+        adopt_recipe(store, recipe, progress)
         store.check()
         run = Run(recipe, store, progress)
         run.collect_only()

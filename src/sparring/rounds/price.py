@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparring.algorithms.algorithm import Draw, Facts, Step
+from sparring.algorithms.algorithm import Draw, Facts, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
 from sparring.oracles.endpoint import CHARACTERS_PER_TOKEN
 from sparring.oracles.llm_judge import LLMJudge
@@ -54,7 +54,7 @@ def evaluation_comparisons(recipe: Recipe, prompts: int, trains: bool) -> int:
 
 def roles(step: Step) -> list[str]:
     """The roles of a step's responses, one per response."""
-    sources = step.responses if isinstance(step.responses, tuple) else ()
+    sources = () if isinstance(step.responses, Reuse) else step.responses
     return [s.role for s in sources for _ in range(s.count if isinstance(s, Draw) else 1)]
 
 
