@@ -28,7 +28,7 @@ from sparring.games.tabular import TabularPlayer
 
 Settings = Mapping[str, Any]
 LARGEST = 1e-8
-"""total variation at which a fit counts as its closed form; measured values are 2e-10 and less"""
+"""total variation at which a fit counts as its closed form; measured values are 5e-9 and less"""
 
 MIRROR, REWARD, IMITATION = ("G3", "GR:5:1", "GBT:4:0", "two"), ("GBT:4:0", "GBT:6:3"), ("GD",)
 CLOSED: Mapping[str, tuple[tuple[str, ...], Sequence[Settings]]] = {

