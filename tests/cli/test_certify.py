@@ -89,7 +89,7 @@ def test_selected_pairs_are_sampled_and_said():
 def test_every_target_is_marked_by_its_name(tmp_path: Path):
     path = tmp_path / "all.svg"
     assert sparring("certify", "all", "--rounds", 1, "--set", "samples=2", "--plot", path).code == 0
-    for label in (">nash<", ">regularised (inpo"):
+    for label in (">nash<", ">regularised (inpo", 'class="line c0 dash"'):
         assert label in path.read_text()
 
 
@@ -115,6 +115,7 @@ def test_pictures(tmp_path: Path):
         (("inpo", "--set", "etta=1"), "Did you mean 'eta'"),
         (("inpo", "--set", "eta=1", "--set", "eta=2"), "eta is given twice"),
         (("inpo", "--set", "eta=1", "--set", "step_size=2"), "both give inpo.step_size"),
+        (("mnpo", "--set", "lambda=0.5,0.5"), "write lambda=[0.5,0.5]"),
         (("inpo", "--json", "nowhere/a.json"), "there is no folder"),
         (("inpo", "--plot", "nowhere/a.svg"), "there is no folder"),
         (("inpo", "--json", "."), "this is a folder"),
@@ -151,6 +152,16 @@ def test_bad_game_files_are_explained(content: dict, message: str, tmp_path: Pat
     code, _, err = sparring("certify", "all", "--game", path)
     assert code == 2
     assert message in err
+
+
+def test_a_byte_order_mark_is_read_and_a_repeated_key_is_not(tmp_path: Path):
+    path = tmp_path / "game.json"
+    path.write_text('\ufeff{"preference": [[0.5, 0.9], [0.1, 0.5]]}')
+    assert sparring("certify", "inpo", "--game", path, "--rounds", 1).code == 0
+    path.write_text('{"preference": [[0.5]], "preference": [[0.5]]}')
+    code, _, err = sparring("certify", "inpo", "--game", path)
+    assert code == 2
+    assert "'preference' is given twice" in err
 
 
 def test_the_transformer_player_lowers_its_gap(tmp_path: Path):

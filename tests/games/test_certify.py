@@ -187,7 +187,7 @@ def test_an_equilibrium_that_is_one_of_many_has_no_distance(tmp_path: Path):
         ("rspo", {"reference_nll": 0.1}, "sampled", "reference samples beside the pairs"),
         ("inpo", {"pairing": "all", "samples": 4}, "exact", None),
         ("sppo", {}, "exact", "the loss misses it"),
-        ("opo", {}, "tabular", None),
+        ("opo", {}, "tabular", "no finite minimum"),
     ],
 )
 def test_the_player_that_shows_the_pairing_is_taken(name: str, settings: dict, player: str, note: str | None):

@@ -144,8 +144,14 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ValueError(f"--set {text!r}: {value!r} is not readable YAML; put text in quotes.") from error
+        if isinstance(parsed, str) and "," in parsed and all(_is_number(part) for part in parsed.split(",")):
+            raise ValueError(f"--set {text!r}: several numbers are a list; write {key}=[{value.strip()}].")
         settings[key.strip()] = _number(parsed)
     return settings
+
+
+def _is_number(text: str) -> bool:
+    return isinstance(_number(text), float)
 
 
 def _number(value: Any) -> Any:

@@ -209,7 +209,7 @@ def log_kl(log_p: Array, log_q: Array) -> Array:
 def duality_gap(P: ArrayLike, policy: ArrayLike) -> Array:
     """gap(p) = max_y P(y > p) - min_y P(p > y) = 2 (max_y P(y > p) - 1/2); 0 exactly at a Nash."""
     best_response = win_rates(np.asarray(P), np.asarray(policy)).max(axis=-1)
-    return 2.0 * best_response - 1.0
+    return np.maximum(2.0 * best_response - 1.0, 0.0)
 
 
 def regularised_gap(P: ArrayLike, policy: ArrayLike, reference: ArrayLike, tau: float) -> Array:

@@ -134,11 +134,17 @@ def _style() -> str:
         'text { font: 12px -apple-system, "Segoe UI", system-ui, Arial, sans-serif; fill: #1f2733 } '
         ".title { font-size: 14px; font-weight: 600 } .muted { fill: #5a6373 } .card { fill: #fff; stroke: #d9dde3 } "
         ".grid { stroke: #e4e7eb } .line { fill: none; stroke-width: 1.6 } .band { stroke-width: 1; opacity: .55 } "
+        ".dash { stroke-dasharray: 5 3 } "
         f".mark {{ stroke: #1f2733 }} {colours(LIGHT)} "
         "@media (prefers-color-scheme: dark) { text { fill: #e3e7ed } .muted { fill: #9aa4b2 } "
         ".card { fill: #14181f; stroke: #303846 } .grid { stroke: #29303b } .mark { stroke: #e3e7ed } "
         f"{colours(DARK)} }}"
     )
+
+
+def _colour(index: int) -> str:
+    """Classes of a line: its colour, dashed when the colours come round again."""
+    return f"c{index % len(LIGHT)}" + (" dash" if index // len(LIGHT) % 2 else "")
 
 
 def _words(panel: Panel) -> str:
@@ -160,7 +166,7 @@ def _panel(panel: Panel) -> str:
     for i, name in enumerate(names):
         x, y = 24 + (i % 2) * (PANEL_WIDTH - 40) / 2, PANEL_HEIGHT + LEGEND * (i // 2) + 4
         legend.append(
-            f'<line class="line c{i % 8}" x1="{x}" y1="{y}" x2="{x + 18}" y2="{y}"/>{_text(x + 24, y + 4, name)}'
+            f'<line class="line {_colour(i)}" x1="{x}" y1="{y}" x2="{x + 18}" y2="{y}"/>{_text(x + 24, y + 4, name)}'
         )
     return "".join([_text(24, 25, panel.title, "title"), *inner, *legend])
 
@@ -187,7 +193,9 @@ def _log_axes(panel: LogPanel) -> list[str]:
     parts += [_text(place(x, 1)[0], bottom + 17, f"{x:g}", "muted", "middle") for x in _ticks(panel, min(xs), max(xs))]
     for i, curve in enumerate(panel.curves):
         at = [place(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(y)]
-        parts.append(f'<polyline class="line c{i % 8}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in _thin(at))}"/>')
+        parts.append(
+            f'<polyline class="line {_colour(i)}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in _thin(at))}"/>'
+        )
         for x, y, error in zip(curve.xs, curve.ys, curve.errors, strict=False):
             (across, up), (_, down) = place(x, y + error), place(x, max(y - error, 10.0**low))
             parts.append(
@@ -232,7 +240,7 @@ def _simplex(panel: SimplexPanel) -> list[str]:
     for i, path in enumerate(panel.paths):
         points = path.points @ corners
         text = " ".join(f"{x:.1f},{y:.1f}" for x, y in _thin([(float(x), float(y)) for x, y in points]))
-        parts.append(f'<polyline class="line c{i % 8}" points="{text}"/>')
+        parts.append(f'<polyline class="line {_colour(i)}" points="{text}"/>')
         (x, y), (x0, y0) = points[-1], points[0]
         parts.append(f'<circle class="f{i % 8}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         parts.append(f'<circle class="line c{i % 8}" cx="{x0:.1f}" cy="{y0:.1f}" r="4"/>')
