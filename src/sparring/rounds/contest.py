@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import transformers
 
 from sparring.algorithms.algorithm import Draw
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
@@ -68,6 +69,7 @@ class Contest:
             ValueError: a side or the oracle is not usable; or the folder holds verdicts of another judge.
             OracleError: too many comparisons failed; what was judged is kept.
         """
+        transformers.utils.logging.disable_progress_bar()
         with self.store.locked():
             self.store = Store(self.store.root)
             self.store.check()
@@ -131,9 +133,8 @@ class Contest:
         if not rows:
             raise ValueError(f"answers: {str(file)!r} answers none of the {len(prompts)} prompts (joined by text).")
         write_json(self.store.path(relative), rows)
-        other = len(given.texts) - len(kept)
-        dropped = {**given.dropped, **({"not among the prompts": other} if other else {})}
-        return Made((relative,), {"source": str(file), "answers": len(rows), "dropped": dropped})
+        facts = {"source": str(file), "answers": len(rows), "not_asked": len(given.texts) - len(kept)}
+        return Made((relative,), {**facts, "dropped": dict(given.dropped)})
 
     def _sample(
         self,
