@@ -446,7 +446,7 @@ REFUSING = (
 @pytest.mark.parametrize(
     ("template", "system", "message"),
     [
-        (REFUSING, "Be brief.", r"6 x model\.chat_template: the template refuses the conversation: no system role"),
+        (REFUSING, "Be brief.", r"model\.system: the chat template refuses system messages .*no system role"),
         ("{% for m in messages %}{{ m['content'] }", None, r"model\.chat_template: the template refuses"),
     ],
 )

@@ -161,7 +161,8 @@ class Chat:
     def _end_id(self) -> int:
         """The token that the template puts after an assistant turn; the EOS token where it puts none."""
         talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-        tail = self._render(talk, False).rpartition(_SENTINEL)[2]
+        _, shown, after = self._render(talk, False).rpartition(_SENTINEL)
+        tail = after if shown else ""
         # Some models end a turn with an added token that their list of special tokens lacks.
         added = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         special = {*self.tokenizer.all_special_ids, *added}

@@ -114,7 +114,7 @@ def test_the_example_algorithm_is_certified(tmp_path: Path, monkeypatch: pytest.
     assert [(row.id, row.verdict) for row in checked] == [("F1", "holds"), ("D1", "holds")]
     selecting, _ = check("my_methods:MovingReference", rounds=2)
     assert [(row.id, row.verdict) for row in selecting] == [("F1", "measured"), ("D1", "holds")]
-    assert "pairing BestWorst" in selecting[0].measured
+    assert "pairs of BestWorst" in selecting[0].measured
 
 
 def test_the_example_oracle_runs(tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

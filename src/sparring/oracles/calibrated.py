@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
@@ -31,7 +33,16 @@ FEWEST_LABELS = 20
 class Calibrated:
     """Divides `oracle`'s log-odds by a temperature, given or fitted on `labels` before the first verdict."""
 
-    def __init__(self, oracle: Oracle, temperature: float | None = None, labels: str | None = None) -> None:
+    def __init__(
+        self,
+        oracle: Annotated[Oracle, Field(description="the oracle that is calibrated")],
+        temperature: Annotated[
+            float | None, Field(description="divides the log-odds; null: fitted on `labels`")
+        ] = None,
+        labels: Annotated[
+            str | None, Field(description="file of prompt, chosen, rejected that the temperature is fitted on")
+        ] = None,
+    ) -> None:
         if (temperature is None) == (labels is None):
             raise ValueError("oracle.temperature and oracle.labels: give one of them, not both.")
         if temperature is not None and not 0 < temperature < np.inf:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from sparring.evaluation.statistics import words
 from sparring.oracles.oracle import Comparison, Oracle
@@ -26,7 +28,13 @@ DECISIVE = re.compile(r"-?\d[\d.,]*|\b(?:not?|never|none|nor|yes|cannot|true|fal
 class DuplicateGate:
     """Answers 1/2 for near duplicates and asks `oracle` about the rest."""
 
-    def __init__(self, oracle: Oracle, threshold: float = 0.9) -> None:
+    def __init__(
+        self,
+        oracle: Annotated[Oracle, Field(description="the oracle asked about answers that differ")],
+        threshold: Annotated[
+            float, Field(description="share of common word triples from which two answers count as the same")
+        ] = 0.9,
+    ) -> None:
         if not 0 < threshold <= 1:
             raise ValueError(f"oracle.threshold = {threshold}: give an overlap above 0 and at most 1.")
         self.oracle, self.threshold, self.tied = oracle, threshold, 0

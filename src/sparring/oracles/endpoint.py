@@ -89,7 +89,7 @@ class Settings:
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{self.field}.{name} = {value}: give a number of at least 0.")
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
-            raise ValueError(f"{self.field}.max_cost needs price_in and price_out beside it, per million tokens.")
+            raise ValueError(f"{self.field}.max_cost needs {self.field}.price_in and price_out, per million tokens.")
 
     def key(self) -> str:
         """The key from the environment; a placeholder where the endpoint takes none.

@@ -14,9 +14,10 @@ juries that go on without a member - one that fails makes the comparison fail, o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
@@ -27,9 +28,12 @@ class Jury:
 
     def __init__(
         self,
-        members: list[Oracle],
-        rule: Literal["mean", "majority", "cautious"] = "mean",
-        weights: list[float] | None = None,
+        members: Annotated[list[Oracle], Field(description="the oracles that vote")],
+        rule: Annotated[
+            Literal["mean", "majority", "cautious"],
+            Field(description="mean of the probabilities, majority of the verdicts, or the one nearest to a tie"),
+        ] = "mean",
+        weights: Annotated[list[float] | None, Field(description="one per member; null: all alike")] = None,
     ) -> None:
         if len(members) < 2:
             raise ValueError(f"oracle.members: a jury of {len(members)}; give at least two oracles.")

@@ -13,8 +13,10 @@ the length bias before and after.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.special import expit, logit
 
 from sparring.evaluation.checks import count_words
@@ -27,7 +29,14 @@ EDGE = 1e-3
 class LengthPenalty:
     """Shifts `oracle`'s log-odds against the longer answer."""
 
-    def __init__(self, oracle: Oracle, strength: float = 0.5, scale: float = 100.0) -> None:
+    def __init__(
+        self,
+        oracle: Annotated[Oracle, Field(description="the oracle that is corrected")],
+        strength: Annotated[
+            float, Field(description="log-odds taken from the longer answer per `scale` of difference")
+        ] = 0.5,
+        scale: Annotated[float, Field(description="characters that count as one unit of difference")] = 100.0,
+    ) -> None:
         if not 0 < strength < np.inf:
             raise ValueError(f"oracle.strength = {strength}: give a positive number of nats.")
         if not 0 < scale < np.inf:

@@ -18,9 +18,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.special import expit
 
 from sparring.oracles.endpoint import Endpoint, Request, Settings
@@ -65,22 +66,39 @@ class LLMJudge:
 
     def __init__(
         self,
-        model: str,
-        base_url: str | None = None,
-        key_env: str | None = "OPENAI_API_KEY",
-        style: Literal["pairwise", "mt_bench", "scored"] = "pairwise",
-        temperature: float = 0.0,
-        max_tokens: int | None = None,
-        logprobs: bool = True,
-        scale: float = 1.0,
-        concurrency: int = 8,
-        timeout: float = 60.0,
-        attempts: int = 5,
-        max_cost: float | None = None,
-        price_in: float | None = None,
-        price_out: float | None = None,
-        replies: str | None = None,
-        extra: dict[str, Any] | None = None,
+        model: Annotated[str, Field(description="the name that the endpoint knows it by")],
+        base_url: Annotated[
+            str | None, Field(description="ends in /v1; null: the provider that the client library assumes")
+        ] = None,
+        key_env: Annotated[
+            str | None, Field(description="the environment variable that holds the key; null where none is needed")
+        ] = "OPENAI_API_KEY",
+        style: Annotated[
+            Literal["pairwise", "mt_bench", "scored"],
+            Field(description="a letter, a verdict with reasons, or two scores"),
+        ] = "pairwise",
+        temperature: Annotated[float, Field(description="of the judge; 0 is greedy")] = 0.0,
+        max_tokens: Annotated[int | None, Field(description="of a verdict; null: what the style needs")] = None,
+        logprobs: Annotated[
+            bool, Field(description="read the probability of the verdict token where the endpoint gives it")
+        ] = True,
+        scale: Annotated[float, Field(description="score gap that counts as a 73 % preference (style scored)")] = 1.0,
+        concurrency: Annotated[int, Field(description="requests in flight")] = 8,
+        timeout: Annotated[float, Field(description="seconds for one request")] = 60.0,
+        attempts: Annotated[int, Field(description="tries before a comparison counts as failed")] = 5,
+        max_cost: Annotated[
+            float | None,
+            Field(description="stop before more than this is spent, in the prices' currency; null: no limit"),
+        ] = None,
+        price_in: Annotated[float | None, Field(description="per million tokens read")] = None,
+        price_out: Annotated[float | None, Field(description="per million tokens written")] = None,
+        replies: Annotated[
+            str | None,
+            Field(description="file that keeps every reply, so that none is paid for twice; null: in the cache"),
+        ] = None,
+        extra: Annotated[
+            dict[str, Any] | None, Field(description="further fields of every request, as the endpoint names them")
+        ] = None,
     ) -> None:
         if not (temperature >= 0 and scale > 0):
             raise ValueError(f"oracle: temperature = {temperature}, scale = {scale}: give at least 0, and above 0.")

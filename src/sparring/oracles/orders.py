@@ -12,8 +12,10 @@ disagreement - a judge that contradicts itself comes out near one half by itself
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from sparring.oracles.oracle import Comparison, Oracle
 
@@ -35,7 +37,7 @@ def both_orders(
 class BothOrders:
     """Asks `oracle` in both orders and takes the mean."""
 
-    def __init__(self, oracle: Oracle) -> None:
+    def __init__(self, oracle: Annotated[Oracle, Field(description="the oracle asked in both orders")]) -> None:
         self.oracle = oracle
 
     @property

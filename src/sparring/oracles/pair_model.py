@@ -18,10 +18,11 @@ Unlike a reward, such a model can prefer in circles. Leaves out: models behind a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy.special import expit
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -52,12 +53,12 @@ class PairModel:
 
     def __init__(
         self,
-        model: str,
-        format: Format = "rlhflow",
-        temperature: float = 1.0,
-        batch_size: int = 8,
-        max_tokens: int = 4096,
-        precision: Literal["bfloat16", "float32"] = "bfloat16",
+        model: Annotated[str, Field(description="a folder or hub name")],
+        format: Annotated[Format, Field(description="how the two answers are put to the model")] = "rlhflow",
+        temperature: Annotated[float, Field(description="divides the log-odds")] = 1.0,
+        batch_size: Annotated[int, Field(description="comparisons run together: memory and speed")] = 8,
+        max_tokens: Annotated[int, Field(description="longer comparisons are shortened, answers alike")] = 4096,
+        precision: Annotated[Literal["bfloat16", "float32"], Field(description="of the weights")] = "bfloat16",
     ) -> None:
         if not temperature > 0:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")

@@ -18,10 +18,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from scipy.special import expit
 
@@ -143,7 +144,11 @@ def save_head(head: Head, folder: Path, embedder: str) -> None:
 class PreferenceHead:
     """Loads what `sparring oracle train --method head` wrote to `model`."""
 
-    def __init__(self, model: str, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Annotated[str, Field(description="a folder written by `sparring oracle train --method head`")],
+        temperature: Annotated[float, Field(description="divides the log-odds: above 1 softer, below 1 harder")] = 1.0,
+    ) -> None:
         if not temperature > 0:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
         folder = Path(model)

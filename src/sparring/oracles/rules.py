@@ -17,9 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from sparring.chat import as_messages, prompt_text
 from sparring.evaluation.checks import last_number, passes
@@ -33,11 +34,14 @@ class Rules:
 
     def __init__(
         self,
-        data: str,
-        rule: Literal["check", "number", "equals", "regex"] = "check",
-        prompt: str = "prompt",
-        gold: str | None = None,
-        split: str | None = None,
+        data: Annotated[str, Field(description="a data file, or a shipped set, whose rows hold the rules")],
+        rule: Annotated[
+            Literal["check", "number", "equals", "regex"],
+            Field(description="check: the row's own rule; number, equals, regex: compare with the gold column"),
+        ] = "check",
+        prompt: Annotated[str, Field(description="column of the prompt")] = "prompt",
+        gold: Annotated[str | None, Field(description="column of the right answer; null with rule check")] = None,
+        split: Annotated[str | None, Field(description="of the data; null: all")] = None,
     ) -> None:
         if (rule == "check") != (gold is None):
             raise ValueError(

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
@@ -89,13 +89,18 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
     defaults = {key: p.default for key, p in signature.parameters.items() if p.default == "start"}
     given = {key: start_model if value == "start" else value for key, value in {**defaults, **fields}.items()}
     hints = field_hints(make)
-    inner = {key: _inner(key, value, hints.get(key), start_model) for key, value in given.items()}
+    inner = {key: _inner(key, value, _bare(hints.get(key)), start_model) for key, value in given.items()}
     return make(**_converted(hints, inner))
 
 
 def field_hints(make: Callable[..., Oracle]) -> dict[str, Any]:
     """What each field is annotated with, bounds and meaning (`Annotated[..., Field(...)]`) included."""
     return get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
+
+
+def _bare(hint: Any) -> Any:
+    """An annotation without bounds and meaning."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _inner(key: str, value: Any, hint: Any, start_model: str) -> Any:
@@ -122,7 +127,7 @@ def _converted(hints: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str,
     """
     converted = dict(fields)
     for key in fields.keys() & hints.keys():
-        if hints[key] in (Oracle, list[Oracle]):
+        if _bare(hints[key]) in (Oracle, list[Oracle]):
             continue
         try:
             converted[key] = TypeAdapter(hints[key]).validate_python(fields[key])

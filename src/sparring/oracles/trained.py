@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
@@ -20,7 +22,11 @@ CARD = "oracle.json"
 class Trained:
     """Reads `folder`/oracle.json and is the oracle that it describes."""
 
-    def __init__(self, folder: str, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        folder: Annotated[str, Field(description="what `sparring oracle train` wrote")],
+        temperature: Annotated[float, Field(description="divides the log-odds: above 1 softer, below 1 harder")] = 1.0,
+    ) -> None:
         from sparring.oracles.table import build_oracle
 
         path = Path(folder).expanduser() / CARD
