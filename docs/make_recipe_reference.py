@@ -32,6 +32,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("columns of data.train and data.held_out", recipe.ColumnsConfig),
     ("data.collect", recipe.CollectConfig),
     ("sampling", recipe.SamplingConfig),
+    ("sampling.vllm", recipe.VllmConfig),
     ("fit", recipe.FitConfig),
     ("fit.tripwires", recipe.TripwireConfig),
     ("evaluation", recipe.EvaluationConfig),

@@ -121,11 +121,34 @@ class DataConfig(Frozen):
     """longer given responses are dropped and counted"""
 
 
+class VllmConfig(Frozen):
+    """Where vLLM is and what it may use; may change when a run is resumed, for it does not say what is sampled."""
+
+    python: str | None = None
+    """the Python that has vLLM, best in an environment of its own; null: the one that runs Sparring"""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """devices that share one copy of the weights"""
+    data_parallel: int = Field(default=1, ge=1)
+    """copies of the engine, each with its own devices and its share of the prompts"""
+    memory_share: float = Field(default=0.85, gt=0, lt=1)
+    """of a GPU's memory, for weights and KV cache"""
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    """size of the KV cache; null: what memory_share leaves on a GPU, 2 on a CPU"""
+    max_sequences: int | None = Field(default=None, ge=1)
+    """responses sampled together; null: vLLM's choice"""
+    prefix_caching: bool = True
+    """keep prompts that begin alike only once"""
+    eager: bool = False
+    """no CUDA graphs: starts sooner, samples slower; a CPU never has them"""
+    silence_minutes: float = Field(default=20.0, gt=0)
+    """an engine that says nothing for longer counts as dead; loading is silent"""
+
+
 class SamplingConfig(Frozen):
     """How responses are drawn."""
 
-    engine: Literal["transformers"] = "transformers"
-    """who samples"""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """who samples: this process, or vLLM in a process of its own (see docs/how-to/engines.md)"""
     temperature: float = Field(default=1.0, ge=0)
     """1 samples from the policy itself, as the theory wants; 0 is greedy"""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -133,9 +156,11 @@ class SamplingConfig(Frozen):
     max_new_tokens: int = Field(default=256, ge=1)
     """longer responses are cut off (and know it)"""
     batch_size: int = Field(default=64, ge=1)
-    """rows sampled together; part of what makes a run repeatable"""
+    """rows sampled together by transformers; part of what makes a run repeatable"""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """of the weights while sampling"""
+    vllm: VllmConfig = Field(default_factory=VllmConfig)
+    """used by engine: vllm"""
 
 
 class TripwireConfig(Frozen):
@@ -244,6 +269,13 @@ class Recipe(Frozen):
             raise ValueError(
                 "sampling.temperature = 0 makes all responses to a prompt the same, but pairs need different ones: "
                 "give a temperature above 0."
+            )
+        mixed = [draw for step in steps for draw in step.draws() if draw.mixture == "token_geometric"]
+        if self.sampling.engine != "transformers" and any(len(draw.policies) > 1 for draw in mixed):
+            raise ValueError(
+                f"sampling.engine = {self.sampling.engine!r} with algorithm {self.algorithm['name']!r}, which samples "
+                "a token-geometric mixture: that needs several policies' next-token distributions at every token, "
+                "and a served engine gives one policy's. Set sampling.engine: transformers."
             )
         if self.data.collect is not None and not {"chosen", "rejected"} <= set(self.columns()):
             raise ValueError(

@@ -75,6 +75,12 @@ class Policies:
         merged: Any = load_adapter(self._model(self.base, torch.float32), self.folder(ref), False)
         return _on_device(merged.merge_and_unload().to(dtype).eval())
 
+    def stored(self, ref: PolicyRef) -> tuple[Path, Path | None]:
+        """Where the policy's weights are: a model's folder, and an adapter's over it."""
+        if ref.round == 0:
+            return self.base, None
+        return (self.folder(ref), None) if self.recipe.model.lora is None else (self.base, self.folder(ref))
+
     def load_scoring(self, ref: PolicyRef) -> nn.Module:
         """A policy for anchors: float32, in the form the fit uses (adapter beside its base)."""
         if self.recipe.model.lora is None or ref.round == 0:

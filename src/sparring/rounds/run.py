@@ -52,6 +52,7 @@ from sparring.rounds.store import (
 )
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.sampling.engine import noise_seed
+from sparring.sampling.vllm_engine import check_vllm
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_file
@@ -88,7 +89,7 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str
 
 
 def adopt_recipe(store: Store, recipe: Recipe) -> None:
-    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow.
+    """Write recipe.yaml, or compare with the one that is there; only `rounds` may grow and vLLM may move.
 
     A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
 
@@ -99,14 +100,15 @@ def adopt_recipe(store: Store, recipe: Recipe) -> None:
     path = store.root / "recipe.yaml"
     if path.exists() and store.manifest:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        same = {**before, "rounds": asked["rounds"]} == asked
+        vllm = asked["sampling"]["vllm"]
+        same = {**before, "rounds": asked["rounds"], "sampling": {**before["sampling"], "vllm": vllm}} == asked
         if not same or asked["rounds"] < before["rounds"]:
             old, new = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
             changes = list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
             raise ValueError(
                 f"{store.root} holds a run of another recipe:\n"
                 + "\n".join(f"  {line}" for line in changes)
-                + "\nGive another --out, or undo the difference (only rounds may grow)."
+                + "\nGive another --out, or undo the difference (only rounds may grow, and sampling.vllm change)."
             )
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
 
@@ -116,6 +118,7 @@ class _Run:
         self.recipe, self.store, self.progress = recipe, store, progress
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
+        self.engine: dict[str, str] = {}
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
@@ -132,12 +135,14 @@ class _Run:
     # ---- before any work ----------------------------------------------------------------------
 
     def _probe(self) -> None:
-        """Ask every oracle a first question, so that a broken one is found now."""
+        """Ask every oracle a first question, and vLLM for its version, so that a broken one is found now."""
         sections = [] if self.recipe.oracle is None else [("oracle", self.recipe.oracle)]
         sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(self.recipe.evaluation.oracles)]
         last_fit = f"{round_folder(self.recipe.rounds - 1)}/fit"
         if {"evaluation/summary", last_fit} <= self.store.manifest.keys():
             return
+        if self.recipe.sampling.engine == "vllm":
+            self.engine = {"vllm": check_vllm(self.recipe.sampling.vllm)}
         for field, section in sections:
             try:
                 oracle = build_oracle(section, str(self.policies.base))
@@ -188,7 +193,9 @@ class _Run:
             "seed": self.recipe.seed,
         }
         path = self.store.root / "lock.json"
-        if path.exists() and (before := read_json(path))["versions"] != lock["versions"]:
+        before = read_json(path) if path.exists() else lock
+        lock["engine"] = self.engine or before.get("engine", {})
+        if before["versions"] != lock["versions"]:
             changed = {
                 k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v
             }

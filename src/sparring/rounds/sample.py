@@ -1,30 +1,38 @@
 """The sample stage: draw each step's responses from its policies.
 
-A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. Arithmetic
-mixtures give each response to one policy by its weight, policies are loaded one after the other. Leaves
-out: how tokens are chosen (`sampling/`).
+A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. A served engine
+gets all requests of a policy at once, and what it answers is journalled response by response. Arithmetic mixtures
+give each response to one policy by its weight, policies are loaded one after the other. Leaves out: how tokens
+are chosen (`sampling/`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import Draw, PolicyRef
-from sparring.progress import Progress
+from sparring.memory import release_memory
+from sparring.progress import Advance, Progress
 from sparring.recipe import SamplingConfig
 from sparring.rounds.policies import Policies
-from sparring.rounds.store import read_table, sharded
+from sparring.rounds.store import read_journal, read_table, sharded
 from sparring.rounds.tables import SAMPLES
 from sparring.sampling.engine import Request, Response, noise_seed
 from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
 
 Rows = list[dict[str, Any]]
+PROBE_PROMPTS, PROBE_TOKENS = 4, 64
+"""what a served policy is recognised by"""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -58,11 +66,12 @@ def sample_draw(
 ) -> Rows:
     """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws."""
     recipe = policies.recipe
+    served = settings.engine != "transformers"
     jobs: list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]] = []
     for refs, rows in assign(draw, examples, recipe.seed, stream):
         # Long prompts first and together: little padding, and the slowest batch shows at once.
         rows.sort(key=lambda row: (-len(examples[row[0]]["prompt_ids"]), row))
-        size = settings.batch_size
+        size = max(1, len(rows)) if served else settings.batch_size
         jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
     engines = _Engines(policies, draw, settings)
     keys = [_key(policies, draw, settings, refs, rows, examples, stream) for refs, rows in jobs]
@@ -72,20 +81,52 @@ def sample_draw(
         def make(index: int) -> Rows:
             refs, rows = jobs[index]
             requests = [
-                Request(
-                    examples[e]["prompt_ids"],
-                    noise_seed(recipe.seed, stream, examples[e]["example"], k),
-                )
+                Request(examples[e]["prompt_ids"], _seed(settings, recipe.seed, stream, examples[e]["example"], k))
                 for e, k in rows
             ]
-            found = engines.get(refs).sample(requests)
+            if served:
+                journal = target.with_name(f"{target.stem}.partial") / f"{keys[index][:16]}.jsonl"
+                found = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
+            else:
+                found = engines.get(refs).sample(requests)
             return [
-                _sample_row(policies, draw, examples[e], k, refs, response)
-                for (e, k), response in zip(rows, found, strict=True)
+                _sample_row(policies, draw, examples[e], k, refs, request.seed, response)
+                for (e, k), request, response in zip(rows, requests, found, strict=True)
             ]
 
-        sharded(target, keys, SAMPLES, make, lambda index: advance(len(jobs[index][1])))
+        sharded(target, keys, SAMPLES, make, lambda index: None if served else advance(len(jobs[index][1])))
     return read_table(target)
+
+
+def _seed(settings: SamplingConfig, seed: int, stream: str, example: str, k: int) -> int:
+    """The seed of response k; a served engine's follow each other, so that K samples are one request."""
+    if settings.engine == "transformers":
+        return noise_seed(seed, stream, example, k)
+    return noise_seed(seed, stream, example) // 2 + k
+
+
+def _streamed(
+    serve: Callable[[Sequence[Request]], VllmEngine],
+    requests: Sequence[Request],
+    journal: Path,
+    advance: Advance,
+    progress: Progress,
+) -> list[Response]:
+    """One response per request; each is in the journal as soon as it is there, and those are not asked again."""
+    known = {place: Response(*response) for place, *response in read_journal(journal)}
+    advance(len(known))
+    missing = [place for place in range(len(requests)) if place not in known]
+    if missing:
+        wanted = [requests[place] for place in missing]
+        engine = serve(wanted)
+        with journal.open("a", encoding="utf-8") as lines:
+            for index, response in engine.stream(wanted):
+                known[missing[index]] = response
+                lines.write(json.dumps([missing[index], *response]) + "\n")
+                lines.flush()
+                advance(1)
+        progress.say(engine.note)
+    return [known[place] for place in range(len(requests))]
 
 
 def _names(draw: Draw) -> str:
@@ -98,6 +139,7 @@ def _sample_row(
     example: dict[str, Any],
     k: int,
     refs: Sequence[PolicyRef],
+    seed: int,
     response: Response,
 ) -> dict[str, Any]:
     return {
@@ -105,6 +147,8 @@ def _sample_row(
         "role": draw.role,
         "index": k,
         "policy": " + ".join(map(str, refs)),
+        "weights": " + ".join(map(policies.hash, refs)),
+        "seed": seed,
         "text": policies.chat.decode(response.token_ids),
         "token_ids": response.token_ids,
         "finish_reason": response.finish_reason,
@@ -124,7 +168,7 @@ def _key(
     parts = [
         [policies.hash(ref) for ref in refs],
         [draw.policies[ref] for ref in refs],
-        settings.model_dump_json(),
+        settings.model_dump_json(exclude={"vllm"}),
         policies.recipe.seed,
         stream,
         [(examples[e]["prompt_ids"], k) for e, k in rows],
@@ -151,3 +195,39 @@ class _Engines:
         models = [(self.policies.load(ref, dtype), self.draw.policies[ref]) for ref in refs]
         end_ids = self.policies.chat.end_ids(models[0][0].generation_config)
         return TransformersEngine(models, self.settings, end_ids)
+
+    def serve(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request]) -> VllmEngine:
+        """vLLM for one policy, with log-probabilities of some prompts to recognise it by."""
+        (ref,) = refs
+        model = self.policies.load(ref, DTYPES[self.settings.precision])
+        folder, adapter = self.policies.stored(ref)
+        lora = self.policies.recipe.model.lora
+        probe_ids = _probe_ids(requests)
+        policy = ServedPolicy(
+            name=str(ref),
+            folder=folder,
+            adapter=adapter,
+            adapter_rank=0 if lora is None else lora.rank,
+            trust_remote_code=self.policies.recipe.model.trust_remote_code,
+            vocabulary=model.config.get_text_config().vocab_size,
+            probe_ids=probe_ids,
+            probe_logps=[_prompt_logps(model, ids) for ids in probe_ids],
+        )
+        end_ids = self.policies.chat.end_ids(model.generation_config)
+        del model
+        release_memory()  # vLLM wants the device for itself
+        return VllmEngine(policy, self.settings, end_ids, self.policies.store.root / "logs/vllm.log")
+
+
+def _probe_ids(requests: Sequence[Request]) -> list[list[int]]:
+    """The first tokens of a few different prompts, at least two each."""
+    distinct = dict.fromkeys(tuple(request.prompt_ids[:PROBE_TOKENS]) for request in requests)
+    return [list(ids) for ids in distinct if len(ids) > 1][:PROBE_PROMPTS]
+
+
+@torch.inference_mode()
+def _prompt_logps(model: PreTrainedModel, ids: list[int]) -> list[float]:
+    """Log-probability of every token but the first."""
+    tokens = torch.tensor([ids], device=model.device)
+    logps = model(input_ids=tokens).logits[0, :-1].float().log_softmax(-1)
+    return logps.gather(1, tokens[0, 1:, None])[:, 0].tolist()

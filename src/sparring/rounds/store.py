@@ -204,6 +204,17 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
 
 
+def read_journal(path: Path) -> list[Any]:
+    """The whole lines of a JSON-lines file that is appended to; one cut off by a kill is removed from the file."""
+    if not path.exists():
+        return []
+    whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1]
+    if kept != whole:
+        os.truncate(path, len(kept))
+    return [json.loads(line) for line in kept.splitlines()]
+
+
 def sharded(
     target: Path,
     keys: list[str],

@@ -27,12 +27,15 @@ SAMPLES = pa.schema(
         "role": pa.string(),
         "index": pa.int32(),
         "policy": pa.string(),
+        "weights": pa.string(),
+        "seed": pa.int64(),
         "text": pa.string(),
         "token_ids": TOKENS,
         "finish_reason": pa.string(),
     }
 )
-"""samples.parquet: one row per response; finish_reason is `stop` (ended itself, end token included) or `length`"""
+"""samples.parquet: one row per response; `weights` is the policy's hash, finish_reason is
+`stop` (ended itself, end token included) or `length`"""
 
 VERDICTS = pa.schema({"example": pa.string(), "a": pa.int32(), "b": pa.int32(), "preference": pa.float64()})
 """verdicts.parquet: P(a beats b), indices into the example's responses; null where the oracle failed"""

@@ -1,12 +1,16 @@
 """What every sampling engine looks like: prompts and seeds in, responses as tokens out.
 
-engine.sample([Request(prompt_ids, seed=1)])  ->  [Response(token_ids, "stop")]
+An engine in this process samples batch after batch; a served one is given everything at once and hands each
+response over when it is finished, whatever the order.
+
+    engine.sample([Request(prompt_ids, seed=1)])  ->  [Response(token_ids, "stop")]
+    served.stream([Request(prompt_ids, seed=1)])  ->  (0, Response(token_ids, "stop")), ...
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 FinishReason = Literal["stop", "length"]
@@ -26,11 +30,23 @@ class Response(NamedTuple):
     finish_reason: FinishReason
 
 
+class EngineError(RuntimeError):
+    """An engine stopped half-way; what it had sampled is kept."""
+
+
 class Engine(Protocol):
     """Something that draws responses from one policy (or one mixture)."""
 
     def sample(self, requests: Sequence[Request], advance: Callable[..., None] | None = None) -> list[Response]:
         """One response per request, in order."""
+        ...
+
+
+class StreamingEngine(Protocol):
+    """Something outside this process that draws responses."""
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        """(place in `requests`, response) for each request once, as they are finished."""
         ...
 
 

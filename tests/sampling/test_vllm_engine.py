@@ -1,0 +1,268 @@
+"""vLLM's parent against a child that only speaks its language; `tests/vllm` has the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fake_vllm_child as fake
+from sparring.progress import Progress
+from sparring.recipe import SamplingConfig, VllmConfig, parse_recipe
+from sparring.rounds import sample
+from sparring.rounds.run import run
+from sparring.rounds.store import read_journal, read_table
+from sparring.sampling import vllm_engine
+from sparring.sampling.engine import EngineError, Request, Response
+from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, check_vllm, environment, grouped
+
+PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
+REQUESTS = [Request(p, 100 * i + k) for i, p in enumerate(PROMPTS) for k in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def _faked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_engine, "CHILD", Path(fake.__file__))
+
+
+def engine(tmp_path: Path, **vllm: Any) -> VllmEngine:
+    policy = ServedPolicy(
+        name="1/play",
+        folder=tmp_path,
+        adapter=None,
+        adapter_rank=0,
+        trust_remote_code=False,
+        vocabulary=fake.VOCABULARY,
+        probe_ids=PROMPTS,
+        probe_logps=[[fake.logp(token) for token in ids[1:]] for ids in PROMPTS],
+    )
+    settings = SamplingConfig(engine="vllm", max_new_tokens=9, vllm=VllmConfig(**vllm))
+    return VllmEngine(policy, settings, frozenset({fake.END}), tmp_path / "logs/vllm.log")
+
+
+def expected(requests: list[Request]) -> dict[int, Response]:
+    return {place: Response(*fake.tokens(request.seed, 9)) for place, request in enumerate(requests)}
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_every_request_is_answered_once_with_its_own_seed(copies: int, tmp_path: Path) -> None:
+    served = engine(tmp_path, data_parallel=copies)
+    found = list(served.stream(REQUESTS))
+    assert len(found) == len(REQUESTS)
+    assert dict(found) == expected(REQUESTS)
+    assert "6 log-probabilities within 0.001 nats" in served.note
+    assert served.note in (tmp_path / "logs/vllm.log").read_text()
+
+
+def test_the_job_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    list(engine(tmp_path, kv_cache_gib=1.5).stream(REQUESTS))
+    (job,) = [json.loads(line) for line in (tmp_path / "jobs").read_text().splitlines()]
+    assert job["requests"][0] == [0, [0, 1, 2, 3], [1, 2, 3]]
+    assert job["max_tokens"] == 4 + 9
+    assert job["end_ids"] == [fake.END]
+    assert job["kv_cache_gib"] == 1.5
+    assert {"python", "data_parallel"}.isdisjoint(job)
+
+
+@given(st.lists(st.tuples(st.sampled_from([(1,), (1, 2)]), st.integers(0, 5))))
+def test_groups_hold_every_request_with_its_seed(pairs: list[tuple[tuple[int, ...], int]]) -> None:
+    requests = [Request(ids, seed) for ids, seed in pairs]
+    back = {
+        place: Request(tuple(ids), first + index)
+        for first, places, ids in grouped(requests)
+        for index, place in enumerate(places)
+    }
+    assert [back[place] for place in range(len(requests))] == requests
+
+
+def test_neighbours_with_seeds_in_a_row_are_one_request() -> None:
+    requests = [Request([1], 5), Request([1], 6), Request([1], 8), Request([2], 9)]
+    assert grouped(requests) == [(5, [0, 1], [1]), (8, [2], [1]), (9, [3], [2])]
+
+
+def test_nothing_is_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when nobody wants the rest."""
+    started: list[subprocess.Popen[str]] = []
+    true = vllm_engine._start
+    monkeypatch.setattr(vllm_engine, "_start", lambda *args: started.append(child := true(*args)) or child)
+    monkeypatch.setenv("FAKE_VLLM", "silent=3")
+    stream = engine(tmp_path).stream(REQUESTS)
+    next(stream)
+    assert started[0].poll() is None
+    stream.close()
+    assert started[0].poll() is not None
+
+
+# ---- what goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("vocabulary=300", r"serves a model of 300 tokens, but policy 1/play has 260"),
+        ("other_weights", r"does not serve policy 1/play: log-probabilities of 6 tokens differ by 1 nats"),
+        (
+            "start=ValueError: 3 GiB KV cache is needed, which is larger than the available KV cache memory",
+            r"did not start.*raise sampling\.vllm\.kv_cache_gib",
+        ),
+        ("start=Free memory is less than desired GPU memory utilization", r"lower sampling\.vllm\.memory_share"),
+        ("start=OSError: [Errno 98] Address already in use", r"took the port.*VLLM_PORT"),
+        ("start=ModuleNotFoundError: No module named 'msgspec'", r"not complete.*pip install vllm"),
+        ("start=something new", r"(?s)did not start \(exit status 1\).*something new.*logs/vllm\.log"),
+    ],
+)
+def test_an_engine_that_cannot_serve_is_refused_with_a_remedy(
+    fault: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM", fault)
+    with pytest.raises(ValueError, match=message):
+        list(engine(tmp_path).stream(REQUESTS))
+
+
+def test_an_old_failure_in_the_log_is_not_taken_for_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = engine(tmp_path)
+    served.log.parent.mkdir()
+    served.log.write_text("Address already in use\n")
+    monkeypatch.setenv("FAKE_VLLM", "start=another reason")
+    with pytest.raises(ValueError, match="another reason") as caught:
+        list(served.stream(REQUESTS))
+    assert "port" not in str(caught.value)
+
+
+def test_a_silent_engine_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "silent=2")
+    stream = engine(tmp_path, silence_minutes=0.01).stream(REQUESTS)
+    assert len([next(stream), next(stream)]) == 2
+    with pytest.raises(EngineError, match=r"silence_minutes.*is kept"):
+        next(stream)
+
+
+def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_vllm(VllmConfig()) == "0.0-fake"
+    monkeypatch.setenv("FAKE_VLLM", "missing")
+    with pytest.raises(ValueError, match=r"has no vLLM\. Install it in an environment of its own.*pip install vllm"):
+        check_vllm(VllmConfig())
+    with pytest.raises(ValueError, match=r"sampling\.vllm\.python = '/no/python' cannot be run \(No such file"):
+        check_vllm(VllmConfig(python="/no/python"))
+    with pytest.raises(ValueError, match=r"sampling\.vllm\.python = '/bin/true' does not answer as a Python"):
+        check_vllm(VllmConfig(python="/bin/true"))
+
+
+def test_too_few_gpus_and_each_copy_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(ValueError, match=r"tensor_parallel = 2 times data_parallel = 3 needs 6 GPUs, but 4"):
+        check_vllm(VllmConfig(tensor_parallel=2, data_parallel=3))
+    config = VllmConfig(tensor_parallel=2, data_parallel=2, python=sys.executable)
+    assert [environment(config, i)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["0,1", "2,3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setenv("PYTHONPATH", "ours")
+    assert environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "6,7"
+    assert "PYTHONPATH" not in environment(config, 1)
+
+
+def test_the_real_child_says_that_vllm_is_missing_and_ends_with_its_parent(tmp_path: Path) -> None:
+    child = Path(vllm_engine.__file__).with_name("vllm_child.py")
+    found = subprocess.run([sys.executable, "-S", child, "check"], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout)["vllm"] is None
+    code = f"import os, runpy; m = runpy.run_path({str(child)!r}); m['end_with_parent']()"
+    orphan = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
+    time.sleep(0.1)
+    assert orphan.poll() is None
+    assert orphan.stdin is not None
+    orphan.stdin.close()
+    assert orphan.wait(10) == -9
+
+
+def test_the_child_needs_nothing_of_ours() -> None:
+    child = Path(vllm_engine.__file__).with_name("vllm_child.py")
+    assert "sparring." not in child.read_text().partition('"""\n')[2].replace("sparring.sampling", "")
+
+
+# ---- in a run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served_recipe(tiny_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The tiny recipe with the fake engine, whose log-probabilities the trainer agrees with."""
+    monkeypatch.setattr(sample, "_prompt_logps", lambda model, ids: [fake.logp(token) for token in ids[1:]])
+    section = {**tiny_recipe["sampling"], "engine": "vllm"}
+    evaluation = {**tiny_recipe["evaluation"], "samples": 1, "every_iterate": False}
+    return {**tiny_recipe, "sampling": section, "evaluation": evaluation, "rounds": 1}
+
+
+def test_a_run_whose_engine_dies_keeps_what_was_sampled(
+    served_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    monkeypatch.setenv("FAKE_VLLM", "die=10")
+    with pytest.raises(EngineError, match=r"(?s)half-way.*is kept; give the same command"):
+        run(parse_recipe(served_recipe), out, Progress(quiet=True))
+    (journal,) = out.glob("rounds/000/samples.partial/*.jsonl")
+    kept = read_journal(journal)
+    assert len(kept) == 10
+    monkeypatch.delenv("FAKE_VLLM")
+    moved = {**served_recipe["sampling"], "vllm": {"kv_cache_gib": 1}}
+    run(parse_recipe({**served_recipe, "sampling": moved}), out, Progress(quiet=True))
+    first, second, *_ = [json.loads(line) for line in (tmp_path / "jobs").read_text().splitlines()]
+    count = [sum(len(rows) for _, rows, _ in job["requests"]) for job in (first, second)]
+    assert count == [24, 14]
+    rows = read_table(out / "rounds/000/samples.parquet")
+    assert len({(row["example"], row["index"]) for row in rows}) == 24
+    for row in rows:
+        assert (row["token_ids"], row["finish_reason"]) == fake.tokens(row["seed"], 8)
+        assert row["weights"] == json.loads((out / "lock.json").read_text())["weights"]["0/play"]
+    assert len({row["seed"] for row in rows}) == 24
+    assert json.loads((out / "lock.json").read_text())["engine"] == {"vllm": "0.0-fake"}
+    assert not list(out.rglob("*.partial"))
+
+
+def test_a_torn_journal_line_is_sampled_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('[0, [1], "stop"]\n[1, [2')
+    assert read_journal(path) == [[0, [1], "stop"]]
+    assert path.read_text() == '[0, [1], "stop"]\n'
+    assert read_journal(tmp_path / "none") == []
+
+
+def test_the_adapter_is_handed_over_as_a_folder(
+    served_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    model = {**served_recipe["model"], "lora": {"rank": 2}}
+    run(parse_recipe({**served_recipe, "model": model}), tmp_path / "run", Progress(quiet=True))
+    jobs = [json.loads(line) for line in (tmp_path / "jobs").read_text().splitlines()]
+    assert {(job["model"], job["adapter"]) for job in jobs} == {
+        (model["path"], None),
+        (model["path"], str(tmp_path / "run/rounds/000/policy")),
+    }
+    assert os.path.exists(jobs[-1]["adapter"] + "/adapter_config.json")
+
+
+def test_arithmetic_mixtures_are_served_one_policy_after_another(
+    served_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    algorithm = {"name": "spin", "window": 2, "samples": 2}
+    run(parse_recipe({**served_recipe, "algorithm": algorithm, "rounds": 2}), tmp_path / "run", Progress(quiet=True))
+    rows = read_table(tmp_path / "run/rounds/001/samples.parquet")
+    assert {row["policy"] for row in rows} == {"0/play", "1/play"}
+    assert len({row["weights"] for row in rows}) == 2
+    assert len(rows) == 12
+
+
+def test_token_mixtures_are_refused_with_the_reason(served_recipe: dict[str, Any]) -> None:
+    algorithm = {"name": "nash_md"}
+    with pytest.raises(ValueError, match=r"token-geometric mixture: that needs several policies'"):
+        parse_recipe({**served_recipe, "algorithm": algorithm, "rounds": 2})
