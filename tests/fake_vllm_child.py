@@ -39,7 +39,7 @@ def main():
             stream.write(json.dumps(job) + "\n")
     off = 1.0 if fault == "other_weights" else 0.001
     size = int(value) if fault == "vocabulary" else VOCABULARY
-    probe = [[logp(token) + off for token in ids[1:]] for ids in job["probe"]]
+    probe = [logp(token) + off for ids in job["probe"] for token in ids[1:]]
     say(ready={"vllm": "0.0-fake", "device": "cpu"}, vocabulary=size, probe=probe)
     said = 0
     for seed, rows, _ in reversed(job["requests"]):

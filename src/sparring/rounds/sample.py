@@ -31,7 +31,7 @@ from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
 
 Rows = list[dict[str, Any]]
-PROBE_PROMPTS, PROBE_TOKENS = 4, 64
+PROBE_PROMPTS, PROBE_TOKENS = 4, 24
 """what a served policy is recognised by"""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 

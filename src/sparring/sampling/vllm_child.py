@@ -119,7 +119,10 @@ def engine_arguments(job, cpu, nucleus):
         "generation_config": "vllm",  # nothing but what the job says
         "seed": 0,
     }
-    if not cpu:
+    if cpu:
+        # A prompt run in two parts would rewind its generator, which a CPU's cannot do: the engine would die.
+        arguments["enable_chunked_prefill"] = False
+    else:
         arguments["gpu_memory_utilization"] = job["memory_share"]
     if gib is not None:
         arguments["kv_cache_memory_bytes"] = int(gib * 2**30)
@@ -165,19 +168,21 @@ def nucleus_processor(share):
 
 
 def probe(llm, params, lora, prompts):
-    """Log-probability of every token of each prompt but its first."""
-    if not prompts:
+    """Log-probability of every token of each prompt but its first.
+
+    One request per token, which may sample no other one: vLLM gives log-probabilities of the bare distribution. Those
+    that it gives for prompts fail with adapters on a CPU (its kernel expects one row per request).
+    """
+    wanted = [(ids[:end], ids[end]) for ids in prompts for end in range(1, len(ids))]
+    if not wanted:
         return []
     found = llm.generate(
-        [{"prompt_token_ids": ids} for ids in prompts],
-        params(max_tokens=1, temperature=0, prompt_logprobs=0, detokenize=False),
+        [{"prompt_token_ids": before} for before, _ in wanted],
+        [params(max_tokens=1, temperature=0, logprobs=0, allowed_token_ids=[t], detokenize=False) for _, t in wanted],
         use_tqdm=False,
         lora_request=lora,
     )
-    return [
-        [step[token].logprob for token, step in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
-        for ids, output in zip(prompts, found, strict=True)
-    ]
+    return [output.outputs[0].logprobs[0][token].logprob for output, (_, token) in zip(found, wanted, strict=True)]
 
 
 if __name__ == "__main__":
