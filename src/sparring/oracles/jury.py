@@ -31,7 +31,7 @@ class Jury:
         members: Annotated[list[Oracle], Field(description="the oracles that vote")],
         rule: Annotated[
             Literal["mean", "majority", "cautious"],
-            Field(description="mean of the probabilities, majority of the verdicts, or the one nearest to a tie"),
+            Field(description="mean, majority, or cautious: a tie unless all agree"),
         ] = "mean",
         weights: Annotated[list[float] | None, Field(description="one per member; null: all alike")] = None,
     ) -> None:

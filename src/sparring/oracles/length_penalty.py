@@ -32,10 +32,10 @@ class LengthPenalty:
     def __init__(
         self,
         oracle: Annotated[Oracle, Field(description="the oracle that is corrected")],
-        strength: Annotated[
-            float, Field(description="log-odds taken from the longer answer per `scale` of difference")
-        ] = 0.5,
-        scale: Annotated[float, Field(description="characters that count as one unit of difference")] = 100.0,
+        strength: Annotated[float, Field(description="log-odds that a much longer answer loses")] = 0.5,
+        scale: Annotated[
+            float, Field(description="difference in words at which the price comes near its bound")
+        ] = 100.0,
     ) -> None:
         if not 0 < strength < np.inf:
             raise ValueError(f"oracle.strength = {strength}: give a positive number of nats.")
