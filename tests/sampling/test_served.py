@@ -71,7 +71,7 @@ def test_what_cannot_pass_stops_with_the_field(server: Faulty, tmp_path: Path, m
     assert KEY not in str(caught.value)
     with pytest.raises(ValueError, match=r"data\.teacher\.base_url"):
         ask(server, tmp_path / "a", base_url="nonsense")
-    with pytest.raises(ValueError, match=r"data\.teacher\.max_cost needs price_in"):
+    with pytest.raises(ValueError, match=r"data\.teacher\.max_cost needs data\.teacher\.price_in"):
         ask(server, tmp_path / "a", max_cost=1.0)
     monkeypatch.delenv("TEACHER_KEY")
     with pytest.raises(ValueError, match=r"data\.teacher\.key_env: the environment variable TEACHER_KEY is not set"):
