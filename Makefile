@@ -15,8 +15,9 @@ VLLM_READY = $(VLLM_VENV)/.ready
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
 
+# One thread a worker: torch's threads and pytest's workers would wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py
