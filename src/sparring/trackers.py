@@ -112,7 +112,7 @@ class Wandb:
     """Weights & Biases; `destination` is the entity, `offline` writes files that `wandb sync` sends later."""
 
     def __init__(self, config: TrackerConfig, run: Path, recipe: Mapping[str, Any]) -> None:
-        import wandb
+        import wandb  # type: ignore[import-not-found]
 
         self.run = wandb.init(
             project=config.project,
