@@ -8,6 +8,7 @@ from sparring.cli import (
     evaluate_alpaca_eval,
     evaluate_arena_hard,
     evaluate_head_to_head,
+    evaluate_judge,
     evaluate_leaderboard,
     evaluate_mt_bench,
     evaluate_ratings,
@@ -23,6 +24,7 @@ for module in (
     evaluate_alpaca_eval,
     evaluate_arena_hard,
     evaluate_mt_bench,
+    evaluate_judge,
     evaluate_ratings,
     evaluate_leaderboard,
 ):

@@ -1,0 +1,251 @@
+"""Asking a judge the questions of Arena-Hard and MT-Bench, and writing its verdicts in the benchmarks' own rows.
+
+Both orders are always asked. A verdict is the last mark in the reply; a missing, cut or markless reply
+gives no verdict, which the scores count and leave out. MT-Bench's wording comes from the benchmark's own
+judge_prompts.jsonl; Arena-Hard's instruction is given, since a score compares only under the same one. Leaves out: how
+a judge is reached, retried and paid (`oracles/endpoint.py`), and the scores.
+
+    rows = arena_hard_rows(questions, ours, baselines, "gpt-4.1", instruction, endpoint.ask)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sparring.evaluation.arena_hard import question_id
+from sparring.evaluation.mt_bench import NO_RATING, REFERENCE_CATEGORIES, TURNS
+
+Row = dict[str, Any]
+FIVE_LEVELS = re.compile(r"\[\[(A>>B|A>B|A=B|B>A|B>>A)\]\]")
+CHOICE = re.compile(r"\[\[([ABC])\]\]")
+RATING = re.compile(r"\[?\[(\d+(?:\.\d+)?)\]\]?")
+FIELD = re.compile(r"\{(\w+)\}")
+ARENA_HARD_USER = (
+    "<|User Prompt|>\n{question}\n\n<|The Start of Assistant A's Answer|>\n{a}\n<|The End of Assistant A's Answer|>\n\n"
+    "<|The Start of Assistant B's Answer|>\n{b}\n<|The End of Assistant B's Answer|>"
+)
+"""Arena-Hard's user turn: part of its file format"""
+MAX_TOKENS = {"arena-hard": 4096, "mt-bench": 2048}
+"""as the benchmarks ask for"""
+
+
+class Reply(Protocol):
+    """What a judge said."""
+
+    @property
+    def text(self) -> str:
+        """The reply."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was cut off at max_tokens."""
+        ...
+
+
+Ask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Reply | None]]
+"""one reply per request {messages, max_tokens, temperature}; None where the judge failed"""
+
+
+def last_mark(mark: re.Pattern[str], reply: Reply | None) -> str | None:
+    """The last verdict in a whole reply; earlier marks belong to its reasoning."""
+    if reply is None or reply.cut:
+        return None
+    found = mark.findall(reply.text)
+    return found[-1] if found else None
+
+
+def _request(system: str, user: str, benchmark: str) -> Row:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return {"messages": messages, "max_tokens": MAX_TOKENS[benchmark], "temperature": 0.0}
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Fields put in as they are: braces in an answer mean nothing."""
+    if unknown := [field for field in FIELD.findall(template) if field not in values]:
+        raise ValueError(f"the judge's prompt has a field {{{unknown[0]}}}; known here are {', '.join(values)}.")
+    return FIELD.sub(lambda found: values[found[1]], template)
+
+
+def _said(reply: Reply | None) -> str:
+    return "" if reply is None else reply.text
+
+
+# ---------------------------------------------------------------- Arena-Hard
+
+
+def arena_hard_rows(
+    questions: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Mapping[str, Any]],
+    baseline: Mapping[str, Mapping[str, Any]],
+    names: tuple[str, str],
+    judge: str,
+    instruction: str,
+    ask: Ask,
+) -> list[Row]:
+    """Judgments of a model against the baseline (`names`), rows as v2.0 has them.
+
+    Raises:
+        ValueError: an answer is missing.
+    """
+    asked: list[tuple[str, Mapping[str, Any]]] = []
+    requests: list[Row] = []
+    for line, question in enumerate(questions, start=1):
+        uid = question_id(question, f"question {line}")
+        texts = [_answer(side, uid, name) for side, name in zip((answers, baseline), names, strict=True)]
+        asked.append((uid, question))
+        for a, b in ((texts[1], texts[0]), (texts[0], texts[1])):  # the model is B first, then A
+            values = {"question": question_text(question), "a": a, "b": b}
+            requests.append(_request(instruction, _fill(ARENA_HARD_USER, values), "arena-hard"))
+    replies = ask(requests)
+    rows = []
+    for index, (uid, question) in enumerate(asked):
+        games = [
+            {
+                "user_prompt": requests[i]["messages"][1]["content"],
+                "judgment": _said(replies[i]),
+                "score": last_mark(FIVE_LEVELS, replies[i]),
+            }
+            for i in (2 * index, 2 * index + 1)
+        ]
+        category = question.get("category", "arena-hard-v0.1")
+        row = {"uid": uid, "category": category, "judge": judge, "model": names[0], "baseline": names[1]}
+        rows.append({**row, "games": games})
+    return rows
+
+
+def question_text(question: Mapping[str, Any]) -> str:
+    """An Arena-Hard question's prompt in either version."""
+    if "prompt" in question:
+        return str(question["prompt"])
+    turn = question["turns"][0]
+    return str(turn["content"] if isinstance(turn, Mapping) else turn)
+
+
+def _answer(answers: Mapping[str, Mapping[str, Any]], question: str, name: str) -> str:
+    if question not in answers:
+        raise ValueError(f"{name} has no answer to question {question}. Give an answer to every question.")
+    return answers[question]["text"]
+
+
+# ---------------------------------------------------------------- MT-Bench
+
+
+def read_turns(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """FastChat's answers: by model and question, the texts of its turns.
+
+    Raises:
+        ValueError: a row is not FastChat's, or answers a question twice.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for line, row in enumerate(rows, start=1):
+        model, question = row.get("model_id") or row.get("model"), row.get("question_id")
+        turns = row["choices"][0]["turns"] if row.get("choices") else row.get("turns")
+        if model is None or question is None or not isinstance(turns, list) or len(turns) < len(TURNS):
+            raise ValueError(f"answer {line}: it needs question_id, model_id and two turns, as FastChat writes them.")
+        mine = found.setdefault(str(model), {})
+        if str(question) in mine:
+            raise ValueError(f"answer {line}: {model} answers question {question} twice. Remove one row.")
+        mine[str(question)] = [str(turn) for turn in turns]
+    return found
+
+
+def single_rows(
+    questions: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Sequence[str]],
+    references: Mapping[str, Sequence[str]],
+    model: str,
+    judge: str,
+    prompts: Mapping[str, Mapping[str, str]],
+    ask: Ask,
+) -> list[Row]:
+    """Ratings of one model's two turns; `prompts` are the rows of judge_prompts.jsonl by name."""
+    asked, requests = [], []
+    for question in questions:
+        for turn in TURNS:
+            name = _prompt_name("single-math-v1" if _guided(question) else "single-v1", turn)
+            values = _values(question, {"answer": (model, answers)}, references, turn)
+            asked.append((question, turn, name))
+            requests.append(_from_prompt(prompts, name, values))
+    replies = ask(requests)
+    rows = []
+    for (question, turn, name), request, reply in zip(asked, requests, replies, strict=True):
+        rating = last_mark(RATING, reply)
+        row = {"question_id": question["question_id"], "model": model, "judge": [judge, name], "turn": turn}
+        score = NO_RATING if rating is None else float(rating)
+        prompt = request["messages"][1]["content"]
+        rows.append({**row, "user_prompt": prompt, "judgment": _said(reply), "score": score})
+    return rows
+
+
+def pair_rows(
+    questions: Sequence[Mapping[str, Any]],
+    answers: tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]],
+    references: Mapping[str, Sequence[str]],
+    names: tuple[str, str],
+    judge: str,
+    prompts: Mapping[str, Mapping[str, str]],
+    ask: Ask,
+) -> list[Row]:
+    """Both orders of two models' answers, turn by turn, with the winners in FastChat's words."""
+    sides = list(zip(names, answers, strict=True))
+    asked, requests = [], []
+    for question in questions:
+        for turn in TURNS:
+            name = _prompt_name("pair-math-v1" if _guided(question) else "pair-v2", turn)
+            asked.append((question, turn, name))
+            for a, b in ((0, 1), (1, 0)):
+                values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
+                requests.append(_from_prompt(prompts, name, values))
+    replies = ask(requests)
+    rows = []
+    for index, (question, turn, name) in enumerate(asked):
+        row: Row = {"question_id": question["question_id"], "model_1": names[0], "model_2": names[1]}
+        row |= {"judge": [judge, name], "turn": turn}
+        for game, winners in ((1, ("model_1", "model_2")), (2, ("model_2", "model_1"))):
+            i = 2 * index + game - 1
+            verdict = last_mark(CHOICE, replies[i])
+            words = {"A": winners[0], "B": winners[1], "C": "tie", None: "error"}
+            row[f"g{game}_winner"] = words[verdict]
+            row[f"g{game}_user_prompt"] = requests[i]["messages"][1]["content"]
+            row[f"g{game}_judgment"] = _said(replies[i])
+        rows.append(row)
+    return rows
+
+
+def _guided(question: Mapping[str, Any]) -> bool:
+    return question["category"] in REFERENCE_CATEGORIES
+
+
+def _prompt_name(base: str, turn: int) -> str:
+    return base if turn == 1 else f"{base}-multi-turn"
+
+
+def _from_prompt(prompts: Mapping[str, Mapping[str, str]], name: str, values: Mapping[str, str]) -> Row:
+    if name not in prompts:
+        raise ValueError(f"the judge prompts have no {name!r}; they have {', '.join(prompts)}.")
+    return _request(prompts[name]["system_prompt"], _fill(prompts[name]["prompt_template"], values), "mt-bench")
+
+
+def _values(
+    question: Mapping[str, Any],
+    sides: Mapping[str, tuple[str, Mapping[str, Sequence[str]]]],
+    references: Mapping[str, Sequence[str]],
+    turn: int,
+) -> dict[str, str]:
+    """The fields of a judge prompt: questions, answers and references of the turns so far."""
+    key = str(question["question_id"])
+    values = {"question": question["turns"][0]}
+    values |= {f"question_{t}": question["turns"][t - 1] for t in TURNS[:turn]}
+    for field, (model, answers) in sides.items():
+        if key not in answers:
+            raise ValueError(f"{model} has no answer to question {key}. Give an answer to every question.")
+        values[field] = answers[key][0]
+        values |= {f"{field}_{t}": answers[key][t - 1] for t in TURNS[:turn]}
+    if _guided(question):
+        if key not in references:
+            raise ValueError(f"question {key} ({question['category']}) has no reference answer. Give --references.")
+        values |= {f"ref_answer_{t}": references[key][t - 1] for t in TURNS[:turn]}
+    return values

@@ -1,0 +1,147 @@
+"""Asking judges: both orders, the last mark, references where due, and rows that the scores read."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pytest
+
+from conftest import write_jsonl
+from sparring.evaluation.arena_hard import read_judgments, score
+from sparring.evaluation.judging import (
+    CHOICE,
+    FIVE_LEVELS,
+    RATING,
+    arena_hard_rows,
+    last_mark,
+    pair_rows,
+    read_turns,
+    single_rows,
+)
+from sparring.evaluation.mt_bench import pairwise, single
+
+
+class Said(NamedTuple):
+    text: str
+    cut: bool = False
+
+
+@pytest.mark.parametrize(
+    ("mark", "reply", "verdict"),
+    [
+        (FIVE_LEVELS, Said("first I thought [[B>A]], but [[A>>B]]."), "A>>B"),
+        (FIVE_LEVELS, Said("A>B without brackets"), None),
+        (FIVE_LEVELS, Said("[[A>B]] and then cut", cut=True), None),
+        (FIVE_LEVELS, None, None),
+        (CHOICE, Said("[[A]] or [[C]]"), "C"),
+        (RATING, Said("of [[10]] I give Rating: [[7.5]]"), "7.5"),
+        (RATING, Said("[6]"), "6"),
+        (RATING, Said("six"), None),
+    ],
+)
+def test_the_last_mark_of_a_whole_reply_counts(mark, reply, verdict):
+    assert last_mark(mark, reply) == verdict
+
+
+def longer_wins(requests):
+    """A judge that prefers the longer answer, whatever the order."""
+    replies = []
+    for request in requests:
+        user = request["messages"][1]["content"]
+        a, b = (len(user.split(f"Assistant {x}'s Answer|>\n")[1].split("\n<|The End")[0]) for x in "AB")
+        replies.append(Said(f"[[{'A=B' if a == b else 'A>B' if a > b else 'B>A'}]]"))
+    return replies
+
+
+def test_arena_hard_rows_are_scored_as_they_were_judged(tmp_path):
+    questions = [{"uid": "x", "prompt": "Why?"}, {"question_id": "y", "turns": [{"content": "How?"}]}]
+    ours = {"x": {"text": "long {answer}"}, "y": {"text": "long answer"}}
+    theirs = {"x": {"text": "short"}, "y": {"text": "short"}}
+    rows = arena_hard_rows(questions, ours, theirs, ("new", "old"), "longer", "Judge.", longer_wins)
+    assert [game["score"] for game in rows[0]["games"]] == ["B>A", "A>B"]
+    assert "long {answer}" in rows[0]["games"][0]["user_prompt"]
+    found = score(read_judgments([write_jsonl(tmp_path / "j.jsonl", rows)]), resamples=10)
+    assert (found.judge, found.models[0].score.value) == ("longer", 100.0)
+
+
+def test_a_failed_judge_gives_no_verdict_and_missing_answers_are_named():
+    questions, sides = [{"uid": "x", "prompt": "Why?"}], ({"x": {"text": "a"}}, {"x": {"text": "b"}})
+    rows = arena_hard_rows(questions, *sides, ("new", "old"), "j", "Judge.", lambda requests: [None] * len(requests))
+    assert [game["score"] for game in rows[0]["games"]] == [None, None]
+    with pytest.raises(ValueError, match="old has no answer to question x"):
+        arena_hard_rows(questions, sides[0], {}, ("new", "old"), "j", "Judge.", longer_wins)
+
+
+QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
+    {"question_id": 111, "category": "math", "turns": ["1 + 1?", "Twice that?"]},
+]
+CATEGORIES = {"81": "writing", "111": "math"}
+REFERENCES = {"111": ["two", "four"]}
+ANSWERS = {"81": ["poem", "verse"], "111": ["2", "4"]}
+PROMPTS = {
+    name + turn: {
+        "system_prompt": "Be fair.",
+        "prompt_template": " ".join(
+            [f"{{question{'_2' if turn else ''}}}"]
+            + [f"{{{field}{'_2' if turn else ''}}}" for field in fields]
+            + (["{ref_answer_2}" if turn else "{ref_answer_1}"] if "math" in name else [])
+        ),
+    }
+    for name, fields in {
+        "single-v1": ["answer"],
+        "single-math-v1": ["answer"],
+        "pair-v2": ["answer_a", "answer_b"],
+        "pair-math-v1": ["answer_a", "answer_b"],
+    }.items()
+    for turn in ("", "-multi-turn")
+}
+
+
+def test_single_ratings_use_references_and_later_turns():
+    seen = []
+
+    def ask(requests):
+        seen.extend(request["messages"][1]["content"] for request in requests)
+        return [Said(f"Rating: [[{rating}]]") for rating in (9, 8, 7)] + [None]
+
+    rows = single_rows(QUESTIONS, ANSWERS, REFERENCES, "m", "j", PROMPTS, ask)
+    assert seen == ["Write. poem", "Again. verse", "1 + 1? 2 two", "Twice that? 4 four"]
+    found = single(rows, CATEGORIES).models[0]
+    assert (found.average.value, found.without_rating) == (8.0, 1)
+
+
+def test_pairs_are_asked_in_both_orders():
+    other = {"81": ["ode", "rhyme"], "111": ["3", "9"]}
+
+    def first_named_ours(requests):
+        ours = ("poem", "verse", " 2", " 4")
+        users = [request["messages"][1]["content"] for request in requests]
+        firsts = [min((user.find(x), x) for x in (*ours, "ode", "rhyme", " 3", " 9") if x in user)[1] for user in users]
+        return [Said("[[A]]" if first in ours else "[[B]]") for first in firsts]
+
+    rows = pair_rows(QUESTIONS, (ANSWERS, other), REFERENCES, ("m", "n"), "j", PROMPTS, first_named_ours)
+    assert {(row["g1_winner"], row["g2_winner"]) for row in rows} == {("model_1", "model_1")}
+    assert pairwise(rows, CATEGORIES).models[0].win_rate.value == 1.0
+
+
+def test_what_is_missing_is_named():
+    def nobody(requests):
+        raise AssertionError("asked before everything was there")
+
+    with pytest.raises(ValueError, match=r"question 111 .math. has no reference answer"):
+        single_rows(QUESTIONS, ANSWERS, {}, "m", "j", PROMPTS, nobody)
+    with pytest.raises(ValueError, match="m has no answer to question 81"):
+        single_rows(QUESTIONS, {}, REFERENCES, "m", "j", PROMPTS, nobody)
+    with pytest.raises(ValueError, match="have no 'single-v1'"):
+        single_rows(QUESTIONS, ANSWERS, REFERENCES, "m", "j", {}, nobody)
+
+
+def test_fastchats_answers_are_read():
+    row = {"question_id": 81, "model_id": "m", "choices": [{"index": 0, "turns": ["a", "b"]}]}
+    assert read_turns([json.loads(json.dumps(row))]) == {"m": {"81": ["a", "b"]}}
+    with pytest.raises(ValueError, match="twice"):
+        read_turns([row, row])
+    with pytest.raises(ValueError, match="two turns"):
+        read_turns([{"question_id": 81, "model_id": "m", "choices": [{"turns": ["a"]}]}])
