@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
+
 from command import sparring
 from conftest import write_jsonl
 
