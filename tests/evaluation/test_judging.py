@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,19 +15,24 @@ from sparring.evaluation.arena_hard import read_judgments, score
 from sparring.evaluation.judging import (
     CHOICE,
     FIVE_LEVELS,
-    RATING,
+    Judge,
     arena_hard_rows,
     last_mark,
     pair_rows,
+    read_rating,
     read_turns,
     single_rows,
 )
 from sparring.evaluation.mt_bench import pairwise, single
+from sparring.examples import read_file
+
+DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "-")) / "mt_bench"
 
 
 class Said(NamedTuple):
     text: str
     cut: bool = False
+    model: str = ""
 
 
 @pytest.mark.parametrize(
@@ -35,13 +43,26 @@ class Said(NamedTuple):
         (FIVE_LEVELS, Said("[[A>B]] and then cut", cut=True), None),
         (FIVE_LEVELS, None, None),
         (CHOICE, Said("[[A]] or [[C]]"), "C"),
-        (RATING, Said("of [[10]] I give Rating: [[7.5]]"), "7.5"),
-        (RATING, Said("[6]"), "6"),
-        (RATING, Said("six"), None),
+        (CHOICE, Said("<think>surely [[A]]</think> [[B]]"), "B"),
+        (CHOICE, Said("<think>surely [[A]]"), None),
     ],
 )
 def test_the_last_mark_of_a_whole_reply_counts(mark, reply, verdict):
     assert last_mark(mark, reply) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [
+        ("of [[10]] I give Rating: [[7.5]]", 7.5),
+        ("Rating: [[7]], for the sources see [1]", 7.0),
+        ("[6]", 6.0),
+        ("Rating: [[100]]", None),
+        ("six", None),
+    ],
+)
+def test_a_rating_is_the_last_in_double_brackets_and_possible(text, rating):
+    assert read_rating(Said(text)) == rating
 
 
 def longer_wins(requests):
@@ -58,19 +79,19 @@ def test_arena_hard_rows_are_scored_as_they_were_judged(tmp_path):
     questions = [{"uid": "x", "prompt": "Why?"}, {"question_id": "y", "turns": [{"content": "How?"}]}]
     ours = {"x": {"text": "long {answer}"}, "y": {"text": "long answer"}}
     theirs = {"x": {"text": "short"}, "y": {"text": "short"}}
-    rows = arena_hard_rows(questions, ours, theirs, ("new", "old"), "longer", "Judge.", longer_wins)
+    rows = arena_hard_rows(questions, ours, theirs, ("new", "old"), "Judge.", Judge("longer", longer_wins, 64))
     assert [game["score"] for game in rows[0]["games"]] == ["B>A", "A>B"]
     assert "long {answer}" in rows[0]["games"][0]["user_prompt"]
     found = score(read_judgments([write_jsonl(tmp_path / "j.jsonl", rows)]), resamples=10)
-    assert (found.judge, found.models[0].score.value) == ("longer", 100.0)
+    assert (found.judge, found.models[0].score.value) == ("longer (prompt 581f76da, at most 64 tokens)", 100.0)
 
 
 def test_a_failed_judge_gives_no_verdict_and_missing_answers_are_named():
     questions, sides = [{"uid": "x", "prompt": "Why?"}], ({"x": {"text": "a"}}, {"x": {"text": "b"}})
-    rows = arena_hard_rows(questions, *sides, ("new", "old"), "j", "Judge.", lambda requests: [None] * len(requests))
+    rows = arena_hard_rows(questions, *sides, ("new", "old"), "Judge.", Judge("j", lambda r: [None] * len(r), 64))
     assert [game["score"] for game in rows[0]["games"]] == [None, None]
     with pytest.raises(ValueError, match="old has no answer to question x"):
-        arena_hard_rows(questions, sides[0], {}, ("new", "old"), "j", "Judge.", longer_wins)
+        arena_hard_rows(questions, sides[0], {}, ("new", "old"), "Judge.", Judge("j", longer_wins, 64))
 
 
 QUESTIONS = [
@@ -106,7 +127,7 @@ def test_single_ratings_use_references_and_later_turns():
         seen.extend(request["messages"][1]["content"] for request in requests)
         return [Said(f"Rating: [[{rating}]]") for rating in (9, 8, 7)] + [None]
 
-    rows = single_rows(QUESTIONS, ANSWERS, REFERENCES, "m", "j", PROMPTS, ask)
+    rows = single_rows(QUESTIONS, ANSWERS, REFERENCES, "m", PROMPTS, Judge("j", ask, 64))
     assert seen == ["Write. poem", "Again. verse", "1 + 1? 2 two", "Twice that? 4 four"]
     found = single(rows, CATEGORIES).models[0]
     assert (found.average.value, found.without_rating) == (8.0, 1)
@@ -121,7 +142,7 @@ def test_pairs_are_asked_in_both_orders():
         firsts = [min((user.find(x), x) for x in (*ours, "ode", "rhyme", " 3", " 9") if x in user)[1] for user in users]
         return [Said("[[A]]" if first in ours else "[[B]]") for first in firsts]
 
-    rows = pair_rows(QUESTIONS, (ANSWERS, other), REFERENCES, ("m", "n"), "j", PROMPTS, first_named_ours)
+    rows = pair_rows(QUESTIONS, (ANSWERS, other), REFERENCES, ("m", "n"), PROMPTS, Judge("j", first_named_ours, 64))
     assert {(row["g1_winner"], row["g2_winner"]) for row in rows} == {("model_1", "model_1")}
     assert pairwise(rows, CATEGORIES).models[0].win_rate.value == 1.0
 
@@ -131,11 +152,11 @@ def test_what_is_missing_is_named():
         raise AssertionError("asked before everything was there")
 
     with pytest.raises(ValueError, match=r"question 111 .math. has no reference answer"):
-        single_rows(QUESTIONS, ANSWERS, {}, "m", "j", PROMPTS, nobody)
+        single_rows(QUESTIONS, ANSWERS, {}, "m", PROMPTS, Judge("j", nobody, 64))
     with pytest.raises(ValueError, match="m has no answer to question 81"):
-        single_rows(QUESTIONS, {}, REFERENCES, "m", "j", PROMPTS, nobody)
+        single_rows(QUESTIONS, {}, REFERENCES, "m", PROMPTS, Judge("j", nobody, 64))
     with pytest.raises(ValueError, match="have no 'single-v1'"):
-        single_rows(QUESTIONS, ANSWERS, REFERENCES, "m", "j", {}, nobody)
+        single_rows(QUESTIONS, ANSWERS, REFERENCES, "m", {}, Judge("j", nobody, 64))
 
 
 def test_fastchats_answers_are_read():
@@ -145,3 +166,31 @@ def test_fastchats_answers_are_read():
         read_turns([row, row])
     with pytest.raises(ValueError, match="two turns"):
         read_turns([{"question_id": 81, "model_id": "m", "choices": [{"turns": ["a"]}]}])
+
+
+def test_the_judges_name_says_version_wording_and_room():
+    judge = Judge("gpt", longer_wins, 64)
+    plain = judge.identity("Judge.", [Said("[[A]]"), Said("[[B]]", model="gpt"), None])
+    assert plain == "gpt (prompt 581f76da, at most 64 tokens)"
+    assert judge.identity("Judge.", [Said("", model="gpt-2026")]).startswith("gpt (served as gpt-2026, prompt")
+    assert judge.identity("Judge!", [None]) != plain
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="SPARRING_EVALUATION_DATA names no folder with mt_bench/")
+def test_gpt4_was_asked_the_same_to_the_letter():
+    def asked(requests):
+        users.extend(request["messages"][1]["content"] for request in requests)
+        return [None] * len(requests)
+
+    users: list[str] = []
+    questions, gaps = read_file(DATA / "mt_bench__question.jsonl"), ["\1", "\2"]
+    references = read_turns(read_file(DATA / "mt_bench__reference_answer__gpt-4.jsonl"))["gpt-4"]
+    prompts = {row["name"]: row for row in read_file(DATA / "judge_prompts.jsonl")}
+    answers = {str(question["question_id"]): gaps for question in questions}
+    made = single_rows(questions, answers, references, "m", prompts, Judge("gpt-4", asked, 2048))
+    published = read_file(DATA / "gpt4_single_judgments_mistral-orpo-capybara.jsonl.gz")
+    seen = {(str(row["question_id"]), row["turn"]): row["user_prompt"] for row in published}
+    for row in made:
+        pattern = re.sub("\\\\?[\1\2]", "(?s:.*)", re.escape(row["user_prompt"]))
+        assert re.fullmatch(pattern, seen.pop((str(row["question_id"]), row["turn"])))
+    assert (len(users), seen) == (160, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +12,19 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from sparring.oracles.endpoint import Endpoint
+    from sparring.evaluation.judging import Ask, Judge
+    from sparring.oracles.endpoint import Endpoint, Request, Settings
+
+WAVE = 4
+"""requests asked together, per request under way: between two signs of life"""
 
 Model = Annotated[str, typer.Option(help="The judging model's name at the endpoint; it stands in every judgment.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Any OpenAI-compatible endpoint; default: OpenAI's.")]
 KeyEnv = Annotated[str, typer.Option(help="Environment variable that holds the key; empty for an endpoint without.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest reply. Part of the judge's name: scores depend on it.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+Timeout = Annotated[float, typer.Option(help="Seconds for one reply.")]
+Attempts = Annotated[int, typer.Option(min=1, help="Tries of one request, with growing waits between them.")]
 MaxCost = Annotated[float | None, typer.Option(help="Stop before paying more; needs both prices.")]
 PriceIn = Annotated[float | None, typer.Option(help="Per million tokens read.")]
 PriceOut = Annotated[float | None, typer.Option(help="Per million tokens written.")]
@@ -36,7 +44,10 @@ def register(app: typer.Typer) -> None:
         out: Out,
         base_url: BaseUrl = None,
         key_env: KeyEnv = "OPENAI_API_KEY",
+        max_tokens: MaxTokens = 4096,
         concurrency: Concurrency = 8,
+        timeout: Timeout = 300.0,
+        attempts: Attempts = 5,
         max_cost: MaxCost = None,
         price_in: PriceIn = None,
         price_out: PriceOut = None,
@@ -44,17 +55,16 @@ def register(app: typer.Typer) -> None:
         """Judge answers against the baseline in both orders, with five-level verdicts."""
         from sparring.cli.evaluate_result import existing
         from sparring.evaluation.arena_hard import read_answers
-        from sparring.evaluation.judging import arena_hard_rows
-        from sparring.examples import read_file
+        from sparring.evaluation.judging import arena_hard_rows, read_questions
+        from sparring.oracles.endpoint import Settings
 
         existing([answers, baseline_answers, questions, instruction])
         ours, theirs = (one_model(read_answers([path]), path) for path in (answers, baseline_answers))
-        endpoint = reach(model, base_url, key_env, concurrency, max_cost, price_in, price_out, out)
-        text = instruction.read_text(encoding="utf-8").strip()
-        names = ours[0], theirs[0]
-        asked = read_file(questions)
-        rows = arena_hard_rows(asked, ours[1], theirs[1], names, identity(model, text), text, endpoint.ask)
-        store(rows, out, sum(game["score"] is None for row in rows for game in row["games"]))
+        asked, text = read_questions(questions), read_instruction(instruction)
+        given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
+        judge, endpoint = judge_at(Settings(*given, field="judge"), max_tokens, out)
+        rows = arena_hard_rows(asked, ours[1], theirs[1], (ours[0], theirs[0]), text, judge)
+        store(rows, [game["score"] is not None for row in rows for game in row["games"]], endpoint, out)
 
     @app.command("judge-mt-bench")
     def mt_bench(
@@ -67,80 +77,110 @@ def register(app: typer.Typer) -> None:
         against: Annotated[Path | None, typer.Option(help="Answers of another model: pairwise games.")] = None,
         base_url: BaseUrl = None,
         key_env: KeyEnv = "OPENAI_API_KEY",
+        max_tokens: MaxTokens = 2048,
         concurrency: Concurrency = 8,
+        timeout: Timeout = 300.0,
+        attempts: Attempts = 5,
         max_cost: MaxCost = None,
         price_in: PriceIn = None,
         price_out: PriceOut = None,
     ) -> None:
         """Rate a model's two turns, or compare two models in both orders."""
         from sparring.cli.evaluate_result import existing
-        from sparring.evaluation.judging import pair_rows, read_turns, single_rows
+        from sparring.evaluation.judging import pair_rows, read_prompts, read_questions, read_turns, single_rows
         from sparring.examples import read_file
+        from sparring.oracles.endpoint import Settings
 
         existing([answers, questions, references, judge_prompts, *([against] if against else [])])
         ours = one_model(read_turns(read_file(answers)), answers)
         known = one_model(read_turns(read_file(references)), references)[1]
-        prompts = {row["name"]: row for row in read_file(judge_prompts)}
-        judge = identity(model, json.dumps(prompts, sort_keys=True))
-        endpoint = reach(model, base_url, key_env, concurrency, max_cost, price_in, price_out, out)
-        asked = read_file(questions)
-        if against is None:
-            rows = single_rows(asked, ours[1], known, ours[0], judge, prompts, endpoint.ask)
-            failed = sum(row["score"] < 0 for row in rows)
+        asked, prompts = read_questions(questions, ("category", "turns")), read_prompts(judge_prompts)
+        theirs = None if against is None else one_model(read_turns(read_file(against)), against)
+        given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
+        judge, endpoint = judge_at(Settings(*given, field="judge"), max_tokens, out)
+        if theirs is None:
+            rows = single_rows(asked, ours[1], known, ours[0], prompts, judge)
+            readable = [row["score"] >= 0 for row in rows]
         else:
-            theirs = one_model(read_turns(read_file(against)), against)
             names, sides = (ours[0], theirs[0]), (ours[1], theirs[1])
-            rows = pair_rows(asked, sides, known, names, judge, prompts, endpoint.ask)
-            failed = sum(row[f"g{game}_winner"] == "error" for row in rows for game in (1, 2))
-        store(rows, out, failed)
+            rows = pair_rows(asked, sides, known, names, prompts, judge)
+            readable = [row[f"g{game}_winner"] != "error" for row in rows for game in (1, 2)]
+        store(rows, readable, endpoint, out)
 
 
 def one_model(found: Mapping[str, Any], path: Path) -> tuple[str, Any]:
     """The only model of a file of answers."""
-    if len(found) != 1:
+    if not found:
+        raise ValueError(f"{path} holds no answers.")
+    if len(found) > 1:
         raise ValueError(f"{path} holds answers of {len(found)} models ({', '.join(found)}); give one model's file.")
     return next(iter(found.items()))
 
 
-def identity(model: str, wording: str) -> str:
-    """The judge's name in the rows: judgments under another wording are another judge's."""
-    import hashlib
-
-    return f"{model} (prompt {hashlib.sha256(wording.encode()).hexdigest()[:8]})"
-
-
-def reach(
-    model: str,
-    base_url: str | None,
-    key_env: str,
-    concurrency: int,
-    max_cost: float | None,
-    price_in: float | None,
-    price_out: float | None,
-    out: Path,
-) -> Endpoint:
-    """The endpoint, its replies kept beside `out`."""
-    from sparring.oracles.endpoint import Endpoint, Settings
-
-    settings = Settings(
-        model=model,
-        base_url=base_url,
-        key_env=key_env or None,
-        concurrency=concurrency,
-        max_cost=max_cost,
-        price_in=price_in,
-        price_out=price_out,
-        field="judge",
-    )
-    return Endpoint(settings, out.with_name(f"{out.name}.replies.jsonl"))
+def read_instruction(path: Path) -> str:
+    """The judge's system prompt."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--instruction {path} is not UTF-8 text.") from error
+    if not text:
+        raise ValueError(f"--instruction {path} is empty. Give the judge's system prompt.")
+    return text
 
 
-def store(rows: Sequence[Mapping[str, Any]], out: Path, failed: int) -> None:
-    """The judgments as one file, and how many verdicts are missing."""
+def judge_at(settings: Settings, max_tokens: int, out: Path) -> tuple[Judge, Endpoint]:
+    """The judge, its replies kept beside `out`."""
+    from sparring.evaluation.judging import Judge
+    from sparring.oracles.endpoint import Endpoint
+
+    endpoint = Endpoint(settings, out.with_name(f"{out.name}.replies.jsonl"))
+    return Judge(settings.model, announced(endpoint), max_tokens), endpoint
+
+
+def announced(endpoint: Endpoint) -> Ask:
+    """Asks after saying what it will take at most, in waves that show how far it is."""
+
+    def ask(requests: Sequence[Request]) -> list[Any]:
+        from sparring.progress import Progress
+
+        progress = Progress()
+        progress.say(f"judge {endpoint.settings.model} at {endpoint.where}: {endpoint.estimate(requests)}")
+        replies: list[Any] = []
+        wave = WAVE * endpoint.settings.concurrency
+        with progress.task("judge", len(requests)) as advance:
+            for begin in range(0, len(requests), wave):
+                replies += endpoint.ask(requests[begin : begin + wave])
+                advance(len(replies) - begin)
+        if cut := sum(reply is not None and reply.cut for reply in replies):
+            progress.say(f"{cut} of {len(replies)} replies were cut off at --max-tokens: they give no verdict")
+        return replies
+
+    return ask
+
+
+def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], endpoint: Endpoint, out: Path) -> None:
+    """The judgments as one file; `readable` has one entry per reply that was asked for.
+
+    Raises:
+        OracleError: too many replies gave no verdict; what there is was stored.
+    """
+    from sparring.oracles.guard import MAX_FAILED_SHARE, OracleError
     from sparring.rounds.store import write_text
 
     write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{len(rows)} judgments in {out}", markup=False)
+    if endpoint.settings.price_in is not None:
+        console.print(f"all kept replies cost {endpoint.spent:.4f}")
+    failed = Counter(readable)[False]
+    unanswered = min(endpoint.counts["failed requests"], failed)
+    told = f"{failed} of {len(readable)} replies gave no verdict ({unanswered} unanswered, the rest unreadable)"
+    if failed > MAX_FAILED_SHARE * max(len(readable), 20):
+        raise OracleError(
+            f"{told}, more than {MAX_FAILED_SHARE:.0%}: a score of what is left would depend on which failed. The "
+            f"judgments are stored in {out} all the same. The same command asks the unanswered again"
+            f"{f' (last: {endpoint.last_error})' if endpoint.last_error else ''}; unreadable replies are kept and "
+            "stay so: read some, then give --max-tokens, another judge or another wording."
+        )
     if failed:
-        console.print(f"{failed} replies gave no verdict; the scores count and leave them out")
+        console.print(f"{told}; the scores count and leave them out")

@@ -1,26 +1,35 @@
 """Asking a judge the questions of Arena-Hard and MT-Bench, and writing its verdicts in the benchmarks' own rows.
 
-Both orders are always asked. A verdict is the last mark in the reply; a missing, cut or markless reply
-gives no verdict, which the scores count and leave out. MT-Bench's wording comes from the benchmark's own
-judge_prompts.jsonl; Arena-Hard's instruction is given, since a score compares only under the same one. Leaves out: how
-a judge is reached, retried and paid (`oracles/endpoint.py`), and the scores.
+Both orders are always asked. A verdict is the last mark in the reply, its thoughts aside; a missing, cut or markless
+reply gives no verdict, which the scores count and leave out. MT-Bench's wording comes from the benchmark's own
+judge_prompts.jsonl; Arena-Hard's instruction is given. Scores compare only under the same judge, wording and room for
+reasons, so all three stand in the judge's name. Leaves out: how a judge is reached, retried and paid
+(`oracles/endpoint.py`), and the scores.
 
-    rows = arena_hard_rows(questions, ours, baselines, "gpt-4.1", instruction, endpoint.ask)
+    rows = arena_hard_rows(questions, ours, baselines, names, instruction, Judge("gpt-4.1", endpoint.ask, 4096))
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sparring.evaluation.arena_hard import question_id
 from sparring.evaluation.mt_bench import NO_RATING, REFERENCE_CATEGORIES, TURNS
+from sparring.examples import read_file
+from sparring.oracles.judge_prompts import without_thoughts
 
 Row = dict[str, Any]
 FIVE_LEVELS = re.compile(r"\[\[(A>>B|A>B|A=B|B>A|B>>A)\]\]")
 CHOICE = re.compile(r"\[\[([ABC])\]\]")
-RATING = re.compile(r"\[?\[(\d+(?:\.\d+)?)\]\]?")
+RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]")
+LONE_RATING = re.compile(r"\[(\d+(?:\.\d+)?)\]")
+"""what FastChat falls back on; a footnote looks alike, so double brackets go first"""
 FIELD = re.compile(r"\{(\w+)\}")
 ARENA_HARD_USER = (
     "<|User Prompt|>\n{question}\n\n<|The Start of Assistant A's Answer|>\n{a}\n<|The End of Assistant A's Answer|>\n\n"
@@ -44,22 +53,49 @@ class Reply(Protocol):
         """Whether it was cut off at max_tokens."""
         ...
 
+    @property
+    def model(self) -> str:
+        """Who answered, in the endpoint's words."""
+        ...
+
 
 Ask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Reply | None]]
 """one reply per request {messages, max_tokens, temperature}; None where the judge failed"""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Who is asked, how, and how long a reply may be."""
+
+    model: str
+    ask: Ask
+    max_tokens: int
+
+    def request(self, system: str, user: str) -> Row:
+        """A question to it, greedy as the benchmarks want."""
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return {"messages": messages, "max_tokens": self.max_tokens, "temperature": 0.0}
+
+    def identity(self, wording: str, replies: Sequence[Reply | None]) -> str:
+        """Its name in the rows: with another version, wording or room for reasons it is another judge."""
+        served = sorted({reply.model for reply in replies if reply is not None} - {"", self.model})
+        digest = hashlib.sha256(wording.encode()).hexdigest()[:8]
+        facts = [*(f"served as {name}" for name in served), f"prompt {digest}", f"at most {self.max_tokens} tokens"]
+        return f"{self.model} ({', '.join(facts)})"
 
 
 def last_mark(mark: re.Pattern[str], reply: Reply | None) -> str | None:
     """The last verdict in a whole reply; earlier marks belong to its reasoning."""
     if reply is None or reply.cut:
         return None
-    found = mark.findall(reply.text)
+    found = mark.findall(without_thoughts(reply.text))
     return found[-1] if found else None
 
 
-def _request(system: str, user: str, benchmark: str) -> Row:
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return {"messages": messages, "max_tokens": MAX_TOKENS[benchmark], "temperature": 0.0}
+def read_rating(reply: Reply | None) -> float | None:
+    """A rating from 0 to 10; None where there is none, or another number."""
+    found = last_mark(RATING, reply) or last_mark(LONE_RATING, reply)
+    return float(found) if found is not None and float(found) <= 10 else None
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
@@ -73,6 +109,29 @@ def _said(reply: Reply | None) -> str:
     return "" if reply is None else reply.text
 
 
+def read_questions(path: Path, needed: Sequence[str] = ()) -> list[Row]:
+    """A benchmark's questions, each once.
+
+    Raises:
+        ValueError: a question lacks its identity, its text or a field of `needed`, or is there twice.
+    """
+    seen: set[str] = set()
+    rows = read_file(path)
+    for line, row in enumerate(rows, start=1):
+        where = f"{path}, question {line}"
+        uid = question_id(row, where)
+        if missing := [name for name in needed if name not in row]:
+            raise ValueError(f"{where}: it has no {missing[0]}.")
+        if "prompt" not in row and not row.get("turns"):
+            raise ValueError(f"{where}: it has neither prompt nor turns.")
+        if uid in seen:
+            raise ValueError(f"{where}: question {uid} is there twice. Remove one row.")
+        seen.add(uid)
+    if not rows:
+        raise ValueError(f"{path} holds no question.")
+    return rows
+
+
 # ---------------------------------------------------------------- Arena-Hard
 
 
@@ -81,9 +140,8 @@ def arena_hard_rows(
     answers: Mapping[str, Mapping[str, Any]],
     baseline: Mapping[str, Mapping[str, Any]],
     names: tuple[str, str],
-    judge: str,
     instruction: str,
-    ask: Ask,
+    judge: Judge,
 ) -> list[Row]:
     """Judgments of a model against the baseline (`names`), rows as v2.0 has them.
 
@@ -98,8 +156,9 @@ def arena_hard_rows(
         asked.append((uid, question))
         for a, b in ((texts[1], texts[0]), (texts[0], texts[1])):  # the model is B first, then A
             values = {"question": question_text(question), "a": a, "b": b}
-            requests.append(_request(instruction, _fill(ARENA_HARD_USER, values), "arena-hard"))
-    replies = ask(requests)
+            requests.append(judge.request(instruction, _fill(ARENA_HARD_USER, values)))
+    replies = judge.ask(requests)
+    identity = judge.identity(instruction, replies)
     rows = []
     for index, (uid, question) in enumerate(asked):
         games = [
@@ -111,7 +170,7 @@ def arena_hard_rows(
             for i in (2 * index, 2 * index + 1)
         ]
         category = question.get("category", "arena-hard-v0.1")
-        row = {"uid": uid, "category": category, "judge": judge, "model": names[0], "baseline": names[1]}
+        row = {"uid": uid, "category": category, "judge": identity, "model": names[0], "baseline": names[1]}
         rows.append({**row, "games": games})
     return rows
 
@@ -157,9 +216,8 @@ def single_rows(
     answers: Mapping[str, Sequence[str]],
     references: Mapping[str, Sequence[str]],
     model: str,
-    judge: str,
     prompts: Mapping[str, Mapping[str, str]],
-    ask: Ask,
+    judge: Judge,
 ) -> list[Row]:
     """Ratings of one model's two turns; `prompts` are the rows of judge_prompts.jsonl by name."""
     asked, requests = [], []
@@ -168,13 +226,14 @@ def single_rows(
             name = _prompt_name("single-math-v1" if _guided(question) else "single-v1", turn)
             values = _values(question, {"answer": (model, answers)}, references, turn)
             asked.append((question, turn, name))
-            requests.append(_from_prompt(prompts, name, values))
-    replies = ask(requests)
+            requests.append(_from_prompt(prompts, name, values, judge))
+    replies = judge.ask(requests)
+    identity = judge.identity(_wording(prompts), replies)
     rows = []
     for (question, turn, name), request, reply in zip(asked, requests, replies, strict=True):
-        rating = last_mark(RATING, reply)
-        row = {"question_id": question["question_id"], "model": model, "judge": [judge, name], "turn": turn}
-        score = NO_RATING if rating is None else float(rating)
+        rating = read_rating(reply)
+        row = {"question_id": question["question_id"], "model": model, "judge": [identity, name], "turn": turn}
+        score = NO_RATING if rating is None else rating
         prompt = request["messages"][1]["content"]
         rows.append({**row, "user_prompt": prompt, "judgment": _said(reply), "score": score})
     return rows
@@ -185,9 +244,8 @@ def pair_rows(
     answers: tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]],
     references: Mapping[str, Sequence[str]],
     names: tuple[str, str],
-    judge: str,
     prompts: Mapping[str, Mapping[str, str]],
-    ask: Ask,
+    judge: Judge,
 ) -> list[Row]:
     """Both orders of two models' answers, turn by turn, with the winners in FastChat's words."""
     sides = list(zip(names, answers, strict=True))
@@ -198,12 +256,13 @@ def pair_rows(
             asked.append((question, turn, name))
             for a, b in ((0, 1), (1, 0)):
                 values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
-                requests.append(_from_prompt(prompts, name, values))
-    replies = ask(requests)
+                requests.append(_from_prompt(prompts, name, values, judge))
+    replies = judge.ask(requests)
+    identity = judge.identity(_wording(prompts), replies)
     rows = []
     for index, (question, turn, name) in enumerate(asked):
         row: Row = {"question_id": question["question_id"], "model_1": names[0], "model_2": names[1]}
-        row |= {"judge": [judge, name], "turn": turn}
+        row |= {"judge": [identity, name], "turn": turn}
         for game, winners in ((1, ("model_1", "model_2")), (2, ("model_2", "model_1"))):
             i = 2 * index + game - 1
             verdict = last_mark(CHOICE, replies[i])
@@ -223,10 +282,28 @@ def _prompt_name(base: str, turn: int) -> str:
     return base if turn == 1 else f"{base}-multi-turn"
 
 
-def _from_prompt(prompts: Mapping[str, Mapping[str, str]], name: str, values: Mapping[str, str]) -> Row:
+def _wording(prompts: Mapping[str, Mapping[str, str]]) -> str:
+    """Of all prompts, also those that a few questions do not need."""
+    return json.dumps({name: [row["system_prompt"], row["prompt_template"]] for name, row in sorted(prompts.items())})
+
+
+def read_prompts(path: Path) -> dict[str, Mapping[str, str]]:
+    """FastChat's judge_prompts.jsonl by name.
+
+    Raises:
+        ValueError: a row lacks a field.
+    """
+    rows = read_file(path)
+    for line, row in enumerate(rows, start=1):
+        if missing := [field for field in ("name", "system_prompt", "prompt_template") if field not in row]:
+            raise ValueError(f"{path}, prompt {line}: it has no {missing[0]}. Give FastChat's judge_prompts.jsonl.")
+    return {row["name"]: row for row in rows}
+
+
+def _from_prompt(prompts: Mapping[str, Mapping[str, str]], name: str, values: Mapping[str, str], judge: Judge) -> Row:
     if name not in prompts:
         raise ValueError(f"the judge prompts have no {name!r}; they have {', '.join(prompts)}.")
-    return _request(prompts[name]["system_prompt"], _fill(prompts[name]["prompt_template"], values), "mt-bench")
+    return judge.request(prompts[name]["system_prompt"], _fill(prompts[name]["prompt_template"], values))
 
 
 def _values(

@@ -52,6 +52,41 @@ class Reply:
     """it ended because of max_tokens"""
     tokens: tuple[Mapping[str, Any], ...] = ()
     """the last tokens: {token, logprob, top: {token: logprob}}; empty where the endpoint gives none"""
+    model: str = ""
+    """who answered, in the endpoint's words: often a version of the name that was asked for"""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What asking would take at most; replies that are kept cost nothing."""
+
+    requests: int
+    kept: int
+    tokens_in: float
+    tokens_out: float
+    cost: float | None
+    """None without prices"""
+
+    def times(self, factor: float) -> Estimate:
+        """The same for more questions of this kind, none of them kept."""
+        whole = (self.requests + self.kept) / max(self.requests, 1) * factor
+        cost = None if self.cost is None else self.cost * whole
+        requests = round((self.requests + self.kept) * factor)
+        return Estimate(requests, 0, self.tokens_in * whole, self.tokens_out * whole, cost)
+
+    def __str__(self) -> str:
+        cost = (
+            ""
+            if self.cost is None
+            else f", at most {self.cost:,.2f}"
+            if self.cost >= 1
+            else f", at most {self.cost:.2g}"
+        )
+        kept = f" ({self.kept:,} more are kept from before)" if self.kept else ""
+        return (
+            f"{self.requests:,} requests{kept}, about {self.tokens_in:,.0f} tokens in and at most "
+            f"{self.tokens_out:,.0f} out{cost}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +182,15 @@ class Endpoint:
         characters = sum(len(message["content"]) for message in request["messages"])
         tokens_in = characters / CHARACTERS_PER_TOKEN + 8 * len(request["messages"])
         return tokens_in, request["max_tokens"], self.cost(tokens_in, request["max_tokens"])
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """What asking these would take, before it starts; equal requests count once."""
+        asked = {self._key(request): request for request in requests}
+        new = [request for key, request in asked.items() if key not in self._kept]
+        worst = [self.worst_cost(request) for request in new]
+        tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
+        priced = self.settings.price_in is not None
+        return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, cost if priced else None)
 
     # ---- asking -------------------------------------------------------------------------------
 
@@ -307,7 +351,7 @@ class Endpoint:
             "tokens": _tokens(choice),
             "tokens_in": usage.prompt_tokens if usage else round(worst_in),
             "tokens_out": usage.completion_tokens if usage else round(worst_out),
-            "model": completion.model,
+            "model": completion.model or "",
         }
         with self._lock:
             self.replies.parent.mkdir(parents=True, exist_ok=True)
@@ -318,9 +362,9 @@ class Endpoint:
             self.counts["tokens out"] += row["tokens_out"]
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]))
+        self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
         self.spent += self.cost(row["tokens_in"], row["tokens_out"])
-        self.models.add(row["model"])
+        self.models.add(row["model"] or "")
 
     def _read(self) -> None:
         text = self.replies.read_text(encoding="utf-8")

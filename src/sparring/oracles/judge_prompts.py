@@ -109,16 +109,20 @@ def read_verdict(reply: Reply, style: Style) -> tuple[float, bool] | None:
 
 def find_choice(text: str, style: Style, cut: bool = False) -> str | None:
     """The verdict's key; None where there is none, or several that the last line does not decide."""
-    if _OPEN_THOUGHT.match(text) and not _THOUGHT.match(text):
-        return None
-    text = _THOUGHT.sub("", text).strip()
-    lines = [_marks(line, style, cut) for line in text.splitlines()]
+    lines = [_marks(line, style, cut) for line in without_thoughts(text).splitlines()]
     if not lines:
         return None
     if lines[-1]:
         return lines[-1][-1]
     found = {mark for line in lines for mark in line}
     return found.pop() if len(found) == 1 else None
+
+
+def without_thoughts(text: str) -> str:
+    """What is said after <think>...</think>; nothing where the thought does not end."""
+    if _OPEN_THOUGHT.match(text) and not _THOUGHT.match(text):
+        return ""
+    return _THOUGHT.sub("", text).strip()
 
 
 def _marks(line: str, style: Style, cut: bool) -> list[str]:

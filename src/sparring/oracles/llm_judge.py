@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +23,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.oracles.endpoint import Endpoint, Request, Settings
+from sparring.oracles.endpoint import Endpoint, Estimate, Request, Settings
 from sparring.oracles.guard import OracleError
 from sparring.oracles.judge_prompts import STYLES, read_verdict
 from sparring.oracles.oracle import Comparison
@@ -32,33 +31,6 @@ from sparring.oracles.orders import both_orders
 from sparring.weights import cache_folder
 
 TOP_LOGPROBS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What judging would take at most; replies that are kept cost nothing."""
-
-    requests: int
-    kept: int
-    tokens_in: float
-    tokens_out: float
-    cost: float | None
-    """None without prices"""
-
-    def times(self, factor: float) -> Estimate:
-        """The same for more questions of this kind, none of them kept."""
-        whole = (self.requests + self.kept) / max(self.requests, 1) * factor
-        cost = None if self.cost is None else self.cost * whole
-        requests = round((self.requests + self.kept) * factor)
-        return Estimate(requests, 0, self.tokens_in * whole, self.tokens_out * whole, cost)
-
-    def __str__(self) -> str:
-        cost = "" if self.cost is None else f", at most {self.cost:.2f}"
-        kept = f" ({self.kept:,} more are kept from before)" if self.kept else ""
-        return (
-            f"{self.requests:,} requests{kept}, about {self.tokens_in:,.0f} tokens in and at most "
-            f"{self.tokens_out:,.0f} out{cost}"
-        )
 
 
 class LLMJudge:
@@ -144,12 +116,7 @@ class LLMJudge:
 
     def estimate(self, comparisons: Sequence[Comparison]) -> Estimate:
         """What judging these would take, before it starts."""
-        requests = {repr(r): r for c in comparisons for r in self._requests(c)}
-        new = [r for r in requests.values() if self.endpoint.known(r) is None]
-        worst = [self.endpoint.worst_cost(r) for r in new]
-        tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
-        priced = self.endpoint.settings.price_in is not None
-        return Estimate(len(new), len(requests) - len(new), tokens_in, tokens_out, cost if priced else None)
+        return self.endpoint.estimate([request for c in comparisons for request in self._requests(c)])
 
     def facts(self) -> dict[str, object]:
         """Counts of this process, and what the kept replies cost in all."""
