@@ -148,7 +148,9 @@ def plain_annotation(annotation: Any) -> tuple[str, list[Any], str]:
         kind, metadata, _ = plain_annotation(inner[0])
         fields = inner[1:]
         return kind, [*(part for field in fields for part in field.metadata), *metadata], fields[-1].description or ""
-    if outer is None or outer is Literal:
+    if outer is Literal:
+        return f"Literal{list(inner)}", [], ""
+    if outer is None:
         return getattr(annotation, "__name__", str(annotation)).replace("NoneType", "None"), [], ""
     kinds, parts, _ = zip(*map(plain_annotation, inner), strict=True)
     kind = " | ".join(kinds) if outer in (Union, UnionType) else f"{outer.__name__}[{', '.join(kinds)}]"

@@ -169,6 +169,26 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     assert "favours the first answer shown" in page
 
 
+def test_a_recipe_brings_its_oracles(labelled, tmp_path, tiny_recipe):
+    tiny_recipe["evaluation"]["oracles"] = [{"name": "function", "path": "oracle_fakes:answer"}]
+    (tmp_path / "mine.yaml").write_text(json.dumps(tiny_recipe))
+    given = [
+        "oracle",
+        "audit",
+        labelled,
+        "--oracle",
+        tmp_path / "mine.yaml",
+        "--out",
+        tmp_path / "audit",
+        "--limit",
+        20,
+    ]
+    result = sparring(*given)
+    assert result.code == 0, result.err
+    assert set(json.loads((tmp_path / "audit" / "audit.json").read_text())["oracles"]) == {"function", "function 2"}
+    assert "longer wins" in result.out
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [("nobody", "unknown oracle"), ("[1, 2]", "give a name"), ("mutual_information", "name one")],

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from command import sparring
 from conftest import write_jsonl
 from sparring.evaluation.audit import correct
 from sparring.oracles import training
@@ -162,3 +163,30 @@ def test_bad_folders_and_too_little_data(pairs, tiny_model, tmp_path):
     with pytest.raises(ValueError, match=r"holds no oracle\.json"):
         Trained(str(tmp_path))
     assert Path(pairs).exists()
+
+
+def test_the_command_prints_what_the_folder_reaches(pairs, tiny_model, tmp_path):
+    given = ["oracle", "train", pairs, "--base", tiny_model, "--out", tmp_path / "out"]
+    result = sparring(*given, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["oracles"]["out"]["accuracy"]["value"] > 0.9
+    assert found["oracles"]["out"]["trained_on"] == 0
+    again = sparring(*given)
+    assert "is trained already" in again.out
+    assert "{name: trained, folder:" in again.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "learning_rat=1"], "learning_rat: unknown key. Did you mean 'learning_rate'?"),
+        (["--set", "epochs=0"], "epochs = 0"),
+        (["--kind", "ranking"], "kind = 'ranking'"),
+        (["--held-out", "1.5"], "held_out = 1.5"),
+    ],
+)
+def test_bad_fields_of_the_command(pairs, tmp_path, words, message):
+    result = sparring("oracle", "train", pairs, "--out", tmp_path / "out", *words)
+    assert result.code == 2
+    assert message in result.err

@@ -37,7 +37,7 @@ class Calibrated:
         self,
         oracle: Annotated[Oracle, Field(description="the oracle that is calibrated")],
         temperature: Annotated[
-            float | None, Field(description="divides the log-odds; null: fitted on `labels`")
+            Annotated[float, Field(gt=0)] | None, Field(description="divides the log-odds; null: fitted on `labels`")
         ] = None,
         labels: Annotated[
             str | None, Field(description="file of prompt, chosen, rejected that the temperature is fitted on")

@@ -32,7 +32,8 @@ class DuplicateGate:
         self,
         oracle: Annotated[Oracle, Field(description="the oracle asked about answers that differ")],
         threshold: Annotated[
-            float, Field(description="share of common word triples from which two answers count as the same")
+            float,
+            Field(gt=0, le=1, description="share of common word triples from which two answers count as the same"),
         ] = 0.9,
     ) -> None:
         if not 0 < threshold <= 1:

@@ -31,9 +31,13 @@ class Jury:
         members: Annotated[list[Oracle], Field(description="the oracles that vote")],
         rule: Annotated[
             Literal["mean", "majority", "cautious"],
-            Field(description="mean, majority, or cautious: a tie unless all agree"),
+            Field(
+                description="mean of probabilities, majority of votes, or cautious: the least sure member, a tie where they disagree"
+            ),
         ] = "mean",
-        weights: Annotated[list[float] | None, Field(description="one per member; null: all alike")] = None,
+        weights: Annotated[
+            list[Annotated[float, Field(gt=0)]] | None, Field(description="one per member; null: all alike")
+        ] = None,
     ) -> None:
         if len(members) < 2:
             raise ValueError(f"oracle.members: a jury of {len(members)}; give at least two oracles.")

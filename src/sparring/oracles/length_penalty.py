@@ -32,9 +32,9 @@ class LengthPenalty:
     def __init__(
         self,
         oracle: Annotated[Oracle, Field(description="the oracle that is corrected")],
-        strength: Annotated[float, Field(description="log-odds that a much longer answer loses")] = 0.5,
+        strength: Annotated[float, Field(gt=0, description="log-odds that a much longer answer loses")] = 0.5,
         scale: Annotated[
-            float, Field(description="difference in words at which the price comes near its bound")
+            float, Field(gt=0, description="difference in words at which the price comes near its bound")
         ] = 100.0,
     ) -> None:
         if not 0 < strength < np.inf:

@@ -49,21 +49,27 @@ class LLMJudge:
             Literal["pairwise", "mt_bench", "scored"],
             Field(description="a letter, a verdict with reasons, or two scores"),
         ] = "pairwise",
-        temperature: Annotated[float, Field(description="of the judge; 0 is greedy")] = 0.0,
-        max_tokens: Annotated[int | None, Field(description="of a verdict; null: what the style needs")] = None,
+        temperature: Annotated[float, Field(ge=0, description="of the judge; 0 is greedy")] = 0.0,
+        max_tokens: Annotated[
+            Annotated[int, Field(ge=1)] | None, Field(description="of a verdict; null: what the style needs")
+        ] = None,
         logprobs: Annotated[
             bool, Field(description="read the probability of the verdict token where the endpoint gives it")
         ] = True,
-        scale: Annotated[float, Field(description="score gap that counts as a 73 % preference (style scored)")] = 1.0,
-        concurrency: Annotated[int, Field(description="requests in flight")] = 8,
-        timeout: Annotated[float, Field(description="seconds for one request")] = 60.0,
-        attempts: Annotated[int, Field(description="tries before a comparison counts as failed")] = 5,
+        scale: Annotated[
+            float, Field(gt=0, description="score gap that counts as a 73 % preference (style scored)")
+        ] = 1.0,
+        concurrency: Annotated[int, Field(ge=1, description="requests in flight")] = 8,
+        timeout: Annotated[float, Field(gt=0, description="seconds for one request")] = 60.0,
+        attempts: Annotated[int, Field(ge=1, description="tries before a comparison counts as failed")] = 5,
         max_cost: Annotated[
-            float | None,
+            Annotated[float, Field(ge=0)] | None,
             Field(description="stop before more than this is spent, in the prices' currency; null: no limit"),
         ] = None,
-        price_in: Annotated[float | None, Field(description="per million tokens read")] = None,
-        price_out: Annotated[float | None, Field(description="per million tokens written")] = None,
+        price_in: Annotated[Annotated[float, Field(ge=0)] | None, Field(description="per million tokens read")] = None,
+        price_out: Annotated[
+            Annotated[float, Field(ge=0)] | None, Field(description="per million tokens written")
+        ] = None,
         replies: Annotated[
             str | None,
             Field(description="file that keeps every reply, so that none is paid for twice; null: in the cache"),

@@ -55,9 +55,9 @@ class PairModel:
         self,
         model: Annotated[str, Field(description="a folder or hub name")],
         format: Annotated[Format, Field(description="how the two answers are put to the model")] = "rlhflow",
-        temperature: Annotated[float, Field(description="divides the log-odds")] = 1.0,
-        batch_size: Annotated[int, Field(description="comparisons run together: memory and speed")] = 8,
-        max_tokens: Annotated[int, Field(description="longer comparisons are shortened, answers alike")] = 4096,
+        temperature: Annotated[float, Field(gt=0, description="divides the log-odds")] = 1.0,
+        batch_size: Annotated[int, Field(ge=1, description="comparisons run together: memory and speed")] = 8,
+        max_tokens: Annotated[int, Field(ge=16, description="longer comparisons are shortened, answers alike")] = 4096,
         precision: Annotated[Literal["bfloat16", "float32"], Field(description="of the weights")] = "bfloat16",
     ) -> None:
         if not temperature > 0:

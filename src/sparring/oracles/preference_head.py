@@ -33,7 +33,7 @@ from sparring.weights import hash_file, hash_weights, resolve_model
 Kind = Literal["bradley_terry", "pairwise"]
 RANK = 4
 """of the skew-symmetric part, in pairs of directions"""
-L2 = (1e-3, 1e-2, 1e-1, 1.0)
+L2 = (1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """weights of the penalty, per pair, that cross-validation chooses from"""
 FOLDS = 4
 STEPS = 200
@@ -147,7 +147,9 @@ class PreferenceHead:
     def __init__(
         self,
         model: Annotated[str, Field(description="a folder written by `sparring oracle train --method head`")],
-        temperature: Annotated[float, Field(description="divides the log-odds: above 1 softer, below 1 harder")] = 1.0,
+        temperature: Annotated[
+            float, Field(gt=0, description="divides the log-odds: above 1 softer, below 1 harder")
+        ] = 1.0,
     ) -> None:
         if not temperature > 0:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")

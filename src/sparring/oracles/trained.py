@@ -25,7 +25,9 @@ class Trained:
     def __init__(
         self,
         folder: Annotated[str, Field(description="what `sparring oracle train` wrote")],
-        temperature: Annotated[float, Field(description="divides the log-odds: above 1 softer, below 1 harder")] = 1.0,
+        temperature: Annotated[
+            float, Field(gt=0, description="divides the log-odds: above 1 softer, below 1 harder")
+        ] = 1.0,
     ) -> None:
         from sparring.oracles.table import build_oracle
 
