@@ -46,8 +46,8 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
-    """Two layers, grouped heads, tied embeddings."""
+def tiny_llama(seed: int = 0, tie_word_embeddings: bool = True) -> LlamaForCausalLM:
+    """Two layers, grouped heads, tied embeddings unless told."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=260,
@@ -57,7 +57,7 @@ def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tie_word_embeddings,
         bos_token_id=None,
         eos_token_id=256,
         pad_token_id=256,

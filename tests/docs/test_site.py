@@ -1,4 +1,4 @@
-"""Every page of docs/ is in the site's navigation, its formulas become MathML, and the site builds without a warning."""
+"""Every page of docs/ is in the site's navigation, its formulas become MathML, and it builds without a warning."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def grads(model: nn.Module, low: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def test_values_and_gradients_stay(low: bool, tolerance: float):
     model = llama()
     loss, gradient = grads(model, low)
-    assert make_lean(model) == {"norms": 5, "mlps": 2}
+    assert make_lean(model) == {"norms": 5, "mlps": 2, "embeddings": 1}
     lean_loss, lean_gradient = grads(model, low)
     assert lean_loss == pytest.approx(float(loss), rel=tolerance)
     assert (lean_gradient - gradient).norm() < tolerance * gradient.norm()
@@ -64,6 +64,7 @@ def test_less_is_kept_for_backward():
 
 def test_what_means_something_else_is_left_alone():
     gemma = AutoModelForCausalLM.from_config(Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8))
-    assert make_lean(gemma) == {"norms": 0, "mlps": 0}  # Gemma multiplies by 1 + weight, and its gate is a GELU
+    # Gemma multiplies by 1 + weight, its gate is a GELU, and its embedding is scaled
+    assert make_lean(gemma) == {"norms": 0, "mlps": 0, "embeddings": 0}
     gpt2 = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=4))
-    assert make_lean(gpt2) == {"norms": 0, "mlps": 0}
+    assert make_lean(gpt2) == {"norms": 0, "mlps": 0, "embeddings": 2}

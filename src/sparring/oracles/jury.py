@@ -32,7 +32,10 @@ class Jury:
         rule: Annotated[
             Literal["mean", "majority", "cautious"],
             Field(
-                description="mean of probabilities, majority of votes, or cautious: the least sure member, a tie where they disagree"
+                description=(
+                    "mean of probabilities, majority of votes, or cautious: the least sure member, a tie where they "
+                    "disagree"
+                )
             ),
         ] = "mean",
         weights: Annotated[

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from sparring.memory import trim_heap
 from sparring.objectives import Objective
 from sparring.recipe import FitConfig
+from sparring.training.accumulate import accumulating
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.data import TrainingExample, make_batch
 from sparring.training.metrics import MetricSums, check_tripwires, pair_metrics
@@ -119,7 +120,7 @@ def _step(
     scorer: PolicyScorer = accelerator.unwrap_model(model)
     device = accelerator.device.type
     # One region around all micro-batches: autocast then keeps its copies of the weights for the whole step.
-    with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with accumulating(), torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
         for group in micro_batches(examples, config):
             pack = scorer.pack([example.rollout for example in group])
             logps_R = model(pack)

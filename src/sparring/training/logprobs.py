@@ -1,8 +1,8 @@
 """Log-probabilities of response tokens without a logits tensor.
 
 The vocabulary projection is done for a few hundred response positions at a time, log-softmax
-accumulates in float32, and backward recomputes the chunk instead of keeping it: peak memory is
-one chunk x vocabulary however long the batch. Leaves out: entropy and other whole-distribution
+accumulates in float32, and backward recomputes all chunks but the last instead of keeping them: peak memory is
+two chunks x vocabulary however long the batch. Leaves out: entropy and other whole-distribution
 quantities.
 
     logps_N = token_logps(hidden_NH, head.weight, targets_N)
@@ -12,11 +12,14 @@ Shape suffixes: N positions, H hidden size, V vocabulary, C positions of a chunk
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from sparring.training.accumulate import adds_in_place, cast_once, gradient_of
 
 CHUNK = 512
 """Positions per chunk: two buffers of 512 x 49,152 bfloat16 are 100 MB; larger chunks were hardly faster."""
@@ -79,14 +82,12 @@ class _TokenLogps(torch.autograd.Function):
         chunk: int,
         dtype: torch.dtype,
     ) -> Tensor:
-        hidden, weight = hidden_NH.to(dtype), weight_VH.to(dtype)
-        logps_N = torch.empty(len(targets_N), dtype=torch.promote_types(torch.float32, dtype), device=hidden.device)
-        logits = _Logits(hidden, weight, bias_V, softcap, chunk)
-        for begin in range(0, len(targets_N), chunk):
-            span = slice(begin, begin + chunk)
+        logits = _Logits(hidden_NH.to(dtype), cast_once(weight_VH, dtype), bias_V, softcap, chunk)
+        logps_N = torch.empty(len(targets_N), dtype=torch.promote_types(torch.float32, dtype), device=hidden_NH.device)
+        for span in _spans(len(targets_N), chunk):
             logps_N[span] = _target_logps(logits(span)[0], targets_N[span])
         ctx.save_for_backward(hidden_NH, weight_VH, targets_N, bias_V, logps_N)
-        ctx.options = softcap, chunk, dtype
+        ctx.logits, ctx.chunk, ctx.in_place = logits, chunk, adds_in_place(weight_VH)
         return logps_N
 
     @staticmethod
@@ -97,15 +98,15 @@ class _TokenLogps(torch.autograd.Function):
         the small side of each product, so nothing of size C x V is touched besides the softmax.
         """
         hidden_NH, weight_VH, targets_N, bias_V, logps_N = ctx.saved_tensors
-        softcap, chunk, dtype = ctx.options
-        hidden, weight = hidden_NH.to(dtype), weight_VH.to(dtype)
+        logits: _Logits = ctx.logits
+        hidden, weight = logits.hidden, logits.weight
         d_hidden = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight_VH) if ctx.needs_input_grad[1] else None
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = gradient_of(weight_VH) if ctx.in_place else torch.zeros_like(weight_VH)
         d_bias = torch.zeros_like(bias_V) if bias_V is not None and ctx.needs_input_grad[3] else None
-        logits = _Logits(hidden, weight, bias_V, softcap, chunk)
         rest_CV = torch.empty_like(logits.buffer_CV)
-        for begin in range(0, len(targets_N), chunk):
-            span = slice(begin, begin + chunk)
+        for span in reversed(_spans(len(targets_N), ctx.chunk)):
             targets, upstream_C1 = targets_N[span, None], grads[0][span, None]
             logits_CV, slope_CV = logits(span)
             others_CV = torch.ops.aten._softmax.out(logits_CV, -1, False, out=rest_CV[: len(targets)])
@@ -119,32 +120,41 @@ class _TokenLogps(torch.autograd.Function):
                 away = (others_CV @ weight).to(own_C1.dtype) * upstream_C1
                 d_hidden[span] = (own_C1 * weight_VH[targets[:, 0]] - away).to(d_hidden.dtype)
             if d_weight is not None:
-                _add_product(d_weight, others_CV, (hidden[span] * -upstream_C1).to(dtype))
+                _add_product(d_weight, others_CV, (hidden[span] * -upstream_C1).to(hidden.dtype))
                 d_weight.index_add_(0, targets[:, 0], (own_C1 * hidden[span]).to(d_weight.dtype))
             if d_bias is not None:
-                d_bias -= (others_CV.T @ upstream_C1.to(dtype))[:, 0].to(d_bias.dtype)
+                d_bias -= (others_CV.T @ upstream_C1.to(hidden.dtype))[:, 0].to(d_bias.dtype)
                 d_bias.index_add_(0, targets[:, 0], own_C1[:, 0].to(d_bias.dtype))
-        return d_hidden, d_weight, None, d_bias, None, None, None
+        return d_hidden, None if ctx.in_place else d_weight, None, d_bias, None, None, None
+
+
+def _spans(count: int, chunk: int) -> list[slice]:
+    """Chunks of positions, the odd one first: the last is what backward finds already computed."""
+    cuts = [0, *range(count % chunk or chunk, count + 1, chunk)] if count else [0]
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 class _Logits:
     """Logits of a chunk in a buffer that is used again: fresh pages for every chunk would cost a tenth of the time."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float, chunk: int) -> None:
-        self.parts = hidden, weight, bias, softcap
+        self.hidden, self.weight, self.bias, self.softcap = hidden, weight, bias, softcap
         self.buffer_CV = hidden.new_empty(min(chunk, len(hidden)), len(weight))
+        self.held = slice(0, 0)
 
     def __call__(self, span: slice) -> tuple[Tensor, Tensor | None]:
         """Logits C x V as the product leaves them, and the cap's derivative where there is a cap."""
-        hidden, weight, bias, softcap = self.parts
-        rows = hidden[span]
-        logits_CV = torch.mm(rows, weight.T, out=self.buffer_CV[: len(rows)])
-        if bias is not None:
-            logits_CV += bias
-        if not softcap:
+        rows = self.hidden[span]
+        logits_CV = self.buffer_CV[: len(rows)]
+        if span != self.held:
+            torch.mm(rows, self.weight.T, out=logits_CV)
+            if self.bias is not None:
+                logits_CV += self.bias
+            self.held = span
+        if not self.softcap:
             return logits_CV, None
-        tanh_CV = torch.tanh(_at_least_float32(logits_CV) / softcap)
-        return (softcap * tanh_CV).to(logits_CV.dtype), (1.0 - tanh_CV**2).to(logits_CV.dtype)
+        tanh_CV = torch.tanh(_at_least_float32(logits_CV) / self.softcap)
+        return (self.softcap * tanh_CV).to(logits_CV.dtype), (1.0 - tanh_CV**2).to(logits_CV.dtype)
 
 
 def _add_product(d_weight_VH: Tensor, others_CV: Tensor, scaled_CH: Tensor) -> None:

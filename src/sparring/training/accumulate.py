@@ -1,0 +1,85 @@
+"""Between two optimiser steps the weights stand still and their gradients add up: work that can then be done once.
+
+An embedding's gradient touches the rows of a few hundred tokens, and the head's is made a slice of the vocabulary at
+a time. Autograd would fill, sum and add whole vocabulary x hidden tensors for each micro-batch; within `accumulating`
+both are added to `weight.grad` by the functions that make them, and the head's bfloat16 copy is made once. Leaves out:
+all other weights, whose gradients are made in one piece anyway.
+
+    with accumulating():
+        for pack in packs:
+            objective(scorer(pack)).backward()
+    optimizer.step()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_copies: dict[tuple[int, torch.dtype], Tensor] | None = None
+"""casts of weights within `accumulating`; None outside"""
+
+
+@contextmanager
+def accumulating() -> Iterator[None]:
+    """A region in which weights do not change and `backward` means adding to `.grad`.
+
+    `torch.autograd.grad` and hooks on the gradients of embedding and head see nothing of those two in here.
+    """
+    global _copies
+    assert _copies is None, "regions do not nest"
+    _copies = {}
+    try:
+        yield
+    finally:
+        _copies = None
+
+
+def cast_once(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight in another dtype, without gradient; within a region made once."""
+    if _copies is None or weight.dtype == dtype:
+        return weight.detach().to(dtype)
+    key = id(weight), dtype
+    if key not in _copies:
+        _copies[key] = weight.detach().to(dtype)
+    return _copies[key]
+
+
+def adds_in_place(weight: Tensor) -> bool:
+    """Whether a gradient may go straight to `weight.grad`: a plain trainable leaf, within a region."""
+    plain = type(weight) in (Tensor, nn.Parameter) and weight.is_leaf and weight.requires_grad
+    return _copies is not None and plain
+
+
+def gradient_of(weight: Tensor) -> Tensor:
+    """`weight.grad`, zeros where there is none yet."""
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
+
+
+def embed(ids: Tensor, weight: Tensor, padding_idx: int | None) -> Tensor:
+    """Rows of an embedding; within a region their gradient is added to those rows of `weight.grad` alone."""
+    if not adds_in_place(weight):
+        return F.embedding(ids, weight, padding_idx)
+    return _Embed.apply(weight, ids, padding_idx)  # type: ignore[no-any-return]
+
+
+class _Embed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding_idx: int | None) -> Tensor:
+        ctx.weight, ctx.ids, ctx.padding_idx = weight, ids, padding_idx
+        return F.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
+        rows = grads[0].flatten(0, -2).to(ctx.weight.dtype)
+        if ctx.padding_idx is not None:
+            rows = rows.masked_fill((ctx.ids == ctx.padding_idx).flatten()[:, None], 0.0)
+        gradient_of(ctx.weight).index_add_(0, ctx.ids.flatten(), rows)
+        return None, None, None
