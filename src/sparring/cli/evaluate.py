@@ -7,6 +7,7 @@ import typer
 from sparring.cli import (
     evaluate_alpaca_eval,
     evaluate_arena_hard,
+    evaluate_exploitability,
     evaluate_head_to_head,
     evaluate_judge,
     evaluate_leaderboard,
@@ -21,6 +22,7 @@ group = typer.Typer(
 )
 for module in (
     evaluate_head_to_head,
+    evaluate_exploitability,
     evaluate_alpaca_eval,
     evaluate_arena_hard,
     evaluate_mt_bench,

@@ -116,6 +116,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         Prints a table and writes audit.json and a page, audit.html. A stopped audit goes on with the same command;
         verdicts are asked and paid for once.
         """
+        from sparring.oracles.orders import announce
         from sparring.oracles.training import read_pairs
         from sparring.progress import Progress
         from sparring.report.audit import write_audit
@@ -126,7 +127,8 @@ def _register_audit(verbs: typer.Typer) -> None:
         for reason, count in dropped.items():
             progress.say(f"data  dropped {count}: {reason}")
         oracles = named_oracles(oracle)
-        _announce_cost(oracles, pairs, progress.say)
+        for one in oracles.values():
+            announce(one, [pair.comparison for pair in pairs], progress.say)
         found = {"data": data, "dropped": dict(dropped), **_audit(oracles, pairs, out, progress, triples)}
         write_json(out / "audit.json", found)
         write_audit(found, out / "audit.html")
@@ -183,15 +185,6 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
     recipe = load_recipe(path)
     sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
     return [(str(s.get("name")), {k: recipe.model.path if v == "start" else v for k, v in s.items()}) for s in sections]
-
-
-def _announce_cost(oracles: dict[str, Oracle], pairs: list[Labelled], say: Any) -> None:
-    from sparring.oracles.orders import nested
-
-    for name, oracle in oracles.items():
-        for judge in nested(oracle):
-            if estimate := getattr(judge, "estimate", None):
-                say(f"{name}  {estimate([pair.comparison for pair in pairs])}")
 
 
 def show(found: dict[str, Any]) -> None:

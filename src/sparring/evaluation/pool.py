@@ -122,20 +122,26 @@ def _skewed(preferences: Array) -> Array:
 
 
 def pool_gap(pool: Pool, name: str, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Empirical duality gap of a member against the pool, with a 95 % bootstrap interval over prompts.
-
-    Each half of the prompts is scored with the attacker that is strongest on the other half, so a gap of noise is 0 on
-    average (and may come out negative), and the largest gap is at least this. A single prompt is scored with its own
-    attacker.
-    """
+    """Empirical duality gap of a member against the pool, with a 95 % bootstrap interval over prompts."""
     attacks_NM = pool.preferences[:, :, pool.names.index(name)]
+    return interval((2.0 * strongest_attack(attacks_NM)[0] - 1.0).tolist(), resamples, seed)
+
+
+def strongest_attack(attacks_NM: Array) -> tuple[Array, tuple[int, int]]:
+    """What the strongest of M attackers scores on N prompts, and which ones were chosen.
+
+    Each half of the prompts is scored with the attacker that is strongest on the other half, so the gain of noise is 0
+    on average (and may come out negative), and the largest gain is at least this. A single prompt is scored with its
+    own attacker. Prompts without a verdict are left out.
+    """
     half_N = np.arange(len(attacks_NM)) % 2
-    scores = []
+    scores, chosen = [], []
     for half in (0, 1):
         chosen_on = attacks_NM[half_N != half] if len(attacks_NM) > 1 else attacks_NM
-        scores.append(attacks_NM[half_N == half, _strongest(chosen_on)])
+        chosen.append(_strongest(chosen_on))
+        scores.append(attacks_NM[half_N == half, chosen[-1]])
     known = np.concatenate(scores)
-    return interval((2.0 * known[~np.isnan(known)] - 1.0).tolist(), resamples, seed)
+    return known[~np.isnan(known)], (chosen[0], chosen[1])
 
 
 def _strongest(attacks_NM: Array) -> int:

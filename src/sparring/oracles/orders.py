@@ -71,3 +71,10 @@ def facts(oracle: Oracle) -> dict[str, object]:
     """What an oracle that counts says about its work so far (requests, cost, ties without a rule); else nothing."""
     found: Callable[[], dict[str, object]] | None = getattr(oracle, "facts", None)
     return {} if found is None else found()
+
+
+def announce(oracle: Oracle, comparisons: Sequence[Comparison], say: Callable[[str], None]) -> None:
+    """Say what the comparisons will take at most, for every oracle inside that can tell, before anything is paid."""
+    for judge in nested(oracle):
+        if estimate := getattr(judge, "estimate", None):
+            say(f"{judge.identity[:60]}: {estimate(comparisons)}")

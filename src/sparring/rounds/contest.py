@@ -26,20 +26,19 @@ from typing import Any
 import numpy as np
 import transformers
 
-from sparring.algorithms.algorithm import Draw
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
 from sparring.evaluation.judgments import Judgments, annotation_rows
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import announce
 from sparring.oracles.recorded import Recorded
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import SamplingConfig
-from sparring.rounds.sample import sample_draw
+from sparring.rounds.answer import sample_answers
 from sparring.rounds.side import Side, prompts_of
 from sparring.rounds.store import Made, Store, write_json
-from sparring.weights import context_length
 
 ANNOTATIONS = "annotations.json"
 WAVE = 32
@@ -146,34 +145,19 @@ class Contest:
         seed: int,
     ) -> Made:
         """One fresh answer to every prompt that fits."""
-        side.policies.recipe = side.policies.recipe.model_copy(update={"seed": seed})
-        model = side.policies.recipe.model
-        room = (context_length(side.policies.base, model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
-        examples: list[dict[str, Any]] = []
-        dropped: Counter[str] = Counter()
-        for number, prompt in enumerate(prompts):
-            ids = side.policies.chat.prompt_ids(prompt.messages)
-            if len(ids) > room:
-                dropped[f"prompt longer than {room} tokens"] += 1
-            else:
-                examples.append({"example": str(number), "prompt_ids": ids})
-        if not examples:
-            raise ValueError(f"{side.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
         target = self.store.path(relative).with_suffix(".parquet")
-        draw = Draw("own", 1, {side.ref: 1.0})
-        drawn = sample_draw(side.policies, draw, examples, settings, f"contest/{name}", target, self.progress)
+        drawn, dropped = sample_answers(side, prompts, settings, seed, 1, f"contest/{name}", target, self.progress)
         generator = f"{side.spec} ({side.identity[:12]})"
         rows = [
             {
-                "instruction": prompts[int(row["example"])].text,
+                "instruction": row["instruction"],
                 "output": row["text"],
                 "generator": generator,
                 "finish_reason": row["finish_reason"],
             }
-            for row in sorted(drawn, key=lambda row: int(row["example"]))
+            for row in drawn
         ]
         write_json(self.store.path(relative), rows)
-        target.unlink()
         cut_off = sum(row["finish_reason"] == "length" for row in rows)
         facts = {"source": side.spec, "answers": len(rows), "cut_off": cut_off, "dropped": dict(dropped)}
         return Made((relative,), facts)
@@ -185,12 +169,7 @@ class Contest:
         start = next((str(side.policies.base) for side in reversed(sides) if side.file is None), NO_START)
         oracle = Recorded(build_oracle(section, start), self.store.path("cache/orders.jsonl"))
         guard = Guard(oracle, self.store.path("cache/verdicts.jsonl"))
-        before = self.store.manifest.get("judge", {}).get("inputs", {}).get("judge", guard.identity)
-        if before != guard.identity:
-            raise ValueError(
-                f"{self.store.root} holds verdicts of the judge {before}, asked is {guard.identity}: verdicts of "
-                "different judges cannot be compared. Give another --out."
-            )
+        refuse_other_judge(self.store, guard.identity)
         return guard
 
     def _judge(self, pairs: Pairs, ours: str, theirs: str, guard: Guard) -> None:
@@ -235,13 +214,24 @@ class Contest:
                 preferences[index], rules[index] = float(bool(a.strip())), "empty answer"
             else:
                 asked.append(index)
+        comparisons = {i: Comparison(pairs.instructions[i], pairs.ours[i], pairs.theirs[i]) for i in asked}
+        announce(guard.oracle, list(comparisons.values()), self.progress.say)
         with self.progress.task(f"judge {guard.identity[:40]}", len(asked)) as advance:
             for begin in range(0, len(asked), WAVE):
                 part = asked[begin : begin + WAVE]
-                comparisons = [Comparison(pairs.instructions[i], pairs.ours[i], pairs.theirs[i]) for i in part]
-                preferences[part] = guard.judge(comparisons)
+                preferences[part] = guard.judge([comparisons[i] for i in part])
                 advance(len(part))
         return preferences, rules
+
+
+def refuse_other_judge(store: Store, identity: str) -> None:
+    """Raise a ValueError where the folder's verdicts are another judge's."""
+    before = store.manifest.get("judge", {}).get("inputs", {}).get("judge", identity)
+    if before != identity:
+        raise ValueError(
+            f"{store.root} holds verdicts of the judge {before}, asked is {identity}: verdicts of different judges "
+            "cannot be compared. Give another --out."
+        )
 
 
 def read_orders(path: Path) -> tuple[np.ndarray, Counter[str]]:

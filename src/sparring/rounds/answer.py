@@ -1,0 +1,63 @@
+"""Fresh answers of a side to instructions, outside a run: what contests and sieges sample.
+
+rows, dropped = sample_answers(side, prompts, settings, 0, 1, "contest/a", Path("out/a.parquet"), Progress())
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparring.algorithms.algorithm import Draw
+from sparring.evaluation.answers import Instruction
+from sparring.progress import Progress
+from sparring.recipe import SamplingConfig
+from sparring.rounds.sample import sample_draw
+from sparring.rounds.side import Side
+from sparring.weights import context_length
+
+Rows = list[dict[str, Any]]
+
+
+def sample_answers(
+    side: Side,
+    prompts: Sequence[Instruction],
+    settings: SamplingConfig,
+    seed: int,
+    count: int,
+    stream: str,
+    target: Path,
+    progress: Progress,
+) -> tuple[Rows, Counter[str]]:
+    """`count` answers to every prompt that fits, in the prompts' order: instruction, text, finish_reason.
+
+    Half-done work is kept beside `target`, which is gone in the end.
+
+    Raises:
+        ValueError: no prompt fits.
+    """
+    side.policies.recipe = side.policies.recipe.model_copy(update={"seed": seed})
+    model = side.policies.recipe.model
+    room = (context_length(side.policies.base, model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
+    examples: Rows = []
+    dropped: Counter[str] = Counter()
+    for number, prompt in enumerate(prompts):
+        ids = side.policies.chat.prompt_ids(prompt.messages)
+        if len(ids) > room:
+            dropped[f"prompt longer than {room} tokens"] += 1
+        else:
+            examples.append({"example": str(number), "prompt_ids": ids})
+    if not examples:
+        raise ValueError(f"{side.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
+    drawn = sample_draw(
+        side.policies, Draw("own", count, {side.ref: 1.0}), examples, settings, stream, target, progress
+    )
+    target.unlink()
+    ordered = sorted(drawn, key=lambda row: (int(row["example"]), row["index"]))
+    rows = [
+        {"instruction": prompts[int(row["example"])].text, "text": row["text"], "finish_reason": row["finish_reason"]}
+        for row in ordered
+    ]
+    return rows, dropped

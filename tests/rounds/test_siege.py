@@ -1,0 +1,74 @@
+"""Exploitability on disk: a run attacked by its iterates, answer files, other judges, what is stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import oracle_fakes
+from command import sparring
+from conftest import write_jsonl
+
+PROMPTS = [f"Say {number}" for number in range(20)]
+
+
+def answers(path: Path, word: str) -> Path:
+    return write_jsonl(path, [{"instruction": p, "output": f"{word} {p}"} for p in PROMPTS])
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(oracle_fakes, "answer", oracle_fakes.more_vowels)
+    path = tmp_path / "judge.yaml"
+    path.write_text("name: function\npath: oracle_fakes:moody\n")
+    return path
+
+
+def besieged(*words: object) -> dict[str, Any]:
+    outcome = sparring("evaluate", "exploitability", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_answer_files_attack_and_everything_comes_out_again(tmp_path, judge):
+    mine, weak, strong = (answers(tmp_path / f"{w}.jsonl", w) for w in ("bab", "b", "baobab"))
+    words = [mine, "--attacker", weak, "--attacker", strong, "--oracle", judge, "--out", tmp_path / "out"]
+    found = besieged(*words)
+    assert found["strongest"] == [str(strong)]
+    assert found["gap"]["low"] > 0.5
+    assert "can be beaten: its exploitability is at least" in found["verdict"]
+    assert "oracle_fakes:moody" in found["judge"]
+    oracle_fakes.answer = oracle_fakes.raises  # nobody may be asked again
+    assert besieged(*words) == besieged("--from-stored", tmp_path / "out") == found
+
+
+def test_a_runs_iterates_attack_with_the_answers_it_stored(tmp_path, tiny_recipe):
+    (tmp_path / "mine.yaml").write_text(json.dumps(tiny_recipe))
+    run = tmp_path / "run"
+    assert sparring("run", tmp_path / "mine.yaml", "--out", run).code == 0
+    found = besieged(run, "--out", tmp_path / "stored")
+    assert [player["stored"] for player in found["players"]] == [True, True, True]
+    assert {row["attacker"] for row in found["attackers"]} >= {f"{run}:0", f"{run}:1", f"{run}:0, best of 2"}
+    fresh = besieged(
+        f"{run}:1", "--samples", 3, "--limit", 2, "--prompts", tmp_path / "held.jsonl", "--out", tmp_path / "f"
+    )
+    assert [player["samples"] for player in fresh["players"]] == [3, 3, 3]
+    assert {row["attacker"] for row in fresh["attackers"]} >= {f"{run}:1, best of 2", f"{run}:2, best of 3"}
+    assert fresh["comparisons"] == 2 * (3 + 2 * 9)
+
+
+def test_what_cannot_be_measured_is_an_error(tmp_path, judge):
+    mine, other = answers(tmp_path / "mine.jsonl", "bab"), answers(tmp_path / "other.jsonl", "b")
+    alone = sparring("evaluate", "exploitability", mine, "--oracle", judge, "--out", tmp_path / "alone")
+    assert (alone.code, "has no attacker" in alone.err) == (2, True)
+    twice = ["evaluate", "exploitability", mine, "--attacker", mine, "--oracle", judge, "--out", tmp_path / "twice"]
+    assert "there twice" in sparring(*twice).err
+    words = ["evaluate", "exploitability", mine, "--attacker", other, "--out", tmp_path / "out"]
+    assert "--oracle: missing" in sparring(*words).err
+    assert sparring(*words, "--oracle", judge).code == 0
+    assert "different judges cannot be compared" in sparring(*words, "--oracle", "panel").err
+    (tmp_path / "out" / "verdicts.json").write_text("{}")
+    assert "was altered" in sparring("evaluate", "exploitability", "--from-stored", tmp_path / "out").err
