@@ -11,6 +11,7 @@ import pytest
 
 from command import sparring
 from conftest import tiny_llama, write_jsonl
+from sparring.cli.evaluate_leaderboard import policy_folder
 from sparring.evaluation.leaderboard import (
     FIELDS,
     Leaderboard,
@@ -147,3 +148,17 @@ def test_bad_data_options_are_refused(tiny_model, tmp_path, given, message):
     outcome = sparring(*words)
     assert outcome.code == 2
     assert message in " ".join(outcome.err.split())
+
+
+def test_a_run_stands_for_its_policies_and_an_adapter_is_refused(tiny_model, tmp_path, tiny_recipe):
+    assert policy_folder(str(tiny_model), tmp_path) == tiny_model
+    run = tmp_path / "run"
+    (run / "rounds" / "001" / "policy").mkdir(parents=True)
+    (run / "recipe.yaml").write_text(json.dumps(tiny_recipe))
+    assert policy_folder(str(run), tmp_path) == run / "rounds" / "001" / "policy"
+    assert policy_folder(f"{run}:0", tmp_path) == tiny_model
+    (run / "recipe.yaml").write_text(json.dumps({**tiny_recipe, "model": {**tiny_recipe["model"], "lora": {}}}))
+    with pytest.raises(ValueError, match=r"adapter over its start model. Merge it first: sparring export .* --round 2"):
+        policy_folder(str(run), tmp_path)
+    with pytest.raises(ValueError, match="an answer file has none"):
+        policy_folder(str(write_jsonl(tmp_path / "a.jsonl", [{"instruction": "x", "output": "y"}])), tmp_path)

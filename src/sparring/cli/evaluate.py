@@ -12,6 +12,7 @@ from sparring.cli import (
     evaluate_judge,
     evaluate_leaderboard,
     evaluate_mt_bench,
+    evaluate_overlap,
     evaluate_ratings,
 )
 
@@ -29,6 +30,7 @@ for module in (
     evaluate_judge,
     evaluate_ratings,
     evaluate_leaderboard,
+    evaluate_overlap,
 ):
     module.register(group)
 

@@ -72,6 +72,7 @@ def register(app: typer.Typer) -> None:
 
         From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
         """
+        from sparring import __version__
         from sparring.evaluation import alpaca_eval
         from sparring.evaluation.judgments import read_judgments
         from sparring.progress import Progress
@@ -101,7 +102,12 @@ def register(app: typer.Typer) -> None:
         indices = None if shared is None else _indices(judgments, shared, instructions, by_position)
         result = alpaca_eval.evaluate(judgments, shared, indices)
         result["left_out"] |= facts["left_out"]
-        result |= {"files": describe(files), "stand_in": bool(shared and gamed), "sides": facts.get("sides")}
+        result |= {
+            "sparring_version": __version__,
+            "files": describe(files),
+            "stand_in": bool(shared and gamed),
+            "sides": facts.get("sides"),
+        }
         row = result["leaderboard"]
         if out:
             write_json(out / "result.json", result)

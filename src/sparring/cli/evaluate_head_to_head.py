@@ -74,6 +74,7 @@ def register(app: typer.Typer) -> None:
 
 def finish(folder: Path) -> dict[str, Any]:
     """result.json and index.html of a contest, from its stored files alone; returns the result."""
+    from sparring import __version__
     from sparring.evaluation.head_to_head import compare
     from sparring.evaluation.judgments import read_judgments
     from sparring.progress import Progress
@@ -88,6 +89,7 @@ def finish(folder: Path) -> dict[str, Any]:
     result = compare(judgments, orders)
     failed = result["prompts"] - result["judged"]
     result |= {
+        "sparring_version": __version__,
         "left_out": {**facts["left_out"], **({"without a verdict": failed} if failed else {})},
         "decided_by_rule": {rule: count for rule, count in decided.items() if rule != "judge"},
         "sides": facts["sides"],

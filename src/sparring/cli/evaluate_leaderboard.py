@@ -33,7 +33,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command("leaderboard")
     def command(
-        model: Annotated[str, typer.Argument(help="The policy: a folder, a hub name, or pypi:PACKAGE.")],
+        model: Annotated[
+            str,
+            typer.Argument(
+                help="The policy: RUN (its last), RUN:ROUND (0 is the start), a folder, a hub name, or pypi:PACKAGE."
+            ),
+        ],
         out: Annotated[Path, typer.Option(help="Folder for the scores; finished tasks in it are not run again.")],
         before: Annotated[str | None, typer.Option(help="Another policy, scored on the same documents.")] = None,
         tasks: Annotated[
@@ -57,7 +62,6 @@ def register(app: typer.Typer) -> None:
         """Score a policy on leaderboard tasks; with --before, differences with intervals and paired tests."""
         from sparring.cli.evaluate_result import finish
         from sparring.evaluation.leaderboard import Leaderboard, check_local
-        from sparring.weights import resolve_model
 
         if verify and precision is not Precision.float32:
             raise ValueError("--verify compares float32 arithmetic: leave out --precision.")
@@ -68,7 +72,7 @@ def register(app: typer.Typer) -> None:
         given = {"after": model} if before is None else {"before": before, "after": model}
         options: dict[str, Any] = {"limit": limit, "shots": shots, "chat": chat, "device": device}
         options |= {"batch_size": batch_size, "precision": precision.value}
-        boards = {side: Leaderboard(resolve_model(spec), out, files, **options) for side, spec in given.items()}
+        boards = {side: Leaderboard(policy_folder(spec, out), out, files, **options) for side, spec in given.items()}
         rows = [row(name, boards, verify) for name in names]
         result = {
             "benchmark": "leaderboard",
@@ -78,6 +82,26 @@ def register(app: typer.Typer) -> None:
         }
         used = [path for mine in files.values() for path in mine.values()]
         finish(result, used, out, json_, lambda console: show(result, console))
+
+
+def policy_folder(spec: str, out: Path) -> Path:
+    """The weights of a model or of a run's policy.
+
+    Raises:
+        ValueError: it is an answer file, an adapter, or not there.
+    """
+    from sparring.rounds.side import Side
+
+    side = Side(spec, out)
+    if side.file is not None:
+        raise ValueError(f"{spec}: leaderboard tasks need a policy's probabilities; an answer file has none.")
+    folder, adapter = side.policies.stored(side.ref)
+    if adapter is not None:
+        raise ValueError(
+            f"{spec} is an adapter over its start model. Merge it first: sparring export {side.run} --round "
+            f"{side.ref.round} --out FOLDER --dtype float32, and give that folder."
+        )
+    return folder
 
 
 def parse_data(given: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Path]]:

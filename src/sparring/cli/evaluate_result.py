@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+PIPE_WIDTH = 160
 
 
 def finish(
@@ -17,16 +20,22 @@ def finish(
     """Store `result` with the hashes of the files that it came from, then print or show it."""
     from sparring import __version__
     from sparring.rounds.store import write_json
-    from sparring.weights import hash_file
 
-    hashes = {str(path): hash_file(path) for path in files}
-    whole = {**result, "files": hashes, "sparring_version": __version__}
+    whole = {**result, "files": hashes(files), "sparring_version": __version__}
     if out is not None:
         write_json(out / "result.json", whole)
     if as_json:
         print(json.dumps(whole))
         return
-    show(Console(highlight=False, soft_wrap=True))
+    # A pipe has no width of its own, and rich's 80 columns would break the tables.
+    show(Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+
+
+def hashes(files: Sequence[str | Path]) -> dict[str, str]:
+    """SHA-256 by file; what is no file here (a hub's or a shipped data set) is left out."""
+    from sparring.weights import hash_file
+
+    return {str(path): hash_file(Path(path)) for path in files if Path(path).is_file()}
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

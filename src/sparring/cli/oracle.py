@@ -116,6 +116,8 @@ def _register_audit(verbs: typer.Typer) -> None:
         Prints a table and writes audit.json and a page, audit.html. A stopped audit goes on with the same command;
         verdicts are asked and paid for once.
         """
+        from sparring import __version__
+        from sparring.cli.evaluate_result import hashes
         from sparring.oracles.orders import announce
         from sparring.oracles.training import read_pairs
         from sparring.progress import Progress
@@ -129,7 +131,8 @@ def _register_audit(verbs: typer.Typer) -> None:
         oracles = named_oracles(oracle)
         for one in oracles.values():
             announce(one, [pair.comparison for pair in pairs], progress.say)
-        found = {"data": data, "dropped": dict(dropped), **_audit(oracles, pairs, out, progress, triples)}
+        read = {"sparring_version": __version__, "data": data, "files": hashes(data), "dropped": dict(dropped)}
+        found = {**read, **_audit(oracles, pairs, out, progress, triples)}
         write_json(out / "audit.json", found)
         write_audit(found, out / "audit.html")
         if json_:

@@ -143,7 +143,9 @@ def one_judge(judges: Sequence[str | None]) -> str | None:
     Raises:
         ValueError: there are several: their verdicts do not compare.
     """
-    found = sorted({str(judge) for judge in judges if judge is not None})
+    found = sorted({str(judge) if judge else "one that is not named" for judge in judges})
+    if not any(judges):
+        return None
     if len(found) > 1:
         raise ValueError(
             f"results of {len(found)} judges ({', '.join(found[:3])}) cannot be rated together: verdicts of "

@@ -1,0 +1,95 @@
+"""`sparring evaluate overlap`: what training prompts share with benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+SHOWN = 120
+"""characters of an example"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("overlap")
+    def command(
+        train: Annotated[str, typer.Argument(help="A run's folder, or its training data: a file or a hub data set.")],
+        bench: Annotated[list[str], typer.Argument(help="Files with the benchmarks' prompts; several may be given.")],
+        split: Annotated[str | None, typer.Option(help="Split of the training data.")] = None,
+        column: Annotated[str | None, typer.Option(help="The benchmarks' column with the prompt.")] = None,
+        train_column: Annotated[str | None, typer.Option(help="The training data's column with the prompt.")] = None,
+        ngram: Annotated[int, typer.Option("--ngram", min=2, help="Words in a row that count as shared text.")] = 8,
+        share: Annotated[
+            float, typer.Option(min=0.01, max=1.0, help="Share of a prompt's n-grams from which it counts as seen.")
+        ] = 0.5,
+        examples: Annotated[int, typer.Option(min=0, help="Overlapping prompts to show per benchmark.")] = 3,
+        out: Annotated[Path | None, typer.Option(help="Folder for result.json, with every overlapping prompt.")] = None,
+        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    ) -> None:
+        """Did the training see the benchmark? Exact and n-gram overlap of its prompts with the training prompts."""
+        from sparring.cli.evaluate_result import finish
+        from sparring.evaluation.overlap import find_overlap, read_prompts
+
+        seen, dropped = read_prompts(train, split, train_column)
+        rows = []
+        for path in bench:
+            prompts, lost = read_prompts(path, None, column)
+            found = find_overlap(seen, prompts, ngram, share)
+            rows.append({"benchmark": path, **asdict(found), "dropped": dict(lost)})
+        result = {
+            "train": {"data": train, "prompts": len(seen), "dropped": dict(dropped)},
+            "ngram": ngram,
+            "share": share,
+            "benchmarks": rows,
+        }
+        finish(
+            result,
+            [Path(path) for path in (train, *bench)],
+            out,
+            json_,
+            lambda console: show(result, examples, console),
+        )
+
+
+def show(result: Mapping[str, Any], examples: int, console: Console) -> None:
+    """The counts as a table, then the strongest examples."""
+    from sparring.cli.evaluate_result import table
+
+    train, n = result["train"], result["ngram"]
+    rows = [
+        [
+            Path(row["benchmark"]).name,
+            *(str(row[key]) for key in ("prompts", "exact")),
+            f"{row['overlapping']} ({row['overlapping'] / row['prompts']:.1%})",
+            str(row["touched"]),
+            str(row["short"]),
+        ]
+        for row in result["benchmarks"]
+    ]
+    columns = ("benchmark", "prompts", "exact", f"{result['share']:.0%} shared or more", f"any {n}-gram", "too short")
+    console.print(table(f"{train['data']}: {train['prompts']} training prompts", columns, rows))
+    for row in result["benchmarks"]:
+        for match in row["matches"][:examples]:
+            kind = "exact" if match["exact"] else f"{match['share']:.0%}"
+            console.print(
+                f"{Path(row['benchmark']).name} {match['row']}, {kind}: {_short(match['prompt'])}", markup=False
+            )
+            if not match["exact"]:
+                console.print(f"  training {match['train_row']}: {_short(match['train_prompt'])}", markup=False)
+        for reason, count in row["dropped"].items():
+            console.print(f"{Path(row['benchmark']).name}: {count} rows left out: {reason}", markup=False)
+    for reason, count in train["dropped"].items():
+        console.print(f"{train['data']}: {count} rows left out: {reason}", markup=False)
+    if any(row["overlapping"] for row in result["benchmarks"]):
+        console.print("overlapping prompts flatter a score: leave them out of training, or out of the benchmark")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"

@@ -1,0 +1,142 @@
+"""Did the training see the benchmark? Exact and n-gram overlap between training prompts and a benchmark's.
+
+Texts are compared as lower-case words. A benchmark's prompt is *exact* when a training prompt has the same words, and
+*overlapping* when at least `share` of its n-grams of words occur in training prompts (a prompt of fewer than n words
+can only be exact). Shared n-grams may be a template that both use, so examples are shown beside the counts. Training
+rows are read once, whatever their number; only the benchmark's n-grams are kept in memory. Leaves out: paraphrases,
+translations, and answers that were trained on.
+
+    find_overlap(["Why is the sky blue?"], ["why is the sky blue"], n=8, share=0.5).exact
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparring.evaluation.statistics import words
+from sparring.examples import read_rows
+from sparring.recipe import DatasetConfig
+
+COLUMNS = ("prompt", "instruction", "question", "turns", "query", "sentence", "messages", "problem", "text")
+"""where a prompt stands, in training data and in the benchmarks' own files; the first that there is"""
+HELD = "data/train.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A benchmark's prompt, and the training prompt that shares most with it."""
+
+    row: int
+    """in the benchmark, from 0"""
+    train_row: int
+    share: float
+    """of the benchmark prompt's n-grams that occur in any training prompt; 1 where it is exact"""
+    exact: bool
+    prompt: str
+    train_prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """One benchmark against the training prompts."""
+
+    prompts: int
+    exact: int
+    overlapping: int
+    """exact ones included"""
+    touched: int
+    """prompts with any n-gram in common"""
+    short: int
+    """prompts of fewer than n words, for which only exact matches count"""
+    matches: list[Match]
+    """the overlapping ones, strongest first"""
+
+
+def find_overlap(train: Sequence[str], bench: Sequence[str], n: int = 8, share: float = 0.5) -> Overlap:
+    """What the two have in common."""
+    normal = [tuple(words(text)) for text in bench]
+    grams = [set(_grams(tokens, n)) for tokens in normal]
+    where: dict[tuple[str, ...], list[int]] = {}
+    for index, mine in enumerate(grams):
+        for gram in mine:
+            where.setdefault(gram, []).append(index)
+    same: dict[tuple[str, ...], list[int]] = {}
+    for index, tokens in enumerate(normal):
+        if tokens:
+            same.setdefault(tokens, []).append(index)
+    found: list[set[tuple[str, ...]]] = [set() for _ in bench]
+    best: list[tuple[int, int]] = [(0, -1)] * len(bench)
+    exact: dict[int, int] = {}
+    for row, text in enumerate(train):
+        tokens = tuple(words(text))
+        for index in same.get(tokens, ()):
+            exact.setdefault(index, row)
+        hits: Counter[int] = Counter()
+        for gram in set(_grams(tokens, n)):
+            for index in where.get(gram, ()):
+                found[index].add(gram)
+                hits[index] += 1
+        for index, count in hits.items():
+            best[index] = max(best[index], (count, row), key=lambda pair: pair[0])
+    shares = [1.0 if i in exact else len(found[i]) / len(grams[i]) if grams[i] else 0.0 for i in range(len(bench))]
+    matches = [
+        Match(i, row, shares[i], i in exact, bench[i], train[row])
+        for i in range(len(bench))
+        if shares[i] >= share
+        for row in [exact.get(i, best[i][1])]
+    ]
+    return Overlap(
+        prompts=len(bench),
+        exact=len(exact),
+        overlapping=len(matches),
+        touched=sum(x > 0 for x in shares),
+        short=sum(not mine for mine in grams),
+        matches=sorted(matches, key=lambda match: (-match.exact, -match.share, match.row)),
+    )
+
+
+def _grams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
+
+
+def read_prompts(path: str, split: str | None = None, column: str | None = None) -> tuple[list[str], Counter[str]]:
+    """The prompts of a run's training data, of a data set, or of a benchmark's file; and what was left out.
+
+    Raises:
+        ValueError: it cannot be read, has no known column, or no prompt.
+    """
+    run = Path(path).expanduser() / HELD
+    rows = read_rows(DatasetConfig(path=str(run) if run.is_file() else path, split=split))
+    names = (column,) if column else COLUMNS
+    name = next((name for name in names if rows and name in rows[0]), None)
+    if name is None:
+        has = ", ".join(map(repr, rows[0])) if rows else "no rows"
+        raise ValueError(f"{path!r}: no column {' or '.join(map(repr, names))}; it has {has}. Give --column.")
+    dropped: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        if text := _text(row.get(name)):
+            found.append(text)
+        else:
+            dropped["prompt missing or empty"] += 1
+    if not found:
+        raise ValueError(f"{path!r}: no row has a prompt in column {name!r}.")
+    return found, dropped
+
+
+def _text(value: Any) -> str:
+    """What the user says: text, turns, or the user's messages of a conversation; system messages are templates."""
+    if isinstance(value, str):
+        return value.strip()
+    if not isinstance(value, Sequence):
+        return ""
+    said = [item.get("content", "") if isinstance(item, Mapping) else item for item in value if _of_user(item)]
+    return "\n".join(str(text) for text in said).strip()
+
+
+def _of_user(item: Any) -> bool:
+    return not isinstance(item, Mapping) or item.get("role", "user") == "user"

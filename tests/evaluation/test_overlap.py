@@ -1,0 +1,74 @@
+"""Overlap of training prompts with benchmarks: exact, by n-grams, and what is not overlap."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from command import sparring
+from conftest import write_jsonl
+from sparring.evaluation.overlap import find_overlap, read_prompts
+
+LONG = "Explain in simple terms how a steam engine turns heat into motion and why it matters"
+
+
+def test_case_and_punctuation_do_not_hide_an_exact_match():
+    found = find_overlap(["Why is the SKY blue?!"], ["why is the sky blue", "Why is the sea blue?"])
+    assert (found.exact, found.overlapping, found.short) == (1, 1, 2)
+    assert found.matches[0].exact
+    assert (found.matches[0].row, found.matches[0].train_row) == (0, 0)
+
+
+def test_a_quoted_prompt_is_found_and_a_shared_phrase_is_only_counted():
+    train = ["Something else.", f"Please do this: {LONG}. Thanks!"]
+    found = find_overlap(train, [LONG, f"{' '.join(LONG.split()[:8])}, or choose another topic that you like better"])
+    assert (found.overlapping, found.touched, found.exact) == (1, 2, 0)
+    assert (found.matches[0].share, found.matches[0].train_row) == (1.0, 1)
+
+
+def test_grams_of_several_training_prompts_add_up_and_the_closest_is_shown():
+    tokens = LONG.split()
+    found = find_overlap([" ".join(tokens[:8]), " ".join(tokens[6:])], [LONG], n=4, share=0.9)
+    assert found.matches[0].share == pytest.approx(12 / 13)
+    assert found.matches[0].train_row == 1
+
+
+@given(st.lists(st.text("ab ", max_size=12), max_size=6), st.lists(st.text("ab ", min_size=1, max_size=12), max_size=6))
+def test_counts_are_ordered_and_a_benchmark_overlaps_itself(train, bench):
+    found = find_overlap(train, bench, n=2)
+    assert found.exact <= found.overlapping <= found.touched <= found.prompts
+    whole = find_overlap(bench, bench, n=2)
+    assert whole.exact == sum(bool(text.split()) for text in bench)
+
+
+def test_prompts_of_many_forms_are_read(tmp_path):
+    rows = [
+        {"turns": ["First?", "Then?"]},
+        {"turns": [{"content": "Only."}]},
+        {"turns": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]},
+        {"turns": []},
+        {"turns": None},
+    ]
+    prompts, dropped = read_prompts(str(write_jsonl(tmp_path / "q.jsonl", rows)))
+    assert prompts == ["First?\nThen?", "Only.", "Hi"]
+    assert dropped == {"prompt missing or empty": 2}
+    assert len(read_prompts("sparring:prompts", "held_out")[0]) < len(read_prompts("sparring:prompts")[0])
+    with pytest.raises(ValueError, match=r"it has 'other'. Give --column"):
+        read_prompts(str(write_jsonl(tmp_path / "o.jsonl", [{"other": "x"}])))
+
+
+def test_the_command_counts_and_shows(tmp_path):
+    train = write_jsonl(tmp_path / "train.jsonl", [{"prompt": LONG}, {"prompt": "Say ant"}])
+    bench = write_jsonl(tmp_path / "bench.jsonl", [{"question": LONG.lower()}, {"question": "Other?"}])
+    shown = sparring("evaluate", "overlap", train, bench, "--out", tmp_path / "out")
+    assert shown.code == 0, shown.err
+    assert "1 (50.0%)" in shown.out
+    assert "bench.jsonl 0, exact: explain in simple terms" in shown.out
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["benchmarks"][0]["matches"][0]["prompt"] == LONG.lower()
+    assert set(result["files"]) == {str(train), str(bench)}
+    clean = sparring("evaluate", "overlap", "sparring:prompts", bench, "--split", "train", "--json")
+    assert json.loads(clean.out)["benchmarks"][0]["overlapping"] == 0
