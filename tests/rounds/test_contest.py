@@ -202,7 +202,9 @@ def test_damaged_folders_and_files_are_refused(tmp_path, judge, sides):
     assert "was altered" in sparring("evaluate", "head-to-head", "--from-stored", out).err
     two = [{"instruction": "a", "output": "x"}, {"instruction": "a", "output": "y"}]
     (tmp_path / "two.json").write_text(json.dumps(two))
-    refused = sparring("evaluate", "head-to-head", tmp_path / "two.json", sides[1], "--oracle", judge, "--out", "o")
+    refused = sparring(
+        "evaluate", "head-to-head", tmp_path / "two.json", sides[1], "--oracle", judge, "--out", tmp_path / "o"
+    )
     assert "two different answers" in refused.err
     (tmp_path / "other.json").write_text(json.dumps([{"instruction": "a", "output": "x"}]))
     words = (tmp_path / "other.json", sides[1], "--oracle", judge, "--out", tmp_path / "new")
