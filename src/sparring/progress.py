@@ -72,3 +72,7 @@ class Progress:
                 self.say(f"{title}  {count}/{total}  {now - start:.0f} s  {note}".rstrip())
 
         return advance
+
+
+QUIET = Progress(quiet=True)
+"""for work that somebody else reports"""

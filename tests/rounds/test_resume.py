@@ -147,7 +147,7 @@ def kill_when(plain: Plain, out: Path, sign: str) -> None:
     tests = str(Path(__file__).parents[1])
     child = subprocess.Popen(
         [sys.executable, "-m", "sparring.cli.main", "run", str(recipe), "--out", str(out)],
-        env={**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path]), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from conftest import tiny_llama
-from sparring.algorithms.algorithm import Algorithm, Facts
+from fit_fakes import ROLLOUTS, exact, examples_for, model_of
+from sparring.algorithms.algorithm import Facts
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
 from sparring.algorithms.ipo import IPO
 from sparring.algorithms.spac import SPAC
 from sparring.algorithms.spin import SPIN
-from sparring.objectives import DATA, PESSIMISM, PairLogistic
-from sparring.pairing import Pair
+from sparring.objectives import PairLogistic
 from sparring.recipe import FitConfig, LoraConfig, TripwireConfig
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.anchors import rollout_logps
@@ -24,17 +24,8 @@ from sparring.training.data import TrainingExample, make_batch
 from sparring.training.fit import fit, micro_batches
 from sparring.training.metrics import Tripwire
 from sparring.training.optim import rate_factor
-from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 
-ROLLOUTS = [
-    Rollout([1 + i, 2, 3 + i][: 1 + i % 3], [[4, 5 + i, 256], [7, 8, 9, 10 + i], [11 + i, 256]]) for i in range(6)
-]
-SPAC_PAIRS = (
-    Pair(0, 1, 0.7, 1.0, DATA),
-    Pair(0, 2, 0.6, 0.5, PESSIMISM),
-    Pair(1, 2, 0.4, 0.5, PESSIMISM),
-)
 ALGORITHMS = [
     (DPO(), math.log(2)),
     (IPO(), 0.25),
@@ -44,34 +35,6 @@ ALGORITHMS = [
     (SPAC(), math.log(2)),
     (SPAC(form="linear"), math.log(2) * 20 / 21),
 ]
-
-
-def exact(**changes) -> FitConfig:
-    """Float32, no clipping to speak of."""
-    defaults = {
-        "precision": "float32",
-        "learning_rate": 1e-3,
-        "batch_size": 6,
-        "max_grad_norm": 1e9,
-        "warmup": 0.0,
-    }
-    return FitConfig(**{**defaults, **changes})
-
-
-def examples_for(model: torch.nn.Module, algorithm: Algorithm) -> list[TrainingExample]:
-    """Every anchor is the model itself, as in round 0."""
-    names = algorithm.steps(0, Facts(400))[0].anchors
-    logps = rollout_logps(PolicyScorer(model), ROLLOUTS, budget=40, precision="float32")
-    pairs = SPAC_PAIRS if isinstance(algorithm, SPAC) else SPAC_PAIRS[:1]
-    anchors = {"reference", "iterate", *names}
-    return [
-        TrainingExample(str(i), rollout, ("own",) * 3, (0.7, 0.5, 0.3), dict.fromkeys(anchors, row), pairs)
-        for i, (rollout, row) in enumerate(zip(ROLLOUTS, logps, strict=True))
-    ]
-
-
-def model_of(kind: str) -> torch.nn.Module:
-    return tiny_llama() if kind == "full" else with_adapter(tiny_llama(), LoraConfig(rank=4))
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])

@@ -1,7 +1,7 @@
 """The anchor stage: log-probabilities of the pairs' responses under every anchor, once per weight hash.
 
 One policy is in memory at a time; a policy that serves as two anchors (in round 0 the iterate is the reference)
-is run once. Leaves out: the forward pass (`training/anchors.py`).
+is run once. Several devices run the same packs, some each. Leaves out: the forward pass (`training/anchors.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sparring import devices
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.progress import Progress
+from sparring.progress import QUIET, Progress
 from sparring.recipe import FitConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import sharded
@@ -48,10 +49,8 @@ def anchor_logps(
 
     def make(index: int) -> Rows:
         weights, ref = list(distinct.items())[index]
-        scorer = PolicyScorer(policies.load_scoring(ref), config.layout)
-        scorer.verify()
-        with progress.task(f"{target.parent.name}  anchor {ref}", len(rollouts)) as advance:
-            found = rollout_logps(scorer, rollouts, config.micro_batch_tokens, config.precision, advance)
+        title = f"{target.parent.name}  anchor {ref}"
+        found = policy_logps(policies, ref, rollouts, config, title, progress)
         return [
             {"example": row["example"], "weights": weights, "logps": logps}
             for row, logps in zip(pairs, found, strict=True)
@@ -59,3 +58,24 @@ def anchor_logps(
 
     sharded(target, keys, ANCHORS, make, lambda _: None)
     return {"policies": len(distinct), "responses": sum(len(r.responses) for r in rollouts)}
+
+
+def policy_logps(
+    policies: Policies, ref: PolicyRef, rollouts: Sequence[Rollout], config: FitConfig, title: str, progress: Progress
+) -> list[list[float]]:
+    """Per rollout, the log-probability of each response under a policy; all devices take part."""
+    return devices.together(_policy_logps, policies, ref, rollouts, config, title, progress=progress)
+
+
+def _policy_logps(
+    policies: Policies,
+    ref: PolicyRef,
+    rollouts: Sequence[Rollout],
+    config: FitConfig,
+    title: str,
+    progress: Progress = QUIET,
+) -> list[list[float]]:
+    scorer = PolicyScorer(policies.load_scoring(ref), config.layout)
+    scorer.verify()
+    with progress.task(title, len(rollouts)) as advance:
+        return rollout_logps(scorer, rollouts, config.micro_batch_tokens, config.precision, advance, shared=True)

@@ -27,13 +27,12 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Recipe
+from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.served import opponent_texts
 from sparring.rounds.store import Made, read_table, write_json
-from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
-from sparring.training.scorer import PolicyScorer
 
 Rows = list[dict[str, Any]]
 Texts = list[list[str]]
@@ -111,10 +110,8 @@ def _kl_to_start(
     fit = policies.recipe.fit
     values = []
     for who in (ref, REFERENCE):
-        scorer = PolicyScorer(policies.load_scoring(who), fit.layout)
-        with progress.task(f"evaluation  KL of {ref}, log-probabilities under {who}", len(rollouts)) as advance:
-            values.append(rollout_logps(scorer, rollouts, fit.micro_batch_tokens, fit.precision, advance))
-        del scorer
+        title = f"evaluation  KL of {ref}, log-probabilities under {who}"
+        values.append(policy_logps(policies, who, rollouts, fit, title, progress))
     # Prompts are the independent unit, as for win rates; every prompt has the same number of responses.
     gaps = [float(np.mean(np.subtract(ours, theirs))) for ours, theirs in zip(*values, strict=True)]
     error = float(np.std(gaps, ddof=1) / math.sqrt(len(gaps))) if len(gaps) > 1 else None

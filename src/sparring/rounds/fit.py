@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from sparring import devices
 from sparring.algorithms.algorithm import PolicyRef, Step
+from sparring.objectives import Objective
 from sparring.pairing import Pair
 from sparring.progress import Progress
 from sparring.recipe import FitConfig
@@ -17,7 +21,7 @@ from sparring.rounds.anchor import rollouts_of
 from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.store import Made, write_text
 from sparring.training.data import TrainingExample
-from sparring.training.fit import fit
+from sparring.training.fit import Row, fit
 from sparring.training.scorer import PolicyScorer
 
 Rows = list[dict[str, Any]]
@@ -61,15 +65,13 @@ def fit_step(
     """Train the step's policy and save it as `made`; every step's metrics go to `report` at once."""
     folder = round_folder(made.round - 1, made.seat)
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
-    torch.manual_seed(seed)  # a fresh adapter starts from random weights
-    scorer = PolicyScorer(policies.load_training(step.start), config.layout).eval()
-    verified = scorer.verify()  # without dropout, which would look like a wrong model
+    arguments = policies, step.start, examples, step.objective, config, seed, partial
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
-        rows = fit(scorer, examples, step.objective, config, seed, partial, advance, report)
+        model, verified, rows = devices.together(train, *arguments, advance=advance, report=report)
     log = f"{folder}/fit.jsonl"
     write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
-    relative = policies.save(scorer.model, made)
+    relative = policies.save(model, made)
     shutil.rmtree(partial, ignore_errors=True)
     facts = {
         "steps": len(rows),
@@ -80,3 +82,21 @@ def fit_step(
         "logp_check": verified,
     }
     return Made((relative, log), facts)
+
+
+def train(
+    policies: Policies,
+    start: PolicyRef,
+    examples: list[TrainingExample],
+    objective: Objective,
+    config: FitConfig,
+    seed: int,
+    partial: Path,
+    **mine: Callable[..., None],
+) -> tuple[nn.Module, float, list[Row]]:
+    """The trained model, its log-probabilities' difference to its own logits, and the log; all devices take part."""
+    torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
+    scorer = PolicyScorer(policies.load_training(start), config.layout).eval()
+    verified = scorer.verify()  # without dropout, which would look like a wrong model
+    rows = fit(scorer, examples, objective, config, seed, partial, **mine)
+    return scorer.model, verified, rows

@@ -40,6 +40,10 @@ class Policies:
         self.base = resolve_model(recipe.model.path, recipe.model.revision)
         refuse_code(self.base, recipe.model.trust_remote_code)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What other devices get; the tokenizer stays here."""
+        return {name: value for name, value in vars(self).items() if name != "chat"}
+
     @cached_property
     def base_hash(self) -> str:
         """Hash of the start model's weights."""

@@ -24,6 +24,7 @@ import torch
 import transformers
 
 import sparring
+from sparring import devices
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
 from sparring.evaluation.statistics import repeating_share
@@ -193,6 +194,7 @@ class Run:
                 "cores": os.cpu_count(),
                 "torch_threads": torch.get_num_threads(),
                 "accelerator": cuda,
+                "devices": devices.count(),
             },
             "weights": {"0/play": self.policies.base_hash},
             "data": self.store.manifest["data"]["outputs"],

@@ -1,9 +1,9 @@
 """The sample stage: draw each step's responses from its policies.
 
-A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. A served engine
-gets all requests of a policy at once, and what it answers is journalled response by response. Arithmetic mixtures
-give each response to one policy by its weight, policies are loaded one after the other. Leaves out: how tokens
-are chosen (`sampling/`).
+A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. Several devices
+make the same shards, some each, so the responses do not depend on their number. A served engine gets all requests of a
+policy at once, and what it answers is journalled response by response. Arithmetic mixtures give each response to one
+policy by its weight, policies are loaded one after the other. Leaves out: how tokens are chosen (`sampling/`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from sparring import devices
 from sparring.algorithms.algorithm import Draw, PolicyRef
 from sparring.memory import release_memory
-from sparring.progress import Advance, Progress
+from sparring.progress import QUIET, Advance, Progress
 from sparring.recipe import SamplingConfig
 from sparring.rounds.policies import Policies
-from sparring.rounds.store import read_journal, read_table, sharded
+from sparring.rounds.store import join_shards, make_shards, read_journal, read_table
 from sparring.rounds.tables import SAMPLES
 from sparring.sampling.engine import Request, Response, noise_seed
 from sparring.sampling.transformers_engine import TransformersEngine
@@ -65,6 +66,26 @@ def sample_draw(
     progress: Progress,
 ) -> Rows:
     """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws."""
+    arguments = policies, draw, examples, settings, stream, target
+    if settings.engine == "transformers":
+        keys = devices.together(make_draw, *arguments, progress=progress)
+    else:
+        keys = make_draw(*arguments, alone=True, progress=progress)
+    join_shards(target, keys, SAMPLES)
+    return read_table(target)
+
+
+def make_draw(
+    policies: Policies,
+    draw: Draw,
+    examples: Rows,
+    settings: SamplingConfig,
+    stream: str,
+    target: Path,
+    alone: bool = False,
+    progress: Progress = QUIET,
+) -> list[str]:
+    """This rank's shards of a draw, or all of them `alone`; returns the keys of all."""
     recipe = policies.recipe
     served = settings.engine != "transformers"
     jobs: list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]] = []
@@ -75,8 +96,10 @@ def sample_draw(
         jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
     engines = _Engines(policies, draw, settings)
     keys = [_key(policies, draw, settings, refs, rows, examples, stream) for refs, rows in jobs]
-    total = sum(len(rows) for _, rows in jobs)
-    with progress.task(f"{target.parent.name}  sample {draw.role} from {_names(draw)}", total) as advance:
+    mine = range(len(jobs)) if alone else devices.share(range(len(jobs)))
+    portion = "" if alone else devices.portion()
+    total = sum(len(jobs[index][1]) for index in mine)
+    with progress.task(f"{target.parent.name}  sample {draw.role} from {_names(draw)}{portion}", total) as advance:
 
         def make(index: int) -> Rows:
             refs, rows = jobs[index]
@@ -94,8 +117,8 @@ def sample_draw(
                 for (e, k), request, response in zip(rows, requests, found, strict=True)
             ]
 
-        sharded(target, keys, SAMPLES, make, lambda index: None if served else advance(len(jobs[index][1])))
-    return read_table(target)
+        make_shards(target, keys, mine, SAMPLES, make, lambda index: None if served else advance(len(jobs[index][1])))
+    return keys
 
 
 def _seed(settings: SamplingConfig, seed: int, stream: str, example: str, k: int) -> int:

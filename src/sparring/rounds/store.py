@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,7 @@ def read_journal(path: Path) -> list[Any]:
 
 def sharded(
     target: Path,
-    keys: list[str],
+    keys: Sequence[str],
     schema: pa.Schema,
     make: Callable[[int], list[dict[str, Any]]],
     done: Callable[[int], None],
@@ -233,14 +233,37 @@ def sharded(
 
     Shards already on disk under the same key are not made again. The whole table is then written in shard order.
     """
-    folder = target.with_name(f"{target.stem}.partial")
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for index, key in enumerate(keys):
-        shard = folder / f"{index:05d}-{key[:16]}.parquet"
+    make_shards(target, keys, range(len(keys)), schema, make, done)
+    join_shards(target, keys, schema)
+
+
+def make_shards(
+    target: Path,
+    keys: Sequence[str],
+    indices: Sequence[int],
+    schema: pa.Schema,
+    make: Callable[[int], list[dict[str, Any]]],
+    done: Callable[[int], None],
+) -> None:
+    """The shards with these indices, each a file of its own: several processes may make some each."""
+    _shards(target).mkdir(parents=True, exist_ok=True)
+    for index in indices:
+        shard = _shard(target, keys, index)
         if not shard.exists():
             write_table(shard, make(index), schema)
-        rows += read_table(shard)
         done(index)
+
+
+def join_shards(target: Path, keys: Sequence[str], schema: pa.Schema) -> None:
+    """One table of all shards, in their order; the shards go."""
+    rows = [row for index in range(len(keys)) for row in read_table(_shard(target, keys, index))]
     write_table(target, rows, schema)
-    shutil.rmtree(folder)
+    shutil.rmtree(_shards(target))
+
+
+def _shards(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.partial")
+
+
+def _shard(target: Path, keys: Sequence[str], index: int) -> Path:
+    return _shards(target) / f"{index:05d}-{keys[index][:16]}.parquet"

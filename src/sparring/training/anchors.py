@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from sparring import devices
 from sparring.training.packing import Rollout, plan_packs
 from sparring.training.scorer import PolicyScorer
 
@@ -23,12 +24,16 @@ def rollout_logps(
     budget: int,
     precision: str = "bfloat16",
     advance: Callable[..., None] | None = None,
+    shared: bool = False,
 ) -> list[list[float]]:
-    """Per rollout, the summed log-probability of each response; `budget` is tokens run at once."""
+    """Per rollout, the summed log-probability of each response; `budget` is tokens run at once.
+
+    `shared`: all ranks call this with the same rollouts, run some of the packs each and return everything.
+    """
     scorer.eval()
     found: list[list[float]] = [[] for _ in rollouts]
-    sizes = [rollout.tokens(scorer.layout) for rollout in rollouts]
-    for group in plan_packs(sizes, budget):
+    packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget)
+    for group in devices.share(packs) if shared else packs:
         pack = scorer.pack([rollouts[i] for i in group])
         with torch.autocast(pack.input_ids_BT.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             flat = scorer(pack).tolist()
@@ -37,4 +42,8 @@ def rollout_logps(
             found[index], flat = flat[:count], flat[count:]
         if advance is not None:
             advance(len(group))
-    return found
+    if not shared:
+        return found
+    if advance is not None:
+        advance(sum(not row for row in found))  # the others' share
+    return [next(filter(None, rows)) for rows in zip(*devices.gathered(found), strict=True)]

@@ -1,36 +1,40 @@
-"""Checkpoints inside a fit: trainable weights, optimiser, schedule, step and random state.
+"""Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
 One checkpoint is kept; it is written beside its target and renamed, so a kill at any moment leaves a
-whole one. It also names the fit it belongs to, and another fit's checkpoint is never loaded.
+whole one. It also names the fit it belongs to, and another fit's checkpoint is never loaded. Rank 0 writes, all
+ranks read, and their number may change in between.
 Leaves out: finished policies (`rounds/policies.py`).
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sparring import devices
+
 
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Write `folder/checkpoint.pt` with the trainable weights and `state`."""
+    if devices.rank() > 0:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
     partial = folder / "checkpoint.pt.partial"
     try:
         # Through a file of our own: torch's writer reports a full disk as an internal error.
         with partial.open("wb", buffering=0) as stream:
-            torch.save({"weights": weights, "rng": torch.get_rng_state(), **state}, stream)
+            torch.save({"weights": weights, **state}, stream)
         partial.replace(folder / "checkpoint.pt")
     finally:
         partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, model: nn.Module, fit_id: str) -> dict[str, Any] | None:
-    """Restore the weights and random state, and return the rest; None when there is nothing to resume."""
+    """Restore the weights and return the rest; None when there is nothing to resume."""
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
@@ -39,11 +43,9 @@ def load_checkpoint(folder: Path, model: nn.Module, fit_id: str) -> dict[str, An
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}). Delete it to start this fit again.") from error
     if state["fit_id"] != fit_id:
-        shutil.rmtree(folder)
         return None
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in state.pop("weights").items():
             parameters[name].copy_(value)
-    torch.set_rng_state(state.pop("rng"))
     return state

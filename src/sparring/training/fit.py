@@ -1,8 +1,8 @@
 """The fit loop: one round's examples, one objective, one model.
 
 Micro-batches are packed to a token budget and their gradients add up to the big batch's exactly, because
-objectives return sums over examples. The loop is blind to the algorithm. Leaves out: several processes'
-data (`accelerate` prepares the model; sharding by rank is a matter of the launcher), and evaluation.
+objectives return sums over examples. Several devices add up the same way: each takes a part of every batch, and
+gradients are summed once a step (`devices.py`). The loop is blind to the algorithm. Leaves out: evaluation.
 
     fit(PolicyScorer(model), examples, objective, FitConfig(), seed=0, folder=Path("fit.partial"))
 """
@@ -15,18 +15,17 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import Accelerator
 
+from sparring import devices
 from sparring.memory import trim_heap
 from sparring.objectives import Objective
 from sparring.recipe import FitConfig
 from sparring.training.accumulate import accumulating
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.data import TrainingExample, make_batch
-from sparring.training.metrics import MetricSums, check_tripwires, pair_metrics
+from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_metrics
 from sparring.training.optim import make_optimizer
 from sparring.training.packing import plan_packs
 from sparring.training.scorer import PolicyScorer
@@ -69,11 +68,8 @@ def fit(
     """
     if not examples:
         raise ValueError("nothing to fit: every example of this round was dropped.")
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    torch.manual_seed(seed)
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
     optimizer, schedule = make_optimizer(scorer.parameters(), config, steps)
-    model, optimizer = accelerator.prepare(scorer, optimizer)
     fit_id = _identity(examples, objective, config, seed)
     state = load_checkpoint(folder, scorer, fit_id)
     rows: list[Row] = []
@@ -91,7 +87,8 @@ def fit(
                 advance(1)
             continue
         rate = float(schedule.get_last_lr()[0])
-        row = _step(accelerator, model, optimizer, [examples[i] for i in indices], objective, config)
+        devices.seed_noise(seed, step)
+        row = _step(scorer, optimizer, [examples[i] for i in indices], objective, config)
         schedule.step()
         rows.append({"step": step + 1, "learning_rate": rate, **row})
         if report is not None:
@@ -99,7 +96,7 @@ def fit(
         check_tripwires(rows[-1], config.tripwires)
         if advance is not None:
             advance(1, note=f"loss {row['loss']:.4g}")
-        if time.monotonic() - saved >= 60 * config.checkpoint_minutes and step + 1 < steps:
+        if devices.agreed(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
             kept = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
             save_checkpoint(folder, scorer, {**kept, "schedule": schedule.state_dict()})
             saved = time.monotonic()
@@ -108,37 +105,40 @@ def fit(
 
 
 def _step(
-    accelerator: Accelerator,
-    model: Any,
-    optimizer: Any,
+    scorer: PolicyScorer,
+    optimizer: torch.optim.Optimizer,
     examples: Sequence[TrainingExample],
     objective: Objective,
     config: FitConfig,
 ) -> Row:
     """One optimiser step over a whole batch."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
-    scorer: PolicyScorer = accelerator.unwrap_model(model)
-    device = accelerator.device.type
+    device = scorer.causal.device.type
+    mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
     # One region around all micro-batches: autocast then keeps its copies of the weights for the whole step.
     with accumulating(), torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        for group in micro_batches(examples, config):
+        for group in micro_batches([examples[i] for i in mine], config):
             pack = scorer.pack([example.rollout for example in group])
-            logps_R = model(pack)
+            logps_R = scorer(pack)
             with torch.autocast(device, enabled=False):
                 batch = make_batch(group, logps_R)
                 loss = objective(batch)
-                accelerator.backward(loss.total / len(examples))
+                (loss.total / len(examples)).backward()
             sums.add({"loss": loss.total.detach()[None], **pair_metrics(batch, loss)})
             tokens += pack.input_ids_BT.numel()
-    norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    devices.add_gradients(scorer.parameters())
+    norm = float(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm))
     optimizer.step()
     optimizer.zero_grad()
     if device == "cpu":
         trim_heap()
-    row = sums.means()
-    row["loss"] = float(sums.sums["loss"][0]) / len(examples)
-    row["grad_norm"] = float(norm)  # type: ignore[arg-type]
-    row["clipped"] = float(row["grad_norm"] > config.max_grad_norm)
+    parts = devices.gathered((sums.totals(), tokens, norm))
+    assert len({repr(norm) for *_, norm in parts}) == 1, "the ranks' gradients differ"
+    totals, tokens = merged(totals for totals, *_ in parts), sum(tokens for _, tokens, _ in parts)
+    row = {name: total / number for name, (total, number) in totals.items()}
+    row["loss"] = totals["loss"][0] / len(examples)
+    row["grad_norm"] = norm
+    row["clipped"] = float(norm > config.max_grad_norm)
     seconds = time.monotonic() - start
     return {**row, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
 

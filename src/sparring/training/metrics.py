@@ -6,7 +6,7 @@ Leaves out: the loss (`objectives.py`) and writing (`fit.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,13 +14,15 @@ from torch import Tensor
 from sparring.objectives import Batch, Loss, margins
 from sparring.recipe import TripwireConfig
 
+Totals = dict[str, tuple[float, int]]
+
 
 class Tripwire(RuntimeError):
     """A run was stopped because going on would ruin the policy."""
 
 
 class MetricSums:
-    """Sums and counts of per-pair facts over micro-batches; no host sync until `means`."""
+    """Sums and counts of per-pair facts over micro-batches; no host sync until `totals`."""
 
     def __init__(self) -> None:
         self.sums: dict[str, tuple[Tensor, int]] = {}
@@ -31,9 +33,19 @@ class MetricSums:
             total, count = self.sums.get(name, (torch.zeros((), device=vector.device), 0))
             self.sums[name] = total + vector.detach().float().sum(), count + vector.numel()
 
-    def means(self) -> dict[str, float]:
-        """Mean by name; names without any value are left out."""
-        return {name: float(total) / count for name, (total, count) in self.sums.items() if count}
+    def totals(self) -> Totals:
+        """Sum and count by name; names without any value are left out."""
+        return {name: (float(total), count) for name, (total, count) in self.sums.items() if count}
+
+
+def merged(parts: Iterable[Totals]) -> Totals:
+    """Totals of several ranks together."""
+    found: Totals = {}
+    for part in parts:
+        for name, (total, count) in part.items():
+            before, counted = found.get(name, (0.0, 0))
+            found[name] = before + total, counted + count
+    return found
 
 
 @torch.no_grad()

@@ -1,0 +1,140 @@
+"""Several ranks on one CPU, forked from a server that has imported torch once; and what the tests have them do."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparring import devices
+from sparring.launch import environment
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed"])
+
+
+def on_ranks(count: int, function: Callable[..., Any], *args: Any) -> Any:
+    """What `function` returns on rank 0 of `count`, while the others follow."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer"
+        members = [
+            SERVER.Process(target=_rank, args=(rank, count, store.port, answer, function, args))
+            for rank in range(count)
+        ]
+        for member in members:
+            member.start()
+        for member in members:
+            member.join(120)
+        assert [member.exitcode for member in members] == [0] * count
+        return pickle.loads(answer.read_bytes())
+
+
+def _rank(rank: int, count: int, port: int, answer: Path, function: Callable[..., Any], args: Any) -> None:
+    os.environ.update(environment(rank, count, port))
+    torch.set_num_threads(1)
+    with devices.group() as leads:
+        if leads:
+            answer.write_bytes(pickle.dumps(function(*args)))
+
+
+# ---- tasks ------------------------------------------------------------------------------------------
+
+
+def numbers() -> list[dict[str, Any]]:
+    """What every rank sees and gets."""
+    return devices.together(_numbers, "told")
+
+
+def _numbers(word: str) -> list[dict[str, Any]]:
+    devices.seed_noise(7, 1)
+    gradient = torch.nn.Parameter(torch.zeros(2))
+    if devices.rank() == 0:
+        gradient.grad = torch.tensor([1.0, 2.0])
+    devices.add_gradients([gradient])
+    assert gradient.grad is not None
+    return devices.gathered(
+        {
+            "word": word,
+            "rank": devices.rank(),
+            "share": list(devices.share(range(5))),
+            "deal": devices.deal([5, 1, 1, 4, 1]),
+            "agreed": devices.agreed(devices.rank() + 10),
+            "noise": torch.rand(1).item(),
+            "gradient": gradient.grad.tolist(),
+        }
+    )
+
+
+class Stopped(Exception):
+    """A fit that is stopped on all ranks at once."""
+
+
+def fitted(
+    kind: str, changes: dict[str, Any], folder: Path, stop_after: int = 0
+) -> tuple[list[Any], dict[str, Any]]:
+    """A fit of the tiny model on all ranks: rows and weights; none when it is stopped."""
+    return devices.together(_fitted, kind, changes, folder, stop_after)
+
+
+def _fitted(
+    kind: str, changes: dict[str, Any], folder: Path, stop_after: int
+) -> tuple[list[Any], dict[str, Any]]:
+    from fit_fakes import exact, examples_for, model_of
+    from sparring.algorithms.dpo import DPO
+    from sparring.objectives import PairLogistic
+    from sparring.training.fit import fit
+    from sparring.training.scorer import PolicyScorer
+
+    torch.manual_seed(0)
+    model = model_of(kind)
+
+    def report(row: Any) -> None:
+        if row["step"] == stop_after + 1:
+            raise Stopped
+
+    examples = examples_for(model_of("full", seed=1), DPO())
+    objective = PairLogistic({"reference": 1.0}, 0.1)
+    try:
+        rows = fit(PolicyScorer(model), examples, objective, exact(**changes), 0, folder, None, report)
+    except Stopped:
+        return [], {}
+    weights = {name: p.detach().numpy() for name, p in model.named_parameters() if p.requires_grad}
+    return rows, weights
+
+
+def ran(plain: dict[str, Any], out: Path) -> dict[str, Any]:
+    """A whole run."""
+    from sparring.progress import Progress
+    from sparring.recipe import parse_recipe
+    from sparring.rounds.run import run
+
+    return run(parse_recipe(plain), out, Progress(quiet=True))
+
+
+def sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
+    """The requests that every rank sampled in a draw."""
+    return devices.together(_sampled, *args)
+
+
+def _sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
+    from sparring.rounds import sample
+
+    asked: list[tuple[Sequence[int], int]] = []
+
+    class Noted(sample.TransformersEngine):
+        def sample(self, requests: Any, advance: Any = None) -> Any:
+            asked.extend(tuple(request) for request in requests)
+            return super().sample(requests, advance)
+
+    sample.TransformersEngine = Noted  # type: ignore[misc]
+    sample.make_draw(*args)
+    return devices.gathered(asked)
