@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sparring import devices
-from sparring.launch import environment
+from sparring.launch import environment, meeting
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed"])
@@ -21,9 +21,7 @@ SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed"])
 
 def on_ranks(count: int, function: Callable[..., Any], *args: Any) -> Any:
     """What `function` returns on rank 0 of `count`, while the others follow."""
-    from torch.distributed import TCPStore
-
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = meeting()
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer"
         members = [
@@ -78,16 +76,12 @@ class Stopped(Exception):
     """A fit that is stopped on all ranks at once."""
 
 
-def fitted(
-    kind: str, changes: dict[str, Any], folder: Path, stop_after: int = 0
-) -> tuple[list[Any], dict[str, Any]]:
+def fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int = 0) -> tuple[list[Any], dict[str, Any]]:
     """A fit of the tiny model on all ranks: rows and weights; none when it is stopped."""
     return devices.together(_fitted, kind, changes, folder, stop_after)
 
 
-def _fitted(
-    kind: str, changes: dict[str, Any], folder: Path, stop_after: int
-) -> tuple[list[Any], dict[str, Any]]:
+def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -> tuple[list[Any], dict[str, Any]]:
     from fit_fakes import exact, examples_for, model_of
     from sparring.algorithms.dpo import DPO
     from sparring.objectives import PairLogistic
@@ -98,7 +92,7 @@ def _fitted(
     model = model_of(kind)
 
     def report(row: Any) -> None:
-        if row["step"] == stop_after + 1:
+        if stop_after and row["step"] > stop_after:
             raise Stopped
 
     examples = examples_for(model_of("full", seed=1), DPO())

@@ -68,16 +68,14 @@ def launch(arguments: Sequence[str], count: int) -> None:
         LaunchError: one died; names its rank and its exit.
         SystemExit: rank 0 stopped and said why.
     """
-    from torch.distributed import TCPStore
-
-    meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    where = meeting()
     command = [sys.executable, "-m", "sparring.cli.main", *arguments]
     with ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count - 1)]
         ranks = [
             subprocess.Popen(
                 command,
-                env=environment(rank, count, meeting.port),
+                env=environment(rank, count, where.port),
                 stdout=logs[rank - 1] if rank else None,
                 stderr=logs[rank - 1] if rank else None,
             )
@@ -89,15 +87,22 @@ def launch(arguments: Sequence[str], count: int) -> None:
             _explain(culprit, ranks, logs)
 
 
+def meeting() -> Any:
+    """Where ranks on this machine find each other; its port is the system's choice, so no two runs collide."""
+    from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
+
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
     """What a rank finds in its environment; processor cores are divided, unless OMP_NUM_THREADS says otherwise."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, LAUNCHED: 1}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
-    defaults = {"OMP_NUM_THREADS": max(1, cores // count)}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    defaults: dict[str, Any] = {"OMP_NUM_THREADS": max(1, cores // count)}
     if sys.platform == "linux":
         defaults["GLOO_SOCKET_IFNAME"] = "lo"  # host names often lead nowhere in containers
-    return {name: str(value) for name, value in {**defaults, **os.environ, **given, **meeting}.items()}
+    return {name: str(value) for name, value in {**defaults, **os.environ, **given, **place}.items()}
 
 
 def _watch(ranks: Sequence[subprocess.Popen[Any]]) -> int | None:

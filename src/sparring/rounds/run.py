@@ -66,7 +66,6 @@ COLLECTED = "collect/train.parquet"
 PACKAGES = (
     "torch",
     "transformers",
-    "accelerate",
     "peft",
     "datasets",
     "numpy",
