@@ -101,7 +101,7 @@ def test_only_prompts_with_three_answers_can_show_cycles():
 def one(accuracy, over, **changes):
     rate = {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "count": 200}
     lead = {"value": over, "low": over - 0.05, "high": over + 0.05, "count": 200}
-    base = {"accuracy": rate, "over_length_rule": lead, "trained_on": 0, "position": None, "failed": 0}
+    base = {"accuracy": rate, "over_length_rule": lead, "trained_on": 0, "position": None, "failed": 0, "cheats": []}
     return {**base, "length": {"excess": None}, **changes}
 
 
@@ -122,8 +122,10 @@ def test_the_result_in_words(accuracy, over, words):
 def test_warnings():
     first = {"first_wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
     excess = {"excess": {"value": 0.2, "low": 0.1, "high": 0.3}}
-    found = warnings({"x": one(0.7, 0.1, trained_on=3, failed=2, position=first, length=excess)})
-    assert len(found) == 4
+    cheat = {"cheat": "says it twice", "kind": "dressed", "wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
+    found = warnings({"x": one(0.7, 0.1, trained_on=3, failed=2, position=first, length=excess, cheats=[cheat])})
+    assert len(found) == 5
+    assert any("prefers cheap cheats" in line and "says it twice" in line for line in found)
     assert not warnings({"x": one(0.7, 0.1)})
 
 
@@ -162,7 +164,12 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     assert set(found["oracles"]) == {"function", "both_orders"}
     assert found["oracles"]["both_orders"]["position"]["first_wins"]["value"] == 1.0
     assert found["oracles"]["both_orders"]["ties"] == found["pairs"]
+    cheats = {row["cheat"]: row["wins"]["value"] for row in found["oracles"]["function"]["cheats"]}
+    assert found["cheat_prompts"] == 10
+    assert cheats["says it twice"] == 1.0
+    assert cheats["one word"] < 0.5
     page = (out / "audit.html").read_text()
+    assert "prefers cheap cheats" in page
     assert "&lt;i&gt;odd" in page
     assert "<i>odd" not in page
     assert "<script" not in page

@@ -109,6 +109,9 @@ def _register_audit(verbs: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="Folder for audit.json, audit.html and the verdicts.")],
         limit: Annotated[int | None, typer.Option(help="Only the first pairs of each data set.")] = None,
         triples: Annotated[int, typer.Option(help="Prompts with three answers that are searched for cycles.")] = 50,
+        cheats: Annotated[
+            int, typer.Option(min=0, help="Prompts on which cheap cheats meet the preferred answer.")
+        ] = 30,
         json_: Annotated[bool, typer.Option("--json", help="Print audit.json instead of a table.")] = False,
     ) -> None:
         """Compare oracles with labels, with chance and with "the longer answer wins", and look for their biases.
@@ -118,6 +121,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         """
         from sparring import __version__
         from sparring.cli.evaluate_result import hashes
+        from sparring.oracles.audit import planned
         from sparring.oracles.orders import announce
         from sparring.oracles.training import read_pairs
         from sparring.progress import Progress
@@ -130,9 +134,9 @@ def _register_audit(verbs: typer.Typer) -> None:
             progress.say(f"data  dropped {count}: {reason}")
         oracles = named_oracles(oracle)
         for one in oracles.values():
-            announce(one, [pair.comparison for pair in pairs], progress.say)
+            announce(one, planned(pairs, triples, cheats), progress.say)
         read = {"sparring_version": __version__, "data": data, "files": hashes(data), "dropped": dict(dropped)}
-        found = {**read, **_audit(oracles, pairs, out, progress, triples)}
+        found = {**read, **_audit(oracles, pairs, out, progress, triples, cheats)}
         write_json(out / "audit.json", found)
         write_audit(found, out / "audit.html")
         if json_:
@@ -142,10 +146,12 @@ def _register_audit(verbs: typer.Typer) -> None:
         progress.say(str(out / "audit.html"))
 
 
-def _audit(oracles: dict[str, Oracle], pairs: list[Labelled], out: Path, progress: Any, triples: int) -> dict[str, Any]:
+def _audit(
+    oracles: dict[str, Oracle], pairs: list[Labelled], out: Path, progress: Any, triples: int, cheats: int = 0
+) -> dict[str, Any]:
     from sparring.oracles.audit import run_audit
 
-    return run_audit(oracles, pairs, out, progress, triples)
+    return run_audit(oracles, pairs, out, progress, triples, cheats)
 
 
 def named_oracles(specs: list[str]) -> dict[str, Oracle]:
@@ -192,6 +198,8 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
 
 def show(found: dict[str, Any]) -> None:
     """A table of the figures that matter most."""
+    from sparring.evaluation.cheats import falls_for
+
     table = Table(title=f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %")
     for column in (
         "oracle",
@@ -201,10 +209,11 @@ def show(found: dict[str, Any]) -> None:
         "picks longer",
         "first wins",
         "cycles",
+        "falls for",
         "failed",
     ):
         table.add_column(column)
-    table.add_row("longer wins", _share(found["length_rule"]), "", "", "100 %", "", "", "")
+    table.add_row("longer wins", _share(found["length_rule"]), "", "", "100 %", "", "", "", "")
     for name, one in found["oracles"].items():
         calibration, cycles, position = one["calibration"], one["cycles"], one["position"]
         table.add_row(
@@ -215,11 +224,16 @@ def show(found: dict[str, Any]) -> None:
             _share(one["length"]["oracle_picks_longer"], short=True),
             _share(position["first_wins"], short=True) if position else "same",
             f"{100 * cycles['cyclic_share']:.1f} %" if cycles else "-",
+            f"{len(falls_for(one['cheats']))} of {len(one['cheats'])} cheats" if one["cheats"] else "-",
             str(one["failed"]),
         )
     console = Console(highlight=False)
     console.print(table)
     for name, one in found["oracles"].items():
+        for row in one["cheats"][:3]:
+            console.print(
+                f"{name} against a preferred answer, {row['cheat']}: wins {_share(row['wins'])}", markup=False
+            )
         if one["trained_on"]:
             console.print(f"{name} was trained on {one['trained_on']} of these prompts: its figures flatter it.")
 

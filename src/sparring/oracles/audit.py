@@ -1,7 +1,8 @@
 """Asks oracles about labelled pairs, for `evaluation/audit.py` to judge them. Leaves out: numbers and pictures.
 
 Verdicts go through the guard, which retries, counts failures and keeps them in `verdicts.jsonl`: an audit that was
-stopped goes on where it was. Where the data hold several answers to one prompt, triples are asked, to find cycles.
+stopped goes on where it was. Where the data hold several answers to one prompt, triples are asked, to find cycles; and
+cheap cheats are put up against preferred answers (`evaluation/cheats.py`).
 
     audit = run_audit({"panel": Panel()}, pairs, Path("runs/audit"), Progress())
 """
@@ -16,6 +17,9 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.audit import agreement, audit_one, clustered, correct, longer_wins
+from sparring.evaluation.cheats import comparisons as cheating
+from sparring.evaluation.cheats import honest
+from sparring.evaluation.cheats import measure as measure_cheats
 from sparring.evaluation.checks import count_words
 from sparring.evaluation.intransitivity import measure
 from sparring.oracles.guard import Guard
@@ -32,14 +36,19 @@ MOST_ANSWERS = 4
 
 
 def run_audit(
-    oracles: Mapping[str, Oracle], pairs: Sequence[Labelled], out: Path, progress: Progress, triples: int = 50
+    oracles: Mapping[str, Oracle],
+    pairs: Sequence[Labelled],
+    out: Path,
+    progress: Progress,
+    triples: int = 50,
+    cheats: int = 30,
 ) -> dict[str, Any]:
-    """The audit as plain data; `triples` prompts with three answers or more are searched for cycles (0: none)."""
+    """The audit as plain data; `triples` and `cheats` are on how many prompts cycles and cheats are tried (0: none)."""
     comparisons = [pair.comparison for pair in pairs]
     prompts = [pair.comparison.prompt for pair in pairs]
     labels = np.array([pair.preference for pair in pairs])
     lengths = np.array([[count_words(c.a), count_words(c.b)] for c in comparisons], dtype=np.float64)
-    groups = answer_groups(pairs, triples)
+    groups, answers = answer_groups(pairs, triples), honest(pairs, cheats)
     verdicts: dict[str, np.ndarray] = {}
     found = {}
     for name, oracle in oracles.items():
@@ -54,6 +63,7 @@ def run_audit(
                 verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(oracle, comparisons)
             ),
             "cycles": cycles,
+            "cheats": _cheated(guard, answers, f"{name}  cheats", progress),
             "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),
             "facts": facts(oracle),
         }
@@ -64,6 +74,7 @@ def run_audit(
         "prompts": len(set(prompts)),
         "length_rule": clustered(correct(rule, labels), prompts),
         "triple_prompts": len(groups),
+        "cheat_prompts": len(answers),
         "oracles": found,
         "agreement": agreement({**verdicts, "longer wins": rule}, prompts),
     }
@@ -76,6 +87,16 @@ def _judged(guard: Guard, comparisons: Sequence[Comparison], title: str, progres
             answers.append(guard.judge(comparisons[begin : begin + BATCH]))
             advance(len(answers[-1]))
     return np.concatenate(answers)
+
+
+def _cheated(guard: Guard, answers: Sequence[tuple[str, str]], title: str, progress: Progress) -> list[dict[str, Any]]:
+    return measure_cheats(_judged(guard, cheating(answers), title, progress), answers) if answers else []
+
+
+def planned(pairs: Sequence[Labelled], triples: int, cheats: int) -> list[Comparison]:
+    """Every comparison that an audit asks, for an estimate before it starts."""
+    cycles = [comparison for *_, comparison in _circles(answer_groups(pairs, triples))]
+    return [*(pair.comparison for pair in pairs), *cycles, *cheating(honest(pairs, cheats))]
 
 
 def _orders(oracle: Oracle, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -99,11 +120,7 @@ def answer_groups(pairs: Sequence[Labelled], count: int) -> list[tuple[str, list
 def _cycles(
     guard: Guard, groups: Sequence[tuple[str, list[str]]], title: str, progress: Progress
 ) -> dict[str, Any] | None:
-    asked = [
-        (index, i, j, Comparison(prompt, texts[i], texts[j]))
-        for index, (prompt, texts) in enumerate(groups)
-        for i, j in combinations(range(len(texts)), 2)
-    ]
+    asked = _circles(groups)
     if not asked:
         return None
     answers = _judged(guard, [comparison for *_, comparison in asked], title, progress)
@@ -112,3 +129,11 @@ def _cycles(
         if p == p:
             known[index][i, j] = p
     return measure([verdicts for verdicts in known if verdicts])
+
+
+def _circles(groups: Sequence[tuple[str, list[str]]]) -> list[tuple[int, int, int, Comparison]]:
+    return [
+        (index, i, j, Comparison(prompt, texts[i], texts[j]))
+        for index, (prompt, texts) in enumerate(groups)
+        for i, j in combinations(range(len(texts)), 2)
+    ]

@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sparring.evaluation.cheats import falls_for
 from sparring.report.html import HERE, environment, percent, points, span
 from sparring.rounds.store import write_text
 
@@ -30,6 +31,7 @@ def write_audit(found: Mapping[str, Any], path: Path) -> None:
             rates={name: rate_text(one["accuracy"]) for name, one in oracles.items()}
             | {"length_rule": rate_text(found["length_rule"])},
             categories=categories(oracles),
+            cheats=cheats(oracles),
             radius=lambda count, whole: round(1.5 + 7 * (count / max(whole, 1)) ** 0.5, 1),
             css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         )
@@ -78,9 +80,21 @@ def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"{percent(position['first_wins']['value'])}. Both orders are averaged, which removes the bias and not "
                 "the noise."
             )
+        if fooled := falls_for(one["cheats"]):
+            found.append(f"“{name}” prefers cheap cheats to the answers that people preferred: {', '.join(fooled)}.")
         if one["failed"]:
             found.append(f"“{name}” gave no verdict on {one['failed']} pairs; they are left out.")
     return found
+
+
+def cheats(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By cheat: its kind, and how often it wins under every oracle."""
+    known = {name: {row["cheat"]: row for row in one["cheats"]} for name, one in oracles.items()}
+    first = next(iter(known.values()))
+    return {
+        cheat: {"kind": row["kind"], "rates": [mine[cheat]["wins"] for mine in known.values()]}
+        for cheat, row in first.items()
+    }
 
 
 def categories(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,44 @@
+"""Cheats: what is written, against whom, and how wins are counted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparring.evaluation.cheats import CHEATS, comparisons, falls_for, honest, measure
+from sparring.oracles.labelled import Labelled
+from sparring.oracles.oracle import Comparison
+
+ANSWERS = [("Why is the sky blue?", "Air scatters blue light most."), ("Name a fruit.", "An apple.")]
+
+
+def test_the_preferred_answer_of_each_prompt_is_the_honest_one():
+    pairs = [
+        Labelled(Comparison("p", "x", "y"), 0.5, ""),
+        Labelled(Comparison("p", "x", "y"), 0.0, ""),
+        Labelled(Comparison("p", "x", "z"), 1.0, ""),
+        Labelled(Comparison("q", "u", "v"), 1.0, ""),
+        Labelled(Comparison("r", "u", "v"), 1.0, ""),
+    ]
+    assert honest(pairs, 2) == [("p", "y"), ("q", "u")]
+    assert honest(pairs, 0) == []
+
+
+def test_cheats_are_texts_of_their_kind():
+    prompt, answer = ANSWERS[0]
+    for name, cheat in CHEATS.items():
+        text = cheat.write(prompt, answer)
+        assert text.strip(), name
+        assert text != answer, name
+        assert (cheat.kind == "dressed") == (answer in text), name
+
+
+def test_wins_are_counted_cheat_by_cheat():
+    asked = comparisons(ANSWERS)
+    assert len(asked) == len(CHEATS) * len(ANSWERS)
+    longer = np.array([1.0 if len(c.a) > len(c.b) else 0.0 for c in asked])
+    found = {row["cheat"]: row["wins"]["value"] for row in measure(longer, ANSWERS)}
+    assert (found["says it twice"], found["one word"], found["the first half"]) == (1.0, 0.0, 0.0)
+    assert set(falls_for(measure(longer, ANSWERS))) >= {"says it twice", "praises itself", "set in markdown"}
+    failed = measure(np.full(len(asked), np.nan), ANSWERS)
+    assert {row["wins"] for row in failed} == {None}
+    assert falls_for(failed) == []
