@@ -27,8 +27,12 @@ def finish(
     if as_json:
         print(json.dumps(whole))
         return
-    # A pipe has no width of its own, and rich's 80 columns would break the tables.
-    show(Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+    show(wide_console())
+
+
+def wide_console() -> Console:
+    """For tables: a pipe has no width of its own, and rich's 80 columns would break them."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def hashes(files: Sequence[str | Path]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -198,6 +197,7 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
 
 def show(found: dict[str, Any]) -> None:
     """A table of the figures that matter most."""
+    from sparring.cli.evaluate_result import wide_console
     from sparring.evaluation.cheats import falls_for
 
     table = Table(title=f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %")
@@ -227,13 +227,13 @@ def show(found: dict[str, Any]) -> None:
             f"{len(falls_for(one['cheats']))} of {len(one['cheats'])} cheats" if one["cheats"] else "-",
             str(one["failed"]),
         )
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(table)
     for name, one in found["oracles"].items():
-        for row in one["cheats"][:3]:
-            console.print(
-                f"{name} against a preferred answer, {row['cheat']}: wins {_share(row['wins'])}", markup=False
-            )
+        for kind in ("worthless", "dressed"):  # the most successful of each comes first
+            for row in [row for row in one["cheats"] if row["kind"] == kind][:1]:
+                said = f"{name}: the {kind} text that does best against preferred answers is {row['cheat']!r}"
+                console.print(f"{said}; it wins {_share(row['wins'])}", markup=False)
         if one["trained_on"]:
             console.print(f"{name} was trained on {one['trained_on']} of these prompts: its figures flatter it.")
 
