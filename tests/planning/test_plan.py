@@ -21,7 +21,8 @@ from sparring.recipe import parse_recipe
 
 @pytest.fixture
 def recipe(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
-    return {**tiny_recipe, "evaluation": {"samples": 2}}
+    fit = {**tiny_recipe.get("fit", {}), "micro_batch_tokens": 256}  # a plan runs a whole pack, if without storage
+    return {**tiny_recipe, "fit": fit, "evaluation": {"samples": 2}}
 
 
 def cpu(memory: int) -> Machine:

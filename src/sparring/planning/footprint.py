@@ -27,12 +27,15 @@ from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig
 
 from sparring.recipe import FitConfig, LoraConfig, SamplingConfig
 from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.training.accumulate import accumulating
 from sparring.training.adapters import with_adapter
 from sparring.training.packing import Layout, Pack, Rollout, make_pack
 from sparring.training.scorer import PolicyScorer
 
 SHALLOW = (2, 4)
 """layers of the two copies that are run"""
+MOST_EXAMPLES = 8
+"""Examples of a pack that are run; more are made fewer and longer, which holds the same bytes a token."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -53,6 +56,10 @@ class Shape:
     def rollouts(self, layout: Layout) -> list[Rollout]:
         """Examples that fill one pack to its budget; a single one where that is already more."""
         example = self._example(self.response)
+        merged = self.budget // example.tokens(layout) // MOST_EXAMPLES
+        if merged > 1:
+            longer = replace(self, prompt=self.prompt * merged, response=self.response * merged)
+            return longer.rollouts(layout)
         count, rest = divmod(self.budget, example.tokens(layout))
         if count == 0:
             return [example]
@@ -137,9 +144,10 @@ def fit_footprint(config: PretrainedConfig, shape: Shape, fit: FitConfig, lora: 
             for parameter in trained:
                 parameter.grad = torch.zeros_like(parameter)
             live.restart()
-            with torch.autocast("cpu", torch.bfloat16, enabled=fit.precision == "bfloat16"):
+            with accumulating(), torch.autocast("cpu", torch.bfloat16, enabled=fit.precision == "bfloat16"):
                 logps_R = scorer(_as_fake(pack, fake))
-            logps_R.sum().backward()
+                with torch.autocast("cpu", enabled=False):
+                    logps_R.sum().backward()
         return Footprint(_bytes(model.parameters()), _bytes(trained), live.working)
 
     return _to_depth(config, run)

@@ -96,8 +96,7 @@ def read_config(recipe: Recipe) -> PretrainedConfig:
 def _knob(recipe: Recipe, machine: Machine, config: PretrainedConfig, lengths: Lengths, name: str) -> Change | None:
     """The first change that makes a stage fit, from harmless to drastic."""
     for change in _changes(recipe, name):
-        planner = Planner(changed(recipe, change), machine, config, lengths)
-        stage = next(stage for stage in planner.stages() if stage.name == name)
+        stage = Planner(changed(recipe, change), machine, config, lengths).makers()[name]()
         if stage.peak <= machine.memory * USABLE:
             return change
     return None

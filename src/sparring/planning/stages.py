@@ -6,9 +6,9 @@ stages = Planner(recipe, machine, config, lengths).stages()
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from transformers import PretrainedConfig
@@ -69,17 +69,22 @@ class Planner:
 
     def stages(self) -> tuple[Stage, ...]:
         """In a run's order."""
+        return tuple(make() for make in self.makers().values())
+
+    def makers(self) -> dict[str, Callable[[], Stage]]:
+        """How to estimate each stage, in a run's order; each runs the model's code, so only what is asked for is."""
         rounds = self.recipe.rounds
-        counts = [draw.count for step in self.steps for draw in step.draws()]
+        drawn = sum(draw.count for step in self.steps for draw in step.draws())
         collect = self.recipe.data.collect
-        found = []
+        makers: dict[str, Callable[[], Stage]] = {}
         if collect is not None:
-            found.append(self.sample("collect", 1, self.lengths.train, collect.samples))
-        if counts:
-            found.append(self.sample("sample", rounds, self._prompts(), sum(counts)))
-        found += [self.anchor(), self.fit()]
+            makers["collect"] = partial(self.sample, "collect", 1, self.lengths.train, collect.samples)
+        if drawn:
+            makers["sample"] = partial(self.sample, "sample", rounds, self._prompts(), drawn)
+        makers |= {"anchor": self.anchor, "fit": self.fit}
         played = rounds + 1 if self.recipe.evaluation.every_iterate else 2
-        return (*found, self.sample("evaluate", played, self._held_out(), self.recipe.evaluation.samples))
+        samples = self.recipe.evaluation.samples
+        return makers | {"evaluate": partial(self.sample, "evaluate", played, self._held_out(), samples)}
 
     def _prompts(self) -> int | None:
         """Prompts of a round."""

@@ -20,6 +20,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+PLAIN = (Tensor, nn.Parameter, FakeTensor)
+"""not a shard: its gradient is another process's business too; planning counts bytes with fake ones"""
 
 _copies: dict[tuple[int, torch.dtype], Tensor] | None = None
 """casts of weights within `accumulating`; None outside"""
@@ -52,8 +56,7 @@ def cast_once(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 def adds_in_place(weight: Tensor) -> bool:
     """Whether a gradient may go straight to `weight.grad`: a plain trainable leaf, within a region."""
-    plain = type(weight) in (Tensor, nn.Parameter) and weight.is_leaf and weight.requires_grad
-    return _copies is not None and plain
+    return _copies is not None and type(weight) in PLAIN and weight.is_leaf and weight.requires_grad
 
 
 def gradient_of(weight: Tensor) -> Tensor:
