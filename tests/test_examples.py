@@ -28,6 +28,7 @@ def reply(text: str) -> list[dict[str, str]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     elif path.suffix == ".json":
@@ -129,11 +130,9 @@ def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
         {**good, "prompt": None},
         {**good, "prompt": ""},
         {**good, "prompt": "  \n"},
-        {**good, "prompt": 7},
         {**good, "chosen": None},
         {**good, "rejected": " "},
         {**good, "rejected": "c"},
-        {"prompt": "p"},
     ]
     examples, dropped = load(write_jsonl(tmp_path / "r.jsonl", rows), "chosen", "rejected")
     assert len(examples) == 1
@@ -141,8 +140,7 @@ def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
         "duplicate": 1,
         "the prompt is null": 1,
         "the prompt is empty": 2,
-        "expected text or a list of messages, got int": 1,
-        "the chosen response is null": 2,
+        "the chosen response is null": 1,
         "the response is empty": 1,
         "chosen and rejected are identical": 1,
     }
@@ -202,9 +200,125 @@ def test_a_missing_file(path: str) -> None:
         load(path)
 
 
-def test_a_folder_is_no_data(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not a file"):
+def test_a_folder_or_pattern_without_data(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("data")
+    with pytest.raises(ValueError, match=r"the folder '.*' holds no data file"):
         load(tmp_path)
+    with pytest.raises(ValueError, match=r"no file matches '.*\*\.jsonl'"):
+        load(tmp_path / "*.jsonl")
+
+
+def test_shards_are_one_set(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}"} for i in range(7)]
+    for index, part in enumerate((rows[:2], rows[2:3], rows[3:])):
+        write(tmp_path / f"sub/part-{index}.parquet", part)
+        write(tmp_path / f"part-{index}.jsonl", part)
+    for path in (tmp_path / "sub", tmp_path / "*.jsonl", tmp_path / "s*/**/*.parquet"):
+        assert [e.messages[0]["content"] for e in load(path)[0]] == list("0123456")
+    assert len(load(tmp_path / "sub", limit=4)[0]) == 4
+
+
+def test_a_folder_with_splits(tmp_path: Path) -> None:
+    """As fetched from the hub: data/SPLIT-00000-of-00002.parquet."""
+    for split in ("train", "test"):
+        for index in range(2):
+            rows = [{"prompt": f"{split} {index}"}]
+            write(tmp_path / f"data/{split}-0000{index}-of-00002.parquet", rows)
+    assert [e.messages[0]["content"] for e in load(tmp_path)[0]] == ["train 0", "train 1"]
+    assert [e.messages[0]["content"] for e in load(tmp_path, split="test")[0]] == ["test 0", "test 1"]
+    with pytest.raises(ValueError, match=r"holds 'test', 'train' and no split 'tests'\. Say which"):
+        load(tmp_path, split="tests")
+
+
+def test_what_datasets_saved(tmp_path: Path) -> None:
+    import datasets
+
+    parts = {split: datasets.Dataset.from_list([{"prompt": f"{split} {i}"} for i in range(600)]) for split in "ab"}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "both")
+    parts["a"].save_to_disk(tmp_path / "one", num_shards=2)
+    assert load(tmp_path / "both", split="b")[0][599].messages[0]["content"] == "b 599"
+    assert [e.messages[0]["content"] for e in load(tmp_path / "one")[0]] == [f"a {i}" for i in range(600)]
+    with pytest.raises(ValueError, match="holds 'a', 'b'"):
+        load(tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rejected": 5}, "row 2, field 'rejected': a number, but text or messages in the rows before it"),
+        ({"prompt": {"text": "p"}}, "row 2, field 'prompt': an object, but text or messages"),
+        (None, r"row 2, field 'chosen': no such column, but text or .*has 'prompt', 'better'"),
+    ],
+)
+def test_a_form_that_changes_half_way_is_refused(change: Any, message: str, tmp_path: Path) -> None:
+    other = {**PAIRS[1], **change} if change else {"prompt": "p", "better": "b"}
+    write_jsonl(tmp_path / "a.jsonl", [*PAIRS, {**PAIRS[0], "chosen": None}])
+    second = write_jsonl(tmp_path / "b.jsonl", [{**PAIRS[0], "prompt": "again"}, other])
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path / "*.jsonl", "chosen", "rejected")
+    assert repr(str(second)) in str(caught.value)
+
+
+TALK = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Say\nant\n\nAssistant:"
+TURNS = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Say\nant"},
+]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"chosen": f"{TALK} ant!", "rejected": f"{TALK} no"}, id="hh-rlhf"),
+        pytest.param(
+            {"prompt": TALK, "answers": [{"answer": a, "rank": r} for a, r in (("no", 7.0), ("eh", 2), ("ant!", 1))]},
+            id="nectar",
+        ),
+        pytest.param({"prompt": TURNS, "answers": ["ant!", "eh", "no"]}, id="best first"),
+        pytest.param(
+            {"prompt": "Hi", "chosen": TURNS + reply("ant!"), "rejected": TURNS + reply("no")}, id="binarised"
+        ),
+    ],
+)
+def test_public_forms_of_preferences(row: dict[str, Any], tmp_path: Path) -> None:
+    (example,), dropped = load(write(tmp_path / "r.parquet", [row]), "chosen", "rejected")
+    assert not dropped
+    assert example.messages == TURNS
+    assert example.responses == {"chosen": "ant!", "rejected": "no"}
+
+
+@pytest.mark.parametrize(
+    "row", [{"messages": TURNS + reply("ant")}, {"prompt": "Hi", "messages": TURNS + reply("ant")}]
+)
+def test_messages_hold_a_gold_answer_and_a_prompt(row: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [row])
+    (example,), _ = load(path, "gold")
+    assert (example.messages, example.responses) == (TURNS, {"gold": "ant"})
+    (held_out,), _ = load(path)
+    assert held_out.messages == (TURNS if "prompt" not in row else TURNS[:1])
+
+
+def test_transcripts_hold_held_out_prompts(tmp_path: Path) -> None:
+    (example,), _ = load(write(tmp_path / "r.jsonl", [{"chosen": f"{TALK} ant!", "rejected": f"{TALK} no"}]))
+    assert (example.messages, example.responses) == (TURNS, {})
+
+
+def test_conversations_that_do_not_fit_together_are_counted(tmp_path: Path) -> None:
+    good = {"prompt": "Hi", "chosen": TURNS + reply("ant!"), "rejected": TURNS + reply("no")}
+    rows = [good, {**good, "rejected": TURNS[:1] + reply("no")}, {**good, "prompt": "Ho"}]
+    examples, dropped = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert len(examples) == 1
+    assert dropped == {"the responses answer different prompts": 1, "the conversation does not hold the prompt": 1}
+    ranked = [["a", "b"], ["a"], None, [{"answer": "a", "rank": 1}, {"answer": "b", "rank": 1}], [{"answer": "a"}] * 2]
+    rows = [{"prompt": f"{i}", "answers": answers} for i, answers in enumerate(ranked)]
+    examples, dropped = load(write(tmp_path / "l.jsonl", rows), "chosen", "rejected")
+    assert [e.responses for e in examples] == [{"chosen": "a", "rejected": "b"}]
+    assert dropped == {
+        "fewer than two ranked answers": 2,
+        "all answers have one rank": 1,
+        "a ranked answer needs 'answer' and 'rank'": 1,
+    }
 
 
 def test_a_hub_name_that_cannot_be_fetched() -> None:

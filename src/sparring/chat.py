@@ -11,6 +11,9 @@ prompt and response are never re-tokenised together, so the boundary cannot move
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from sparring.template import Message, Template
 
 PLAIN = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _SENTINEL = "sparringsentinel"
 _GUARD = "\ue000"
 """a private character, which no tokenizer merges with what follows"""
@@ -63,6 +67,20 @@ def split_conversation(value: Any) -> tuple[list[Message], str]:
     if messages[-1]["role"] != "assistant":
         raise ValueError("the conversation does not end with an assistant message")
     return messages[:-1], messages[-1]["content"]
+
+
+def read_transcript(text: str) -> list[Message] | None:
+    """A transcript of `Human:` and `Assistant:` turns as messages (HH-RLHF, Nectar); None where it is none.
+
+    A last turn that is only begun (`Assistant:`) is left out: it is where the answer goes.
+    """
+    parts = _TURN.split(text)
+    if len(parts) < 3 or parts[0].strip() or parts[1] != "Human":
+        return None
+    turns = list(zip(parts[1::2], (content.strip() for content in parts[2::2]), strict=True))
+    if turns[-1] == ("Assistant", ""):
+        turns.pop()
+    return [{"role": "user" if who == "Human" else "assistant", "content": content} for who, content in turns]
 
 
 def answer_text(value: Any) -> str:
@@ -133,6 +151,16 @@ class Chat:
         if system is not None:
             self._check_system()
         self._check_bos()
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that tokens depend on: the tokenizer, the template's text, the system message."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        # Calls leave their padding and truncation behind in a tokenizer.
+        kept = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+        whole = kept or sorted(self.tokenizer.get_vocab().items())
+        plain = json.dumps([type(self.tokenizer).__name__, whole, self.template, self.system])
+        return hashlib.sha256(plain.encode()).hexdigest()
 
     def _choose(self, template: str | None) -> str:
         if template == "plain":

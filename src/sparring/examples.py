@@ -1,35 +1,25 @@
 """Rows of users' data become examples: a prompt and the responses that the data hold.
 
-Reads JSONL, JSON, Parquet and CSV files, hub data sets, and the two sets that Sparring ships; maps
-columns; and counts every row it cannot use, by reason. Leaves out: tokens (`rounds/prepare.py`).
+Finds out from the first row where prompt and responses are - columns, whole conversations, HH-RLHF transcripts, ranked
+lists - and holds every later row to it; counts every row it cannot use, by reason. Leaves out: reading files
+(`rows.py`), tokens (`rounds/prepare.py`).
 
     examples, dropped = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import json
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from sparring.chat import Message, answer_text, as_messages, split_conversation
+from sparring.chat import Message, answer_text, as_messages, read_transcript, split_conversation
 from sparring.evaluation.checks import passes
 from sparring.recipe import DatasetConfig
-
-Row = dict[str, Any]
-ENDINGS = (".jsonl", ".json", ".parquet", ".csv")
+from sparring.rows import Placed, Row, stream_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +37,180 @@ def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Exa
     """Examples that hold every role, and the dropped rows counted by reason.
 
     Raises:
-        ValueError: the file is missing or unreadable (with the line), a column is missing, or nothing is left.
+        ValueError: as `stream_examples`.
     """
-    examples: dict[str, Example] = {}
     dropped: Counter[str] = Counter()
-    for row in _checked_columns(read_rows(config), config, roles):
+    return list(stream_examples(config, roles, dropped)), dropped
+
+
+def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counter[str]) -> Iterator[Example]:
+    """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
+
+    Only a hash of 8 bytes is kept of each, to find duplicates.
+
+    Raises:
+        ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the
+            row), or nothing is left.
+    """
+    seen: set[int] = set()
+    layout: Layout | None = None
+    for placed in stream_rows(config):
+        layout = layout or Layout.of(placed.row, config, roles)
+        layout.check(placed)
         try:
-            example = _example(row, config, roles)
+            example = layout.example(placed.row)
         except UnknownCheck as error:
             raise ValueError(str(error)) from error
         except ValueError as error:
             dropped[str(error)] += 1
             continue
-        if example.id in examples:
+        if (digest := int(example.id, 16)) in seen:
             dropped["duplicate"] += 1
         elif "chosen" in roles and example.responses["chosen"] == example.responses["rejected"]:
             dropped["chosen and rejected are identical"] += 1
         else:
-            examples[example.id] = example
-    if not examples:
+            seen.add(digest)
+            yield example
+    if not seen:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise ValueError(f"data: {config.path!r} holds no usable example: {reasons}.")
-    return list(examples.values()), dropped
 
 
-def _example(row: Row, config: DatasetConfig, roles: Sequence[str]) -> Example:
-    columns = config.columns
-    values = {role: row.get(getattr(columns, role)) for role in roles}
-    for role, value in values.items():
-        if value is None:
-            raise ValueError(f"the {role} response is null")
-    prompt = row.get(columns.prompt)
-    if prompt is None and roles and columns.prompt not in row:
-        messages = split_conversation(values[roles[0]])[0]
-    elif prompt is None:
+class Layout:
+    """Where prompt and responses stand in the rows of a data set, as its first row shows."""
+
+    def __init__(self, config: DatasetConfig, prompt: str, responses: dict[str, str], inside: bool) -> None:
+        """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
+        self.path, self.check_column = config.path, config.columns.check
+        self.prompt, self.responses, self.inside = prompt, responses, inside
+        self.ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
+        self.kinds: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, row: Row, config: DatasetConfig, roles: Sequence[str]) -> Layout:
+        """The layout of a data set that begins with `row`.
+
+        Raises:
+            ValueError: a column is missing.
+        """
+        columns = config.columns
+        responses = {role: getattr(columns, role) for role in roles}
+        if "gold" in responses and columns.gold not in row and "messages" in row:
+            responses["gold"] = "messages"
+        if {"chosen", "rejected"} <= responses.keys() and columns.ranked in row and columns.chosen not in row:
+            responses |= {"chosen": columns.ranked, "rejected": columns.ranked}
+        inside = columns.prompt not in row
+        whole = [*responses.values()] or [columns.chosen, columns.gold, "messages"]
+        prompt = next((name for name in whole if inside and _holds_prompt(row.get(name))), columns.prompt)
+        missing = [name for name in (prompt, *responses.values()) if name not in row]
+        if missing:
+            raise ValueError(
+                f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
+                "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ...}."
+                + (" Or have pairs built: data.collect." if "chosen" in roles else "")
+            )
+        return cls(config, prompt, responses, inside)
+
+    def check(self, placed: Placed) -> None:
+        """Hold a row to the columns and kinds of values of the rows before it.
+
+        Raises:
+            ValueError: they changed; names file, row and field.
+        """
+        for column in dict.fromkeys((self.prompt, *self.responses.values())):
+            kind = _kind(placed.row[column]) if column in placed.row else "no such column"
+            before = self.kinds.setdefault(column, kind) if kind != "null" else kind
+            if kind != before:
+                raise ValueError(
+                    f"data: {placed.file!r}, row {placed.number}, field {column!r}: {kind}, but {before} in the rows "
+                    f"before it; the row has {', '.join(map(repr, placed.row))}. Bring all rows into one form, or "
+                    "leave that file out."
+                )
+
+    def example(self, row: Row) -> Example:
+        """The example that a row holds.
+
+        Raises:
+            ValueError: it holds none; the reason.
+        """
+        values = self._ranked(row) if self.ranked else {role: row[name] for role, name in self.responses.items()}
+        for role, value in values.items():
+            if value is None:
+                raise ValueError(f"the {role} response is null")
+        given = [] if self.inside else self._given(row[self.prompt])
+        answers = {role: _answer(value, self.inside) for role, value in values.items()}
+        told = [turns for turns, _ in answers.values() if turns]
+        if self.inside and not answers:
+            told = [_begun(row[self.prompt])]
+        messages = _prompt(given, told)
+        responses = {role: text for role, (_, text) in answers.items()}
+        check = parse_check(row.get(self.check_column))
+        content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
+        return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
+
+    def _given(self, prompt: Any) -> list[Message]:
+        if prompt is None:
+            raise ValueError("the prompt is null")
+        begun = isinstance(prompt, str) and prompt.rstrip().endswith("\n\nAssistant:")
+        return as_messages((begun and read_transcript(prompt)) or prompt)
+
+    def _ranked(self, row: Row) -> Row:
+        """The best and the worst of a list of texts, best first, or of {answer, rank}."""
+        answers = row[self.responses["chosen"]]
+        if answers is None or len(answers) < 2:
+            raise ValueError("fewer than two ranked answers")
+        if all(isinstance(answer, str) for answer in answers):
+            return {"chosen": answers[0], "rejected": answers[-1]}
+        if not all(isinstance(a, dict) and a.get("rank") is not None and "answer" in a for a in answers):
+            raise ValueError("a ranked answer needs 'answer' and 'rank'")
+        best, worst = min(answers, key=_rank), max(answers, key=_rank)
+        if _rank(best) == _rank(worst):
+            raise ValueError("all answers have one rank")
+        return {"chosen": best["answer"], "rejected": worst["answer"]}
+
+
+def _rank(answer: Row) -> float:
+    return float(answer["rank"])
+
+
+def _kind(value: Any) -> str:
+    """What a value is, as far as rows must agree: text and messages may stand side by side."""
+    usual = "text or messages"
+    names = {str: usual, list: usual, dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _holds_prompt(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and read_transcript(value) is not None)
+
+
+def _answer(value: Any, whole: bool) -> tuple[list[Message], str]:
+    """The turns before a response, if it brings them, and its text; `whole`: it is a conversation or a transcript."""
+    if whole and isinstance(value, str):
+        value = read_transcript(value) or value
+    if isinstance(value, str):
+        return [], answer_text(value)
+    turns, text = split_conversation(value)
+    return turns, answer_text(text)
+
+
+def _begun(value: Any) -> list[Message]:
+    """What a conversation's last answer, if there is one, answers."""
+    if value is None:
         raise ValueError("the prompt is null")
-    else:
-        messages = as_messages(prompt)
-    responses = {role: answer_text(value) for role, value in values.items()}
-    check = parse_check(row.get(columns.check))
-    content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
-    return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
+    turns: list[Message] = read_transcript(value) or [] if isinstance(value, str) else value
+    return turns[:-1] if turns and turns[-1].get("role") == "assistant" else turns
+
+
+def _prompt(given: list[Message], told: list[list[Message]]) -> list[Message]:
+    """The prompt: the turns that the responses bring, of which a prompt beside them may be the first only."""
+    if not told:
+        return as_messages(given)
+    if any(turns != told[0] for turns in told):
+        raise ValueError("the responses answer different prompts")
+    if given and given[-1]["content"].strip() not in [turn["content"].strip() for turn in told[0]]:
+        raise ValueError("the conversation does not hold the prompt")
+    return as_messages(told[0])
 
 
 def parse_check(value: Any) -> Row | None:
@@ -109,113 +232,3 @@ def parse_check(value: Any) -> Row | None:
 
 class UnknownCheck(Exception):
     """A rule that cannot be evaluated: the whole data set is refused, not just the row."""
-
-
-def _checked_columns(rows: Iterable[Row], config: DatasetConfig, roles: Sequence[str]) -> Iterator[Row]:
-    """The rows, after the first one has shown that the mapped columns exist."""
-    for index, row in enumerate(rows):
-        if index == 0:
-            wanted = [getattr(config.columns, role) for role in roles]
-            from_conversation = roles and isinstance(row.get(wanted[0]), list)
-            needed = wanted if from_conversation else [config.columns.prompt, *wanted]
-            missing = [name for name in needed if name not in row]
-            if missing:
-                raise ValueError(
-                    f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
-                    "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ...}."
-                    + (" Or have pairs built: data.collect." if "chosen" in roles else "")
-                )
-        yield row
-
-
-def read_rows(config: DatasetConfig) -> list[Row]:
-    """All rows of a data set as dictionaries, `split` and `limit` applied."""
-    if config.path.startswith("sparring:"):
-        rows = _shipped(config.path.removeprefix("sparring:"))
-    elif (path := Path(config.path).expanduser()).is_file():
-        rows = read_file(path)
-    elif path.suffix in ENDINGS or path.exists() or config.path.startswith((".", "/", "~")):
-        raise ValueError(f"data: {config.path!r} is not a file. Give a {', '.join(ENDINGS)} file, or a hub data set.")
-    else:
-        rows = _read_hub(config)
-        return rows[: config.limit]
-    if config.split is not None:
-        if rows and "split" not in rows[0]:
-            raise ValueError(f"data: split: {config.split!r} is set, but {config.path!r} has no column 'split'.")
-        names = dict.fromkeys(str(row.get("split")) for row in rows)
-        rows = [row for row in rows if row.get("split") == config.split]
-        if not rows and names:
-            raise ValueError(f"data: {config.path!r} has no row of split {config.split!r}; it has {', '.join(names)}.")
-    return rows[: config.limit]
-
-
-def _shipped(name: str) -> list[Row]:
-    file = resources.files("sparring") / "data" / f"{name}.jsonl"
-    if not file.is_file():
-        raise ValueError(f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold.")
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [{"gold": row["response"], **row} if "response" in row else row for row in rows]
-
-
-def read_file(path: Path) -> list[Row]:
-    """Rows of a JSONL, JSON, CSV or Parquet file; text files may be gzipped (`.jsonl.gz`).
-
-    Raises:
-        ValueError: missing, unreadable or cut short; names the file, and the line where there is one.
-    """
-    packed = path.suffix == ".gz"
-    ending = Path(path.stem).suffix if packed else path.suffix
-    if ending not in ENDINGS:
-        raise ValueError(f"data: {str(path)!r} has an unknown ending. Give one of {', '.join(ENDINGS)}.")
-    try:
-        if ending == ".parquet":
-            return pq.read_table(path).to_pylist()
-        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
-        text = content.decode("utf-8-sig")  # Excel and PowerShell begin files with a mark
-        if ending == ".csv":
-            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        if ending == ".json":
-            return _rows_of(json.loads(text), path)
-        return list(_read_lines(text, path))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"data: {str(path)!r} is not UTF-8 (byte {error.start}). Convert it to UTF-8.") from error
-    except EOFError as error:
-        raise ValueError(f"data: {str(path)!r} is cut short. Fetch or write it again.") from error
-    except (json.JSONDecodeError, csv.Error, pa.ArrowException, zlib.error, OSError) as error:
-        raise ValueError(f"data: {str(path)!r} cannot be read: {error}") from error
-
-
-def _rows_of(plain: Any, path: Path) -> list[Row]:
-    if not isinstance(plain, list) or not all(isinstance(row, dict) for row in plain):
-        raise ValueError(f"data: {str(path)!r} must hold a list of objects.")
-    return plain
-
-
-def _read_lines(text: str, path: Path) -> Iterator[Row]:
-    # Not splitlines: a JSON string may hold other line separators, such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Mend or remove that line."
-            ) from error
-        if not isinstance(row, dict):
-            raise ValueError(f'data: {str(path)!r}, line {number}: expected an object like {{"prompt": ...}}.')
-        yield row
-
-
-def _read_hub(config: DatasetConfig) -> list[Row]:
-    import datasets
-
-    try:
-        found = datasets.load_dataset(config.path, config.name, split=config.split or "train")
-    except Exception as error:
-        raise ValueError(
-            f"data: {config.path!r} is neither a file nor a data set that could be fetched from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the spelling and "
-            "the network, or download it and give its file."
-        ) from error
-    return [dict(row) for row in found]

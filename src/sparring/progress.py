@@ -37,8 +37,8 @@ class Progress:
             self.console.print(text, markup=False)
 
     @contextlib.contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        """A task of `total` units; call the result with the units done, and a note to show."""
+    def task(self, title: str, total: int | None) -> Iterator[Advance]:
+        """A task of `total` units (None: not known); call the result with the units done, and a note to show."""
         if self.quiet:
             yield lambda done=1, note="": None
         elif self.console.is_terminal:
@@ -59,17 +59,17 @@ class Progress:
         )
         return Bars(*columns, console=self.console)
 
-    def _lines(self, title: str, total: int) -> Advance:
+    def _lines(self, title: str, total: int | None) -> Advance:
         start = last = time.monotonic()
-        count = 0
+        count, of = 0, "" if total is None else f"/{total}"
 
         def advance(done: int = 1, note: str = "") -> None:
             nonlocal count, last
             count += done
             now = time.monotonic()
-            if count >= total or now - last >= LINE_EVERY:
+            if (total is not None and count >= total) or now - last >= LINE_EVERY:
                 last = now
-                self.say(f"{title}  {count}/{total}  {now - start:.0f} s  {note}".rstrip())
+                self.say(f"{title}  {count}{of}  {now - start:.0f} s  {note}".rstrip())
 
         return advance
 

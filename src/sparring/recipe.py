@@ -71,6 +71,8 @@ class ColumnsConfig(Frozen):
     """the other response"""
     gold: str = "gold"
     """a gold answer (SPIN)"""
+    ranked: str = "answers"
+    """several answers, best first or as {answer, rank}: best and worst stand in for chosen and rejected"""
     check: str = "check"
     """a rule that code can verify; optional"""
 
@@ -79,11 +81,12 @@ class DatasetConfig(Frozen):
     """Where rows come from."""
 
     path: str
-    """a .jsonl, .json, .parquet or .csv file, a hub data set, or 'sparring:prompts' / 'sparring:gold'"""
+    """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
+    'sparring:prompts' / 'sparring:gold'"""
     name: str | None = None
     """configuration of a hub data set"""
     split: str | None = None
-    """split of a hub data set (default train), or value of the column 'split' of a file"""
+    """split of a hub data set or a folder (default train), or value of the column 'split' of a file"""
     limit: int | None = Field(default=None, ge=1)
     """use only the first rows"""
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig)

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -212,6 +213,13 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_files(paths: Sequence[Path]) -> str:
+    """SHA-256 of one file, or over the names and bytes of several."""
+    if len(paths) == 1:
+        return hash_file(paths[0])
+    return hashlib.sha256(repr([(path.name, hash_file(path)) for path in paths]).encode()).hexdigest()
 
 
 def hash_weights(folder: Path) -> str:

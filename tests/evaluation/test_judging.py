@@ -24,7 +24,7 @@ from sparring.evaluation.judging import (
     single_rows,
 )
 from sparring.evaluation.mt_bench import pairwise, single
-from sparring.examples import read_file
+from sparring.rows import read_file
 
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "-")) / "mt_bench"
 

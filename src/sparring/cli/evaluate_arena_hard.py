@@ -73,7 +73,7 @@ def complete(
 ) -> list[Judgment]:
     """The judgments of the category, checked for gaps or reduced to what all models share."""
     from sparring.evaluation.arena_hard import check_complete, common_questions, question_id
-    from sparring.examples import read_file
+    from sparring.rows import read_file
 
     known = {judgment.category for judgment in judgments}
     if category is not None and category not in known:

@@ -88,8 +88,8 @@ def register(app: typer.Typer) -> None:
         """Rate a model's two turns, or compare two models in both orders."""
         from sparring.cli.evaluate_result import existing
         from sparring.evaluation.judging import pair_rows, read_prompts, read_questions, read_turns, single_rows
-        from sparring.examples import read_file
         from sparring.oracles.endpoint import Settings
+        from sparring.rows import read_file
 
         existing([answers, questions, references, judge_prompts, *([against] if against else [])])
         ours = one_model(read_turns(read_file(answers)), answers)

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         """Mean ratings from 1 to 10, or win rates, with 95 % intervals over questions."""
         from sparring.cli.evaluate_result import existing, finish
         from sparring.evaluation.mt_bench import pairwise, single
-        from sparring.examples import read_file
+        from sparring.rows import read_file
 
         files = existing([*judgments, *([questions] if questions else [])])
         rows = only([row for path in judgments for row in read_file(path)], model)
@@ -60,7 +60,7 @@ def only(rows: Sequence[Mapping[str, Any]], models: Sequence[str] | None) -> lis
 
 def read_categories(path: Path) -> dict[str, str]:
     """Categories by question."""
-    from sparring.examples import read_file
+    from sparring.rows import read_file
 
     rows = read_file(path)
     if not rows or not {"question_id", "category"} <= rows[0].keys():

@@ -25,8 +25,8 @@ import numpy as np
 from sparring.evaluation.judgments import Judgments
 from sparring.evaluation.length_control import Gamed, LengthControlled, length_controlled
 from sparring.evaluation.statistics import interval
-from sparring.examples import read_rows
 from sparring.recipe import DatasetConfig
+from sparring.rows import read_rows
 
 HUB = "tatsu-lab/alpaca_eval"
 GAMED_FILE = "df_gamed.csv"

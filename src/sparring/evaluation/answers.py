@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparring.chat import Message, as_messages, prompt_text
-from sparring.examples import read_rows
 from sparring.recipe import DatasetConfig
+from sparring.rows import read_rows
 
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
-from sparring.examples import read_file
+from sparring.rows import read_file
 
 Array = NDArray[np.float64]
 Style = Literal["densities", "counts"]

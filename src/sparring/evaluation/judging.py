@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from sparring.evaluation.arena_hard import question_id
 from sparring.evaluation.mt_bench import NO_RATING, REFERENCE_CATEGORIES, TURNS
-from sparring.examples import read_file
 from sparring.oracles.judge_prompts import without_thoughts
+from sparring.rows import read_file
 
 Row = dict[str, Any]
 FIVE_LEVELS = re.compile(r"\[\[(A>>B|A>B|A=B|B>A|B>>A)\]\]")

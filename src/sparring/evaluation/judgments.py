@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sparring.examples import read_rows
 from sparring.recipe import DatasetConfig
+from sparring.rows import read_rows
 from sparring.weights import hash_file
 
 Rows = list[dict[str, Any]]

@@ -22,8 +22,8 @@ from typing import Any
 
 import yaml
 
-from sparring.examples import read_file
 from sparring.rounds.store import read_json, write_json, write_text
+from sparring.rows import read_file
 from sparring.training.packing import Rollout
 from sparring.weights import hash_file, hash_weights, load_model, load_tokenizer
 

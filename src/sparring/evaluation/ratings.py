@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, log_expit
 
-from sparring.examples import read_file
+from sparring.rows import read_file
 
 Array = NDArray[np.float64]
 Method = Literal["bradley-terry", "elo"]

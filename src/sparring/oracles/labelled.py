@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sparring.chat import answer_text, as_messages, prompt_text, split_conversation
-from sparring.examples import Row, read_rows
+from sparring.chat import answer_text, as_messages, prompt_text, read_transcript, split_conversation
 from sparring.oracles.oracle import Comparison
 from sparring.recipe import DatasetConfig
+from sparring.rows import Row, read_rows
 
 SIDES = (("response_1", "response_2"), ("a", "b"), ("response_a", "response_b"), ("chosen", "rejected"))
 WINNERS: dict[object, float] = {"1": 1.0, "2": 0.0, "0": 0.5, "a": 1.0, "b": 0.0, "tie": 0.5}
@@ -114,11 +113,9 @@ def _preference(row: Row) -> float:
 def _conversation(value: Any) -> tuple[str, str]:
     """(prompt, last answer) of a list of messages or of a transcript of `Human:` and `Assistant:` turns."""
     if isinstance(value, str):
-        parts = re.split(r"(?:\A|\n\n)(Human|Assistant): ?", value)
-        if len(parts) < 5 or parts[0].strip() or parts[-2] != "Assistant":
+        value = read_transcript(value)
+        if value is None or len(value) < 2:
             raise ValueError("there is no prompt")
-        roles = {"Human": "user", "Assistant": "assistant"}
-        value = [{"role": roles[r], "content": t.strip()} for r, t in zip(parts[1::2], parts[2::2], strict=True)]
     messages, answer = split_conversation(value)
     if not answer.strip():
         raise ValueError("the response is empty")

@@ -24,9 +24,10 @@ from pydantic import Field
 
 from sparring.chat import as_messages, prompt_text
 from sparring.evaluation.checks import last_number, passes
-from sparring.examples import parse_check, read_rows
+from sparring.examples import parse_check
 from sparring.oracles.oracle import Comparison
 from sparring.recipe import DatasetConfig
+from sparring.rows import read_rows
 
 
 class Rules:

@@ -6,12 +6,15 @@ lengths = read_lengths(recipe)
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sparring.chat import Chat
-from sparring.examples import Example, load_examples
+from sparring.examples import Example, stream_examples
 from sparring.recipe import DatasetConfig, Recipe
+from sparring.rows import data_files
 from sparring.weights import PYPI, load_tokenizer, resolve_model
 
 LOOKED_AT = 256
@@ -36,14 +39,13 @@ def read_lengths(recipe: Recipe) -> Lengths:
     data = recipe.data
     train = _local(data.train, () if data.collect else recipe.columns())
     held_out = _local(data.held_out, ())
-    rows = data.train.limit if train is None else len(train)
-    held = data.held_out.limit if held_out is None else len(held_out)
     chat = _local_chat(recipe)
+    rows = data.train.limit if train is None else train[0]
+    held = data.held_out.limit if held_out is None else held_out[0]
     if train is None or chat is None:
         return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False)
-    some = train[:LOOKED_AT]
-    prompts = [len(chat.prompt_ids(example.messages)) for example in some]
-    given = [len(chat.response_ids(text)) for example in some for text in example.responses.values()]
+    prompts = [len(chat.prompt_ids(example.messages)) for example in train[1]]
+    given = [len(chat.response_ids(text)) for example in train[1] for text in example.responses.values()]
     prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
     return Lengths(rows, held, prompt, _mean([n for n in given if n <= data.max_response_tokens]), True)
 
@@ -57,11 +59,18 @@ def on_this_machine(model: str) -> bool:
     return model.startswith(PYPI) or Path(model).expanduser().is_dir()
 
 
-def _local(config: DatasetConfig, roles: tuple[str, ...]) -> list[Example] | None:
-    """The examples of a set that is on this machine; None for one of the hub."""
-    if not config.path.startswith("sparring:") and not Path(config.path).expanduser().is_file():
-        return None
-    return load_examples(config, roles)[0]
+def _local(config: DatasetConfig, roles: tuple[str, ...]) -> tuple[int, list[Example]] | None:
+    """How many examples a set on this machine has, and the first of them; None for one that is not there (yet)."""
+    if not config.path.startswith("sparring:"):
+        try:
+            here = data_files(config) is not None
+        except ValueError:
+            here = False
+        if not here:
+            return None
+    examples = stream_examples(config, roles, Counter())
+    first = list(islice(examples, LOOKED_AT))
+    return len(first) + sum(1 for _ in examples), first
 
 
 def _local_chat(recipe: Recipe) -> Chat | None:

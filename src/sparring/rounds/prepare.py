@@ -1,54 +1,181 @@
 """Prepare the data of a run: read, check, tokenise once, freeze as data/*.parquet.
 
-Every row that cannot be used is counted by reason. Train and held-out prompts must not overlap.
-Leaves out: building pairs from samples (`judge.py`).
+Every row that cannot be used is counted by reason. Train and held-out prompts must not overlap. Rows pass through in
+shards, so a set of any size takes the memory of one; a shard that is on disk is not tokenised again when a killed run
+goes on. Leaves out: building pairs from samples (`judge.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from sparring.chat import Chat, prompt_text
-from sparring.examples import Example, load_examples
-from sparring.recipe import DataConfig, DatasetConfig, Recipe
-from sparring.rounds.store import Made, Store, write_table
+from sparring.examples import Example, stream_examples
+from sparring.progress import Progress
+from sparring.recipe import DatasetConfig, Recipe
+from sparring.rounds.store import Made, Store, write_table, write_tables
 from sparring.rounds.tables import EXAMPLES
 
 TRAIN, HELD_OUT = "data/train.parquet", "data/held_out.parquet"
+SHARD = 1024
+"""examples tokenised and kept together"""
+DROPPED = b"dropped"
+"""a shard's counts of dropped examples, in its Parquet metadata"""
 
 
-def prepare(store: Store, recipe: Recipe, chat: Chat, context: int, vocabulary: int | None) -> Made:
-    """Write both tables; facts hold the counts of rows and of drops by reason.
+class Preparation:
+    """The data stage of one run: how rows become tokens, and where they go."""
 
-    `context` is the model's longest sequence in tokens, `vocabulary` the number of tokens that it embeds.
+    def __init__(
+        self,
+        store: Store,
+        recipe: Recipe,
+        chat: Chat,
+        inputs: Mapping[str, str],
+        context: int,
+        vocabulary: int | None,
+        progress: Progress,
+    ) -> None:
+        """`inputs`: hashes of model, tokenizer and files; `context`: the model's longest sequence; `vocabulary`: how
+        many tokens it embeds.
 
-    Raises:
-        ValueError: no row is left, or the tokenizer makes tokens that the model does not know.
-    """
-    data = recipe.data
-    built = {"chosen", "rejected"} if data.collect else {"gold"} if data.teacher else set()
-    roles = tuple(role for role in recipe.columns() if role not in built)
-    train, dropped = _rows(data.train, roles, data, recipe, chat, context, "train")
-    held, held_dropped = _rows(data.held_out, (), data, recipe, chat, context, "held_out")
-    prompts = {row["prompt"] for row in train}
-    overlap = sum(row["prompt"] in prompts for row in held)
-    held = [row for row in held if row["prompt"] not in prompts]
-    if overlap:
-        held_dropped["also a training prompt"] += overlap
-    if not held:
-        raise ValueError("data.held_out: every held-out prompt is also a training prompt. Give other rows.")
-    if vocabulary is not None:
-        check_tokens([*train, *held], chat, vocabulary)
-    write_table(store.path(TRAIN), train, EXAMPLES)
-    write_table(store.path(HELD_OUT), held, EXAMPLES)
-    facts = {"train": len(train), "held_out": len(held)}
-    return Made(
-        (TRAIN, HELD_OUT),
-        {**facts, "dropped": {"train": dict(dropped), "held_out": dict(held_dropped)}},
-    )
+        Raises:
+            ValueError: no token is left for a prompt.
+        """
+        self.store, self.recipe, self.chat, self.progress = store, recipe, chat, progress
+        self.context, self.vocabulary = context, vocabulary
+        settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context]
+        self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
+        self.longest = min(recipe.data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
+        if self.longest < 1:
+            raise ValueError(
+                f"sampling.max_new_tokens = {recipe.sampling.max_new_tokens} leaves no room for a prompt in the "
+                f"model's context of {context} tokens. Lower it."
+            )
+
+    def run(self, prompts_only: bool = False) -> Made:
+        """Write both tables, or the training prompts alone; facts hold the counts of rows and of drops by reason.
+
+        Raises:
+            ValueError: no row is left, or the tokenizer makes tokens that the model does not know.
+        """
+        try:
+            made = self._prompts() if prompts_only else self._both()
+        except ValueError:  # other data or another recipe will be given: nothing here would be used again
+            shutil.rmtree(self.store.root / "data", ignore_errors=True)
+            raise
+        for relative in (TRAIN, HELD_OUT):
+            shutil.rmtree(self._folder(relative), ignore_errors=True)
+        return made
+
+    def _both(self) -> Made:
+        data = self.recipe.data
+        built = {"chosen", "rejected"} if data.collect else {"gold"} if data.teacher else set()
+        roles = tuple(role for role in self.recipe.columns() if role not in built)
+        train, dropped = self._shards(data.train, roles, TRAIN)
+        held, held_dropped = self._shards(data.held_out, (), HELD_OUT)
+        prompts = {digest for table in _tables(train) for digest in _digests(table)}
+        count, _ = self._join(train, TRAIN, set())
+        held_count, overlap = self._join(held, HELD_OUT, prompts)
+        if overlap:
+            held_dropped["also a training prompt"] += overlap
+        if not held_count:
+            raise ValueError("data.held_out: every held-out prompt is also a training prompt. Give other rows.")
+        drops = {"train": dict(dropped), "held_out": dict(held_dropped)}
+        return Made((TRAIN, HELD_OUT), {"train": count, "held_out": held_count, "dropped": drops})
+
+    def _prompts(self) -> Made:
+        shards, dropped = self._shards(self.recipe.data.train, (), TRAIN)
+        count, _ = self._join(shards, TRAIN, set())
+        return Made((TRAIN,), {"train": count, "dropped": {"train": dict(dropped)}})
+
+    def _folder(self, relative: str) -> Path:
+        return self.store.path(relative).with_suffix(".partial")
+
+    def _shards(self, config: DatasetConfig, roles: Sequence[str], relative: str) -> tuple[list[Path], Counter[str]]:
+        """The tokenised rows of a set in shards, and what was dropped."""
+        dropped: Counter[str] = Counter()
+        shards: list[Path] = []
+        name = Path(relative).stem
+        with self.progress.task(f"data  {name}", None) as advance:
+            for index, part in enumerate(_parts(stream_examples(config, roles, dropped))):
+                shard = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
+                if not shard.exists():
+                    rows, lost = self._tokenised(part)
+                    write_table(shard, rows, EXAMPLES.with_metadata({DROPPED: json.dumps(lost)}))
+                shards.append(shard)
+                dropped.update(json.loads(pq.read_schema(shard).metadata[DROPPED]))
+                advance(len(part))
+        if not any(pq.read_metadata(shard).num_rows for shard in shards):
+            reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
+            raise ValueError(f"data.{name}: every example was dropped: {reasons}.")
+        return shards, dropped
+
+    def _tokenised(self, examples: Iterable[Example]) -> tuple[list[dict[str, Any]], Counter[str]]:
+        rows, dropped = [], Counter[str]()
+        for example in examples:
+            try:
+                row = _row(example, self.chat)
+            except ValueError as error:
+                dropped[str(error)] += 1
+                continue
+            if (reason := self._too_long(row)) is None:
+                rows.append(row)
+            else:
+                dropped[reason] += 1
+        if self.vocabulary is not None and rows:
+            check_tokens(rows, self.chat, self.vocabulary)
+        return rows, dropped
+
+    def _too_long(self, row: dict[str, Any]) -> str | None:
+        prompt, lengths = len(row["prompt_ids"]), [len(r["token_ids"]) for r in row["responses"]]
+        most = self.recipe.data.max_response_tokens
+        if prompt > self.longest:
+            return f"prompt longer than {self.longest} tokens"
+        if any(length > most for length in lengths):
+            return f"response longer than {most} tokens"
+        if any(length + prompt > self.context for length in lengths):
+            return f"prompt and response longer than the context of {self.context} tokens"
+        return None
+
+    def _join(self, shards: Sequence[Path], relative: str, without: set[int]) -> tuple[int, int]:
+        """The shards as one table, without rows whose prompt is in `without`: how many are in it, and how many not."""
+        count = left_out = 0
+
+        def kept() -> Iterator[pa.Table]:
+            nonlocal count, left_out
+            for table in _tables(shards):
+                mask = [digest not in without for digest in _digests(table)] if without else [True] * table.num_rows
+                count, left_out = count + sum(mask), left_out + len(mask) - sum(mask)
+                yield table.filter(pa.array(mask, pa.bool_()))
+
+        write_tables(self.store.path(relative), kept(), EXAMPLES)
+        return count, left_out
+
+
+def _parts(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    while part := list(islice(examples, SHARD)):
+        yield part
+
+
+def _tables(shards: Iterable[Path]) -> Iterator[pa.Table]:
+    return (pq.read_table(shard).replace_schema_metadata(None) for shard in shards)
+
+
+def _digests(table: pa.Table) -> list[int]:
+    """8 bytes of each prompt: all that is kept of a training set to find its prompts among the held-out ones."""
+    texts = table["prompt"].to_pylist()
+    return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
 
 
 def check_tokens(rows: Sequence[dict[str, Any]], chat: Chat, vocabulary: int) -> None:
@@ -62,52 +189,6 @@ def check_tokens(rows: Sequence[dict[str, Any]], chat: Chat, vocabulary: int) ->
             f"need token {largest} ({name!r}). Give the tokenizer that belongs to the model, or save it after "
             f"model.resize_token_embeddings({len(chat.tokenizer)})."
         )
-
-
-def prepare_prompts(store: Store, recipe: Recipe, chat: Chat, context: int, vocabulary: int | None = None) -> Made:
-    """Write the training table alone, prompts only: for building a preference set."""
-    train, dropped = _rows(recipe.data.train, (), recipe.data, recipe, chat, context, "train")
-    if vocabulary is not None:
-        check_tokens(train, chat, vocabulary)
-    write_table(store.path(TRAIN), train, EXAMPLES)
-    return Made((TRAIN,), {"train": len(train), "dropped": {"train": dict(dropped)}})
-
-
-def _rows(
-    config: DatasetConfig,
-    roles: Sequence[str],
-    data: DataConfig,
-    recipe: Recipe,
-    chat: Chat,
-    context: int,
-    name: str,
-) -> tuple[list[dict[str, Any]], Counter[str]]:
-    examples, dropped = load_examples(config, roles)
-    longest = min(data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
-    if longest < 1:
-        raise ValueError(
-            f"sampling.max_new_tokens = {recipe.sampling.max_new_tokens} leaves no room for a prompt in the model's "
-            f"context of {context} tokens. Lower it."
-        )
-    rows = []
-    for example in examples:
-        try:
-            row = _row(example, chat)
-        except ValueError as error:
-            dropped[str(error)] += 1
-            continue
-        if len(row["prompt_ids"]) > longest:
-            dropped[f"prompt longer than {longest} tokens"] += 1
-        elif any(len(r["token_ids"]) > data.max_response_tokens for r in row["responses"]):
-            dropped[f"response longer than {data.max_response_tokens} tokens"] += 1
-        elif any(len(r["token_ids"]) + len(row["prompt_ids"]) > context for r in row["responses"]):
-            dropped[f"prompt and response longer than the context of {context} tokens"] += 1
-        else:
-            rows.append(row)
-    if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
-        raise ValueError(f"data.{name}: every example was dropped: {reasons}.")
-    return rows, dropped
 
 
 def _row(example: Example, chat: Chat) -> dict[str, Any]:

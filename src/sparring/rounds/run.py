@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +41,7 @@ from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, 
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
-from sparring.rounds.prepare import HELD_OUT, TRAIN, prepare, prepare_prompts
+from sparring.rounds.prepare import HELD_OUT, TRAIN, Preparation
 from sparring.rounds.price import judge_price
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
@@ -55,12 +54,13 @@ from sparring.rounds.store import (
     write_table,
 )
 from sparring.rounds.tables import EXAMPLES, SAMPLES
+from sparring.rows import data_files
 from sparring.sampling.engine import noise_seed
 from sparring.sampling.vllm_engine import check_vllm
 from sparring.trackers import Trackers, check_trackers
 from sparring.training.metrics import Tripwire
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import context_length, hash_file, vocabulary_size
+from sparring.weights import context_length, hash_files, vocabulary_size
 
 COLLECTED = "collect/train.parquet"
 PACKAGES = (
@@ -122,7 +122,7 @@ class Run:
     def collect_only(self) -> None:
         """The stages that build a preference set: `collect/pairs.parquet`."""
         self._probe()
-        self._prepare(prepare_prompts)
+        self._prepare(prompts_only=True)
         self._write_lock()
         self._collect()
 
@@ -153,11 +153,13 @@ class Run:
         model = self.policies.load_training(REFERENCE)
         PolicyScorer(model, self.recipe.fit.layout).eval().verify()
 
-    def _prepare(self, work: Callable[..., Made] = prepare) -> None:
-        model = (self.policies.base, self.recipe.model.trust_remote_code)
+    def _prepare(self, prompts_only: bool = False) -> None:
+        model, chat = (self.policies.base, self.recipe.model.trust_remote_code), self.policies.chat
         sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
-        inputs = {"model": self.policies.base_hash, **self._data_hashes()}
-        facts = self.store.stage("data", inputs, lambda: work(self.store, self.recipe, self.policies.chat, *sizes))
+        inputs = {"model": self.policies.base_hash, "tokenizer": chat.identity, **self._data_hashes()}
+
+        preparation = Preparation(self.store, self.recipe, chat, inputs, *sizes, self.progress)
+        facts = self.store.stage("data", inputs, lambda: preparation.run(prompts_only))
         held_out = f", {facts['held_out']} held out" if "held_out" in facts else ""
         self.progress.say(f"data  {facts['train']} training examples{held_out}")
         for name, reasons in facts["dropped"].items():
@@ -176,8 +178,8 @@ class Run:
     def _data_hashes(self) -> dict[str, str]:
         """Hashes of the data files; the recipe names the others."""
         sets = {"train": self.recipe.data.train, "held_out": self.recipe.data.held_out}
-        paths = {name: Path(config.path).expanduser() for name, config in sets.items()}
-        return {name: hash_file(path) for name, path in paths.items() if path.is_file()}
+        files = {name: data_files(config) for name, config in sets.items()}
+        return {name: hash_files(paths) for name, paths in files.items() if paths is not None}
 
     def _write_lock(self) -> None:
         versions = {name: metadata.version(name) for name in PACKAGES}

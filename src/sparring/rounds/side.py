@@ -13,11 +13,11 @@ from typing import Any
 
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.evaluation.answers import Instruction, read_answers
-from sparring.examples import ENDINGS
 from sparring.recipe import DataConfig, DatasetConfig, ModelConfig, Recipe, SamplingConfig, load_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import HELD_OUT
 from sparring.rounds.store import Store, read_table
+from sparring.rows import ENDINGS
 from sparring.weights import hash_file
 
 

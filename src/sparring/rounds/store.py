@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,16 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> No
     """Rows as one Parquet file, written beside the target and renamed."""
     with _beside(path) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema), partial)
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+    """Tables one after the other as one Parquet file, a row group each, written beside the target and renamed."""
+    with _beside(path) as partial:
+        with pq.ParquetWriter(partial, schema) as writer:
+            for table in tables:
+                writer.write_table(table)
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
 

@@ -1,0 +1,118 @@
+"""The data stage: rows pass through in shards, in little memory, and a killed stage keeps the shards it has."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import write_jsonl
+from sparring.chat import Chat
+from sparring.progress import Progress
+from sparring.recipe import parse_recipe
+from sparring.rounds import prepare
+from sparring.rounds.prepare import TRAIN, Preparation
+from sparring.rounds.store import Made, Store, read_table
+from sparring.weights import load_tokenizer
+
+Plain = dict[str, Any]
+Make = Callable[..., tuple[Store, Made]]
+QUIET = Progress(quiet=True)
+
+
+@pytest.fixture
+def make(tiny_recipe: Plain, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Make:
+    """Run the stage on a set of so many rows, in shards of 16."""
+    monkeypatch.setattr(prepare, "SHARD", 16)
+    chat = Chat(load_tokenizer(tiny_model))
+
+    def run(rows: int, folder: str = "run", inputs: Plain | None = None) -> tuple[Store, Made]:
+        path = tmp_path / f"{rows}.jsonl"
+        text = "owl " * 10
+        if not path.exists():
+            lines = (json.dumps({"prompt": f"{i} {text}", "chosen": f"a {text}", "rejected": "b"}) for i in range(rows))
+            path.write_text("\n".join(lines))
+        data = {**tiny_recipe["data"], "train": {"path": str(path)}}
+        recipe = parse_recipe({**tiny_recipe, "data": data, "algorithm": {"name": "dpo"}})
+        store = Store(tmp_path / folder)
+        return store, Preparation(store, recipe, chat, inputs or {}, 256, None, QUIET).run()
+
+    return run
+
+
+def test_rows_take_little_memory_however_many_they_are(make: Make) -> None:
+    make(50, "warm")
+    peaks = []
+    for rows in (200, 1400):
+        tracemalloc.start()
+        _, made = make(rows, str(rows))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert made.facts["train"] == rows
+    # A row is 60 tokens or 2 kB of Python numbers; what stays of it are two hashes, to find duplicates and overlap.
+    assert (peaks[1] - peaks[0]) / 1200 < 300
+
+
+def test_a_killed_stage_tokenises_only_what_is_missing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, made = make(100, "whole")
+    count, response_ids = 0, Chat.response_ids
+
+    def kill(self: Chat, text: str) -> list[int]:
+        nonlocal count
+        count += 1
+        if count == 2 * 40:
+            raise KeyboardInterrupt
+        return response_ids(self, text)
+
+    monkeypatch.setattr(Chat, "response_ids", kill)
+    with pytest.raises(KeyboardInterrupt):
+        make(100)
+    count = 1000
+    store, again = make(100)
+    assert count - 1000 == 2 * (100 - 32)
+    assert again == made
+    assert (store.root / TRAIN).read_bytes() == (whole.root / TRAIN).read_bytes()
+    assert not list(store.root.rglob("*partial*"))
+
+
+def test_shards_of_other_inputs_are_not_used(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(40, "whole", {"tokenizer": "a"})
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make(40, inputs={"tokenizer": "a"})
+    tokenised: list[str] = []
+    monkeypatch.setattr(Chat, "response_ids", lambda self, text: tokenised.append(text) or [1])
+    store, _ = make(40, inputs={"tokenizer": "b"})
+    assert len(tokenised) == 80
+    assert {tuple(r["token_ids"]) for row in read_table(store.root / TRAIN) for r in row["responses"]} == {(1,)}
+
+
+def test_identity_names_what_tokens_depend_on(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    file = tmp_path / "t.jinja"
+    file.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    one = Chat(tokenizer, str(file)).identity
+    tokenizer(["a", "abc"], padding=True, truncation=True, max_length=2)
+    assert Chat(tokenizer, str(file)).identity == one
+    file.write_text("{% for m in messages %}{{ m['content'] }} {% endfor %}")
+    tokenizer_with_more = load_tokenizer(tiny_model)
+    tokenizer_with_more.add_tokens(["zebra"])
+    others = [Chat(tokenizer, str(file)), Chat(tokenizer, "plain"), Chat(tokenizer), Chat(tokenizer_with_more)]
+    assert len({one, *(chat.identity for chat in others)}) == 5
+
+
+def test_files_are_read_as_they_are_needed(tmp_path: Path) -> None:
+    from sparring.examples import load_examples
+    from sparring.recipe import DatasetConfig
+
+    path = write_jsonl(tmp_path / "r.jsonl", [{"prompt": f"{i}"} for i in range(5)])
+    with path.open("a") as stream:
+        stream.write("broken\n")
+    assert len(load_examples(DatasetConfig(path=str(path), limit=5), ())[0]) == 5
+    with pytest.raises(ValueError, match="line 6: not valid JSON"):
+        load_examples(DatasetConfig(path=str(path)), ())
