@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sparring.evaluation.statistics import words
-from sparring.examples import read_rows
 from sparring.recipe import DatasetConfig
+from sparring.rows import read_rows
 
 COLUMNS = ("prompt", "instruction", "question", "turns", "query", "sentence", "messages", "problem", "text")
 """where a prompt stands, in training data and in the benchmarks' own files; the first that there is"""
