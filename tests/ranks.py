@@ -86,10 +86,9 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
     from sparring.algorithms.dpo import DPO
     from sparring.objectives import PairLogistic
     from sparring.training.fit import fit
-    from sparring.training.scorer import PolicyScorer
+    from sparring.training.sharding import make_scorer, whole_weights
 
     torch.manual_seed(0)
-    model = model_of(kind)
 
     def report(row: Any) -> None:
         if stop_after and row["step"] > stop_after:
@@ -97,11 +96,13 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
 
     examples = examples_for(model_of("full", seed=1), DPO())
     objective = PairLogistic({"reference": 1.0}, 0.1)
+    config = exact(**changes)
+    scorer, _ = make_scorer(lambda: model_of(kind), config)
     try:
-        rows = fit(PolicyScorer(model), examples, objective, exact(**changes), 0, folder, None, report)
+        rows = fit(scorer, examples, objective, config, 0, folder, None, report)
     except Stopped:
         return [], {}
-    weights = {name: p.detach().numpy() for name, p in model.named_parameters() if p.requires_grad}
+    weights = {name: p.detach().numpy() for name, p in whole_weights(scorer.model).items()}
     return rows, weights
 
 

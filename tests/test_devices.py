@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies
+from safetensors.torch import load_file
 
 import ranks
 from ranks import on_ranks
@@ -57,23 +59,37 @@ def check_same(found: tuple[list[Any], Any], expected: tuple[list[Any], Any]) ->
         np.testing.assert_allclose(found[1][name], weights, **SAME, err_msg=name)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("full", 2), ("full", 3), ("lora", 2)])
-def test_a_fit_is_the_same_on_any_number_of_ranks(kind: str, count: int, tmp_path: Path) -> None:
-    changes = {**CHANGES, "gradient_checkpointing": count == 3}
+@pytest.mark.parametrize(
+    ("kind", "count", "cut"),
+    [("full", 2, False), ("full", 3, False), ("full", 3, True), ("lora", 2, False), ("lora", 2, True)],
+)
+def test_a_fit_is_the_same_on_any_number_of_ranks(kind: str, count: int, cut: bool, tmp_path: Path) -> None:
+    changes = {**CHANGES, "gradient_checkpointing": count == 3, "micro_batch_tokens": 30}
     expected = ranks.fitted(kind, changes, tmp_path / "one")
-    check_same(on_ranks(count, ranks.fitted, kind, changes, tmp_path / "many"), expected)
+    check_same(on_ranks(count, ranks.fitted, kind, {**changes, "shard_weights": cut}, tmp_path / "many"), expected)
     assert expected[0][-1]["loss"] < expected[0][0]["loss"]
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_fit_resumes_on_another_number_of_ranks(before: int, after: int, tmp_path: Path) -> None:
-    def fitted(count: int, folder: str, stop_after: int = 0) -> Any:
-        arguments = "full", {**CHANGES, "checkpoint_minutes": 0.0}, tmp_path / folder, stop_after
-        return ranks.fitted(*arguments) if count == 1 else on_ranks(count, ranks.fitted, *arguments)
+def test_a_cut_fit_in_bfloat16_is_close(tmp_path: Path) -> None:
+    changes = {**CHANGES, "precision": "bfloat16"}
+    (expected, _), (found, _) = (
+        on_ranks(2, ranks.fitted, "full", {**changes, "shard_weights": cut}, tmp_path / str(cut))
+        for cut in (False, True)
+    )
+    for name in ("loss", "grad_norm"):
+        assert [row[name] for row in found] == pytest.approx([row[name] for row in expected], rel=0.05)
 
-    assert fitted(before, "cut", stop_after=2) == ([], {})
-    assert (tmp_path / "cut/checkpoint.pt").exists()
-    check_same(fitted(after, "cut"), fitted(1, "whole"))
+
+@pytest.mark.parametrize(("before", "after"), [("two", "one"), ("one", "two"), ("cut", "one"), ("two", "cut")])
+def test_a_fit_resumes_on_another_number_of_ranks(before: str, after: str, tmp_path: Path) -> None:
+    def fitted(how: str, folder: str, stop_after: int = 0) -> Any:
+        changes = {**CHANGES, "checkpoint_minutes": 0.0, "shard_weights": how == "cut"}
+        arguments = "full", changes, tmp_path / folder, stop_after
+        return ranks.fitted(*arguments) if how == "one" else on_ranks(2, ranks.fitted, *arguments)
+
+    assert fitted(before, "stopped", stop_after=2) == ([], {})
+    assert (tmp_path / "stopped/checkpoint.pt").exists()
+    check_same(fitted(after, "stopped"), fitted("one", "whole"))
 
 
 def test_dropout_differs_by_rank_but_not_between_two_fits(tmp_path: Path) -> None:
@@ -100,12 +116,23 @@ def test_every_rank_samples_other_requests(tiny_recipe: dict[str, Any], tmp_path
     assert len(shards[0]) == 4
 
 
-def test_a_run_on_two_ranks_is_the_run_on_one(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_run_on_two_ranks_is_the_run_on_one(cut: bool, tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
     tiny_recipe["rounds"] = 1
     one, two = tmp_path / "one", tmp_path / "two"
-    expected, found = ranks.ran(tiny_recipe, one), on_ranks(2, ranks.ran, tiny_recipe, two)
+    expected = ranks.ran(tiny_recipe, one)
+    tiny_recipe["fit"]["shard_weights"] = cut
+    found = on_ranks(2, ranks.ran, tiny_recipe, two)
     for name in ("samples", "verdicts", "pairs", "anchors"):
         assert (one / f"rounds/000/{name}.parquet").read_bytes() == (two / f"rounds/000/{name}.parquet").read_bytes()
     assert found["policies"][1]["kl_to_start"] == pytest.approx(expected["policies"][1]["kl_to_start"], rel=1e-3)
     assert found["lock"]["hardware"]["devices"] == 2
     assert not list(two.rglob("*partial*"))
+    weights = [load_file(out / "rounds/000/policy/model.safetensors") for out in (one, two)]
+    torch.testing.assert_close(weights[1], weights[0], **SAME)
+
+
+def test_one_device_cannot_cut(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
+    tiny_recipe["fit"]["shard_weights"] = True
+    with pytest.raises(ValueError, match=r"fit\.shard_weights = true.*--devices 2"):
+        ranks.ran(tiny_recipe, tmp_path / "run")

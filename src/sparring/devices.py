@@ -42,6 +42,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def on_device(model: Any) -> Any:
+    """The model on this process' GPU, where there is one."""
+    return model.to("cuda") if torch.cuda.is_available() else model
+
+
 # ---- the group ------------------------------------------------------------------------------------
 
 

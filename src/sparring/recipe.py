@@ -259,6 +259,8 @@ class FitConfig(Frozen):
     """of matrix products; master weights are float32"""
     gradient_checkpointing: bool = False
     """recompute activations: less memory, about a third slower"""
+    shard_weights: bool = False
+    """cut weights, gradients and optimiser state over the devices (FSDP2): for models too large for one; same result"""
     checkpoint_minutes: float = Field(default=10.0, ge=0)
     """time between checkpoints inside a fit; 0: after every step"""
     tripwires: TripwireConfig = Field(default_factory=TripwireConfig)

@@ -25,7 +25,7 @@ from sparring.rounds.store import Store, read_json, write_json, write_text
 
 Plain = dict[str, Any]
 SETTINGS = "fit_settings.json"
-FREE = ("fit.micro_batch_tokens", "sampling.vllm", "trackers")
+FREE = ("fit.micro_batch_tokens", "fit.shard_weights", "sampling.vllm", "trackers")
 """fields and sections that may change at any time: the evaluation uses this one too, and may run out of memory"""
 ANCHORED = {"fit.layout", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""

@@ -20,7 +20,7 @@ from sparring.rounds.store import sharded
 from sparring.rounds.tables import ANCHORS
 from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
-from sparring.training.scorer import PolicyScorer
+from sparring.training.sharding import make_scorer
 
 Rows = list[dict[str, Any]]
 
@@ -75,7 +75,6 @@ def _policy_logps(
     title: str,
     progress: Progress = QUIET,
 ) -> list[list[float]]:
-    scorer = PolicyScorer(policies.load_scoring(ref), config.layout)
-    scorer.verify()
+    scorer, _ = make_scorer(lambda: policies.load_scoring(ref), config)
     with progress.task(title, len(rollouts)) as advance:
         return rollout_logps(scorer, rollouts, config.micro_batch_tokens, config.precision, advance, shared=True)

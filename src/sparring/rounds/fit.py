@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparring import devices
 from sparring.algorithms.algorithm import PolicyRef, Step
@@ -22,7 +22,7 @@ from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.store import Made, write_text
 from sparring.training.data import TrainingExample
 from sparring.training.fit import Row, fit
-from sparring.training.scorer import PolicyScorer
+from sparring.training.sharding import make_scorer, whole_weights
 
 Rows = list[dict[str, Any]]
 
@@ -68,10 +68,10 @@ def fit_step(
     arguments = policies, step.start, examples, step.objective, config, seed, partial
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
-        model, verified, rows = devices.together(train, *arguments, advance=advance, report=report)
+        model, weights, verified, rows = devices.together(train, *arguments, advance=advance, report=report)
     log = f"{folder}/fit.jsonl"
     write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
-    relative = policies.save(model, made)
+    relative = policies.save(model, made, weights)
     shutil.rmtree(partial, ignore_errors=True)
     facts = {
         "steps": len(rows),
@@ -93,10 +93,9 @@ def train(
     seed: int,
     partial: Path,
     **mine: Callable[..., None],
-) -> tuple[nn.Module, float, list[Row]]:
-    """The trained model, its log-probabilities' difference to its own logits, and the log; all devices take part."""
+) -> tuple[nn.Module, dict[str, Tensor] | None, float, list[Row]]:
+    """The model, its weights where they were cut, its difference to its own logits, the log; all devices take part."""
     torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
-    scorer = PolicyScorer(policies.load_training(start), config.layout).eval()
-    verified = scorer.verify()  # without dropout, which would look like a wrong model
+    scorer, verified = make_scorer(lambda: policies.load_training(start), config)
     rows = fit(scorer, examples, objective, config, seed, partial, **mine)
-    return scorer.model, verified, rows
+    return scorer.model, whole_weights(scorer.model) if config.shard_weights else None, verified, rows

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.chat import Chat
+from sparring.devices import on_device
 from sparring.recipe import Recipe
 from sparring.rounds.store import Store
 from sparring.training.adapters import load_adapter, with_adapter
@@ -75,9 +77,9 @@ class Policies:
     def load(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
         """A policy for sampling: one plain model, an adapter merged in float32 first."""
         if self.recipe.model.lora is None or ref.round == 0:
-            return _on_device(self._model(self.base if ref.round == 0 else self.folder(ref), dtype))
+            return on_device(self._whole(ref, dtype))
         merged: Any = load_adapter(self._model(self.base, torch.float32), self.folder(ref), False)
-        return _on_device(merged.merge_and_unload().to(dtype).eval())
+        return on_device(merged.merge_and_unload().to(dtype).eval())
 
     def stored(self, ref: PolicyRef) -> tuple[Path, Path | None]:
         """Where the policy's weights are: a model's folder, and an adapter's over it."""
@@ -86,29 +88,34 @@ class Policies:
         return (self.folder(ref), None) if self.recipe.model.lora is None else (self.base, self.folder(ref))
 
     def load_scoring(self, ref: PolicyRef) -> nn.Module:
-        """A policy for anchors: float32, in the form the fit uses (adapter beside its base)."""
+        """A policy for anchors: float32, on the CPU, in the form the fit uses (adapter beside its base)."""
         if self.recipe.model.lora is None or ref.round == 0:
-            return self.load(ref, torch.float32)
-        base = self._model(self.base, torch.float32)
-        return _on_device(load_adapter(base, self.folder(ref), False).eval())
+            return self._whole(ref, torch.float32)
+        return load_adapter(self._model(self.base, torch.float32), self.folder(ref), False).eval()
 
     def load_training(self, start: PolicyRef) -> nn.Module:
-        """A policy to be trained, float32: all weights, or an adapter (fresh in round 0)."""
+        """A policy to be trained, float32, on the CPU: all weights, or an adapter (fresh in round 0)."""
         lora = self.recipe.model.lora
         if lora is None:
-            return _on_device(self._model(self.base if start.round == 0 else self.folder(start), torch.float32))
+            return self._whole(start, torch.float32)
         base = self._model(self.base, torch.float32)
         fresh = start.round == 0
-        return _on_device(with_adapter(base, lora) if fresh else load_adapter(base, self.folder(start), True))
+        return with_adapter(base, lora) if fresh else load_adapter(base, self.folder(start), True)
 
-    def save(self, model: nn.Module, ref: PolicyRef) -> str:
-        """Write a trained policy in Hugging Face format; returns its folder relative to the run."""
+    def _whole(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
+        return self._model(self.base if ref.round == 0 else self.folder(ref), dtype)
+
+    def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Tensor] | None = None) -> str:
+        """Write a trained policy in Hugging Face format; returns its folder relative to the run.
+
+        `weights` stand in for the model's own where these are cut over devices.
+        """
         relative = self.location(ref)
         target = self.store.path(relative)
         partial = target.with_name("policy.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            model.save_pretrained(partial)  # type: ignore[operator]
+            model.save_pretrained(partial, state_dict=weights)  # type: ignore[operator]
             self._save_tokenizer(partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -137,7 +144,3 @@ class Policies:
 
     def _model(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         return load_model(folder, dtype, self.recipe.model.trust_remote_code)
-
-
-def _on_device(model: Any) -> Any:
-    return model.to("cuda") if torch.cuda.is_available() else model

@@ -26,6 +26,7 @@ import sparring
 from sparring import devices
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
+from sparring.devices import on_device
 from sparring.evaluation.statistics import repeating_share
 from sparring.objectives import PairLogistic
 from sparring.oracles.guard import Guard
@@ -107,6 +108,11 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
+        if self.recipe.fit.shard_weights and devices.count() < 2:
+            raise ValueError(
+                "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
+                "more, or set it false."
+            )
         self._probe()
         self._try_model()
         self._prepare()
@@ -151,7 +157,9 @@ class Run:
             return
         assert self.policies.base_hash  # reads every file: names one that is cut short
         model = self.policies.load_training(REFERENCE)
-        PolicyScorer(model, self.recipe.fit.layout).eval().verify()
+        # One that is to be cut need not fit on a device.
+        placed = model if self.recipe.fit.shard_weights else on_device(model)
+        PolicyScorer(placed, self.recipe.fit.layout).eval().verify()
 
     def _prepare(self, prompts_only: bool = False) -> None:
         model, chat = (self.policies.base, self.recipe.model.trust_remote_code), self.policies.chat

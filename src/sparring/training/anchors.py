@@ -33,7 +33,8 @@ def rollout_logps(
     scorer.eval()
     found: list[list[float]] = [[] for _ in rollouts]
     packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget)
-    for group in devices.share(packs) if shared else packs:
+    mine = devices.share(packs) if shared else packs
+    for group in mine:
         pack = scorer.pack([rollouts[i] for i in group])
         with torch.autocast(pack.input_ids_BT.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             flat = scorer(pack).tolist()
@@ -44,6 +45,8 @@ def rollout_logps(
             advance(len(group))
     if not shared:
         return found
+    for _ in range(len(mine), len(packs[:: devices.count()])):  # weights that are cut need as many passes of every rank
+        scorer(scorer.pack([rollouts[packs[-1][-1]]]))
     if advance is not None:
         advance(sum(not row for row in found))  # the others' share
     return [next(filter(None, rows)) for rows in zip(*devices.gathered(found), strict=True)]

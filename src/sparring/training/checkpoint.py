@@ -15,14 +15,17 @@ import torch
 from torch import nn
 
 from sparring import devices
+from sparring.training.sharding import cut_like, whole
 
 
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Write `folder/checkpoint.pt` with the trainable weights and `state`."""
+    weights = whole({name: p for name, p in model.named_parameters() if p.requires_grad})
+    state = whole(state)
     if devices.rank() > 0:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+    weights = {name: p.detach().cpu() for name, p in weights.items()}
     partial = folder / "checkpoint.pt.partial"
     try:
         # Through a file of our own: torch's writer reports a full disk as an internal error.
@@ -47,5 +50,5 @@ def load_checkpoint(folder: Path, model: nn.Module, fit_id: str) -> dict[str, An
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in state.pop("weights").items():
-            parameters[name].copy_(value)
+            parameters[name].copy_(cut_like(value, parameters[name]))
     return state

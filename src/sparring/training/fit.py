@@ -14,6 +14,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_
 from sparring.training.optim import make_optimizer
 from sparring.training.packing import plan_packs
 from sparring.training.scorer import PolicyScorer
+from sparring.training.sharding import cut_state, together
 
 Row = dict[str, float]
 
@@ -74,7 +76,8 @@ def fit(
     state = load_checkpoint(folder, scorer, fit_id)
     rows: list[Row] = []
     if state is not None:
-        optimizer.load_state_dict(state["optimizer"])
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.load_state_dict(cut_state(state["optimizer"], parameters))
         schedule.load_state_dict(state["schedule"])
         rows = list(state["rows"])
     if config.gradient_checkpointing:
@@ -115,9 +118,13 @@ def _step(
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device = scorer.causal.device.type
     mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
+    groups = micro_batches([examples[i] for i in mine], config)
+    # Cut weights come and go with every micro-batch, and each pass of one rank needs all: some pass in vain.
+    region = nullcontext() if config.shard_weights else accumulating()
+    idle = max(devices.gathered(len(groups))) - len(groups) if config.shard_weights else 0
     # One region around all micro-batches: autocast then keeps its copies of the weights for the whole step.
-    with accumulating(), torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        for group in micro_batches([examples[i] for i in mine], config):
+    with region, torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        for group in groups:
             pack = scorer.pack([example.rollout for example in group])
             logps_R = scorer(pack)
             with torch.autocast(device, enabled=False):
@@ -126,8 +133,10 @@ def _step(
                 (loss.total / len(examples)).backward()
             sums.add({"loss": loss.total.detach()[None], **pair_metrics(batch, loss)})
             tokens += pack.input_ids_BT.numel()
+        for _ in range(idle):
+            (scorer(scorer.pack([examples[0].rollout])).sum() * 0.0).backward()
     devices.add_gradients(scorer.parameters())
-    norm = float(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm))
+    norm = float(together(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm)))
     optimizer.step()
     optimizer.zero_grad()
     if device == "cpu":
@@ -146,5 +155,5 @@ def _step(
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
     """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
     content = [(e.id, e.rollout, e.pairs, {name: list(logps) for name, logps in e.anchors.items()}) for e in examples]
-    plain = repr([content, objective, config.model_dump_json(), seed])
+    plain = repr([content, objective, config.model_dump_json(exclude={"shard_weights"}), seed])
     return hashlib.sha256(plain.encode()).hexdigest()
