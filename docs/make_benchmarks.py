@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sparring.games.plot import Curve, LogPanel, svg
+
 DOCS = Path(__file__).parent
 HEAD = """# Benchmarks
 
@@ -30,6 +32,12 @@ with the same commands (`--peer-python` names the Python that has the peer, `--j
   head, loss and optimiser.
 """
 
+MEMORY = """A random model of 6 layers, 384 wide; 8 pairs of the chat profile. Peak above weights, gradients and
+moments of the trained model. *Plain* keeps every logit of a pair and every anchor loaded. What is left of a slope in ours is the
+head's bfloat16 copy, which is a weight.
+
+"""
+
 
 def main() -> None:
     """Write the page."""
@@ -37,7 +45,10 @@ def main() -> None:
     for file in sorted((DOCS / "benchmarks").glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         parts.append(f"## {file.stem.replace('-', ' ').capitalize()}\n\n{_where(result)}\n")
-        parts.append({"fit": _fit, "sample": _sample, "round": _round}[result["bench"]](result))
+        parts.append({"fit": _fit, "sample": _sample, "round": _round, "memory": _memory}[result["bench"]](result))
+        for name, figure in _figures(result).items():
+            (DOCS / "pictures" / f"{file.stem}-{name}.svg").write_text(figure + "\n", encoding="utf-8")
+            parts.append(f"![{file.stem}: {name}](pictures/{file.stem}-{name}.svg)\n")
     (DOCS / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -87,6 +98,46 @@ def _fit_row(case: dict[str, Any], side: str) -> list[str]:
         f"{found['peak_above_constant_bytes'] / 1e9:.2f}",
         *shares,
     ]
+
+
+def _figures(result: dict[str, Any]) -> dict[str, str]:
+    """Curves where a file holds several points of one kind."""
+    found: dict[str, str] = {}
+    if result["bench"] == "memory":
+        panels = [
+            _memory_panel(result["cases"], "vocabulary", "anchors"),
+            _memory_panel(result["cases"], "anchors", "vocabulary"),
+        ]
+        found["curves"] = svg(panels)
+    pairs = [case for case in result["cases"] if "theirs" in case and case.get("pairs_per_prompt")]
+    if result["bench"] == "fit" and len({case["pairs_per_prompt"] for case in pairs}) > 2:
+        xs = [case["pairs_per_prompt"] for case in pairs]
+        names = {"speed_ratio": "without the reference pass", "speed_ratio_with_reference": "with it"}
+        curves = [Curve(word, xs, [case[name] for case in pairs]) for name, word in names.items()]
+        found["pairs"] = svg([LogPanel("Speed ratio to TRL", "pairs of a prompt", "times faster", curves, log_x=True)])
+    return found
+
+
+def _memory_panel(cases: list[dict[str, Any]], x: str, fixed: str) -> LogPanel:
+    points = sorted((c for c in cases if c[fixed] == min(k[fixed] for k in cases)), key=lambda c: c[x])
+    curves = [
+        Curve(word, [c[x] for c in points], [c[side]["peak_above_constant_bytes"] / 1e9 for c in points])
+        for side, word in (("ours", "sparring"), ("plain", "plain"))
+    ]
+    return LogPanel(f"Memory against {x}", x, "GB above the state", curves, log_x=True)
+
+
+def _memory(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{c['vocabulary']:,}",
+            str(c["anchors"]),
+            *(f"{c[side]['peak_above_constant_bytes'] / 1e9:.2f}" for side in ("ours", "plain")),
+            f"{c['ours']['peak_above_constant_bytes'] / c['plain']['peak_above_constant_bytes']:.0%}",
+        ]
+        for c in result["cases"]
+    ]
+    return MEMORY + _table(["vocabulary", "anchors", "sparring, GB", "plain, GB", "ratio"], rows)
 
 
 def _sample(result: dict[str, Any]) -> str:

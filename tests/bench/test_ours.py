@@ -11,6 +11,7 @@ from conftest import tiny_llama
 from sparring.bench.compare import Setup
 from sparring.bench.measure import matrix_peak
 from sparring.bench.ours import run_body, run_fit, run_generate, run_sample
+from sparring.bench.ours_memory import run_memory
 from sparring.bench.workload import Workload
 
 
@@ -43,3 +44,11 @@ def test_both_samplers_draw_as_many_tokens(setup: Setup):
     job = {"model": setup.model, "precision": "float32", "samples": 2, "temperature": 1.0, "top_p": 0.9, "passes": 1,
            "max_new_tokens": 5, "batch_size": 4, "prompts": [[5, 6, 7], [8, 9], [10]]}  # fmt: skip
     assert run_sample(job)["tokens"] == run_generate(job)["tokens"] == 30
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_round_in_memory_runs_both_ways(setup: Setup, plain: bool):
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    job = setup.job("memory") | {"model": size | {"vocab_size": 300}, "anchors": 2, "plain": plain}
+    job["rollouts"] = [(prompt, responses[:2]) for prompt, responses in job["rollouts"]]
+    assert run_memory(job)["peak_bytes"] > 0

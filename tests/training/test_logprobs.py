@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from conftest import tiny_llama
-from sparring.training.logprobs import reference_token_logps, token_logps
+from sparring.training.logprobs import CHUNK_LOGITS, chunk_rows, reference_token_logps, token_logps
 from sparring.training.packing import Rollout, make_pack, plan_packs
 from sparring.training.scorer import PolicyScorer
 
@@ -72,6 +72,11 @@ def test_chunked_equals_reference_with_gradients(chunk, softcap):
         found.append([logps.detach(), *(leaf.grad for leaf in leaves)])
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", [300, 32_000, 49_152, 128_256, 262_144])
+def test_a_chunk_takes_the_same_memory_for_every_vocabulary(vocabulary: int):
+    assert 0.9 * CHUNK_LOGITS < chunk_rows(vocabulary) * vocabulary <= CHUNK_LOGITS
 
 
 def test_chunked_log_probabilities_pass_gradcheck():

@@ -122,6 +122,43 @@ def compare_sampling(job: Job, repeats: int, say: Say) -> dict[str, Any]:
     }
 
 
+SCALING_MODEL = {
+    "hidden_size": 384,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+}
+
+
+def compare_memory(
+    vocabularies: list[int], anchors: list[int], precision: str, budget: int, say: Say
+) -> list[dict[str, Any]]:
+    """Peak of a round above weights, gradients and moments, by vocabulary (one anchor) and by number of anchors."""
+    first = vocabularies[0]
+    points = [(v, 1) for v in vocabularies] + [(first, a) for a in anchors if a != 1]
+    cases: list[dict[str, Any]] = []
+    for vocabulary, count in points:
+        drawn = Workload.draw("chat", 8, 2, vocabulary)
+        job: Job = {
+            "kind": "memory",
+            "model": SCALING_MODEL | {"vocab_size": vocabulary},
+            "rollouts": [(list(p), list(map(list, r))) for p, r in drawn.rollouts],
+            "anchors": count,
+            "precision": precision,
+            "micro_batch_tokens": budget,
+        }
+        case: dict[str, Any] = {"vocabulary": vocabulary, "anchors": count}
+        for side, plain in (("ours", False), ("plain", True)):
+            case[side] = work(job | {"plain": plain}, [sys.executable, "-m", "sparring.bench.ours"])
+        ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
+        say(
+            f"vocabulary {vocabulary}, anchors {count}: {ours / 1e9:.2f} GB above the state, plain {plain / 1e9:.2f} GB"
+        )
+        cases.append(case)
+    return cases
+
+
 def check_agreement(setup: Setup, peer: str, python: str, vocabulary: int, steps: int = 20) -> dict[str, Any]:
     """The losses of the first steps on short sequences, float32, on both sides.
 

@@ -16,6 +16,16 @@ from typing import Any
 import psutil
 import torch
 
+from sparring.recipe import TripwireConfig
+
+UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_fields))
+"""random tokens are no sensible training data: nothing is to stop a measured fit"""
+
+
+def placed(model: Any) -> Any:
+    """The model on the accelerator where there is one."""
+    return model.to("cuda") if torch.cuda.is_available() else model
+
 
 def process_memory() -> int:
     """Bytes in use now: of the accelerator where there is one, else of this process."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from sparring.bench.measure import PeakMemory, process_memory
+from sparring.bench.measure import UNTRIPPED, PeakMemory, placed, process_memory
+from sparring.bench.ours_memory import run_memory
 from sparring.bench.round import run_round
 from sparring.memory import release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
-from sparring.recipe import FitConfig, SamplingConfig, TripwireConfig
+from sparring.recipe import FitConfig, SamplingConfig
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.training.anchors import rollout_logps
@@ -30,14 +31,12 @@ from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import load_model
 
-UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_fields))
-
 
 def run_fit(job: dict[str, Any]) -> dict[str, Any]:
     """DPO on the job's rollouts: the reference pass, then the fit, each timed; memory of the fit alone."""
     rollouts = [Rollout(prompt, responses) for prompt, responses in job["rollouts"]]
     before = process_memory()
-    scorer = PolicyScorer(_placed(load_model(Path(job["model"]), torch.float32)), job["layout"])
+    scorer = PolicyScorer(placed(load_model(Path(job["model"]), torch.float32)), job["layout"])
     budget, precision = job["micro_batch_tokens"], job["precision"]
     start = time.monotonic()
     reference = rollout_logps(scorer, rollouts, budget, precision)
@@ -73,7 +72,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_body(job: dict[str, Any]) -> dict[str, Any]:
     """The transformer body alone over the job's sequences, padded to nothing: the speed that a fit could reach."""
-    model = _placed(load_model(Path(job["model"]), torch.float32)).train()
+    model = placed(load_model(Path(job["model"]), torch.float32)).train()
     seconds: list[float] = []
     rows = [torch.tensor([[*prompt, *response]]) for prompt, responses in job["rollouts"] for response in responses]
     for _ in range(2):
@@ -90,7 +89,7 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_sample(job: dict[str, Any]) -> dict[str, Any]:
     """Our transformers engine on the job's prompts; no token ends a response, so both sides draw as many."""
-    model = _placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    model = placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     settings = SamplingConfig(
         temperature=job["temperature"],
         top_p=job["top_p"],
@@ -105,7 +104,7 @@ def run_sample(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_generate(job: dict[str, Any]) -> dict[str, Any]:
     """The same with `model.generate`: left-padded batches, several returned sequences a prompt."""
-    model = _placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    model = placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     length, samples = job["max_new_tokens"], job["samples"]
     options = {"temperature": job["temperature"], "top_p": job["top_p"], "top_k": 0, "do_sample": True}
 
@@ -142,14 +141,17 @@ def _timed(job: dict[str, Any], work: Callable[[], int]) -> dict[str, Any]:
     return {"step_seconds": seconds, "tokens": tokens, "peak_bytes": memory.peak}
 
 
-def _placed(model: Any) -> Any:
-    return model.to("cuda") if torch.cuda.is_available() else model
-
-
 def main() -> None:
     """Run the job."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    kinds = {"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate, "round": run_round}
+    kinds = {
+        "fit": run_fit,
+        "body": run_body,
+        "memory": run_memory,
+        "sample": run_sample,
+        "generate": run_generate,
+        "round": run_round,
+    }
     result = kinds[job["kind"]](job)
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 

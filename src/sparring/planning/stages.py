@@ -19,7 +19,7 @@ from sparring.planning.footprint import Footprint, Shape, anchor_footprint, fit_
 from sparring.planning.lengths import Lengths
 from sparring.planning.machine import FIT_SHARE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
 from sparring.recipe import Recipe
-from sparring.training.logprobs import CHUNK
+from sparring.training.logprobs import chunk_rows
 
 OPTIMIZER_STATES = {"adamw": 2, "rmsprop": 1}
 """float32 numbers per trained weight"""
@@ -155,7 +155,7 @@ class Planner:
         vocabulary = self.config.get_text_config().vocab_size
         positions = sum(len(r) for rollout in self.shape.rollouts(self.recipe.fit.layout) for r in rollout.responses)
         working = int(found.working * SCRATCH)
-        chunk = min(working, CHUNK * vocabulary * 4, positions * vocabulary * 4)
+        chunk = min(working, chunk_rows(vocabulary) * vocabulary * 4, positions * vocabulary * 4)
         return {"activations": working - chunk, "chunk of logits": chunk}
 
     def _with_overhead(self, memory: Mapping[str, int], weights: int) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Log-probabilities of response tokens without a logits tensor.
 
-The vocabulary projection is done for a few hundred response positions at a time, log-softmax
+The vocabulary projection is done for some response positions at a time, log-softmax
 accumulates in float32, and backward recomputes all chunks but the last instead of keeping them: peak memory is
 two chunks x vocabulary however long the batch. Leaves out: entropy and other whole-distribution
 quantities.
@@ -21,8 +21,11 @@ from torch import Tensor
 
 from sparring.training.accumulate import adds_in_place, cast_once, gradient_of
 
-CHUNK = 512
-"""Positions per chunk: two buffers of 512 x 49,152 bfloat16 are 100 MB; larger chunks were hardly faster."""
+CHUNK_LOGITS = 512 * 49_152
+"""Logits of a chunk: two bfloat16 buffers of them are 100 MB whatever the vocabulary; larger was hardly faster."""
+
+FEWEST_ROWS = 64
+"""Positions of a chunk at least: products of fewer rows are slow."""
 
 VOCABULARY_SLICE = 8192
 """Rows of the weight's gradient made at once: 8192 x 576 bfloat16 are 9 MB."""
@@ -53,17 +56,24 @@ def token_logps(
     targets_N: Int[Tensor, " N"],
     bias_V: Float[Tensor, " V"] | None = None,
     softcap: float = 0.0,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Float[Tensor, " N"]:
     """N: float32 log-probability of each target. Gradients flow to hidden states, weight and bias.
 
-    Matrix products run in the hidden states' dtype, or in autocast's where that is on.
+    Matrix products run in the hidden states' dtype, or in autocast's where that is on. `chunk` positions are
+    projected at a time; `chunk_rows` if None.
     """
     if torch.is_autocast_enabled(hidden_NH.device.type):
         dtype = torch.get_autocast_dtype(hidden_NH.device.type)
     else:
         dtype = hidden_NH.dtype
-    return _TokenLogps.apply(hidden_NH, weight_VH, targets_N, bias_V, softcap, chunk, dtype)
+    rows = chunk or chunk_rows(len(weight_VH))
+    return _TokenLogps.apply(hidden_NH, weight_VH, targets_N, bias_V, softcap, rows, dtype)
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Positions projected at a time: as many as keep the memory of a chunk the same for every vocabulary."""
+    return max(FEWEST_ROWS, CHUNK_LOGITS // vocabulary)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
