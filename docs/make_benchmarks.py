@@ -33,8 +33,8 @@ with the same commands (`--peer-python` names the Python that has the peer, `--j
 """
 
 MEMORY = """A random model of 6 layers, 384 wide; 8 pairs of the chat profile. Peak above weights, gradients and
-moments of the trained model. *Plain* keeps every logit of a pair and every anchor loaded. What is left of a slope in ours is the
-head's bfloat16 copy, which is a weight.
+moments of the trained model. *Plain* keeps every logit of a pair and every anchor loaded. What is left of a slope in
+ours is the head's bfloat16 copy, which is a weight.
 
 """
 

