@@ -109,6 +109,7 @@ def test_a_judge_of_length_alone_is_controlled_to_a_half():
     assert preferences.mean() > 0.6
     assert found.win_rate == pytest.approx(0.5, abs=0.005)
     assert found.low <= 0.5 <= found.high
+    assert found.high - found.low == pytest.approx(4 * found.standard_error, rel=0.25)
 
 
 def test_lengths_that_cannot_be_told_from_the_model_are_refused():

@@ -55,7 +55,7 @@ class LengthControlled:
 
     win_rate: float
     standard_error: float
-    """AlpacaEval's: of the predictions' mean, as if the weights were known"""
+    """AlpacaEval's: of the predictions' mean, the weights taken as known; the bootstrap's under the minimal formula"""
     low: float
     high: float
     """95 % bootstrap interval over instructions, the weights fitted again at the chosen C"""
@@ -118,7 +118,8 @@ def length_controlled(
     low, high = np.quantile(again, [0.025, 0.975])
     return LengthControlled(
         win_rate=float(predictions.mean()),
-        standard_error=float(predictions.std(ddof=1) / np.sqrt(len(predictions))),
+        # At equal lengths the minimal formula predicts the same for every instruction: AlpacaEval's error would be 0.
+        standard_error=float(np.std(again) if gamed is None else predictions.std(ddof=1) / np.sqrt(len(predictions))),
         low=float(low),
         high=float(high),
         predictions=predictions,
