@@ -43,8 +43,8 @@ def rank() -> int:
 
 
 def on_device(model: Any) -> Any:
-    """The model on this process' GPU, where there is one."""
-    return model.to("cuda") if torch.cuda.is_available() else model
+    """The model on this process' GPU, where there is one; quantised models are there already."""
+    return model.to("cuda") if torch.cuda.is_available() and not getattr(model, "is_quantized", False) else model
 
 
 # ---- the group ------------------------------------------------------------------------------------

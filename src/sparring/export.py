@@ -24,6 +24,7 @@ from sparring.rounds.evaluate import SUMMARY
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store, read_json, write_text
 from sparring.training.adapters import load_adapter
+from sparring.training.quantised import load_quantised
 from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -38,6 +39,8 @@ class Source:
     base: Path | None
     """model under the adapter; None for a whole model"""
     trust_remote_code: bool = False
+    quantized: bool = False
+    """the adapter was trained over the base in 4 bits"""
     facts: dict[str, Any] = field(default_factory=dict)
     """for the card; empty for a folder that no run made"""
 
@@ -73,7 +76,8 @@ def _from_run(path: Path, round_: int | None) -> Source:
     folder = path / policies.location(PolicyRef(wanted))
     facts = _facts(path, recipe, wanted, policies.hash(PolicyRef(wanted)))
     base = None if recipe.model.lora is None else policies.base
-    return Source(folder, base, recipe.model.trust_remote_code, {**facts, "start": str(policies.base)})
+    known = {**facts, "start": str(policies.base)}
+    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, known)
 
 
 def _facts(path: Path, recipe: Recipe, wanted: int, digest: str) -> dict[str, Any]:
@@ -121,7 +125,11 @@ def _merged(source: Source, dtype: torch.dtype) -> PreTrainedModel:
     if source.base is None:
         return load_model(source.folder, dtype, source.trust_remote_code)
     # In float32: merging in bfloat16 rounds the small update away.
-    base = load_model(source.base, torch.float32, source.trust_remote_code)
+    if source.quantized:  # the adapter belongs to the rounded base, not to the one before
+        quantised: Any = load_quantised(source.base, torch.float32, torch.float32, source.trust_remote_code)
+        base = quantised.dequantize().float().cpu()
+    else:
+        base = load_model(source.base, torch.float32, source.trust_remote_code)
     merged: Any = load_adapter(base, source.folder, False)
     return merged.merge_and_unload().to(dtype).eval()
 

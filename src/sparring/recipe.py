@@ -41,6 +41,8 @@ class LoraConfig(Frozen):
     """dropout on the adapter's input while fitting"""
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     """module names that get an adapter; the LM head never does"""
+    quantize: Literal["nf4"] | None = None
+    """null: the frozen base is float32; nf4: it is held in 4 bits (QLoRA), on an NVIDIA GPU with bitsandbytes"""
 
 
 class ModelConfig(Frozen):
@@ -362,10 +364,25 @@ class Recipe(Frozen):
                 f"data.teacher answers in place of gold, but algorithm {self.algorithm['name']!r} does not use gold "
                 "answers: remove data.teacher, or take an algorithm that does (spin)."
             )
+        if self.model.lora is not None and self.model.lora.quantize is not None:
+            self._check_quantized()
         names = [opponent.name for opponent in self.evaluation.opponents]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
+
+    def _check_quantized(self) -> None:
+        """Refuse what a base in 4 bits would be ignored by, or cannot do."""
+        if self.sampling.engine != "transformers":
+            raise ValueError(
+                f"model.lora.quantize with sampling.engine = {self.sampling.engine!r}, which would sample from the "
+                "unquantised base: another policy than the one that is trained. Set sampling.engine: transformers."
+            )
+        if self.fit.shard_weights:
+            raise ValueError(
+                "model.lora.quantize with fit.shard_weights: 4-bit weights are not cut over devices. Remove one of the "
+                "two."
+            )
 
     def build_algorithm(self) -> Algorithm:
         """The algorithm object that the `algorithm:` section describes."""

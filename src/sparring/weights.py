@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -192,8 +193,10 @@ def vocabulary_size(folder: Path, trust_remote_code: bool = False) -> int | None
     return getattr(config, "vocab_size", None)
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The folder's causal language model in `dtype`, in evaluation mode, on the CPU.
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, **options: Any
+) -> PreTrainedModel:
+    """The folder's causal language model in `dtype`, in evaluation mode, on the CPU; `options` are `from_pretrained`'s.
 
     Raises:
         ValueError: it is no causal language model, or needs code of its own and the recipe does not allow it.
@@ -201,7 +204,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, trust_remote_co
     refuse_code(folder, trust_remote_code)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True
+            folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, **options
         )
     except ValueError as error:
         reason = str(error).splitlines()[0]

@@ -25,6 +25,7 @@ from sparring.devices import on_device
 from sparring.recipe import Recipe
 from sparring.rounds.store import Store
 from sparring.training.adapters import load_adapter, with_adapter
+from sparring.training.quantised import load_quantised
 from sparring.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
 
 
@@ -75,11 +76,20 @@ class Policies:
         return ref.round == 0 or (self.store.root / self.location(ref)).exists()
 
     def load(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
-        """A policy for sampling: one plain model, an adapter merged in float32 first."""
+        """A policy for sampling: one plain model, an adapter merged in float32 first (but beside a base in 4 bits)."""
         if self.recipe.model.lora is None or ref.round == 0:
             return on_device(self._whole(ref, dtype))
+        if self.quantized:
+            beside: Any = load_adapter(self._whole(REFERENCE, dtype), self.folder(ref), False)
+            return beside.get_base_model().eval()
         merged: Any = load_adapter(self._model(self.base, torch.float32), self.folder(ref), False)
         return on_device(merged.merge_and_unload().to(dtype).eval())
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the base is held in 4 bits."""
+        lora = self.recipe.model.lora
+        return lora is not None and lora.quantize is not None
 
     def stored(self, ref: PolicyRef) -> tuple[Path, Path | None]:
         """Where the policy's weights are: a model's folder, and an adapter's over it."""
@@ -91,18 +101,21 @@ class Policies:
         """A policy for anchors: float32, on the CPU, in the form the fit uses (adapter beside its base)."""
         if self.recipe.model.lora is None or ref.round == 0:
             return self._whole(ref, torch.float32)
-        return load_adapter(self._model(self.base, torch.float32), self.folder(ref), False).eval()
+        return load_adapter(self._whole(REFERENCE, torch.float32), self.folder(ref), False).eval()
 
     def load_training(self, start: PolicyRef) -> nn.Module:
         """A policy to be trained, float32, on the CPU: all weights, or an adapter (fresh in round 0)."""
         lora = self.recipe.model.lora
         if lora is None:
             return self._whole(start, torch.float32)
-        base = self._model(self.base, torch.float32)
+        base = self._whole(REFERENCE, torch.float32)
         fresh = start.round == 0
         return with_adapter(base, lora) if fresh else load_adapter(base, self.folder(start), True)
 
     def _whole(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
+        if self.quantized:
+            compute = torch.bfloat16 if self.recipe.fit.precision == "bfloat16" else torch.float32
+            return load_quantised(self.base, dtype, compute, self.recipe.model.trust_remote_code)
         return self._model(self.base if ref.round == 0 else self.folder(ref), dtype)
 
     def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Tensor] | None = None) -> str:

@@ -60,6 +60,7 @@ from sparring.sampling.engine import noise_seed
 from sparring.sampling.vllm_engine import check_vllm
 from sparring.trackers import Trackers, check_trackers
 from sparring.training.metrics import Tripwire
+from sparring.training.quantised import check_quantisation
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_files, vocabulary_size
 
@@ -141,6 +142,8 @@ class Run:
         last_fit = f"{round_folder(self.recipe.rounds - 1)}/fit"
         if {"evaluation/summary", last_fit} <= self.store.manifest.keys():
             return
+        if self.policies.quantized:
+            check_quantisation(self.policies.base)
         if self.recipe.sampling.engine == "vllm":
             self.engine = {"vllm": check_vllm(self.recipe.sampling.vllm)}
         for field, section in sections:

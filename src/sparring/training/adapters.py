@@ -1,6 +1,6 @@
 """Low-rank adapters (peft): train a small update; the reference is the adapter switched off.
 
-Leaves out: quantised bases.
+Leaves out: bases in 4 bits (`quantised.py`).
 
     model = with_adapter(model, LoraConfig(rank=16))
 """

@@ -115,7 +115,8 @@ class PolicyScorer(nn.Module):
         finally:
             causal.set_attn_implementation(BRANCH_ATTENTION if layout == "packed" else "sdpa")
         worst = float((ours - theirs).abs().max())
-        if not worst <= VERIFY_TOLERANCE and causal.dtype == torch.float32:
+        exact = causal.dtype == torch.float32 and not getattr(causal, "is_quantized", False)
+        if not worst <= VERIFY_TOLERANCE and exact:
             raise ValueError(
                 f"fit.layout = {layout!r}: {type(causal).__name__} gives other log-probabilities in this layout "
                 f"than by its own logits (up to {worst:.3g} nats per token). "
