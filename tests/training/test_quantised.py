@@ -80,7 +80,12 @@ def test_every_stage_runs_on_the_quantised_base(
     def stand_in(*_: Any) -> Any:
         model = tiny_llama(seed=5)
         model.is_quantized = True  # type: ignore[assignment]
-        model.dequantize = lambda: model  # type: ignore[assignment]
+
+        def dequantize() -> Any:
+            model.is_quantized = False  # type: ignore[assignment]
+            return model
+
+        model.dequantize = dequantize  # type: ignore[assignment]
         return model
 
     for module in (policies_module, export):
