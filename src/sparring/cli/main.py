@@ -31,6 +31,7 @@ from sparring.cli import (
     run,
     samples,
     status,
+    study,
 )
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ app = typer.Typer(
     help="Align language models by game-theoretic self-play. Start with: **sparring run recipes/demo.yaml**",
 )
 VERBS = (
-    *(init, plan, run, status, report, samples, compare, collect, export),
+    *(init, plan, run, status, report, samples, compare, study, collect, export),
     *(evaluate, oracle, bench, algorithms, recipe, certify, doctor),
 )
 for module in VERBS:

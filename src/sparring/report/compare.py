@@ -39,7 +39,7 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
     _refuse_other(runs, "were evaluated on other held-out prompts", lambda s: [one["prompt"] for one in s["samples"]])
     shared, left_out = _shared_judgments(runs)
     return {
-        "runs": [_facts(name, summary) for name, summary in runs.items()],
+        "runs": [facts(name, summary) for name, summary in runs.items()],
         "judgments": shared,
         "left_out": left_out,
         "differences": _differences(runs, {judgment["identity"] for judgment in shared}),
@@ -87,7 +87,7 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
     ], left_out
 
 
-def _facts(name: str, summary: Summary) -> dict[str, Any]:
+def facts(name: str, summary: Summary) -> dict[str, Any]:
     """One run's row."""
     start, final = summary["policies"][0], summary["policies"][-1]
     stages = [stage for one in summary["rounds"] for stage in one["stages"].values()]

@@ -1,0 +1,140 @@
+"""The numbers of a study: each method over its seeds, and every method against every other.
+
+A method's figure is the mean over its seeds, with the smallest and largest beside it: three seeds give a range, not an
+interval. Between methods the unit is the prompt, its preferences averaged over seeds first. Leaves out: making the runs
+(`study.py`).
+
+    numbers({("inpo", 0): summary}, {0: {("start", "inpo"): [0.4, 0.7]}})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.statistics import interval
+from sparring.report.compare import facts
+from sparring.report.summary import Summary
+
+Pair = tuple[str, str]
+Tables = dict[Pair, list[float]]
+"""by pair of players, P(first beats second) by prompt; NaN where nothing was judged"""
+MEASURED = ("tokens", "finished_share", "kl", "gap", "seconds")
+
+
+def numbers(summaries: Mapping[tuple[str, int], Summary], tables: Mapping[int, Tables]) -> dict[str, Any]:
+    """Plain data: `methods` with their seeds' figures, and `contests` between them."""
+    methods = []
+    for name in dict.fromkeys(name for name, _ in summaries):
+        own = {seed: summary for (n, seed), summary in summaries.items() if n == name}
+        methods.append(_method(name, own))
+    return {"methods": methods, "contests": _contests(tables), "seeds": sorted({seed for _, seed in summaries})}
+
+
+def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
+    rows = [{**facts(name, s), "seed": seed} for seed, s in own.items()]
+    for row in rows:
+        row["gap"] = row["gap"] and row["gap"]["value"]
+    judges: dict[str, dict[str, Any]] = {}
+    for summary in own.values():
+        for judgment in summary["judgments"]:
+            judge = judges.setdefault(
+                judgment["name"], {"seen_in_training": judgment["seen_in_training"], "win_rates": []}
+            )
+            judge["win_rates"].append(judgment["win_rate"]["value"])
+    for judge in judges.values():
+        judge["over_seeds"] = spread(judge["win_rates"])
+    return {
+        "name": name,
+        "algorithm": rows[0]["algorithm"],
+        "seeds": list(own),
+        "judges": judges,
+        **{key: spread([row[key] for row in rows]) for key in MEASURED},
+    }
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Mean, smallest and largest over seeds; None where nothing was measured."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {"mean": float(np.mean(known)), "least": float(min(known)), "most": float(max(known)), "seeds": len(known)}
+
+
+def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
+    """Mean preference of the first over the second with its interval over prompts, seeds averaged first."""
+    pairs = dict.fromkeys(pair for of_seed in tables.values() for pair in of_seed)
+    found = []
+    for a, b in pairs:
+        by_seed = [np.array(of_seed[a, b]) for of_seed in tables.values() if (a, b) in of_seed]
+        means = [_known_mean(np.array(prompt)) for prompt in zip(*by_seed, strict=True)]
+        known = [p for p in means if not np.isnan(p)]
+        if known:
+            seeds = [_known_mean(one) for one in by_seed]
+            found.append({"a": a, "b": b, "preference": interval(known), "by_seed": seeds, "prompts": len(known)})
+    return found
+
+
+def _known_mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The study as two tables."""
+    judges = list(dict.fromkeys(judge for method in result["methods"] for judge in method["judges"]))
+    unseen = {j for m in result["methods"] for j, found in m["judges"].items() if not found["seen_in_training"]}
+    heads = [f"{judge}{' (unseen)' if judge in unseen else ''}" for judge in judges]
+    header = [
+        "method",
+        *(f"wins against start, {head}" for head in heads),
+        "tokens",
+        "finished",
+        "KL",
+        "gap",
+        "minutes",
+    ]
+    rows = [
+        [
+            method["name"],
+            *(_shown(method["judges"].get(judge, {}).get("over_seeds"), "{:.1%}") for judge in judges),
+            _shown(method["tokens"], "{:.0f}"),
+            _shown(method["finished_share"], "{:.0%}"),
+            _shown(method["kl"], "{:.2f}"),
+            _shown(method["gap"], "{:.3f}"),
+            _shown(method["seconds"] and {k: v / 60 for k, v in method["seconds"].items()}, "{:.1f}"),
+        ]
+        for method in result["methods"]
+    ]
+    seeds = ", ".join(map(str, result["seeds"]))
+    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows)]
+    if result["contests"]:
+        parts += [
+            "\nRow against column: mean preference of the oracle in %, with its 95 % interval over prompts.\n",
+            _matrix(result["contests"]),
+        ]
+    parts += [f"\n{s['method']}, seed {s['seed']}, stopped itself: {s['reason']}\n" for s in result["stopped"]]
+    return "\n".join(parts)
+
+
+def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for contest in contests for name in (contest["a"], contest["b"])))
+    cells: dict[Pair, str] = {}
+    for contest in contests:
+        value, low, high = (100 * contest["preference"][key] for key in ("value", "low", "high"))
+        cells[contest["a"], contest["b"]] = f"{value:.0f} ({low:.0f} to {high:.0f})"
+        cells[contest["b"], contest["a"]] = f"{100 - value:.0f} ({100 - high:.0f} to {100 - low:.0f})"
+    return _table(["", *names], [[row, *(cells.get((row, column), "") for column in names)] for row in names])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(line) + " |\n" for line in [header, ["---"] * len(header), *rows])
+
+
+def _shown(found: Mapping[str, float] | None, form: str) -> str:
+    if found is None:
+        return "-"
+    mean, least, most = (form.format(found[key]) for key in ("mean", "least", "most"))
+    return mean if least == most else f"{mean} ({least} to {most})"

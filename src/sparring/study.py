@@ -1,0 +1,187 @@
+"""A study: several methods from the same start, prompts and budget, over several seeds, as one resumable piece of work.
+
+    out/METHOD/seed-S/      a run, exactly as `sparring run` makes it
+    out/verdicts.jsonl      what the oracle said between the methods' final policies
+    out/study.json          every number; study.md shows them
+    out/seed-S.html         the runs of one seed side by side
+
+A finished run is not made again and no verdict is asked twice, so the same command goes on where it stopped. A run that
+a tripwire ends is a result and is reported as one. Leaves out: the numbers (`evaluation/study.py`).
+
+    run_study(load_study(Path("study.yaml")), Path("runs/study"), Progress())
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from sparring.algorithms.algorithm import PolicyRef
+from sparring.evaluation.study import Tables, markdown, numbers
+from sparring.explain import explain
+from sparring.memory import release_memory
+from sparring.oracles.guard import Guard
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.table import build_oracle
+from sparring.progress import Progress
+from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe
+from sparring.report.compare import gather, write_comparison
+from sparring.report.summary import Summary
+from sparring.rounds.policies import Policies
+from sparring.rounds.run import run
+from sparring.rounds.store import Store, read_table, write_json, write_text
+from sparring.training.metrics import Tripwire
+
+START = "start"
+"""the common start policy's name among the methods"""
+WAVE = 256
+"""comparisons judged together"""
+
+
+class StudyConfig(Frozen):
+    """A study file."""
+
+    base: str
+    """The recipe that all runs share: a file beside the study file, or the name of a shipped one."""
+    set: tuple[str, ...] = ()
+    """Changes for all runs, as `--set` takes them."""
+    methods: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Per method, sections of the recipe that differ; `algorithm` replaces the base's, others change single fields."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Every method runs once with each."""
+
+    @field_validator("methods")
+    @classmethod
+    def _names(cls, methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name in methods:
+            if name == START or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"{name!r} names a folder: give letters, digits and hyphens, and not {START!r}.")
+        return methods
+
+
+Recipes = dict[tuple[str, int], Recipe]
+"""by method and seed"""
+
+
+def load_study(path: Path) -> Recipes:
+    """All recipes of a study file, every one checked.
+
+    Raises:
+        ValueError: the file, or a recipe that it makes, has a problem; names the method.
+    """
+    if not path.is_file():
+        raise ValueError(f"study: {str(path)!r} does not exist.")
+    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        study = StudyConfig.model_validate(plain)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in explain(error, StudyConfig, plain if isinstance(plain, dict) else {}))
+        raise ValueError(f"{path} has problems:\n{lines}") from error
+    if len(set(study.seeds)) < len(study.seeds):
+        raise ValueError(f"{path}: seeds = {list(study.seeds)}: one is there twice.")
+    beside = path.parent / study.base
+    base = read_recipe(beside if beside.is_file() else study.base, study.set)
+    recipes: Recipes = {}
+    for seed, (name, sections) in product(study.seeds, study.methods.items()):
+        try:
+            recipes[name, seed] = parse_recipe({**_merged(base, sections), "seed": seed})
+        except ValueError as error:
+            raise ValueError(f"{path}, method {name}: {error}") from error
+    return recipes
+
+
+def _merged(base: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(dict(base))
+    for name, section in sections.items():
+        change = isinstance(section, dict) and isinstance(merged.get(name), dict) and name != "algorithm"
+        merged[name] = {**merged[name], **section} if change else section
+    return merged
+
+
+def run_study(recipes: Recipes, out: Path, progress: Progress) -> dict[str, Any]:
+    """Make every run that is not there yet, judge the final policies against each other, and write the numbers."""
+    store = Store(out)
+    out.mkdir(parents=True, exist_ok=True)
+    summaries: dict[tuple[str, int], Summary] = {}
+    stopped: list[dict[str, Any]] = []
+    for at, ((name, seed), recipe) in enumerate(recipes.items(), 1):
+        progress.say(f"study: {name}, seed {seed} ({at} of {len(recipes)})")
+        try:
+            summaries[name, seed] = cast(Summary, run(recipe, out / name / f"seed-{seed}", progress))
+        except Tripwire as reason:
+            stopped.append({"method": name, "seed": seed, "reason": str(reason)})
+            progress.say(f"study: {name}, seed {seed} stopped itself and is reported so: {reason}")
+        release_memory()
+    if not summaries:
+        raise ValueError("every run of the study stopped itself, so there is nothing to compare.")
+    comparisons = {}
+    for seed in dict.fromkeys(seed for _, seed in summaries):
+        of_seed = {name: summary for (name, s), summary in summaries.items() if s == seed}
+        if len(of_seed) > 1:
+            comparisons[seed] = gather(of_seed)
+            write_comparison(comparisons[seed], out / f"seed-{seed}.html")
+    tables = _contests(recipes, list(summaries), out, store, progress)
+    result = {**numbers(summaries, tables), "stopped": stopped}
+    write_json(out / "study.json", result)
+    return result
+
+
+def _contests(
+    recipes: Recipes, finished: list[tuple[str, int]], out: Path, store: Store, progress: Progress
+) -> dict[int, Tables]:
+    """By seed and pair of players, P(first's answer beats second's) by prompt: the means over their stored answers."""
+    first = recipes[finished[0]]
+    if first.oracle is None:
+        return {}
+    base = Policies(Store(out / finished[0][0] / f"seed-{finished[0][1]}"), first).base
+    guard = Guard(build_oracle(first.oracle, str(base)), store.path("verdicts.jsonl"))
+    found: dict[int, Tables] = {}
+    for seed in dict.fromkeys(seed for _, seed in finished):
+        names = [name for name, s in finished if s == seed]
+        answers = {name: _answers(out / name / f"seed-{seed}", recipes[name, seed].rounds) for name in names}
+        answers = {START: _answers(out / names[0] / f"seed-{seed}", 0), **answers}
+        pairs = list(combinations(answers, 2))
+        with progress.task(f"contests, seed {seed}", len(pairs)) as advance:
+            found[seed] = {pair: _judged(answers[pair[0]], answers[pair[1]], guard, advance) for pair in pairs}
+    return found
+
+
+def _answers(folder: Path, round_: int) -> dict[str, list[str]]:
+    """Held-out answers of a run's policy by prompt, as its evaluation stored them."""
+    texts = {row["example"]: row["prompt"] for row in read_table(folder / "data/held_out.parquet")}
+    found: dict[str, list[str]] = {}
+    rows = read_table(folder / f"evaluation/samples-{PolicyRef(round_).round}.parquet")
+    for row in sorted(rows, key=lambda row: row["index"]):
+        found.setdefault(texts[row["example"]], []).append(row["text"])
+    return found
+
+
+def _judged(
+    a: Mapping[str, list[str]], b: Mapping[str, list[str]], guard: Guard, advance: Callable[..., None]
+) -> list[float]:
+    asked = [(text, Comparison(text, x, y)) for text in a if text in b for x, y in product(a[text], b[text])]
+    verdicts = [p for wave in _waves([c for _, c in asked]) for p in guard.judge(wave).tolist()]
+    by_prompt: dict[str, list[float]] = {}
+    for (text, _), p in zip(asked, verdicts, strict=True):
+        by_prompt.setdefault(text, []).append(p)
+    advance(1)
+    means = [np.array(values)[~np.isnan(values)] for values in by_prompt.values()]
+    return [float(values.mean()) if values.size else float("nan") for values in means]
+
+
+def _waves(comparisons: list[Comparison]) -> Iterator[list[Comparison]]:
+    for begin in range(0, len(comparisons), WAVE):
+        yield comparisons[begin : begin + WAVE]
+
+
+def write_page(result: Mapping[str, Any], out: Path) -> Path:
+    """study.md."""
+    write_text(out / "study.md", markdown(result))
+    return out / "study.md"

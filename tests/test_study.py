@@ -1,0 +1,121 @@
+"""A study of two methods and two seeds: runs, numbers, resuming, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from command import sparring
+from sparring import study as module
+from sparring.evaluation.study import markdown, numbers, spread
+from sparring.progress import Progress
+from sparring.study import load_study, run_study
+from sparring.training.metrics import Tripwire
+
+
+@pytest.fixture
+def file(tiny_recipe: dict[str, Any], tmp_path: Path) -> Path:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**tiny_recipe, "rounds": 1}, sort_keys=False))
+    plain = {
+        "base": "base.yaml",
+        "set": ["evaluation.samples=2"],
+        "methods": {
+            "inpo": {"algorithm": {"name": "inpo", "samples": 2, "pairing": "iid"}},
+            "dpo": {"algorithm": {"name": "dpo", "source": "own", "samples": 2}, "fit": {"learning_rate": 1e-4}},
+        },
+        "seeds": [0, 1],
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    return tmp_path / "study.yaml"
+
+
+def test_a_study_from_the_command_line(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "out"
+    code, printed, _ = sparring("study", file, "--out", out)
+    assert code == 0
+    result = json.loads((out / "study.json").read_text())
+    assert [m["name"] for m in result["methods"]] == ["inpo", "dpo"]
+    assert all(m["seeds"] == [0, 1] for m in result["methods"])
+    assert {(c["a"], c["b"]) for c in result["contests"]} == {("start", "inpo"), ("start", "dpo"), ("inpo", "dpo")}
+    assert (out / "seed-0.html").exists()
+    for word in ("inpo", "dpo", "Seeds 0, 1", "wins against start", "Row against column"):
+        assert word in printed
+
+    def no_stage(*_: Any, **__: Any):
+        raise AssertionError("a finished study samples nothing")
+
+    monkeypatch.setattr("sparring.sampling.transformers_engine.TransformersEngine.sample", no_stage)
+    again = sparring("study", file, "--out", out, "--json")
+    assert json.loads(again.out) == result
+
+
+def test_a_run_that_stops_itself_is_reported(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = module.run
+
+    def sometimes(recipe: Any, out: Path, progress: Progress) -> Any:
+        if recipe.algorithm["name"] == "dpo":
+            raise Tripwire("the policy collapsed")
+        return made(recipe, out, progress)
+
+    monkeypatch.setattr(module, "run", sometimes)
+    result = run_study(load_study(file), tmp_path / "out", Progress(quiet=True))
+    assert [m["name"] for m in result["methods"]] == ["inpo"]
+    assert [(s["method"], s["seed"]) for s in result["stopped"]] == [("dpo", 0), ("dpo", 1)]
+    assert "dpo, seed 0, stopped itself: the policy collapsed" in markdown(result)
+
+
+def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
+    recipes = load_study(file)
+    assert list(recipes) == [("inpo", 0), ("dpo", 0), ("inpo", 1), ("dpo", 1)]
+    assert recipes["dpo", 1].seed == 1
+    assert recipes["dpo", 0].fit.learning_rate == 1e-4
+    assert recipes["dpo", 0].fit.batch_size == recipes["inpo", 0].fit.batch_size
+    assert recipes["dpo", 0].evaluation.samples == 2
+    assert "pairing" not in recipes["dpo", 0].algorithm
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": {"a": {"algorithm": {"name": "inpoo"}}}}, "method a: .*inpoo"),
+        ({"methods": {"../up": {}}}, "names a folder"),
+        ({"methods": {"start": {}}}, "names a folder"),
+        ({"methods": {}}, "methods"),
+        ({"seeds": [1, 1]}, "one is there twice"),
+        ({"base": "not-there.yaml"}, "does not exist"),
+        ({"sedes": [1]}, "sedes"),
+    ],
+)
+def test_bad_input(file: Path, change: dict[str, Any], message: str):
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}, sort_keys=False))
+    with pytest.raises(ValueError, match=message):
+        load_study(file)
+
+
+def test_a_missing_file():
+    with pytest.raises(ValueError, match="does not exist"):
+        load_study(Path("nowhere.yaml"))
+
+
+def test_seeds_are_averaged_before_prompts_are_counted():
+    tables = {0: {("a", "b"): [1.0, 0.0, float("nan")]}, 1: {("a", "b"): [0.0, 0.0, 1.0]}}
+    (contest,) = numbers({}, tables)["contests"]
+    assert contest["preference"]["value"] == pytest.approx((0.5 + 0.0 + 1.0) / 3)
+    assert contest["by_seed"] == pytest.approx([0.5, 1 / 3])
+    assert contest["prompts"] == 3
+
+
+def test_a_spread_is_mean_least_and_most():
+    assert spread([1.0, None, 3.0]) == {"mean": 2.0, "least": 1.0, "most": 3.0, "seeds": 2}
+    assert spread([None]) is None
+
+
+def test_the_shipped_study_is_sound():
+    recipes = load_study(Path(__file__).parent.parent / "studies/family.yaml")
+    assert len(recipes) == 21
+    budgets = {(r.rounds, r.data.prompts_per_round, r.sampling.max_new_tokens, r.fit) for r in recipes.values()}
+    assert len(budgets) == 1
