@@ -13,10 +13,13 @@ from command import sparring
 from sparring.algorithms.algorithm import SHIPPED, Facts
 from sparring.algorithms.judged import PAIRINGS
 from sparring.planning import machine
+from sparring.planning.lengths import read_lengths
 from sparring.planning.machine import GB, Machine, parse_machine
-from sparring.planning.plan import changed, make_plan
-from sparring.planning.stages import kept_responses
+from sparring.planning.plan import changed, make_plan, possible, read_config
+from sparring.planning.stages import Planner, Stage, kept_responses
 from sparring.recipe import parse_recipe
+
+STATE = ("weights", "gradients", "optimiser")
 
 
 @pytest.fixture
@@ -73,6 +76,27 @@ def test_lora_trains_and_keeps_less(recipe: dict[str, Any]) -> None:
     assert small.disk["policies"] < whole.disk["policies"]
 
 
+def test_several_devices_share_the_work_and_may_share_the_weights(recipe: dict[str, Any]) -> None:
+    def fit(count: int, **changes: Any) -> Stage:
+        asked = parse_recipe({**recipe, "fit": {**recipe["fit"], "micro_batch_tokens": 256, **changes}})
+        machine = Machine("test", "cpu", count, 64 * GB, 1e12, 1e11)
+        return Planner(asked, machine, read_config(asked), read_lengths(asked)).fit()
+
+    alone, shared, cut = fit(1), fit(4), fit(4, shard_weights=True)
+    assert alone.memory == shared.memory
+    assert alone.seconds is not None
+    assert shared.seconds == pytest.approx(alone.seconds / 4)
+    assert [cut.memory[part] for part in STATE] == [shared.memory[part] // 4 for part in STATE]
+    assert 0 < cut.memory["whole layers"] < 3 * shared.memory["weights"]
+
+
+def test_only_several_devices_are_told_to_cut(recipe: dict[str, Any]) -> None:
+    alone, shared = (list(possible(parse_recipe(recipe), "fit", count)) for count in (1, 8))
+    cut = {"fit.shard_weights": True}
+    assert [change for change in alone if cut.items() <= change.items()] == []
+    assert shared.index(cut) < shared.index({"fit.gradient_checkpointing": True}) < shared.index({"model.lora": {}})
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_algorithm_can_be_planned(name: str, recipe: dict[str, Any]) -> None:
     recipe["algorithm"] = {"name": name}
@@ -114,7 +138,7 @@ def test_the_command(recipe: dict[str, Any], tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(recipe))
     code, out, err = sparring("plan", file, "--gpus", "2xH100")
     assert (code, err) == (0, "")
-    for word in ("H100", "KV cache", "gradients", "chunk of logits", "disk:", "1 would be idle", "read from the data"):
+    for word in ("H100", "KV cache", "gradients", "chunk of logits", "disk:", "devices: 2, with", "read from the data"):
         assert word in out
     assert out.splitlines()[-1] == "fits"
     facts = json.loads(sparring("plan", file, "--gpus", "cpu:64", "--json").out)

@@ -71,7 +71,7 @@ def remarks(plan: Plan) -> list[str]:
     source = "read from the data" if lengths.read else "the recipe's limits: the data or the tokenizer is not here"
     lines.append(f"lengths: prompts of {lengths.prompt} tokens, {source}")
     if plan.machine.count > 1:
-        lines.append(f"note: a run uses one device; {plan.machine.count - 1} would be idle")
+        lines.append(f"devices: {plan.machine.count}, with `sparring run RECIPE --devices {plan.machine.count}`")
     for name, change in plan.knobs.items():
         stage = next(stage for stage in plan.stages if stage.name == name)
         short = f"{name} needs {gigabytes(stage.peak)} and has {gigabytes(plan.capacity)}"

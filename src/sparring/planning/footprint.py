@@ -249,7 +249,7 @@ def _to_depth(config: PretrainedConfig, run: Callable[[PretrainedConfig], Footpr
     depth = config.get_text_config().num_hidden_layers
     if depth <= SHALLOW[1]:
         return run(config)
-    low, high = (run(_with_layers(config, layers)) for layers in SHALLOW)
+    low, high = (run(with_layers(config, layers)) for layers in SHALLOW)
 
     def extended(name: str) -> int:
         a, b = getattr(low, name), getattr(high, name)
@@ -258,7 +258,7 @@ def _to_depth(config: PretrainedConfig, run: Callable[[PretrainedConfig], Footpr
     return Footprint(*(extended(f.name) for f in fields(Footprint)))
 
 
-def _with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+def with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     """The configuration with fewer layers; lists with an entry per layer are shortened too."""
     shallow = copy.deepcopy(config)
     text = shallow.get_text_config()

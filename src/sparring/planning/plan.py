@@ -1,8 +1,8 @@
 """The plan of a run: memory per stage, tokens, time and disk; whether it fits, and which knob makes it fit.
 
 Reads the model's configuration, and data and tokenizer where they are on this machine; loads no weights. Sampled
-responses are taken at their longest, so tokens and times are "at most". Leaves out: the oracle, and machines of
-several devices (a run uses one).
+responses are taken at their longest, so tokens and times are "at most". Several devices share sampling, anchors and
+fit evenly. Leaves out: the oracle, and what devices tell each other.
 
     plan = make_plan(load_recipe("demo"), parse_machine("cpu"))
 """
@@ -95,29 +95,38 @@ def read_config(recipe: Recipe) -> PretrainedConfig:
 
 def _knob(recipe: Recipe, machine: Machine, config: PretrainedConfig, lengths: Lengths, name: str) -> Change | None:
     """The first change that makes a stage fit, from harmless to drastic."""
-    for change in _changes(recipe, name):
+    for change in possible(recipe, name, machine.count):
         stage = Planner(changed(recipe, change), machine, config, lengths).makers()[name]()
         if stage.peak <= machine.memory * USABLE:
             return change
     return None
 
 
-def _changes(recipe: Recipe, name: str) -> Iterator[Change]:
+def possible(recipe: Recipe, name: str, devices: int) -> Iterator[Change]:
+    """Changes that make a stage smaller, from harmless to drastic."""
     if name in SAMPLES:
         yield from ({"sampling.batch_size": size} for size in _halves(recipe.sampling.batch_size, 1))
         return
     smaller = [{"fit.micro_batch_tokens": size} for size in _halves(recipe.fit.micro_batch_tokens, 512)]
     yield from smaller
+    cut = {"fit.shard_weights": True}
+    lora = recipe.model.lora
+    may_cut = devices > 1 and not recipe.fit.shard_weights and (lora is None or lora.quantize is None)
+    if may_cut:
+        yield cut
+        yield from ({**cut, **change} for change in smaller[-1:])
     if name == "anchor":
         return
     recompute = {"fit.gradient_checkpointing": True}
     yield recompute
     yield from ({**recompute, **change} for change in smaller[-1:])
-    if recipe.model.lora is None:
-        lora = {"model.lora": {}}
-        yield lora
-        yield {**lora, **recompute}
-        yield from ({**lora, **recompute, **change} for change in smaller[-1:])
+    if may_cut:
+        yield from ({**cut, **recompute, **change} for change in ({}, *smaller[-1:]))
+    if lora is None:
+        adapter = {"model.lora": {}}
+        yield adapter
+        yield {**adapter, **recompute}
+        yield from ({**adapter, **recompute, **change} for change in smaller[-1:])
 
 
 def _halves(value: int, least: int) -> Iterator[int]:

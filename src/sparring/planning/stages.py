@@ -15,7 +15,15 @@ from transformers import PretrainedConfig
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
 from sparring.pairing import Pairing
-from sparring.planning.footprint import Footprint, Shape, anchor_footprint, fit_footprint, parameters, sample_footprint
+from sparring.planning.footprint import (
+    Footprint,
+    Shape,
+    anchor_footprint,
+    fit_footprint,
+    parameters,
+    sample_footprint,
+    with_layers,
+)
 from sparring.planning.lengths import Lengths
 from sparring.planning.machine import FIT_SHARE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
 from sparring.recipe import Recipe
@@ -56,6 +64,11 @@ class Planner:
         self.steps = recipe.build_algorithm().steps(min(1, recipe.rounds - 1), Facts(lengths.train or 1))
         self.step = max(self.steps, key=lambda step: step_shape(step, recipe, lengths).responses)
         self.shape = step_shape(self.step, recipe, lengths)
+
+    @property
+    def devices(self) -> int:
+        """How many share the work."""
+        return self.machine.count
 
     @cached_property
     def parameters(self) -> int:
@@ -115,6 +128,7 @@ class Planner:
         machine, settings = self.machine, self.recipe.sampling
         share = SAMPLE_SHARE[machine.kind]
         arithmetic = FORWARD * self.parameters / (machine.flops * share)
+        tokens = math.ceil(tokens / (self.devices if settings.engine == "transformers" else 1))
         if machine.kind == "cpu":
             return tokens * arithmetic
         layers = self.config.get_text_config().num_hidden_layers
@@ -126,7 +140,7 @@ class Planner:
     def anchor(self) -> Stage:
         """Log-probabilities under every distinct anchor of the round's steps."""
         found = anchor_footprint(self.config, self.shape, self.recipe.fit)
-        memory = {"weights": found.weights, **self._activations(found)}
+        memory = {**self._cut({"weights": found.weights}, trained=False), **self._activations(found)}
         # Reference and iterate are always measured.
         t = min(1, self.recipe.rounds - 1)
         policies = sum(len({REFERENCE, PolicyRef(t), *step.anchors.values()}) for step in self.steps)
@@ -138,17 +152,31 @@ class Planner:
     def fit(self) -> Stage:
         """The optimisation of a round."""
         fit, found = self.recipe.fit, self.fit_footprint
-        memory = {
+        state = {
             "weights": found.weights,
             "gradients": found.trained,
             "optimiser": found.trained * OPTIMIZER_STATES[fit.optimizer],
-            **self._activations(found),
         }
+        memory = {**self._cut(state, trained=True), **self._activations(found)}
         tokens = self._training_tokens()
         operations = FORWARD + BACKWARD + (FORWARD if fit.gradient_checkpointing else 0)
         total = None if tokens is None else tokens * fit.epochs * len(self.steps)
         seconds = None if total is None else self._arithmetic_seconds(total * operations)
         return Stage("fit", self.recipe.rounds, self._with_overhead(memory, found.weights), total, seconds)
+
+    def _cut(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:
+        """One device's part of a state, where the recipe cuts it, and what is put together to run a layer.
+
+        That is embedding and head in float32, the layer that runs and the next one, and the gradients of these.
+        """
+        if not self.recipe.fit.shard_weights:
+            return state
+        depth = self.config.get_text_config().num_hidden_layers
+        layer = self.parameters - parameters(with_layers(self.config, depth - 1), self.recipe.model.trust_remote_code)
+        outside = self.parameters - depth * layer
+        gradients = 4 * (outside + layer) if trained and self.recipe.model.lora is None else 0
+        whole = 4 * outside + 2 * layer * BYTES[self.recipe.fit.precision] + gradients
+        return {**{name: size // self.devices for name, size in state.items()}, "whole layers": whole}
 
     def _activations(self, found: Footprint) -> dict[str, int]:
         """The peak, with the chunk of logits that the log-probabilities are made from shown apart."""
@@ -176,7 +204,8 @@ class Planner:
         return None if prompts is None else prompts * size
 
     def _arithmetic_seconds(self, operations: float) -> float:
-        return operations * self.parameters / (self.machine.flops * FIT_SHARE[self.machine.kind])
+        speed = self.machine.flops * FIT_SHARE[self.machine.kind] * self.devices
+        return operations * self.parameters / speed
 
     def disk(self) -> dict[str, int]:
         """Bytes at the end of the last fit."""
