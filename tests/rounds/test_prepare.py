@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from conftest import write_jsonl
@@ -16,7 +18,8 @@ from sparring.progress import Progress
 from sparring.recipe import parse_recipe
 from sparring.rounds import prepare
 from sparring.rounds.prepare import TRAIN, Preparation
-from sparring.rounds.store import Made, Store, read_table
+from sparring.rounds.run import round_indices
+from sparring.rounds.store import Made, Store, read_column, read_rows_at, read_table, write_tables
 from sparring.weights import load_tokenizer
 
 Plain = dict[str, Any]
@@ -116,3 +119,24 @@ def test_files_are_read_as_they_are_needed(tmp_path: Path) -> None:
     assert len(load_examples(DatasetConfig(path=str(path), limit=5), ())[0]) == 5
     with pytest.raises(ValueError, match="line 6: not valid JSON"):
         load_examples(DatasetConfig(path=str(path)), ())
+
+
+def test_a_round_reads_its_own_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = pa.schema({"example": pa.string()})
+    tables = (pa.table({"example": [f"{10 * group + i}" for i in range(10)]}, schema) for group in range(5))
+    write_tables(tmp_path / "t.parquet", tables, schema)
+    groups: list[int] = []
+    read = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda self, g: groups.append(g) or read(self, g))
+    rows = read_rows_at(tmp_path / "t.parquet", [41, 3, 49, 3])
+    assert [row["example"] for row in rows] == ["41", "3", "49", "3"]
+    assert groups == [0, 4]
+    assert read_column(tmp_path / "t.parquet", "example") == [f"{i}" for i in range(50)]
+
+
+def test_rounds_go_through_all_rows_before_any_comes_again() -> None:
+    names = [f"{i}" for i in range(10)]
+    slices = [round_indices(names, 4, t, seed=1) for t in range(5)]
+    assert sorted(i for some in slices for i in some) == sorted([*range(10)] * 2)
+    assert slices[0] != round_indices(names, 4, 0, seed=2)
+    assert list(round_indices(names, None, 3, seed=1)) == list(round_indices(names, 10, 3, seed=1)) == [*range(10)]

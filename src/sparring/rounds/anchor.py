@@ -41,7 +41,10 @@ def anchor_logps(
     """Write `target`; one shard per distinct policy. Returns facts."""
     distinct = {policies.hash(ref): ref for ref in reversed(refs)}
     rollouts = rollouts_of(pairs)
-    content = hashlib.sha256(repr(rollouts).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for rollout in rollouts:
+        digest.update(repr(rollout).encode())
+    content = digest.hexdigest()
     keys = [
         hashlib.sha256(f"{weights}{content}{config.layout}{config.precision}".encode()).hexdigest()
         for weights in distinct

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -49,7 +50,9 @@ from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
 from sparring.rounds.store import (
     Made,
     Store,
+    read_column,
     read_json,
+    read_rows_at,
     read_table,
     write_json,
     write_table,
@@ -182,7 +185,7 @@ class Run:
         """What a paid judge may cost, while it can still be stopped for nothing."""
         if not self._judges:
             return
-        prompts, held = ([row["prompt"] for row in read_table(self.store.root / name)] for name in (TRAIN, HELD_OUT))
+        prompts, held = (read_column(self.store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
         for field, judge in self._judges:
             self.progress.say(judge_price(self.recipe, judge, field == "oracle", prompts, held))
 
@@ -368,9 +371,10 @@ class Run:
 
     def _round(self, t: int) -> None:
         file, data_hash = self._train_file()
-        everything = read_table(self.store.root / file)
-        steps = self.algorithm.steps(t, Facts(len(everything)))
-        examples = round_examples(everything, self.recipe.data.prompts_per_round, t, self.recipe.seed)
+        path = self.store.root / file
+        names = read_column(path, "example")
+        steps = self.algorithm.steps(t, Facts(len(names)))
+        examples = read_rows_at(path, round_indices(names, self.recipe.data.prompts_per_round, t, self.recipe.seed))
         for step in steps:
             made = PolicyRef(t + 1, step.trains)
             folder = round_folder(t, step.trains)
@@ -450,7 +454,8 @@ class Run:
     # ---- after training -----------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, Any]:
-        held_out = read_table(self.store.root / HELD_OUT)[: self.recipe.evaluation.prompts]
+        path, count = self.store.root / HELD_OUT, self.store.manifest["data"]["facts"]["held_out"]
+        held_out = read_rows_at(path, range(min(count, self.recipe.evaluation.prompts or count)))
         data_hash = self.store.output_hash("data", HELD_OUT)
         inputs: dict[str, str] = {"data": data_hash}
         for ref in played(self.policies):
@@ -496,11 +501,11 @@ class Run:
         }
 
 
-def round_examples(everything: Rows, count: int | None, t: int, seed: int) -> Rows:
-    """The examples of round t: all, or the t-th slice of a fixed shuffle that starts over at its end."""
-    if count is None or count >= len(everything):
-        return everything
-    order = sorted(everything, key=lambda row: noise_seed(seed, "order", row["example"]))
+def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:
+    """The examples of round t by place: all, or the t-th slice of a fixed shuffle that starts over at its end."""
+    if count is None or count >= len(names):
+        return range(len(names))
+    order = sorted(range(len(names)), key=lambda i: noise_seed(seed, "order", names[i]))
     return [order[(t * count + i) % len(order)] for i in range(count)]
 
 

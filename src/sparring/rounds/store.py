@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,26 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         return pq.read_table(path).to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
+
+
+def read_column(path: Path, name: str) -> list[Any]:
+    """One column of a Parquet file."""
+    return pq.read_table(path, columns=[name])[name].to_pylist()
+
+
+def read_rows_at(path: Path, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows at these places, in this order; one row group of the file is in memory at a time."""
+    found: dict[int, dict[str, Any]] = {}
+    wanted = sorted(set(indices))
+    with pq.ParquetFile(path) as file:
+        end = 0
+        for group in range(file.num_row_groups):
+            begin, end = end, end + file.metadata.row_group(group).num_rows
+            here = wanted[bisect_left(wanted, begin) : bisect_left(wanted, end)]
+            if here:
+                rows = file.read_row_group(group).take([index - begin for index in here]).to_pylist()
+                found.update(zip(here, rows, strict=True))
+    return [found[index] for index in indices]
 
 
 def read_journal(path: Path) -> list[Any]:

@@ -154,6 +154,8 @@ def _step(
 
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
     """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
-    content = [(e.id, e.rollout, e.pairs, {name: list(logps) for name, logps in e.anchors.items()}) for e in examples]
-    plain = repr([content, objective, config.model_dump_json(exclude={"shard_weights"}), seed])
-    return hashlib.sha256(plain.encode()).hexdigest()
+    settings = config.model_dump_json(exclude={"shard_weights"})
+    digest = hashlib.sha256(repr([objective, settings, seed]).encode())
+    for e in examples:  # one at a time: as text a large round is gigabytes
+        digest.update(repr((e.id, e.rollout, e.pairs, {name: list(v) for name, v in e.anchors.items()})).encode())
+    return digest.hexdigest()
