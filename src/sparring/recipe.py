@@ -237,8 +237,8 @@ class FitConfig(Frozen):
 
     learning_rate: float = Field(default=5e-7, gt=0)
     """peak learning rate"""
-    optimizer: Literal["adamw", "rmsprop"] = "adamw"
-    """rmsprop is what SPIN and SPPO used"""
+    optimizer: Literal["adamw", "adamw_8bit", "rmsprop"] = "adamw"
+    """adamw_8bit: moments in a byte each, on an NVIDIA GPU with bitsandbytes; rmsprop is what SPIN and SPPO used"""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """after warm-up, over the round's steps"""
     warmup: float = Field(default=0.03, ge=0, lt=1)

@@ -29,8 +29,8 @@ from sparring.planning.machine import FIT_SHARE, LAYER_SECONDS, SAMPLE_SHARE, SC
 from sparring.recipe import Recipe
 from sparring.training.logprobs import chunk_rows
 
-OPTIMIZER_STATES = {"adamw": 2, "rmsprop": 1}
-"""float32 numbers per trained weight"""
+OPTIMIZER_STATES = {"adamw": 2.0, "adamw_8bit": 0.5, "rmsprop": 1.0}
+"""per trained weight, in float32 numbers"""
 BYTES = {"bfloat16": 2, "float32": 4}
 FORWARD, BACKWARD = 2, 4
 """operations per weight and token"""
@@ -155,7 +155,7 @@ class Planner:
         state = {
             "weights": found.weights,
             "gradients": found.trained,
-            "optimiser": found.trained * OPTIMIZER_STATES[fit.optimizer],
+            "optimiser": int(found.trained * OPTIMIZER_STATES[fit.optimizer]),
         }
         memory = {**self._cut(state, trained=True), **self._activations(found)}
         tokens = self._training_tokens()
@@ -215,7 +215,7 @@ class Planner:
         states = 1 + OPTIMIZER_STATES[recipe.fit.optimizer]
         return {
             "policies": policy * kept * len({step.trains for step in self.steps}),
-            "checkpoint while fitting": self.fit_footprint.trained * states,
+            "checkpoint while fitting": int(self.fit_footprint.trained * states),
         }
 
 

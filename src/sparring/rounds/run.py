@@ -63,6 +63,7 @@ from sparring.sampling.engine import noise_seed
 from sparring.sampling.vllm_engine import check_vllm
 from sparring.trackers import Trackers, check_trackers
 from sparring.training.metrics import Tripwire
+from sparring.training.optim import check_optimizer
 from sparring.training.quantised import check_quantisation
 from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_files, vocabulary_size
@@ -147,6 +148,7 @@ class Run:
             return
         if self.policies.quantized:
             check_quantisation(self.policies.base)
+        check_optimizer(self.recipe.fit)
         if self.recipe.sampling.engine == "vllm":
             self.engine = {"vllm": check_vllm(self.recipe.sampling.vllm)}
         for field, section in sections:

@@ -1,10 +1,11 @@
-"""Optimiser and learning-rate schedule of one fit. Leaves out: 8-bit states.
+"""Optimiser and learning-rate schedule of one fit.
 
 optimizer, schedule = make_optimizer(model.parameters(), FitConfig(), steps=100)
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterable
 
@@ -17,20 +18,37 @@ from sparring.recipe import FitConfig
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], config: FitConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """The optimiser over the trainable parameters, and its schedule over `steps` steps."""
+    """The optimiser over the trainable parameters, and its schedule over `steps` steps.
+
+    Raises:
+        ValueError: it wants a GPU or a package that is not here.
+    """
     trained = [p for p in parameters if p.requires_grad]
+    adamw = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            trained,
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(trained, **adamw, fused=True)
+    elif config.optimizer == "adamw_8bit":
+        check_optimizer(config)
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
+
+        optimizer = AdamW8bit(trained, **adamw)
     else:
         optimizer = torch.optim.RMSprop(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     warm = math.ceil(config.warmup * steps)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, steps, warm, config.schedule))
+
+
+def check_optimizer(config: FitConfig) -> None:
+    """Raise a ValueError where the optimiser cannot run here."""
+    if config.optimizer != "adamw_8bit":
+        return
+    field = "fit.optimizer = 'adamw_8bit'"
+    if not torch.cuda.is_available():
+        raise ValueError(f"{field} needs an NVIDIA GPU, and none is visible. Take adamw, or run where there is one.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(f"{field} needs the package bitsandbytes. Install it with: pip install 'sparring[qlora]'")
+    if config.shard_weights:
+        raise ValueError(f"{field} cannot cut its moments over devices. Remove fit.shard_weights, or take adamw.")
 
 
 def rate_factor(step: int, steps: int, warm: int, schedule: str) -> float:
