@@ -82,9 +82,10 @@ def fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int = 0
 
 
 def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -> tuple[list[Any], dict[str, Any]]:
-    from fit_fakes import exact, examples_for, model_of
+    from fit_fakes import ROLLOUTS, exact, examples_for, model_of
     from sparring.algorithms.dpo import DPO
     from sparring.objectives import PairLogistic
+    from sparring.training.anchors import rollout_logps
     from sparring.training.fit import fit
     from sparring.training.sharding import make_scorer, whole_weights
 
@@ -102,6 +103,9 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
         rows = fit(scorer, examples, objective, config, 0, folder, None, report)
     except Stopped:
         return [], {}
+    # One pack: all ranks but the first pass in vain.
+    logps = rollout_logps(scorer, ROLLOUTS, 10_000, config.precision, shared=True)
+    rows[-1]["logps"] = sum(map(sum, logps))
     weights = {name: p.detach().numpy() for name, p in whole_weights(scorer.model).items()}
     return rows, weights
 

@@ -55,6 +55,7 @@ CHANGES: dict[str, Any] = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-2, 
 def check_same(found: tuple[list[Any], Any], expected: tuple[list[Any], Any]) -> None:
     for name in ("loss", "grad_norm", "margin", "accuracy", "tokens", "learning_rate"):
         assert [row[name] for row in found[0]] == pytest.approx([row[name] for row in expected[0]], rel=1e-4), name
+    assert found[0][-1]["logps"] == pytest.approx(expected[0][-1]["logps"], rel=1e-4)
     for name, weights in expected[1].items():
         np.testing.assert_allclose(found[1][name], weights, **SAME, err_msg=name)
 
@@ -78,6 +79,7 @@ def test_a_cut_fit_in_bfloat16_is_close(tmp_path: Path) -> None:
     )
     for name in ("loss", "grad_norm"):
         assert [row[name] for row in found] == pytest.approx([row[name] for row in expected], rel=0.05)
+    assert found[-1]["logps"] == pytest.approx(expected[-1]["logps"], rel=0.05)
 
 
 @pytest.mark.parametrize(("before", "after"), [("two", "one"), ("one", "two"), ("cut", "one"), ("two", "cut")])

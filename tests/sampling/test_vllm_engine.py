@@ -166,9 +166,11 @@ def test_too_few_gpus_and_each_copy_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     config = VllmConfig(tensor_parallel=2, data_parallel=2, python=sys.executable)
     assert [environment(config, i)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["0,1", "2,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("PYTHONPATH", "ours")
     assert environment(config, 1)["CUDA_VISIBLE_DEVICES"] == "6,7"
     assert "PYTHONPATH" not in environment(config, 1)
+    assert "WORLD_SIZE" not in environment(config, 1)
 
 
 def test_the_real_child_says_that_vllm_is_missing_and_ends_with_its_parent(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ REMEDIES = {
     "No module named": f"vLLM's environment is not complete. {INSTALL}",
 }
 """what a log says -> what to do; the first that is found counts"""
+RANK_NAMES = frozenset(
+    {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    | {"TORCHELASTIC_USE_AGENT_STORE"}
+)
+"""of our own processes (`--devices`); vLLM would take itself for one of them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +243,9 @@ def python_of(config: VllmConfig) -> str:
 
 
 def environment(config: VllmConfig, index: int) -> dict[str, str]:
-    """The child's environment: without our Python's paths where its Python is another, and with its own GPUs."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    """The child's environment: not our ranks, not our Python's paths where its Python is another, and its own GPUs."""
+    ours = {name: value for name, value in os.environ.items() if name not in RANK_NAMES}
+    env = {**ours, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     if config.python is not None:
         env = {name: value for name, value in env.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     if config.data_parallel > 1 and torch.cuda.is_available():

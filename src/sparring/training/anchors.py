@@ -34,9 +34,10 @@ def rollout_logps(
     found: list[list[float]] = [[] for _ in rollouts]
     packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget)
     mine = devices.share(packs) if shared else packs
+    low = torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     for group in mine:
         pack = scorer.pack([rollouts[i] for i in group])
-        with torch.autocast(pack.input_ids_BT.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with low:
             flat = scorer(pack).tolist()
         for index in group:
             count = len(rollouts[index].responses)
@@ -46,7 +47,9 @@ def rollout_logps(
     if not shared:
         return found
     for _ in range(len(mine), len(packs[:: devices.count()])):  # weights that are cut need as many passes of every rank
-        scorer(scorer.pack([rollouts[packs[-1][-1]]]))
-    if advance is not None:
-        advance(sum(not row for row in found))  # the others' share
+        with low:
+            scorer(scorer.pack([rollouts[packs[-1][-1]]]))
+    others = sum(not row for row in found)
+    if advance is not None and others:
+        advance(others)
     return [next(filter(None, rows)) for rows in zip(*devices.gathered(found), strict=True)]
