@@ -15,7 +15,7 @@ import ranks
 from ranks import on_ranks
 from sparring import devices
 from sparring.algorithms.algorithm import REFERENCE, Draw
-from sparring.recipe import parse_recipe
+from sparring.recipe import FitConfig, parse_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import make_draw
 from sparring.rounds.store import Store, read_table
@@ -138,3 +138,8 @@ def test_one_device_cannot_cut(tiny_recipe: dict[str, Any], tmp_path: Path) -> N
     tiny_recipe["fit"]["shard_weights"] = True
     with pytest.raises(ValueError, match=r"fit\.shard_weights = true.*--devices 2"):
         ranks.ran(tiny_recipe, tmp_path / "run")
+
+
+def test_eight_bit_states_cannot_be_cut() -> None:
+    with pytest.raises(ValueError, match="shard_weights with optimizer: adamw_8bit"):
+        FitConfig(shard_weights=True, optimizer="adamw_8bit")

@@ -268,6 +268,14 @@ class FitConfig(Frozen):
     tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
     """when to stop"""
 
+    @model_validator(mode="after")
+    def _eight_bits_are_not_cut(self) -> Self:
+        if self.shard_weights and self.optimizer == "adamw_8bit":
+            raise ValueError(
+                "shard_weights with optimizer: adamw_8bit, whose states are not cut. Set optimizer: adamw."
+            )
+        return self
+
     @field_validator("betas")
     @classmethod
     def _below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
