@@ -174,8 +174,24 @@ def test_empty_responses_are_impossible():
         make_pack([Rollout([1], [[]])], "packed")
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120))
-def test_plans_cover_everything_once_within_the_budget(sizes, budget):
-    packs = plan_packs(sizes, budget)
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 120), st.sampled_from(["packed", "padded"])
+)
+def test_plans_cover_everything_once_within_the_budget(sizes, budget, layout):
+    packs = plan_packs(sizes, budget, layout)
     assert sorted(i for pack in packs for i in pack) == list(range(len(sizes)))
     assert all(sum(sizes[i] for i in pack) <= budget or len(pack) == 1 for pack in packs)
+
+
+def test_packed_groups_fill_their_room_and_padded_ones_keep_neighbours():
+    sizes = [429, 345, 603, 392, 420, 571, 515, 583]
+    by_size = [[sizes[i] for i in pack] for pack in plan_packs(sizes, 1024, "packed")]
+    assert by_size == [[603, 420], [583, 429], [571, 392], [515, 345]]
+    padded = [[sizes[i] for i in pack] for pack in plan_packs(sizes, 1024, "padded")]
+    assert padded == [[603], [583], [571], [515, 429], [420, 392], [345]]
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=40))
+def test_at_most_one_packed_group_is_half_empty(sizes):
+    totals = [sum(sizes[i] for i in pack) for pack in plan_packs(sizes, 100)]
+    assert sum(total <= 50 for total in totals) <= 1

@@ -32,7 +32,7 @@ def rollout_logps(
     """
     scorer.eval()
     found: list[list[float]] = [[] for _ in rollouts]
-    packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget)
+    packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget, scorer.layout)
     mine = devices.share(packs) if shared else packs
     low = torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     for group in mine:

@@ -45,9 +45,9 @@ def batches(count: int, config: FitConfig, seed: int) -> Iterator[list[int]]:
 
 
 def micro_batches(examples: Sequence[TrainingExample], config: FitConfig) -> list[list[TrainingExample]]:
-    """A batch split by the token budget, neighbours in length together."""
+    """A batch split by the token budget."""
     sizes = [example.rollout.tokens(config.layout) for example in examples]
-    return [[examples[i] for i in group] for group in plan_packs(sizes, config.micro_batch_tokens)]
+    return [[examples[i] for i in group] for group in plan_packs(sizes, config.micro_batch_tokens, config.layout)]
 
 
 def fit(

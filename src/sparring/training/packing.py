@@ -11,7 +11,7 @@ Two layouts of the same examples, chosen by one switch:
 The last token of a response predicts nothing that is needed, so it is never fed. Leaves out: running
 the model (`scorer.py`).
 
-    packs = plan_packs([Rollout(prompt_ids, [response_ids, ...])], budget=4096)
+    packs = plan_packs([rollout.tokens("packed") for rollout in rollouts], budget=4096)
 
 Shape suffixes: B rows, T tokens of a row, N predicted response tokens, R responses.
 """
@@ -74,21 +74,25 @@ class Pack:
         return replace(self, **moved)
 
 
-def plan_packs(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices grouped so that each group's sizes add up to at most `budget`, in order of size.
+def plan_packs(sizes: Sequence[int], budget: int, layout: Layout = "packed") -> list[list[int]]:
+    """Indices grouped so that each group's sizes add up to at most `budget`, longest first (a peak shows at once).
 
-    Groups are made of neighbours in length, longest first (a peak shows at once), and a single
-    item above the budget is a group of its own.
+    Packed, each goes into the first group with room for it (first fit decreasing, at most 11/9 of the fewest groups);
+    padded, groups are made of neighbours in length. A single item above the budget is a group of its own.
     """
-    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))
     packs: list[list[int]] = []
-    room = 0
-    for index in order:
-        if not packs or sizes[index] > room:
+    rooms: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        open_from = 0 if layout == "packed" else max(0, len(packs) - 1)
+        for at in range(open_from, len(packs)):
+            if sizes[index] <= rooms[at]:
+                break
+        else:
+            at = len(packs)
             packs.append([])
-            room = budget
-        packs[-1].append(index)
-        room -= sizes[index]
+            rooms.append(budget)
+        packs[at].append(index)
+        rooms[at] -= sizes[index]
     return packs
 
 
