@@ -47,8 +47,6 @@ def check_optimizer(config: FitConfig) -> None:
         raise ValueError(f"{field} needs an NVIDIA GPU, and none is visible. Take adamw, or run where there is one.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(f"{field} needs the package bitsandbytes. Install it with: pip install 'sparring[qlora]'")
-    if config.shard_weights:
-        raise ValueError(f"{field} cannot cut its moments over devices. Remove fit.shard_weights, or take adamw.")
 
 
 def rate_factor(step: int, steps: int, warm: int, schedule: str) -> float:
