@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sparring import devices
+from sparring.training.accumulate import accumulating
 from sparring.training.packing import Rollout, plan_packs
 from sparring.training.scorer import PolicyScorer
 
@@ -35,15 +36,14 @@ def rollout_logps(
     packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget, scorer.layout)
     mine = devices.share(packs) if shared else packs
     low = torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    for group in mine:
-        pack = scorer.pack([rollouts[i] for i in group])
-        with low:
-            flat = scorer(pack).tolist()
-        for index in group:
-            count = len(rollouts[index].responses)
-            found[index], flat = flat[:count], flat[count:]
-        if advance is not None:
-            advance(len(group))
+    with accumulating(), low:  # one region: the weights' copies are made once, not for every pack
+        for group in mine:
+            flat = scorer(scorer.pack([rollouts[i] for i in group])).tolist()
+            for index in group:
+                count = len(rollouts[index].responses)
+                found[index], flat = flat[:count], flat[count:]
+            if advance is not None:
+                advance(len(group))
     if not shared:
         return found
     for _ in range(len(mine), len(packs[:: devices.count()])):  # weights that are cut need as many passes of every rank
