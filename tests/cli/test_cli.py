@@ -17,7 +17,7 @@ from sparring.cli.main import app
 from sparring.recipe import load_recipe, shipped_recipes
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
-VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench"}
+VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}
 
 
 class Ran(NamedTuple):
