@@ -1,4 +1,4 @@
-# make demo: set up, and align a real small model by self-play (about ten minutes on two cores)
+# make demo: set up, and align a real small model by self-play (about twelve minutes on two cores)
 # make test: set up, and run the tests
 # make check: ruff, format, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
