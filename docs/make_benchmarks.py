@@ -32,8 +32,8 @@ with the same commands (`--peer-python` names the Python that has the peer, `--j
   head, loss and optimiser.
 """
 
-ROUND = """Iterative DPO on the shipped prompts, two samples each, the same rule as judge. Ours has loading, writing the policy and
-all stages in it. TRL's tokens are counted with the padding behind an answer's end, ours without.
+ROUND = """Iterative DPO on the shipped prompts, two samples each, the same rule as judge. Ours has loading, writing the
+policy and all stages in it. TRL's tokens are counted with the padding behind an answer's end, ours without.
 
 """
 MEMORY = """A random model of 6 layers, 384 wide; 8 pairs of the chat profile. Peak above weights, gradients and
