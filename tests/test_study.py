@@ -87,12 +87,20 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
         ({"methods": {}}, "methods"),
         ({"seeds": [1, 1]}, "one is there twice"),
         ({"base": "not-there.yaml"}, "does not exist"),
+        ({"methods": {"a": {}, "b": {"oracle": {"name": "panel"}}}}, "method b: oracle is not that of a"),
+        ({"methods": {"a": {}, "b": {"evaluation": {"samples": 3}}}}, "method b: evaluation is not that of a"),
         ({"sedes": [1]}, "sedes"),
     ],
 )
 def test_bad_input(file: Path, change: dict[str, Any], message: str):
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}, sort_keys=False))
     with pytest.raises(ValueError, match=message):
+        load_study(file)
+
+
+def test_a_method_given_twice_is_an_error(file: Path):
+    file.write_text("base: base.yaml\nmethods:\n  a: {}\n  a: {}\n")
+    with pytest.raises(ValueError, match="not readable YAML"):
         load_study(file)
 
 

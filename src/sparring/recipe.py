@@ -437,15 +437,22 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     path = shipped_recipes().get(str(path), Path(path))
     if not path.is_file():
         raise ValueError(f"recipe: {str(path)!r} does not exist. `sparring recipe` lists the shipped ones.")
-    try:
-        plain = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe: {str(path)!r} is not readable YAML: {error}") from error
+    plain = read_yaml(path, "recipe")
     if not isinstance(plain, dict):
         raise ValueError(f"recipe: {str(path)!r} must hold keys such as model, data and algorithm.")
     for setting in overrides:
         override(plain, setting)
     return plain
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The plain data of a YAML file. Raises ValueError where there is none, naming `what` it should be."""
+    if not path.is_file():
+        raise ValueError(f"{what}: {str(path)!r} does not exist.")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what}: {str(path)!r} is not readable YAML: {error}") from error
 
 
 def parse_recipe(plain: dict[str, Any]) -> Recipe:

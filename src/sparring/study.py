@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from sparring.algorithms.algorithm import PolicyRef
@@ -31,7 +30,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
-from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe
+from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe, read_yaml
 from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
 from sparring.rounds.policies import Policies
@@ -76,9 +75,7 @@ def load_study(path: Path) -> Recipes:
     Raises:
         ValueError: the file, or a recipe that it makes, has a problem; names the method.
     """
-    if not path.is_file():
-        raise ValueError(f"study: {str(path)!r} does not exist.")
-    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    plain = read_yaml(path, "study")
     try:
         study = StudyConfig.model_validate(plain)
     except ValidationError as error:
@@ -94,7 +91,26 @@ def load_study(path: Path) -> Recipes:
             recipes[name, seed] = parse_recipe({**_merged(base, sections), "seed": seed})
         except ValueError as error:
             raise ValueError(f"{path}, method {name}: {error}") from error
+    _refuse_unlike(recipes, path)
     return recipes
+
+
+def _refuse_unlike(recipes: Recipes, path: Path) -> None:
+    """Raise ValueError where runs would not compare: found now instead of after hours."""
+    (first, _), one = next(iter(recipes.items()))
+    for (name, _), other in recipes.items():
+        shared = {
+            "model.path": (one.model.path, other.model.path),
+            "data.held_out": (one.data.held_out, other.data.held_out),
+            "oracle": (one.oracle, other.oracle),
+            "evaluation": (one.evaluation, other.evaluation),
+        }
+        for field, (mine, its) in shared.items():
+            if mine != its:
+                raise ValueError(
+                    f"{path}, method {name}: {field} is not that of {first}, so the two would not compare. "
+                    f"Set {field} in the base, or under `set`, for all methods."
+                )
 
 
 def _merged(base: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,12 +137,10 @@ def run_study(recipes: Recipes, out: Path, progress: Progress) -> dict[str, Any]
         release_memory()
     if not summaries:
         raise ValueError("every run of the study stopped itself, so there is nothing to compare.")
-    comparisons = {}
     for seed in dict.fromkeys(seed for _, seed in summaries):
         of_seed = {name: summary for (name, s), summary in summaries.items() if s == seed}
         if len(of_seed) > 1:
-            comparisons[seed] = gather(of_seed)
-            write_comparison(comparisons[seed], out / f"seed-{seed}.html")
+            write_comparison(gather(of_seed), out / f"seed-{seed}.html")
     tables = _contests(recipes, list(summaries), out, store, progress)
     result = {**numbers(summaries, tables), "stopped": stopped}
     write_json(out / "study.json", result)

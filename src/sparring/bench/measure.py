@@ -22,11 +22,6 @@ UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_
 """random tokens are no sensible training data: nothing is to stop a measured fit"""
 
 
-def placed(model: Any) -> Any:
-    """The model on the accelerator where there is one."""
-    return model.to("cuda") if torch.cuda.is_available() else model
-
-
 def process_memory() -> int:
     """Bytes in use now: of the accelerator where there is one, else of this process."""
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss

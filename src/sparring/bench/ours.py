@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from sparring.bench.measure import UNTRIPPED, PeakMemory, placed, process_memory
+from sparring.bench.measure import UNTRIPPED, PeakMemory, process_memory
 from sparring.bench.ours_memory import run_memory
 from sparring.bench.round import run_round
+from sparring.devices import on_device
 from sparring.memory import release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
@@ -36,7 +37,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
     """DPO on the job's rollouts: the reference pass, then the fit, each timed; memory of the fit alone."""
     rollouts = [Rollout(prompt, responses) for prompt, responses in job["rollouts"]]
     before = process_memory()
-    scorer = PolicyScorer(placed(load_model(Path(job["model"]), torch.float32)), job["layout"])
+    scorer = PolicyScorer(on_device(load_model(Path(job["model"]), torch.float32)), job["layout"])
     budget, precision = job["micro_batch_tokens"], job["precision"]
     start = time.monotonic()
     reference = rollout_logps(scorer, rollouts, budget, precision)
@@ -72,7 +73,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_body(job: dict[str, Any]) -> dict[str, Any]:
     """The transformer body alone over the job's sequences, padded to nothing: the speed that a fit could reach."""
-    model = placed(load_model(Path(job["model"]), torch.float32)).train()
+    model = on_device(load_model(Path(job["model"]), torch.float32)).train()
     seconds: list[float] = []
     rows = [torch.tensor([[*prompt, *response]]) for prompt, responses in job["rollouts"] for response in responses]
     for _ in range(2):
@@ -89,7 +90,7 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_sample(job: dict[str, Any]) -> dict[str, Any]:
     """Our transformers engine on the job's prompts; no token ends a response, so both sides draw as many."""
-    model = placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     settings = SamplingConfig(
         temperature=job["temperature"],
         top_p=job["top_p"],
@@ -104,7 +105,7 @@ def run_sample(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_generate(job: dict[str, Any]) -> dict[str, Any]:
     """The same with `model.generate`: left-padded batches, several returned sequences a prompt."""
-    model = placed(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     length, samples = job["max_new_tokens"], job["samples"]
     options = {"temperature": job["temperature"], "top_p": job["top_p"], "top_k": 0, "do_sample": True}
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sparring.bench.measure import UNTRIPPED, PeakMemory, placed, process_memory
+from sparring.bench.measure import UNTRIPPED, PeakMemory, process_memory
+from sparring.devices import on_device
 from sparring.memory import release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
@@ -33,7 +34,7 @@ def run_memory(job: dict[str, Any]) -> dict[str, Any]:
     """
     torch.manual_seed(0)
     config = LlamaConfig(**job["model"], tie_word_embeddings=True)
-    model = placed(LlamaForCausalLM(config))
+    model = on_device(LlamaForCausalLM(config))
     rollouts = [Rollout(prompt, responses) for prompt, responses in job["rollouts"]]
     names = [f"anchor {i}" for i in range(job["anchors"])]
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +52,7 @@ def run_memory(job: dict[str, Any]) -> dict[str, Any]:
 def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: dict[str, Any]) -> None:
     found: dict[str, list[list[float]]] = {}
     for folder in anchors:
-        scorer = PolicyScorer(placed(load_model(folder, torch.float32)))
+        scorer = PolicyScorer(on_device(load_model(folder, torch.float32)))
         found[folder.name] = rollout_logps(scorer, rollouts, job["micro_batch_tokens"], job["precision"])
         del scorer
         release_memory()
@@ -78,7 +79,7 @@ def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: di
 
 
 def _plain_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: dict[str, Any]) -> None:
-    kept = [placed(load_model(folder, torch.float32)) for folder in anchors]
+    kept = [on_device(load_model(folder, torch.float32)) for folder in anchors]
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=job["precision"] == "bfloat16"):
         for prompt, responses in rollouts:
