@@ -22,7 +22,6 @@ from typing import Any, cast
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from sparring.algorithms.algorithm import PolicyRef
 from sparring.evaluation.study import Tables, markdown, numbers
 from sparring.explain import explain
 from sparring.memory import release_memory
@@ -33,9 +32,10 @@ from sparring.progress import Progress
 from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe, read_yaml
 from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
+from sparring.rounds.answer import stored_by_prompt
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
-from sparring.rounds.store import Store, read_table, write_json, write_text
+from sparring.rounds.store import Store, write_json, write_text
 from sparring.training.metrics import Tripwire
 
 START = "start"
@@ -159,21 +159,11 @@ def _contests(
     found: dict[int, Tables] = {}
     for seed in dict.fromkeys(seed for _, seed in finished):
         names = [name for name, s in finished if s == seed]
-        answers = {name: _answers(out / name / f"seed-{seed}", recipes[name, seed].rounds) for name in names}
-        answers = {START: _answers(out / names[0] / f"seed-{seed}", 0), **answers}
+        answers = {name: stored_by_prompt(out / name / f"seed-{seed}", recipes[name, seed].rounds) for name in names}
+        answers = {START: stored_by_prompt(out / names[0] / f"seed-{seed}", 0), **answers}
         pairs = list(combinations(answers, 2))
         with progress.task(f"contests, seed {seed}", len(pairs)) as advance:
             found[seed] = {pair: _judged(answers[pair[0]], answers[pair[1]], guard, advance) for pair in pairs}
-    return found
-
-
-def _answers(folder: Path, round_: int) -> dict[str, list[str]]:
-    """Held-out answers of a run's policy by prompt, as its evaluation stored them."""
-    texts = {row["example"]: row["prompt"] for row in read_table(folder / "data/held_out.parquet")}
-    found: dict[str, list[str]] = {}
-    rows = read_table(folder / f"evaluation/samples-{PolicyRef(round_).round}.parquet")
-    for row in sorted(rows, key=lambda row: row["index"]):
-        found.setdefault(texts[row["example"]], []).append(row["text"])
     return found
 
 

@@ -16,6 +16,7 @@ from sparring.progress import Progress
 from sparring.recipe import SamplingConfig
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.side import Side
+from sparring.rounds.store import read_table
 from sparring.weights import context_length
 
 Rows = list[dict[str, Any]]
@@ -61,3 +62,17 @@ def sample_answers(
         for row in ordered
     ]
     return rows, dropped
+
+
+def held_out_samples(run: Path, round_: int) -> Path:
+    """Where a run's evaluation keeps a policy's answers to the held-out prompts."""
+    return run / f"evaluation/samples-{round_}.parquet"
+
+
+def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
+    """Those answers by prompt, in the order in which they were drawn."""
+    texts = {row["example"]: row["prompt"] for row in read_table(run / "data/held_out.parquet")}
+    found: dict[str, list[str]] = {}
+    for row in sorted(read_table(held_out_samples(run, round_)), key=lambda row: row["index"]):
+        found.setdefault(texts[row["example"]], []).append(row["text"])
+    return found

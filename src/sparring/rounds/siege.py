@@ -36,10 +36,10 @@ from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import announce
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
-from sparring.rounds.answer import sample_answers
+from sparring.rounds.answer import held_out_samples, sample_answers, stored_by_prompt
 from sparring.rounds.contest import NO_START, refuse_other_judge
 from sparring.rounds.side import Side, prompts_of
-from sparring.rounds.store import Made, Store, read_json, read_table, write_json
+from sparring.rounds.store import Made, Store, read_json, write_json
 from sparring.weights import hash_file
 
 VERDICTS = "verdicts.json"
@@ -128,7 +128,8 @@ class Siege:
                 given = read_answers(side.file)
                 found, dropped = {text: [answer] for text, answer in given.texts.items()}, given.dropped
             elif stored is not None:
-                found = _by_prompt(side, stored)
+                assert side.run is not None
+                found = stored_by_prompt(side.run, side.ref.round)
             else:
                 assert settings is not None
                 parquet = self.store.path(relative).with_suffix(".parquet")
@@ -216,17 +217,8 @@ def stored_answers(side: Side, prompts: Sequence[Instruction]) -> Path | None:
     """The file of held-out answers that the side's run stored, where these are the prompts."""
     if side.file is not None or side.run is None:
         return None
-    path = side.run / f"evaluation/samples-{side.ref.round}.parquet"
+    path = held_out_samples(side.run, side.ref.round)
     return path if path.exists() and side.held_out() == list(prompts) else None
-
-
-def _by_prompt(side: Side, stored: Path) -> Answers:
-    assert side.run is not None
-    texts = {row["example"]: row["prompt"] for row in read_table(side.run / "data/held_out.parquet")}
-    found: Answers = {}
-    for row in sorted(read_table(stored), key=lambda row: row["index"]):
-        found.setdefault(texts[row["example"]], []).append(row["text"])
-    return found
 
 
 def _table(
