@@ -25,7 +25,7 @@ from sparring.pairing import Pair
 from sparring.recipe import FitConfig, SamplingConfig
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
-from sparring.training.anchors import rollout_logps
+from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
 from sparring.training.data import TrainingExample
 from sparring.training.fit import fit
 from sparring.training.packing import Rollout
@@ -40,7 +40,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
     scorer = PolicyScorer(on_device(load_model(Path(job["model"]), torch.float32)), job["layout"])
     budget, precision = job["micro_batch_tokens"], job["precision"]
     start = time.monotonic()
-    reference = rollout_logps(scorer, rollouts, budget, precision)
+    reference = rollout_logps(scorer, rollouts, ANCHOR_ROOM * budget, precision)
     reference_seconds = time.monotonic() - start
     release_memory()  # as a run does between its stages
     pairs = tuple(Pair(a, b, weight=1.0 / len(job["pairs"])) for a, b in job["pairs"])

@@ -19,7 +19,7 @@ from sparring.memory import release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
 from sparring.recipe import FitConfig
-from sparring.training.anchors import rollout_logps
+from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
 from sparring.training.data import TrainingExample
 from sparring.training.fit import fit
 from sparring.training.packing import Rollout
@@ -53,7 +53,7 @@ def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: di
     found: dict[str, list[list[float]]] = {}
     for folder in anchors:
         scorer = PolicyScorer(on_device(load_model(folder, torch.float32)))
-        found[folder.name] = rollout_logps(scorer, rollouts, job["micro_batch_tokens"], job["precision"])
+        found[folder.name] = rollout_logps(scorer, rollouts, ANCHOR_ROOM * job["micro_batch_tokens"], job["precision"])
         del scorer
         release_memory()
     examples = [

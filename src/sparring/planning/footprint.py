@@ -29,6 +29,7 @@ from sparring.recipe import FitConfig, LoraConfig, SamplingConfig
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.training.accumulate import accumulating
 from sparring.training.adapters import with_adapter
+from sparring.training.anchors import ANCHOR_ROOM
 from sparring.training.packing import Layout, Pack, Rollout, make_pack
 from sparring.training.scorer import PolicyScorer
 
@@ -155,6 +156,7 @@ def fit_footprint(config: PretrainedConfig, shape: Shape, fit: FitConfig, lora: 
 
 def anchor_footprint(config: PretrainedConfig, shape: Shape, fit: FitConfig) -> Footprint:
     """One pack forward without gradients."""
+    shape = replace(shape, budget=ANCHOR_ROOM * shape.budget)
 
     def run(shallow: PretrainedConfig) -> Footprint:
         pack = make_pack(shape.rollouts(fit.layout), fit.layout)

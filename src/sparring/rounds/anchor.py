@@ -18,7 +18,7 @@ from sparring.recipe import FitConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import sharded
 from sparring.rounds.tables import ANCHORS
-from sparring.training.anchors import rollout_logps
+from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
 from sparring.training.packing import Rollout
 from sparring.training.sharding import make_scorer
 
@@ -80,4 +80,4 @@ def _policy_logps(
 ) -> list[list[float]]:
     scorer, _ = make_scorer(lambda: policies.load_scoring(ref), config)
     with progress.task(title, len(rollouts)) as advance:
-        return rollout_logps(scorer, rollouts, config.micro_batch_tokens, config.precision, advance, shared=True)
+        return rollout_logps(scorer, rollouts, ANCHOR_ROOM * config.micro_batch_tokens, config.precision, advance, True)

@@ -17,6 +17,9 @@ from sparring.training.accumulate import accumulating
 from sparring.training.packing import Rollout, plan_packs
 from sparring.training.scorer import PolicyScorer
 
+ANCHOR_ROOM = 2
+"""Tokens run at once for each of the fit's: no layer is kept here, and longer products are faster (docs/log.md)."""
+
 
 @torch.inference_mode()
 def rollout_logps(

@@ -177,8 +177,9 @@ def _add_product(d_weight_VH: Tensor, others_CV: Tensor, scaled_CH: Tensor) -> N
 def _target_logps(logits_CV: Tensor, targets_C: Tensor) -> Tensor:
     """C: log-probabilities of the targets in float32, a few rows at a time so that the copies stay in the cache."""
     step = CACHED_ROWS if logits_CV.device.type == "cpu" else len(logits_CV)
+    dtype = torch.promote_types(logits_CV.dtype, torch.float32)
     found = [
-        _at_least_float32(logits_CV[row : row + step]).log_softmax(-1).gather(1, targets_C[row : row + step, None])
+        logits_CV[row : row + step].log_softmax(-1, dtype=dtype).gather(1, targets_C[row : row + step, None])
         for row in range(0, len(logits_CV), step)
     ]
     return torch.cat(found)[:, 0]
