@@ -119,7 +119,23 @@ def _figures(result: dict[str, Any]) -> dict[str, str]:
         names = {"speed_ratio": "without the reference pass", "speed_ratio_with_reference": "with it"}
         curves = [Curve(word, xs, [case[name] for case in pairs]) for name, word in names.items()]
         found["pairs"] = svg([LogPanel("Speed ratio to TRL", "pairs of a prompt", "times faster", curves, log_x=True)])
+    elif result["bench"] == "fit" and len({case.get("mean_length") for case in pairs}) > 2:
+        found["length"] = svg(_length_panels(sorted(pairs, key=lambda case: case["mean_length"])))
     return found
+
+
+def _length_panels(cases: list[dict[str, Any]]) -> list[LogPanel]:
+    xs = [case["mean_length"] for case in cases]
+
+    def curves(name: str, unit: float) -> list[Curve]:
+        sides = (("ours", "sparring"), ("theirs", "TRL"))
+        return [Curve(word, xs, [case[side][name] / unit for case in cases]) for side, word in sides]
+
+    x = "tokens of prompt and response, mean"
+    return [
+        LogPanel("Speed against length", x, "seconds a step", curves("step_seconds", 1.0), log_x=True),
+        LogPanel("Memory against length", x, "peak GB", curves("peak_bytes", 1e9), log_x=True),
+    ]
 
 
 def _memory_panel(cases: list[dict[str, Any]], x: str, fixed: str) -> LogPanel:

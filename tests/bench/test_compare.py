@@ -52,6 +52,12 @@ def test_profiles_have_the_lengths_they_name():
     assert drawn["chat"] == Workload.draw("chat", 200, 2, 500).rollouts
 
 
+def test_a_scale_multiplies_the_lengths_and_is_named():
+    one, four = (Workload.draw("chat", 50, 2, 500, scale=times) for times in (0.5, 2.0))
+    assert four.mean_length() == pytest.approx(4 * one.mean_length(), rel=0.05)
+    assert (one.name, four.name) == ("chat, K = 2, 0.5 times as long", "chat, K = 2, 2 times as long")
+
+
 def test_an_unknown_profile_is_refused():
     with pytest.raises(ValueError, match="profile = 'chta': give one of chat, hh, long-prompt"):
         Workload.draw("chta", 1, 2, 500)

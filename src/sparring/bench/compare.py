@@ -202,6 +202,7 @@ def compare_fit(
         "name": setup.workload.name,
         "prompts_per_step": setup.batch_size,
         "pairs_per_prompt": len(setup.workload.pairs),
+        "mean_length": round(setup.workload.mean_length()),
         "micro_batch_tokens": setup.micro_batch_tokens,
         "precision": setup.precision,
         "layout": setup.layout,

@@ -63,7 +63,8 @@ class Workload:
             return draw.integers(100, vocabulary, length).tolist()
 
         made = [Rollout(ids(given.prompt), [ids(given.response) for _ in range(responses)]) for _ in range(prompts)]
-        return cls(f"{profile}, K = {responses}", tuple(made))
+        longer = "" if scale == 1.0 else f", {scale:g} times as long"
+        return cls(f"{profile}, K = {responses}{longer}", tuple(made))
 
     @classmethod
     def read(cls, file: Path, chat: Chat, prompts: int) -> Workload:
@@ -89,6 +90,11 @@ class Workload:
     def pairs(self) -> list[tuple[int, int]]:
         """Winner and loser among a prompt's responses."""
         return list(itertools.combinations(range(len(self.rollouts[0].responses)), 2))
+
+    def mean_length(self) -> float:
+        """Tokens of a prompt with one response, on average."""
+        lengths = [len(r.prompt_ids) + len(response) for r in self.rollouts for response in r.responses]
+        return sum(lengths) / len(lengths)
 
     def pair_tokens(self) -> int:
         """Tokens of all pairs, each response with its own copy of the prompt, unpadded."""

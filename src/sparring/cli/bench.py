@@ -5,6 +5,7 @@ Leaves out: the measuring itself (`bench/`).
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -34,6 +35,9 @@ def fit(
     responses: Annotated[
         list[int] | None,
         typer.Option(help="K: responses per prompt, all pairs trained; may be given again. [default: 2]"),
+    ] = None,
+    scale: Annotated[
+        list[float] | None, typer.Option(min=0.05, help="Times the profile's lengths; may be given again. [default: 1]")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="JSON Lines with prompt, chosen, rejected instead.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; the first is left out where there are more.")] = 2,
@@ -67,8 +71,8 @@ def fit(
     if data is not None:
         workloads = [Workload.read(data, Chat(tokenizer), count)]
     else:
-        profiles = profile or ["chat"]
-        workloads = [Workload.draw(p, count, k, len(tokenizer)) for p in profiles for k in responses or [2]]
+        cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
+        workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
     setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
     result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
     result["cases"] = []
