@@ -89,6 +89,15 @@ def test_nucleus_keeps_the_smallest_sufficient_set(seed, top_p):
     assert token in order.indices[before < top_p].tolist()
 
 
+def test_a_flat_row_does_not_change_its_neighbours():
+    sharp, flat = torch.zeros(1, 2000), torch.full((1, 2000), 1 / 2000)
+    sharp[0, [3, 7, 9]] = torch.tensor([0.5, 0.3, 0.2])
+    uniforms = torch.tensor([0.9, 0.3, 0.99], dtype=torch.float64)
+    together = _nucleus(torch.cat([sharp, flat, sharp]), uniforms, 0.9)
+    alone = [int(_nucleus(row, uniforms[i : i + 1], 0.9)) for i, row in enumerate((sharp, flat, sharp))]
+    assert together.tolist() == alone
+
+
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0 - 2.0**-53])
 def test_a_token_without_mass_is_never_drawn(uniform):
     """The largest uniform number, rounded to float32, is 1."""

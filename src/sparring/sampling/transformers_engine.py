@@ -172,8 +172,16 @@ def _inverse_cdf(probs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
 def _nucleus(probs_BV: Tensor, uniforms_B: Tensor, top_p: float) -> Tensor:
     """B: a token from the smallest set of likeliest tokens whose mass reaches top_p."""
     top_BV, index_BV = probs_BV.topk(min(NUCLEUS, probs_BV.shape[-1]), dim=-1)
-    if bool((top_BV.sum(-1) < top_p).any()):
-        top_BV, index_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
+    chosen_B = _within(top_BV, index_BV, uniforms_B, top_p)
+    flat = (top_BV.sum(-1) < top_p).nonzero()[:, 0]
+    if len(flat):  # whole rows are sorted, but only theirs
+        top_BV, index_BV = probs_BV[flat].sort(dim=-1, descending=True, stable=True)
+        chosen_B[flat] = _within(top_BV, index_BV, uniforms_B[flat], top_p)
+    return chosen_B
+
+
+def _within(top_BV: Tensor, index_BV: Tensor, uniforms_B: Tensor, top_p: float) -> Tensor:
+    """B: a token of the nucleus, given probabilities from the likeliest down and their tokens."""
     before_BV = top_BV.cumsum(-1) - top_BV
     kept_BV = torch.where(before_BV < top_p, top_BV, 0.0)
     return index_BV.gather(1, _inverse_cdf(kept_BV, uniforms_B)[:, None])[:, 0]
