@@ -1,14 +1,17 @@
-"""Give memory back between stages, so that the next one's model does not come on top of the last one's.
+"""Memory of a stage: how much it took at its highest, and giving it back before the next one's model comes.
 
-release_memory()
+with PeakMemory() as memory: work(); release_memory(); memory.peak
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import sys
+from types import TracebackType
 
+import psutil
 import torch
 
 
@@ -31,3 +34,38 @@ def trim_heap() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # another libc
         return
+
+
+def process_memory() -> int:
+    """Bytes in use now: of the accelerator where there is one, else of this process."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+
+
+class PeakMemory:
+    """The highest memory of a block, in bytes: the accelerator's where there is one, else resident memory.
+
+    Where the system cannot begin anew, the highest since the process began.
+    """
+
+    peak = 0
+
+    def __enter__(self) -> PeakMemory:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        elif sys.platform == "linux":
+            # Resets VmHWM, so that what came before does not count; some containers forbid it.
+            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _high_water()
+
+
+def _high_water() -> int:
+    if sys.platform != "linux":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -399,3 +399,18 @@ def test_keep_iterates_prunes_and_a_half_deleted_policy_is_no_alarm(
     go(plain, out)
     assert worked == []
     assert not left.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system keeps the highest since the process began")
+def test_a_stage_records_its_own_peak_of_memory(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def hold(name: str, size: int) -> Made:
+        held = b"x" * size
+        write_text(store.path(name), str(len(held)))
+        return Made((name,), {})
+
+    for name, size in {"large": 400_000_000, "small": 10}.items():
+        store.stage(name, {}, lambda name=name, size=size: hold(name, size))
+    large, small = (store.manifest[name]["peak_bytes"] for name in ("large", "small"))
+    assert 0.9 < (large - small) / 400e6 < 1.1

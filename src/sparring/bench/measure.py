@@ -1,6 +1,6 @@
-"""What a process used, and what its machine can do. Leaves out: what to run.
+"""What a machine can do. Leaves out: memory (`memory.py`) and what to run.
 
-with PeakMemory() as memory: work(); memory.peak
+peak = matrix_peak("bfloat16")
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import platform
 import statistics
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -20,37 +19,6 @@ from sparring.recipe import TripwireConfig
 
 UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_fields))
 """random tokens are no sensible training data: nothing is to stop a measured fit"""
-
-
-def process_memory() -> int:
-    """Bytes in use now: of the accelerator where there is one, else of this process."""
-    return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
-
-
-class PeakMemory:
-    """The highest memory of a block, in bytes: the accelerator's where there is one, else resident memory."""
-
-    peak = 0
-
-    def __enter__(self) -> PeakMemory:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        elif sys.platform == "linux":
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # resets VmHWM, so that loading the model does not count
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        self.peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _high_water()
-
-
-def _high_water() -> int:
-    if sys.platform != "linux":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def matrix_peak(precision: str, size: int = 4096, repeats: int = 5) -> float:

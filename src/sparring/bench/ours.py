@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from sparring.bench.measure import UNTRIPPED, PeakMemory, process_memory
+from sparring.bench.measure import UNTRIPPED
 from sparring.bench.ours_memory import run_memory
 from sparring.bench.round import run_round
 from sparring.devices import on_device
-from sparring.memory import release_memory
+from sparring.memory import PeakMemory, process_memory, release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
 from sparring.recipe import FitConfig, SamplingConfig

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sparring.bench.measure import UNTRIPPED, PeakMemory, process_memory
+from sparring.bench.measure import UNTRIPPED
 from sparring.devices import on_device
-from sparring.memory import release_memory
+from sparring.memory import PeakMemory, process_memory, release_memory
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
 from sparring.recipe import FitConfig

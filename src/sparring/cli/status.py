@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
         run: Annotated[Path, typer.Argument(help="A run folder.")],
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     ) -> None:
-        """Show the finished stages of a run, their time and counts, and what comes next."""
+        """Show the finished stages of a run, their time, memory and counts, and what comes next."""
         from sparring.rounds.adopt import other_settings
         from sparring.rounds.store import read_json
 
@@ -35,10 +35,11 @@ def register(app: typer.Typer) -> None:
             print(json.dumps(shown))
             return
         table = Table(title=f"{run}: {recipe['algorithm']['name']}, {recipe['rounds']} rounds")
-        for column in ("stage", "seconds", "facts"):
+        for column in ("stage", "seconds", "peak GB", "facts"):
             table.add_column(column)
         for key, entry in manifest.items():
-            table.add_row(key, f"{entry['seconds']:.1f}", _short(entry["facts"]))
+            peak = f"{entry['peak_bytes'] / 1e9:.1f}" if "peak_bytes" in entry else ""
+            table.add_row(key, f"{entry['seconds']:.1f}", peak, _short(entry["facts"]))
         console = Console(highlight=False)
         console.print(table)
         for folder, fields in changed.items():

@@ -91,11 +91,11 @@ class RewardModel:
 
     def cut(self, pairs: Sequence[tuple[str, str]]) -> int:
         """How many (prompt, answer) are longer than `max_tokens`."""
-        return sum(len(self._ids(*pair)) > self.max_tokens for pair in pairs)
+        return sum(len(conversation_ids(self.template, *pair)) > self.max_tokens for pair in pairs)
 
     def rewards(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """The reward of each (prompt, answer), run together."""
-        rows = [self._ids(*pair)[: self.max_tokens] for pair in pairs]
+        rows = [conversation_ids(self.template, *pair)[: self.max_tokens] for pair in pairs]
         # Padding with a token that a text may end with would have the reward read before it.
         if self.model.config.pad_token_id is None:
             return [self._forward([row])[0] for row in rows]
@@ -103,36 +103,24 @@ class RewardModel:
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[list[int]]) -> list[float]:
-        pad, longest = self.model.config.pad_token_id, max(map(len, rows))
-        ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=self.model.device)
-        mask_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.model.device)
-        return self.model(input_ids=ids_BT, attention_mask=mask_BT).logits[:, 0].float().tolist()
-
-    def _ids(self, prompt: str, answer: str) -> list[int]:
-        """A whole conversation as tokens, in the model's own template; without one, prompt and answer as text."""
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(f"{prompt}\n\n{answer}")["input_ids"])
-        talk = [*turns(prompt), {"role": "assistant", "content": answer}]
-        try:
-            return self.template.ids(talk, generate=False)
-        except TemplateError as error:
-            raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error
+        inputs = padded(rows, self.model.config.pad_token_id, self.model.device)
+        return self.model(**inputs).logits[:, 0].float().tolist()
 
 
-def reward_inputs(tokenizer: Any, pairs: Sequence[tuple[str, str]], max_tokens: int) -> Any:
-    """A padded batch of (prompt, answer), rendered with the model's own chat template where it has one."""
-    return tokenizer(
-        [_rendered(tokenizer, prompt, answer) for prompt, answer in pairs],
-        return_tensors="pt",
-        padding=True,
-        truncation=True,
-        max_length=max_tokens,
-        add_special_tokens=tokenizer.chat_template is None,
-    )
+def conversation_ids(template: Template, prompt: str, answer: str) -> list[int]:
+    """A whole conversation as tokens, in the model's own template; without one, prompt and answer as text."""
+    if template.tokenizer.chat_template is None:
+        return list(template.tokenizer(f"{prompt}\n\n{answer}")["input_ids"])
+    talk = [*turns(prompt), {"role": "assistant", "content": answer}]
+    try:
+        return template.ids(talk, generate=False)
+    except TemplateError as error:
+        raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error
 
 
-def _rendered(tokenizer: Any, prompt: str, answer: str) -> str:
-    if tokenizer.chat_template is None:
-        return f"{prompt}\n\n{answer}"
-    talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    return str(tokenizer.apply_chat_template(talk, tokenize=False))
+def padded(rows: Sequence[list[int]], pad: int | None, device: torch.device) -> dict[str, torch.Tensor]:
+    """The rows as a batch, filled up at their ends: what training and scoring both give the model."""
+    longest = max(map(len, rows))
+    ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
+    mask_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+    return {"input_ids": ids_BT, "attention_mask": mask_BT}

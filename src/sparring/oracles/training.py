@@ -35,10 +35,11 @@ from sparring.oracles.labelled import Labelled, held_out, read_labelled
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import Letters, pair_inputs, pair_log_odds, placed
 from sparring.oracles.preference_head import fit_head, save_head
-from sparring.oracles.reward_model import reward_inputs
+from sparring.oracles.reward_model import conversation_ids, padded
 from sparring.oracles.trained import CARD
 from sparring.progress import Progress
 from sparring.recipe import FitConfig, Frozen, LoraConfig
+from sparring.template import Template
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.optim import make_optimizer
 from sparring.weights import hash_weights, load_tokenizer, resolve_model
@@ -215,6 +216,7 @@ def _train_model(
 ) -> dict[str, Any]:
     tokenizer = load_tokenizer(base)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    template = Template(tokenizer)
     torch.manual_seed(config.seed)  # a fresh head's weights
     letters = config.kind == "pairwise" and tokenizer.chat_template is not None
     scorer = Letters(base, torch.float32, "rlhflow") if letters else None
@@ -229,7 +231,8 @@ def _train_model(
             inputs = pair_inputs(tokenizer, comparisons, config.max_tokens).to(model.device)
             return pair_log_odds(model(**inputs).logits.float())
         sides = [(c.prompt, text) for c in comparisons for text in (c.a, c.b)]
-        rewards = model(**reward_inputs(tokenizer, sides, config.max_tokens).to(model.device)).logits[:, 0].float()
+        rows = [conversation_ids(template, *side)[: config.max_tokens] for side in sides]
+        rewards = model(**padded(rows, tokenizer.pad_token_id, model.device)).logits[:, 0].float()
         return rewards[::2] - rewards[1::2]
 
     if scorer:

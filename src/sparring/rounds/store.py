@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparring.memory import release_memory
+from sparring.memory import PeakMemory, release_memory
 from sparring.weights import hash_file, hash_weights
 
 Facts = dict[str, Any]
@@ -68,13 +68,15 @@ class Store:
         # Killed half-way, a second run leaves files that the old hashes would call altered.
         self.forget(key)
         start = time.time()
-        made = work()
+        with PeakMemory() as memory:
+            made = work()
         release_memory()
         self.manifest[key] = {
             "inputs": dict(inputs),
             "outputs": {name: self.fingerprint(name) for name in made.outputs},
             "facts": made.facts,
             "seconds": round(time.time() - start, 1),
+            "peak_bytes": memory.peak,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
         write_json(self.root / "manifest.json", self.manifest)
