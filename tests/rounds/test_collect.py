@@ -15,6 +15,7 @@ from conftest import write_jsonl
 from sparring.examples import load_examples
 from sparring.recipe import DatasetConfig
 from sparring.rounds.collect import write
+from sparring.rounds.preflight import Probed
 from sparring.rounds.prepare import TRAIN
 from sparring.rounds.store import Store, write_table
 from sparring.rounds.tables import EXAMPLES, PAIRS, SAMPLES
@@ -114,7 +115,7 @@ def test_a_stopped_collection_goes_on(recipe: Path, tmp_path: Path, monkeypatch:
     _, undisturbed = collected(recipe, tmp_path / "a", "--keep-cut-off", "--set", "oracle.path=oracle_fakes:moody")
     monkeypatch.setattr(oracle_fakes, "answer", oracle_fakes.raises)
     words = ("--keep-cut-off", "--set", "oracle.path=oracle_fakes:moody")
-    monkeypatch.setattr("sparring.rounds.run.Run._probe", lambda self: None)
+    monkeypatch.setattr("sparring.rounds.run.probe", lambda policies: Probed([], {}))
     assert collected(recipe, tmp_path / "b", *words)[0].code == 3
     monkeypatch.setattr(oracle_fakes, "answer", oracle_fakes.more_vowels)
     samples = tmp_path / "b/collect/samples.parquet"

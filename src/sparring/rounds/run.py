@@ -11,28 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
 import sparring
-from sparring import devices
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.devices import on_device
 from sparring.evaluation.statistics import repeating_share
 from sparring.objectives import PairLogistic
 from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge
-from sparring.oracles.orders import nested
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Recipe
@@ -43,8 +36,8 @@ from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, 
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
+from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import HELD_OUT, TRAIN, Preparation
-from sparring.rounds.price import judge_price
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
 from sparring.rounds.store import (
@@ -54,30 +47,16 @@ from sparring.rounds.store import (
     read_json,
     read_rows_at,
     read_table,
-    write_json,
     write_table,
 )
 from sparring.rounds.tables import EXAMPLES, SAMPLES
 from sparring.rows import data_files
 from sparring.sampling.engine import noise_seed
-from sparring.sampling.vllm_engine import check_vllm
 from sparring.trackers import Trackers, check_trackers
 from sparring.training.metrics import Tripwire
-from sparring.training.optim import check_optimizer
-from sparring.training.quantised import check_quantisation
-from sparring.training.scorer import PolicyScorer
 from sparring.weights import context_length, hash_files, vocabulary_size
 
 COLLECTED = "collect/train.parquet"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "numpy",
-    "scipy",
-    "tokenizers",
-)
 Rows = list[dict[str, Any]]
 
 
@@ -108,20 +87,13 @@ class Run:
         self.trackers = trackers or Trackers([], store.root, {}, progress.say)
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
-        self._judges: list[tuple[str, LLMJudge]] = []
-        self.engine: dict[str, str] = {}
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
-        if self.recipe.fit.shard_weights and devices.count() < 2:
-            raise ValueError(
-                "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
-                "more, or set it false."
-            )
-        self._probe()
-        self._try_model()
-        self._prepare()
-        self._write_lock()
+        found = probe(self.policies)
+        try_model(self.policies)
+        self._prepare(found.judges)
+        write_lock(self.policies, found.engine, self.progress)
         if self.recipe.data.collect is not None:
             self._collect()
         if self.recipe.data.teacher is not None:
@@ -132,44 +104,12 @@ class Run:
 
     def collect_only(self) -> None:
         """The stages that build a preference set: `collect/pairs.parquet`."""
-        self._probe()
-        self._prepare(prompts_only=True)
-        self._write_lock()
+        found = probe(self.policies)
+        self._prepare(found.judges, prompts_only=True)
+        write_lock(self.policies, found.engine, self.progress)
         self._collect()
 
-    # ---- before any work ----------------------------------------------------------------------
-
-    def _probe(self) -> None:
-        """Ask every oracle a first question, and vLLM for its version, so that a broken one is found now."""
-        sections = [] if self.recipe.oracle is None else [("oracle", self.recipe.oracle)]
-        sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(self.recipe.evaluation.oracles)]
-        last_fit = f"{round_folder(self.recipe.rounds - 1)}/fit"
-        if {"evaluation/summary", last_fit} <= self.store.manifest.keys():
-            return
-        if self.policies.quantized:
-            check_quantisation(self.policies.base)
-        check_optimizer(self.recipe.fit)
-        if self.recipe.sampling.engine == "vllm":
-            self.engine = {"vllm": check_vllm(self.recipe.sampling.vllm)}
-        for field, section in sections:
-            try:
-                oracle = build_oracle(section, str(self.policies.base))
-            except ValueError as error:
-                raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
-            Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
-            self._judges += [(field, judge) for judge in nested(oracle) if isinstance(judge, LLMJudge)]
-
-    def _try_model(self) -> None:
-        """Load the start model as the fit will and compare log-probabilities once: hours before the first fit."""
-        if any(key.endswith("/anchor") for key in self.store.manifest):
-            return
-        assert self.policies.base_hash  # reads every file: names one that is cut short
-        model = self.policies.load_training(REFERENCE)
-        # One that is to be cut need not fit on a device.
-        placed = model if self.recipe.fit.shard_weights else on_device(model)
-        PolicyScorer(placed, self.recipe.fit.layout).eval().verify()
-
-    def _prepare(self, prompts_only: bool = False) -> None:
+    def _prepare(self, judges: Sequence[tuple[str, LLMJudge]], prompts_only: bool = False) -> None:
         model, chat = (self.policies.base, self.recipe.model.trust_remote_code), self.policies.chat
         sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
         inputs = {"model": self.policies.base_hash, "tokenizer": chat.identity, **self._data_hashes()}
@@ -181,51 +121,13 @@ class Run:
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
                 self.progress.say(f"data  {name}: dropped {count}: {reason}")
-        self._say_prices()
-
-    def _say_prices(self) -> None:
-        """What a paid judge may cost, while it can still be stopped for nothing."""
-        if not self._judges:
-            return
-        prompts, held = (read_column(self.store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
-        for field, judge in self._judges:
-            self.progress.say(judge_price(self.recipe, judge, field == "oracle", prompts, held))
+        say_prices(self.policies, judges, self.progress)
 
     def _data_hashes(self) -> dict[str, str]:
         """Hashes of the data files; the recipe names the others."""
         sets = {"train": self.recipe.data.train, "held_out": self.recipe.data.held_out}
         files = {name: data_files(config) for name, config in sets.items()}
         return {name: hash_files(paths) for name, paths in files.items() if paths is not None}
-
-    def _write_lock(self) -> None:
-        versions = {name: metadata.version(name) for name in PACKAGES}
-        cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-        lock = {
-            "versions": {
-                "sparring": sparring.__version__,
-                "python": platform.python_version(),
-                **versions,
-            },
-            "hardware": {
-                "machine": platform.machine(),
-                "cores": os.cpu_count(),
-                "torch_threads": torch.get_num_threads(),
-                "accelerator": cuda,
-                "devices": devices.count(),
-            },
-            "weights": {"0/play": self.policies.base_hash},
-            "data": self.store.manifest["data"]["outputs"],
-            "seed": self.recipe.seed,
-        }
-        path = self.store.root / "lock.json"
-        before = read_json(path) if path.exists() else lock
-        lock["engine"] = self.engine or before.get("engine", {})
-        if before["versions"] != lock["versions"]:
-            changed = {
-                k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v
-            }
-            self.progress.say(f"note  versions changed since this run began: {changed}")
-        write_json(path, lock)
 
     # ---- the five stages ----------------------------------------------------------------------
 

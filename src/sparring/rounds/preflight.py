@@ -1,0 +1,130 @@
+"""Before any work: what would stop a run hours later is tried now, and what it runs with is written down.
+
+Leaves out: checks of the recipe (`recipe.py`) and of the data (`prepare.py`).
+
+    found = probe(policies); try_model(policies); write_lock(policies, found.engine, progress)
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NamedTuple
+
+import torch
+
+import sparring
+from sparring import devices
+from sparring.algorithms.algorithm import REFERENCE
+from sparring.devices import on_device
+from sparring.oracles.guard import Guard
+from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.orders import nested
+from sparring.oracles.table import build_oracle
+from sparring.progress import Progress
+from sparring.rounds.policies import Policies, round_folder
+from sparring.rounds.prepare import HELD_OUT, TRAIN
+from sparring.rounds.price import judge_price
+from sparring.rounds.store import read_column, read_json, write_json
+from sparring.sampling.vllm_engine import check_vllm
+from sparring.training.optim import check_optimizer
+from sparring.training.quantised import check_quantisation
+from sparring.training.scorer import PolicyScorer
+
+PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "tokenizers")
+"""whose versions go into lock.json"""
+
+
+class Probed(NamedTuple):
+    """What the first questions found."""
+
+    judges: list[tuple[str, LLMJudge]]
+    """judges that may cost money, each with the recipe's field"""
+    engine: dict[str, str]
+    """version of a sampling engine of its own"""
+
+
+def probe(policies: Policies) -> Probed:
+    """Ask every oracle a first question, and vLLM for its version.
+
+    Raises:
+        ValueError: one of them, the optimiser or the quantisation cannot be used; names the field.
+    """
+    recipe, manifest = policies.recipe, policies.store.manifest
+    if recipe.fit.shard_weights and devices.count() < 2:
+        raise ValueError(
+            "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
+            "more, or set it false."
+        )
+    found = Probed([], {})
+    if {"evaluation/summary", f"{round_folder(recipe.rounds - 1)}/fit"} <= manifest.keys():
+        return found
+    if policies.quantized:
+        check_quantisation(policies.base)
+    check_optimizer(recipe.fit)
+    if recipe.sampling.engine == "vllm":
+        found.engine["vllm"] = check_vllm(recipe.sampling.vllm)
+    sections = [] if recipe.oracle is None else [("oracle", recipe.oracle)]
+    sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(recipe.evaluation.oracles)]
+    for field, section in sections:
+        try:
+            oracle = build_oracle(section, str(policies.base))
+        except ValueError as error:
+            raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
+        Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
+        found.judges.extend((field, judge) for judge in nested(oracle) if isinstance(judge, LLMJudge))
+    return found
+
+
+def try_model(policies: Policies) -> None:
+    """Load the start model as the fit will and compare log-probabilities once: hours before the first fit.
+
+    Raises:
+        ValueError: it cannot be loaded, or our log-probabilities are not the model's own.
+    """
+    if any(key.endswith("/anchor") for key in policies.store.manifest):
+        return
+    assert policies.base_hash  # reads every file: names one that is cut short
+    model, fit = policies.load_training(REFERENCE), policies.recipe.fit
+    # One that is to be cut need not fit on a device.
+    placed = model if fit.shard_weights else on_device(model)
+    PolicyScorer(placed, fit.layout).eval().verify()
+
+
+def say_prices(policies: Policies, judges: Sequence[tuple[str, LLMJudge]], progress: Progress) -> None:
+    """What a paid judge may cost, while it can still be stopped for nothing."""
+    if not judges:
+        return
+    prompts, held = (read_column(policies.store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
+    for field, judge in judges:
+        progress.say(judge_price(policies.recipe, judge, field == "oracle", prompts, held))
+
+
+def write_lock(policies: Policies, engine: dict[str, str], progress: Progress) -> None:
+    """lock.json: versions, hardware, the start's weights and the data; says which versions changed."""
+    store = policies.store
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    lock = {
+        "versions": {"sparring": sparring.__version__, "python": platform.python_version(), **versions},
+        "hardware": {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "devices": devices.count(),
+        },
+        "weights": {"0/play": policies.base_hash},
+        "data": store.manifest["data"]["outputs"],
+        "seed": policies.recipe.seed,
+    }
+    path = store.root / "lock.json"
+    before = read_json(path) if path.exists() else lock
+    lock["engine"] = engine or before.get("engine", {})
+    if before["versions"] != lock["versions"]:
+        changed = {
+            k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v
+        }
+        progress.say(f"note  versions changed since this run began: {changed}")
+    write_json(path, lock)
