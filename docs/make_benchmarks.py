@@ -36,6 +36,10 @@ ROUND = """Iterative DPO on the shipped prompts, two samples each, the same rule
 policy and all stages in it. TRL's tokens are counted with the padding behind an answer's end, ours without.
 
 """
+SAMPLE = """The transformers engine beside `model.generate`, which gets the same prompts in batches of as many rows. Every response has
+the full length, so that both draw as much. vLLM beside both: [engines](how-to/engines.md#on-a-cpu).
+
+"""
 MEMORY = """A random model of 6 layers, 384 wide; 8 pairs of the chat profile. Peak above weights, gradients and
 moments of the trained model. *Plain* keeps every logit of a pair and every anchor loaded. What is left of a slope in
 ours is the head's bfloat16 copy, which is a weight.
@@ -170,7 +174,7 @@ def _sample(result: dict[str, Any]) -> str:
         ]
         for c in result["cases"]
     ]
-    return _table(["case", "sparring tokens/s", "`generate` tokens/s", "ratio"], rows)
+    return SAMPLE + _table(["case", "sparring tokens/s", "`generate` tokens/s", "ratio"], rows)
 
 
 def _round(result: dict[str, Any]) -> str:
