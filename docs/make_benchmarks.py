@@ -137,7 +137,7 @@ def _length_panels(cases: list[dict[str, Any]]) -> list[LogPanel]:
 
     x = "tokens of prompt and response, mean"
     return [
-        LogPanel("Speed against length", x, "seconds a step", curves("step_seconds", 1.0), log_x=True),
+        LogPanel("Time against length", x, "seconds a step", curves("step_seconds", 1.0), log_x=True),
         LogPanel("Memory against length", x, "peak GB", curves("peak_bytes", 1e9), log_x=True),
     ]
 
