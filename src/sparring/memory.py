@@ -69,3 +69,12 @@ def _high_water() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+class OutOfMemory(RuntimeError):
+    """Memory ran out; says which field of the recipe takes less."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error means that an allocation failed, on a device or in main memory."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)

@@ -1,4 +1,4 @@
-"""What a resumed run may change: rounds grow, and fit settings change for what is not fitted yet."""
+"""What a resumed run may change: rounds, fits not yet made, the evaluation, and what chooses no result."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from command import sparring
+from sparring.memory import OutOfMemory
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
+from sparring.rounds.adopt import _may_change
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
 from sparring.training.metrics import Tripwire
@@ -98,3 +101,53 @@ def test_a_run_goes_on_after_a_tripwire_with_other_settings(
     assert worked == ["rounds/000/anchor", "rounds/000/fit"]  # anchors are measured as the fit measures
     assert go(tiny_recipe, out, 1, layout="padded")["headline"]
     assert json.loads((out / "fit_settings.json").read_text()) == {}
+
+
+def again(plain: Plain, out: Path, changes: Plain) -> dict[str, Any]:
+    short = {**plain["evaluation"], "every_iterate": False, "samples": 1, "prompts": 2}
+    plain = {**plain, "rounds": 1, "evaluation": short}
+    for name, section in changes.items():
+        plain[name] = {**plain[name], **section}
+    return run(parse_recipe(plain), out, Progress(quiet=True))
+
+
+def test_an_evaluation_changes_without_training_again(tiny_recipe: Plain, tmp_path: Path, worked: list[str]) -> None:
+    out = tmp_path / "run"
+    again(tiny_recipe, out, {})
+    worked.clear()
+    summary = again(tiny_recipe, out, {"evaluation": {"oracles": [{"name": "panel"}]}})
+    assert worked == ["evaluation/summary"]
+    assert [judgment["name"] for judgment in summary["judgments"]][1] == "panel"
+    worked.clear()
+    assert again(tiny_recipe, out, {"evaluation": {"samples": 2}})["headline"]["samples"] == 2
+    assert worked == [f"evaluation/{name}" for name in ("sample-0", "measure-0", "sample-1", "measure-1", "summary")]
+
+
+def test_where_and_how_fast_may_change_and_what_is_sampled_may_not(
+    tiny_recipe: Plain, tmp_path: Path, worked: list[str]
+) -> None:
+    out = tmp_path / "run"
+    again(tiny_recipe, out, {})
+    worked.clear()
+    again(tiny_recipe, out, {"sampling": {"batch_size": 3}, "fit": {"checkpoint_minutes": 2.0}})
+    assert worked == []
+    with pytest.raises(ValueError, match=r"\+  temperature: 0\.3"):
+        again(tiny_recipe, out, {"sampling": {"temperature": 0.3}})
+
+
+def test_limits_of_served_models_may_change() -> None:
+    assert all(map(_may_change, ("oracle.max_cost", "oracle.oracle.timeout", "data.teacher.attempts")))
+    assert not any(map(_may_change, ("oracle.model", "data.teacher.temperature", "data.timeout", "algorithm.timeout")))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nmore"), MemoryError()])
+def test_out_of_memory_names_the_field_that_takes_less(error: Exception, tmp_path: Path) -> None:
+    def work() -> Any:
+        raise error
+
+    with pytest.raises(OutOfMemory, match=r"rounds/000/fit ran out of memory: .* Lower fit\.micro_batch_tokens"):
+        Store(tmp_path).stage("rounds/000/fit", {}, work)
+    with pytest.raises(OutOfMemory, match=r"Lower sampling\.batch_size"):
+        Store(tmp_path).stage("evaluation/sample-2", {}, work)
+    with pytest.raises(type(error)):
+        Store(tmp_path).stage("data", {}, work)

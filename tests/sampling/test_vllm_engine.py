@@ -138,6 +138,15 @@ def test_an_old_failure_in_the_log_is_not_taken_for_this_one(tmp_path: Path, mon
     assert "port" not in str(caught.value)
 
 
+def test_an_old_progress_bar_does_not_hide_this_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = engine(tmp_path)
+    served.log.parent.mkdir()
+    served.log.write_text("100%|" + "█" * 200 + "|\n", encoding="utf-8")  # three bytes each
+    monkeypatch.setenv("FAKE_VLLM", "start=OSError: [Errno 98] Address already in use")
+    with pytest.raises(ValueError, match="took the port"):
+        list(served.stream(REQUESTS))
+
+
 def test_a_silent_engine_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", "silent=2")
     stream = engine(tmp_path, silence_minutes=0.01).stream(REQUESTS)

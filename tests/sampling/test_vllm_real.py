@@ -115,6 +115,13 @@ def test_a_response_belongs_to_its_seed_and_holds_its_end_token(folder: Path, tm
         assert response.finish_reason == "length" or response.token_ids[-1] == 256
 
 
+def test_greedy_answers_of_a_prompt_are_drawn_once_and_given_to_all(folder: Path, tmp_path: Path) -> None:
+    found = answers(served(folder, wide_llama(), tmp_path / "log", temperature=0).stream(REQUESTS))
+    assert len(found) == len(REQUESTS)
+    for begin in range(0, len(REQUESTS), 3):
+        assert found[begin] == found[begin + 1] == found[begin + 2]
+
+
 def test_top_p_keeps_the_nucleus(folder: Path, tmp_path: Path) -> None:
     model = wide_llama()
     requests = [Request(PROMPTS[0], k) for k in range(400)]

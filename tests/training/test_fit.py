@@ -142,6 +142,25 @@ def test_another_fits_checkpoint_is_not_resumed(tmp_path):
     assert len(rows) == 2
 
 
+def test_a_fit_that_ran_out_of_memory_goes_on_in_smaller_parts(tmp_path):
+    objective, done = PairLogistic({"reference": 1.0}, 0.1), []
+    examples = examples_for(tiny_llama(seed=1), DPO())
+    config = exact(batch_size=3, epochs=2, checkpoint_minutes=0.0)
+
+    def advance(count: int = 1, note: str = "") -> None:
+        done.append(note)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(PolicyScorer(tiny_llama()), examples, objective, config, 0, tmp_path, advance)
+    smaller = config.model_copy(update={"micro_batch_tokens": 8})
+    done += ["resumed"]
+    rows = fit(PolicyScorer(tiny_llama()), examples, objective, smaller, 0, tmp_path, advance)
+    assert len(rows) == 4
+    assert [bool(note) for note in done[4:]] == [False, False, True, True]  # two steps are not done again
+
+
 def test_schedules():
     assert [rate_factor(s, 10, 2, "constant") for s in (0, 1, 2, 9)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
     assert rate_factor(6, 10, 2, "linear") == pytest.approx(0.5)

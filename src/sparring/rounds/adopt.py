@@ -1,8 +1,8 @@
 """The recipe of a run's folder: written at the start, compared when a run resumes, and what may change then.
 
-`rounds` may grow, `fit` may change for what is not fitted yet (after a tripwire, a lower learning rate), and fields
-that do not act on results may change at any time. The settings of fits that were finished before a change stay in
-fit_settings.json, by folder. Leaves out: running anything.
+`rounds` may grow, `fit` may change for what is not fitted yet (after a tripwire, a lower learning rate), `evaluation`
+is done again as far as it changed, and fields that say where, how fast or how dear may change at any time. The settings
+of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
 
     adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, "rounds/001")
 """
@@ -25,8 +25,13 @@ from sparring.rounds.store import Store, read_json, write_json, write_text
 
 Plain = dict[str, Any]
 SETTINGS = "fit_settings.json"
-FREE = ("fit.micro_batch_tokens", "fit.shard_weights", "sampling.vllm", "trackers")
-"""fields and sections that may change at any time: the evaluation uses this one too, and may run out of memory"""
+FREE = (
+    *("fit.micro_batch_tokens", "fit.shard_weights", "fit.checkpoint_minutes"),
+    *("sampling.batch_size", "sampling.engine", "sampling.vllm", "evaluation", "trackers"),
+)
+"""fields and sections that may change at any time: where and how fast, and what comes after training"""
+LIMITS = {"concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out"}
+"""fields of served models and judges that may change at any time: they choose no answer"""
 ANCHORED = {"fit.layout", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
 
@@ -48,9 +53,10 @@ def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
             raise ValueError(
                 f"{store.root} holds a run of another recipe:\n"
                 + "\n".join(f"  {line}" for line in _difference(before, asked))
-                + "\nGive another --out, or undo the difference (only rounds may grow, and fit may change for what is "
-                "not fitted yet)."
+                + "\nGive another --out, or undo the difference (only rounds may grow, fit may change for what is not "
+                "fitted yet, and evaluation at any time)."
             )
+        _evaluate_again(store, changes)
         if changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
             _change_fit(store, recipe, before["fit"], changes, progress)
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
@@ -64,7 +70,23 @@ def _changes(before: Plain, asked: Plain) -> dict[str, tuple[Any, Any]]:
 
 
 def _may_change(name: str) -> bool:
+    if name.split(".")[-1] in LIMITS and name.startswith(("oracle.", "data.teacher.")):
+        return True
     return name == "rounds" or any(f"{name}.".startswith(f"{free}.") for free in ("fit", *FREE))
+
+
+def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Forget the parts of a finished evaluation that a change acts on."""
+    changed = {name for name in changes if name.startswith("evaluation.")}
+    if changed:
+        store.forget("evaluation/summary")
+    if changed & {"evaluation.prompts", "evaluation.samples"}:
+        for key in [key for key in store.manifest if key.startswith("evaluation/")]:
+            store.forget(key)
+    were, are = changes.get("evaluation.opponents", ([], []))
+    for old in were:
+        if old not in are:
+            store.forget(f"evaluation/ask-{old['name']}")
 
 
 def _difference(before: Plain, asked: Plain) -> list[str]:

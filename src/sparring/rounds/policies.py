@@ -75,15 +75,22 @@ class Policies:
         """Whether the policy is still on disk."""
         return ref.round == 0 or (self.store.root / self.location(ref)).exists()
 
-    def load(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
-        """A policy for sampling: one plain model, an adapter merged in float32 first (but beside a base in 4 bits)."""
+    def load(self, ref: PolicyRef, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+        """A policy for sampling: one plain model, an adapter merged in float32 first (but beside a base in 4 bits).
+
+        `device`: None for this process's accelerator, where it has one.
+        """
+
+        def placed(model: Any) -> Any:
+            return on_device(model) if device is None else model.to(device)
+
         if self.recipe.model.lora is None or ref.round == 0:
-            return on_device(self._whole(ref, dtype))
+            return placed(self._whole(ref, dtype))
         if self.quantized:
             beside: Any = load_adapter(self._whole(REFERENCE, dtype), self.folder(ref), False)
             return beside.get_base_model().eval()
         merged: Any = load_adapter(self._model(self.base, torch.float32), self.folder(ref), False)
-        return on_device(merged.merge_and_unload().to(dtype).eval())
+        return placed(merged.merge_and_unload().to(dtype).eval())
 
     @property
     def quantized(self) -> bool:

@@ -222,7 +222,8 @@ class _Engines:
     def serve(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request]) -> VllmEngine:
         """vLLM for one policy, with log-probabilities of some prompts to recognise it by."""
         (ref,) = refs
-        model = self.policies.load(ref, DTYPES[self.settings.precision])
+        # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
+        model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
         lora = self.policies.recipe.model.lora
         probe_ids = _probe_ids(requests)

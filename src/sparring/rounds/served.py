@@ -68,7 +68,7 @@ def ask_opponent(policies: Policies, config: OpponentConfig, held_out: Rows, dat
         if missing:
             raise EngineError(
                 f"{field}: {missing} of {count * len(held_out)} requests got no answer. What was answered is kept; "
-                "give the same command to ask for the rest, or another --out without this opponent."
+                "give the same command to ask for the rest, or take this opponent out of the recipe."
             )
         rows = []
         for example, answers in zip(held_out, replies, strict=True):

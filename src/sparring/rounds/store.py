@@ -27,10 +27,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparring.memory import PeakMemory, release_memory
+from sparring.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 from sparring.weights import hash_file, hash_weights
 
 Facts = dict[str, Any]
+
+
+SAVERS = {
+    "sample": "sampling.batch_size (or with vLLM sampling.vllm.memory_share)",
+    "anchor": "fit.micro_batch_tokens (the same result), or set fit.shard_weights with several devices",
+    "fit": "fit.micro_batch_tokens (the same result), or set fit.gradient_checkpointing",
+    "measure": "fit.micro_batch_tokens",
+    "judge": "the oracle's batch_size or max_tokens",
+    "summary": "the oracles' batch_size or max_tokens",
+}
+"""by the beginning of a stage's name: what to lower where memory ran out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class Store:
         self.forget(key)
         start = time.time()
         with PeakMemory() as memory:
-            made = work()
+            made = _with_remedy(key, work)
         release_memory()
         self.manifest[key] = {
             "inputs": dict(inputs),
@@ -158,6 +169,24 @@ class Store:
                     f"{self.root} is being worked on by another process. Wait for it, or give another --out."
                 ) from None
             yield
+
+
+def _with_remedy(key: str, work: Callable[[], Made]) -> Made:
+    """The work's result.
+
+    Raises:
+        OutOfMemory: an allocation failed; names the field that takes less.
+    """
+    try:
+        return work()
+    except Exception as error:
+        saver = SAVERS.get(key.rpartition("/")[2].partition("-")[0])
+        if saver is None or not ran_out(error):
+            raise
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise OutOfMemory(
+            f"{key} ran out of memory: {first} Lower {saver}, and give the same command: what was finished is kept."
+        ) from error
 
 
 def read_json(path: Path) -> Any:

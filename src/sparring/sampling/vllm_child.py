@@ -84,9 +84,10 @@ def answer(job, say):
         probe=probe(llm, SamplingParams, lora, job["probe"]),
     )
     engine = llm.llm_engine
+    greedy = job["temperature"] == 0  # then all responses of a prompt are one, and vLLM refuses to draw several
     for index, (seed, rows, prompt_ids) in enumerate(job["requests"]):
         params = SamplingParams(
-            n=len(rows),
+            n=1 if greedy else len(rows),
             seed=seed,
             temperature=job["temperature"],
             top_p=1.0 if nucleus else job["top_p"],
@@ -101,7 +102,8 @@ def answer(job, say):
         for output in engine.step():
             rows = job["requests"][int(output.request_id)][1]
             for found in output.outputs:
-                say(row=rows[found.index], token_ids=list(found.token_ids), finish_reason=found.finish_reason)
+                for row in rows if greedy else [rows[found.index]]:
+                    say(row=row, token_ids=list(found.token_ids), finish_reason=found.finish_reason)
 
 
 def engine_arguments(job, cpu, nucleus):

@@ -169,7 +169,7 @@ class VllmEngine:
 
     def _failure(self, begin: int, why: str, ready: bool) -> Exception:
         """What to raise for an engine that ended by itself: its log's known causes, or its last lines."""
-        text = self.log.read_text(encoding="utf-8", errors="replace")[begin:] if self.log.exists() else ""
+        text = self.log.read_bytes()[begin:].decode(errors="replace") if self.log.exists() else ""
         remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in text), None)
         lines = [line for line in text.splitlines() if line.strip()]
         tail = "" if remedy else "\n" + "\n".join(f"  {line}" for line in lines[-8:]) + "\n"
