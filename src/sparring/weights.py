@@ -182,9 +182,18 @@ def refuse_code(folder: Path, trust_remote_code: bool) -> None:
 
 
 def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
-    """The longest sequence in tokens that the model's positions allow; None where its configuration names none."""
+    """The longest sequence in tokens that the model's positions allow; None where its configuration names none.
+
+    Of a model whose rotary frequencies change with the longest sequence of a pass (`longrope`, `dynamic`) it is the
+    length up to which they do not: beyond, a log-probability would depend on what else is run with it.
+    """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
-    return getattr(config, "max_position_embeddings", None)
+    longest = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) in ("longrope", "dynamic"):
+        original = rope.get("original_max_position_embeddings")
+        return original or getattr(config, "original_max_position_embeddings", None) or longest
+    return longest
 
 
 def vocabulary_size(folder: Path, trust_remote_code: bool = False) -> int | None:

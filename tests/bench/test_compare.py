@@ -53,9 +53,16 @@ def test_profiles_have_the_lengths_they_name():
 
 
 def test_a_scale_multiplies_the_lengths_and_is_named():
-    one, four = (Workload.draw("chat", 50, 2, 500, scale=times) for times in (0.5, 2.0))
-    assert four.mean_length() == pytest.approx(4 * one.mean_length(), rel=0.05)
-    assert (one.name, four.name) == ("chat, K = 2, 0.5 times as long", "chat, K = 2, 2 times as long")
+    plain, half, four = (Workload.draw("chat", 9, 2, 500, scale=times) for times in (1.0, 0.5, 4.0))
+    lengths = [[len(part) for r in w.rollouts for part in (r.prompt_ids, *r.responses)] for w in (plain, half, four)]
+    assert lengths[1:] == [[round(n * 0.5) for n in lengths[0]], [n * 4 for n in lengths[0]]]
+    assert (half.name, four.name) == ("chat, K = 2, 0.5 times as long", "chat, K = 2, 4 times as long")
+
+
+def test_a_micro_batch_that_would_train_other_steps_is_refused():
+    setup = Setup("model", Workload.draw("chat", 8, 2, 500), batch_size=8)
+    with pytest.raises(ValueError, match="--peer-micro-batch 3: it must divide the 8 pairs of a step"):
+        compare_fit(setup, "fake", sys.executable, print, micro_batch=3)
 
 
 def test_an_unknown_profile_is_refused():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma2Config
 
 from conftest import tiny_llama
 from sparring.recipe import SamplingConfig
@@ -108,3 +111,23 @@ def test_a_token_without_mass_is_never_drawn(uniform):
 def test_different_rows_never_share_noise():
     seeds = [noise_seed(0, "rounds/000/own", example, k) for example in range(50) for k in range(8)]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_soft_caps_are_sampled_as_they_are_trained():
+    """transformers' sdpa drops them: samples would come from another policy."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model: Any = AutoModelForCausalLM.from_config(
+        Gemma2Config(**sizes, **heads, attn_logit_softcapping=1.0, sliding_window=64)
+    ).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight *= 8.0
+    found = engine([(model, 1.0)], temperature=0, max_new_tokens=6).sample([Request([3, 4, 5], k) for k in range(3)])
+    model.set_attn_implementation("eager")
+    ids = [3, 4, 5]
+    with torch.no_grad():
+        for _ in range(6):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert found[0].token_ids == ids[3 : 3 + len(found[0].token_ids)]

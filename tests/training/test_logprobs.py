@@ -17,11 +17,13 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    StableLmConfig,
 )
 
 from conftest import tiny_llama
+from sparring.training.attention import attend_branches
 from sparring.training.logprobs import CHUNK_LOGITS, chunk_rows, reference_token_logps, token_logps
-from sparring.training.packing import Rollout, make_pack, plan_packs
+from sparring.training.packing import Rollout, Segment, make_pack, plan_packs
 from sparring.training.scorer import PolicyScorer
 
 SIZES = {
@@ -97,8 +99,6 @@ def test_packed_equals_padded(family):
     model = FAMILIES[family]()
     found = []
     for layout in ("packed", "padded"):
-        if layout == "padded":
-            model.set_attn_implementation("eager")
         scorer = PolicyScorer(model, layout)
         model.zero_grad()
         logps_N = scorer.token_logps(scorer.pack(rollouts()))
@@ -113,10 +113,49 @@ def test_packed_equals_padded(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_verify_accepts_what_is_right(family, layout):
-    model = FAMILIES[family]()
-    if layout == "padded":
-        model.set_attn_implementation("eager")
-    assert PolicyScorer(model, layout).verify() < 1e-4
+    scorer = PolicyScorer(_sharpened(FAMILIES[family]()), layout)
+    assert scorer.verify() < 1e-4
+    before = scorer.token_logps(scorer.pack(rollouts()))
+    assert scorer.verify() < 1e-4
+    assert torch.equal(scorer.token_logps(scorer.pack(rollouts())), before)  # its own attention is back
+
+
+def _sharpened(model: PreTrainedModel) -> PreTrainedModel:
+    """Weights ten times those of the start: a near-uniform model hides mistakes."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "embed" not in name:
+                weight *= 10.0
+    return model
+
+
+def test_verify_refuses_another_head_in_low_precision_too():
+    model = _sharpened(tiny_llama()).bfloat16()
+    assert PolicyScorer(model).verify() < 0.5
+    model.get_output_embeddings().register_forward_hook(lambda module, args, output: 8.0 * output)
+    with pytest.raises(ValueError, match="LlamaForCausalLM gives other log-probabilities"):
+        PolicyScorer(model).verify()
+
+
+def test_layers_that_lose_the_branches_are_refused_by_name():
+    model = _model(StableLmConfig(**SIZES))
+    with pytest.raises(ValueError, match=r"fit\.layout = 'packed': StableLm.*Use fit\.layout: padded"):
+        PolicyScorer(model).verify()
+    assert PolicyScorer(_model(StableLmConfig(**SIZES)), "padded").verify() < 1e-4
+
+
+def test_values_of_another_width_than_queries():
+    q, k, v = torch.randn(4, 9, 6), torch.randn(2, 9, 6), torch.randn(2, 9, 5)
+    leaves = [x.double().requires_grad_() for x in (q, k, v)]
+    segments = (Segment((0, 3), ((3, 6), (6, 9))),)
+    assert attend_branches(*leaves, segments, 0.5).shape == (9, 4, 5)
+    assert torch.autograd.gradcheck(lambda *x: attend_branches(*x, segments, 0.5), leaves)
+
+
+def test_padded_tokens_count_the_padding():
+    rollout = Rollout([1] * 10, [[1] * 5, [1] * 90])
+    assert rollout.tokens("packed") == 10 + 4 + 89
+    assert rollout.tokens("padded") == make_pack([rollout], "padded").input_ids_BT.numel()
 
 
 def test_verify_refuses_an_unusual_head():
@@ -151,7 +190,7 @@ def test_packed_feeds_each_prompt_once():
     assert make_pack([one], "packed").input_ids_BT.tolist() == [[1, 2, 3, 4, 5, 7, 8]]
     assert make_pack([one], "packed").positions_BT.tolist() == [[0, 1, 2, 3, 4, 4, 5]]
     assert one.tokens("packed") == 7
-    assert one.tokens("padded") == 11
+    assert one.tokens("padded") == 12  # the shorter one is filled up
 
 
 def test_only_response_tokens_are_scored():

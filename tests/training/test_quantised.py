@@ -16,6 +16,7 @@ from sparring import export
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
 from sparring.rounds import policies as policies_module
+from sparring.rounds import preflight
 from sparring.rounds import run as run_module
 from sparring.training import quantised
 from sparring.weights import load_model
@@ -90,7 +91,7 @@ def test_every_stage_runs_on_the_quantised_base(
 
     for module in (policies_module, export):
         monkeypatch.setattr(module, "load_quantised", stand_in)
-    monkeypatch.setattr(run_module, "check_quantisation", lambda folder: None)
+    monkeypatch.setattr(preflight, "check_quantisation", lambda folder: None)
     lora = {"rank": 2, "quantize": "nf4"}
     plain = {**tiny_recipe, "model": {**tiny_recipe["model"], "lora": lora}, "evaluation": {"every_iterate": False}}
     recipe = parse_recipe(plain)

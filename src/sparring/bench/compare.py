@@ -69,7 +69,7 @@ class Setup:
     def micro_batches(self) -> list[int]:
         """Micro-batches, in pairs, that divide the batch: what the peer may choose from."""
         pairs = self.batch_size * len(self.workload.pairs)
-        return [size for size in (1, 2, 4, 8) if pairs % size == 0]
+        return [size for size in (1, 2, 4, 8, 16, 32, 64) if pairs % size == 0]
 
 
 def work(job: Job, command: list[str]) -> Result:
@@ -178,7 +178,7 @@ def check_agreement(setup: Setup, peer: str, python: str, vocabulary: int, steps
 
 
 def best_micro_batch(setup: Setup, peer: str, python: str, say: Say) -> int:
-    """The peer's fastest micro-batch, from one step with each; ends when a larger one is slower."""
+    """The peer's fastest micro-batch, from one step with each; ends when a larger one is a fifth slower."""
     one = replace(setup, workload=replace(setup.workload, rollouts=setup.workload.rollouts[: setup.batch_size]))
     found: dict[int, float] = {}
     for size in one.micro_batches():
@@ -208,6 +208,9 @@ def compare_fit(
         "layout": setup.layout,
         "repeats": setup.repeats,
     }
+    pairs = setup.batch_size * len(setup.workload.pairs)
+    if micro_batch is not None and pairs % micro_batch:
+        raise ValueError(f"--peer-micro-batch {micro_batch}: it must divide the {pairs} pairs of a step.")
     if peer is not None and micro_batch is None:
         micro_batch = best_micro_batch(setup, peer, python, say)
     runs: dict[str, list[Result]] = {"ours": [], "theirs": []}
@@ -221,6 +224,7 @@ def compare_fit(
     case["ours"] = _summary(runs["ours"], setup, facts) | _efficiency(runs["ours"], setup, facts)
     if peer is not None:
         case["theirs"] = _summary(runs["theirs"], setup, facts) | {"peer": peer, "micro_batch": micro_batch}
+        case["theirs"]["version"] = runs["theirs"][0].get("version", "")
         case |= _ratios(case["ours"], case["theirs"])
     return case
 

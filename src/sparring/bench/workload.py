@@ -35,7 +35,7 @@ PROFILES = {
     "long-prompt": Profile(480.0, 120.0, 0.2, "the prompt four times the answer: documents, retrieval, many turns"),
 }
 LONGEST = 1024
-"""tokens of a prompt or a response, at most"""
+"""tokens of a prompt or a response at most, before they are scaled"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,14 @@ class Workload:
         """
         if profile not in PROFILES:
             raise ValueError(f"profile = {profile!r}: give one of {', '.join(PROFILES)}.")
-        given, draw = PROFILES[profile], np.random.default_rng(seed)
+        given, draw, more = PROFILES[profile], np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
         def ids(median: float) -> list[int]:
-            length = int(np.clip(median * scale * np.exp(given.spread * draw.standard_normal()), 4, LONGEST))
-            return draw.integers(100, vocabulary, length).tolist()
+            length = int(np.clip(median * np.exp(given.spread * draw.standard_normal()), 4, LONGEST))
+            drawn = draw.integers(100, vocabulary, length).tolist()
+            if scale == 1.0:
+                return drawn
+            return more.integers(100, vocabulary, max(4, round(length * scale))).tolist()
 
         made = [Rollout(ids(given.prompt), [ids(given.response) for _ in range(responses)]) for _ in range(prompts)]
         longer = "" if scale == 1.0 else f", {scale:g} times as long"

@@ -48,10 +48,12 @@ def fit(
     against: Against = None,
     peer_python: PeerPython = None,
     peer_micro_batch: Annotated[int | None, typer.Option(help="In pairs; default: the fastest, by search.")] = None,
-    agreement: Annotated[bool, typer.Option(help="First check that 20 losses agree in float32.")] = True,
     file: Json = None,
 ) -> None:
-    """DPO on the same tokens: seconds a step, peak memory, share of this machine's matrix peak."""
+    """DPO on the same tokens: seconds a step, peak memory, share of this machine's matrix peak.
+
+    Beside a peer 20 losses must agree in float32 before anything is timed.
+    """
     from sparring.bench.compare import Setup, check_agreement, compare_fit
     from sparring.bench.measure import machine
     from sparring.bench.workload import Workload
@@ -60,8 +62,9 @@ def fit(
 
     if against not in (None, "trl"):
         raise ValueError(f"--against {against}: the peer that can be run is trl.")
-    if precision not in ("bfloat16", "float32"):
-        raise ValueError(f"--precision {precision}: give bfloat16 or float32.")
+    _check_precision(precision)
+    if data is not None and (profile or responses or scale):
+        raise ValueError("--data brings its own lengths and pairs: leave --profile, --responses and --scale out.")
     if min(responses or [2]) < 2:
         raise ValueError(f"--responses {min(responses or [2])}: a pair needs two.")
     folder = resolve_model(model)
@@ -76,8 +79,10 @@ def fit(
     setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
     result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
     result["cases"] = []
-    if against is not None and agreement:
-        result["agreement"] = check_agreement(setups[0], against, python, len(tokenizer))
+    if against is not None:
+        by_pairs = {len(setup.workload.pairs): setup for setup in setups}
+        found = [check_agreement(setup, against, python, len(tokenizer)) for setup in by_pairs.values()]
+        result["agreement"] = max(found, key=lambda one: one["largest_difference"])
         say(f"20 losses agree with {against}: largest difference {result['agreement']['largest_difference']:.1e}")
     for setup in setups:
         say(f"{setup.workload.name}: {setup.workload.pair_tokens() // steps} pair tokens a step")
@@ -102,6 +107,7 @@ def sample(
     file: Json = None,
 ) -> None:
     """Our transformers engine beside `model.generate`: tokens a second for the same prompts and lengths."""
+    _check_precision(precision)
     from sparring.bench.compare import compare_sampling
     from sparring.bench.measure import machine
     from sparring.bench.workload import Workload
@@ -144,6 +150,7 @@ def memory(
     from sparring.bench.compare import compare_memory
     from sparring.bench.measure import machine
 
+    _check_precision(precision)
     sizes, counts = vocabulary or [32_768, 65_536, 131_072, 262_144], anchors or [1, 2, 4, 8]
     for name, values, least in (("vocabulary", sizes, 512), ("anchors", counts, 1)):
         if min(values) < least:
@@ -184,6 +191,7 @@ def one_round(
 
     if against not in (None, "trl"):
         raise ValueError(f"--against {against}: the peer that can be run is trl.")
+    _check_precision(precision)
     shipped, _ = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
     job: dict[str, Any] = {
         "model": str(resolve_model(model)),
@@ -212,6 +220,11 @@ def _command() -> str:
     words, paths = sys.argv[1:], {"--json", "--peer-python"}
     kept = [w for before, w in zip(["", *words], words, strict=False) if before not in paths and w not in paths]
     return " ".join(["sparring", *kept])
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in ("bfloat16", "float32"):
+        raise ValueError(f"--precision {precision}: give bfloat16 or float32.")
 
 
 def _fit_table(cases: list[dict[str, Any]]) -> Table:

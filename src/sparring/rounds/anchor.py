@@ -13,6 +13,7 @@ from typing import Any
 
 from sparring import devices
 from sparring.algorithms.algorithm import PolicyRef
+from sparring.memory import release_memory
 from sparring.progress import QUIET, Progress
 from sparring.recipe import FitConfig
 from sparring.rounds.policies import Policies
@@ -79,5 +80,9 @@ def _policy_logps(
     progress: Progress = QUIET,
 ) -> list[list[float]]:
     scorer, _ = make_scorer(lambda: policies.load_scoring(ref), config)
+    budget = ANCHOR_ROOM * config.micro_batch_tokens
     with progress.task(title, len(rollouts)) as advance:
-        return rollout_logps(scorer, rollouts, ANCHOR_ROOM * config.micro_batch_tokens, config.precision, advance, True)
+        found = rollout_logps(scorer, rollouts, budget, config.precision, advance, shared=True)
+    del scorer
+    release_memory()  # its lean forwards are cycles, which would stay until the next policy is beside it
+    return found

@@ -19,6 +19,7 @@ import sparring
 from sparring import devices
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.devices import on_device
+from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.orders import nested
@@ -91,6 +92,8 @@ def try_model(policies: Policies) -> None:
     # One that is to be cut need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
     PolicyScorer(placed, fit.layout).eval().verify()
+    del model, placed
+    release_memory()
 
 
 def say_prices(policies: Policies, judges: Sequence[tuple[str, LLMJudge]], progress: Progress) -> None:

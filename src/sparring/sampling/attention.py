@@ -42,7 +42,7 @@ def decode_attention(
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, float("-inf"))
     mixed = scores.softmax(-1).to(value.dtype) @ value
-    return mixed.reshape(rows, 1, heads, width), None
+    return mixed.reshape(rows, 1, heads, value.shape[-1]), None
 
 
 AttentionInterface.register(DECODE_ATTENTION, decode_attention)

@@ -24,6 +24,7 @@ from transformers import DynamicCache, PreTrainedModel
 from sparring.recipe import SamplingConfig
 from sparring.sampling.attention import DECODE_ATTENTION
 from sparring.sampling.engine import Request, Response
+from sparring.training.attention import plain_attention
 
 NUCLEUS = 512
 """Tokens looked at first for top_p; the whole vocabulary is sorted only when they hold less mass than that."""
@@ -56,7 +57,9 @@ class TransformersEngine:
         self.end_ids = end_ids
         self.device = models[0][0].device
         for model, _ in self.models:
-            model.set_attn_implementation("sdpa" if self.device.type != "cpu" else DECODE_ATTENTION)
+            plain = plain_attention(model)
+            fast = self.device.type == "cpu" and plain == "sdpa"
+            model.set_attn_implementation(DECODE_ATTENTION if fast else plain)
 
     @torch.inference_mode()
     def sample(self, requests: Sequence[Request], advance: Callable[..., None] | None = None) -> list[Response]:

@@ -25,8 +25,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 PLAIN = (Tensor, nn.Parameter, FakeTensor)
 """not a shard: its gradient is another process's business too; planning counts bytes with fake ones"""
 
-_copies: dict[tuple[int, torch.dtype], Tensor] | None = None
-"""casts of weights within `accumulating`; None outside"""
+_copies: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] | None = None
+"""weights and their casts within `accumulating`, the weights held so that no other takes their id; None outside"""
 
 
 @contextmanager
@@ -50,8 +50,8 @@ def cast_once(weight: Tensor, dtype: torch.dtype) -> Tensor:
         return weight.detach().to(dtype)
     key = id(weight), dtype
     if key not in _copies:
-        _copies[key] = weight.detach().to(dtype)
-    return _copies[key]
+        _copies[key] = weight, weight.detach().to(dtype)
+    return _copies[key][1]
 
 
 def adds_in_place(weight: Tensor) -> bool:

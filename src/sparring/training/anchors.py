@@ -21,7 +21,7 @@ ANCHOR_ROOM = 2
 """Tokens run at once for each of the fit's: no layer is kept here, and longer products are faster (docs/log.md)."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # in inference mode autocast would cast every weight again for every pack
 def rollout_logps(
     scorer: PolicyScorer,
     rollouts: Sequence[Rollout],

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from sparring.training.packing import Segment
 
@@ -26,6 +26,13 @@ BRANCH_ATTENTION = "sparring_branches"
 
 BLOCK_ROWS = 256
 """Rows per block: the causal half that a block computes in vain stays small, its scores stay in the cache."""
+
+
+def plain_attention(model: PreTrainedModel) -> str:
+    """transformers' own implementation that computes what the model means; its sdpa drops soft caps and sinks."""
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
+    return "eager" if capped or sinks else "sdpa"
 
 
 class Block(NamedTuple):
@@ -64,12 +71,12 @@ class _BranchAttention(torch.autograd.Function):
         ctx: Any, q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, segments: tuple[Segment, ...], scale: float, cap: float
     ) -> Tensor:
         q_HTD = q_HTD * scale
-        heads, length, width = q_HTD.shape
-        out_THD = q_HTD.new_empty(length, heads, width)
+        heads, length, _ = q_HTD.shape
+        out_THD = q_HTD.new_empty(length, heads, v_GTD.shape[-1])
         for block in blocks(segments):
             p_GMK, _ = _probabilities(_rows(q_HTD, block, len(k_GTD)), _keys(k_GTD, block), block, cap)
             out_GMD = p_GMK @ _keys(v_GTD, block)
-            out_THD[block.begin : block.end] = out_GMD.view(heads, -1, width).transpose(0, 1)
+            out_THD[block.begin : block.end] = out_GMD.view(heads, -1, out_GMD.shape[-1]).transpose(0, 1)
         ctx.save_for_backward(q_HTD, k_GTD, v_GTD)
         ctx.options = segments, scale, cap
         return out_THD
@@ -81,7 +88,7 @@ class _BranchAttention(torch.autograd.Function):
         groups, dtype = len(k_GTD), q_HTD.dtype
         d_q = torch.empty_like(q_HTD)
         d_k = torch.zeros_like(k_GTD, dtype=torch.promote_types(dtype, torch.float32))
-        d_v = torch.zeros_like(d_k)
+        d_v = torch.zeros_like(v_GTD, dtype=d_k.dtype)
         d_out_HTD = grads[0].transpose(0, 1)
         for block in blocks(segments):
             q, k, v = _rows(q_HTD, block, groups), _keys(k_GTD, block), _keys(v_GTD, block)
@@ -147,7 +154,9 @@ def branch_attention(
     Raises:
         ValueError: the model means something else than softmax attention over prompt and branch.
     """
-    assert segments, "packed attention was called without segments; use PolicyScorer"
+    if not segments or attention_mask is not None:
+        what = "does not hand on which tokens are branches" if not segments else "brings a mask of its own"
+        raise ValueError(f"fit.layout = 'packed': {type(module).__name__} {what}. Use fit.layout: padded.")
     assert dropout == 0.0, "PolicyScorer switches the base model's dropout off"
     _refuse_unsupported(module, segments, extra)
     device = query.device.type

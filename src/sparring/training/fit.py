@@ -122,7 +122,8 @@ def _step(
     # Cut weights come and go with every micro-batch, and each pass of one rank needs all: some pass in vain.
     region = nullcontext() if config.shard_weights else accumulating()
     idle = max(devices.gathered(len(groups))) - len(groups) if config.shard_weights else 0
-    # One region around all micro-batches: autocast then keeps its copies of the weights for the whole step.
+    # One region around all micro-batches: autocast then keeps its copies of trained weights for the whole step
+    # (frozen ones, under an adapter, it casts in every pass).
     with region, torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
         for group in groups:
             pack = scorer.pack([example.rollout for example in group])

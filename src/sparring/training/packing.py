@@ -35,10 +35,11 @@ class Rollout(NamedTuple):
     responses: Sequence[Sequence[int]]
 
     def tokens(self, layout: Layout) -> int:
-        """Tokens fed to the model in this layout, padding not counted."""
-        fed = sum(len(response) - 1 for response in self.responses)
-        shared = 1 if layout == "packed" else len(self.responses)
-        return len(self.prompt_ids) * shared + fed
+        """Tokens fed to the model in this layout; padded, each response is as long as the longest."""
+        fed = [len(response) - 1 for response in self.responses]
+        if layout == "packed":
+            return len(self.prompt_ids) + sum(fed)
+        return len(fed) * (len(self.prompt_ids) + max(fed))
 
 
 class Segment(NamedTuple):

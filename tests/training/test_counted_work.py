@@ -1,0 +1,118 @@
+"""The work of a fit and of an anchor pass, counted: what would be slower fails here, on any machine."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from conftest import tiny_llama
+from sparring.objectives import PairLogistic
+from sparring.pairing import Pair
+from sparring.progress import Progress
+from sparring.recipe import FitConfig, parse_recipe
+from sparring.rounds import anchor
+from sparring.rounds.run import run
+from sparring.training import logprobs
+from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
+from sparring.training.data import TrainingExample
+from sparring.training.fit import fit
+from sparring.training.packing import Rollout
+from sparring.training.scorer import PolicyScorer
+
+ROLLOUTS = [Rollout([5] * 10, [[6] * 11, [7] * 11]) for _ in range(8)]
+"""30 tokens each, packed; 22 predicted positions"""
+
+
+class Calls(TorchDispatchMode):
+    """Counts aten operations, and casts of the model's weights to bfloat16."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.weights, self.found = {p.data_ptr() for p in model.parameters()}, Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        self.found[name] += 1
+        out = func(*args, **(kwargs or {}))
+        if name == "_to_copy" and out.dtype == torch.bfloat16 and args[0].data_ptr() in self.weights:
+            self.found["weight casts"] += 1
+        return out
+
+
+def counted(budget: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str], int]:
+    """Operations and passes of one optimiser step over all rollouts in bfloat16."""
+    model = tiny_llama()
+    scorer, passes = PolicyScorer(model), []
+    true = PolicyScorer.token_logps
+    monkeypatch.setattr(PolicyScorer, "token_logps", lambda self, pack: passes.append(1) or true(self, pack))
+    examples = [
+        TrainingExample(str(i), r, ("own",) * 2, (0.5,) * 2, {"reference": [-50.0, -50.0]}, (Pair(0, 1),))
+        for i, r in enumerate(ROLLOUTS)
+    ]
+    config = FitConfig(batch_size=8, micro_batch_tokens=budget, warmup=0.0)
+    with Calls(model) as calls:
+        fit(scorer, examples, PairLogistic({"reference": 1.0}, 0.1), config, 0, Path("unused"))
+    monkeypatch.undo()
+    return calls.found, len(passes)
+
+
+def test_a_step_takes_as_few_passes_as_the_budget_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [counted(budget, monkeypatch)[1] for budget in (30, 60, 120, 240)] == [8, 4, 2, 1]
+
+
+def test_every_weight_is_cast_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    many, one = (counted(budget, monkeypatch)[0]["weight casts"] for budget in (30, 240))
+    assert many == one == matrices(tiny_llama())
+
+
+def matrices(model: torch.nn.Module) -> int:
+    """Weights that products are made with: all linear layers, the head among them."""
+    return sum(isinstance(module, torch.nn.Linear) for module in model.modules())
+
+
+def test_the_last_chunk_of_logits_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = counted(240, monkeypatch)[0]["mm"]
+    monkeypatch.setattr(logprobs, "chunk_rows", lambda vocabulary: 44)  # 176 positions: 4 chunks
+    chunks = counted(240, monkeypatch)[0]["mm"]
+    slices = -(-len(tiny_llama().get_output_embeddings().weight) // logprobs.VOCABULARY_SLICE)
+    # Three more chunks: forward, again in backward, gradients of hidden states and of each slice of the weight.
+    assert chunks - whole == 3 * (1 + 1 + 1 + slices)
+
+
+@pytest.mark.parametrize("budget", [30, 240])
+def test_an_anchor_pass_casts_every_weight_once(budget: int) -> None:
+    model = tiny_llama()
+    with Calls(model) as calls:
+        rollout_logps(PolicyScorer(model), ROLLOUTS, budget)
+    assert calls.found["weight casts"] == matrices(model)
+
+
+def test_anchors_run_more_at_once_than_the_fit_and_one_policy_is_in_memory_at_a_time(
+    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[Any] = []
+    budgets: set[int] = set()
+    true_scorer, true_logps = anchor.make_scorer, anchor.rollout_logps
+
+    def make_scorer(load: Any, config: Any) -> Any:
+        assert not [ref for ref in alive if ref() is not None], "the last anchor is still in memory"
+        scorer, verified = true_scorer(load, config)
+        alive.extend(weakref.ref(p) for p in scorer.parameters())
+        return scorer, verified
+
+    def logps(scorer: Any, rollouts: Any, budget: int, *rest: Any, **named: Any) -> Any:
+        budgets.add(budget)
+        return true_logps(scorer, rollouts, budget, *rest, **named)
+
+    monkeypatch.setattr(anchor, "make_scorer", make_scorer)
+    monkeypatch.setattr(anchor, "rollout_logps", logps)
+    recipe = parse_recipe({**tiny_recipe, "evaluation": {"every_iterate": False, "samples": 1, "prompts": 2}})
+    run(recipe, tmp_path / "run", Progress(quiet=True))
+    assert alive
+    assert budgets == {ANCHOR_ROOM * recipe.fit.micro_batch_tokens}
