@@ -13,6 +13,7 @@ from command import sparring
 from sparring.algorithms.algorithm import SHIPPED, Facts
 from sparring.algorithms.judged import PAIRINGS
 from sparring.planning import machine
+from sparring.planning.footprint import quantisable
 from sparring.planning.lengths import read_lengths
 from sparring.planning.machine import GB, Machine, parse_machine
 from sparring.planning.plan import changed, make_plan, possible, read_config
@@ -74,6 +75,35 @@ def test_lora_trains_and_keeps_less(recipe: dict[str, Any]) -> None:
     small = make_plan(parse_recipe(recipe), cpu(64 * GB))
     assert small.trained < whole.trained
     assert small.disk["policies"] < whole.disk["policies"]
+
+
+def test_a_base_in_four_bits_is_counted_so(recipe: dict[str, Any]) -> None:
+    gpu = parse_machine("1xL4")
+    plans = []
+    for quantize in (None, "nf4"):
+        plain = {**recipe, "model": {**recipe["model"], "lora": {"rank": 2, "quantize": quantize}}}
+        plans.append({s.name: s.memory["weights"] for s in make_plan(parse_recipe(plain), gpu).stages})
+    planner = Planner(parse_recipe(plain), gpu, read_config(parse_recipe(plain)), read_lengths(parse_recipe(plain)))
+    linear = quantisable(planner.config)
+    assert 0 < linear < planner.parameters
+    for name, itemsize in (("sample", 4), ("anchor", 4), ("fit", 4)):  # the recipe samples in float32
+        assert plans[0][name] - plans[1][name] == pytest.approx(linear * (itemsize - 0.53), rel=0.01)
+
+
+def test_vllm_takes_its_share_and_cuts_the_weights(recipe: dict[str, Any]) -> None:
+    served = {**recipe["sampling"], "engine": "vllm", "vllm": {"tensor_parallel": 2, "memory_share": 0.5}}
+    one = make_plan(
+        parse_recipe({**recipe, "sampling": {**served, "vllm": {"memory_share": 0.5}}}), parse_machine("2xL4")
+    )
+    two = make_plan(parse_recipe({**recipe, "sampling": served}), parse_machine("2xL4"))
+    for plan in (one, two):
+        assert {s.name: s.peak for s in plan.stages}["sample"] == pytest.approx(0.5 * plan.machine.memory, abs=2)
+    first, second = ({s.name: s.memory["weights"] for s in plan.stages}["sample"] for plan in (one, two))
+    assert second == first // 2
+    assert list(possible(parse_recipe({**recipe, "sampling": served}), "sample", 8)) == [
+        {"sampling.vllm.tensor_parallel": 4},
+        {"sampling.vllm.tensor_parallel": 8},
+    ]
 
 
 def test_several_devices_share_the_work_and_may_share_the_weights(recipe: dict[str, Any]) -> None:

@@ -130,6 +130,14 @@ def parameters(config: PretrainedConfig, trust_remote_code: bool = False) -> int
     return sum(p.numel() for p in model.parameters())
 
 
+def quantisable(config: PretrainedConfig, trust_remote_code: bool = False) -> int:
+    """How many weights a base in 4 bits holds so: those of its linear layers, the head left out."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    head = model.get_output_embeddings()
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
+
+
 def fit_footprint(config: PretrainedConfig, shape: Shape, fit: FitConfig, lora: LoraConfig | None) -> Footprint:
     """One micro-batch forward and backward, gradients already there; the optimiser's state is not counted."""
 

@@ -104,6 +104,10 @@ def _knob(recipe: Recipe, machine: Machine, config: PretrainedConfig, lengths: L
 
 def possible(recipe: Recipe, name: str, devices: int) -> Iterator[Change]:
     """Changes that make a stage smaller, from harmless to drastic."""
+    if name in SAMPLES and recipe.sampling.engine == "vllm":
+        wider = [size for size in (2, 4, 8) if size <= devices and size > recipe.sampling.vllm.tensor_parallel]
+        yield from ({"sampling.vllm.tensor_parallel": size} for size in wider)
+        return
     if name in SAMPLES:
         yield from ({"sampling.batch_size": size} for size in _halves(recipe.sampling.batch_size, 1))
         return

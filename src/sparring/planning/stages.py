@@ -21,6 +21,7 @@ from sparring.planning.footprint import (
     anchor_footprint,
     fit_footprint,
     parameters,
+    quantisable,
     sample_footprint,
     with_layers,
 )
@@ -32,6 +33,8 @@ from sparring.training.logprobs import chunk_rows
 OPTIMIZER_STATES = {"adamw": 2.0, "adamw_8bit": 0.5, "rmsprop": 1.0}
 """per trained weight, in float32 numbers"""
 BYTES = {"bfloat16": 2, "float32": 4}
+NF4_BYTES = 0.53
+"""per weight of a base in 4 bits, with the scales of its blocks"""
 FORWARD, BACKWARD = 2, 4
 """operations per weight and token"""
 
@@ -112,17 +115,38 @@ class Planner:
         """A stage that samples: at most `max_new_tokens` per response."""
         settings = self.recipe.sampling
         found = sample_footprint(self.config, self.lengths.prompt, per_prompt, settings)
+        if settings.engine == "vllm" and self.machine.kind == "cuda":
+            return self._vllm(name, times, prompts, per_prompt, found)
         mixed = max(
             (len(d.policies) for s in self.steps for d in s.draws() if d.mixture == "token_geometric"), default=1
         )
         memory = {
-            "weights": found.weights * mixed,
+            "weights": self._held(found.weights, BYTES[settings.precision]) * mixed,
             "KV cache": found.cache * mixed,
             "activations and logits": int(found.working * SCRATCH),
         }
         tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
         seconds = None if tokens is None else mixed * self._sampling_seconds(tokens, found)
         return Stage(name, times, self._with_overhead(memory, found.weights), tokens, seconds)
+
+    def _vllm(self, name: str, times: int, prompts: int | None, per_prompt: int, found: Footprint) -> Stage:
+        """One device of vLLM: its part of the weights, and the cache that fills the share of memory it may take."""
+        settings = self.recipe.sampling
+        weights = found.weights // settings.vllm.tensor_parallel
+        reserved = settings.vllm.kv_cache_gib
+        left = int(settings.vllm.memory_share * self.machine.memory) - weights - self.machine.overhead
+        cache = left if reserved is None else int(reserved * 2**30)
+        memory = {"runtime": self.machine.overhead, "weights": weights, "KV cache": max(cache, 0)}
+        tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
+        seconds = None if tokens is None else self._sampling_seconds(tokens, found)
+        return Stage(name, times, memory, tokens, seconds)
+
+    def _held(self, weights: int, itemsize: int) -> int:
+        """Bytes of a model's weights where the recipe holds the base in 4 bits; as given where it does not."""
+        lora = self.recipe.model.lora
+        if lora is None or lora.quantize is None:
+            return weights
+        return weights - int(quantisable(self.config, self.recipe.model.trust_remote_code) * (itemsize - NF4_BYTES))
 
     def _sampling_seconds(self, tokens: int, found: Footprint) -> float:
         machine, settings = self.machine, self.recipe.sampling
@@ -140,7 +164,7 @@ class Planner:
     def anchor(self) -> Stage:
         """Log-probabilities under every distinct anchor of the round's steps."""
         found = anchor_footprint(self.config, self.shape, self.recipe.fit)
-        memory = {**self._cut({"weights": found.weights}, trained=False), **self._activations(found)}
+        memory = {**self._cut({"weights": self._held(found.weights, 4)}, trained=False), **self._activations(found)}
         # Reference and iterate are always measured.
         t = min(1, self.recipe.rounds - 1)
         policies = sum(len({REFERENCE, PolicyRef(t), *step.anchors.values()}) for step in self.steps)
@@ -153,7 +177,7 @@ class Planner:
         """The optimisation of a round."""
         fit, found = self.recipe.fit, self.fit_footprint
         state = {
-            "weights": found.weights,
+            "weights": self._held(found.weights, 4),
             "gradients": found.trained,
             "optimiser": int(found.trained * OPTIMIZER_STATES[fit.optimizer]),
         }
