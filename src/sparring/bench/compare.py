@@ -25,7 +25,7 @@ from sparring.bench.measure import matrix_peak
 from sparring.bench.workload import Workload, useful_cost
 from sparring.recipe import FitConfig
 from sparring.training.fit import batches
-from sparring.training.packing import Layout
+from sparring.training.packing import Layout, Rollout
 
 PEERS = Path(__file__).parent / "peers"
 AGREEMENT = 1e-3
@@ -271,7 +271,8 @@ def _efficiency(results: list[Result], setup: Setup, facts: dict[str, float]) ->
     cost = useful_cost(rollouts, *shape)
     rate = cost.total / steps / statistics.median(step_seconds(r) for r in results)
     alone = ours(setup, "body")
-    rows = [r for p, rs in rollouts for r in (type(rollouts[0])(p, [[*x, 0]]) for x in rs)]
+    # The last token of a response is fed too there, which a rollout's is not.
+    rows = [Rollout(prompt, [[*response, 0]]) for prompt, responses in rollouts for response in responses]
     body = useful_cost(rows, *shape)
     body_rate = (body.body + body.attention) / step_seconds(alone)
     peak = matrix_peak(setup.precision)

@@ -84,6 +84,8 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
                 with torch.autocast(model.device.type, enabled=False):
                     hidden.float().sum().backward()
         model.zero_grad()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.monotonic() - start)
     return {"step_seconds": seconds[1:], "tokens": sum(ids.numel() for ids in rows)}
 

@@ -97,6 +97,8 @@ def _best(job: Job, command: list[str], say: Callable[[str], None]) -> int:
         if job["batch_size"] % size == 0:
             found[size] = work(one | {"micro_batch": size}, command)["seconds"]
             say(f"peer, micro-batch of {size}: {found[size]:.1f} s a step")
+    if not found:
+        raise ValueError(f"--batch-size {job['batch_size']}: give an even one, the peer wants whole pairs of samples.")
     return min(found, key=lambda size: found[size])
 
 
