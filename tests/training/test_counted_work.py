@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import tiny_llama
+from sparring.algorithms.algorithm import PolicyRef
 from sparring.objectives import PairLogistic
 from sparring.pairing import Pair
 from sparring.progress import Progress
@@ -116,3 +117,17 @@ def test_anchors_run_more_at_once_than_the_fit_and_one_policy_is_in_memory_at_a_
     run(recipe, tmp_path / "run", Progress(quiet=True))
     assert alive
     assert budgets == {ANCHOR_ROOM * recipe.fit.micro_batch_tokens}
+
+
+def test_a_second_step_on_the_same_pairs_runs_only_new_policies(
+    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[PolicyRef] = []
+    true = anchor.policy_logps
+    monkeypatch.setattr(anchor, "policy_logps", lambda *given: ran.append(given[1]) or true(*given))
+    short = {"every_iterate": False, "samples": 1, "prompts": 2}
+    plain = {**tiny_recipe, "algorithm": {"name": "onpo"}, "rounds": 2, "evaluation": short}
+    run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
+    assert ran[:2] == [PolicyRef(0), PolicyRef(1, "base")]
+    assert {*ran[2:5]} == {PolicyRef(0), PolicyRef(1), PolicyRef(1, "base")}
+    assert ran[5:] == [PolicyRef(2, "base")]

@@ -38,8 +38,12 @@ def anchor_logps(
     config: FitConfig,
     target: Path,
     progress: Progress,
+    known: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Write `target`; one shard per distinct policy. Returns facts."""
+    """Write `target`; one shard per distinct policy. Returns facts.
+
+    `known`: rows of the same pairs measured in the same way, whose policies are not run again.
+    """
     distinct = {policies.hash(ref): ref for ref in reversed(refs)}
     rollouts = rollouts_of(pairs)
     digest = hashlib.sha256()
@@ -53,6 +57,8 @@ def anchor_logps(
 
     def make(index: int) -> Rows:
         weights, ref = list(distinct.items())[index]
+        if rows := [row for row in known if row["weights"] == weights]:
+            return rows
         title = f"{target.parent.name}  anchor {ref}"
         found = policy_logps(policies, ref, rollouts, config, title, progress)
         return [
@@ -61,7 +67,8 @@ def anchor_logps(
         ]
 
     sharded(target, keys, ANCHORS, make, lambda _: None)
-    return {"policies": len(distinct), "responses": sum(len(r.responses) for r in rollouts)}
+    reused = len({row["weights"] for row in known} & distinct.keys())
+    return {"policies": len(distinct) - reused, "responses": sum(len(r.responses) for r in rollouts)}
 
 
 def policy_logps(

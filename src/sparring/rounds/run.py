@@ -28,7 +28,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
-from sparring.recipe import Recipe
+from sparring.recipe import FitConfig, Recipe
 from sparring.report.html import write_report
 from sparring.rounds.adopt import adopt_recipe, fit_settings, other_settings
 from sparring.rounds.anchor import anchor_logps
@@ -304,9 +304,10 @@ class Run:
             pairs = read_table(self.store.root / pair_file)
             target = self.store.path(anchor_file)
             refs = list(anchors.values())
+            known = [] if pairs_folder == folder else self._same_anchors(pairs_folder, settings)
             return Made(
                 (anchor_file,),
-                anchor_logps(self.policies, refs, pairs, settings, target, self.progress),
+                anchor_logps(self.policies, refs, pairs, settings, target, self.progress, known),
             )
 
         self.store.stage(f"{folder}/anchor", inputs, anchor)
@@ -330,6 +331,13 @@ class Run:
             f"{folder}  fit: {facts['steps']} steps, loss {facts['first_loss']:.4g} -> {facts['last_loss']:.4g}, "
             f"{facts['clip_share']:.0%} of steps clipped, {seconds:.0f} s"
         )
+
+    def _same_anchors(self, folder: str, settings: FitConfig) -> Rows:
+        """What the step whose pairs are used again has measured, if as this one would."""
+        theirs = fit_settings(self.store, self.recipe, folder)
+        if (theirs.layout, theirs.precision) != (settings.layout, settings.precision):
+            return []
+        return read_table(self.store.root / folder / "anchors.parquet")
 
     def _steps_before(self, folder: str) -> int:
         """Optimiser steps of the run's earlier fits."""
