@@ -63,8 +63,8 @@ def resolve_model(spec: str, revision: str | None = None) -> Path:
 def _checked(folder: Path) -> Path:
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise ValueError(
-            f"model: {str(folder)!r} holds an adapter, not a whole model. Merge it first "
-            "(peft's merge_and_unload, then save_pretrained) and give that folder."
+            f"model: {str(folder)!r} holds an adapter, not a whole model. Merge it with "
+            f"`sparring export {folder} --out FOLDER`, and give that folder."
         )
     if not (folder / "config.json").exists():
         raise ValueError(

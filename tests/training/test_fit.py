@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import tiny_llama
-from fit_fakes import ROLLOUTS, exact, examples_for, model_of
+from fit_fakes import exact, examples_for, model_of
 from sparring.algorithms.algorithm import Facts
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
@@ -17,9 +17,7 @@ from sparring.algorithms.ipo import IPO
 from sparring.algorithms.spac import SPAC
 from sparring.algorithms.spin import SPIN
 from sparring.objectives import PairLogistic
-from sparring.recipe import FitConfig, LoraConfig, TripwireConfig
-from sparring.training.adapters import load_adapter, with_adapter
-from sparring.training.anchors import rollout_logps
+from sparring.recipe import FitConfig, TripwireConfig
 from sparring.training.data import TrainingExample, make_batch
 from sparring.training.fit import fit, micro_batches
 from sparring.training.metrics import Tripwire
@@ -185,25 +183,3 @@ def test_a_diverging_fit_stops_with_a_message(tmp_path):
 def test_nothing_to_fit_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="nothing to fit"):
         fit(PolicyScorer(tiny_llama()), [], PairLogistic({}, 0.1), exact(), 0, tmp_path)
-
-
-def test_adapter_on_the_head_is_refused():
-    with pytest.raises(ValueError, match="LM head"):
-        with_adapter(tiny_llama(), LoraConfig(target_modules=["lm_head"]))
-
-
-def test_unknown_adapter_target_names_the_modules():
-    with pytest.raises(ValueError, match="q_proj"):
-        with_adapter(tiny_llama(), LoraConfig(target_modules=["nonsense"]))
-
-
-def test_a_stored_adapter_gives_the_same_log_probabilities(tmp_path):
-    model = with_adapter(tiny_llama(), LoraConfig(rank=4))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.fill_(0.01)
-    model.save_pretrained(tmp_path)
-    again = load_adapter(tiny_llama(), tmp_path, trainable=False)
-    before, after = (rollout_logps(PolicyScorer(m), ROLLOUTS, 100, "float32") for m in (model, again))
-    assert before == after

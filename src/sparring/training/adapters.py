@@ -7,49 +7,75 @@ Leaves out: bases in 4 bits (`quantised.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from sparring.recipe import LoraConfig
-
-HEADS = ("lm_head", "embed_out")
-"""what models call the vocabulary projection"""
 
 
 def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
     """The model with a fresh trainable adapter whose update is zero.
 
     Raises:
-        ValueError: an adapter on the LM head is asked for (our projection would ignore it), or no module matches.
+        ValueError: a name that no module has, or one of a module that cannot have an adapter.
     """
     import peft
 
-    targets = config.target_modules
-    if targets != "all-linear" and any(name.split(".")[-1] in HEADS for name in targets):
-        raise ValueError(
-            f"model.lora.target_modules = {targets}: an adapter on the LM head is not supported. Remove it."
-        )
+    if config.target_modules != "all-linear":
+        _check_targets(model, config.target_modules)
     lora = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]
         lora_dropout=config.dropout,
-        target_modules=targets,
+        target_modules=config.target_modules,
         task_type="CAUSAL_LM",
     )
-    try:
-        return peft.get_peft_model(model, lora)
-    except ValueError as error:
-        linear = {n.split(".")[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
-        names = sorted(linear - set(HEADS))
-        raise ValueError(
-            f"model.lora.target_modules = {targets}: {error} Linear modules of this model: {', '.join(names)}."
-        ) from error
+    return peft.get_peft_model(model, lora)
+
+
+def _check_targets(model: PreTrainedModel, targets: Sequence[str]) -> None:
+    """Hold every name to be that of linear layers, found as peft finds them, and not of the head.
+
+    Our projection ignores an adapter on the head, and merging one on tied embeddings would change the head.
+    """
+    head = model.get_output_embeddings()
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head}
+    allowed = f"Linear modules of this model: {', '.join(sorted({name.split('.')[-1] for name in linear}))}."
+    if not targets:
+        raise ValueError(f"model.lora.target_modules = []: nothing would be trained. {allowed}")
+    for target in targets:
+        found = [(n, m) for n, m in model.named_modules() if n == target or n.endswith(f".{target}")]
+        wrong = [name for name, _ in found if name not in linear]
+        if not found:
+            reason = f"no module of the model is called {target!r}."
+        elif any(module is head for _, module in found):
+            reason = f"an adapter on the LM head ({target!r}) is not supported. Remove it."
+        elif wrong:
+            reason = f"{wrong[0]!r} is not a linear layer, and only those get an adapter. Remove it."
+        else:
+            continue
+        raise ValueError(f"model.lora.target_modules = {list(targets)}: {reason} {allowed}")
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool) -> nn.Module:
-    """The model with the adapter stored in `folder`."""
+    """The model with the adapter stored in `folder`.
+
+    Raises:
+        ValueError: the adapter's weights have other sizes than the model's.
+    """
     import peft
 
-    return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    try:
+        return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except RuntimeError as error:
+        sizes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
+        if not sizes:
+            raise
+        raise ValueError(
+            f"model: the adapter in {str(folder)!r} belongs to another base than {model.name_or_path!r}: {sizes[0]} "
+            "Give the base that it was trained over."
+        ) from error
