@@ -22,7 +22,8 @@ master weights, bfloat16 products), batch and optimiser. The peer got the micro-
 it, unless the command names one, and its tokens ready made. Figures are medians over the repeats that the command
 names (one is one run); the first optimiser step is left out where there are more. Nothing here was measured on a GPU.
 Absolute times are those of a shared machine: read the ratios, and measure on your own with the same commands
-(`--peer-python` names the Python that has the peer, `--json` keeps the figures). Before anything is timed, 20 losses of
+(`python3 -m venv ~/trl && ~/trl/bin/pip install trl==1.16.0 psutil`, then `--peer-python ~/trl/bin/python`; `--json`
+keeps the figures). Before anything is timed, 20 losses of
 both sides must agree in float32 for every K; files from before that was so name `--no-agreement`, which is gone.
 
 - *with reference*: the reference's log-probabilities are computed too: ours once per response, TRL's once per pair.

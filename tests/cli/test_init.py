@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from command import sparring
+from sparring.chat import prompt_text
 from sparring.cli.main import app
+from sparring.examples import load_examples
 from sparring.recipe import load_recipe
 from sparring.starter import GOALS
 
@@ -41,6 +43,19 @@ def test_every_choice_gives_a_valid_commented_recipe(goal: str, lora: str, tmp_p
 def test_oracles(oracle: str, expected: dict[str, str], tmp_path: Path) -> None:
     assert sparring("init", tmp_path / "r.yaml", "--oracle", oracle, "--yes").code == 0
     assert load_recipe(tmp_path / "r.yaml").oracle == expected
+
+
+@pytest.mark.parametrize("goal", ["judge", "gold"])
+def test_the_recipe_of_all_defaults_can_start(goal: str, tmp_path: Path) -> None:
+    """On our own prompts training and held-out rows are apart; the small model gets what suits it."""
+    assert sparring("init", tmp_path / "r.yaml", "--goal", goal, "--yes").code == 0
+    recipe = load_recipe(tmp_path / "r.yaml")
+    train, _ = load_examples(recipe.data.train, roles=recipe.columns())
+    held_out, _ = load_examples(recipe.data.held_out, roles=())
+    texts = [{prompt_text(example.messages) for example in examples} for examples in (train, held_out)]
+    assert all(texts)
+    assert not texts[0] & texts[1]
+    assert (recipe.sampling.temperature, recipe.fit.learning_rate) == (0.7, 4e-5)
 
 
 def test_questions_have_defaults_and_take_answers(tmp_path: Path) -> None:

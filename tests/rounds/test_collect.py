@@ -49,6 +49,17 @@ def test_the_columns_and_what_the_oracle_said(recipe: Path, tmp_path: Path) -> N
         assert row["preference"] > 0.5
 
 
+def test_where_labels_are_drawn_the_likelier_answer_is_still_the_chosen_one(
+    recipe: Path, tmp_path: Path
+) -> None:
+    _, rows = collected(recipe, tmp_path / "c", "--keep-cut-off", "--set", "data.collect.pairing=all")
+    assert len(rows) > 6
+    for row in rows:
+        assert row["preference"] >= 0.5
+        said = oracle_fakes.more_vowels(row["prompt"], row["chosen"], row["rejected"])
+        assert row["preference"] == pytest.approx(said, abs=1e-6)
+
+
 def test_messages_are_the_same_pairs_and_both_forms_are_training_data(recipe: Path, tmp_path: Path) -> None:
     _, plain = collected(recipe, tmp_path / "c", "--keep-cut-off")
     config = DatasetConfig(path=str(tmp_path / "c/preferences.jsonl"))

@@ -98,6 +98,18 @@ def theirs(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
     return work(setup.peer_job(micro_batch), [python, str(PEERS / f"{peer}_dpo.py")])
 
 
+def require_peer(peer: str, python: str) -> None:
+    """Raise a ValueError where that Python cannot import the peer."""
+    found = subprocess.run([python, "-c", f"import {peer}"], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        why = (found.stderr.strip() or "it ended silently").splitlines()[-1]
+        raise ValueError(
+            f"--against {peer}: {python} has no {peer} that works ({why}). Install it in an environment of its own, "
+            f"python3 -m venv ~/{peer} && ~/{peer}/bin/pip install {peer} psutil, and give "
+            f"--peer-python ~/{peer}/bin/python."
+        )
+
+
 def compare_sampling(job: Job, repeats: int, say: Say) -> dict[str, Any]:
     """Our transformers engine beside `model.generate`, alternating: tokens per second, medians, the ratio."""
     worker = [sys.executable, "-m", "sparring.bench.ours"]

@@ -54,7 +54,7 @@ def fit(
 
     Beside a peer 20 losses must agree in float32 before anything is timed.
     """
-    from sparring.bench.compare import Setup, check_agreement, compare_fit
+    from sparring.bench.compare import Setup, check_agreement, compare_fit, require_peer
     from sparring.bench.measure import machine
     from sparring.bench.workload import Workload
     from sparring.chat import Chat
@@ -80,6 +80,7 @@ def fit(
     result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
     result["cases"] = []
     if against is not None:
+        require_peer(against, python)
         by_pairs = {len(setup.workload.pairs): setup for setup in setups}
         found = [check_agreement(setup, against, python, len(tokenizer)) for setup in by_pairs.values()]
         result["agreement"] = max(found, key=lambda one: one["largest_difference"])
@@ -182,6 +183,7 @@ def one_round(
     file: Json = None,
 ) -> None:
     """A whole round of iterative DPO: two samples a prompt, a rule as judge, one fit; beside TRL's online DPO."""
+    from sparring.bench.compare import require_peer
     from sparring.bench.measure import machine
     from sparring.bench.round import compare_round
     from sparring.chat import prompt_text
@@ -206,6 +208,8 @@ def one_round(
         "seed": 0,
     }
     say = Console(stderr=True, highlight=False).print
+    if against is not None:
+        require_peer(against, peer_python or sys.executable)
     case = compare_round(job, against, peer_python or sys.executable, repeats, say)
     if file is not None:
         result = {"bench": "round", "command": _command(), "model": model, "machine": machine(), "cases": [case]}

@@ -188,8 +188,11 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
 
 
 def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
-    from sparring.recipe import load_recipe
+    from sparring.recipe import load_recipe, read_yaml
 
+    plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
+    if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone
+        return [(str(plain["name"]), plain)]
     recipe = load_recipe(path)
     sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
     return [(str(s.get("name")), {k: recipe.model.path if v == "start" else v for k, v in s.items()}) for s in sections]

@@ -86,7 +86,7 @@ def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
         )
         span = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
         table.add_row("rule checks passed", "no", f"{before:.1%} -> {after:.1%}", span, "")
-    console.print(table)
+    console.print(table if table.row_count else f"{summary['name']}: trained and not judged; no oracle was named")
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"report: {folder / 'report.html'}", markup=False)

@@ -61,6 +61,9 @@ def _short(facts: dict[str, Any]) -> str:
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, (int, str)) and len(str(value)) < 40:
             parts.append(f"{name} {value}")
+        elif isinstance(value, dict) and "win_rate" in value:
+            win = value["win_rate"]
+            parts.append(f"{value['oracle']}: wins {win['value']:.1%} ({win['low']:.1%} to {win['high']:.1%})")
         elif isinstance(value, dict):
             parts += _counts(name, value)
     return ", ".join(parts)

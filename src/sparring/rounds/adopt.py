@@ -28,6 +28,7 @@ SETTINGS = "fit_settings.json"
 FREE = (
     *("fit.micro_batch_tokens", "fit.shard_weights", "fit.checkpoint_minutes"),
     *("sampling.batch_size", "sampling.engine", "sampling.vllm", "evaluation", "trackers"),
+    *("data.teacher.base_url", "data.teacher.key_env"),
 )
 """fields and sections that may change at any time: where and how fast, and what comes after training"""
 LIMITS = {"concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out"}

@@ -83,7 +83,11 @@ def write(store: Store, form: Form, keep_cut_off: bool) -> Made:
             if not keep_cut_off and any((row["example"], tuple(r["token_ids"])) in cut_off for r in answers):
                 dropped[CUT_OFF] += 1
                 continue
-            plain = _row(examples[row["example"]], *answers, pair["preference"], form)
+            chosen, rejected, preference = *answers, pair["preference"]
+            # Some pairings draw their labels; who reads the file takes them for the oracle's opinion.
+            if preference < 0.5:
+                chosen, rejected, preference = rejected, chosen, 1.0 - preference
+            plain = _row(examples[row["example"]], chosen, rejected, preference, form)
             lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
     if not lines:
         raise ValueError(
