@@ -49,9 +49,7 @@ def test_the_columns_and_what_the_oracle_said(recipe: Path, tmp_path: Path) -> N
         assert row["preference"] > 0.5
 
 
-def test_where_labels_are_drawn_the_likelier_answer_is_still_the_chosen_one(
-    recipe: Path, tmp_path: Path
-) -> None:
+def test_where_labels_are_drawn_the_likelier_answer_is_still_the_chosen_one(recipe: Path, tmp_path: Path) -> None:
     _, rows = collected(recipe, tmp_path / "c", "--keep-cut-off", "--set", "data.collect.pairing=all")
     assert len(rows) > 6
     for row in rows:
