@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,14 +25,14 @@ class Memory:
 
     def __init__(self, config: TrackerConfig, folder: Path, recipe: Any) -> None:
         self.rows: list[tuple[dict[str, float], int]] = []
-        self.recipe, self.closed = recipe, False
+        self.recipe, self.closed, self.failed = recipe, False, False
         made.append(self)
 
     def log(self, values: Any, step: int) -> None:
         self.rows.append((dict(values), step))
 
-    def close(self) -> None:
-        self.closed = True
+    def close(self, failed: bool) -> None:
+        self.closed, self.failed = True, failed
 
 
 class Broken(Memory):
@@ -78,6 +80,53 @@ def test_trackers_may_change_between_starts_and_a_broken_one_is_left_out(
     assert note in capsys.readouterr().out
     assert again["judgments"] == first["judgments"]
     assert [tracker.closed for tracker in fake] == [False, True]
+
+
+def test_a_run_that_ends_with_an_error_is_closed_as_failed(fake: list[Memory], tmp_path: Path) -> None:
+    config = TrackerConfig(name="wandb")
+    with pytest.raises(RuntimeError, match="tripwire"), Trackers([config], tmp_path, {}, print):
+        raise RuntimeError("tripwire")
+    with Trackers([config], tmp_path, {}, print):
+        pass
+    assert [(tracker.closed, tracker.failed) for tracker in fake] == [(True, True), (True, False)]
+
+
+class Client:
+    """What is called of MLflow's client."""
+
+    def __init__(self, uri: str) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def get_experiment_by_name(self, name: str) -> None:
+        return None
+
+    def create_experiment(self, name: str, artifact_location: str | None) -> str:
+        self.calls.append((name, artifact_location))
+        return "1"
+
+    def search_runs(self, *_: Any) -> list[Any]:
+        return []
+
+    def create_run(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+    def log_dict(self, *_: Any) -> None: ...
+
+    def set_terminated(self, *arguments: str) -> None:
+        self.calls.append(arguments)
+
+
+@pytest.mark.parametrize("destination", [None, "http://host:5000"])
+def test_mlflow_s_files_are_in_the_run_and_its_status_is_the_run_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, destination: str | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", SimpleNamespace(MlflowClient=Client))
+    tracker = trackers.MLflow(TrackerConfig(name="mlflow", destination=destination), tmp_path, {})
+    tracker.close(True)
+    tracker.close(False)
+    place = None if destination else (tmp_path / "mlflow").as_uri()
+    assert tracker.client.calls == [("sparring", place), ("r", "FAILED"), ("r", "FINISHED")]
 
 
 def test_one_that_is_not_installed_is_an_error_before_any_work(

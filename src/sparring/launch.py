@@ -1,8 +1,8 @@
 """Start a command on several devices: one process each, watched; when one dies, all stop, and the error says which.
 
-Every process gets the environment that torchrun would give it, so torchrun or `accelerate launch` may start them
-instead. Rank 0 has the terminal; what the others print is kept and shown when they fail. Leaves out: what
-they do together (`devices.py`), and several machines (torchrun, on a file system that all of them see).
+Every process gets the environment that torchrun would give it, so torchrun may start them instead. Rank 0 has the
+terminal; what the others print is kept and shown when they fail. Leaves out: what they do together (`devices.py`), and
+several machines (torchrun, on a file system that all of them see).
 
     on_devices(4, ["run", "recipe.yaml"], work)
 """

@@ -28,8 +28,8 @@ class Tracker(Protocol):
         """Send; steps never fall."""
         ...
 
-    def close(self) -> None:
-        """Send what is waiting."""
+    def close(self, failed: bool) -> None:
+        """Send what is waiting; `failed`: the run ended with an error."""
         ...
 
 
@@ -80,7 +80,7 @@ class Trackers:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for name, tracker in list(self.live.items()):
-            self._try(name, tracker.close)
+            self._try(name, lambda tracker=tracker: tracker.close(error is not None))
 
 
 def run_id(run: Path) -> str:
@@ -103,7 +103,7 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Close the event file."""
         self.writer.close()
 
@@ -130,9 +130,9 @@ class Wandb:
         """One row."""
         self.run.log(dict(values), step=step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Send or write the rest."""
-        self.run.finish()
+        self.run.finish(exit_code=int(failed))
 
 
 class Trackio:
@@ -156,7 +156,7 @@ class Trackio:
         """One row."""
         self.run.log(dict(values), step=step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Write the rest."""
         self.run.finish()
 
@@ -171,7 +171,9 @@ class MLflow:
             raise ValueError("offline with a destination: MLflow's data stay in the run's folder without one")
         self.client = MlflowClient(config.destination or f"sqlite:///{run.resolve() / 'mlflow.db'}")
         found = self.client.get_experiment_by_name(config.project)
-        experiment = found.experiment_id if found is not None else self.client.create_experiment(config.project)
+        # A database in the run's folder: MLflow would put files into ./mlruns.
+        place = None if config.destination else (run.resolve() / "mlflow").as_uri()
+        experiment = found.experiment_id if found is not None else self.client.create_experiment(config.project, place)
         known = self.client.search_runs([experiment], f"tags.sparring = '{run_id(run)}'")
         if known:
             self.id = known[0].info.run_id
@@ -185,9 +187,9 @@ class MLflow:
         for name, value in values.items():
             self.client.log_metric(self.id, name, value, step=step)
 
-    def close(self) -> None:
-        """Mark the run as ended."""
-        self.client.set_terminated(self.id)
+    def close(self, failed: bool) -> None:
+        """Mark the run as ended, or as failed."""
+        self.client.set_terminated(self.id, "FAILED" if failed else "FINISHED")
 
 
 ADAPTERS: dict[str, Callable[[TrackerConfig, Path, Mapping[str, Any]], Tracker]] = {

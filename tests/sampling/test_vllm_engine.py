@@ -1,4 +1,4 @@
-"""vLLM's parent against a child that only speaks its language; `tests/vllm` has the real one."""
+"""vLLM's parent against a child that only speaks its language; `test_vllm_real.py` has the real one."""
 
 from __future__ import annotations
 
