@@ -26,7 +26,7 @@ from sparring.planning.footprint import (
     with_layers,
 )
 from sparring.planning.lengths import Lengths
-from sparring.planning.machine import FIT_SHARE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
+from sparring.planning.machine import FIT_SHARE, GROWING_CACHE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
 from sparring.recipe import Recipe
 from sparring.training.logprobs import chunk_rows
 
@@ -122,7 +122,7 @@ class Planner:
         )
         memory = {
             "weights": self._held(found.weights, BYTES[settings.precision]) * mixed,
-            "KV cache": found.cache * mixed,
+            "KV cache": int(found.cache * GROWING_CACHE[self.machine.kind]) * mixed,
             "activations and logits": int(found.working * SCRATCH),
         }
         tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
