@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from command import sparring
+from sparring.model_card import public
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
 from sparring.rounds.run import run
@@ -181,3 +182,21 @@ def test_push_uploads_what_was_written(
     assert [name for name, _ in calls] == ["org/mine", "org/mine"]
     assert calls[0][1] == {"private": True, "exist_ok": True}
     assert calls[1][1]["folder_path"] == tmp_path / "x"
+
+
+def test_a_card_shows_no_address_password_or_folder() -> None:
+    shown = public(
+        {
+            "model": {"path": "/home/me/models/mine"},
+            "oracle": {"name": "llm_judge", "base_url": "http://10.0.0.7/v1", "model": "judge"},
+            "data": {"train": {"path": "https://me:hunter2@host/x.jsonl"}, "held_out": {"path": "org/set"}},
+            "trackers": [{"name": "mlflow", "destination": "postgresql://me:hunter2@db"}],
+            "rounds": 3,
+        }
+    )
+    assert shown == {
+        "model": {"path": "mine"},
+        "oracle": {"name": "llm_judge", "model": "judge"},
+        "data": {"train": {"path": "https://host/x.jsonl"}, "held_out": {"path": "org/set"}},
+        "rounds": 3,
+    }

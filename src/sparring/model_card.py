@@ -17,6 +17,8 @@ import sparring
 from sparring.recipe import DatasetConfig, Recipe
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+PRIVATE = {"trackers", "base_url", "key_env", "extra", "vllm"}
+"""fields that a card does not show"""
 UNKNOWN = "not stated"
 SHIPPED_LICENCE = "Apache-2.0 (comes with Sparring)"
 
@@ -35,9 +37,20 @@ def model_card(name: str, facts: dict[str, Any], export: dict[str, Any], licence
         lines += _licences(recipe, facts, licence)
     lines += _export(export)
     if recipe is not None:
-        plain = yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True)
-        lines += ["## Recipe", "", "```yaml", plain.rstrip(), "```", ""]
+        plain = yaml.safe_dump(public(recipe.resolved()), sort_keys=False, allow_unicode=True)
+        lines += ["## Recipe", "", "Where it ran is left out.", "", "```yaml", plain.rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def public(value: Any) -> Any:
+    """A recipe without what is its owner's business: services, addresses, and folders above a file's name."""
+    if isinstance(value, dict):
+        return {name: public(part) for name, part in value.items() if name not in PRIVATE}
+    if isinstance(value, list):
+        return [public(part) for part in value]
+    if isinstance(value, str) and value.startswith(("/", "~", "./", "../")):
+        return Path(value).name
+    return re.sub(r"://[^/\s@]*@", "://", value) if isinstance(value, str) else value
 
 
 def _metadata(recipe: Recipe | None, facts: dict[str, Any], licence: str | None) -> list[str]:

@@ -38,6 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,  # a local may be a token
     help="Align language models by game-theoretic self-play. Start with: **sparring run recipes/demo.yaml**",
 )
 VERBS = (
