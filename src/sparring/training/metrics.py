@@ -65,7 +65,8 @@ def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor]:
     if "margin" in found:
         found["accuracy"] = (found["margin"] > 0).float()
     if "iterate" in batch.anchor_logps:
-        own = torch.tensor([i for i, role in enumerate(batch.roles) if role == "own"], device=batch.logps_R.device)
+        places = [i for i, role in enumerate(batch.roles) if role == "own"]
+        own = torch.tensor(places, dtype=torch.long, device=batch.logps_R.device)
         found["kl_to_iterate"] = (batch.anchor_logps["iterate"] - batch.logps_R)[own]
     found["policy_margin"] = margins(batch.logps_R, first)
     return found
