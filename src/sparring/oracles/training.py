@@ -232,7 +232,7 @@ def _train_model(
             return pair_log_odds(model(**inputs).logits.float())
         sides = [(c.prompt, text) for c in comparisons for text in (c.a, c.b)]
         rows = [conversation_ids(template, *side)[: config.max_tokens] for side in sides]
-        rewards = model(**padded(rows, tokenizer.pad_token_id, model.device)).logits[:, 0].float()
+        rewards = model(**padded(rows, model.config.pad_token_id, model.device)).logits[:, 0].float()
         return rewards[::2] - rewards[1::2]
 
     if scorer:
