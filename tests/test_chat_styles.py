@@ -92,6 +92,7 @@ def test_a_thought_opened_by_the_header_is_opened_once(style: Style) -> None:
     # [trl#3522]
     chat = CHATS[style.name]
     thinks = style.spoken.count("<think>")
+    assert chat.opens_thought == bool(thinks)
     assert spelt(chat, [*chat.prompt_ids(CONVERSATION), *chat.response_ids(ANSWER)]).count("<think>") == thinks
 
 

@@ -321,6 +321,38 @@ def test_conversations_that_do_not_fit_together_are_counted(tmp_path: Path) -> N
     }
 
 
+def test_odd_lists_are_counted(tmp_path: Path) -> None:
+    ranked = [["a", "b"], 5, "words", [{"answer": "a", "rank": [1]}, {"answer": "b", "rank": 2}]]
+    for index, (answers, reason) in enumerate(
+        zip(ranked[1:], ["are no list", "are text, but not a JSON list", "rank of an answer is no number"], strict=True)
+    ):
+        path = write(tmp_path / f"{index}.jsonl", [{"prompt": "1", "answers": answers}])
+        with pytest.raises(ValueError, match=f"1 x the .*{reason}"):
+            load(path, "chosen", "rejected")
+    with pytest.raises(ValueError, match="a message needs 'role' and 'content'"):
+        load(write(tmp_path / "m.jsonl", [{"messages": ["a"]}]))
+
+
+def test_ranked_answers_in_a_csv_cell(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", [{"prompt": "Say ant", "answers": json.dumps(["ant!", "an ant", "no"])}])
+    (example,), _ = load(path, "chosen", "rejected")
+    assert example.responses == {"chosen": "ant!", "rejected": "no"}
+
+
+@pytest.mark.parametrize("row", ["Hi", "Hi,a,b,c"])
+def test_csv_rows_of_another_width_are_refused(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text(f"prompt,chosen,rejected\nHi,a,b\n{row}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"r\.csv', line 3: the row has not the 3 fields"):
+        load(path, "chosen", "rejected")
+
+
+def test_an_unknown_check_names_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [{"prompt": "a"}, {"prompt": "b", "check": {"name": "nothing"}}])
+    with pytest.raises(ValueError, match=r"r\.jsonl', row 2, field 'check': the check .* cannot be used"):
+        load(path)
+
+
 def test_a_hub_name_that_cannot_be_fetched() -> None:
     with pytest.raises(ValueError, match=r"'nobody/no-set-v1\.0' is neither a file nor a data set.*spelling"):
         load("nobody/no-set-v1.0")

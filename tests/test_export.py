@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from command import sparring
+from conftest import tiny_llama
+from sparring.chat import Chat
 from sparring.model_card import public
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
 from sparring.rounds.run import run
-from sparring.weights import hash_weights
+from sparring.weights import hash_weights, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,39 @@ def test_push_uploads_what_was_written(
     assert [name for name, _ in calls] == ["org/mine", "org/mine"]
     assert calls[0][1] == {"private": True, "exist_ok": True}
     assert calls[1][1]["folder_path"] == tmp_path / "x"
+
+
+def test_a_refused_push_keeps_the_folder(
+    finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, **more: Any) -> None:
+        raise OSError("403 Forbidden")
+
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda token: SimpleNamespace(create_repo=refuse))
+    code, _, err = sparring("export", finished["full"], "--out", tmp_path / "x", "--push", "org/mine")
+    assert code == 2
+    assert "403 Forbidden" in err
+    assert f"hf upload org/mine {tmp_path / 'x'}" in " ".join(err.split())
+    assert (tmp_path / "x/README.md").is_file()
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_generation_ends_where_training_did(finished: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    assert sparring("export", finished[kind], "--out", tmp_path / "x").code == 0
+    ends = json.loads((tmp_path / "x/generation_config.json").read_text())["eos_token_id"]
+    tokenizer = load_tokenizer(tmp_path / "x")
+    assert Chat(tokenizer).end_id in ends
+
+
+def test_a_base_of_a_smaller_vocabulary_is_refused(finished: dict[str, Path], tmp_path: Path) -> None:
+    small = tiny_llama()
+    small.resize_token_embeddings(64)
+    small.save_pretrained(tmp_path / "small")
+    load_tokenizer(finished["full"] / "rounds/000/policy").save_pretrained(tmp_path / "small")
+    code, _, err = sparring("export", tmp_path / "small", "--out", tmp_path / "x")
+    assert code == 2
+    assert "the model embeds 64" in err
 
 
 def test_a_card_shows_no_address_password_or_folder() -> None:

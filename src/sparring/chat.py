@@ -42,14 +42,21 @@ def as_messages(value: Any) -> list[Message]:
         if not value.strip():
             raise ValueError("the prompt is empty")
         return [{"role": "user", "content": value}]
-    messages = _conversation(value)
+    messages = conversation(value)
     if messages[-1]["role"] == "assistant":
         raise ValueError("the prompt ends with an assistant message, so there is nothing left to answer")
     return messages
 
 
-def _conversation(value: Any) -> list[Message]:
-    if not isinstance(value, Sequence) or not value:
+def conversation(value: Any) -> list[Message]:
+    """Messages, checked, without what else a row keeps beside role and content.
+
+    Raises:
+        ValueError: not a non-empty list of {role, content} with text in each.
+    """
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError("the list of messages is empty")
+    if not isinstance(value, list | tuple):
         raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
     messages: list[Message] = []
     for item in value:
@@ -63,7 +70,7 @@ def _conversation(value: Any) -> list[Message]:
 
 def split_conversation(value: Any) -> tuple[list[Message], str]:
     """A whole conversation as (prompt messages, last assistant text)."""
-    messages = _conversation(value)
+    messages = conversation(value)
     if messages[-1]["role"] != "assistant":
         raise ValueError("the conversation does not end with an assistant message")
     return messages[:-1], messages[-1]["content"]
@@ -169,7 +176,12 @@ class Chat:
             path = Path(template).expanduser()
             if not path.is_file():
                 raise ValueError(f"model.chat_template: {template!r} is neither 'plain' nor a file.")
-            return path.read_text()
+            try:
+                return path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"model.chat_template: {template!r} is not UTF-8 (byte {error.start}). Convert it to UTF-8."
+                ) from error
         own = self.tokenizer.chat_template
         if isinstance(own, dict):
             if "default" not in own:
@@ -249,6 +261,11 @@ class Chat:
             messages = [{"role": "system", "content": self.system}, *messages]
         with _refusals():
             return self._template.ids(messages, generate=True)
+
+    @cached_property
+    def opens_thought(self) -> bool:
+        """Whether the template begins every answer inside a thought (DeepSeek-R1 and its kind)."""
+        return self._render(as_messages("a"), True).rstrip().endswith("<think>")
 
     def response_ids(self, text: str) -> list[int]:
         """A given response as tokens, with the end token; special tokens spelt out are text."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparring.chat import Message, answer_text, as_messages, read_transcript, split_conversation
+from sparring.chat import Message, answer_text, as_messages, conversation, read_transcript, split_conversation
 from sparring.evaluation.checks import passes
 from sparring.recipe import DatasetConfig
 from sparring.rows import Placed, Row, stream_rows
@@ -60,7 +60,7 @@ def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counte
         try:
             example = layout.example(placed.row)
         except UnknownCheck as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"data: {placed.file!r}, row {placed.number}, field {config.columns.check!r}: {error}") from error
         except ValueError as error:
             dropped[str(error)] += 1
             continue
@@ -156,8 +156,8 @@ class Layout:
 
     def _ranked(self, row: Row) -> Row:
         """The best and the worst of a list of texts, best first, or of {answer, rank}."""
-        answers = row[self.responses["chosen"]]
-        if answers is None or len(answers) < 2:
+        answers = _list(row[self.responses["chosen"]])
+        if len(answers) < 2:
             raise ValueError("fewer than two ranked answers")
         if all(isinstance(answer, str) for answer in answers):
             return {"chosen": answers[0], "rejected": answers[-1]}
@@ -169,8 +169,24 @@ class Layout:
         return {"chosen": best["answer"], "rejected": worst["answer"]}
 
 
+def _list(value: Any) -> list[Any]:
+    """Ranked answers; a CSV cell holds them as JSON text."""
+    if value is None:
+        return []
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError("the ranked answers are text, but not a JSON list") from error
+    if not isinstance(found, list | tuple):
+        raise ValueError("the ranked answers are no list")
+    return list(found)
+
+
 def _rank(answer: Row) -> float:
-    return float(answer["rank"])
+    try:
+        return float(answer["rank"])
+    except (TypeError, ValueError) as error:
+        raise ValueError("the rank of an answer is no number") from error
 
 
 def _kind(value: Any) -> str:
@@ -198,8 +214,8 @@ def _begun(value: Any) -> list[Message]:
     """What a conversation's last answer, if there is one, answers."""
     if value is None:
         raise ValueError("the prompt is null")
-    turns: list[Message] = read_transcript(value) or [] if isinstance(value, str) else value
-    return turns[:-1] if turns and turns[-1].get("role") == "assistant" else turns
+    turns = read_transcript(value) or [] if isinstance(value, str) else conversation(value)
+    return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
 
 
 def _prompt(given: list[Message], told: list[list[Message]]) -> list[Message]:
@@ -226,7 +242,7 @@ def parse_check(value: Any) -> Row | None:
         check = {name: argument for name, argument in plain.items() if argument is not None}
         passes(check, "")
     except (ValueError, AttributeError) as error:
-        raise UnknownCheck(f"data: the check {value!r} cannot be used: {error}") from error
+        raise UnknownCheck(f"the check {value!r} cannot be used: {error}") from error
     return check
 
 

@@ -18,10 +18,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparring.algorithms.algorithm import PolicyRef
+from sparring.chat import Chat
 from sparring.model_card import model_card
 from sparring.recipe import Recipe, load_recipe
 from sparring.rounds.evaluate import SUMMARY
-from sparring.rounds.policies import Policies
+from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store, read_json, write_text
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
@@ -41,6 +42,8 @@ class Source:
     trust_remote_code: bool = False
     quantized: bool = False
     """the adapter was trained over the base in 4 bits"""
+    chat: Chat | None = None
+    """of the run: what ends an answer; None for a folder, whose generation settings stay"""
     facts: dict[str, Any] = field(default_factory=dict)
     """for the card; empty for a folder that no run made"""
 
@@ -77,7 +80,7 @@ def _from_run(path: Path, round_: int | None) -> Source:
     facts = _facts(path, recipe, wanted, policies.hash(PolicyRef(wanted)))
     base = None if recipe.model.lora is None else policies.base
     known = {**facts, "start": str(policies.base)}
-    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, known)
+    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, known)
 
 
 def _facts(path: Path, recipe: Recipe, wanted: int, digest: str) -> dict[str, Any]:
@@ -100,9 +103,12 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        model = _merged(source, DTYPES[dtype])
+        model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
+        _check_vocabulary(model, tokenizer)
+        if source.chat is not None:
+            set_end(model, source.chat)
         model.save_pretrained(partial)
-        _tokenizer(source).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
         facts = {
             "dtype": dtype,
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -141,13 +147,34 @@ def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
     return load_tokenizer(folder, source.trust_remote_code)
 
 
+def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError where the tokenizer's words go beyond the embedding; added ones may, as Gemma 3's do."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > rows:
+        raise ValueError(
+            f"--base: the tokenizer has {tokenizer.vocab_size} words, but the model embeds {rows}. Give the base that "
+            "the adapter was trained on."
+        )
+
+
 def push(folder: Path, name: str, private: bool, token: str) -> str:
-    """Upload an exported folder to the hub as `name`; returns its address."""
+    """Upload an exported folder to the hub as `name`; returns its address.
+
+    Raises:
+        ValueError: the hub refuses; the folder stays.
+    """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(token=token)
-    api.create_repo(name, private=private, exist_ok=True)
-    api.upload_folder(folder_path=folder, repo_id=name, commit_message="Exported by sparring")
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=name, commit_message="Exported by sparring")
+    except (HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"--push {name!r}: the hub did not take it ({str(error).splitlines()[0]}). The folder {str(folder)!r} is "
+            f"complete; when the cause is mended, send it with: hf upload {name} {folder}"
+        ) from error
     return f"https://huggingface.co/{name}"
 
 

@@ -158,7 +158,7 @@ def _hub(config: DatasetConfig) -> Iterator[Placed]:
     import datasets
 
     try:
-        found = datasets.load_dataset(config.path, config.name, split=config.split or "train")
+        found = datasets.load_dataset(config.path, config.name, split=config.split or "train", revision=config.revision)
     except Exception as error:
         raise ValueError(
             f"data: {config.path!r} is neither a file nor a data set that could be fetched from the hub "
@@ -218,8 +218,16 @@ def _open(path: Path) -> IO[bytes]:
 
 def _csv(path: Path) -> Iterator[Row]:
     with _open(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
         try:
-            yield from csv.DictReader(text, strict=True)
+            for row in reader:
+                # The reader gives what is too much the name None, and what is missing the value None.
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"data: {str(path)!r}, line {reader.line_num}: the row has not the {len(reader.fieldnames or ())} "
+                        "fields that the header names. Put quotes around text that holds commas."
+                    )
+                yield row
         except UnicodeDecodeError as error:
             error.start += stream.tell() - len(error.object)  # counted from where the last piece began
             raise

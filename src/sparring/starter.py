@@ -1,4 +1,4 @@
-"""A first recipe from a few answers, as commented YAML. Leaves out: asking (`cli/init.py`) and checking (`recipe.py`).
+"""A first recipe from a few answers, as commented YAML, and what stands in its way. Leaves out: asking (`cli/init.py`).
 
 text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judge"))
 """
@@ -6,9 +6,14 @@ text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judg
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import yaml
+
+from sparring.examples import Layout
+from sparring.recipe import Recipe
+from sparring.rows import data_files, stream_rows
 
 Goal = Literal["judge", "pairs", "gold"]
 GOALS: dict[str, str] = {
@@ -141,3 +146,19 @@ def _rest(answers: Answers) -> list[str]:
 def _text(value: str) -> str:
     """A YAML scalar, quoted where it must be."""
     return yaml.safe_dump(value, width=10_000).splitlines()[0]
+
+
+def to_mend(recipe: Recipe) -> list[str]:
+    """What the folders and files of this machine that a recipe names lack; what is on a hub is not looked at."""
+    found = []
+    model = recipe.model.path
+    if model.startswith(("/", "~", ".")) and not (Path(model).expanduser() / "config.json").is_file():
+        found.append(f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE.")
+    for config, roles in ((recipe.data.train, recipe.columns()), (recipe.data.held_out, ())):
+        try:
+            first = None if data_files(config) is None else next(stream_rows(config), None)
+            if first is not None:
+                Layout.of(first.row, config, roles)
+        except ValueError as error:
+            found.append(str(error))
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from command import sparring
 from sparring.bench import compare
 from sparring.bench.compare import Setup, check_agreement, compare_fit, work
 from sparring.bench.workload import PROFILES, Workload, useful_cost
@@ -59,10 +60,10 @@ def test_a_scale_multiplies_the_lengths_and_is_named():
     assert (half.name, four.name) == ("chat, K = 2, 0.5 times as long", "chat, K = 2, 4 times as long")
 
 
-def test_a_micro_batch_that_would_train_other_steps_is_refused():
-    setup = Setup("model", Workload.draw("chat", 8, 2, 500), batch_size=8)
-    with pytest.raises(ValueError, match="--peer-micro-batch 3: it must divide the 8 pairs of a step"):
-        compare_fit(setup, "fake", sys.executable, print, micro_batch=3)
+def test_a_micro_batch_that_would_train_other_steps_is_refused_first(tiny_model):
+    found = sparring("bench", "fit", "--model", tiny_model, "--against", "trl", "--peer-micro-batch", "3")
+    assert found.code == 2
+    assert "--peer-micro-batch 3: it must divide the 8 pairs of a step" in found.err
 
 
 def test_an_unknown_profile_is_refused():

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from command import sparring
+from conftest import write_jsonl
 from sparring.chat import prompt_text
 from sparring.cli.main import app
 from sparring.examples import load_examples
@@ -19,16 +20,27 @@ from sparring.starter import GOALS
 @pytest.mark.parametrize("lora", ["--lora", "--no-lora"])
 def test_every_choice_gives_a_valid_commented_recipe(goal: str, lora: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    words = ("--goal", goal, "--data", "mine.jsonl", "--model", "org/name", lora, "--yes")
+    words = ("--goal", goal, "--data", "org/set", "--model", "org/name", lora, "--yes")
     code, out, err = sparring("init", file, *words)
     assert (code, err) == (0, "")
     assert f"sparring run {file}" in out
     recipe = load_recipe(file)
     assert recipe.model.path == "org/name"
     assert (recipe.model.lora is not None) == (lora == "--lora")
-    assert recipe.data.train.path == "mine.jsonl"
+    assert recipe.data.train.path == "org/set"
     assert recipe.columns() == {"judge": (), "pairs": ("chosen", "rejected"), "gold": ("gold",)}[goal]
     assert file.read_text().count(" # ") > 10
+
+
+def test_what_the_files_lack_is_said(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "mine.jsonl", [{"question": "Why?", "chosen": "a", "rejected": "b"}])
+    words = ("--goal", "pairs", "--data", tmp_path / "mine.jsonl", "--model", tmp_path / "none", "--yes")
+    code, out, err = sparring("init", tmp_path / "r.yaml", *words)
+    assert code == 0
+    assert "r.yaml written" in out
+    said = " ".join(err.split())
+    assert "none' holds no config.json" in said
+    assert "has no column 'prompt'; it has 'question'" in said
 
 
 @pytest.mark.parametrize(

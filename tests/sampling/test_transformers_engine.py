@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 
 from conftest import tiny_llama
 from sparring.recipe import SamplingConfig
+from sparring.sampling.attention import decode_attention
 from sparring.sampling.engine import Request, noise_seed
 from sparring.sampling.transformers_engine import TransformersEngine, _inverse_cdf, _nucleus
 
@@ -131,3 +132,16 @@ def test_soft_caps_are_sampled_as_they_are_trained():
         for _ in range(6):
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     assert found[0].token_ids == ids[3 : 3 + len(found[0].token_ids)]
+
+
+def test_a_model_without_sdpa_is_sampled_eagerly(monkeypatch):
+    model = tiny_llama()
+    monkeypatch.setattr(type(model), "_supports_sdpa", False)
+    assert len(engine([(model, 1.0)]).sample(requests(1))) == len(PROMPTS)
+    assert model.config._attn_implementation == "eager"
+
+
+def test_what_decode_attention_would_leave_out_is_refused():
+    q, kv = torch.zeros(1, 2, 1, 4), torch.zeros(1, 1, 3, 4)
+    with pytest.raises(ValueError, match=r"Module uses softcap, which sampling with sdpa leaves out"):
+        decode_attention(torch.nn.Module(), q, kv, kv, None, softcap=30.0)

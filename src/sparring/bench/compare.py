@@ -66,10 +66,14 @@ class Setup:
         ]
         return job | {"rollouts": [job["rollouts"][i] for i in order]}
 
+    @property
+    def pairs(self) -> int:
+        """Of an optimiser step."""
+        return self.batch_size * len(self.workload.pairs)
+
     def micro_batches(self) -> list[int]:
         """Micro-batches, in pairs, that divide the batch: what the peer may choose from."""
-        pairs = self.batch_size * len(self.workload.pairs)
-        return [size for size in (1, 2, 4, 8, 16, 32, 64) if pairs % size == 0]
+        return [size for size in (1, 2, 4, 8, 16, 32, 64) if self.pairs % size == 0]
 
 
 def work(job: Job, command: list[str]) -> Result:
@@ -220,9 +224,6 @@ def compare_fit(
         "layout": setup.layout,
         "repeats": setup.repeats,
     }
-    pairs = setup.batch_size * len(setup.workload.pairs)
-    if micro_batch is not None and pairs % micro_batch:
-        raise ValueError(f"--peer-micro-batch {micro_batch}: it must divide the {pairs} pairs of a step.")
     if peer is not None and micro_batch is None:
         micro_batch = best_micro_batch(setup, peer, python, say)
     runs: dict[str, list[Result]] = {"ours": [], "theirs": []}

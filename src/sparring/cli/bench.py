@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sparring.cli.evaluate_result import wide_console
+
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
@@ -47,7 +49,9 @@ def fit(
     repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
     against: Against = None,
     peer_python: PeerPython = None,
-    peer_micro_batch: Annotated[int | None, typer.Option(help="In pairs; default: the fastest, by search.")] = None,
+    peer_micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="In pairs; default: the fastest, by search.")
+    ] = None,
     file: Json = None,
 ) -> None:
     """DPO on the same tokens: seconds a step, peak memory, share of this machine's matrix peak.
@@ -77,6 +81,9 @@ def fit(
         cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
         workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
     setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
+    for setup in setups if peer_micro_batch is not None else ():
+        if setup.pairs % peer_micro_batch:
+            raise ValueError(f"--peer-micro-batch {peer_micro_batch}: it must divide the {setup.pairs} pairs of a step.")
     result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
     result["cases"] = []
     if against is not None:
@@ -90,7 +97,7 @@ def fit(
         result["cases"].append(compare_fit(setup, against, python, say, peer_micro_batch))
         if file is not None:  # a long benchmark keeps what it has
             file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    Console(highlight=False).print(_fit_table(result["cases"]))
+    wide_console().print(_fit_table(result["cases"]))
 
 
 @bench.command()
@@ -166,7 +173,7 @@ def memory(
         ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
         shown = (f"{ours / 1e9:.2f}", f"{plain / 1e9:.2f}", f"{ours / plain:.0%}")
         table.add_row(f"{case['vocabulary']:,}", str(case["anchors"]), *shown)
-    Console(highlight=False).print(table)
+    wide_console().print(table)
 
 
 @bench.command(name="round")

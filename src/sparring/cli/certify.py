@@ -24,6 +24,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from sparring.cli.evaluate_result import wide_console
+
 if TYPE_CHECKING:
     from sparring.games.claims import Claim
     from sparring.games.game import Game
@@ -175,7 +177,7 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int) -> None:
         rows, seconds = check(name, player, rounds, seed)
         progress.print(f"{name}: {len(rows)} claims, {seconds:.1f} s", markup=False)
         found += rows
-    Console(highlight=False).print(claims_table(found))
+    wide_console().print(claims_table(found))
     counts = Counter(claim.verdict for claim in found)
     print(", ".join(f"{counts[word]} {word}" for word in VERDICTS))
     if counts["FAILS"]:
@@ -228,7 +230,7 @@ def trajectories(
         write_plot(played, game, plot)
         print(plot, file=sys.stderr)
     if json_ != Path("-"):
-        console = Console(highlight=False)
+        console = wide_console()
         console.print(results_table(results, game))
         for name, result in results.items():
             for note in result.get("notes", ()):
@@ -328,7 +330,7 @@ def transformer(
         shown = "-" if t == 0 or distance is None else f"{distance[t - 1]:.3f}"
         table.add_row(str(t), f"{plain:.4f}", f"{gap:.4f}", shown)
     if json_ != Path("-"):
-        Console(highlight=False).print(table)
+        wide_console().print(table)
     if not result["gap"][-1] < result["gap"][0]:
         print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}", file=sys.stderr)
         sys.exit(1)

@@ -21,13 +21,12 @@ def oracle_section(spec: str) -> dict[str, Any]:
     Raises:
         ValueError: the file holds neither.
     """
+    from sparring.recipe import read_yaml
+
     path = Path(spec)
     if path.suffix not in (".yaml", ".yml"):
         return {"name": spec}
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--oracle: {spec!r} cannot be read: {error}") from error
+    plain = read_yaml(path, "--oracle")
     section = plain.get("oracle", plain) if isinstance(plain, dict) else None
     if not isinstance(section, dict) or "name" not in section:
         raise ValueError(f"--oracle: {spec!r} holds neither `name: ...` nor a recipe's `oracle: {{name: ...}}`.")

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         """Ask a few questions and write a commented recipe; options answer them beforehand."""
         from sparring.recipe import load_recipe
         from sparring.rounds.store import write_text
-        from sparring.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose
+        from sparring.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, to_mend
 
         if file.exists():
             raise ValueError(f"{file} exists. Give another name, or remove it.")
@@ -61,10 +61,12 @@ def register(app: typer.Typer) -> None:
         )
         write_text(file, compose(answers))
         try:
-            load_recipe(file)
+            problems = to_mend(load_recipe(file))
         except ValueError:
             file.unlink()
             raise
+        for problem in problems:
+            typer.echo(f"mend first: {problem}", err=True)
         typer.echo(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
 
 

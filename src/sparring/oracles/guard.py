@@ -65,10 +65,18 @@ class Guard:
         back = [Comparison(c.prompt, c.b, c.a) for c in there]
         try:
             answers = self._ask([*there, *back])
+        except OracleError as error:
+            raise OracleError(f"oracle {self.identity}: a first question: {error}") from error
         except Exception as error:
             raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
         if np.isnan(answers).any():
-            raise OracleError(f"oracle {self.identity}: it answered NaN to a first question. Give P in [0, 1].")
+            counts = getattr(self.oracle, "facts", dict)()
+            found = f" Its counts: {', '.join(f'{k}: {v}' for k, v in counts.items())}." if counts else ""
+            raise OracleError(
+                f"oracle {self.identity}: no preference came of {int(np.isnan(answers).sum())} of the first "
+                f"{len(answers)} questions (NaN).{found} A function must give P in [0, 1]; a judge must end with its "
+                "verdict: take another wording, or a stronger model."
+            )
         for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:
                 raise OracleError(

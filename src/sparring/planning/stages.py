@@ -33,8 +33,8 @@ from sparring.training.logprobs import chunk_rows
 OPTIMIZER_STATES = {"adamw": 2.0, "adamw_8bit": 0.5, "rmsprop": 1.0}
 """per trained weight, in float32 numbers"""
 BYTES = {"bfloat16": 2, "float32": 4}
-NF4_BYTES = 0.53
-"""per weight of a base in 4 bits, with the scales of its blocks"""
+NF4_BYTES = 0.516
+"""per weight of a base in 4 bits: half a byte, one for the scale of 64 weights, four for that of 256 scales"""
 FORWARD, BACKWARD = 2, 4
 """operations per weight and token"""
 
@@ -115,8 +115,10 @@ class Planner:
         """A stage that samples: at most `max_new_tokens` per response."""
         settings = self.recipe.sampling
         found = sample_footprint(self.config, self.lengths.prompt, per_prompt, settings)
+        tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
         if settings.engine == "vllm" and self.machine.kind == "cuda":
-            return self._vllm(name, times, prompts, per_prompt, found)
+            seconds = None if tokens is None else self._sampling_seconds(tokens, found)
+            return Stage(name, times, self._vllm_memory(found), tokens, seconds)
         mixed = max(
             (len(d.policies) for s in self.steps for d in s.draws() if d.mixture == "token_geometric"), default=1
         )
@@ -125,21 +127,17 @@ class Planner:
             "KV cache": int(found.cache * GROWING_CACHE[self.machine.kind]) * mixed,
             "activations and logits": int(found.working * SCRATCH),
         }
-        tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
         seconds = None if tokens is None else mixed * self._sampling_seconds(tokens, found)
         return Stage(name, times, self._with_overhead(memory, found.weights), tokens, seconds)
 
-    def _vllm(self, name: str, times: int, prompts: int | None, per_prompt: int, found: Footprint) -> Stage:
+    def _vllm_memory(self, found: Footprint) -> dict[str, int]:
         """One device of vLLM: its part of the weights, and the cache that fills the share of memory it may take."""
         settings = self.recipe.sampling
         weights = found.weights // settings.vllm.tensor_parallel
         reserved = settings.vllm.kv_cache_gib
         left = int(settings.vllm.memory_share * self.machine.memory) - weights - self.machine.overhead
         cache = left if reserved is None else int(reserved * 2**30)
-        memory = {"runtime": self.machine.overhead, "weights": weights, "KV cache": max(cache, 0)}
-        tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
-        seconds = None if tokens is None else self._sampling_seconds(tokens, found)
-        return Stage(name, times, memory, tokens, seconds)
+        return {"runtime": self.machine.overhead, "weights": weights, "KV cache": max(cache, 0)}
 
     def _held(self, weights: int, itemsize: int) -> int:
         """Bytes of a model's weights where the recipe holds the base in 4 bits; as given where it does not."""

@@ -135,6 +135,8 @@ class Policies:
         partial = target.with_name("policy.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
+            if self.recipe.model.lora is None:
+                set_end(model, self.chat)
             model.save_pretrained(partial, state_dict=weights)  # type: ignore[operator]
             self._save_tokenizer(partial)
         except BaseException:
@@ -164,3 +166,8 @@ class Policies:
 
     def _model(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         return load_model(folder, dtype, self.recipe.model.trust_remote_code)
+
+
+def set_end(model: Any, chat: Chat) -> None:
+    """Have `generate` and servers end answers where training did; a base model's settings lack the template's end."""
+    model.generation_config.eos_token_id = sorted(chat.end_ids(model.generation_config))

@@ -82,6 +82,11 @@ class Preparation:
         data = self.recipe.data
         built = {"chosen", "rejected"} if data.collect else {"gold"} if data.teacher else set()
         roles = tuple(role for role in self.recipe.columns() if role not in built)
+        if roles and self.chat.opens_thought:
+            self.progress.say(
+                "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
+                "unless they begin with the thought and hold </think>; see the troubleshooting page"
+            )
         train, dropped = self._shards(data.train, roles, TRAIN)
         held, held_dropped = self._shards(data.held_out, (), HELD_OUT)
         prompts = {digest for table in _tables(train) for digest in _digests(table)}

@@ -28,9 +28,18 @@ def decode_attention(
     dropout: float = 0.0,
     **extra: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """B x H x 1 x D queries on B x G x T x D keys; returns B x 1 x H x D. Longer queries use the general kernel."""
-    unusual = any(extra.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
-    if query.shape[2] != 1 or unusual:
+    """B x H x 1 x D queries on B x G x T x D keys; returns B x 1 x H x D. Longer queries use the general kernel.
+
+    Raises:
+        ValueError: the model means something else than softmax attention (`plain_attention` finds the known ones).
+    """
+    unusual = [name for name in ("softcap", "s_aux", "position_bias") if extra.get(name) is not None]
+    if unusual:
+        raise ValueError(
+            f"{type(module).__name__} uses {', '.join(unusual)}, which sampling with sdpa leaves out. "
+            "Use sampling.engine: vllm."
+        )
+    if query.shape[2] != 1:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **extra
         )
