@@ -212,6 +212,7 @@ def test_generation_ends_where_training_did(finished: dict[str, Path], tmp_path:
 def test_a_base_of_a_smaller_vocabulary_is_refused(finished: dict[str, Path], tmp_path: Path) -> None:
     small = tiny_llama()
     small.resize_token_embeddings(64)
+    small.config.pad_token_id = small.generation_config.pad_token_id = 0
     small.save_pretrained(tmp_path / "small")
     load_tokenizer(finished["full"] / "rounds/000/policy").save_pretrained(tmp_path / "small")
     code, _, err = sparring("export", tmp_path / "small", "--out", tmp_path / "x")

@@ -60,7 +60,9 @@ def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counte
         try:
             example = layout.example(placed.row)
         except UnknownCheck as error:
-            raise ValueError(f"data: {placed.file!r}, row {placed.number}, field {config.columns.check!r}: {error}") from error
+            raise ValueError(
+                f"data: {placed.file!r}, row {placed.number}, field {config.columns.check!r}: {error}"
+            ) from error
         except ValueError as error:
             dropped[str(error)] += 1
             continue

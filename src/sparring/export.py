@@ -149,7 +149,8 @@ def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError where the tokenizer's words go beyond the embedding; added ones may, as Gemma 3's do."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.get_input_embeddings()
+    rows = len(embedding.weight)
     if tokenizer.vocab_size > rows:
         raise ValueError(
             f"--base: the tokenizer has {tokenizer.vocab_size} words, but the model embeds {rows}. Give the base that "

@@ -64,7 +64,7 @@ class Loss:
     total: Float[Tensor, ""]
     """scalar: summed over examples, so that micro-batches add up to the big batch"""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """by name a vector (usually P) whose mean is worth a line in the log; no gradient"""
+    """by name a vector (usually P) whose mean is worth a line in the log, NaN left out; no gradient"""
 
 
 class Objective(Protocol):
@@ -87,6 +87,11 @@ def relative_logps(batch: Batch, anchors: Mapping[str, float]) -> Float[Tensor, 
 def margins(values_R: Float[Tensor, " R"], pairs_P2: Int[Tensor, "P 2"]) -> Float[Tensor, " P"]:
     """P: value of the first response of each pair minus value of the second."""
     return values_R[pairs_P2[:, 0]] - values_R[pairs_P2[:, 1]]
+
+
+def of_term(values_P: Float[Tensor, " P"], batch: Batch, term: int) -> Float[Tensor, " P"]:
+    """P: the values of one term's pairs, NaN for all others. A mask that shortens them would wait for the device."""
+    return values_P.masked_fill(batch.term_P != term, float("nan"))
 
 
 def pair_labels(batch: Batch, target: Target) -> Float[Tensor, " P"]:
@@ -218,8 +223,8 @@ class AdversarialCritic:
         data, own = (data_P * F.softplus(-margin_P)).sum(), (own_P * own_loss_P).sum()
         total = self.data_weight * data + self.pessimism_weight * own
         metrics = {
-            "margin": margin_P.detach()[batch.term_P == DATA] / self.beta,
-            "own_margin": margin_P.detach()[batch.term_P == PESSIMISM] / self.beta,
+            "margin": of_term(margin_P.detach(), batch, DATA) / self.beta,
+            "own_margin": of_term(margin_P.detach(), batch, PESSIMISM) / self.beta,
             "critic_at_bound": (f_R.detach().abs() >= self.bound).to(f_R.dtype),
         }
         return Loss(total / (self.data_weight + self.pessimism_weight), metrics)

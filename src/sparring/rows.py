@@ -224,8 +224,9 @@ def _csv(path: Path) -> Iterator[Row]:
                 # The reader gives what is too much the name None, and what is missing the value None.
                 if None in row or None in row.values():
                     raise ValueError(
-                        f"data: {str(path)!r}, line {reader.line_num}: the row has not the {len(reader.fieldnames or ())} "
-                        "fields that the header names. Put quotes around text that holds commas."
+                        f"data: {str(path)!r}, line {reader.line_num}: the row has not the "
+                        f"{len(reader.fieldnames or ())} fields that the header names. Put quotes around text that "
+                        "holds commas."
                     )
                 yield row
         except UnicodeDecodeError as error:

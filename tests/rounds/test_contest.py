@@ -177,7 +177,7 @@ def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sid
     ("change", "message"),
     [
         (lambda t: t.replace("mine.json", "none.json"), "is not a file"),
-        (lambda t: t.replace("judge.yaml", "no.yaml"), "cannot be read"),
+        (lambda t: t.replace("judge.yaml", "no.yaml"), "does not exist"),
         (lambda t: t + " --sampling heat=1", "unknown key"),
         (lambda t: t + " --sampling temperature=-1", "temperature"),
         (lambda t: t + " --limit 3", "choose among --prompts"),

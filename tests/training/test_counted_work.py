@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from batches import two_pairs
 from conftest import tiny_llama
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.objectives import PairLogistic
+from sparring.objectives import AdversarialCritic, Batch, PairLogistic
 from sparring.pairing import Pair
 from sparring.progress import Progress
 from sparring.recipe import FitConfig, parse_recipe
@@ -23,6 +24,7 @@ from sparring.training import logprobs
 from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
 from sparring.training.data import TrainingExample
 from sparring.training.fit import fit
+from sparring.training.metrics import MetricSums, pair_metrics
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 
@@ -131,3 +133,21 @@ def test_a_second_step_on_the_same_pairs_runs_only_new_policies(
     assert ran[:2] == [PolicyRef(0), PolicyRef(1, "base")]
     assert {*ran[2:5]} == {PolicyRef(0), PolicyRef(1), PolicyRef(1, "base")}
     assert ran[5:] == [PolicyRef(2, "base")]
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [PairLogistic({"reference": 1.0}, beta=0.1), AdversarialCritic(beta=1.0, data_weight=1.0, pessimism_weight=1.0)],
+)
+def test_a_micro_batch_never_waits_for_its_own_numbers(objective):
+    """The meta device has none: whatever asked for one, or for a mask's length, would fail."""
+    plain = two_pairs(
+        [-3.0, -4.0, -5.0], pairs=((0, 1), (1, 2)), terms=[0, 1], reference=[-3.0] * 3, iterate=[-3.0] * 3
+    )
+    fields = {name: getattr(plain, name) for name in plain.__dataclass_fields__}
+    moved = {name: x.detach().to("meta") for name, x in fields.items() if isinstance(x, torch.Tensor)}
+    anchors = {name: x.to("meta") for name, x in plain.anchor_logps.items()}
+    batch = Batch(**{**fields, **moved, "anchor_logps": anchors})
+    sums, loss = MetricSums(), objective(batch)
+    sums.add(pair_metrics(batch, loss))
+    assert {"margin", "accuracy", "chosen_vs_reference", "policy_margin"} <= sums.sums.keys()

@@ -81,9 +81,9 @@ def fit(
         cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
         workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
     setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
-    for setup in setups if peer_micro_batch is not None else ():
-        if setup.pairs % peer_micro_batch:
-            raise ValueError(f"--peer-micro-batch {peer_micro_batch}: it must divide the {setup.pairs} pairs of a step.")
+    for pairs in (setup.pairs for setup in setups):
+        if peer_micro_batch is not None and pairs % peer_micro_batch:
+            raise ValueError(f"--peer-micro-batch {peer_micro_batch}: it must divide the {pairs} pairs of a step.")
     result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
     result["cases"] = []
     if against is not None:

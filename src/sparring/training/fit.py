@@ -116,7 +116,7 @@ def _step(
 ) -> Row:
     """One optimiser step over a whole batch."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
-    device = scorer.causal.device.type
+    device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
     mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
     groups = micro_batches([examples[i] for i in mine], config)
     # Cut weights come and go with every micro-batch, and each pass of one rank needs all: some pass in vain.
@@ -132,7 +132,8 @@ def _step(
                 batch = make_batch(group, logps_R)
                 loss = objective(batch)
                 (loss.total / len(examples)).backward()
-            sums.add({"loss": loss.total.detach()[None], **pair_metrics(batch, loss)})
+            total = total + loss.total.detach()
+            sums.add(pair_metrics(batch, loss))
             tokens += pack.input_ids_BT.numel()
         for _ in range(idle):
             (scorer(scorer.pack([examples[0].rollout])).sum() * 0.0).backward()
@@ -142,11 +143,11 @@ def _step(
     optimizer.zero_grad()
     if device == "cpu":
         trim_heap()
-    parts = devices.gathered((sums.totals(), tokens, norm))
+    parts = devices.gathered((sums.totals(), float(total), tokens, norm))
     assert len({repr(norm) for *_, norm in parts}) == 1, "the ranks' gradients differ"
-    totals, tokens = merged(totals for totals, *_ in parts), sum(tokens for _, tokens, _ in parts)
-    row = {name: total / number for name, (total, number) in totals.items()}
-    row["loss"] = totals["loss"][0] / len(examples)
+    totals, tokens = merged(totals for totals, *_ in parts), sum(tokens for _, _, tokens, _ in parts)
+    row = {"loss": sum(loss for _, loss, *_ in parts) / len(examples)}
+    row |= {name: value / number for name, (value, number) in totals.items()}
     row["grad_norm"] = norm
     row["clipped"] = float(norm > config.max_grad_norm)
     seconds = time.monotonic() - start

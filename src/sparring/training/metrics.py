@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from sparring.objectives import Batch, Loss, margins
+from sparring.objectives import Batch, Loss, margins, of_term
 from sparring.recipe import TripwireConfig
 
 Totals = dict[str, tuple[float, int]]
@@ -25,17 +25,20 @@ class MetricSums:
     """Sums and counts of per-pair facts over micro-batches; no host sync until `totals`."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, tuple[Tensor, int]] = {}
+        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add vectors by name."""
+        """Add vectors by name; NaN stands for what has no such fact and is left out."""
         for name, vector in values.items():
-            total, count = self.sums.get(name, (torch.zeros((), device=vector.device), 0))
-            self.sums[name] = total + vector.detach().float().sum(), count + vector.numel()
+            vector = vector.detach().float()
+            zero = torch.zeros((), device=vector.device)
+            total, count = self.sums.get(name, (zero, zero))
+            self.sums[name] = total + vector.nansum(), count + (~vector.isnan()).sum()
 
     def totals(self) -> Totals:
         """Sum and count by name; names without any value are left out."""
-        return {name: (float(total), count) for name, (total, count) in self.sums.items() if count}
+        found = {name: (float(total), int(count)) for name, (total, count) in self.sums.items()}
+        return {name: (total, count) for name, (total, count) in found.items() if count}
 
 
 def merged(parts: Iterable[Totals]) -> Totals:
@@ -56,19 +59,20 @@ def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor]:
     log pi_t(y)/pi(y) on the iterate's own responses: unbiased for KL(pi_t || pi) when these were not selected.
     """
     found = dict(loss.metrics)
-    first = batch.pairs_P2[batch.term_P == 0]
+    winner_P, loser_P = batch.pairs_P2.unbind(1)
     for name in ("reference", "iterate"):
         if name in batch.anchor_logps:
             ratio_R = batch.logps_R - batch.anchor_logps[name]
-            found[f"chosen_vs_{name}"] = ratio_R[first[:, 0]]
-            found[f"rejected_vs_{name}"] = ratio_R[first[:, 1]]
+            found[f"chosen_vs_{name}"] = of_term(ratio_R[winner_P], batch, 0)
+            found[f"rejected_vs_{name}"] = of_term(ratio_R[loser_P], batch, 0)
     if "margin" in found:
-        found["accuracy"] = (found["margin"] > 0).float()
+        margin = found["margin"]
+        found["accuracy"] = torch.where(margin.isnan(), margin, (margin > 0).to(margin.dtype))
     if "iterate" in batch.anchor_logps:
         places = [i for i, role in enumerate(batch.roles) if role == "own"]
         own = torch.tensor(places, dtype=torch.long, device=batch.logps_R.device)
         found["kl_to_iterate"] = (batch.anchor_logps["iterate"] - batch.logps_R)[own]
-    found["policy_margin"] = margins(batch.logps_R, first)
+    found["policy_margin"] = of_term(margins(batch.logps_R, batch.pairs_P2), batch, 0)
     return found
 
 
