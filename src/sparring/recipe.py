@@ -254,6 +254,8 @@ class FitConfig(Frozen):
     """tokens run at once; changes memory and speed, not the result"""
     layout: Literal["packed", "padded"] = "packed"
     """packed: each prompt once, responses as branches; padded: one row per response"""
+    attention: Literal["blocks", "flex"] = "blocks"
+    """of the packed layout; flex: torch's FlexAttention, CUDA only, not run on a GPU by us"""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """gradients are clipped to this norm"""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -270,6 +272,13 @@ class FitConfig(Frozen):
     """time between checkpoints inside a fit; 0: after every step"""
     tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
     """when to stop"""
+
+    @model_validator(mode="after")
+    def _flex_where_it_can_be(self) -> Self:
+        if self.attention == "flex" and (self.layout == "padded" or self.shard_weights):
+            other = "layout: padded, which has no branches" if self.layout == "padded" else "shard_weights: true"
+            raise ValueError(f"attention: flex does not go with {other}. Set attention: blocks.")
+        return self
 
     @model_validator(mode="after")
     def _eight_bits_are_not_cut(self) -> Self:

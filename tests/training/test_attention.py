@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparring.training import attention
+from conftest import tiny_llama
+from sparring.recipe import FitConfig
+from sparring.training import attention, flex
 from sparring.training.attention import attend_branches, blocks
 from sparring.training.packing import Rollout, Segment, make_pack
+from sparring.training.scorer import PolicyScorer
 
 
 def segments_of(*rollouts: tuple[int, tuple[int, ...]]) -> tuple[Segment, ...]:
@@ -63,3 +68,40 @@ def test_blocks_cover_every_token_once_and_compute_little_in_vain():
     computed = sum((b.end - b.begin) * (b.prompt_end - b.prompt + b.end - b.own) for b in blocks(segments))
     needed = sum(b.prompt_end - b.prompt + row + 1 - b.own for b in blocks(segments) for row in range(b.begin, b.end))
     assert needed < computed < 1.25 * needed
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([0.0, 2.0]))
+def test_flex_equals_the_dense_definition(rollouts, softcap):
+    """Uncompiled: its kernel is for CUDA."""
+    segments = segments_of(*rollouts)
+    length = max(stop for segment in segments for stop in (segment.prompt[1], *(b for _, b in segment.branches)))
+    torch.manual_seed(0)
+    leaves = [torch.randn(n, length, 4) for n in (4, 2, 2)]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises to compile
+        patch.setattr(flex, "_compiled", lambda: flex.flex_attention)
+        ours = flex.flex_branches(*leaves, segments, 0.5, softcap)
+    assert torch.allclose(ours, dense(*leaves, segments, 0.5, softcap), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_flex_trains_as_blocks_do_on_cuda():
+    segments = segments_of((300, (200, 40)), (5, (130, 2)))
+    length = segments[-1].branches[-1][1]
+    torch.manual_seed(0)
+    leaves = [torch.randn(n, length, 64, device="cuda", requires_grad=True) for n in (4, 2, 2)]
+    found = []
+    for function in (flex.flex_branches, attend_branches):
+        out = function(*leaves, segments, 0.125)
+        found.append([out, *torch.autograd.grad(out.sin().sum(), leaves)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-3)
+
+
+def test_flex_is_refused_where_it_cannot_train():
+    with pytest.raises(ValueError, match="fit.attention = 'flex' needs a CUDA device, and this is cpu"):
+        PolicyScorer(tiny_llama(), "packed", "flex")
+    for other in ({"layout": "padded"}, {"shard_weights": True}):
+        with pytest.raises(ValueError, match="attention: flex does not go with"):
+            FitConfig(attention="flex", **other)

@@ -26,6 +26,7 @@ from sparring.bench.workload import Workload, useful_cost
 from sparring.recipe import FitConfig
 from sparring.training.fit import batches
 from sparring.training.packing import Layout, Rollout
+from sparring.training.scorer import Attention
 
 PEERS = Path(__file__).parent / "peers"
 AGREEMENT = 1e-3
@@ -45,6 +46,7 @@ class Setup:
     """prompts per optimiser step"""
     micro_batch_tokens: int = 1024
     precision: str = "bfloat16"
+    attention: Attention = "blocks"
     layout: Layout = "packed"
     repeats: int = 3
     learning_rate: float = 1e-5
@@ -222,6 +224,7 @@ def compare_fit(
         "micro_batch_tokens": setup.micro_batch_tokens,
         "precision": setup.precision,
         "layout": setup.layout,
+        "attention": setup.attention,
         "repeats": setup.repeats,
     }
     if peer is not None and micro_batch is None:

@@ -37,7 +37,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
     """DPO on the job's rollouts: the reference pass, then the fit, each timed; memory of the fit alone."""
     rollouts = [Rollout(prompt, responses) for prompt, responses in job["rollouts"]]
     before = process_memory()
-    scorer = PolicyScorer(on_device(load_model(Path(job["model"]), torch.float32)), job["layout"])
+    scorer = PolicyScorer(on_device(load_model(Path(job["model"]), torch.float32)), job["layout"], job["attention"])
     budget, precision = job["micro_batch_tokens"], job["precision"]
     start = time.monotonic()
     reference = rollout_logps(scorer, rollouts, ANCHOR_ROOM * budget, precision)
@@ -56,6 +56,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
         micro_batch_tokens=budget,
         precision=precision,
         layout=job["layout"],
+        attention=job["attention"],
         checkpoint_minutes=1e9,
         tripwires=UNTRIPPED,
     )

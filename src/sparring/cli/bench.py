@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,15 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
 Against = Annotated[str | None, typer.Option(help="A peer to run beside us: trl.")]
 PeerPython = Annotated[str | None, typer.Option(help="The Python of the environment that has the peer.")]
+
+
+class AttentionChoice(StrEnum):
+    """Attention of a pack."""
+
+    blocks = "blocks"
+    flex = "flex"
+
+
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
 
 
@@ -46,6 +56,7 @@ def fit(
     prompts: Annotated[int, typer.Option(min=1, help="Prompts per optimiser step.")] = 8,
     micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
     precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
+    attention: Annotated[AttentionChoice, typer.Option(help="Ours; flex is for CUDA.")] = AttentionChoice.blocks,
     repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
     against: Against = None,
     peer_python: PeerPython = None,
@@ -80,7 +91,10 @@ def fit(
     else:
         cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
         workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
-    setups = [Setup(str(folder), w, prompts, micro_batch_tokens, precision, repeats=repeats) for w in workloads]
+    setups = [
+        Setup(str(folder), w, prompts, micro_batch_tokens, precision, attention.value, repeats=repeats)
+        for w in workloads
+    ]
     for pairs in (setup.pairs for setup in setups):
         if peer_micro_batch is not None and pairs % peer_micro_batch:
             raise ValueError(f"--peer-micro-batch {peer_micro_batch}: it must divide the {pairs} pairs of a step.")

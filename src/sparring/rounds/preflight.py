@@ -91,7 +91,7 @@ def try_model(policies: Policies) -> None:
     model, fit = policies.load_training(REFERENCE), policies.recipe.fit
     # One that is to be cut need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
-    PolicyScorer(placed, fit.layout).eval().verify()
+    PolicyScorer(placed, fit.layout, fit.attention).eval().verify()
     del model, placed
     release_memory()
 

@@ -2,7 +2,8 @@
 
 Only what is visible is computed, a few hundred rows at a time, so no T x T score exists; backward computes a block's
 scores again instead of keeping them. On a CPU this form is three times faster than one call of torch's attention per
-branch (docs/log.md). Leaves out: attention dropout (the fit switches it off) and sinks.
+branch (docs/log.md); on CUDA `flex.py` can take its place. Leaves out: attention dropout (the fit switches it off) and
+sinks.
 
     out_THD = attend_branches(q_HTD, k_GTD, v_GTD, segments, scale=D**-0.5)
 
@@ -12,7 +13,7 @@ K keys that they see, M = H / G * Q.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,10 @@ def plain_attention(model: PreTrainedModel) -> str:
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
     sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
     return "eager" if capped or sinks else "sdpa"
+
+
+Attend = Callable[[Tensor, Tensor, Tensor, tuple[Segment, ...], float, float], Tensor]
+"""`attend_branches`, or another that computes the same"""
 
 
 class Block(NamedTuple):
@@ -150,6 +155,7 @@ def branch_attention(
     dropout: float = 0.0,
     segments: tuple[Segment, ...] = (),
     softcap: float | None = None,
+    attend: Attend = attend_branches,
     **extra: Any,
 ) -> tuple[Tensor, None]:
     """`attend_branches` as transformers calls it: query 1 x H x T x D, key and value 1 x G x T x D.
@@ -169,7 +175,7 @@ def branch_attention(
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     with torch.autocast(device, enabled=False):
-        return attend_branches(query[0], key[0], value[0], segments, scale, softcap or 0.0)[None], None
+        return attend(query[0], key[0], value[0], segments, scale, softcap or 0.0)[None], None
 
 
 def _refuse_unsupported(module: torch.nn.Module, segments: tuple[Segment, ...], extra: dict[str, Any]) -> None:

@@ -11,17 +11,19 @@ logits is refused by name instead of being silently wrong. Leaves out: gradients
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparring.training.attention import BRANCH_ATTENTION, plain_attention
+from sparring.training.flex import FLEX_ATTENTION, check_flex
 from sparring.training.lean import make_lean
 from sparring.training.logprobs import token_logps
 from sparring.training.packing import Layout, Pack, Rollout, make_pack
 
+Attention = Literal["blocks", "flex"]
 VERIFY_TOLERANCE = 1e-3
 """float32 nats per token, between our path and the model's own logits; both are exact to about 1e-5"""
 ROUNDED_TOLERANCE = 0.5
@@ -44,20 +46,25 @@ def without_dropout(causal: nn.Module) -> None:
 class PolicyScorer(nn.Module):
     """Sums of response-token log-probabilities, float32, one per response."""
 
-    def __init__(self, model: nn.Module, layout: Layout = "packed") -> None:
+    def __init__(self, model: nn.Module, layout: Layout = "packed", attention: Attention = "blocks") -> None:
+        """`attention`: of the packed layout.
+
+        Raises:
+            ValueError: flex away from CUDA.
+        """
         super().__init__()
         self.model = model
         self.layout: Layout = layout
         causal = self.causal
         self.pad_id = int(causal.config.get_text_config().pad_token_id or 0)
         without_dropout(causal)
-        self._attention = BRANCH_ATTENTION
+        if layout == "packed" and attention == "flex":
+            check_flex(causal.device)
+        packed = {"blocks": BRANCH_ATTENTION, "flex": FLEX_ATTENTION}[attention]
+        self._attention = packed if layout == "packed" else plain_attention(causal)
+        causal.set_attn_implementation(self._attention)
         if layout == "packed":
-            causal.set_attn_implementation(BRANCH_ATTENTION)
             make_lean(causal)
-        else:
-            self._attention = plain_attention(causal)
-            causal.set_attn_implementation(self._attention)
 
     @property
     def causal(self) -> PreTrainedModel:

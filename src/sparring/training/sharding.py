@@ -27,13 +27,13 @@ def make_scorer(load: Callable[[], nn.Module], config: FitConfig) -> tuple[Polic
     `load` gives it on the CPU. Ranks load one that is to be cut one after the other, so that main memory holds one.
     """
     if not config.shard_weights:
-        scorer = PolicyScorer(on_device(load()), config.layout).eval()
+        scorer = PolicyScorer(on_device(load()), config.layout, config.attention).eval()
         return scorer, scorer.verify()
     from torch.distributed.device_mesh import init_device_mesh
 
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (devices.count(),))
     with devices.one_at_a_time():
-        scorer = PolicyScorer(load(), config.layout).eval()
+        scorer = PolicyScorer(load(), config.layout, config.attention).eval()
         verified = scorer.verify()
         cut(scorer, mesh, config.precision)
     return scorer, verified
