@@ -100,7 +100,7 @@ def test_flex_trains_as_blocks_do_on_cuda():
 
 
 def test_flex_is_refused_where_it_cannot_train():
-    with pytest.raises(ValueError, match="fit.attention = 'flex' needs a CUDA device, and this is cpu"):
+    with pytest.raises(ValueError, match=r"fit\.attention = 'flex' needs a CUDA device, and this is cpu"):
         PolicyScorer(tiny_llama(), "packed", "flex")
     for other in ({"layout": "padded"}, {"shard_weights": True}):
         with pytest.raises(ValueError, match="attention: flex does not go with"):

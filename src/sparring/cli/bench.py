@@ -91,10 +91,8 @@ def fit(
     else:
         cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
         workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
-    setups = [
-        Setup(str(folder), w, prompts, micro_batch_tokens, precision, attention.value, repeats=repeats)
-        for w in workloads
-    ]
+    options = (prompts, micro_batch_tokens, precision, attention.value)
+    setups = [Setup(str(folder), workload, *options, repeats=repeats) for workload in workloads]
     for pairs in (setup.pairs for setup in setups):
         if peer_micro_batch is not None and pairs % peer_micro_batch:
             raise ValueError(f"--peer-micro-batch {peer_micro_batch}: it must divide the {pairs} pairs of a step.")
