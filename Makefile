@@ -2,6 +2,7 @@
 # make test: set up, and run the tests
 # make check: ruff, format, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
+# make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3
@@ -10,8 +11,10 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 VLLM_VENV ?= .venv-vllm
 VLLM_READY = $(VLLM_VENV)/.ready
+TRACKERS_VENV ?= .venv-trackers
+TRACKERS_READY = $(TRACKERS_VENV)/.ready
 
-.PHONY: demo test test-vllm check lint docs clean
+.PHONY: demo test test-trackers test-vllm check lint docs clean
 
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
@@ -22,6 +25,9 @@ test: $(READY)
 
 test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py
+
+test-trackers: $(TRACKERS_READY)
+	$(TRACKERS_VENV)/bin/python -m pytest tests/test_trackers.py
 
 check: lint test
 
@@ -60,5 +66,14 @@ $(VLLM_READY): Makefile
 	$(VLLM_VENV)/bin/pip install --quiet -r $(VLLM_VENV)/requirements.txt
 	touch $(VLLM_READY)
 
+# mlflow takes older releases of pyarrow only than the one that everything else is tested with.
+$(TRACKERS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TRACKERS_VENV)
+	$(TRACKERS_VENV)/bin/pip install --quiet --upgrade pip
+	$(TRACKERS_VENV)/bin/pip install --quiet torch -c constraints.txt
+	grep -v '^pyarrow' constraints.txt > $(TRACKERS_VENV)/constraints.txt
+	$(TRACKERS_VENV)/bin/pip install --quiet -e '.[dev,tensorboard,wandb,trackio,mlflow]' -c $(TRACKERS_VENV)/constraints.txt
+	touch $(TRACKERS_READY)
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) runs build dist site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(TRACKERS_VENV) runs build dist site .pytest_cache .ruff_cache
