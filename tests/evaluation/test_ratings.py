@@ -142,3 +142,20 @@ def test_reads_both_column_names_and_prompts(tmp_path):
 def test_refuses_what_cannot_be_rated(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read_matches(write(tmp_path / "matches.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"prompt": 2, "left": "a", "right": "b"}', "match 2: it has no winner"),
+        ('{"prompt": 2, "left": "a", "winner": "left"}', "match 2: it has no right"),
+        ('{"left": "a", "right": "b", "winner": "left"}', "match 2: it has no prompt"),
+        ('{"prompt": 2, "left": null, "right": "b", "winner": "left"}', "match 2: it has no left"),
+        ('{"prompt": 2, "left": "a", "right": "b", "winner": ["left"]}', "match 2: winner .* is unknown"),
+        ('{"prompt": 2, "left": "a", "right": "b", "winner": "left", "weight": 1%s}' % ("0" * 400), "not a positive"),
+    ],
+)
+def test_a_row_unlike_the_first_is_an_error_with_its_number(tmp_path, row, message):
+    first = '{"prompt": 1, "left": "a", "right": "b", "winner": "right"}\n'
+    with pytest.raises(ValueError, match=message):
+        read_matches(write(tmp_path / "matches.jsonl", first + row + "\n"))

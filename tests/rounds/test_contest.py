@@ -79,11 +79,44 @@ def test_missing_answers_are_counted_and_empty_ones_lose(tmp_path, judge, sides)
     rows[1]["output"] = None
     mine.write_text(json.dumps(rows))
     result = versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "out")
-    assert result["left_out"] == {"no answer by mine": 6, "answer missing (mine)": 1}
+    assert result["left_out"] == {"no answer by mine": 5, "answer missing (mine)": 1}
     assert result["decided_by_rule"] == {"empty answer": 3}
     assert result["judged"] == 24
     assert result["losses"] == 3 + 3
     assert any("left out" in caution for caution in result["cautions"])
+
+
+def test_prompts_that_neither_side_answered_are_counted_once(tmp_path, judge):
+    mine = write_answers(tmp_path / "mine.json", "mine", lambda p: f"aaa {p}", PROMPTS[:20])
+    base = write_answers(tmp_path / "base.json", "base", lambda p: p, PROMPTS[:25])
+    rows = json.loads(base.read_text())
+    base.write_text(json.dumps([*rows, {"instruction": PROMPTS[26], "output": None, "generator": "base"}]))
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+    words = (mine, base, "--oracle", judge, "--out", tmp_path / "out", "--prompts")
+    expected = {"no answer by mine": 5, "answered by neither": 4, "answer missing (base)": 1}
+    assert versus(*words, prompts)["left_out"] == expected
+    write_jsonl(prompts, [{"prompt": prompt} for prompt in [*PROMPTS, "Say nothing"]])
+    assert versus(*words, prompts)["left_out"]["answered by neither"] == 5
+
+
+def test_a_policys_prompt_that_does_not_fit_is_counted_once(tmp_path, judge, tiny_model):
+    asked = [*PROMPTS[:3], "Say all " * 400]
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in asked])
+    base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz", asked)
+    words = (tiny_model, base, "--prompts", prompts, "--oracle", judge, "--sampling", "max_new_tokens=8")
+    found = versus(*words, "--sampling", "precision=float32", "--out", tmp_path / "out")
+    assert list(found["left_out"].values()) == [1]
+    assert "prompt longer than" in next(iter(found["left_out"]))
+
+
+def test_rows_that_lack_a_field_are_counted(tmp_path, judge, sides):
+    mine = write_jsonl(tmp_path / "mine.jsonl", [{"instruction": p, "output": f"aaa {p}"} for p in PROMPTS])
+    with mine.open("a") as stream:
+        stream.write('{"instruction": "Say ox"}\n{"output": "ox"}\n')
+    result = versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "out")
+    assert result["left_out"] == {"answer missing (mine)": 1, "instruction missing or empty (mine)": 1}
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [*({"prompt": p} for p in PROMPTS[:4]), {"id": 1}])
+    assert versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "few", "--prompts", prompts)["judged"] == 4
 
 
 def test_verdicts_that_fail_are_left_out_and_too_many_stop(tmp_path, judge, sides):

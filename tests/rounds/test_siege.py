@@ -45,6 +45,17 @@ def test_answer_files_attack_and_everything_comes_out_again(tmp_path, judge):
     assert besieged(*words) == besieged("--from-stored", tmp_path / "out") == found
 
 
+def test_every_prompt_that_somebody_did_not_answer_is_counted(tmp_path, judge):
+    """Also where the players lack different ones, or all lack the same."""
+    mine, other = answers(tmp_path / "mine.jsonl", "bab"), answers(tmp_path / "other.jsonl", "b")
+    mine.write_text("".join(mine.read_text().splitlines(keepends=True)[:-2]))
+    other.write_text("".join(other.read_text().splitlines(keepends=True)[3:]))
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in [*PROMPTS, "Say nothing"]])
+    words = [mine, "--attacker", other, "--oracle", judge, "--prompts", prompts, "--out", tmp_path / "out"]
+    found = besieged(*words)
+    assert (found["judged"], found["left_out"]) == (15, 6)
+
+
 def test_a_runs_iterates_attack_with_the_answers_it_stored(tmp_path, tiny_recipe):
     (tmp_path / "mine.yaml").write_text(json.dumps(tiny_recipe))
     run = tmp_path / "run"

@@ -10,7 +10,7 @@ those columns; prompt stands for instruction, and response or answer for output.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,8 @@ class Answers:
     texts: dict[str, str]
     dropped: Counter[str]
     """rows that could not be used, by reason"""
+    explained: frozenset[str] = frozenset()
+    """instructions without an answer that `dropped` counts"""
 
 
 class Pairs(NamedTuple):
@@ -63,15 +65,17 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
         raise ValueError(f"answers: {str(path)!r} mixes {len(generators)} generators ({', '.join(generators[:3])}).")
     texts: dict[str, str] = {}
     dropped: Counter[str] = Counter()
+    unanswered: set[str] = set()
     for row in rows:
         try:
-            instruction = prompt_text(as_messages(row[asked]))
+            instruction = prompt_text(as_messages(row.get(asked)))
         except ValueError:
             dropped["instruction missing or empty"] += 1
             continue
-        answer = row[output]
+        answer = row.get(output)
         if not isinstance(answer, str):
             dropped["answer missing"] += 1
+            unanswered.add(instruction)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
                 f"answers: {str(path)!r} holds two different answers to {instruction[:60]!r}. Keep one per instruction."
@@ -79,7 +83,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     dropped["repeated rows"] = len(rows) - len(texts) - dropped.total()
     if not texts:
         raise ValueError(f"answers: {str(path)!r} holds no usable row: {dict(+dropped)}.")
-    return Answers(name or (generators or [path.stem])[0], texts, +dropped)
+    return Answers(name or (generators or [path.stem])[0], texts, +dropped, frozenset(unanswered - texts.keys()))
 
 
 def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter[str]]:
@@ -94,7 +98,7 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
     dropped: Counter[str] = Counter()
     for row in rows:
         try:
-            messages = as_messages(row[column])
+            messages = as_messages(row.get(column))
         except ValueError:
             dropped["instruction missing or empty"] += 1
             continue
@@ -115,8 +119,8 @@ def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
     return present[0]
 
 
-def align(ours: Answers, theirs: Answers) -> Pairs:
-    """The instructions that both answered.
+def align(ours: Answers, theirs: Answers, asked: Collection[str] = ()) -> Pairs:
+    """The instructions that both answered; `asked` are all, so that those which neither answered are counted too.
 
     Raises:
         ValueError: there are none.
@@ -128,8 +132,10 @@ def align(ours: Answers, theirs: Answers) -> Pairs:
             "same prompts."
         )
     left_out: Counter[str] = Counter()
-    left_out[f"no answer by {ours.name}"] = len(theirs.texts) - len(shared)
-    left_out[f"no answer by {theirs.name}"] = len(ours.texts) - len(shared)
+    for side, other in ((ours, theirs), (theirs, ours)):
+        left_out[f"no answer by {side.name}"] += len(other.texts.keys() - side.texts.keys() - side.explained)
+    known = ours.texts.keys() | theirs.texts.keys() | ours.explained | theirs.explained
+    left_out["answered by neither"] = len(set(asked) - known)
     for side in (ours, theirs):
         left_out.update({f"{reason} ({side.name})": count for reason, count in side.dropped.items()})
     return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], +left_out)

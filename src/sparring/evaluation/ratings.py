@@ -101,6 +101,10 @@ def read_matches(path: Path) -> Matches:
     prompt = next((name for name in PROMPTS if name in rows[0]), None)
     if prompt is not None:
         _refuse_repeated(rows, path)
+    for line, row in enumerate(rows, start=1):
+        needed = (*sides, "winner") if prompt is None else (*sides, "winner", prompt)
+        if lacking := next((name for name in needed if row.get(name) is None), None):
+            raise ValueError(f"{path}, match {line}: it has no {lacking}. Give it, or remove that match.")
     return make_matches(
         [(str(row[sides[0]]), str(row[sides[1]])) for row in rows],
         [_score(row["winner"], path, line) for line, row in enumerate(rows, start=1)],
@@ -122,7 +126,7 @@ def _refuse_repeated(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _score(winner: Any, path: Path, line: int) -> float:
-    if winner not in SIDES:
+    if not isinstance(winner, str) or winner not in SIDES:
         raise ValueError(f"{path}, match {line}: winner {winner!r} is unknown; use one of {', '.join(SIDES)}.")
     return SIDES[winner]
 
@@ -130,7 +134,7 @@ def _score(winner: Any, path: Path, line: int) -> float:
 def _weight(given: Any, path: Path, line: int) -> float:
     try:
         weight = float(given)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         weight = -1.0
     if not 0 < weight < np.inf:
         raise ValueError(f"{path}, match {line}: weight {given!r} is not a positive number.")

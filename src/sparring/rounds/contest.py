@@ -81,9 +81,10 @@ class Contest:
                 judge = None  # it was built to find its faults early; its memory is for the policies now
                 release_memory()
             answers = {name: self._answers(name, side, prompts, sampling, seed) for name, side in sides.items()}
-            pairs = align(answers["a"], answers["b"])
+            asked = [prompt.text for prompt in prompts]
+            pairs = align(answers["a"], answers["b"], asked)
             judge = judge or self._guard(oracle, list(sides.values()))
-            self._judge(pairs, answers["a"].name, answers["b"].name, judge)
+            self._judge(pairs, asked, answers["a"].name, answers["b"].name, judge)
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of a finished contest, after its files were compared with their hashes.
@@ -121,7 +122,11 @@ class Contest:
         if cut_off := facts.get("cut_off"):
             self.progress.say(f"{name}: {cut_off} of {facts['answers']} answers were cut off at the token limit")
         answers = read_answers(self.store.root / relative)
-        return Answers(answers.name, answers.texts, Counter(facts["dropped"]))
+        # A policy is asked everything, so what it did not answer was dropped for a reason.
+        explained = {prompt.text for prompt in prompts} if side.file is None else read_answers(side.file).explained
+        return Answers(
+            answers.name, answers.texts, Counter(facts["dropped"]), frozenset(explained - answers.texts.keys())
+        )
 
     def _copy(self, relative: str, file: Path, prompts: Sequence[Instruction]) -> Made:
         """The file's answers to `prompts`; those to others are counted."""
@@ -172,10 +177,10 @@ class Contest:
         refuse_other_judge(self.store, guard.identity)
         return guard
 
-    def _judge(self, pairs: Pairs, ours: str, theirs: str, guard: Guard) -> None:
+    def _judge(self, pairs: Pairs, asked: Sequence[str], ours: str, theirs: str, guard: Guard) -> None:
         """The verdicts on all pairs, in the folder from now on."""
         inputs = {side: self.store.output_hash(f"answers/{side}", f"answers/{side}.json") for side in "ab"}
-        inputs |= {"judge": guard.identity}
+        inputs |= {"judge": guard.identity, "prompts": hashlib.sha256(repr(asked).encode()).hexdigest()}
 
         def make() -> Made:
             guard.probe(["Why is the sky blue?", "Name a fruit."])
@@ -192,8 +197,8 @@ class Contest:
                 digest="",
             )
             assert isinstance(guard.oracle, Recorded)
-            asked = zip(pairs.instructions, pairs.ours, pairs.theirs, strict=True)
-            orders = [guard.oracle.orders(Comparison(*each)) for each in asked]
+            compared = zip(pairs.instructions, pairs.ours, pairs.theirs, strict=True)
+            orders = [guard.oracle.orders(Comparison(*each)) for each in compared]
             rows = [
                 {**row, "orders": both, "decided_by": rule}
                 for row, both, rule in zip(annotation_rows(judgments), orders, rules, strict=True)

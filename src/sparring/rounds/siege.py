@@ -86,7 +86,8 @@ class Siege:
                 judge = None  # it was built to find its faults early; its memory is for the policies now
                 release_memory()
             answers = [self._answers(k, side, prompts, sampling, samples, seed) for k, side in enumerate(sides)]
-            self._judge(answers, [side.spec for side in sides], judge or self._guard(oracle, sides))
+            judge = judge or self._guard(oracle, sides)
+            self._judge(answers, {prompt.text for prompt in prompts}, [side.spec for side in sides], judge)
 
     def _sides(self, target: str, attackers: Sequence[str]) -> list[Side]:
         """The target, then its attackers, each once."""
@@ -161,11 +162,12 @@ class Siege:
         refuse_other_judge(self.store, guard.identity)
         return guard
 
-    def _judge(self, answers: Sequence[Answers], names: Sequence[str], guard: Guard) -> None:
+    def _judge(self, answers: Sequence[Answers], asked_for: set[str], names: Sequence[str], guard: Guard) -> None:
         """The verdicts on all prompts that every player answered, in the folder from now on."""
         numbers = range(len(answers))
         inputs = {str(k): self.store.output_hash(f"answers/{k}", f"answers/{k}.json") for k in numbers}
-        inputs |= {"judge": guard.identity, "players": " ".join(names)}
+        prompts = hashlib.sha256(repr(sorted(asked_for)).encode()).hexdigest()
+        inputs |= {"judge": guard.identity, "players": " ".join(names), "prompts": prompts}
 
         def make() -> Made:
             shared = [text for text in answers[0] if all(text in other for other in answers)]
@@ -188,7 +190,7 @@ class Siege:
                 for text in shared
             ]
             write_json(self.store.path(VERDICTS), {"judge": guard.identity, "players": list(names), "prompts": rows})
-            left_out = max(len(own) for own in answers) - len(shared)
+            left_out = len(asked_for) - len(shared)
             facts = {"comparisons": len(asked), "failed": guard.failed, "left_out": left_out}
             return Made((VERDICTS,), facts)
 
