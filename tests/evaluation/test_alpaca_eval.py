@@ -149,7 +149,7 @@ def test_command_writes_a_row_that_can_be_read_again(tmp_path):
     words = ("--gamed", gamed, "--leaderboard", board)
     shown = sparring("evaluate", "alpaca-eval", "--annotations", file, "--out", tmp_path / "out", *words)
     assert shown.code == 0, shown.err
-    assert "in place of the hub's file" in shown.out
+    assert f"length control by the given file {gamed} (sha256" in shown.out
     better = written(tmp_path / "better.json", rows(generator_2="better", preference=2))
     assert sparring("evaluate", "alpaca-eval", "--annotations", better, *words).code == 0
     with board.open() as stream:
@@ -158,6 +158,7 @@ def test_command_writes_a_row_that_can_be_read_again(tmp_path):
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["judge"] == "judge"
     assert set(result["files"]) == {"annotations", "gamed"}
+    assert result["gamed"] == "given file"
     other = written(tmp_path / "other.json", rows(annotator="another judge"))
     refused = sparring("evaluate", "alpaca-eval", "--annotations", other, *words)
     assert refused.code == 2

@@ -81,6 +81,23 @@ def test_games_without_a_verdict_are_counted_and_can_be_kept():
     assert (lone.questions, lone.without_verdict, lone.score.value) == (3, 1, pytest.approx(60))
 
 
+def test_a_model_without_any_verdict_is_named():
+    mixed = judged(random_verdicts(4)) + judged([(None, "A>B")] * 4, model="mute")
+    with pytest.raises(ValueError, match="mute: not one question has the verdicts"):
+        score(mixed, resamples=10)
+    assert len(score(mixed, lone_games=True, resamples=10).models) == 2
+
+
+def test_resamples_without_a_model_are_left_out_and_counted():
+    few = [*judged(random_verdicts(4)), *judged([(None, None)] * 3 + [("A>B", "A>B")], model="few")]
+    found = score(few, resamples=200)
+    assert 30 < found.unbounded < 100  # (3/4)^4 of them
+    assert all(math.isfinite(model.score.low) for model in found.models)
+    answers = {name: {j.question: styled(100 + 7 * i) for i, j in enumerate(few)} for name in ("new", "few")}
+    answers["old"] = {j.question: styled(100) for j in few}
+    assert score(few, answers, "counts", resamples=50).unbounded > 5
+
+
 # ---------------------------------------------------------------- style
 
 

@@ -14,11 +14,11 @@ from conftest import write_jsonl
 from sparring.evaluation.arena_hard import read_judgments, score
 from sparring.evaluation.judging import (
     CHOICE,
-    FIVE_LEVELS,
     Judge,
     arena_hard_rows,
     last_mark,
     pair_rows,
+    read_level,
     read_rating,
     read_turns,
     single_rows,
@@ -38,10 +38,6 @@ class Said(NamedTuple):
 @pytest.mark.parametrize(
     ("mark", "reply", "verdict"),
     [
-        (FIVE_LEVELS, Said("first I thought [[B>A]], but [[A>>B]]."), "A>>B"),
-        (FIVE_LEVELS, Said("A>B without brackets"), None),
-        (FIVE_LEVELS, Said("[[A>B]] and then cut", cut=True), None),
-        (FIVE_LEVELS, None, None),
         (CHOICE, Said("[[A]] or [[C]]"), "C"),
         (CHOICE, Said("<think>surely [[A]]</think> [[B]]"), "B"),
         (CHOICE, Said("<think>surely [[A]]"), None),
@@ -49,6 +45,27 @@ class Said(NamedTuple):
 )
 def test_the_last_mark_of_a_whole_reply_counts(mark, reply, verdict):
     assert last_mark(mark, reply) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        (Said("first I thought [[B>A]], but [[A>>B]]."), "A>>B"),
+        (Said("[[A<<B]]"), "B>>A"),
+        (Said("[[A<B]]"), "B>A"),
+        (Said("[[B=A]]"), "A=B"),
+        (Said("[[B<A]]"), "A>B"),
+        (Said("[[B<<A]]"), "A>>B"),
+        (Said("My final verdict is: [B>A]"), "B>A"),
+        (Said("[[A=B]], not [A>B]"), "A=B"),
+        (Said("[[A>A]] or [[A>>>B]]"), None),
+        (Said("A>B without brackets"), None),
+        (Said("[[A>B]] and then cut", cut=True), None),
+        (None, None),
+    ],
+)
+def test_arena_hards_verdicts_are_read_from_either_side(reply, verdict):
+    assert read_level(reply) == verdict
 
 
 @pytest.mark.parametrize(

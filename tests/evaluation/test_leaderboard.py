@@ -103,6 +103,13 @@ def test_documents_are_paired_by_content_not_by_order():
     assert pair_documents(before, after) == ([1.0, 0.0], [1.0, 0.0])
 
 
+def test_a_document_that_is_there_twice_is_paired_twice():
+    before, after = found("aab", (1.0, 0.0, 1.0), "xxy"), found("aab", (0.0, 1.0, 1.0), "xxy")
+    assert pair_documents(before, after) == ([1.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match="different documents"):
+        pair_documents(before, found("ab", documents="xy"))
+
+
 def test_other_documents_or_prompts_do_not_compare():
     with pytest.raises(ValueError, match="different documents"):
         pair_documents(found("ab"), found("ab", documents=("x", "z")))

@@ -86,6 +86,7 @@ def test_orders_that_disagree_are_a_tie_and_errors_are_left_out():
     ("rows", "message"),
     [
         ([match(("model_1", "tie")), match(("tie", "tie"), one="b", two="a")], "a and b|b and a"),
+        ([match(("tie", "tie"), one="b", two="b")], "b is compared with itself"),
         ([match(("a", "tie"))], "winner 'a' is unknown"),
         ([match(("error", "tie"))], "no match has a verdict"),
         ([match(("tie", "tie")), match(("tie", "tie"), turn=2, judge="other")], "2 judges"),

@@ -29,7 +29,7 @@ def summary(preferences: Any = (0.6, 0.7, 0.5), judgments: Any = ("panel(v1)", "
     policy = {"tokens_mean": 40.0, "finished_share": 0.9, "kl_to_start": 2.0, "kl_standard_error": 0.1}
     return {
         "algorithm": {"title": "INPO"},
-        "recipe": {"seed": 0},
+        "recipe": {"seed": 0, "evaluation": {"samples": 4}},
         "lock": {"weights": {"0/play": "s"}, "hardware": {"accelerator": None, "cores": 2}},
         "headline": {"oracle": "panel"} if judgments else None,
         "judgments": [judgment(identity) for identity in judgments],
@@ -72,6 +72,7 @@ def test_runs_without_judges_compare_by_what_they_have():
         (lambda s: s["judgments"].__setitem__(slice(None), [judgment("panel(v2)")]), "share no judge"),
         (lambda s: s["lock"]["weights"].update({"0/play": "t"}), "a and b start from other weights"),
         (lambda s: s["samples"].pop(), "other held-out prompts"),
+        (lambda s: s["recipe"]["evaluation"].update(samples=8), r"answers per prompt \(evaluation.samples\)"),
     ],
 )
 def test_refuses_what_does_not_compare(change, message):

@@ -53,7 +53,9 @@ def register(app: typer.Typer) -> None:
         formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = Formula.v1,
         gamed: Annotated[
             Path | None,
-            typer.Option(help="df_gamed.csv or a stand-in for it. Default: fetched from AlpacaEval's hub data set."),
+            typer.Option(
+                help="df_gamed.csv, or a file with its columns. Default: fetched from AlpacaEval's hub data set."
+            ),
         ] = None,
         by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
         sampling: Annotated[
@@ -105,7 +107,7 @@ def register(app: typer.Typer) -> None:
         result |= {
             "sparring_version": __version__,
             "files": describe(files),
-            "stand_in": bool(shared and gamed),
+            "gamed": None if shared is None else "given file" if gamed else "the hub's file",
             "sides": facts.get("sides"),
         }
         row = result["leaderboard"]
@@ -165,6 +167,6 @@ def show(result: dict[str, Any], console: Console) -> None:
             console.print(f"left out: {count} {reason}", markup=False)
     if result["empty_answers"]:
         console.print(f"warning: {result['empty_answers']} answers are empty")
-    if result["stand_in"]:
+    if result["gamed"] == "given file":
         gamed = result["files"]["gamed"]
-        console.print(f"length control by {gamed['path']} (sha256 {gamed['sha256'][:12]}), in place of the hub's file")
+        console.print(f"length control by the given file {gamed['path']} (sha256 {gamed['sha256'][:12]})", markup=False)

@@ -298,7 +298,7 @@ def score(
         lone_games: keep a question with one verdict, as v0.1 did; otherwise both orders are needed.
 
     Raises:
-        ValueError: several judges, baselines or categories; or answers are missing.
+        ValueError: several judges, baselines or categories; a model without any verdict; or answers are missing.
     """
     judge = one_judge([judgment.judge for judgment in judgments]) or ""
     baseline = _one({j.baseline for j in judgments}, "baselines")
@@ -306,9 +306,15 @@ def score(
     kept = [j for j in judgments if (any if lone_games else all)(game is not None for game in j.games())]
     if not kept:
         raise ValueError("no judgment has a verdict in both orders.")
+    models = _models(kept)
+    if unjudged := [model for model in _models(judgments) if model not in models]:
+        raise ValueError(
+            f"{', '.join(unjudged[:5])}: not one question has the verdicts that a score needs. Judge again, or leave "
+            "out the file."
+        )
     rows = [(j, *game) for j in kept for game in j.games() if game is not None]
     score_G, weight_G = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
-    models, questions = _models(kept), {q: i for i, q in enumerate(dict.fromkeys(j.question for j in kept))}
+    questions = {q: i for i, q in enumerate(dict.fromkeys(j.question for j in kept))}
     model_G = np.array([models.index(row[0].model) for row in rows])
     question_G = np.array([questions[row[0].question] for row in rows])
     features_GF = np.zeros((len(rows), 0))
@@ -321,7 +327,7 @@ def score(
 
     estimate, found = refit(np.ones(len(rows))), bootstrap(question_G, refit, resamples, seed)
     if len(found) < resamples / 2:
-        raise Unbounded("style control has no finite fit in most resamples: there are too few judgments.")
+        raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
     scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
     rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
@@ -353,8 +359,10 @@ def _standardised(features_GF: Array, weight_G: Array, centred: bool) -> Array:
 
 def _fit(model_G: NDArray[np.int64], models: int, features_GF: Array, score_G: Array, weight_G: Array) -> Array:
     """Chances of the models to beat the baseline, then the features' weights."""
+    won, played = (np.bincount(model_G, weights=x, minlength=models) for x in (weight_G * score_G, weight_G))
+    if not played.all():
+        raise Unbounded("a model has no game.")
     if not features_GF.shape[1]:
-        won, played = (np.bincount(model_G, weights=x, minlength=models) for x in (weight_G * score_G, weight_G))
         return won / played
     one_hot = np.eye(models)[model_G]
     fitted = fit_logistic(np.hstack([one_hot, features_GF]), score_G, weight_G)

@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sparring.evaluation.arena_hard import question_id
+from sparring.evaluation.arena_hard import MIRRORED, question_id
 from sparring.evaluation.mt_bench import NO_RATING, REFERENCE_CATEGORIES, TURNS
 from sparring.oracles.judge_prompts import without_thoughts
 from sparring.rows import read_file
 
 Row = dict[str, Any]
-FIVE_LEVELS = re.compile(r"\[\[(A>>B|A>B|A=B|B>A|B>>A)\]\]")
+LEVEL = r"A(?:>>?|=|<<?)B|B(?:>>?|=|<<?)A"
+FIVE_LEVELS = re.compile(rf"\[\[({LEVEL})\]\]")
+LONE_LEVEL = re.compile(rf"\[({LEVEL})\]")
+"""what Arena-Hard v2.0 falls back on"""
 CHOICE = re.compile(r"\[\[([ABC])\]\]")
 RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]")
 LONE_RATING = re.compile(r"\[(\d+(?:\.\d+)?)\]")
@@ -90,6 +93,12 @@ def last_mark(mark: re.Pattern[str], reply: Reply | None) -> str | None:
         return None
     found = mark.findall(without_thoughts(reply.text))
     return found[-1] if found else None
+
+
+def read_level(reply: Reply | None) -> str | None:
+    """One of Arena-Hard's five verdicts, also where it was written from B's side; None where there is none."""
+    found = last_mark(FIVE_LEVELS, reply) or last_mark(LONE_LEVEL, reply)
+    return found if found is None else MIRRORED.get(found, found)
 
 
 def read_rating(reply: Reply | None) -> float | None:
@@ -165,7 +174,7 @@ def arena_hard_rows(
             {
                 "user_prompt": requests[i]["messages"][1]["content"],
                 "judgment": _said(replies[i]),
-                "score": last_mark(FIVE_LEVELS, replies[i]),
+                "score": read_level(replies[i]),
             }
             for i in (2 * index, 2 * index + 1)
         ]

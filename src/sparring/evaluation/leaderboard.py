@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -353,13 +354,24 @@ def _document(task: str, row: Mapping[str, Any], metric: str) -> dict[str, Any]:
     }
 
 
+def _by_document(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], Mapping[str, Any]]:
+    """By task, content and occurrence: some tasks hold a document twice."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found = {}
+    for document in documents:
+        key = document["task"], document["document"]
+        found[*key, seen[key]] = document
+        seen[key] += 1
+    return found
+
+
 def pair_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """Scores of two policies on the same documents, in the same order.
 
     Raises:
         ValueError: documents or prompts differ, so that the scores do not compare.
     """
-    sides = [{(d["task"], d["document"]): d for d in found["documents"]} for found in (before, after)]
+    sides = [_by_document(found["documents"]) for found in (before, after)]
     if sides[0].keys() != sides[1].keys():
         raise ValueError("the two policies were scored on different documents. Give both the same --limit and --data.")
     changed = [key for key in sides[0] if sides[0][key]["prompt"] != sides[1][key]["prompt"]]

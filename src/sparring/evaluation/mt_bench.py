@@ -208,8 +208,12 @@ def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, r
         _need(row, ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge", "turn"), where)
         one, two = str(row["model_1"]), str(row["model_2"])
         key = (min(one, two), max(one, two)), (str(row["question_id"]), _turn(row, where))
-        if key in seen or one == two:
-            raise ValueError(f"{where}: {one} and {two} on turn {key[1][1]} of question {key[1][0]} is there twice.")
+        if one == two:
+            raise ValueError(f"{where}: {one} is compared with itself. Remove that row.")
+        if key in seen:
+            raise ValueError(
+                f"{where}: {one} and {two} on turn {key[1][1]} of question {key[1][0]} is there twice. Remove one row."
+            )
         seen.add(key)
         _check_prompt(row, categories, where)
         winners = [row["g1_winner"], row["g2_winner"]]

@@ -37,6 +37,7 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
         raise ValueError("a comparison needs at least two runs.")
     _refuse_other(runs, "start from other weights", lambda s: s["lock"]["weights"].get(START))
     _refuse_other(runs, "were evaluated on other held-out prompts", lambda s: [one["prompt"] for one in s["samples"]])
+    _refuse_other(runs, "have other numbers of answers per prompt (evaluation.samples)", _answers_per_prompt)
     shared, left_out = _shared_judgments(runs)
     return {
         "runs": [facts(name, summary) for name, summary in runs.items()],
@@ -51,7 +52,12 @@ def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
     (first, summary), *others = runs.items()
     for name, other in others:
         if fact(other) != fact(summary):
-            raise ValueError(f"{first} and {name} {what}, so that their win rates do not compare. Compare them apart.")
+            raise ValueError(f"{first} and {name} {what}, so that their numbers do not compare. Compare them apart.")
+
+
+def _answers_per_prompt(summary: Summary) -> int:
+    """Gaps are found among the best of so many answers."""
+    return summary["recipe"]["evaluation"]["samples"]
 
 
 def _identity(judgment: Any) -> str:
