@@ -89,6 +89,13 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
         ({"base": "not-there.yaml"}, "does not exist"),
         ({"methods": {"a": {}, "b": {"oracle": {"name": "panel"}}}}, "method b: oracle is not that of a"),
         ({"methods": {"a": {}, "b": {"evaluation": {"samples": 3}}}}, "method b: evaluation is not that of a"),
+        ({"methods": {"a": {}, "b": {"sampling": {"temperature": 0.5}}}}, "method b: sampling is not that of a"),
+        ({"methods": {"a": {}, "b": {"rounds": 3}}}, "method b: rounds is not that of a"),
+        ({"methods": {"a": {}, "b": {"data": {"prompts_per_round": 2}}}}, "method b: data.prompts_per_round is not"),
+        ({"methods": {"a": {}, "b": {"data": {"max_prompt_tokens": 9}}}}, "method b: data.max_prompt_tokens is not"),
+        ({"methods": {"a": {}, "b": {"model": {"system": "Hi."}}}}, "method b: model.system is not that of a"),
+        ({"methods": {"a": {}, "b": {"model": {"revision": "0" * 40}}}}, "method b: model.revision is not that of a"),
+        ({"methods": {"a": {}, "b": {"model": {"lora": {"quantize": "nf4"}}}}}, "method b: model.lora.quantize is not"),
         ({"sedes": [1]}, "sedes"),
     ],
 )
@@ -96,6 +103,13 @@ def test_bad_input(file: Path, change: dict[str, Any], message: str):
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}, sort_keys=False))
     with pytest.raises(ValueError, match=message):
         load_study(file)
+
+
+def test_methods_may_train_in_their_own_ways(file: Path):
+    ways = {"model": {"lora": {"rank": 4}}, "fit": {"epochs": 2}, "data": {"max_response_tokens": 9}}
+    plain = {**yaml.safe_load(file.read_text()), "methods": {"a": {}, "b": ways}}
+    file.write_text(yaml.safe_dump(plain, sort_keys=False))
+    assert load_study(file)["b", 0].model.lora is not None
 
 
 def test_a_method_given_twice_is_an_error(file: Path):
@@ -110,11 +124,12 @@ def test_a_missing_file():
 
 
 def test_seeds_are_averaged_before_prompts_are_counted():
-    tables = {0: {("a", "b"): [1.0, 0.0, float("nan")]}, 1: {("a", "b"): [0.0, 0.0, 1.0]}}
-    (contest,) = numbers({}, tables)["contests"]
-    assert contest["preference"]["value"] == pytest.approx((0.5 + 0.0 + 1.0) / 3)
-    assert contest["by_seed"] == pytest.approx([0.5, 1 / 3])
-    assert contest["prompts"] == 3
+    """Joined by the prompt, whatever its place and whichever seeds have it."""
+    one, two = {"x": 1.0, "y": 0.0, "z": float("nan")}, {"z": 1.0, "y": 0.0, "x": 0.0, "w": 0.5}
+    (contest,) = numbers({}, {0: {("a", "b"): one}, 1: {("a", "b"): two}})["contests"]
+    assert contest["preference"]["value"] == pytest.approx((0.5 + 0.0 + 1.0 + 0.5) / 4)
+    assert contest["by_seed"] == pytest.approx([0.5, 1.5 / 4])
+    assert contest["prompts"] == 4
 
 
 def test_a_spread_is_mean_least_and_most():

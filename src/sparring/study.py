@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from sparring.evaluation.study import Tables, markdown, numbers
+from sparring.evaluation.study import Preferences, Tables, known_mean, markdown, numbers
 from sparring.explain import explain
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
@@ -98,19 +98,31 @@ def load_study(path: Path) -> Recipes:
 def _refuse_unlike(recipes: Recipes, path: Path) -> None:
     """Raise ValueError where runs would not compare: found now instead of after hours."""
     (first, _), one = next(iter(recipes.items()))
+    shared = _shared(one)
     for (name, _), other in recipes.items():
-        shared = {
-            "model.path": (one.model.path, other.model.path),
-            "data.held_out": (one.data.held_out, other.data.held_out),
-            "oracle": (one.oracle, other.oracle),
-            "evaluation": (one.evaluation, other.evaluation),
-        }
-        for field, (mine, its) in shared.items():
-            if mine != its:
+        for field, its in _shared(other).items():
+            if shared[field] != its:
                 raise ValueError(
                     f"{path}, method {name}: {field} is not that of {first}, so the two would not compare. "
                     f"Set {field} in the base, or under `set`, for all methods."
                 )
+
+
+def _shared(recipe: Recipe) -> dict[str, Any]:
+    """What all methods start from, are asked, and may use. How they train is theirs: data.train, data.collect, fit,
+    adapters - but a base in 4 bits is another start."""
+    model, data = recipe.model.model_dump(exclude={"lora"}), recipe.data
+    return {
+        **{f"model.{field}": value for field, value in model.items()},
+        "model.lora.quantize": recipe.model.lora and recipe.model.lora.quantize,
+        "data.held_out": data.held_out,
+        "data.max_prompt_tokens": data.max_prompt_tokens,
+        "data.prompts_per_round": data.prompts_per_round,
+        "sampling": recipe.sampling,
+        "rounds": recipe.rounds,
+        "oracle": recipe.oracle,
+        "evaluation": recipe.evaluation,
+    }
 
 
 def _merged(base: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,15 +181,14 @@ def _contests(
 
 def _judged(
     a: Mapping[str, list[str]], b: Mapping[str, list[str]], guard: Guard, advance: Callable[..., None]
-) -> list[float]:
+) -> Preferences:
     asked = [(text, Comparison(text, x, y)) for text in a if text in b for x, y in product(a[text], b[text])]
     verdicts = [p for wave in _waves([c for _, c in asked]) for p in guard.judge(wave).tolist()]
     by_prompt: dict[str, list[float]] = {}
     for (text, _), p in zip(asked, verdicts, strict=True):
         by_prompt.setdefault(text, []).append(p)
     advance(1)
-    means = [np.array(values)[~np.isnan(values)] for values in by_prompt.values()]
-    return [float(values.mean()) if values.size else float("nan") for values in means]
+    return {text: known_mean(np.array(values)) for text, values in by_prompt.items()}
 
 
 def _waves(comparisons: list[Comparison]) -> Iterator[list[Comparison]]:

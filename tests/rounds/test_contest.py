@@ -190,6 +190,19 @@ def test_policies_answer_by_themselves_and_are_sampled_once(tmp_path, judge, tin
     assert {"instruction", "output", "generator"} <= json.loads(answers)[0].keys()
 
 
+def test_policies_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge, tiny_recipe):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS[:4]])
+    for run, temperature in (("warm", 1.0), ("cool", 0.5)):
+        recipe = {**tiny_recipe, "sampling": {**tiny_recipe.get("sampling", {}), "temperature": temperature}}
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "recipe.yaml").write_text(json.dumps(recipe))
+    words = (f"{tmp_path / 'warm'}:0", f"{tmp_path / 'cool'}:0", "--oracle", judge, "--prompts", prompts)
+    told = versus(*words, "--sampling", "max_new_tokens=4", "--out", tmp_path / "out")["cautions"]
+    assert "A and B were sampled with other settings (temperature 1.0 and 0.5): part of" in told[-1]
+    same = versus(*words, "--sampling", "max_new_tokens=4", "--sampling", "temperature=0.7", "--out", tmp_path / "same")
+    assert not any("other settings" in caution for caution in same["cautions"])
+
+
 def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sides):
     words = ("--formula", "length_controlled_minimal", "--leaderboard", tmp_path / "board.csv")
     made = ("--baseline", sides[1], "--oracle", judge, "--out", tmp_path / "out")

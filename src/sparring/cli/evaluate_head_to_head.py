@@ -114,6 +114,10 @@ def cautions(result: dict[str, Any]) -> list[str]:
         found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: see the row at equal lengths.")
     if not result["separable"]:
         found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")
+    if other := other_settings(result["sides"]):
+        found.append(
+            f"A and B were sampled with other settings ({'; '.join(other)}): part of the difference is theirs."
+        )
     lost = sum(result["left_out"].values())
     if lost > 0.05 * (result["judged"] + lost):
         found.append(f"{lost} of {result['judged'] + lost} rows or prompts were left out.")
@@ -121,6 +125,15 @@ def cautions(result: dict[str, Any]) -> list[str]:
         if result["empty"][side] > 0.02 * result["prompts"]:
             found.append(f"{result['empty'][side]} answers of {side.upper()} are empty; an empty answer loses.")
     return found
+
+
+def other_settings(sides: dict[str, Any]) -> list[str]:
+    """Fields of `sampling` in which two policies differ, in words; none where a side is a file, whose are not known."""
+    written = [sides[side]["inputs"]["sampling"].rpartition(" seed ")[0] for side in ("a", "b")]
+    if not all(written):
+        return []
+    a, b = map(json.loads, written)
+    return [f"{field} {a.get(field)} and {b.get(field)}" for field in {**a, **b} if a.get(field) != b.get(field)]
 
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:

@@ -4,7 +4,7 @@ A method's figure is the mean over its seeds, with the smallest and largest besi
 interval. Between methods the unit is the prompt, its preferences averaged over seeds first. Leaves out: making the runs
 (`study.py`).
 
-    numbers({("inpo", 0): summary}, {0: {("start", "inpo"): [0.4, 0.7]}})
+    numbers({("inpo", 0): summary}, {0: {("start", "inpo"): {"Why?": 0.4, "How?": 0.7}}})
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from sparring.report.compare import facts
 from sparring.report.summary import Summary
 
 Pair = tuple[str, str]
-Tables = dict[Pair, list[float]]
-"""by pair of players, P(first beats second) by prompt; NaN where nothing was judged"""
+Preferences = dict[str, float]
+"""P(first beats second) by prompt; NaN where nothing was judged"""
+Tables = dict[Pair, Preferences]
 MEASURED = ("tokens", "finished_share", "kl", "gap", "seconds")
 
 
@@ -68,16 +69,18 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
     pairs = dict.fromkeys(pair for of_seed in tables.values() for pair in of_seed)
     found = []
     for a, b in pairs:
-        by_seed = [np.array(of_seed[a, b]) for of_seed in tables.values() if (a, b) in of_seed]
-        means = [_known_mean(np.array(prompt)) for prompt in zip(*by_seed, strict=True)]
+        by_seed = [of_seed[a, b] for of_seed in tables.values() if (a, b) in of_seed]
+        prompts = dict.fromkeys(prompt for one in by_seed for prompt in one)
+        means = [known_mean(np.array([one[prompt] for one in by_seed if prompt in one])) for prompt in prompts]
         known = [p for p in means if not np.isnan(p)]
         if known:
-            seeds = [_known_mean(one) for one in by_seed]
+            seeds = [known_mean(np.array([*one.values()])) for one in by_seed]
             found.append({"a": a, "b": b, "preference": interval(known), "by_seed": seeds, "prompts": len(known)})
     return found
 
 
-def _known_mean(values: np.ndarray) -> float:
+def known_mean(values: np.ndarray) -> float:
+    """The mean of those that are numbers; NaN where none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
