@@ -10,6 +10,7 @@ import pytest
 
 from command import sparring
 from conftest import write_jsonl
+from oracle_fakes import Placed
 from sparring.evaluation.audit import (
     agreement,
     audit_one,
@@ -20,9 +21,12 @@ from sparring.evaluation.audit import (
     longer_wins,
     position_bias,
 )
-from sparring.oracles.audit import answer_groups
-from sparring.oracles.labelled import Labelled
+from sparring.evaluation.statistics import wins
+from sparring.oracles.audit import answer_groups, run_audit
+from sparring.oracles.labelled import Labelled, read_labelled
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import swapped
+from sparring.progress import Progress
 from sparring.report.audit import in_words, warnings
 
 LABELS = np.array([1.0, 0.0, 1.0, 0.5])
@@ -37,6 +41,15 @@ def test_who_is_right():
     assert found[1:3].tolist() == [0.0, 0.0]
     assert math.isnan(found[3])
     assert longer_wins(LENGTHS).tolist() == [1.0, 1.0, 0.0, 0.5]
+
+
+def test_rounding_is_no_win():
+    """1/2 to the last bit but one was a whole win or loss."""
+    below, above = np.nextafter(0.5, 0), np.nextafter(0.5, 1)
+    assert wins(np.array([below, above, 0.5, 0.5 + 1e-6, 1e-20])).tolist() == [0.5, 0.5, 0.5, 1.0, 0.0]
+    assert math.isnan(wins(np.array([math.nan]))[0])
+    found = audit_one(np.array([below, above, 0.9, 0.5]), LABELS, PROMPTS, LENGTHS, ["c"] * 4)
+    assert found["ties"] == 3
 
 
 def test_intervals_resample_prompts_and_not_pairs():
@@ -135,6 +148,9 @@ def test_everything_without_a_verdict():
     assert found["accuracy"] is None
     assert found["failed"] == 4
     json.dumps(found, allow_nan=False)
+    assert warnings({"x": {**found, "trained_on": 0, "cheats": []}}) == [
+        "“x” gave no verdict on 4 pairs; they are left out."
+    ]
 
 
 @pytest.fixture
@@ -174,6 +190,52 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     assert "<i>odd" not in page
     assert "<script" not in page
     assert "favours the first answer shown" in page
+
+
+class Counted(Placed):
+    """Sees places, gives no verdict on one prompt, and counts what it is asked."""
+
+    asked = 0
+
+    def first_shown(self, comparisons):
+        self.asked += len(comparisons)
+        found = super().first_shown(comparisons)
+        return np.array([math.nan if c.prompt == "Say 3 <b>" else p for c, p in zip(comparisons, found, strict=True)])
+
+
+def test_an_audit_asks_both_orders_once_and_goes_on_without_asking(labelled, tmp_path):
+    """It asked a judge of places again for its orders, on every pair and at every start, past the guard."""
+    pairs, _ = read_labelled(labelled)
+    pairs = [pair for pair in pairs if pair.comparison.prompt != "Say 3 <b>"]
+    first = Counted()
+    found = run_audit({"placed": first}, pairs, tmp_path, Progress(quiet=True), 0, 0)["oracles"]["placed"]
+    assert first.asked == 2 * len({pair.comparison for pair in pairs}) + 4  # the probe
+    assert found["position"]["mean_preference_for_first"]["count"] == len(pairs)
+    comparisons = [pair.comparison for pair in pairs]
+    there, back = Placed().first_shown(comparisons), Placed().first_shown(swapped(comparisons))
+    assert found["position"]["mean_preference_for_first"]["value"] == pytest.approx(float(np.mean((there + back) / 2)))
+    again = Counted()
+    assert run_audit({"placed": again}, pairs, tmp_path, Progress(quiet=True), 0, 0)["oracles"]["placed"] == found
+    assert again.asked == 4
+
+
+def test_an_audit_counts_what_a_judge_of_places_cannot_answer(tmp_path):
+    pairs = [Labelled(Comparison(f"Say {i} <b>", "aeiou", "xyz"), 1.0, "") for i in range(40)]
+    found = run_audit({"placed": Counted()}, pairs, tmp_path, Progress(quiet=True), 0, 0)["oracles"]["placed"]
+    assert found["failed"] == 1
+    assert found["position"]["first_wins"]["count"] == 39
+
+
+def test_a_wrapper_around_a_judge_of_places_is_not_called_symmetric(labelled, tmp_path):
+    lopsided = "{name: both_orders, oracle: {name: function, path: 'oracle_fakes:lopsided'}}"
+    wrapped = f"{{name: length_penalty, oracle: {lopsided}}}"
+    given = ["oracle", "audit", labelled, "--oracle", wrapped, "--out", tmp_path / "audit", "--cheats", "0"]
+    result = sparring(*given)
+    assert result.code == 0, result.err
+    assert "same" not in result.out
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert "symmetric by construction" not in page
+    assert "the oracle inside sees places" in page
 
 
 def test_a_recipe_brings_its_oracles(labelled, tmp_path, tiny_recipe):

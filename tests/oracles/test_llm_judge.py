@@ -92,6 +92,12 @@ def test_ratings_are_asked_once_per_answer(server, tmp_path):
     assert len(server.requests) == 2
 
 
+def with_choice(**changes) -> dict:
+    """A completion of "A" whose choice has other fields."""
+    whole = completion("A")
+    return {**whole, "choices": [{**whole["choices"][0], **changes}]}
+
+
 HALF = (200, {"content-length": "4000"}, '{"id": "x", "choices": [{"mess')
 FAULTS = {
     "429": (429, {}, {"error": {"message": "slow down"}}),
@@ -104,6 +110,24 @@ FAULTS = {
     "no choices": {"id": "x", "object": "chat.completion", "model": "m", "created": 0, "choices": []},
     "null content": completion(None),
     "empty": completion("  "),
+    "choices no list": {**completion("A"), "choices": {"a": 1}},
+    "choices of text": {**completion("A"), "choices": ["A"]},
+    "message of text": with_choice(message="A"),
+    "content in parts": with_choice(message={"role": "assistant", "content": [{"type": "text", "text": "A"}]}),
+    "array": [completion("A")],
+}
+ODD = {
+    "no counts": {**completion("A"), "usage": {}},
+    "null counts": {**completion("A"), "usage": {"prompt_tokens": None, "completion_tokens": None}},
+    "usage of text": {**completion("A"), "usage": "12"},
+    "counts of text": {**completion("A"), "usage": {"prompt_tokens": "many", "completion_tokens": -1}},
+    "logprobs a list": with_choice(logprobs=[{"token": "A"}]),
+    "logprobs of text": with_choice(logprobs={"content": "A"}),
+    "alternatives without": with_choice(
+        logprobs={"content": [{"token": "A", "logprob": -0.1, "top_logprobs": [{"token": "A"}, "B", {"logprob": -1}]}]}
+    ),
+    "token without": with_choice(logprobs={"content": [{"token": "A", "top_logprobs": 5}]}),
+    "model of numbers": {**completion("A"), "model": {"id": 5}},
 }
 
 
@@ -114,6 +138,25 @@ def test_a_passing_fault_is_waited_out(server, tmp_path, fault):
     oracle = judge(server, tmp_path, concurrency=1)
     assert oracle.judge(CASES[:1]).tolist() == [1.0]
     assert oracle.facts()["retries"] == 1
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_reply_that_holds_an_answer_is_taken_and_can_be_read_again(server, tmp_path, odd):
+    """Odd counts and log-probabilities ended in tracebacks, some of them at every later start."""
+    server.answer = lambda request: ODD[odd]
+    fields = {"price_in": 1.0, "price_out": 1.0}
+    first = judge(server, tmp_path, **fields)
+    assert first.first_shown(CASES).tolist() == [1.0] * 4
+    again = judge(server, tmp_path, **fields)
+    assert again.first_shown(CASES).tolist() == [1.0] * 4
+    assert len(server.requests) == 4
+    assert again.endpoint.spent == pytest.approx(first.endpoint.spent)
+    assert again.endpoint.spent > 0
+
+
+def test_kept_replies_of_older_versions_may_lack_log_probabilities():
+    token = {"token": "A", "logprob": None, "top": {"A": None, "B": None}}
+    assert read_verdict(Reply("A", False, (token,)), PAIR) == (1.0, False)
 
 
 def test_retry_after_is_obeyed_by_all(server, tmp_path):
@@ -203,6 +246,46 @@ def test_the_budget_is_kept_also_when_resumed(server, tmp_path):
     assert oracle.estimate(CASES).cost == 0
 
 
+@pytest.mark.parametrize("empty", [None, "  "])
+def test_empty_replies_are_paid_and_keep_to_the_budget(server, tmp_path, empty):
+    """They cost 0.0002 each, `attempts` times and in every new process, and the budget did not see it."""
+    server.answer = lambda request: completion(empty)
+    fields = {"max_cost": 0.002, "price_in": 1.0, "price_out": 10.0, "concurrency": 1, "attempts": 5}
+    for _ in range(4):
+        with pytest.raises(OracleError, match="the budget is spent"):
+            judge(server, tmp_path, **fields).judge(CASES)
+    assert 8 <= len(server.requests) <= 10
+    again = judge(server, tmp_path, **fields)
+    assert again.endpoint.spent == pytest.approx(0.0002 * len(server.requests))
+    assert again.estimate(CASES).kept == 0
+    assert "damaged lines of the reply file" not in again.facts()
+
+
+def test_an_error_page_is_not_paid_but_a_malformed_reply_with_counts_is(server, tmp_path):
+    server.faults = [FAULTS["page as success"], FAULTS["message of text"]]
+    oracle = judge(server, tmp_path, price_in=1.0, price_out=10.0, concurrency=1)
+    oracle.first_shown(CASES[:1])
+    assert oracle.endpoint.spent == pytest.approx(2 * 0.0002)
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_model_that_only_thought_until_max_tokens_is_not_asked_again(server, tmp_path, text):
+    server.answer = lambda request: completion(text, finish="length")
+    for _ in range(2):
+        oracle = judge(server, tmp_path)
+        assert np.isnan(oracle.judge(CASES)).all()
+        assert oracle.facts()["unreadable verdicts"] == 8
+    assert len(server.requests) == 8
+
+
+@pytest.mark.parametrize("text", ["敏捷的棕色狐狸跳过了懒狗", "빠른 갈색 여우가 게으른 개를 뛰어넘는다", "🙂🎉👍🔥"])
+def test_scripts_that_take_more_tokens_are_estimated_by_their_bytes(server, tmp_path, text):
+    """3.5 characters to a token is English: SmolLM2 takes two tokens for one Chinese character."""
+    endpoint = judge(server, tmp_path).endpoint
+    empty, full = ({"messages": [{"role": "user", "content": said}], "max_tokens": 1} for said in ("", text))
+    assert endpoint.worst_cost(full)[0] - endpoint.worst_cost(empty)[0] > 2 * len(text.replace(" ", ""))
+
+
 def test_the_estimate_is_an_upper_bound_before_the_start(server, tmp_path):
     oracle = judge(server, tmp_path, price_in=1.0, price_out=1.0)
     estimate = oracle.estimate([*CASES, CASES[0]])
@@ -241,6 +324,35 @@ def test_bad_fields(server, tmp_path, fields, message):
         judge(server, tmp_path, **fields)
     assert "sk-pasted-key" not in str(caught.value)
     assert "pass@" not in str(caught.value)
+
+
+def test_an_address_from_the_environment_is_checked_too(server, tmp_path, monkeypatch):
+    """The client reads OPENAI_BASE_URL itself; its password stood in identities and results."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:pass@host/v1")
+    with pytest.raises(ValueError, match="OPENAI_BASE_URL holds a user") as caught:
+        judge(server, tmp_path, base_url=None)
+    assert "pass@" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    judge(server, tmp_path, base_url=None).judge(CASES[:1])
+    assert len(server.requests) == 2
+
+
+def test_a_key_that_a_reply_repeats_is_not_kept(server, tmp_path):
+    said = {**completion(f"You are {KEY}: [[A]]", top={"A": -0.1, KEY: -2.0}), "model": f"m-{KEY}"}
+    server.answer = lambda request: said
+    oracle = judge(server, tmp_path)
+    assert oracle.first_shown(CASES).tolist() == [1.0] * 4
+    assert KEY not in (tmp_path / "replies.jsonl").read_text() + repr(oracle.facts()) + oracle.identity
+
+
+@pytest.mark.parametrize(("name", "key"), [(None, ""), ("JUDGE_KEY", "EMPTY"), ("JUDGE_KEY", "A")])
+def test_a_placeholder_for_a_key_is_no_secret(server, tmp_path, monkeypatch, name, key):
+    monkeypatch.setenv("JUDGE_KEY", key or "unused")
+    server.answer = lambda request: completion("There is none, EMPTY A: [[A]]")
+    judge(server, tmp_path, key_env=name).judge(CASES[:1])
+    assert json.loads((tmp_path / "replies.jsonl").read_text().splitlines()[0])["text"].startswith(
+        "There is none, EMPTY A"
+    )
 
 
 MT, PAIR, SCORED = STYLES["mt_bench"], STYLES["pairwise"], STYLES["scored"]
@@ -295,6 +407,29 @@ def test_a_soft_rating_is_the_mean():
     reply = Reply("Rating: [[8]]", False, ({"token": " [[", "logprob": 0.0, "top": {}}, token))
     assert read_verdict(reply, SCORED) == (pytest.approx(7.0), True)
     assert read_verdict(Reply("Rating: [[8]]", False), SCORED) == (8.0, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "top", "rating"),
+    [
+        ("8", {"8": 0.5, "1": 0.5}, 8.0),  # the 1 may have begun a 10
+        ("8", {"8": 0.5, "1": 0.25, "10": 0.25}, (4 + 0.25 + 2.5)),
+        ("1", {"1": 0.5, "3": 0.5}, 2.0),
+        ("10", {"10": 0.5, "1": 0.5}, 5.5),
+    ],
+)
+def test_a_one_that_may_have_begun_a_ten_is_left_out(text, top, rating):
+    """Tokenizers that split numbers gave a 10 as an alternative the value 1."""
+    token = {"token": text, "logprob": math.log(top[text]), "top": {k: math.log(p) for k, p in top.items()}}
+    assert read_verdict(Reply(f"Rating: [[{text}]]", False, (token,)), SCORED) == (pytest.approx(rating), True)
+
+
+def test_every_verdict_counts_once_however_often_it_is_read(server, tmp_path):
+    oracle = judge(server, tmp_path)
+    for _ in range(3):
+        oracle.judge(CASES)
+        oracle.first_shown(swapped(CASES))
+    assert oracle.facts()["hard verdicts"] == 8
 
 
 def test_the_reply_file_holds_what_a_reader_needs(server, tmp_path):

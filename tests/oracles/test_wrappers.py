@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from oracle_fakes import Fixed
+from oracle_fakes import Fixed, Placed
 from sparring.oracles.calibrated import Calibrated, fit_temperature
 from sparring.oracles.duplicate_gate import DuplicateGate, near_duplicates
 from sparring.oracles.jury import Jury
 from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import BothOrders, swapped
+from sparring.oracles.orders import BothOrders, both_orders, swapped
+from sparring.oracles.recorded import Recorded
 from sparring.oracles.table import build_oracle
 
 LONG = "the quick brown fox jumps over the lazy dog and then it sleeps for a while"
@@ -61,6 +62,22 @@ def test_both_orders_mends_a_judge_that_favours_the_first():
     oracle = BothOrders(First(0))
     assert oracle.judge(PAIR) + oracle.judge(swapped(PAIR)) == pytest.approx(1)
     assert oracle.judge(PAIR)[0] == pytest.approx((0.9 + 1 - 0.7) / 2)
+
+
+def test_a_judge_of_places_alone_ties_exactly():
+    """A rounding error away from 1/2 counted as a whole win or loss, for a quarter of all p."""
+    ps = np.random.default_rng(0).random(2000)
+    assert {float(both_orders(lambda asked, p=p: np.full(len(asked), p), PAIR)[0]) for p in ps} == {0.5}
+    assert {float(BothOrders(Fixed(p)).judge(PAIR)[0]) for p in ps[:100]} == {0.5}
+
+
+@pytest.mark.parametrize("rule", ["mean", "majority"])
+@pytest.mark.parametrize("weights", [None, [0.1] * 10, [float(i) for i in range(1, 11)]])
+def test_a_jury_that_agrees_on_a_tie_or_a_win_says_exactly_that(rule, weights):
+    for p in (0.0, 0.5, 1.0):
+        assert Jury([Fixed(p)] * 10, rule, weights).judge(PAIR)[0] == pytest.approx(p, abs=1e-15)
+        assert 0 <= Jury([Fixed(p)] * 10, rule, weights).judge(PAIR)[0] <= 1
+    assert Jury([Fixed(0.5)] * 10, rule, weights).judge(PAIR)[0] == 0.5
 
 
 def test_the_length_penalty_moves_the_odds_against_the_longer():
@@ -161,3 +178,14 @@ def test_wrappers_nest_in_a_recipe_and_errors_name_the_place():
 def test_bad_sections(section, message):
     with pytest.raises(ValueError, match=message):
         build_oracle(section, "")
+
+
+def test_a_torn_journal_of_orders_loses_one_line_only(tmp_path):
+    """The first line after a restart joined what a killed process had left, and both were lost."""
+    journal = tmp_path / "orders.jsonl"
+    cases = [Comparison(word, "aeiou", "xyz") for word in ("ant", "bee", "cat")]
+    Recorded(Placed(), journal).judge(cases[:2])
+    journal.write_text(journal.read_text()[:-20])
+    Recorded(Placed(), journal).judge(cases[2:])
+    again = Recorded(Placed(), journal)
+    assert [again.orders(case) is None for case in cases] == [False, True, False]

@@ -51,7 +51,7 @@ def longer_wins(lengths: np.ndarray) -> np.ndarray:
 
 
 def calibration(preferences: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
-    """Reliability by confidence, expected calibration error, log-loss, Brier score, and the best temperature."""
+    """Reliability by confidence, calibration error, log-loss, Brier score; the temperature that fits these pairs."""
     kept = ~np.isnan(preferences) & (labels != 0.5)
     if not kept.any():
         return None
@@ -128,7 +128,7 @@ def audit_one(
         "accuracy": clustered(hit, prompts),
         "over_length_rule": clustered(hit - rule, prompts),
         "failed": int(np.isnan(preferences).sum()),
-        "ties": int((preferences == 0.5).sum()),
+        "ties": int((wins(preferences) == 0.5).sum()),
         "calibration": calibration(preferences, labels),
         "length": length_bias(preferences, labels, lengths, prompts),
         "position": None if orders is None else position_bias(*orders, prompts),

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+TIE = 1e-9
+"""means of verdicts this near to 1/2 are ties: what is left is rounding, and would be a whole win or loss"""
 REPEATING = 0.5
 """a text in which fewer than this share of trigrams are distinct is called repeating"""
 
@@ -32,8 +34,9 @@ def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> d
 
 
 def wins(preferences: np.ndarray) -> np.ndarray:
-    """1 where P > 1/2, 1/2 at ties, 0 below; NaN stays NaN."""
-    return np.where(np.isnan(preferences), np.nan, (np.sign(preferences - 0.5) + 1) / 2)
+    """1 where P > 1/2, 1/2 at ties (up to `TIE`), 0 below; NaN stays NaN."""
+    lead = preferences - 0.5
+    return np.where(np.isnan(lead), np.nan, np.where(np.abs(lead) < TIE, 0.5, lead > 0))
 
 
 def words(text: str) -> list[str]:

@@ -1,14 +1,16 @@
 """Asks oracles about labelled pairs, for `evaluation/audit.py` to judge them. Leaves out: numbers and pictures.
 
-Verdicts go through the guard, which retries, counts failures and keeps them in `verdicts.jsonl`: an audit that was
-stopped goes on where it was. Where the data hold several answers to one prompt, triples are asked, to find cycles; and
-cheap cheats are put up against preferred answers (`evaluation/cheats.py`).
+Verdicts go through the guard, which retries, counts failures and keeps them in `verdicts.jsonl`; what an oracle that
+sees places says of either order is kept in `orders.jsonl`. An audit that was stopped goes on where it was, and nothing
+is asked twice. Where the data hold several answers to one prompt, triples are asked, to find cycles; and cheap cheats
+are put up against preferred answers (`evaluation/cheats.py`).
 
     audit = run_audit({"panel": Panel()}, pairs, Path("runs/audit"), Progress())
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +27,8 @@ from sparring.evaluation.intransitivity import measure
 from sparring.oracles.guard import Guard
 from sparring.oracles.labelled import Labelled
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts, swapped
+from sparring.oracles.orders import facts, nested
+from sparring.oracles.recorded import Recorded
 from sparring.oracles.training import digest
 from sparring.progress import Progress
 
@@ -52,7 +55,8 @@ def run_audit(
     verdicts: dict[str, np.ndarray] = {}
     found = {}
     for name, oracle in oracles.items():
-        guard = Guard(oracle, out / "verdicts.jsonl")
+        recorded = Recorded(oracle, out / "orders.jsonl")
+        guard = Guard(recorded, out / "verdicts.jsonl")
         guard.probe(["Why is the sky blue?"])
         verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
         cycles = _cycles(guard, groups, f"{name}  triples", progress)
@@ -60,8 +64,9 @@ def run_audit(
         found[name] = {
             "identity": guard.identity,
             **audit_one(
-                verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(oracle, comparisons)
+                verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(recorded, comparisons)
             ),
+            "sees_places": any(hasattr(inner, "first_shown") for inner in nested(oracle)),
             "cycles": cycles,
             "cheats": _cheated(guard, answers, f"{name}  cheats", progress),
             "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),
@@ -99,12 +104,13 @@ def planned(pairs: Sequence[Labelled], triples: int, cheats: int) -> list[Compar
     return [*(pair.comparison for pair in pairs), *cycles, *cheating(honest(pairs, cheats))]
 
 
-def _orders(oracle: Oracle, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray] | None:
-    """What an oracle that sees places says with either answer first; it keeps its answers, so this asks nothing new."""
-    first_shown = getattr(oracle, "first_shown", None)
-    if first_shown is None:
+def _orders(recorded: Recorded, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What an oracle that sees places said for the answer shown first, a or b; NaN where it failed."""
+    if not hasattr(recorded.oracle, "first_shown"):
         return None
-    return first_shown(comparisons), first_shown(swapped(comparisons))
+    found = [recorded.orders(comparison) or (math.nan, math.nan) for comparison in comparisons]
+    there, back = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    return there, 1 - back
 
 
 def answer_groups(pairs: Sequence[Labelled], count: int) -> list[tuple[str, list[str]]]:

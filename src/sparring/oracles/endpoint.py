@@ -1,9 +1,10 @@
 """Chat completions from any OpenAI-compatible endpoint: concurrent, retried, inside a budget, every reply kept.
 
 Replies are written to a file one by one as they come, under a hash of what was asked, so that a stopped or killed run
-never pays for the same question twice. Rate limits and outages are waited out with jitter, `Retry-After` first;
-an endpoint that stays down, a refused key, an unknown model or a spent budget stop the work with an `OracleError`. The
-key is read from the environment into the client and stands nowhere else. Leaves out: what the replies mean.
+never pays for the same question twice; so are the tokens of replies that hold nothing, which cost too. Rate limits and
+outages are waited out with jitter, `Retry-After` first; an endpoint that stays down, a refused key, an unknown model or
+a spent budget stop the work with an `OracleError`. The key is read from the environment into the client and stands
+nowhere else, also when a reply repeats it. Leaves out: what the replies mean.
 
     endpoint = Endpoint(Settings(model="m", base_url="http://localhost:8000/v1", key_env=None), Path("replies.jsonl"))
     endpoint.ask([{"messages": [{"role": "user", "content": "A or B?"}], "max_tokens": 1}])
@@ -35,7 +36,11 @@ DOWN_AFTER = 8
 TOKENS_KEPT = 24
 """log-probabilities are kept for so many tokens at the end of a reply, where verdicts stand"""
 CHARACTERS_PER_TOKEN = 3.5
-"""for estimates before the endpoint has counted; low for English, so that estimates err upwards"""
+"""of ASCII, for estimates before the endpoint has counted; low for English, so that estimates err upwards"""
+BYTES_PER_TOKEN = 1.0
+"""of other scripts' UTF-8: what a small vocabulary comes to (SmolLM2: 1.0 in Korean, 1.5 in Chinese, 2.1 in Russian)"""
+SHORTEST_SECRET = 8
+"""a shorter "key" is a placeholder for a server without keys; to strike it out of replies would spoil them"""
 REFUSED = (401, 402, 403, 404)
 """statuses that no retry and no other question can change"""
 PASSING = (408, 409, 425, 429)
@@ -109,13 +114,7 @@ class Settings:
     def check(self) -> None:
         """Raise a ValueError that names the field, the value and the remedy; never shows what may be a key."""
         if self.base_url is not None:
-            parts = urlsplit(self.base_url)
-            if parts.username or parts.password or parts.query:
-                raise ValueError(
-                    f"{self.field}.base_url holds a user, a password or a query. Put the key in the environment."
-                )
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise ValueError(f"{self.field}.base_url = {self.base_url!r}: give http://HOST/v1 or https://HOST/v1.")
+            _check_address(f"{self.field}.base_url", self.base_url)
         for name in ("concurrency", "timeout", "attempts"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{self.field}.{name} = {getattr(self, name)}: give a positive number.")
@@ -157,6 +156,8 @@ class Endpoint:
         self.last_error = ""
         self.models: set[str] = set()
         self._client = _client(settings)
+        if settings.base_url is None:  # the client library reads it
+            _check_address("OPENAI_BASE_URL", self.where)
         self._kept: dict[str, Reply] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -171,7 +172,7 @@ class Endpoint:
 
     def known(self, request: Request) -> Reply | None:
         """The reply that is kept, if any."""
-        return self._kept.get(self._key(request))
+        return self._kept.get(self.key(request))
 
     def cost(self, tokens_in: float, tokens_out: float) -> float:
         """In the currency of the prices; 0 without prices."""
@@ -179,13 +180,12 @@ class Endpoint:
 
     def worst_cost(self, request: Request) -> tuple[float, float, float]:
         """(tokens in, tokens out, cost) of a request at most, by its length and its max_tokens."""
-        characters = sum(len(message["content"]) for message in request["messages"])
-        tokens_in = characters / CHARACTERS_PER_TOKEN + 8 * len(request["messages"])
+        tokens_in = sum(_most_tokens(message["content"]) + 8 for message in request["messages"])
         return tokens_in, request["max_tokens"], self.cost(tokens_in, request["max_tokens"])
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What asking these would take, before it starts; equal requests count once."""
-        asked = {self._key(request): request for request in requests}
+        asked = {self.key(request): request for request in requests}
         new = [request for key, request in asked.items() if key not in self._kept]
         worst = [self.worst_cost(request) for request in new]
         tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
@@ -200,7 +200,7 @@ class Endpoint:
         Raises:
             OracleError: no further request can succeed: refused, down, or the budget is spent.
         """
-        asked = {self._key(r): r for r in requests}
+        asked = {self.key(r): r for r in requests}
         new = {key: r for key, r in asked.items() if key not in self._kept and key not in self._given_up}
         if new:
             self._stop.clear()
@@ -213,26 +213,20 @@ class Endpoint:
                     self._stop.set()
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
-        return [self._kept.get(self._key(request)) for request in requests]
+        return [self._kept.get(self.key(request)) for request in requests]
 
     def _one(self, key: str, request: Request) -> None:
-        reserved = self._reserve(request)
-        try:
-            completion = self._attempts(request)
-            if completion is not None:
-                self._keep(key, completion, request)
-            elif not self._stop.is_set():
-                self._given_up.add(key)
-        finally:
-            with self._lock:
-                self._reserved -= reserved
+        if not self._attempts(key, request) and not self._stop.is_set():
+            self._given_up.add(key)
 
-    def _reserve(self, request: Request) -> float:
-        """Set the worst cost aside, so that concurrent requests cannot overdraw together."""
+    def _reserve(self, request: Request) -> float | None:
+        """Set the worst cost aside, so that concurrent requests cannot overdraw together; None when work stopped."""
         cost = self.worst_cost(request)[2]
         with self._lock:
             limit = self.settings.max_cost
-            if limit is not None and self.spent + self._reserved + cost > limit and not self._stop.is_set():
+            if self._stop.is_set():
+                return None
+            if limit is not None and self.spent + self._reserved + cost > limit:
                 self._stop.set()
                 raise OracleError(
                     f"the budget is spent: the replies in {self.replies} cost {self.spent:.4f}, the next request may "
@@ -242,12 +236,13 @@ class Endpoint:
             self._reserved += cost
         return cost
 
-    def _attempts(self, request: Request) -> Any:
+    def _attempts(self, key: str, request: Request) -> bool:
+        """Whether a reply came and is kept. Every attempt has its own place in the budget: empty replies cost too."""
         for attempt in range(self.settings.attempts):
-            if not self._wait():
-                return None
+            if not self._wait() or (reserved := self._reserve(request)) is None:
+                return False
             try:
-                completion = self._create(request)
+                row = self._create(request)
             except Exception as error:
                 wait = self._failure(error, attempt)
                 if wait is None:
@@ -256,8 +251,12 @@ class Endpoint:
                     self.counts["retries"] += attempt + 1 < self.settings.attempts
                     self._not_before = max(self._not_before, time.monotonic() + wait)
             else:
+                self._keep({"key": key, **row})
                 self._failures_in_a_row = 0
-                return completion
+                return True
+            finally:
+                with self._lock:
+                    self._reserved -= reserved
         with self._lock:
             self.counts["failed requests"] += 1
             self._failures_in_a_row += 1
@@ -269,19 +268,40 @@ class Endpoint:
                 f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). What was "
                 f"answered is kept in {self.replies}; give the same command to go on when it answers again."
             )
-        return None
+        return False
 
-    def _create(self, request: Request) -> Any:
+    def _create(self, request: Request) -> dict[str, Any]:
+        """What will be kept of one reply; one that holds nothing is paid if it is whole or its tokens are counted."""
         with self._lock:
             self.counts["requests"] += 1
         completion = self._client.chat.completions.create(model=self.settings.model, **request)
-        # A proxy's error page, half a body or an empty choice arrive as a success.
-        choices = getattr(completion, "choices", None)
-        if not choices or choices[0].message is None or not isinstance(choices[0].message.content, str):
-            raise _Malformed("a reply without choices[0].message.content")
-        if not choices[0].message.content.strip():
-            raise _Malformed("an empty reply")
-        return completion
+        whole, text, cut = _said(completion)
+        spent = self._tokens_spent(completion, request, whole)
+        if text is None:
+            if spent is not None:
+                self._keep({"key": None, "text": "", **spent})
+            raise _Malformed("an empty reply" if whole else "a reply without choices[0].message.content")
+        assert spent is not None, "whole replies have a cost"
+        model = getattr(completion, "model", None)
+        return {
+            "text": text,
+            "cut": cut,
+            "tokens": _tokens(completion.choices[0]),
+            **spent,
+            "model": model if isinstance(model, str) else "",
+        }
+
+    def _tokens_spent(self, completion: Any, request: Request, whole: bool) -> dict[str, int] | None:
+        """By the endpoint's count; an estimate from above for what it does not count of a whole reply, else None."""
+        usage = getattr(completion, "usage", None)
+        tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        if not whole and (tokens_in is None or tokens_out is None):
+            return None
+        worst_in, worst_out, _ = self.worst_cost(request)
+        return {
+            "tokens_in": round(worst_in) if tokens_in is None else tokens_in,
+            "tokens_out": round(worst_out) if tokens_out is None else tokens_out,
+        }
 
     def _wait(self) -> bool:
         """Sleep until nobody has to wait; False when work stopped meanwhile."""
@@ -333,26 +353,21 @@ class Endpoint:
     def _redacted(self, error: Exception) -> str:
         """The error as one line without the key, which some servers repeat."""
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return text.replace(self._client.api_key, "***")[:300]
+        return (text if self.settings.key_env is None else text.replace(self._client.api_key, "***"))[:300]
 
     # ---- the file -----------------------------------------------------------------------------
 
-    def _key(self, request: Request) -> str:
+    def key(self, request: Request) -> str:
+        """A hash of endpoint, model and request, under which its reply is kept."""
         asked = json.dumps([self.where, self.settings.model, request], sort_keys=True)
         return hashlib.sha256(asked.encode()).hexdigest()
 
-    def _keep(self, key: str, completion: Any, request: Request) -> None:
-        choice, usage = completion.choices[0], completion.usage
-        worst_in, worst_out, _ = self.worst_cost(request)
-        row = {
-            "key": key,
-            "text": choice.message.content,
-            "cut": choice.finish_reason == "length",
-            "tokens": _tokens(choice),
-            "tokens_in": usage.prompt_tokens if usage else round(worst_in),
-            "tokens_out": usage.completion_tokens if usage else round(worst_out),
-            "model": completion.model or "",
-        }
+    def _keep(self, row: dict[str, Any]) -> None:
+        secret = self._client.api_key
+        hidden = self.settings.key_env is not None and len(secret) >= SHORTEST_SECRET
+        if hidden and secret in json.dumps([row, "".join(t["token"] for t in row.get("tokens", ()))]):
+            row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
+            row["tokens"] = []
         with self._lock:
             self.replies.parent.mkdir(parents=True, exist_ok=True)
             with self.replies.open("a", encoding="utf-8") as stream:
@@ -362,9 +377,10 @@ class Endpoint:
             self.counts["tokens out"] += row["tokens_out"]
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
         self.spent += self.cost(row["tokens_in"], row["tokens_out"])
-        self.models.add(row["model"] or "")
+        if row["key"] is not None:
+            self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
+            self.models.add(row["model"] or "")
 
     def _read(self) -> None:
         text = self.replies.read_text(encoding="utf-8")
@@ -392,12 +408,59 @@ def _client(settings: Settings) -> Any:
     return openai.OpenAI(api_key=settings.key(), base_url=settings.base_url, timeout=settings.timeout, max_retries=0)
 
 
+def _check_address(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise ValueError(f"{name} holds a user, a password or a query. Put the key in the environment.")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{name} = {url!r}: give http://HOST/v1 or https://HOST/v1.")
+
+
+def _most_tokens(text: str) -> float:
+    plain = sum(map(str.isascii, text))
+    return plain / CHARACTERS_PER_TOKEN + (len(text.encode(errors="replace")) - plain) / BYTES_PER_TOKEN
+
+
+def _said(completion: Any) -> tuple[bool, str | None, bool]:
+    """(it has the shape of a reply, its text if it says anything, it was cut off)."""
+    # The client does not check what it reads: a proxy's error page or half a body arrive as a success of any shape.
+    try:
+        choice = completion.choices[0]
+        text, cut = choice.message.content, choice.finish_reason == "length"
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return False, None, False
+    if not isinstance(text, str | None):
+        return False, None, False
+    text = text or ""
+    # A model that thought until max_tokens has answered: the same question would end the same way.
+    return True, text if cut or text.strip() else None, cut
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value >= 0 else None
+
+
 def _tokens(choice: Any) -> list[dict[str, Any]]:
-    given = (choice.logprobs.content if choice.logprobs else None) or []
-    return [
-        {"token": t.token, "logprob": t.logprob, "top": {a.token: a.logprob for a in t.top_logprobs or []}}
-        for t in given[-TOKENS_KEPT:]
-    ]
+    """The last tokens and their log-probabilities; without what has none, and nothing of what has another shape."""
+    try:
+        return [
+            {
+                "token": t.token,
+                "logprob": t.logprob,
+                "top": {a.token: a.logprob for a in t.top_logprobs or () if _likely(a)},
+            }
+            for t in (choice.logprobs.content or ())[-TOKENS_KEPT:]
+            if _likely(t)
+        ]
+    except (AttributeError, KeyError, TypeError):
+        return []
+
+
+def _likely(token: Any) -> bool:
+    """It is a token with a log-probability; servers round 0 upwards."""
+    text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
+    return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01
 
 
 def _retry_after(error: Exception) -> float | None:

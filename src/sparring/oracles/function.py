@@ -51,4 +51,4 @@ class FunctionOracle:
         forward = float(self.function(prompt, a, b))
         if not self.both_orders:
             return forward
-        return (forward + 1.0 - float(self.function(prompt, b, a))) / 2
+        return (forward + (1.0 - float(self.function(prompt, b, a)))) / 2

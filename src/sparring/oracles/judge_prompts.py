@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,10 @@ def _marks(line: str, style: Style, cut: bool) -> list[str]:
     return [] if cut else style.mark.findall(line)
 
 
+def _may_begin_another(key: str, values: Mapping[str, float], seen: Set[str]) -> bool:
+    return any(other != key and other.startswith(key) and other not in seen for other in values)
+
+
 def soft_value(tokens: Sequence[Mapping[str, Any]], choice: str, values: Mapping[str, float]) -> float | None:
     """The mean value under the probabilities at the verdict's token; None where no such token was given."""
     for token in reversed(tokens):
@@ -140,9 +144,13 @@ def soft_value(tokens: Sequence[Mapping[str, Any]], choice: str, values: Mapping
             break
     else:
         return None
-    chances = dict.fromkeys(values, 0.0)
-    for text, logprob in (token["top"] or {token["token"]: token["logprob"]}).items():
-        key = text.strip(_EDGES)
+    found = [
+        (t.strip(_EDGES), p) for t, p in (token["top"] or {token["token"]: token["logprob"]}).items() if p is not None
+    ]
+    # Where the tokenizer splits "10", a "1" that was not chosen may have begun a 10.
+    split = {key for key in values if key != choice and _may_begin_another(key, values, {text for text, _ in found})}
+    chances = dict.fromkeys(values.keys() - split, 0.0)
+    for key, logprob in found:
         if key in chances:
             chances[key] += math.exp(logprob)
     whole = sum(chances.values())

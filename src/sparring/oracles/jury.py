@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from sparring.evaluation.statistics import wins
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
 
@@ -63,9 +64,9 @@ class Jury:
         """The jury's P(a beats b); NaN where a member failed."""
         p_KN = np.array([member.judge(comparisons) for member in self.members], dtype=np.float64)
         if self.rule == "mean":
-            return self.weights @ p_KN
+            return np.clip(0.5 + self.weights @ (p_KN - 0.5), 0.0, 1.0)
         if self.rule == "majority":
-            return (1.0 + self.weights @ np.sign(p_KN - 0.5)) / 2
+            return np.clip(0.5 + self.weights @ (wins(p_KN) - 0.5), 0.0, 1.0)
         return cautious(p_KN)
 
     def facts(self) -> dict[str, object]:

@@ -91,7 +91,8 @@ class LLMJudge:
             self.options["extra_body"] = extra
         settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
         self.endpoint = Endpoint(settings, self._replies(settings, replies))
-        self.verdicts: Counter[str] = Counter()
+        self.verdicts: dict[str, str] = {}
+        """by request: soft, hard, unreadable or unanswered"""
 
     def _replies(self, settings: Settings, given: str | None) -> Path:
         if given is not None:
@@ -125,8 +126,9 @@ class LLMJudge:
         return self.endpoint.estimate([request for c in comparisons for request in self._requests(c)])
 
     def facts(self) -> dict[str, object]:
-        """Counts of this process, and what the kept replies cost in all."""
-        counts: dict[str, object] = {**self.endpoint.counts, **self.verdicts}
+        """Counts of this process, every verdict once however often it was read; what the kept replies cost in all."""
+        kinds = Counter(f"{kind} verdicts" for kind in self.verdicts.values())
+        counts: dict[str, object] = {**self.endpoint.counts, **kinds}
         if self.endpoint.settings.price_in is not None:
             counts["cost of all kept replies"] = round(self.endpoint.spent, 6)
         return {**counts, "served by": ", ".join(sorted(self.endpoint.models))}
@@ -148,11 +150,10 @@ class LLMJudge:
     def _values(self, requests: Sequence[Request]) -> np.ndarray:
         replies = self.endpoint.ask(requests)
         read = [None if reply is None else read_verdict(reply, self.style) for reply in replies]
-        for reply, verdict in zip(replies, read, strict=True):
-            kind = (
+        for request, reply, verdict in zip(requests, replies, read, strict=True):
+            self.verdicts[self.endpoint.key(request)] = (
                 "unanswered" if reply is None else "unreadable" if verdict is None else "soft" if verdict[1] else "hard"
             )
-            self.verdicts[f"{kind} verdicts"] += 1
-        if set(self.verdicts) == {"unanswered verdicts"}:
+        if set(self.verdicts.values()) == {"unanswered"}:
             raise OracleError(f"{self.endpoint.where} answered nothing so far (last: {self.endpoint.last_error}).")
         return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)

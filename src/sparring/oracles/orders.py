@@ -1,6 +1,6 @@
 """Both orders of a comparison: what makes a judge that favours a place answer symmetrically.
 
-    P(a beats b) = ( f(a, b) + 1 - f(b, a) ) / 2          f: the judge's word with its first argument shown first
+    P(a beats b) = ( f(a, b) + (1 - f(b, a)) ) / 2        f: the judge's word with its first argument shown first
 
 An oracle that sees places (a language model, a classifier of pairs) has a method `first_shown`, which is f, and gives
 `both_orders` of it as its verdict; `sparring oracle audit` reads f to measure the bias. Leaves out: ties on
@@ -31,7 +31,7 @@ def both_orders(
     """The mean over both orders, asked in one batch; NaN where either failed."""
     answers = np.asarray(first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
     there, back = np.split(answers, 2)
-    return (there + 1.0 - back) / 2
+    return (there + (1.0 - back)) / 2  # in this order of sums equal halves give exactly 1/2
 
 
 class BothOrders:

@@ -1,4 +1,4 @@
-"""An oracle whose answers to both orders are kept, so that a contest can say how much the order decides.
+"""An oracle whose answers to both orders are kept, so that contests and audits can say how much the order decides.
 
 An oracle that sees places has a method `first_shown`, P(the first shown wins), and its verdict is the mean over both
 orders. Asked through this wrapper it is asked exactly as often and says the same; the two halves go to a file. Other
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import facts, swapped
 
 
 class Recorded:
@@ -27,11 +28,15 @@ class Recorded:
         self.oracle, self.journal = oracle, journal
         self.identity = oracle.identity
         self._known: dict[str, tuple[float, float]] = {}
-        for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
+        text = journal.read_text(encoding="utf-8") if journal.exists() else ""
+        if text and not text.endswith("\n"):  # a killed process; the next line must not join it
+            with journal.open("a", encoding="utf-8") as lines:
+                lines.write("\n")
+        for line in text.splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
-                continue  # the last line of a killed process
+                continue
             self._known[row["key"]] = (row["first"], row["second"])
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
@@ -39,8 +44,7 @@ class Recorded:
         first_shown = getattr(self.oracle, "first_shown", None)
         if first_shown is None:
             return self.oracle.judge(comparisons)
-        swapped = [Comparison(c.prompt, c.b, c.a) for c in comparisons]
-        answers = np.asarray(first_shown([*comparisons, *swapped]), dtype=np.float64)
+        answers = np.asarray(first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
         if answers.shape != (2 * len(comparisons),):
             return answers  # the guard says what is wrong with it
         first, second = answers[: len(comparisons)], 1 - answers[len(comparisons) :]
@@ -53,6 +57,10 @@ class Recorded:
             return found
         back = self._known.get(_key(self.identity, Comparison(comparison.prompt, comparison.b, comparison.a)))
         return None if back is None else (1 - back[1], 1 - back[0])
+
+    def facts(self) -> dict[str, object]:
+        """What the oracle counted."""
+        return facts(self.oracle)
 
     def _keep(self, comparisons: Sequence[Comparison], first: list[float], second: list[float]) -> None:
         self.journal.parent.mkdir(parents=True, exist_ok=True)

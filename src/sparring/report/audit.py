@@ -73,11 +73,11 @@ def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"“{name}” picks the longer answer {points(excess['value'])} points more often than the labels do: a "
                 "policy trained on it can win by writing more."
             )
-        if position and not position["first_wins"]["low"] <= 0.5 <= position["first_wins"]["high"]:
-            side = "first" if position["first_wins"]["value"] > 0.5 else "second"
+        first = position and position["first_wins"]
+        if first and not first["low"] <= 0.5 <= first["high"]:
             found.append(
-                f"“{name}” favours the {side} answer shown: the first wins "
-                f"{percent(position['first_wins']['value'])}. Both orders are averaged, which removes the bias and not "
+                f"“{name}” favours the {'first' if first['value'] > 0.5 else 'second'} answer shown: the first wins "
+                f"{percent(first['value'])}. Both orders are averaged, which removes the bias and not "
                 "the noise."
             )
         if fooled := falls_for(one["cheats"]):
