@@ -61,6 +61,12 @@ def test_orders_and_weights(verdicts, expected):
     assert score(judged([verdicts] * 3), resamples=10).models[0].score.value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("verdicts", "low", "high"), [(("B>>A", "A>>B"), 47.8, 100), (("A>>B", "B>A"), 0, 52.2)])
+def test_unanimous_verdicts_have_the_exact_interval_over_questions(verdicts, low, high):
+    found = score(judged([verdicts] * 5), resamples=10).models[0].score
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.05), pytest.approx(high, abs=0.05))
+
+
 def test_exchanging_the_sides_gives_the_complement():
     swap = {label: LABELS[-1 - i] for i, label in enumerate(LABELS)}
     verdicts = random_verdicts(30, seed=1)

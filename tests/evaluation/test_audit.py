@@ -61,6 +61,9 @@ def test_intervals_resample_prompts_and_not_pairs():
     assert wide["value"] == narrow["value"] == 0.5
     assert (wide["low"], wide["high"]) == (0.0, 1.0)
     assert narrow["high"] - narrow["low"] < 0.2
+    agreed = clustered(np.ones(200), ["one", "two"] * 100)
+    assert agreed is not None
+    assert (agreed["low"], agreed["high"]) == (pytest.approx(0.025**0.5), 1.0)
     assert clustered(np.array([math.nan]), ["p"]) is None
 
 

@@ -38,7 +38,10 @@ def test_wins_are_counted_cheat_by_cheat():
     longer = np.array([1.0 if len(c.a) > len(c.b) else 0.0 for c in asked])
     found = {row["cheat"]: row["wins"]["value"] for row in measure(longer, ANSWERS)}
     assert (found["says it twice"], found["one word"], found["the first half"]) == (1.0, 0.0, 0.0)
-    assert set(falls_for(measure(longer, ANSWERS))) >= {"says it twice", "praises itself", "set in markdown"}
+    assert falls_for(measure(longer, ANSWERS)) == []  # two prompts show nothing
+    many = [(f"{prompt} {i}", answer) for i in range(4) for prompt, answer in ANSWERS]
+    longer = np.array([1.0 if len(c.a) > len(c.b) else 0.0 for c in comparisons(many)])
+    assert set(falls_for(measure(longer, many))) >= {"says it twice", "praises itself", "set in markdown"}
     failed = measure(np.full(len(asked), np.nan), ANSWERS)
     assert {row["wins"] for row in failed} == {None}
     assert falls_for(failed) == []

@@ -32,6 +32,13 @@ def test_the_average_is_over_questions_and_turns():
     assert found.average.low == 2.5
 
 
+def test_ratings_at_the_bound_have_the_exact_interval_over_questions():
+    best = single([rating(q, turn, 10) for q in (81, 82, 83) for turn in (1, 2)]).models[0].average
+    assert (best.low, best.high) == (pytest.approx(1 + 9 * 0.025 ** (1 / 3)), 10.0)
+    won = pairwise([match(("model_1", "model_1"), question) for question in (81, 82, 83)]).models[0].win_rate
+    assert (won.low, won.high) == (pytest.approx(0.025 ** (1 / 3)), 1.0)
+
+
 def test_missing_ratings_are_left_out_and_counted():
     found = single([*FOUR[:3], rating(111, 2, -1)]).models[0]
     assert (found.average.value, found.ratings, found.without_rating) == (7.0, 3, 1)

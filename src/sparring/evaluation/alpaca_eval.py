@@ -24,7 +24,7 @@ import numpy as np
 
 from sparring.evaluation.judgments import Judgments
 from sparring.evaluation.length_control import Gamed, LengthControlled, length_controlled
-from sparring.evaluation.statistics import interval
+from sparring.evaluation.statistics import SHARE, interval
 from sparring.recipe import DatasetConfig
 from sparring.rows import read_rows
 
@@ -92,7 +92,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Everything that is said about judgments, as plain data; `leaderboard` is AlpacaEval's row, in percent."""
     known = judgments.preferences[~np.isnan(judgments.preferences)]
-    raw = interval(known.tolist(), resamples) if len(known) else {}
+    raw = interval(known.tolist(), resamples, within=SHARE) if len(known) else {}
     controlled = control_length(judgments, gamed, indices)
     return {
         "model": judgments.model,

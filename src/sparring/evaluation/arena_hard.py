@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
+from sparring.evaluation.statistics import at_bound
 from sparring.rows import read_file
 
 Array = NDArray[np.float64]
@@ -329,6 +330,9 @@ def score(
     if len(found) < resamples / 2:
         raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    for k in range(len(models)):
+        asked = len(set(question_G[model_G == k]))
+        low[k], high[k] = at_bound(float(estimate[k]), asked) or (low[k], high[k])
     scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
     rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
     names = FEATURES if style else ()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from sparring.evaluation.statistics import wins
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, at_bound, wins
 from sparring.oracles.calibrated import FEWEST_LABELS, fit_temperature, scaled
 
 BINS = 10
@@ -26,17 +26,20 @@ RESAMPLES = 2000
 Interval = dict[str, float]
 
 
-def clustered(values: np.ndarray, prompts: Sequence[str], seed: int = 0) -> Interval | None:
+def clustered(values: np.ndarray, prompts: Sequence[str], seed: int = 0, within: Bounds = SHARE) -> Interval | None:
     """Mean over pairs and its 95 % interval, resampling whole prompts; NaN is left out, None when nothing is left."""
     kept = ~np.isnan(values)
     if not kept.any():
         return None
     _, owner = np.unique(np.asarray(prompts, dtype=object)[kept].astype(str), return_inverse=True)
     sums, counts = np.bincount(owner, values[kept]), np.bincount(owner)
+    mean, count = float(values[kept].mean()), int(kept.sum())
+    if (exact := at_bound(mean, len(sums), within)) is not None:
+        return {"value": mean, "low": exact[0], "high": exact[1], "count": count}
     draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[draws].sum(1) / counts[draws].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return {"value": float(values[kept].mean()), "low": float(low), "high": float(high), "count": int(kept.sum())}
+    return {"value": mean, "low": float(low), "high": float(high), "count": count}
 
 
 def correct(preferences: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -97,7 +100,7 @@ def length_bias(
     return {
         "oracle_picks_longer": clustered(oracle, prompts),
         "label_picks_longer": clustered(people, prompts),
-        "excess": clustered(oracle - people, prompts),
+        "excess": clustered(oracle - people, prompts, within=DIFFERENCE),
         "accuracy_longer_right": clustered(np.where(right == 1, hit, np.nan), prompts),
         "accuracy_shorter_right": clustered(np.where(right == 0, hit, np.nan), prompts),
     }
@@ -126,7 +129,7 @@ def audit_one(
     names = np.asarray(categories, dtype=object)
     return {
         "accuracy": clustered(hit, prompts),
-        "over_length_rule": clustered(hit - rule, prompts),
+        "over_length_rule": clustered(hit - rule, prompts, within=DIFFERENCE),
         "failed": int(np.isnan(preferences).sum()),
         "ties": int((wins(preferences) == 0.5).sum()),
         "calibration": calibration(preferences, labels),

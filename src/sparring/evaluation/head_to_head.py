@@ -8,16 +8,17 @@ The unit is the prompt: intervals are bootstrapped over prompts, a tie counts on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sparring.evaluation.judgments import Judgments
 from sparring.evaluation.length_control import length_controlled, separable
-from sparring.evaluation.statistics import interval, wins
+from sparring.evaluation.statistics import SHARE, at_bound, interval, wins
 
 FEWEST = 20
-"""prompts below which a regression on length says nothing"""
+"""prompts below which nothing is concluded, and a regression on length says nothing"""
 
 
 def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "wins": int((won == 1).sum()),
         "losses": int((won == 0).sum()),
         "ties": int((won == 0.5).sum()),
-        "win_rate": interval(won.tolist(), resamples, seed),
-        "mean_preference": interval(preferences.tolist(), resamples, seed),
+        "win_rate": interval(won.tolist(), resamples, seed, SHARE),
+        "mean_preference": interval(preferences.tolist(), resamples, seed, SHARE),
         "length_controlled": None,
         "lengths": {"a": float(ours.mean()), "b": float(theirs.mean())},
         "empty": {"a": _empty(judgments.outputs), "b": _empty(judgments.baseline_outputs)},
@@ -52,7 +53,8 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "orders": _agreement(orders[~np.isnan(orders).any(1)]),
     }
     result["separable"] = separable(ours, theirs)
-    if known.sum() >= FEWEST and result["separable"]:
+    alike = at_bound(float(preferences.mean()), len(preferences)) is not None
+    if known.sum() >= FEWEST and result["separable"] and not alike:
         result["length_controlled"] = _controlled(judgments, seed)
     return {**result, "verdict": verdict(result)}
 
@@ -62,15 +64,29 @@ def verdict(result: dict[str, Any]) -> str:
     rate = result["win_rate"]
     between = f"95 % interval {rate['low']:.1%} to {rate['high']:.1%}"
     span = f"wins {rate['value']:.1%} of {result['judged']} prompts ({between})"
-    if rate["low"] > 0.5 or rate["high"] < 0.5:
-        better = "better" if rate["low"] > 0.5 else "worse"
-        said = f"Under this judge {result['a']} is {better} than {result['b']}: it {span}."
+    if result["judged"] < FEWEST:
+        few = f"Too few prompts to say who is better ({result['judged']}, at least {FEWEST} are needed)"
+        return f"{few}: under this judge {result['a']} {span} against {result['b']}."
+    if shown := _shown(rate):
+        said = f"Under this judge {result['a']} is {shown} than {result['b']}: it {span}."
     else:
         said = f"Under this judge no difference is shown: {result['a']} {span} against {result['b']}."
-    controlled = result["length_controlled"]
-    if controlled is not None and (rate["value"] - 0.5) * (controlled["value"] - 0.5) < 0:
-        said += f" At equal lengths the sign turns: {controlled['value']:.1%}."
-    return said
+    return said + _at_equal_lengths(shown, result["length_controlled"], result["a"])
+
+
+def _shown(rate: Mapping[str, Any]) -> str:
+    """What an interval shows of A: better, worse, or nothing."""
+    return "better" if rate["low"] > 0.5 else "worse" if rate["high"] < 0.5 else ""
+
+
+def _at_equal_lengths(raw: str, controlled: Mapping[str, Any] | None, name: str) -> str:
+    """A second sentence where equal lengths show something else than the win rate; intervals speak, not signs."""
+    if controlled is None or (shown := _shown(controlled)) == raw:
+        return ""
+    numbers = f"{controlled['value']:.1%} ({controlled['low']:.1%} to {controlled['high']:.1%})"
+    if not shown:
+        return f" At equal lengths no difference is shown: {numbers}."
+    return f" At equal lengths {'the verdict turns, ' if raw else ''}{name} is {shown}: {numbers}."
 
 
 def _controlled(judgments: Judgments, seed: int) -> dict[str, Any]:

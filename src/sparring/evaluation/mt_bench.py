@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.ratings import one_judge
+from sparring.evaluation.statistics import SHARE, Bounds, at_bound
 
 Row = Mapping[str, Any]
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding", "arena-hard-200")
 """judged beside a reference answer, as in FastChat"""
 TURNS = (1, 2)
+SCALE: Bounds = (1.0, 10.0)
 NO_RATING = -1
 WINNERS = ("model_1", "model_2", "tie", "error")
 
@@ -175,7 +177,7 @@ def _model_rating(
     kinds = dict.fromkeys(categories.values()) if categories else {}
     return ModelRating(
         model,
-        mean_over_questions([(question, score) for (question, _), score in known.items()], resamples),
+        mean_over_questions([(question, score) for (question, _), score in known.items()], resamples, SCALE),
         {turn: mean(lambda _, t, turn=turn: t == turn) for turn in TURNS},
         {kind: mean(lambda q, _, kind=kind: (categories or {})[q] == kind) for kind in kinds},
         len(known),
@@ -183,15 +185,18 @@ def _model_rating(
     )
 
 
-def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, seed: int = 0) -> Mean:
+def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, within: Bounds, seed: int = 0) -> Mean:
     """The mean of all values, and its interval when questions are resampled with all their values."""
     questions = {question: i for i, question in enumerate(dict.fromkeys(q for q, _ in values))}
     index = np.array([questions[question] for question, _ in values])
     sums = np.bincount(index, weights=[value for _, value in values])
     counts = np.bincount(index)
+    mean = float(sums.sum() / counts.sum())
+    if (exact := at_bound(mean, len(sums), within)) is not None:
+        return Mean(mean, *exact)
     draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [0.025, 0.975])
-    return Mean(float(sums.sum() / counts.sum()), float(low), float(high))
+    return Mean(mean, float(low), float(high))
 
 
 def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Pairwise:
@@ -242,5 +247,5 @@ def _model_wins(model: str, values: Sequence[tuple[str, float]], resamples: int)
         scores.count(1.0),
         scores.count(0.0),
         scores.count(0.5),
-        mean_over_questions(values, resamples),
+        mean_over_questions(values, resamples, SHARE),
     )

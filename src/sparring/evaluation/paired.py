@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from sparring.evaluation.statistics import interval
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, interval
 
 FLIPS, BLOCK = 2000, 50
 
@@ -31,11 +31,11 @@ def compare(before: Sequence[float], after: Sequence[float], resamples: int = 10
     old, new = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     binary = bool(np.isin(np.concatenate([old, new]), (0.0, 1.0)).all())
     gained, lost = int((new > old).sum()), int((new < old).sum())
-    options = {"resamples": resamples, "seed": seed}
+    share, difference = (SHARE, DIFFERENCE) if binary else (None, None)
     return {
-        "before": interval(old, **options),  # type: ignore[arg-type]
-        "after": interval(new, **options),  # type: ignore[arg-type]
-        "difference": interval(new - old, **options),  # type: ignore[arg-type]
+        "before": interval(old.tolist(), resamples, seed, share),
+        "after": interval(new.tolist(), resamples, seed, share),
+        "difference": interval((new - old).tolist(), resamples, seed, difference),
         "p": mcnemar(gained, lost) if binary else sign_flip(new - old, seed),
         "test": "McNemar" if binary else "sign flips",
         "gained": gained,

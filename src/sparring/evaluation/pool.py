@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.evaluation.statistics import interval, wins
+from sparring.evaluation.statistics import DIFFERENCE, interval, wins
 from sparring.games.equilibrium import nash
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -124,7 +124,7 @@ def _skewed(preferences: Array) -> Array:
 def pool_gap(pool: Pool, name: str, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
     """Empirical duality gap of a member against the pool, with a 95 % bootstrap interval over prompts."""
     attacks_NM = pool.preferences[:, :, pool.names.index(name)]
-    return interval((2.0 * strongest_attack(attacks_NM)[0] - 1.0).tolist(), resamples, seed)
+    return interval((2.0 * strongest_attack(attacks_NM)[0] - 1.0).tolist(), resamples, seed, DIFFERENCE)
 
 
 def strongest_attack(attacks_NM: Array) -> tuple[Array, tuple[int, int]]:

@@ -1,9 +1,11 @@
 """Intervals over prompts, and plain facts about texts.
 
 Prompts, not comparisons, are the independent unit: answers to one prompt share its difficulty, so intervals are
-bootstrapped over prompts. Leaves out: length-controlled win rates.
+bootstrapped over prompts. Where all values are alike at a bound, no resample differs, and the interval is Clopper and
+Pearson's exact one. Leaves out: length-controlled win rates.
 
     interval([1.0, 0.5, 0.75])  ->  {"value": 0.75, "low": 0.5, "high": 1.0}
+    interval([1.0, 1.0, 1.0], within=SHARE)  ->  {"value": 1.0, "low": 0.29, "high": 1.0}
 """
 
 from __future__ import annotations
@@ -12,15 +14,23 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 
 TIE = 1e-9
 """means of verdicts this near to 1/2 are ties: what is left is rounding, and would be a whole win or loss"""
+Bounds = tuple[float, float]
+SHARE: Bounds = (0.0, 1.0)
+"""what win rates, preferences and other shares lie within"""
+DIFFERENCE: Bounds = (-1.0, 1.0)
+"""of two shares; gaps 2 P - 1 lie within it too"""
 REPEATING = 0.5
 """a text in which fewer than this share of trigrams are distinct is called repeating"""
 
 
-def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Mean and its 95 % percentile-bootstrap interval over `values` (one per prompt).
+def interval(
+    values: Sequence[float], resamples: int = 2000, seed: int = 0, within: Bounds | None = None
+) -> dict[str, float]:
+    """Mean and its 95 % percentile-bootstrap interval over `values` (one per prompt), which lie `within` bounds.
 
     Raises:
         ValueError: there are no values.
@@ -28,9 +38,23 @@ def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> d
     if not len(values):
         raise ValueError("an interval needs at least one value")
     array = np.asarray(values, dtype=np.float64)
+    if within is not None and (exact := at_bound(float(array.mean()), len(array), within)) is not None:
+        return {"value": float(array.mean()), "low": exact[0], "high": exact[1]}
     draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
     low, high = np.quantile(array[draws].mean(1), [0.025, 0.975])
     return {"value": float(array.mean()), "low": float(low), "high": float(high)}
+
+
+def at_bound(mean: float, count: int, within: Bounds = SHARE) -> Bounds | None:
+    """Clopper and Pearson's 95 % interval where all `count` values are at the same bound, else None.
+
+    For values between the bounds it holds too: the chance of the bound is never more than the mean says.
+    """
+    least, most = within
+    if mean not in within:
+        return None
+    found = binomtest(count if mean == most else 0, count).proportion_ci(0.95, "exact")
+    return least + (most - least) * float(found.low), least + (most - least) * float(found.high)
 
 
 def wins(preferences: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.statistics import interval
+from sparring.evaluation.statistics import SHARE, interval
 from sparring.report.compare import facts
 from sparring.report.summary import Summary
 
@@ -75,7 +75,9 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
         known = [p for p in means if not np.isnan(p)]
         if known:
             seeds = [known_mean(np.array([*one.values()])) for one in by_seed]
-            found.append({"a": a, "b": b, "preference": interval(known), "by_seed": seeds, "prompts": len(known)})
+            found.append(
+                {"a": a, "b": b, "preference": interval(known, within=SHARE), "by_seed": seeds, "prompts": len(known)}
+            )
     return found
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sparring.evaluation.paired import sign_flip
-from sparring.evaluation.statistics import interval
+from sparring.evaluation.statistics import DIFFERENCE, interval
 from sparring.report.html import DASH, THIN, duration, number, percent, span
 from sparring.report.summary import Summary
 from sparring.rounds.store import write_text
@@ -142,7 +142,12 @@ def _difference(name: str, first: Sequence[float | None], mine: Sequence[float |
     gaps = [b - a for a, b in zip(first, mine, strict=True) if a is not None and b is not None]
     if not gaps:
         return {"name": name, "prompts": 0, "difference": None, "p": None}
-    return {"name": name, "prompts": len(gaps), "difference": interval(gaps), "p": sign_flip(np.array(gaps))}
+    return {
+        "name": name,
+        "prompts": len(gaps),
+        "difference": interval(gaps, within=DIFFERENCE),
+        "p": sign_flip(np.array(gaps)),
+    }
 
 
 def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:

@@ -48,7 +48,7 @@ def _intervals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     if result["length_controlled"]:
         about = "mean preference if both answers had the same length"
-        told.append(("Length-controlled", about, result["length_controlled"]))
+        told.append(("At equal lengths", about, result["length_controlled"]))
     return [{"name": name, "about": about, "rate": rate} for name, about, rate in told]
 
 

@@ -182,8 +182,8 @@ def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guar
         "name": getattr(guard.oracle, "title", section["name"]),
         "identity": guard.identity,
         "seen_in_training": seen,
-        "win_rate": interval(outcome.wins, **options),
-        "mean_preference": interval(outcome.preferences, **options),
+        "win_rate": interval(outcome.wins, **options, within=SHARE),
+        "mean_preference": interval(outcome.preferences, **options, within=SHARE),
         "failed": outcome.failed,
         "about": about[0] if about else "",
     }
@@ -210,9 +210,9 @@ def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
     gain = [b - a for a, b in zip(before, after, strict=True)]
     return {
-        "start": interval(before, **options),
-        "final": interval(after, **options),
-        "difference": interval(gain, **options),
+        "start": interval(before, **options, within=SHARE),
+        "final": interval(after, **options, within=SHARE),
+        "difference": interval(gain, **options, within=DIFFERENCE),
         "prompts": len(rows),
     }
 

@@ -1,0 +1,55 @@
+"""The sentence on top: who is better, claimed by intervals and never by a point."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from sparring.evaluation.head_to_head import compare, verdict
+from sparring.evaluation.judgments import Judgments
+
+
+def judged(preferences: list[float]) -> Judgments:
+    prompts = [f"p{i}" for i in range(len(preferences))]
+    ours = ["x" * (5 + i % 7) for i in range(len(prompts))]
+    return Judgments("A", "B", "j", prompts, ours, ["yyyy"] * len(prompts), np.array(preferences), Counter(), "")
+
+
+def told(raw: tuple[float, float], controlled: tuple[float, float] | None = None, prompts: int = 200) -> str:
+    rates = [None if r is None else {"value": sum(r) / 2, "low": r[0], "high": r[1]} for r in (raw, controlled)]
+    return verdict({"a": "A", "b": "B", "judged": prompts, "win_rate": rates[0], "length_controlled": rates[1]})
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_few_prompts_conclude_nothing(value):
+    found = compare(judged([value] * 3), np.full((3, 2), np.nan))
+    assert found["win_rate"]["high"] - found["win_rate"]["low"] > 0.5
+    assert "Too few prompts to say who is better (3, at least 20 are needed)" in found["verdict"]
+    assert told((0.6, 0.9), prompts=19).startswith("Too few")
+    assert told((0.6, 0.9), prompts=20).startswith("Under this judge A is better than B")
+
+
+def test_unanimous_verdicts_have_an_interval_and_say_nothing_of_length():
+    found = compare(judged([1.0] * 30), np.full((30, 2), np.nan))
+    assert found["win_rate"] == found["mean_preference"]
+    assert found["win_rate"]["low"] == pytest.approx(0.025 ** (1 / 30))
+    assert found["length_controlled"] is None
+    assert "A is better than B" in found["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "controlled", "expected"),
+    [
+        ((0.6, 0.8), (0.424, 0.579), " At equal lengths no difference is shown: 50.1% (42.4% to 57.9%)."),
+        ((0.6, 0.8), (0.3, 0.579), " At equal lengths no difference is shown: 44.0% (30.0% to 57.9%)."),
+        ((0.6, 0.8), (0.3, 0.4), " At equal lengths the verdict turns, A is worse: 35.0% (30.0% to 40.0%)."),
+        ((0.2, 0.4), (0.6, 0.7), " At equal lengths the verdict turns, A is better: 65.0% (60.0% to 70.0%)."),
+        ((0.4, 0.59), (0.6, 0.7), " At equal lengths A is better: 65.0% (60.0% to 70.0%)."),
+        ((0.6, 0.8), (0.55, 0.6), ""),
+        ((0.4, 0.59), (0.3, 0.6), ""),
+    ],
+)
+def test_equal_lengths_are_told_by_their_interval(raw, controlled, expected):
+    assert told(raw, controlled) == told(raw) + expected
