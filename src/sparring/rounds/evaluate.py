@@ -22,7 +22,7 @@ from sparring.evaluation.checks import passes
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.play import Outcome, head_to_head
 from sparring.evaluation.pool import Pool, nash_mixture, play_pool, pool_gap
-from sparring.evaluation.statistics import distinct_trigrams, interval, repeating_share
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, distinct_trigrams, interval, repeating_share
 from sparring.oracles.guard import Guard
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
