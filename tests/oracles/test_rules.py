@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -90,6 +91,42 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     _, dropped = read_labelled(jsonl(tmp_path / "d.jsonl", rows))
     assert sum(dropped.values()) == 5
     assert len(dropped) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"preference": [1]}, "the preference is no number in [0, 1]"),
+        ({"preference": {"a": 1}}, "the preference is no number in [0, 1]"),
+        ({"preference": "high"}, "the preference is no number in [0, 1]"),
+        ({"preference": math.nan}, "the preference is no number in [0, 1]"),
+        ({"preference": 10**400}, "the preference is no number in [0, 1]"),
+        ({"label": 0.7}, "the label is not a whole number; a probability goes under preference"),
+        ({"label": math.inf}, "the label is not a whole number; a probability goes under preference"),
+        ({"label": [1]}, "the label is none of 1, 2, 0, a, b, tie"),
+    ],
+)
+def test_odd_labels_are_counted(tmp_path, changes, reason):
+    """Lists and infinity ended in tracebacks, and a label of 0.7 was a tie without a word."""
+    good = {"prompt": "p", "a": "x", "b": "y", "preference": 1.0}
+    odd = {"prompt": "p", "a": "x", "b": "z", **changes}
+    _, dropped = read_labelled(jsonl(tmp_path / "o.jsonl", [good, odd]))
+    assert dropped == {reason: 1}
+
+
+def test_an_unknown_check_names_file_and_row(tmp_path):
+    data = jsonl(tmp_path / "r.jsonl", [{"prompt": "p", "check": {"rule": "one_word"}}, {"prompt": "q", "check": 5}])
+    with pytest.raises(ValueError, match=r"r.jsonl', row 2, .*the check 5 cannot be used"):
+        build_oracle({"name": "rules", "data": data}, "")
+
+
+@pytest.mark.parametrize("prompt", [{}, {"prompt": None}, {"prompt": 5}, {"prompt": [1]}])
+def test_a_rule_without_a_prompt_names_file_and_row(tmp_path, prompt):
+    data = jsonl(tmp_path / "r.jsonl", [{"prompt": "p", "gold": "1"}, {**prompt, "gold": "2"}])
+    with pytest.raises(
+        ValueError, match=r"oracle.data: .*r.jsonl', row 2, columns 'prompt' and 'gold': (expected text|a message)"
+    ):
+        build_oracle({"name": "rules", "data": data, "rule": "number", "gold": "gold"}, "")
 
 
 def test_foreign_columns_are_named(tmp_path):

@@ -17,7 +17,7 @@ from sparring.oracles.duplicate_gate import DuplicateGate, near_duplicates
 from sparring.oracles.jury import Jury
 from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import BothOrders, both_orders, swapped
+from sparring.oracles.orders import BothOrders, announce, both_orders, swapped
 from sparring.oracles.recorded import Recorded
 from sparring.oracles.table import build_oracle
 
@@ -133,6 +133,29 @@ def test_calibration_finds_the_temperature_and_keeps_winners(tmp_path):
     oracle = Calibrated(Boaster(), labels=str(labels_file(tmp_path)))
     assert oracle.judge([Comparison("p", "3", "x")])[0] == pytest.approx(expit(3 / oracle.temperature))
     assert oracle.temperature == pytest.approx(3.0, rel=0.25)
+
+
+def test_a_calibration_announces_what_its_labels_cost(tmp_path):
+    class Priced(Boaster):
+        def estimate(self, comparisons):
+            return f"{len(set(comparisons))} questions"
+
+    said = []
+    oracle = Calibrated(LengthPenalty(Priced()), labels=str(labels_file(tmp_path, count=30)))
+    announce(Jury([oracle, Fixed(0.5)]), PAIR, said.append)
+    assert said == ["boaster: 31 questions"]
+    oracle.judge([Comparison("p", "1", "x")])
+    announce(oracle, PAIR, said.append)
+    assert said[1:] == ["boaster: 1 questions"]
+
+
+def test_labels_of_a_calibration_may_be_any_data_set(tmp_path):
+    """Its identity hashed one file, so that patterns and data sets of other kinds ended in a traceback."""
+    path = labels_file(tmp_path, count=30)
+    pattern = Calibrated(Boaster(), labels=str(tmp_path / "label*.jsonl"))
+    assert pattern.identity == Calibrated(Boaster(), labels=str(path)).identity
+    labels_file(tmp_path, overconfident=2.0, count=30)
+    assert pattern.identity != Calibrated(Boaster(), labels=str(path)).identity
 
 
 def test_calibration_leaves_failures_out_and_needs_enough():

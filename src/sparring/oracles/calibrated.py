@@ -3,16 +3,18 @@
     logit P' = logit P / temperature          temperature = argmin of the log-loss on labelled pairs
 
 A temperature keeps every winner and every symmetry; it only makes a boaster humbler (above 1) or a shy oracle bolder
-(below 1). Give `labels`, a file of pairs with labels (see `oracles/labelled.py`) that neither training nor evaluation
-uses, or the number that `sparring oracle audit` printed. Leaves out: position and length bias, which scaling keeps.
+(below 1). Give `labels`, a data set of pairs with labels (see `oracles/labelled.py`) that neither training nor
+evaluation uses, or the number that `sparring oracle audit` printed. Leaves out: position and length bias, which scaling
+keeps.
 
     oracle: {name: calibrated, labels: held_out.jsonl, oracle: {name: reward_model, model: org/reward}}
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -23,7 +25,6 @@ from scipy.special import expit, logit
 from sparring.oracles.labelled import read_labelled
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
-from sparring.weights import hash_file
 
 EDGE = 1e-6
 RANGE = (0.05, 20.0)
@@ -56,15 +57,22 @@ class Calibrated:
 
     @property
     def identity(self) -> str:
-        """The oracle, and the temperature or the hash of the labels that it follows from."""
-        source = f"labels={hash_file(Path(self.labels))[:16]}" if self.labels else f"temperature={self._temperature:g}"
-        return f"calibrated({self.oracle.identity};{source})"
+        """The oracle, and the temperature or a hash of the labelled pairs that it follows from."""
+        if self.labels is None:
+            return f"calibrated({self.oracle.identity};temperature={self._temperature:g})"
+        digest = hashlib.sha256(json.dumps(self._pairs).encode()).hexdigest()[:16]
+        return f"calibrated({self.oracle.identity};labels={digest})"
+
+    @property
+    def asked_first(self) -> list[Comparison]:
+        """What the oracle is asked before the first verdict, for estimates: the labelled pairs."""
+        return [pair.comparison for pair in self._pairs] if self._temperature is None else []
 
     @property
     def temperature(self) -> float:
         """Given, or fitted now: the first verdict pays for judging the labels."""
         if self._temperature is None:
-            answers = self.oracle.judge([pair.comparison for pair in self._pairs])
+            answers = self.oracle.judge(self.asked_first)
             self._temperature = fit_temperature(answers, np.array([pair.preference for pair in self._pairs]))
         return self._temperature
 

@@ -2,8 +2,7 @@
 
 Two answers are near duplicates when their word trigrams overlap by `threshold` (Jaccard, case and punctuation aside).
 Texts of fewer than eight words, or whose numbers or negations differ, go to the oracle always: there one word decides.
-Leaves out: paraphrases, and
-code, where punctuation decides too.
+Leaves out: paraphrases, and code, where punctuation decides too.
 
     oracle: {name: duplicate_gate, oracle: {name: llm_judge, model: ...}}
 """

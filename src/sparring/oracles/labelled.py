@@ -97,12 +97,17 @@ def _labelled(row: Row, sides: tuple[str, str]) -> Labelled:
 
 def _preference(row: Row) -> float:
     if row.get("preference") is not None:
-        value = float(row["preference"])
+        try:
+            value = float(row["preference"])
+        except (OverflowError, TypeError, ValueError):
+            value = math.nan
         if not 0 <= value <= 1:  # NaN too
-            raise ValueError("the preference is not in [0, 1]")
+            raise ValueError("the preference is no number in [0, 1]")
         return value
     label = row.get("label")
     if isinstance(label, float) and not math.isnan(label):
+        if not label.is_integer():
+            raise ValueError("the label is not a whole number; a probability goes under preference")
         label = int(label)
     value = WINNERS.get(str(label).lower())
     if value is None:

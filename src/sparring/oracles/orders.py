@@ -61,10 +61,13 @@ class BothOrders:
 def nested(oracle: Oracle) -> Iterator[Oracle]:
     """The oracle and every oracle inside it."""
     yield oracle
+    for inner in _inside(oracle):
+        yield from nested(inner)
+
+
+def _inside(oracle: Oracle) -> list[Oracle]:
     inside = getattr(oracle, "members", None) or [getattr(oracle, "oracle", None)]
-    for inner in inside:
-        if inner is not None:
-            yield from nested(inner)
+    return [inner for inner in inside if inner is not None]
 
 
 def facts(oracle: Oracle) -> dict[str, object]:
@@ -75,6 +78,8 @@ def facts(oracle: Oracle) -> dict[str, object]:
 
 def announce(oracle: Oracle, comparisons: Sequence[Comparison], say: Callable[[str], None]) -> None:
     """Say what the comparisons will take at most, for every oracle inside that can tell, before anything is paid."""
-    for judge in nested(oracle):
-        if estimate := getattr(judge, "estimate", None):
-            say(f"{judge.identity[:60]}: {estimate(comparisons)}")
+    if estimate := getattr(oracle, "estimate", None):
+        say(f"{oracle.identity[:60]}: {estimate(comparisons)}")
+    first: Sequence[Comparison] = getattr(oracle, "asked_first", ())  # a calibration pays for its labels too
+    for inner in _inside(oracle):
+        announce(inner, [*first, *comparisons], say)

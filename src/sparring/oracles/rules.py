@@ -24,10 +24,10 @@ from pydantic import Field
 
 from sparring.chat import as_messages, prompt_text
 from sparring.evaluation.checks import last_number, passes
-from sparring.examples import parse_check
+from sparring.examples import UnknownCheck, parse_check
 from sparring.oracles.oracle import Comparison
 from sparring.recipe import DatasetConfig
-from sparring.rows import read_rows
+from sparring.rows import stream_rows
 
 
 class Rules:
@@ -49,12 +49,18 @@ class Rules:
                 f"oracle.gold = {gold!r} with oracle.rule = {rule!r}: name the gold column for number, equals and "
                 "regex, and none for check."
             )
-        rows = read_rows(DatasetConfig(path=data, split=split))
+        rows = list(stream_rows(DatasetConfig(path=data, split=split)))
         for name in (prompt, gold or "check"):
-            if not rows or name not in rows[0]:
+            if not rows or name not in rows[0].row:
                 raise ValueError(f"oracle.data: {data!r} has no column {name!r}.")
-        found = ((row[prompt], _check(row, rule, gold)) for row in rows)
-        self.checks = {prompt_text(as_messages(text)): check for text, check in found if check is not None}
+        self.checks: dict[str, dict[str, Any]] = {}
+        for row, file, number in rows:
+            try:
+                if (check := _check(row, rule, gold)) is not None:
+                    self.checks[prompt_text(as_messages(row.get(prompt)))] = check
+            except (UnknownCheck, ValueError) as error:
+                columns = f"columns {prompt!r} and {gold or 'check'!r}"
+                raise ValueError(f"oracle.data: {file!r}, row {number}, {columns}: {error}") from error
         if not self.checks:
             raise ValueError(f"oracle.data: no row of {data!r} holds a rule.")
         self.without_rule = 0
