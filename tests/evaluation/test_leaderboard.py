@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 
 from command import sparring
-from conftest import tiny_llama, write_jsonl
+from conftest import other_template, tiny_llama, write_jsonl
 from sparring.cli.evaluate_leaderboard import policy_folder
 from sparring.evaluation.leaderboard import (
     FIELDS,
@@ -91,6 +92,15 @@ def test_a_stored_result_answers_only_its_own_question(lm_eval, tiny_model, wino
     limited = Leaderboard(tiny_model, tmp_path, limit=2)._asked(find_benchmark("winogrande"))
     local = Leaderboard(tiny_model, tmp_path, {"winogrande": {"test": winogrande}})._asked(find_benchmark("winogrande"))
     assert len({json.dumps(asked, sort_keys=True) for asked in (plain, limited, local)}) == 3
+
+
+def test_another_chat_template_is_another_question(lm_eval, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    asked = [Leaderboard(tmp_path / "model", tmp_path)._asked(find_benchmark("arc")) for _ in range(2)]
+    other_template(tmp_path / "model")
+    changed = Leaderboard(tmp_path / "model", tmp_path)._asked(find_benchmark("arc"))
+    assert asked[0] == asked[1] != changed
+    assert changed["weights"] == asked[0]["weights"]
 
 
 def found(prompts, scores=(1.0, 0.0), documents=("x", "y")):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from conftest import byte_tokenizer
+from conftest import byte_tokenizer, other_template
 from sparring.chat import PromptText
 from sparring.oracles.guard import Guard, OracleError
 from sparring.oracles.mutual_information import MutualInformation
@@ -190,6 +190,13 @@ def test_a_reward_model_gets_a_prompt_s_turns_as_turns(reward_folder):
     ids = oracle.tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert oracle.rewards([(prompt, "Ho")]) == oracle._forward([ids])
     assert oracle.rewards([(prompt, "Ho")]) != oracle.rewards([(str(prompt), "Ho")])
+
+
+def test_a_reward_model_with_another_template_is_another_judge(reward_folder):
+    before = RewardModel(str(reward_folder)).identity
+    assert RewardModel(str(reward_folder)).identity == before
+    other_template(reward_folder)
+    assert RewardModel(str(reward_folder)).identity != before
 
 
 def test_answers_that_a_reward_model_cuts_are_counted_and_shown(reward_folder, tiny_recipe, tmp_path):

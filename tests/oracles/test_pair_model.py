@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from scipy.special import expit
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from conftest import byte_tokenizer
+from conftest import byte_tokenizer, other_template
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.oracles.pair_model import Letters, PairModel
@@ -67,6 +67,13 @@ def pairrm(tmp_path) -> Path:
     tokenizer.save_pretrained(folder)
     save_file(_Network(config, 1).state_dict(), folder / "model.safetensors")
     return folder
+
+
+def test_a_pair_model_with_another_template_is_another_judge(classifier):
+    before = build(classifier, format="classifier").identity
+    assert build(classifier, format="classifier").identity == before
+    other_template(classifier)
+    assert build(classifier, format="classifier").identity != before
 
 
 @pytest.mark.parametrize("format", ["rlhflow", "instruct", "classifier", "pairrm"])

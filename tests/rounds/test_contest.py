@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import oracle_fakes
 from command import sparring
-from conftest import write_jsonl
+from conftest import other_template, write_jsonl
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay")
 PROMPTS = [f"Say {word} {number}" for number in (1, 2, 3) for word in WORDS]
@@ -188,6 +189,16 @@ def test_policies_answer_by_themselves_and_are_sampled_once(tmp_path, judge, tin
     versus(*words[:-5], tmp_path / "again", *settings)
     assert (tmp_path / "again/answers/a.json").read_bytes() == answers
     assert {"instruction", "output", "generator"} <= json.loads(answers)[0].keys()
+
+
+def test_a_model_whose_template_changed_is_asked_again(tmp_path, judge, tiny_model):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz", PROMPTS[:4])
+    words = (tmp_path / "model", base, "--oracle", judge, "--out", tmp_path / "out")
+    settings = ("--sampling", "max_new_tokens=4", "--sampling", "precision=float32")
+    before, same = (versus(*words, *settings) for _ in range(2))
+    other_template(tmp_path / "model")
+    assert same["a"] == before["a"] != versus(*words, *settings)["a"]
 
 
 def test_policies_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge, tiny_recipe):

@@ -3,8 +3,8 @@
 Names of the leaderboard's first version (arc, hellaswag, mmlu, truthfulqa, winogrande, gsm8k) and second one (ifeval,
 bbh, math, gpqa, musr, mmlu_pro) carry its shots and metric; any other name is lm-eval's own. Documents come from the
 hub, or from local files in the hub's field names. A group's score is the mean over all its documents. A finished task
-is a file under the hash of the weights and is never run twice. Leaves out: statistics (`paired.py`), and the second
-version's rescaling between chance and one.
+is a file under the hash of the weights and is not run twice, unless tokenizer or template change. Leaves out:
+statistics (`paired.py`), and the second version's rescaling between chance and one.
 
     scores = Leaderboard(folder, Path("scores")).run(find_benchmark("arc"))
 """
@@ -26,7 +26,7 @@ import yaml
 from sparring.rounds.store import read_json, write_json, write_text
 from sparring.rows import read_file
 from sparring.training.packing import Rollout
-from sparring.weights import hash_file, hash_weights, load_model, load_tokenizer
+from sparring.weights import hash_file, hash_reading, hash_weights, load_model, load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +245,7 @@ class Leaderboard:
         files = {split: hash_file(path) for split, path in self.data.get(benchmark.name, {}).items()}
         return {
             "weights": self.weights,
+            "reading": hash_reading(self.folder),
             "task": benchmark.task,
             "metric": benchmark.metric,
             "shots": self._shots(benchmark),

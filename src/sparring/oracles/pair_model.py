@@ -29,7 +29,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
-from sparring.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
+from sparring.weights import hash_policy, load_model, load_tokenizer, refuse_code, resolve_model
 
 Format = Literal["rlhflow", "instruct", "classifier", "pairrm"]
 RLHFLOW = "[CONTEXT] {context} [RESPONSE A] {a} [RESPONSE B] {b} \n"
@@ -69,12 +69,12 @@ class PairModel:
         self.batch_size, self.max_tokens, self.precision = batch_size, max_tokens, precision
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._scorer = _scorer(format, folder, dtype)
-        self._hash = hash_weights(folder)
+        self._hash = hash_policy(folder)
         self._odds: dict[Comparison, float] = {}
 
     @property
     def identity(self) -> str:
-        """The weights, the format and the numbers that change a verdict."""
+        """The weights with their tokenizer and template, the format and the numbers that change a verdict."""
         options = f"temperature={self.temperature:g};max_tokens={self.max_tokens};{self.precision}"
         return f"pair_model({self._hash[:16]};{self.format};{options})"
 

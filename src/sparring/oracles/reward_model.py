@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification
 from sparring.chat import turns
 from sparring.oracles.oracle import Comparison
 from sparring.template import Template
-from sparring.weights import hash_weights, load_tokenizer, resolve_model
+from sparring.weights import hash_policy, load_tokenizer, resolve_model
 
 VERSION = 2
 """of the rendering: 2 gives the model a prompt's turns as turns, and spelt-out special tokens as text"""
@@ -50,7 +50,7 @@ class RewardModel:
         self.model = self._load(model)
         if self.tokenizer.pad_token_id is not None:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self._hash = hash_weights(self.folder)
+        self._hash = hash_policy(self.folder)
         self._scores: dict[tuple[str, str], float] = {}
 
     def _load(self, name: str) -> Any:
@@ -71,7 +71,7 @@ class RewardModel:
 
     @property
     def identity(self) -> str:
-        """The weights, the temperature, and how conversations are rendered."""
+        """The weights with their tokenizer and template, the temperature, and how conversations are rendered."""
         return (
             f"reward_model-v{VERSION}({self._hash[:16]};temperature={self.temperature:g};max_tokens={self.max_tokens})"
         )

@@ -7,6 +7,7 @@ Leaves out: sampling from it (`contest.py`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,11 @@ class Side:
 
     @property
     def identity(self) -> str:
-        """Hash of the answers' file, or of the weights."""
-        return hash_file(self.file) if self.file else self.policies.hash(self.ref)
+        """Hash of the answers' file; or of the weights, the configuration, and how prompts are rendered."""
+        if self.file:
+            return hash_file(self.file)
+        parts = self.policies.hash(self.ref), hash_file(self.policies.base / "config.json"), self.policies.chat.identity
+        return hashlib.sha256("+".join(parts).encode()).hexdigest()
 
     def settings(self, overrides: Mapping[str, Any]) -> SamplingConfig | None:
         """How it is sampled: as its run does, or by default, and `overrides`; None for a file."""
