@@ -117,7 +117,10 @@ def test_rows_that_lack_a_field_are_counted(tmp_path, judge, sides):
     result = versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "out")
     assert result["left_out"] == {"answer missing (mine)": 1, "instruction missing or empty (mine)": 1}
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [*({"prompt": p} for p in PROMPTS[:4]), {"id": 1}])
-    assert versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "few", "--prompts", prompts)["judged"] == 4
+    words = (mine, sides[1], "--oracle", judge, "--out", tmp_path / "few", "--prompts", prompts, "--json")
+    outcome = sparring("evaluate", "head-to-head", *words)
+    assert json.loads(outcome.out)["judged"] == 4
+    assert "prompts.jsonl: 1 instruction missing or empty, left out" in outcome.err
 
 
 def test_verdicts_that_fail_are_left_out_and_too_many_stop(tmp_path, judge, sides):

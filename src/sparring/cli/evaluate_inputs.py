@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 import yaml
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def instructions(path: str | None, split: str | None, limit: int | None) -> list[Instruction] | None:
-    """The prompts that are named; None where none are.
+    """The prompts that are named, and on stderr how many rows are none; None where none are named.
 
     Raises:
         ValueError: they cannot be read; or a split or limit of nothing.
@@ -71,4 +72,7 @@ def instructions(path: str | None, split: str | None, limit: int | None) -> list
         if split is not None or limit is not None:
             raise ValueError("--split and --limit choose among --prompts, which is missing.")
         return None
-    return read_instructions(DatasetConfig(path=path, split=split, limit=limit))[0]
+    found, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
+    for reason, count in dropped.items():
+        typer.echo(f"{path}: {count} {reason}, left out", err=True)
+    return found
