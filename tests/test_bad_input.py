@@ -108,10 +108,6 @@ RECIPES: list[tuple[Plain, str]] = [
         {"algorithm": {"name": "spac", "data_weight": -1}, "rounds": "two"},
         r"problems:\n  algorithm\.data_weight = -1: input should be greater than 0 or 'sqrt_n'\.$",
     ),
-    (
-        {"trackers": [{"name": "mlflow", "destination": "http://me:hunter2@host"}]},
-        r"recipe: trackers\.0\.destination holds an address with a password.*environment",
-    ),
     # out of range
     ({"rounds": 0}, r"rounds = 0: .*greater than or equal to 1"),
     ({"seed": -1}, r"seed = -1: .*greater than or equal to 0"),

@@ -322,13 +322,16 @@ def test_conversations_that_do_not_fit_together_are_counted(tmp_path: Path) -> N
 
 
 def test_odd_lists_are_counted(tmp_path: Path) -> None:
-    ranked = [["a", "b"], 5, "words", [{"answer": "a", "rank": [1]}, {"answer": "b", "rank": 2}]]
-    for index, (answers, reason) in enumerate(
-        zip(ranked[1:], ["are no list", "are text, but not a JSON list", "rank of an answer is no number"], strict=True)
-    ):
-        path = write(tmp_path / f"{index}.jsonl", [{"prompt": "1", "answers": answers}])
-        with pytest.raises(ValueError, match=f"1 x the .*{reason}"):
-            load(path, "chosen", "rejected")
+    def ranked(rank: Any) -> list[Any]:
+        return [{"answer": "a", "rank": rank}, {"answer": "b", "rank": 2}]
+
+    odd = ["words", *map(ranked, ([1], "nan", "1e999"))]
+    rows = [{"prompt": str(i), "answers": answers} for i, answers in enumerate([["a", "b"], *odd])]
+    examples, dropped = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert [e.responses for e in examples] == [{"chosen": "a", "rejected": "b"}]
+    assert dropped == {"the ranked answers are text, but not a JSON list": 1, "the rank of an answer is no number": 3}
+    with pytest.raises(ValueError, match="1 x the ranked answers are no list"):
+        load(write(tmp_path / "five.jsonl", [{"prompt": "1", "answers": 5}]), "chosen", "rejected")
     with pytest.raises(ValueError, match="a message needs 'role' and 'content'"):
         load(write(tmp_path / "m.jsonl", [{"messages": ["a"]}]))
 
@@ -339,11 +342,19 @@ def test_ranked_answers_in_a_csv_cell(tmp_path: Path) -> None:
     assert example.responses == {"chosen": "ant!", "rejected": "no"}
 
 
+def test_blank_csv_rows_and_trailing_commas_are_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("prompt,gold\nHi,a,\n  \n,\nHo,b\n", encoding="utf-8")
+    examples, dropped = load(path, "gold")
+    assert [e.responses["gold"] for e in examples] == ["a", "b"]
+    assert not dropped
+
+
 @pytest.mark.parametrize("row", ["Hi", "Hi,a,b,c"])
 def test_csv_rows_of_another_width_are_refused(row: str, tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text(f"prompt,chosen,rejected\nHi,a,b\n{row}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"r\.csv', line 3: the row has not the 3 fields"):
+    with pytest.raises(ValueError, match=r"r\.csv', line 3: [14] fields, but the header names 3"):
         load(path, "chosen", "rejected")
 
 

@@ -190,7 +190,7 @@ def test_a_refused_push_keeps_the_folder(
     finished: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(name: str, **more: Any) -> None:
-        raise OSError("403 Forbidden")
+        raise RuntimeError("403 Forbidden")
 
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "secret")
     monkeypatch.setattr("huggingface_hub.HfApi", lambda token: SimpleNamespace(create_repo=refuse))

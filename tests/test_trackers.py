@@ -141,6 +141,13 @@ def test_one_that_is_not_installed_is_an_error_before_any_work(
         parse_recipe({**tiny_recipe, "trackers": [{"name": "comet"}]})
 
 
+@pytest.mark.parametrize("address", ["http://me:hunter2@host", "https://token@host/x", "postgresql://me:pw@db"])
+def test_an_address_with_a_password_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match=r"trackers\.0\.destination holds a password or token.*environment") as caught:
+        trackers.check_trackers([TrackerConfig(name="mlflow", destination=address)])
+    assert address not in str(caught.value)
+
+
 def test_a_resumed_run_has_the_same_identity(tmp_path: Path) -> None:
     assert run_id(tmp_path / "a") == run_id(tmp_path / "b/../a")
     assert run_id(tmp_path / "a") != run_id(tmp_path / "b")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -186,9 +187,12 @@ def _list(value: Any) -> list[Any]:
 
 def _rank(answer: Row) -> float:
     try:
-        return float(answer["rank"])
-    except (TypeError, ValueError) as error:
-        raise ValueError("the rank of an answer is no number") from error
+        rank = float(answer["rank"])
+    except (TypeError, ValueError, OverflowError):
+        rank = math.nan
+    if not math.isfinite(rank):
+        raise ValueError("the rank of an answer is no number")
+    return rank
 
 
 def _kind(value: Any) -> str:

@@ -104,7 +104,7 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
-        _check_vocabulary(model, tokenizer)
+        _check_vocabulary(source, model, tokenizer)
         if source.chat is not None:
             set_end(model, source.chat)
         model.save_pretrained(partial)
@@ -147,15 +147,13 @@ def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
     return load_tokenizer(folder, source.trust_remote_code)
 
 
-def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_vocabulary(source: Source, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError where the tokenizer's words go beyond the embedding; added ones may, as Gemma 3's do."""
     embedding: Any = model.get_input_embeddings()
     rows = len(embedding.weight)
     if tokenizer.vocab_size > rows:
-        raise ValueError(
-            f"--base: the tokenizer has {tokenizer.vocab_size} words, but the model embeds {rows}. Give the base that "
-            "the adapter was trained on."
-        )
+        remedy = "Give the tokenizer that belongs to it." if source.base is None else "--base: give the adapter's own."
+        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} words, but the model embeds {rows}. {remedy}")
 
 
 def push(folder: Path, name: str, private: bool, token: str) -> str:
@@ -165,16 +163,16 @@ def push(folder: Path, name: str, private: bool, token: str) -> str:
         ValueError: the hub refuses; the folder stays.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(token=token)
     try:
         api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=name, commit_message="Exported by sparring")
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the hub's refusals, its client's and the network's errors have no common class
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"--push {name!r}: the hub did not take it ({str(error).splitlines()[0]}). The folder {str(folder)!r} is "
-            f"complete; when the cause is mended, send it with: hf upload {name} {folder}"
+            f"--push {name!r}: the hub did not take it ({reason}). The folder {str(folder)!r} is complete; when the "
+            f"cause is mended, send it with: hf upload {name} {folder}"
         ) from error
     return f"https://huggingface.co/{name}"
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -57,14 +57,21 @@ class Batch:
     """which term of the loss a pair belongs to; 0 unless the objective says otherwise"""
 
 
+class Masked(NamedTuple):
+    """A vector of which some entries count."""
+
+    values: Tensor
+    counted: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """What an objective returns: the sum over the batch's examples, and per-pair facts."""
 
     total: Float[Tensor, ""]
     """scalar: summed over examples, so that micro-batches add up to the big batch"""
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """by name a vector (usually P) whose mean is worth a line in the log, NaN left out; no gradient"""
+    metrics: Mapping[str, Tensor | Masked] = field(default_factory=dict)
+    """by name a vector (usually P) whose mean is worth a line in the log; no gradient"""
 
 
 class Objective(Protocol):
@@ -89,9 +96,9 @@ def margins(values_R: Float[Tensor, " R"], pairs_P2: Int[Tensor, "P 2"]) -> Floa
     return values_R[pairs_P2[:, 0]] - values_R[pairs_P2[:, 1]]
 
 
-def of_term(values_P: Float[Tensor, " P"], batch: Batch, term: int) -> Float[Tensor, " P"]:
-    """P: the values of one term's pairs, NaN for all others. A mask that shortens them would wait for the device."""
-    return values_P.masked_fill(batch.term_P != term, float("nan"))
+def of_term(values_P: Float[Tensor, " P"], batch: Batch, term: int) -> Masked:
+    """P: the values of one term's pairs. To cut the others off would wait for the device to say how many they are."""
+    return Masked(values_P, batch.term_P == term)
 
 
 def pair_labels(batch: Batch, target: Target) -> Float[Tensor, " P"]:
@@ -223,8 +230,8 @@ class AdversarialCritic:
         data, own = (data_P * F.softplus(-margin_P)).sum(), (own_P * own_loss_P).sum()
         total = self.data_weight * data + self.pessimism_weight * own
         metrics = {
-            "margin": of_term(margin_P.detach(), batch, DATA) / self.beta,
-            "own_margin": of_term(margin_P.detach(), batch, PESSIMISM) / self.beta,
+            "margin": of_term(margin_P.detach() / self.beta, batch, DATA),
+            "own_margin": of_term(margin_P.detach() / self.beta, batch, PESSIMISM),
             "critic_at_bound": (f_R.detach().abs() >= self.bound).to(f_R.dtype),
         }
         return Loss(total / (self.data_weight + self.pessimism_weight), metrics)

@@ -9,8 +9,7 @@ fields, and checks across fields name both. Leaves out: the algorithm's own fiel
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -469,11 +468,6 @@ def read_yaml(path: Path, what: str) -> Any:
 
 def parse_recipe(plain: dict[str, Any]) -> Recipe:
     """A recipe from plain data; see `load_recipe`."""
-    for field in _passwords(plain):
-        raise ValueError(
-            f"recipe: {field} holds an address with a password, which the run's folder and pages would keep. Leave it "
-            "out and give it by the environment (MLFLOW_TRACKING_PASSWORD; key_env of a judge)."
-        )
     try:
         if isinstance(section := plain.get("algorithm"), dict):
             build_algorithm(section)
@@ -484,15 +478,6 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
         given, prefix = (plain["algorithm"], "algorithm.") if algorithm else (plain, "")
         lines = explain(error, root, given, prefix)
     raise ValueError("the recipe has problems:\n" + "\n".join(f"  {line}" for line in lines))
-
-
-def _passwords(value: Any, field: str = "") -> Iterator[str]:
-    """Fields that hold an address with a password."""
-    if isinstance(value, dict | list):
-        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _passwords(part, f"{field}.{name}" if field else str(name))
-    elif isinstance(value, str) and re.search(r"://[^/\s@:]*:[^/\s@]+@", value):
-        yield field
 
 
 class _UniqueKeys(yaml.SafeLoader):

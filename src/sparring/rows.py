@@ -221,12 +221,15 @@ def _csv(path: Path) -> Iterator[Row]:
         reader = csv.DictReader(text, strict=True)
         try:
             for row in reader:
-                # The reader gives what is too much the name None, and what is missing the value None.
-                if None in row or None in row.values():
+                extra: Any = row.pop(None, [])  # type: ignore[call-overload]
+                given = [value for value in row.values() if value is not None]
+                if not any(value.strip() for value in [*given, *extra]):
+                    continue
+                if len(given) < len(row) or any(value.strip() for value in extra):
+                    found = len(given) + len(extra)
                     raise ValueError(
-                        f"data: {str(path)!r}, line {reader.line_num}: the row has not the "
-                        f"{len(reader.fieldnames or ())} fields that the header names. Put quotes around text that "
-                        "holds commas."
+                        f"data: {str(path)!r}, line {reader.line_num}: {found} fields, but the header names "
+                        f"{len(row)}. Put quotes around text that holds commas."
                     )
                 yield row
         except UnicodeDecodeError as error:

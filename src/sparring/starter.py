@@ -152,13 +152,16 @@ def to_mend(recipe: Recipe) -> list[str]:
     """What the folders and files of this machine that a recipe names lack; what is on a hub is not looked at."""
     found = []
     model = recipe.model.path
-    if model.startswith(("/", "~", ".")) and not (Path(model).expanduser() / "config.json").is_file():
+    local = model.startswith(("/", "~", ".")) or model.count("/") > 1
+    if local and not (Path(model).expanduser() / "config.json").is_file():
         found.append(f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE.")
     for config, roles in ((recipe.data.train, recipe.columns()), (recipe.data.held_out, ())):
         try:
-            first = None if data_files(config) is None else next(stream_rows(config), None)
-            if first is not None:
+            if config.path.startswith("sparring:") or data_files(config) is not None:
+                first = next(stream_rows(config), None)
+                if first is None:
+                    raise ValueError(f"data: {config.path!r} has no rows.")
                 Layout.of(first.row, config, roles)
         except ValueError as error:
             found.append(str(error))
-    return found
+    return list(dict.fromkeys(found))

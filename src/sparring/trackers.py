@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
 from sparring.recipe import TrackerConfig
 
@@ -34,8 +35,14 @@ class Tracker(Protocol):
 
 
 def check_trackers(configs: Sequence[TrackerConfig]) -> None:
-    """Raise ValueError for one whose package is not installed; imports nothing."""
-    for config in configs:
+    """Raise ValueError for one whose package is not installed or whose address holds a password; imports nothing."""
+    for index, config in enumerate(configs):
+        address = urlsplit(config.destination or "")
+        if address.password or (address.username and address.scheme in ("http", "https")):
+            raise ValueError(
+                f"trackers.{index}.destination holds a password or token, which the run's folder would keep. Leave it "
+                "out and give it by the environment (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)."
+            )
         if importlib.util.find_spec(NEEDS[config.name]) is None:
             raise ValueError(
                 f"trackers: {config.name!r} is not installed. Install it with: pip install 'sparring[{config.name}]'"

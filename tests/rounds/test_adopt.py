@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from command import sparring
 from sparring.memory import OutOfMemory
@@ -81,6 +82,11 @@ def test_a_change_that_could_act_on_nothing_is_refused(tiny_recipe: Plain, tmp_p
         go(tiny_recipe, out, 1, learning_rate=0.5)
     go(tiny_recipe, out, 1)
     go(tiny_recipe, out, 1, micro_batch_tokens=4096)  # memory, not the result: the evaluation may need it
+    assert worked == []
+    older = yaml.safe_load((out / "recipe.yaml").read_text())
+    del older["fit"]["attention"]  # a field that came after this run began is no change
+    (out / "recipe.yaml").write_text(yaml.safe_dump(older))
+    go(tiny_recipe, out, 1)
     assert worked == []
     shutil.rmtree(out / "rounds/000/policy")
     go(tiny_recipe, out, 1, learning_rate=0.5)

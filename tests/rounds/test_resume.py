@@ -415,4 +415,4 @@ def test_a_stage_records_its_own_peak_of_memory(tmp_path: Path) -> None:
     for name, size in {"large": 400_000_000, "small": 10}.items():
         store.stage(name, {}, lambda name=name, size=size: hold(name, size))
     large, small = (store.manifest[name]["peak_bytes"] for name in ("large", "small"))
-    assert 0.9 < (large - small) / 400e6 < 1.1
+    assert 0.85 < (large - small) / 400e6 < 1.2

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma2Config
 
 from conftest import tiny_llama
 from sparring.recipe import FitConfig
@@ -15,6 +16,11 @@ from sparring.training import attention, flex
 from sparring.training.attention import attend_branches, blocks
 from sparring.training.packing import Rollout, Segment, make_pack
 from sparring.training.scorer import PolicyScorer
+
+GEMMA = {
+    **{"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8},
+    **{"num_attention_heads": 4, "num_key_value_heads": 2, "attn_logit_softcapping": 1.0, "sliding_window": 64},
+}
 
 
 def segments_of(*rollouts: tuple[int, tuple[int, ...]]) -> tuple[Segment, ...]:
@@ -85,15 +91,55 @@ def test_flex_equals_the_dense_definition(rollouts, softcap):
     assert torch.allclose(ours, dense(*leaves, segments, 0.5, softcap), atol=1e-5)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([1, 3, 8]))
+def test_flex_computes_every_block_that_is_seen_and_masks_none_that_is_whole(rollouts, size):
+    segments = segments_of(*rollouts)
+    own, start, stop = flex.spans(segments, torch.device("cpu"))
+    at = torch.arange(len(own))
+    seen = (at <= at[:, None]) & ((at >= own[:, None]) | ((at >= start[:, None]) & (at < stop[:, None])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flex, "BLOCK", size)
+        mask = flex.block_mask.__wrapped__(segments, torch.device("cpu"))
+    for row in range(mask.kv_indices.shape[2]):
+        kinds = []
+        for counts, numbers in ((mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)):
+            kinds.append(set(numbers[0, 0, row, : int(counts[0, 0, row])].tolist()))
+        part, whole = kinds
+        for column in range(mask.kv_indices.shape[3]):
+            block = seen[row * size : (row + 1) * size, column * size : (column + 1) * size]
+            assert (column in part | whole) == bool(block.any())
+            assert (column in whole) == (block.numel() == size * size and bool(block.all()))
+
+
+@pytest.mark.parametrize("config", [tiny_llama().config, Gemma2Config(**GEMMA)])
+def test_a_model_scores_the_same_through_flex(config, monkeypatch):
+    """Registered with transformers, without a mask of its own, soft caps handed on; forward only."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    rollouts = [Rollout([3, 4, 5], [[6, 7, 8], [9, 10]]), Rollout([11], [[12, 13]])]
+    monkeypatch.setattr("sparring.training.scorer.check_flex", lambda device: None)
+    monkeypatch.setattr(flex, "_compiled", lambda: flex.flex_attention)
+    found = []
+    for attention_ in ("blocks", "flex"):
+        scorer = PolicyScorer(model, "packed", attention_).eval()
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found.append(scorer.token_logps(scorer.pack(rollouts)))
+    assert torch.allclose(*found, atol=1e-5)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_flex_trains_as_blocks_do_on_cuda():
-    segments = segments_of((300, (200, 40)), (5, (130, 2)))
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+@pytest.mark.parametrize("rollouts", [((300, (200, 40)), (5, (130, 2))), ((9, (8, 7)),)])
+def test_flex_trains_as_blocks_do_on_cuda(rollouts, softcap):
+    segments = segments_of(*rollouts)
     length = segments[-1].branches[-1][1]
     torch.manual_seed(0)
-    leaves = [torch.randn(n, length, 64, device="cuda", requires_grad=True) for n in (4, 2, 2)]
+    leaves = [torch.randn(n, length, 64, device="cuda", requires_grad=True) for n in (9, 3, 3)]
     found = []
     for function in (flex.flex_branches, attend_branches):
-        out = function(*leaves, segments, 0.125)
+        out = function(*leaves, segments, 0.125, softcap)
         found.append([out, *torch.autograd.grad(out.sin().sum(), leaves)])
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3)

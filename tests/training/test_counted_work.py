@@ -139,7 +139,7 @@ def test_a_second_step_on_the_same_pairs_runs_only_new_policies(
     "objective",
     [PairLogistic({"reference": 1.0}, beta=0.1), AdversarialCritic(beta=1.0, data_weight=1.0, pessimism_weight=1.0)],
 )
-def test_a_micro_batch_never_waits_for_its_own_numbers(objective):
+def test_losses_and_metrics_ask_the_device_for_no_number(objective):
     """The meta device has none: whatever asked for one, or for a mask's length, would fail."""
     plain = two_pairs(
         [-3.0, -4.0, -5.0], pairs=((0, 1), (1, 2)), terms=[0, 1], reference=[-3.0] * 3, iterate=[-3.0] * 3

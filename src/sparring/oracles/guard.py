@@ -66,16 +66,19 @@ class Guard:
         try:
             answers = self._ask([*there, *back])
         except OracleError as error:
-            raise OracleError(f"oracle {self.identity}: a first question: {error}") from error
+            told = str(error)
+            if told.startswith(f"oracle {self.identity}"):
+                raise
+            raise OracleError(f"oracle {self.identity}: on a first question: {told}") from error
         except Exception as error:
             raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
         if np.isnan(answers).any():
-            counts = getattr(self.oracle, "facts", dict)()
+            counts = {k: v for k, v in getattr(self.oracle, "facts", dict)().items() if v}
             found = f" Its counts: {', '.join(f'{k}: {v}' for k, v in counts.items())}." if counts else ""
+            remedy = "Its reply must end with a verdict: take another wording, or a stronger model."
             raise OracleError(
                 f"oracle {self.identity}: no preference came of {int(np.isnan(answers).sum())} of the first "
-                f"{len(answers)} questions (NaN).{found} A function must give P in [0, 1]; a judge must end with its "
-                "verdict: take another wording, or a stronger model."
+                f"{len(answers)} questions (NaN).{found} {remedy if counts else 'Give P in [0, 1].'}"
             )
         for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:

@@ -19,7 +19,7 @@ import yaml
 
 from sparring.algorithms.algorithm import Facts
 from sparring.progress import Progress
-from sparring.recipe import FitConfig, Recipe
+from sparring.recipe import FitConfig, Recipe, parse_recipe
 from sparring.rounds.policies import round_folder
 from sparring.rounds.store import Store, read_json, write_json, write_text
 
@@ -33,7 +33,7 @@ FREE = (
 """fields and sections that may change at any time: where and how fast, and what comes after training"""
 LIMITS = {"concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out"}
 """fields of served models and judges that may change at any time: they choose no answer"""
-ANCHORED = {"fit.layout", "fit.precision"}
+ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
 
 
@@ -48,7 +48,7 @@ def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
     asked = recipe.resolved()
     path = store.root / "recipe.yaml"
     if path.exists() and store.manifest:
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
         changes = _changes(before, asked)
         if asked["rounds"] < before["rounds"] or not all(map(_may_change, changes)):
             raise ValueError(
@@ -61,6 +61,14 @@ def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
         if changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
             _change_fit(store, recipe, before["fit"], changes, progress)
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+
+
+def _completed(before: Plain) -> Plain:
+    """A stored recipe with the defaults of fields that came after it: no run was told otherwise."""
+    try:
+        return parse_recipe(before).resolved()
+    except ValueError:  # a field that is gone or renamed: the difference shows it
+        return before
 
 
 def _changes(before: Plain, asked: Plain) -> dict[str, tuple[Any, Any]]:
@@ -147,5 +155,10 @@ def fit_settings(store: Store, recipe: Recipe, folder: str) -> FitConfig:
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
     now = yaml.safe_load((root / "recipe.yaml").read_text(encoding="utf-8"))["fit"]
-    found = {folder: _changes({"fit": fit}, {"fit": now}) for folder, fit in read_settings(root).items()}
+    found = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
     return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in found.items() if changes}
+
+
+def _fit(plain: Plain) -> Plain:
+    """A stored `fit` section with the defaults of fields that came after it."""
+    return FitConfig.model_validate(plain).model_dump(mode="json")

@@ -50,10 +50,8 @@ def anchor_logps(
     for rollout in rollouts:
         digest.update(repr(rollout).encode())
     content = digest.hexdigest()
-    keys = [
-        hashlib.sha256(f"{weights}{content}{config.layout}{config.precision}".encode()).hexdigest()
-        for weights in distinct
-    ]
+    how = f"{config.layout}{config.precision}{'' if config.attention == 'blocks' else config.attention}"
+    keys = [hashlib.sha256(f"{weights}{content}{how}".encode()).hexdigest() for weights in distinct]
 
     def make(index: int) -> Rows:
         weights, ref = list(distinct.items())[index]

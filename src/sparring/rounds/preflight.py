@@ -91,8 +91,11 @@ def try_model(policies: Policies) -> None:
     model, fit = policies.load_training(REFERENCE), policies.recipe.fit
     # One that is to be cut need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
-    PolicyScorer(placed, fit.layout, fit.attention).eval().verify()
-    del model, placed
+    scorer = PolicyScorer(placed, fit.layout, fit.attention).eval()
+    with torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=fit.precision == "bfloat16"):
+        scorer.compile_attention()
+    scorer.verify()
+    del model, placed, scorer
     release_memory()
 
 

@@ -335,7 +335,7 @@ class Run:
     def _same_anchors(self, folder: str, settings: FitConfig) -> Rows:
         """What the step whose pairs are used again has measured, if as this one would."""
         theirs = fit_settings(self.store, self.recipe, folder)
-        if (theirs.layout, theirs.precision) != (settings.layout, settings.precision):
+        if any(getattr(theirs, name) != getattr(settings, name) for name in ("layout", "attention", "precision")):
             return []
         return read_table(self.store.root / folder / "anchors.parquet")
 

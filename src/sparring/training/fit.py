@@ -156,7 +156,9 @@ def _step(
 
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
     """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
-    settings = config.model_dump_json(exclude={"shard_weights", "micro_batch_tokens", "checkpoint_minutes"})
+    free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes"}
+    # Checkpoints from before there was a choice of attention go on.
+    settings = config.model_dump_json(exclude=free | ({"attention"} if config.attention == "blocks" else set()))
     digest = hashlib.sha256(repr([objective, settings, seed]).encode())
     for e in examples:  # one at a time: as text a large round is gigabytes
         digest.update(repr((e.id, e.rollout, e.pairs, {name: list(v) for name, v in e.anchors.items()})).encode())

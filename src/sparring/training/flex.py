@@ -1,10 +1,12 @@
 """Attention of a packed row by torch's FlexAttention: one compiled kernel for CUDA instead of a few calls per block.
 
 The same function as `attention.py`, chosen by `fit.attention: flex`. Tested here against the dense definition in its
-uncompiled form; the compiled one was not run by us for want of a GPU. Leaves out: CPUs, where FlexAttention has no
-backward, and whatever `attention.py` refuses.
+uncompiled form; the compiled one was not run by us for want of a GPU. Leaves out: other devices, and whatever
+`attention.py` refuses.
 
     out_THD = flex_branches(q_HTD, k_GTD, v_GTD, segments, scale=D**-0.5)
+
+Shape suffixes: as in `attention.py`, and N blocks of `BLOCK` tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from sparring.training.attention import branch_attention
@@ -22,54 +24,75 @@ from sparring.training.packing import Segment
 
 FLEX_ATTENTION = "sparring_flex"
 """name under which it is registered with transformers"""
+BLOCK = 128
+"""tokens of a block of queries or keys, which the kernel computes or skips as a whole"""
 
 
 def check_flex(device: torch.device) -> None:
     """Raise ValueError where FlexAttention cannot train."""
     if device.type != "cuda":
         raise ValueError(
-            f"fit.attention = 'flex' needs a CUDA device, and this is {device.type}: FlexAttention has no backward "
-            "there. Set fit.attention: blocks."
+            f"fit.attention = 'flex' needs a CUDA device, and this is {device.type}. Set fit.attention: blocks."
         )
 
 
-def visible(segments: tuple[Segment, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def spans(segments: tuple[Segment, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Each T: where a token's own span begins, and where its prompt begins and ends."""
-    spans = [(s.prompt, s.prompt) for s in segments] + [(b, s.prompt) for s in segments for b in s.branches]
-    length = max(end for (_, end), _ in spans)
-    found = torch.zeros(3, length, dtype=torch.int32)
-    for (begin, end), (prompt, prompt_end) in spans:
+    places = [(s.prompt, s.prompt) for s in segments] + [(b, s.prompt) for s in segments for b in s.branches]
+    found = torch.zeros(3, max(end for (_, end), _ in places), dtype=torch.int32)
+    for (begin, end), (prompt, prompt_end) in places:
         found[:, begin:end] = torch.tensor([[begin], [prompt], [prompt_end]])
-    own, start, stop = found.to(device)
-    return own, start, stop
+    own_T, start_T, stop_T = found.to(device)
+    return own_T, start_T, stop_T
 
 
 @lru_cache(maxsize=2)
 def block_mask(segments: tuple[Segment, ...], device: torch.device) -> BlockMask:
-    """What the kernel may skip; all layers of a pack share it."""
-    own, start, stop = visible(segments, device)
+    """What the kernel computes; all layers of a pack share it. Takes BLOCK x T at a time, never T x T."""
+    own_T, start_T, stop_T = spans(segments, device)
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        shared = (key >= start[query]) & (key < stop[query])
-        return (key <= query) & ((key >= own[query]) | shared)
+        shared = (key >= start_T[query]) & (key < stop_T[query])
+        return (key <= query) & ((key >= own_T[query]) | shared)
 
-    return create_block_mask(sees, None, None, len(own), len(own), device=str(device))
+    length = len(own_T)
+    count = -(-length // BLOCK)
+    keys_T, zero = torch.arange(length, device=device), torch.zeros((), dtype=torch.int32, device=device)
+    some_NN = torch.zeros(count, count, dtype=torch.bool, device=device)
+    all_NN = torch.zeros_like(some_NN)
+    for n in range(count):
+        rows = torch.arange(n * BLOCK, min((n + 1) * BLOCK, length), device=device)
+        seen = sees(zero, zero, rows[:, None], keys_T[None, :])
+        blocks = torch.nn.functional.pad(seen, (0, count * BLOCK - length)).view(len(rows), count, BLOCK)
+        some_NN[n], all_NN[n] = blocks.any(2).any(0), blocks.all(2).all(0) & (len(rows) == BLOCK)
+    part_NN = some_NN & ~all_NN
+    return BlockMask.from_kv_blocks(
+        *_listed(part_NN), *_listed(all_NN), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(length, length)
+    )
+
+
+def _listed(blocks_NN: Tensor) -> tuple[Tensor, Tensor]:
+    """1 x 1 x N counts of the key blocks of every query block, and 1 x 1 x N x N their numbers, those first."""
+    order = blocks_NN.int().argsort(dim=1, descending=True, stable=True)
+    return blocks_NN.sum(1).int()[None, None], order.int()[None, None]
 
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    return torch.compile(flex_attention, dynamic=True)
+    # Without fullgraph a pack too many would go on uncompiled, with all T x T scores, and say nothing.
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)
 
 
 def flex_branches(
     q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, segments: tuple[Segment, ...], scale: float, softcap: float = 0.0
 ) -> Tensor:
     """T x H x D, as `attend_branches`."""
+    cap = torch.tensor(softcap or 1.0, device=q_HTD.device)
 
     def capped(score: Tensor, *place: Tensor) -> Tensor:
-        return softcap * torch.tanh(score / softcap)
+        return cap * torch.tanh(score / cap)
 
-    out = _compiled()(
+    out_HTD = _compiled()(
         q_HTD[None],
         k_GTD[None],
         v_GTD[None],
@@ -77,8 +100,8 @@ def flex_branches(
         block_mask=block_mask(segments, q_HTD.device),
         scale=scale,
         enable_gqa=len(q_HTD) != len(k_GTD),
-    )
-    return out[0].transpose(0, 1)
+    )[0]
+    return out_HTD.transpose(0, 1)
 
 
 def flex_attention_forward(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:

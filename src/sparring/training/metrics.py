@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from sparring.objectives import Batch, Loss, margins, of_term
+from sparring.objectives import Batch, Loss, Masked, margins, of_term
 from sparring.recipe import TripwireConfig
 
 Totals = dict[str, tuple[float, int]]
@@ -27,18 +27,23 @@ class MetricSums:
     def __init__(self) -> None:
         self.sums: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add vectors by name; NaN stands for what has no such fact and is left out."""
+    def add(self, values: Mapping[str, Tensor | Masked]) -> None:
+        """Add vectors by name."""
         for name, vector in values.items():
-            vector = vector.detach().float()
-            zero = torch.zeros((), device=vector.device)
+            part, counted = _whole(vector)
+            zero = torch.zeros((), device=part.device)
             total, count = self.sums.get(name, (zero, zero))
-            self.sums[name] = total + vector.nansum(), count + (~vector.isnan()).sum()
+            kept = part.detach().float().where(counted, zero)
+            self.sums[name] = total + kept.sum(), count + counted.sum()
 
     def totals(self) -> Totals:
         """Sum and count by name; names without any value are left out."""
         found = {name: (float(total), int(count)) for name, (total, count) in self.sums.items()}
         return {name: (total, count) for name, (total, count) in found.items() if count}
+
+
+def _whole(vector: Tensor | Masked) -> Masked:
+    return vector if isinstance(vector, Masked) else Masked(vector, torch.ones_like(vector, dtype=torch.bool))
 
 
 def merged(parts: Iterable[Totals]) -> Totals:
@@ -52,7 +57,7 @@ def merged(parts: Iterable[Totals]) -> Totals:
 
 
 @torch.no_grad()
-def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor]:
+def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor | Masked]:
     """Margin and target from the objective, accuracy, and log-ratios to reference and iterate.
 
     `chosen_vs_reference` is log pi(y_w)/pi_ref(y_w) in nats per response, and so on; `kl_to_iterate` is
@@ -66,8 +71,8 @@ def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor]:
             found[f"chosen_vs_{name}"] = of_term(ratio_R[winner_P], batch, 0)
             found[f"rejected_vs_{name}"] = of_term(ratio_R[loser_P], batch, 0)
     if "margin" in found:
-        margin = found["margin"]
-        found["accuracy"] = torch.where(margin.isnan(), margin, (margin > 0).to(margin.dtype))
+        margin_P, counted_P = _whole(found["margin"])
+        found["accuracy"] = Masked((margin_P > 0).float(), counted_P)
     if "iterate" in batch.anchor_logps:
         places = [i for i, role in enumerate(batch.roles) if role == "own"]
         own = torch.tensor(places, dtype=torch.long, device=batch.logps_R.device)

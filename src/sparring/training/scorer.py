@@ -103,6 +103,25 @@ class PolicyScorer(nn.Module):
         zeros = logps_N.new_zeros(pack.num_responses)
         return zeros.index_add(0, pack.response_N, logps_N)
 
+    def compile_attention(self) -> None:
+        """Run flex's kernels once, forward and backward, on a pack of the usual kind; nothing for blocks.
+
+        Raises:
+            ValueError: they cannot be compiled here.
+        """
+        if self._attention != FLEX_ATTENTION:
+            return
+        ids = [7] * 200
+        try:
+            self(self.pack([Rollout(ids, [ids[:150], ids[:90]])])).sum().backward()
+        except Exception as error:  # a compiler's errors have no common class
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(
+                f"fit.attention = 'flex': its kernels cannot be compiled here ({reason}). Set fit.attention: blocks."
+            ) from error
+        finally:
+            self.zero_grad()
+
     @torch.no_grad()
     def verify(self) -> float:
         """Largest difference per token to the model's own float32 logits on a small probe.
