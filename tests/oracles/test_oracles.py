@@ -90,6 +90,43 @@ def test_a_failure_has_no_other_order():
     assert (guard.asked, guard.failed) == (1, 1)
 
 
+class Illegible:
+    """Gives no verdict on three in a hundred, always the same ones."""
+
+    identity = "illegible"
+
+    def judge(self, comparisons):
+        return np.array([math.nan if int(c.prompt) % 100 in (40, 60, 80) else 0.7 for c in comparisons])
+
+
+def test_a_resumed_guard_counts_failures_like_one_that_never_stopped(tmp_path):
+    """The 5 % were of this process's questions: after a restart only failures were asked, and 2 of 2 failed."""
+    many = [Comparison(str(i), "x", "y") for i in range(1000)]
+    waves = [many[begin : begin + 32] for begin in range(0, len(many), 32)]
+    before = Guard(Illegible(), tmp_path / "verdicts.jsonl")
+    for wave in waves[:28]:
+        before.judge(wave)
+    after = Guard(Illegible(), tmp_path / "verdicts.jsonl")
+    answers = np.concatenate([after.judge(wave) for wave in waves])
+    assert (int(np.isnan(answers).sum()), after.failed) == (30, 30)
+
+
+def test_a_comparison_that_fails_twice_is_one_failure():
+    guard = Guard(Illegible())
+    cases = [Comparison(str(i), "x", "y") for i in range(40, 60)]
+    for _ in range(3):
+        guard.judge(cases)
+        guard.judge([Comparison(c.prompt, c.b, c.a) for c in cases])
+    assert guard.failed == 1
+
+
+def test_too_many_failures_stop_also_when_resumed(tmp_path):
+    cases = [Comparison(str(i), "x", "y") for i in (*range(80), 140, 160, 180)]
+    for _ in range(2):
+        with pytest.raises(OracleError, match="5 of 83 comparisons failed"):
+            Guard(Illegible(), tmp_path / "verdicts.jsonl").judge(cases)
+
+
 def test_equal_texts_tie_unasked():
     guard = Guard(Scripted([]))
     assert guard.judge([Comparison("p", "same", "same")]).tolist() == [0.5]

@@ -1,6 +1,7 @@
 """An oracle that can be trusted by the stages: probed first, retried, its failures counted, its verdicts kept.
 
-A failed comparison becomes NaN - never a coin flip and never a tie - and a stage with too many of them stops.
+A failed comparison becomes NaN - never a coin flip and never a tie - and a stage with too many of them stops: too many
+of all that were looked up, kept verdicts included, so that a resumed stage counts as one that never stopped.
 Verdicts are cached by oracle identity and text, in a file when one is given; since P(a, b) + P(b, a) = 1, one
 order answers the other, and two equal texts tie unasked. Leaves out: what the oracle thinks.
 
@@ -35,9 +36,11 @@ class Guard:
     def __init__(self, oracle: Oracle, cache: Path | None = None) -> None:
         self.oracle = oracle
         self.identity = oracle.identity
-        self.asked = self.failed = 0
+        self.asked = 0
         self.last_error = ""
         self._verdicts: dict[str, float] = {}
+        self._looked_up: set[str] = set()
+        self._failed: set[str] = set()
         self._cache = cache
         if cache is not None and cache.exists():
             self._read(cache)
@@ -102,13 +105,27 @@ class Guard:
             answers = self._answers(list(new.values()))
             self._store(dict(zip(new, answers.tolist(), strict=True)))
             self.asked += len(new)
-            self.failed += int(np.isnan(answers).sum())
-        if self.failed > MAX_FAILED_SHARE * max(self.asked, 20):
+        self._count(keys)
+        if self.failed > MAX_FAILED_SHARE * max(len(self._looked_up), 20):
             raise OracleError(
-                f"oracle {self.identity}: {self.failed} of {self.asked} comparisons failed (last: "
+                f"oracle {self.identity}: {self.failed} of {len(self._looked_up)} comparisons failed (last: "
                 f"{self.last_error or 'NaN'}). What was judged is kept; mend the oracle and run the command again."
             )
         return np.array([self._known(*both) for both in keys])
+
+    @property
+    def failed(self) -> int:
+        """How many different comparisons were looked up and have no verdict; both orders are one."""
+        return len(self._failed)
+
+    def _count(self, keys: Iterable[tuple[str, str]]) -> None:
+        for key, swapped in keys:
+            if key != swapped:
+                comparison = min(key, swapped)
+                self._looked_up.add(comparison)
+                self._failed.discard(comparison)
+                if math.isnan(self._known(key, swapped)):
+                    self._failed.add(comparison)
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
         """A fact to show: how many of the different (prompt, answer) the oracle reads only in part, if it can tell."""
