@@ -10,6 +10,7 @@ import pytest
 
 from command import sparring
 from conftest import write_jsonl
+from sparring.cli.evaluate_result import finite
 
 DATA = os.environ.get("SPARRING_EVALUATION_DATA")
 published = pytest.mark.skipif(DATA is None, reason="SPARRING_EVALUATION_DATA names no folder with published judgments")
@@ -75,6 +76,25 @@ def test_mt_bench_mixed_kinds_and_unknown_models_are_refused(tmp_path):
     shown = sparring("evaluate", "mt-bench", pairs)
     assert shown.code == 0, shown.err
     assert "pairwise, judge gpt" in shown.out
+
+
+def test_mt_bench_without_a_turn_says_so(tmp_path):
+    rows = [{"question_id": q, "model": "m", "judge": ["gpt", "single-v1"], "score": 5 + q, "turn": 1} for q in (1, 2)]
+    file = write_jsonl(tmp_path / "j.jsonl", rows)
+    shown = sparring("evaluate", "mt-bench", file)
+    assert (shown.code, "nan" in shown.out) == (0, False)
+    assert "warning: turn 2 of 2 questions is not judged" in shown.out
+    found = json.loads(sparring("evaluate", "mt-bench", file, "--json").out, parse_constant=pytest.fail)
+    assert found["models"][0]["turns"] == {"1": 6.5, "2": None}
+    assert found["not_judged"] == {"2": 2}
+    write_jsonl(file, [*rows, {**rows[0], "turn": 2}])
+    assert "turn 2 of 1 question is" in sparring("evaluate", "mt-bench", file).out
+    write_jsonl(file, [{**row, "turn": turn} for row in rows for turn in (1, 2)])
+    assert "warning" not in sparring("evaluate", "mt-bench", file).out
+
+
+def test_numbers_that_are_not_finite_are_null():
+    assert finite({"a": (1.0, float("nan")), "b": [{"c": float("inf")}]}) == {"a": [1.0, None], "b": [{"c": None}]}
 
 
 def test_ratings_say_over_what_they_resample(tmp_path):

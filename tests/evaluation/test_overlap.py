@@ -52,7 +52,7 @@ def test_prompts_of_many_forms_are_read(tmp_path):
         {"turns": []},
         {"turns": None},
     ]
-    prompts, dropped = read_prompts(str(write_jsonl(tmp_path / "q.jsonl", rows)))
+    prompts, _, dropped = read_prompts(str(write_jsonl(tmp_path / "q.jsonl", rows)))
     assert prompts == ["First?\nThen?", "Only.", "Hi"]
     assert dropped == {"prompt missing or empty": 2}
     assert len(read_prompts("sparring:prompts", "held_out")[0]) < len(read_prompts("sparring:prompts")[0])
@@ -67,7 +67,10 @@ def test_the_command_counts_and_shows(tmp_path):
     assert shown.code == 0, shown.err
     assert "1 (50.0%)" in shown.out
     assert "bench.jsonl 0, exact: explain in simple terms" in shown.out
+    assert "train.jsonl: prompts are column 'prompt' (else --train-column)" in shown.out
+    assert "bench.jsonl: prompts are column 'question' (else --column)" in shown.out
     result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["train"]["column"], result["benchmarks"][0]["column"]) == ("prompt", "question")
     assert result["benchmarks"][0]["matches"][0]["prompt"] == LONG.lower()
     assert set(result["files"]) == {str(train), str(bench)}
     clean = sparring("evaluate", "overlap", "sparring:prompts", bench, "--split", "train", "--json")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
 import sys
 from collections import Counter
@@ -255,21 +254,15 @@ def _one(
 
 def write_json(content: Any, path: Path) -> None:
     """Plain JSON: numbers that are not finite become null."""
-    text = json.dumps(_finite(content), allow_nan=False)
+    from sparring.cli.evaluate_result import finite
+
+    text = json.dumps(finite(content), allow_nan=False)
     if path == Path("-"):
         print(text)
     else:
         from sparring.rounds.store import write_text
 
         write_text(path, text + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], game: Game) -> Table:

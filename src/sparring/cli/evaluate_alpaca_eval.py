@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sparring.cli.evaluate_inputs import instructions as read_instructions
 from sparring.cli.evaluate_inputs import oracle_section, sampling_overrides
+from sparring.cli.evaluate_result import finite
 
 if TYPE_CHECKING:
     from sparring.evaluation.judgments import Judgments
@@ -112,12 +113,12 @@ def register(app: typer.Typer) -> None:
         }
         row = result["leaderboard"]
         if out:
-            write_json(out / "result.json", result)
+            write_json(out / "result.json", finite(result))
             write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
         if leaderboard:
             write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
         if json_:
-            print(json.dumps(result))
+            print(json.dumps(finite(result), allow_nan=False))
         else:
             show(result, console)
 

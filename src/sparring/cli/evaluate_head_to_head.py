@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparring.cli.evaluate_inputs import instructions, oracle_section, sampling_overrides
+from sparring.cli.evaluate_result import finite
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
 
@@ -67,7 +68,7 @@ def register(app: typer.Typer) -> None:
             contest.play(a, b, chosen, oracle_section(oracle), settings, seed)
         result = finish(folder)
         if json_:
-            print(json.dumps(result))
+            print(json.dumps(finite(result), allow_nan=False))
         else:
             show(result, folder, console)
 
@@ -99,7 +100,7 @@ def finish(folder: Path) -> dict[str, Any]:
         },
     }
     result["cautions"] = cautions(result)
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", finite(result))
     write_versus(result, judgments, orders, folder / "index.html")
     return result
 

@@ -69,7 +69,16 @@ def read_categories(path: Path) -> dict[str, str]:
 
 
 def show(found: Single | Pairwise, console: Console) -> None:
-    """The result as a table."""
+    """The result as a table, and what keeps it from being MT-Bench's score."""
+    _tables(found, console)
+    for turn, count in found.not_judged.items():
+        console.print(
+            f"warning: turn {turn} of {count} question{'s' if count > 1 else ''} is not judged, so this is not "
+            "MT-Bench's score, which is over both turns. Judge them, and give --questions to have it checked."
+        )
+
+
+def _tables(found: Single | Pairwise, console: Console) -> None:
     from sparring.cli.evaluate_result import table
     from sparring.evaluation.mt_bench import Single
 
@@ -80,14 +89,14 @@ def show(found: Single | Pairwise, console: Console) -> None:
                 m.model,
                 f"{m.average.value:.2f}",
                 f"{m.average.low:.2f} to {m.average.high:.2f}",
-                *(f"{m.turns[turn]:.2f}" for turn in (1, 2)),
+                *(_mean(m.turns[turn]) for turn in (1, 2)),
                 str(m.without_rating),
             ]
             for m in found.models
         ]
         console.print(table(f"MT-Bench: single ratings, judge {found.judge}", columns, rows))
         kinds = found.models[0].categories
-        rows = [[kind, *(f"{m.categories[kind]:.2f}" for m in found.models)] for kind in kinds]
+        rows = [[kind, *(_mean(m.categories[kind]) for m in found.models)] for kind in kinds]
         if rows:
             console.print(table("", ("category", *(m.model for m in found.models)), rows))
         return
@@ -101,3 +110,7 @@ def show(found: Single | Pairwise, console: Console) -> None:
     console.print(f"{found.inconsistent:.0%} of the turns are ties because the two orders disagree")
     if found.failed:
         console.print(f"{found.failed} turns left out: a game has no verdict")
+
+
+def _mean(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

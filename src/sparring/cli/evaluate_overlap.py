@@ -36,14 +36,19 @@ def register(app: typer.Typer) -> None:
         from sparring.cli.evaluate_result import finish
         from sparring.evaluation.overlap import find_overlap, read_prompts
 
-        seen, dropped = read_prompts(train, split, train_column)
+        seen = read_prompts(train, split, train_column)
         rows = []
         for path in bench:
-            prompts, lost = read_prompts(path, None, column)
-            found = find_overlap(seen, prompts, ngram, share)
-            rows.append({"benchmark": path, **asdict(found), "dropped": dict(lost)})
+            read = read_prompts(path, None, column)
+            found = find_overlap(seen.texts, read.texts, ngram, share)
+            rows.append({"benchmark": path, "column": read.column, **asdict(found), "dropped": dict(read.dropped)})
         result = {
-            "train": {"data": train, "prompts": len(seen), "dropped": dict(dropped)},
+            "train": {
+                "data": train,
+                "column": seen.column,
+                "prompts": len(seen.texts),
+                "dropped": dict(seen.dropped),
+            },
             "ngram": ngram,
             "share": share,
             "benchmarks": rows,
@@ -74,6 +79,10 @@ def show(result: Mapping[str, Any], examples: int, console: Console) -> None:
     ]
     columns = ("benchmark", "prompts", "exact", f"{result['share']:.0%} shared or more", f"any {n}-gram", "too short")
     console.print(table(f"{train['data']}: {train['prompts']} training prompts", columns, rows))
+    console.print(f"{train['data']}: prompts are column {train['column']!r} (else --train-column)", markup=False)
+    for row in result["benchmarks"]:
+        name = Path(row["benchmark"]).name
+        console.print(f"{name}: prompts are column {row['column']!r} (else --column)", markup=False)
     for row in result["benchmarks"]:
         for match in row["matches"][:examples]:
             kind = "exact" if match["exact"] else f"{match['share']:.0%}"

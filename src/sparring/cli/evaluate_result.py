@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +22,22 @@ def finish(
     from sparring import __version__
     from sparring.rounds.store import write_json
 
-    whole = {**result, "files": hashes(files), "sparring_version": __version__}
+    whole = finite({**result, "files": hashes(files), "sparring_version": __version__})
     if out is not None:
         write_json(out / "result.json", whole)
     if as_json:
-        print(json.dumps(whole))
+        print(json.dumps(whole, allow_nan=False))
         return
     show(wide_console())
+
+
+def finite(value: Any) -> Any:
+    """Plain data with null for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def wide_console() -> Console:

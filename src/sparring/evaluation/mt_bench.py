@@ -44,8 +44,9 @@ class ModelRating:
 
     model: str
     average: Mean
-    turns: dict[int, float]
-    categories: dict[str, float]
+    turns: dict[int, float | None]
+    """None where no rating is of that turn"""
+    categories: dict[str, float | None]
     """empty without the questions file"""
     ratings: int
     without_rating: int
@@ -57,6 +58,8 @@ class Single:
 
     judge: str
     models: list[ModelRating]
+    not_judged: dict[int, int]
+    """questions without that turn, where it is any; the questions file refuses them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Pairwise:
     """turns left out because a game has no verdict"""
     inconsistent: float
     """share of turns whose two orders disagree: they count as ties"""
+    not_judged: dict[int, int]
+    """as for single ratings"""
 
 
 def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Single:
@@ -102,7 +107,8 @@ def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, res
     models = list(dict.fromkeys(model for model, _, _ in found))
     mine = {m: {(q, t): s for (name, q, t), s in found.items() if name == m} for m in models}
     rated = [_model_rating(m, mine[m], categories, resamples) for m in models]
-    return Single(judge, sorted(rated, key=lambda model: -model.average.value))
+    not_judged = _not_judged({(q, t) for _, q, t in found})
+    return Single(judge, sorted(rated, key=lambda model: -model.average.value), not_judged)
 
 
 def _need(row: Row, names: Sequence[str], where: str) -> None:
@@ -160,6 +166,12 @@ def _check_complete(have: set[tuple[Any, tuple[str, int]]], categories: Mapping[
             )
 
 
+def _not_judged(have: set[tuple[str, int]]) -> dict[int, int]:
+    questions = {question for question, _ in have}
+    lacking = {turn: sum((question, turn) not in have for question in questions) for turn in TURNS}
+    return {turn: count for turn, count in lacking.items() if count}
+
+
 def _model_rating(
     model: str,
     scores: Mapping[tuple[str, int], float | None],
@@ -170,9 +182,9 @@ def _model_rating(
     if not known:
         raise ValueError(f"{model}: the judge gave no rating at all.")
 
-    def mean(wanted: Callable[[str, int], bool]) -> float:
+    def mean(wanted: Callable[[str, int], bool]) -> float | None:
         values = [score for (question, turn), score in known.items() if wanted(question, turn)]
-        return float(np.mean(values)) if values else float("nan")
+        return float(np.mean(values)) if values else None
 
     kinds = dict.fromkeys(categories.values()) if categories else {}
     return ModelRating(
@@ -237,7 +249,8 @@ def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, r
         raise ValueError("no match has a verdict in both orders.")
     models = [_model_wins(model, values, resamples) for model, values in outcomes.items()]
     judged = len(seen) - failed
-    return Pairwise(judge, sorted(models, key=lambda model: -model.win_rate.value), failed, disagreed / judged)
+    ranked = sorted(models, key=lambda model: -model.win_rate.value)
+    return Pairwise(judge, ranked, failed, disagreed / judged, _not_judged({turn for _, turn in seen}))
 
 
 def _model_wins(model: str, values: Sequence[tuple[str, float]], resamples: int) -> ModelWins:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparring.evaluation.statistics import words
 from sparring.recipe import DatasetConfig
@@ -54,6 +54,15 @@ class Overlap:
     """prompts of fewer than n words, for which only exact matches count"""
     matches: list[Match]
     """the overlapping ones, strongest first"""
+
+
+class Prompts(NamedTuple):
+    """What was read of a data set or a benchmark."""
+
+    texts: list[str]
+    column: str
+    dropped: Counter[str]
+    """rows left out, by reason"""
 
 
 def find_overlap(train: Sequence[str], bench: Sequence[str], n: int = 8, share: float = 0.5) -> Overlap:
@@ -103,8 +112,8 @@ def _grams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     return (tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
-def read_prompts(path: str, split: str | None = None, column: str | None = None) -> tuple[list[str], Counter[str]]:
-    """The prompts of a run's training data, of a data set, or of a benchmark's file; and what was left out.
+def read_prompts(path: str, split: str | None = None, column: str | None = None) -> Prompts:
+    """The prompts of a run's training data, of a data set, or of a benchmark's file; without `column` it is guessed.
 
     Raises:
         ValueError: it cannot be read, has no known column, or no prompt.
@@ -125,7 +134,7 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
             dropped["prompt missing or empty"] += 1
     if not found:
         raise ValueError(f"{path!r}: no row has a prompt in column {name!r}.")
-    return found, dropped
+    return Prompts(found, name, dropped)
 
 
 def _text(value: Any) -> str:
