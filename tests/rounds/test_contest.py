@@ -100,6 +100,28 @@ def test_prompts_that_neither_side_answered_are_counted_once(tmp_path, judge):
     assert versus(*words, prompts)["left_out"]["answered by neither"] == 5
 
 
+def test_answers_that_are_null_on_both_sides_are_one_prompt_each(tmp_path, judge):
+    mine = write_answers(tmp_path / "mine.json", "mine", lambda p: None if "1" in p else f"aaa {p}")
+    base = write_answers(tmp_path / "base.json", "base", lambda p: None if "ant" in p or "bee 1" in p else p)
+    result = versus(mine, base, "--oracle", judge, "--out", tmp_path / "out")
+    assert result["left_out"] == {
+        "answered by neither": 2,
+        "answer missing (mine)": 8,
+        "answer missing (base)": 2,
+    }
+    assert result["judged"] + sum(result["left_out"].values()) == len(PROMPTS)
+
+
+def test_files_without_a_common_prompt_show_one_of_each(tmp_path, judge, sides):
+    words = ("--oracle", judge, "--out", tmp_path / "out")
+    spaced = write_answers(tmp_path / "spaced.json", "s", lambda p: p, [f"{p}\n" for p in PROMPTS])
+    told = sparring("evaluate", "head-to-head", spaced, sides[1], *words).err
+    assert "'Say ant 1\\n', the other 'Say ant 1': they differ in surrounding space" in told
+    other = write_answers(tmp_path / "other.json", "o", lambda p: p, ["Sing"])
+    told = sparring("evaluate", "head-to-head", other, sides[1], *words).err
+    assert "One side has 'Sing', the other 'Say ant 1'. Give answers to the same prompts" in told
+
+
 def test_a_policys_prompt_that_does_not_fit_is_counted_once(tmp_path, judge, tiny_model):
     asked = [*PROMPTS[:3], "Say all " * 400]
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in asked])

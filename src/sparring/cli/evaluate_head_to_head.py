@@ -112,7 +112,8 @@ def cautions(result: dict[str, Any]) -> list[str]:
         found.append(f"{result['orders']['turned']:.0%} of the judge's verdicts turn when the answers are swapped.")
     if (longer := result["longer_wins"]) is not None and result["judged"] >= 20 and abs(longer - 0.5) > 0.25:
         more = "longer" if longer > 0.5 else "shorter"
-        found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: see the row at equal lengths.")
+        seen = "see the row at equal lengths" if result["length_controlled"] else "quality and length are one here"
+        found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: {seen}.")
     if not result["separable"]:
         found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")
     if other := other_settings(result["sides"]):

@@ -22,6 +22,8 @@ from sparring.rows import read_rows
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")
 OUTPUT = ("output", "response", "answer")
+OF_ROWS = ("instruction missing or empty", "repeated rows")
+"""reasons that no prompt of its own belongs to"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,17 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
             continue
         answer = row.get(output)
         if not isinstance(answer, str):
-            dropped["answer missing"] += 1
             unanswered.add(instruction)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
                 f"answers: {str(path)!r} holds two different answers to {instruction[:60]!r}. Keep one per instruction."
             )
+    unanswered -= texts.keys()
+    dropped["answer missing"] = len(unanswered)
     dropped["repeated rows"] = len(rows) - len(texts) - dropped.total()
     if not texts:
         raise ValueError(f"answers: {str(path)!r} holds no usable row: {dict(+dropped)}.")
-    return Answers(name or (generators or [path.stem])[0], texts, +dropped, frozenset(unanswered - texts.keys()))
+    return Answers(name or (generators or [path.stem])[0], texts, +dropped, frozenset(unanswered))
 
 
 def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter[str]]:
@@ -128,14 +131,34 @@ def align(ours: Answers, theirs: Answers, asked: Collection[str] = ()) -> Pairs:
     shared = [text for text in theirs.texts if text in ours.texts]
     if not shared:
         raise ValueError(
-            f"{ours.name} and {theirs.name} share no instruction (they are joined by its text). Give answers to the "
-            "same prompts."
+            f"{ours.name} and {theirs.name} share no instruction (they are joined by its text). "
+            + no_join(ours.texts, theirs.texts)
         )
     left_out: Counter[str] = Counter()
     for side, other in ((ours, theirs), (theirs, ours)):
         left_out[f"no answer by {side.name}"] += len(other.texts.keys() - side.texts.keys() - side.explained)
     known = ours.texts.keys() | theirs.texts.keys() | ours.explained | theirs.explained
-    left_out["answered by neither"] = len(set(asked) - known)
+    twice = len(ours.explained & theirs.explained)
+    left_out["answered by neither"] = len(set(asked) - known) + twice
     for side in (ours, theirs):
-        left_out.update({f"{reason} ({side.name})": count for reason, count in side.dropped.items()})
+        told = _without(side.dropped, twice)
+        left_out.update({f"{reason} ({side.name})": count for reason, count in told.items()})
     return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], +left_out)
+
+
+def _without(dropped: Counter[str], count: int) -> Counter[str]:
+    """`dropped` less `count` prompts that are counted elsewhere."""
+    left = Counter(dropped)
+    for reason in [reason for reason in dropped if reason not in OF_ROWS]:
+        taken = min(count, left[reason])
+        left[reason] -= taken
+        count -= taken
+    return left
+
+
+def no_join(ours: Collection[str], theirs: Collection[str]) -> str:
+    """Why two sets of instructions may have none in common: one of each, and whether it is only space."""
+    one, other = (repr(next(iter(texts))[:60]) for texts in (ours, theirs))
+    if {text.strip() for text in ours} & {text.strip() for text in theirs}:
+        return f"One side has {one}, the other {other}: they differ in surrounding space. Remove it from both."
+    return f"One side has {one}, the other {other}. Give answers to the same prompts."

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import transformers
 
-from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
+from sparring.evaluation.answers import Answers, Instruction, Pairs, align, no_join, read_answers
 from sparring.evaluation.judgments import Judgments, annotation_rows
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
@@ -135,7 +135,10 @@ class Contest:
         kept = {text: answer for text, answer in given.texts.items() if text in asked}
         rows = [{"instruction": t, "output": o, "generator": given.name} for t, o in kept.items()]
         if not rows:
-            raise ValueError(f"answers: {str(file)!r} answers none of the {len(prompts)} prompts (joined by text).")
+            why = no_join(given.texts, [prompt.text for prompt in prompts])
+            raise ValueError(
+                f"answers: {str(file)!r} answers none of the {len(prompts)} prompts (joined by text). {why}"
+            )
         write_json(self.store.path(relative), rows)
         facts = {"source": str(file), "answers": len(rows), "not_asked": len(given.texts) - len(kept)}
         return Made((relative,), {**facts, "dropped": dict(given.dropped)})
