@@ -47,8 +47,36 @@ def test_costs_and_differences():
     run = found["runs"][0]
     assert (run["seconds"], run["tokens_sampled"], run["tokens_trained"], run["comparisons"]) == (36.0, 150, 70, 8)
     assert run["gap"]["value"] == 0.1
-    assert found["differences"][0]["difference"]["value"] == pytest.approx(0.2)
-    assert found["differences"][0]["prompts"] == 2
+    (under,) = found["differences"]
+    assert (under["judge"], under["runs"][0]["prompts"]) == ("panel", 2)
+    assert under["runs"][0]["difference"]["value"] == pytest.approx(0.2)
+    assert found["left_out"] == [
+        "paired difference under length: a, b, of an older version, stored it for the training oracle alone"
+    ]
+
+
+def test_every_shared_judge_has_its_own_difference_unseen_first():
+    runs = {"a": summary(), "b": summary(), "c": summary()}
+    for name, gain in (("a", 0.0), ("b", 0.1), ("c", -0.1)):
+        runs[name]["samples"] = [{"prompt": f"p{i}", "preference": None} for i in range(30)]
+        panel, length = runs[name]["judgments"]
+        panel["by_prompt"] = [0.5 - gain] * 30
+        length |= {"by_prompt": [0.6 + gain + i % 2 / 50 * (name == "b") for i in range(30)], "seen_in_training": False}
+    runs["b"]["judgments"].reverse()
+    found = gather(runs)
+    assert [one["judge"] for one in found["differences"]] == ["length", "panel"]
+    assert [one["name"] for one in found["judgments"]] == ["length", "panel"]
+    assert [d["difference"]["value"] for d in found["differences"][1]["runs"]] == pytest.approx([-0.1, 0.1])
+    assert found["answer"].startswith("Which run gained more over the common start? Under length, unseen in training: ")
+    assert "b gained more than a (+11.0 points" in found["answer"]
+    assert "c gained less than a (-10.0 points" in found["answer"]
+    runs["a"]["judgments"][1]["seen_in_training"] = True
+    assert "Under panel, which a run was trained on" in gather(runs)["answer"]
+
+
+def test_few_prompts_answer_nothing():
+    found = gather({"a": summary(), "b": summary((0.8, 0.9, 0.9))})
+    assert "too few prompts to tell b from a (3, at least 20 are needed)" in found["answer"]
 
 
 def test_only_shared_judges_are_compared():
@@ -57,13 +85,15 @@ def test_only_shared_judges_are_compared():
     assert len(found["left_out"]) == 2
 
 
-def test_differences_need_the_same_first_judge():
-    assert gather({"a": summary(), "b": summary(judgments=("length(v1)", "panel(v1)"))})["differences"] is None
+def test_differences_of_older_runs_need_the_same_first_judge():
+    found = gather({"a": summary(), "b": summary(judgments=("length(v1)", "panel(v1)"))})
+    assert found["differences"] == []
+    assert "not answered here" in found["answer"]
 
 
 def test_runs_without_judges_compare_by_what_they_have():
     found = gather({"a": summary(judgments=()), "b": summary(judgments=())})
-    assert (found["judgments"], found["differences"]) == ([], None)
+    assert (found["judgments"], found["differences"]) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +133,7 @@ def test_the_command(tmp_path):
         (runs[-1] / "evaluation" / "summary.json").write_text(json.dumps(one))
     shown = sparring("compare", *runs, "--out", tmp_path / "page.html")
     assert shown.code == 0, shown.err
-    assert "b - a: +20.0 points" in shown.out
+    assert "panel (in training), b - a: +20.0 points" in shown.out
     assert (tmp_path / "page.html").exists()
     plain = sparring("compare", *runs, "--out", tmp_path / "page.html", "--json")
     assert [run["name"] for run in json.loads(plain.out)["runs"]] == ["a", "b"]

@@ -48,6 +48,7 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
     from sparring.report.html import duration, number, percent
 
     runs = comparison["runs"]
+    console.print(comparison["answer"], markup=False)
     for judgment in comparison["judgments"]:
         rows = [
             [
@@ -60,10 +61,11 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
         ]
         columns = ("run", "wins against start", "95 % interval", "in training")
         console.print(table(f"{judgment['name']} ({judgment['identity']})", columns, rows))
-    for d in comparison["differences"] or []:
+    for under, d in ((group, one) for group in comparison["differences"] for one in group["runs"]):
         if d["difference"]:
             low, value, high = (f"{100 * d['difference'][key]:+.1f}" for key in ("low", "value", "high"))
-            against = f"{d['name']} - {runs[0]['name']}: {value} points of mean preference"
+            seen = "in training" if under["seen_in_training"] else "unseen"
+            against = f"{under['judge']} ({seen}), {d['name']} - {runs[0]['name']}: {value} points of mean preference"
             console.print(f"{against} ({low} to {high}), p {d['p']:.3g}", markup=False)
     rows = [
         [

@@ -1,6 +1,7 @@
 """Several runs side by side: what they won against the common start, what it cost, and how they differ.
 
-Only judgments that every run has, by the judge's identity, stand in the comparison; the others are named and left out.
+Only judgments that every run has, by the judge's identity, stand in the comparison, those that no training asked first;
+the others are named and left out.
 Runs from other starts or on other held-out prompts do not compare. Leaves out: playing the runs' policies against each
 other (`sparring evaluate head-to-head`).
 
@@ -17,6 +18,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.paired import sign_flip
 from sparring.evaluation.statistics import DIFFERENCE, interval
 from sparring.report.html import DASH, THIN, duration, number, percent, span
@@ -39,13 +41,42 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
     _refuse_other(runs, "were evaluated on other held-out prompts", lambda s: [one["prompt"] for one in s["samples"]])
     _refuse_other(runs, "have other numbers of answers per prompt (evaluation.samples)", _answers_per_prompt)
     shared, left_out = _shared_judgments(runs)
-    return {
+    differences, unpaired = _differences(runs, shared)
+    comparison = {
         "runs": [facts(name, summary) for name, summary in runs.items()],
         "judgments": shared,
-        "left_out": left_out,
-        "differences": _differences(runs, {judgment["identity"] for judgment in shared}),
+        "left_out": [*left_out, *unpaired],
+        "differences": differences,
         "prompts": len(next(iter(runs.values()))["samples"]),
     }
+    return {**comparison, "answer": answer(comparison)}
+
+
+def answer(comparison: Mapping[str, Any]) -> str:
+    """Which run gained more over the start, in a sentence, under the first judge: one unseen in training, if any."""
+    first = comparison["runs"][0]["name"]
+    if not comparison["judgments"]:
+        return "Which run is better is not answered here: no judge was asked. The runs compare by behaviour and cost."
+    if not comparison["differences"]:
+        return "Which run gained more is not answered here: no shared judge's preferences are stored by prompt."
+    under = comparison["differences"][0]
+    seen = (
+        "which a run was trained on, so that this need not be quality"
+        if under["seen_in_training"]
+        else "unseen in training"
+    )
+    said = "; ".join(_in_words(one, first) for one in under["runs"])
+    return f"Which run gained more over the common start? Under {under['judge']}, {seen}: {said}."
+
+
+def _in_words(one: Mapping[str, Any], first: str) -> str:
+    found = one["difference"]
+    if found is None or one["prompts"] < FEWEST:
+        return f"too few prompts to tell {one['name']} from {first} ({one['prompts']}, at least {FEWEST} are needed)"
+    numbers = f"({100 * found['value']:+.1f} points, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    if found["low"] <= 0 <= found["high"]:
+        return f"no difference between {one['name']} and {first} is shown {numbers}"
+    return f"{one['name']} gained {'more' if found['value'] > 0 else 'less'} than {first} {numbers}"
 
 
 def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
@@ -81,7 +112,7 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
             "under evaluation.oracles of every recipe, or score the answers with `sparring evaluate head-to-head`."
         )
     first = next(iter(by_run.values()))
-    return [
+    shared = [
         {
             "name": first[identity]["name"],
             "identity": identity,
@@ -90,7 +121,8 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
         }
         for identity in first
         if identity in everywhere
-    ], left_out
+    ]
+    return sorted(shared, key=lambda judgment: any(judgment["seen_in_training"])), left_out
 
 
 def facts(name: str, summary: Summary) -> dict[str, Any]:
@@ -127,15 +159,40 @@ def _total(summary: Summary, stage: str, fact: str) -> int:
     return sum(int(facts.get(fact, 0)) for facts in named)
 
 
-def _differences(runs: Mapping[str, Summary], shared: set[str]) -> list[dict[str, Any]] | None:
-    """Each run's mean preference over the start, minus the first run's, paired by prompt; None without one judge."""
-    summaries = list(runs.values())
-    if not all(s["headline"] and _identity(s["judgments"][0]) in shared for s in summaries):
-        return None
-    if len({_identity(s["judgments"][0]) for s in summaries}) > 1:
-        return None
-    first, *others = ([one["preference"] for one in s["samples"]] for s in summaries)
-    return [_difference(name, first, mine) for name, mine in zip(list(runs)[1:], others, strict=True)]
+def _differences(
+    runs: Mapping[str, Summary], shared: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """By shared judge: each run's mean preference over the start, minus the first run's, paired by prompt.
+
+    Judges without preferences by prompt in every run are left out, and named.
+    """
+    found, unpaired = [], []
+    for judgment in shared:
+        by_run = {name: _by_prompt(summary, judgment["identity"]) for name, summary in runs.items()}
+        if lacking := [name for name, values in by_run.items() if values is None]:
+            unpaired.append(
+                f"paired difference under {judgment['name']}: {', '.join(lacking)}, of an older version, stored it "
+                "for the training oracle alone"
+            )
+            continue
+        (_, first), *others = by_run.items()
+        found.append(
+            {
+                "judge": judgment["name"],
+                "identity": judgment["identity"],
+                "seen_in_training": any(judgment["seen_in_training"]),
+                "runs": [_difference(name, first or [], mine or []) for name, mine in others],
+            }
+        )
+    return found, unpaired
+
+
+def _by_prompt(summary: Summary, identity: str) -> list[float | None] | None:
+    """A judge's preferences by prompt; older runs stored those of the recipe's oracle alone, with the samples."""
+    place = next(i for i, judgment in enumerate(summary["judgments"]) if _identity(judgment) == identity)
+    if (stored := summary["judgments"][place].get("by_prompt")) is not None:
+        return stored
+    return [one["preference"] for one in summary["samples"]] if place == 0 and summary["headline"] else None
 
 
 def _difference(name: str, first: Sequence[float | None], mine: Sequence[float | None]) -> dict[str, Any]:

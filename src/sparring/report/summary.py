@@ -74,6 +74,8 @@ class Judgment(TypedDict):
     """mean of P(final's response beats start's)"""
     about: str
     """one sentence: what this oracle looks at"""
+    by_prompt: NotRequired[list[float | None]]
+    """mean P(final beats start) of each held-out prompt; null where it failed; absent in runs of older versions"""
     answers_cut: NotRequired[int]
     """answers of both policies that it read only in part; absent where it cannot tell"""
 

@@ -142,7 +142,8 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
         outcome = head_to_head(prompts, final, start, guard)
         read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
-        judgments.append(_judgment(section, seen, outcome, guard, recipe) | guard.cut(read))
+        about = _judgment(section, seen, outcome, guard, recipe)
+        judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
         opponents += [
             {
                 "name": config.name,
