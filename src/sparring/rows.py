@@ -16,7 +16,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -60,6 +60,8 @@ def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
     """The files, and whether `split` was a choice among them (and is no column then)."""
     path = Path(config.path).expanduser()
     if path.is_file():
+        if not path.stat().st_size:
+            raise ValueError(f"data: {config.path!r} is empty. Write it again, or give another file.")
         return [path], False
     if path.is_dir():
         return _folder(path, config.split)
@@ -219,6 +221,7 @@ def _open(path: Path) -> IO[bytes]:
 def _csv(path: Path) -> Iterator[Row]:
     with _open(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text, strict=True)
+        _refuse_other_separator(reader.fieldnames or (), path)
         try:
             for row in reader:
                 extra: Any = row.pop(None, [])  # type: ignore[call-overload]
@@ -237,12 +240,36 @@ def _csv(path: Path) -> Iterator[Row]:
             raise
 
 
+def _refuse_other_separator(names: Sequence[str], path: Path) -> None:
+    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and sign in names[0]:
+            raise ValueError(
+                f"data: {str(path)!r}: its header is the one field {names[0]!r}. Is it separated by {called}? Save "
+                "it with commas."
+            )
+
+
 def _json(path: Path) -> Iterator[Row]:
     with _open(path) as stream:
-        plain = json.loads(stream.read().decode("utf-8-sig"))
+        text = stream.read().decode("utf-8-sig")
+    try:
+        plain = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise ValueError(f"data: {str(path)!r} is empty. Write it again, or give another file.") from error
+        if _is_object(text.lstrip().split("\n", 1)[0]):
+            raise ValueError(f"data: {str(path)!r} looks like JSON Lines: name it .jsonl.") from error
+        raise
     if not isinstance(plain, list) or not all(isinstance(row, dict) for row in plain):
         raise ValueError(f"data: {str(path)!r} must hold a list of objects.")
     yield from plain
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _lines(path: Path) -> Iterator[Row]:

@@ -67,7 +67,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
         raise ValueError(f"answers: {str(path)!r} mixes {len(generators)} generators ({', '.join(generators[:3])}).")
     texts: dict[str, str] = {}
     dropped: Counter[str] = Counter()
-    unanswered: set[str] = set()
+    unanswered: dict[str, str] = {}
     for row in rows:
         try:
             instruction = prompt_text(as_messages(row.get(asked)))
@@ -76,17 +76,25 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
             continue
         answer = row.get(output)
         if not isinstance(answer, str):
-            unanswered.add(instruction)
+            unanswered[instruction] = _no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
                 f"answers: {str(path)!r} holds two different answers to {instruction[:60]!r}. Keep one per instruction."
             )
-    unanswered -= texts.keys()
-    dropped["answer missing"] = len(unanswered)
+    dropped.update(reason for instruction, reason in unanswered.items() if instruction not in texts)
     dropped["repeated rows"] = len(rows) - len(texts) - dropped.total()
     if not texts:
-        raise ValueError(f"answers: {str(path)!r} holds no usable row: {dict(+dropped)}.")
-    return Answers(name or (generators or [path.stem])[0], texts, +dropped, frozenset(unanswered))
+        told = ", ".join(f"{count} rows: {reason}" for reason, count in (+dropped).items())
+        raise ValueError(f"answers: {str(path)!r} holds no usable row ({told}). Give every answer as one text.")
+    return Answers(name or (generators or [path.stem])[0], texts, +dropped, frozenset(unanswered.keys() - texts.keys()))
+
+
+def _no_text(answer: Any) -> str:
+    """Why this is no answer."""
+    if answer is None:
+        return "answer missing"
+    kind = "a list" if isinstance(answer, list) else "an object" if isinstance(answer, dict) else "a number"
+    return f"answer is {kind}, not text"
 
 
 def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter[str]]:
