@@ -231,7 +231,7 @@ def test_recipe_files(content: str | bytes | None, message: str, tmp_path: Path)
 HELD: list[Plain] = [{"prompt": "Say yak"}]
 ROWS: list[tuple[Plain, list[Plain] | bytes | None, str]] = [
     ({}, None, r"train\.jsonl' is not a file"),
-    ({}, b"", r"train.jsonl' is empty"),
+    ({}, b"", r"train\.jsonl' is empty"),
     ({}, b'{"prompt": "a"}\n{"prompt": \n', r"train\.jsonl', line 2: not valid JSON"),
     ({}, b'{"prompt": "\xe9"}\n', r"not UTF-8 \(byte 12\)"),
     ({}, [{"text": "a"}], r"no column 'prompt'; it has 'text'"),

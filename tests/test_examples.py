@@ -176,7 +176,7 @@ def test_the_shipped_sets() -> None:
         ("r.json", b"[1, 2", r"cannot be read"),
         ("r.parquet", b"PAR1 no", r"cannot be read"),
         ("r.txt", b"hello", r"unknown ending.*\.jsonl"),
-        ("r.jsonl", b"", r"no usable example: it has no rows"),
+        ("r.jsonl", b"", r"r.jsonl' is empty"),
         ("r.csv", b"prompt\n", r"it has no rows"),
         ("r.jsonl", b'{"prompt": ""}\n', r"no usable example: 1 x the prompt is empty"),
         (
