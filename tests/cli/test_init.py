@@ -44,7 +44,7 @@ def test_what_the_files_lack_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     words = ("--data", tmp_path / "empty.jsonl", "--held-out", "sparring:nothing", "--model", "models/of/mine", "--yes")
     said = " ".join(sparring("init", tmp_path / "s.yaml", *words).err.split())
-    assert "empty.jsonl' has no rows" in said
+    assert "empty.jsonl' is empty" in said
     assert "no shipped set 'sparring:nothing'" in said
     assert "'models/of/mine' holds no config.json" in said
 
