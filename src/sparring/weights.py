@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -249,14 +250,22 @@ def hash_files(paths: Sequence[Path]) -> str:
 def hash_weights(folder: Path) -> str:
     """SHA-256 over every tensor's name, dtype, shape and bytes, in name order.
 
-    Two folders with the same tensors have the same hash however they are sharded.
+    Two folders with the same tensors have the same hash however they are sharded. A process reads files that did not
+    change since only once.
 
     Raises:
         ValueError: a file is not whole.
     """
+    files = [file.absolute() for file in sorted(folder.glob("*.safetensors"))]
+    stats = [file.stat() for file in files]
+    return _hash_tensors(tuple(files), tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats))
+
+
+@lru_cache(maxsize=256)
+def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int], ...]) -> str:
     digest = hashlib.sha256()
     names: dict[str, Path] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in files:
         try:
             with safe_open(file, "pt") as tensors:
                 names |= dict.fromkeys(tensors.keys(), file)

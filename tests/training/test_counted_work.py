@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from batches import two_pairs
 from conftest import tiny_llama
+from sparring import weights
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.objectives import AdversarialCritic, Batch, PairLogistic
 from sparring.pairing import Pair
@@ -151,3 +153,16 @@ def test_losses_and_metrics_ask_the_device_for_no_number(objective):
     sums, loss = MetricSums(), objective(batch)
     sums.add(pair_metrics(batch, loss))
     assert {"margin", "accuracy", "chosen_vs_reference", "policy_margin"} <= sums.sums.keys()
+
+
+def test_weights_that_did_not_change_are_read_once(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, opened = tmp_path / "model", []
+    shutil.copytree(tiny_model, folder)
+    true = weights.safe_open
+    monkeypatch.setattr(weights, "safe_open", lambda *words: opened.append(words) or true(*words))
+    first = weights.hash_weights(folder)
+    once = len(opened)
+    assert weights.hash_weights(folder) == first
+    assert len(opened) == once
+    tiny_llama(seed=1).save_pretrained(folder)
+    assert weights.hash_weights(folder) != first
