@@ -54,10 +54,10 @@ def conversation(value: Any) -> list[Message]:
     Raises:
         ValueError: not a non-empty list of {role, content} with text in each.
     """
-    if isinstance(value, list | tuple) and not value:
-        raise ValueError("the list of messages is empty")
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
+    if not value:
+        raise ValueError("the list of messages is empty")
     messages: list[Message] = []
     for item in value:
         if not isinstance(item, dict) or not {"role", "content"} <= item.keys():

