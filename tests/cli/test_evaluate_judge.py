@@ -50,6 +50,12 @@ def test_judgments_are_scored_under_the_version_that_served(server: Faulty, tmp_
     assert (found["models"][0]["score"]["value"], found["models"][0]["first_preferred"]) == (50.0, 1.0)
 
 
+def test_a_reasoning_judge_gets_no_temperature(server: Faulty, tmp_path: Any) -> None:
+    judged = sparring(*arena_words(server, tmp_path, answers(tmp_path, "new")), "--reasoning")
+    assert judged.code == 0, judged.err
+    assert server.requests[0].keys() == {"model", "messages", "max_completion_tokens"}
+
+
 def test_faults_are_waited_out(server: Faulty, tmp_path: Any) -> None:
     half = json.dumps(completion("[[B>>A]]"))[:40]
     server.faults = [(500, {}, "oops"), (429, {"retry-after": "0.01"}, {}), half, {"choices": []}, completion(" ")]

@@ -13,12 +13,12 @@ pytest.importorskip("openai")
 
 from faulty_server import completion, serving
 from sparring.oracles import endpoint as endpoint_module
-from sparring.oracles.endpoint import Reply
 from sparring.oracles.guard import Guard, OracleError
 from sparring.oracles.judge_prompts import STYLES, find_choice, read_verdict
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
+from sparring.oracles.replies import Reply
 from sparring.oracles.table import build_oracle
 
 KEY = "sk-very-secret-0123456789"
@@ -90,6 +90,16 @@ def test_ratings_are_asked_once_per_answer(server, tmp_path):
     assert oracle.judge([case])[0] == pytest.approx(1 / (1 + math.exp(-1.5)))
     assert oracle.judge(swapped([case]))[0] == pytest.approx(1 / (1 + math.exp(1.5)))
     assert len(server.requests) == 2
+
+
+def test_a_reasoning_model_is_asked_in_its_own_terms(server, tmp_path):
+    oracle = judge(server, tmp_path, reasoning=True, max_tokens=500, price_in=1, price_out=2)
+    assert oracle.judge(CASES[:1]).tolist() == [0.5]
+    assert server.requests[0].keys() == {"model", "messages", "max_completion_tokens"}
+    assert "max_completion_tokens=500" in oracle.identity
+    assert oracle.estimate(CASES).tokens_out == 500 * 6
+    with pytest.raises(ValueError, match=r"temperature = 0\.5 with reasoning: true"):
+        judge(server, tmp_path, reasoning=True, temperature=0.5)
 
 
 def with_choice(**changes) -> dict:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from oracle_fakes import Fixed, Placed
+from sparring.oracles.cached import Cached
 from sparring.oracles.calibrated import Calibrated, fit_temperature
 from sparring.oracles.duplicate_gate import DuplicateGate, near_duplicates
 from sparring.oracles.jury import Jury
 from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import BothOrders, announce, both_orders, swapped
+from sparring.oracles.orders import BothOrders, announce, both_orders, facts, swapped
 from sparring.oracles.recorded import Recorded
 from sparring.oracles.table import build_oracle
 
@@ -212,3 +213,37 @@ def test_a_torn_journal_of_orders_loses_one_line_only(tmp_path):
     Recorded(Placed(), journal).judge(cases[2:])
     again = Recorded(Placed(), journal)
     assert [again.orders(case) is None for case in cases] == [False, True, False]
+
+
+def test_kept_verdicts_are_shared_by_runs(tmp_path):
+    inner = {"name": "oracle_fakes:Fixed", "answer": 0.7}
+    section = {"name": "cached", "path": str(tmp_path / "v.jsonl"), "oracle": inner}
+    first = build_oracle(section, "")
+    assert first.judge(PAIR * 2).tolist() == [0.7, 0.7]
+    assert first.identity == Fixed(0.7).identity
+    again = build_oracle(section, "")
+    assert again.judge([*PAIR, Comparison("p", "x", "y")]).tolist() == [0.7, 0.7]
+    assert facts(again) == {"kept verdicts used": 1}
+    other = build_oracle({**section, "oracle": {**inner, "answer": 0.2}}, "")
+    assert other.judge(PAIR).tolist() == [0.2]
+
+
+def test_both_orders_are_kept_and_failures_are_not(tmp_path):
+    answers = {"one": 0.9, "two": math.nan}
+    asked: list[Comparison] = []
+
+    class Judge:
+        identity = "places"
+
+        def first_shown(self, comparisons):
+            asked.extend(comparisons)
+            return np.array([answers[c.prompt] for c in comparisons])
+
+        def judge(self, comparisons):
+            raise AssertionError("asked through first_shown")
+
+    cases = [Comparison("one", "a", "b"), Comparison("two", "a", "b")]
+    for count in (4, 6):
+        found = Recorded(Cached(Judge(), str(tmp_path / "v.jsonl")), tmp_path / "orders.jsonl").judge(cases)
+        assert found == pytest.approx([0.5, math.nan], nan_ok=True)
+        assert len(asked) == count

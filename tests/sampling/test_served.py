@@ -13,7 +13,7 @@ pytest.importorskip("openai")
 from faulty_server import Faulty, completion, serving
 from sparring.chat import Chat
 from sparring.oracles import endpoint
-from sparring.oracles.endpoint import Reply
+from sparring.oracles.replies import Reply
 from sparring.progress import Progress
 from sparring.recipe import ServedConfig, parse_recipe
 from sparring.rounds.run import run

@@ -13,16 +13,18 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from sparring.evaluation.judging import Ask, Judge
-    from sparring.oracles.endpoint import Endpoint, Request, Settings
-
-WAVE = 4
-"""requests asked together, per request under way: between two signs of life"""
+    from sparring.oracles.endpoint import Settings
+    from sparring.oracles.replies import Asker, Request
 
 Model = Annotated[str, typer.Option(help="The judging model's name at the endpoint; it stands in every judgment.")]
+Local = Annotated[bool, typer.Option("--local", help="Run --model here: a folder, a hub name or pypi:PACKAGE.")]
+Reasoning = Annotated[
+    bool, typer.Option("--reasoning", help="A reasoning model: sends max_completion_tokens and no temperature.")
+]
 BaseUrl = Annotated[str | None, typer.Option(help="Any OpenAI-compatible endpoint; default: OpenAI's.")]
 KeyEnv = Annotated[str, typer.Option(help="Environment variable that holds the key; empty for an endpoint without.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Longest reply. Part of the judge's name: scores depend on it.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once; with --local, run together.")]
 Timeout = Annotated[float, typer.Option(help="Seconds for one reply.")]
 Attempts = Annotated[int, typer.Option(min=1, help="Tries of one request, with growing waits between them.")]
 MaxCost = Annotated[float | None, typer.Option(help="Stop before paying more; needs both prices.")]
@@ -44,6 +46,8 @@ def register(app: typer.Typer) -> None:
         out: Out,
         base_url: BaseUrl = None,
         key_env: KeyEnv = "OPENAI_API_KEY",
+        local: Local = False,
+        reasoning: Reasoning = False,
         max_tokens: MaxTokens = 4096,
         concurrency: Concurrency = 8,
         timeout: Timeout = 300.0,
@@ -62,9 +66,9 @@ def register(app: typer.Typer) -> None:
         ours, theirs = (one_model(read_answers([path]), path) for path in (answers, baseline_answers))
         asked, text = read_questions(questions), read_instruction(instruction)
         given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
-        judge, endpoint = judge_at(Settings(*given, field="judge"), max_tokens, out)
+        judge, asker = judge_at(Settings(*given, field="judge"), max_tokens, out, local, reasoning)
         rows = arena_hard_rows(asked, ours[1], theirs[1], (ours[0], theirs[0]), text, judge)
-        store(rows, [game["score"] is not None for row in rows for game in row["games"]], endpoint, out)
+        store(rows, [game["score"] is not None for row in rows for game in row["games"]], asker, out)
 
     @app.command("judge-mt-bench")
     def mt_bench(
@@ -77,6 +81,8 @@ def register(app: typer.Typer) -> None:
         against: Annotated[Path | None, typer.Option(help="Answers of another model: pairwise games.")] = None,
         base_url: BaseUrl = None,
         key_env: KeyEnv = "OPENAI_API_KEY",
+        local: Local = False,
+        reasoning: Reasoning = False,
         max_tokens: MaxTokens = 2048,
         concurrency: Concurrency = 8,
         timeout: Timeout = 300.0,
@@ -97,7 +103,7 @@ def register(app: typer.Typer) -> None:
         asked, prompts = read_questions(questions, ("category", "turns")), read_prompts(judge_prompts)
         theirs = None if against is None else one_model(read_turns(read_file(against)), against)
         given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
-        judge, endpoint = judge_at(Settings(*given, field="judge"), max_tokens, out)
+        judge, asker = judge_at(Settings(*given, field="judge"), max_tokens, out, local, reasoning)
         if theirs is None:
             rows = single_rows(asked, ours[1], known, ours[0], prompts, judge)
             readable = [row["score"] >= 0 for row in rows]
@@ -105,7 +111,7 @@ def register(app: typer.Typer) -> None:
             names, sides = (ours[0], theirs[0]), (ours[1], theirs[1])
             rows = pair_rows(asked, sides, known, names, prompts, judge)
             readable = [row[f"g{game}_winner"] != "error" for row in rows for game in (1, 2)]
-        store(rows, readable, endpoint, out)
+        store(rows, readable, asker, out)
 
 
 def one_model(found: Mapping[str, Any], path: Path) -> tuple[str, Any]:
@@ -128,28 +134,39 @@ def read_instruction(path: Path) -> str:
     return text
 
 
-def judge_at(settings: Settings, max_tokens: int, out: Path) -> tuple[Judge, Endpoint]:
-    """The judge, its replies kept beside `out`."""
+def judge_at(settings: Settings, max_tokens: int, out: Path, local: bool, reasoning: bool) -> tuple[Judge, Asker]:
+    """The judge, its replies kept beside `out`.
+
+    Raises:
+        ValueError: options that contradict each other, or a model or an endpoint that cannot be asked.
+    """
     from sparring.evaluation.judging import Judge
     from sparring.oracles.endpoint import Endpoint
 
-    endpoint = Endpoint(settings, out.with_name(f"{out.name}.replies.jsonl"))
-    return Judge(settings.model, announced(endpoint), max_tokens), endpoint
+    kept = out.with_name(f"{out.name}.replies.jsonl")
+    if not local:
+        asker: Asker = Endpoint(settings, kept)
+    elif settings.base_url is not None or reasoning:
+        raise ValueError("--local runs the model here: remove --base-url and --reasoning.")
+    else:
+        from sparring.oracles.local_chat import LocalChat
+
+        asker = LocalChat(settings.model, str(kept), settings.concurrency)
+    return Judge(settings.model, announced(asker, settings.model), max_tokens, reasoning), asker
 
 
-def announced(endpoint: Endpoint) -> Ask:
+def announced(asker: Asker, model: str) -> Ask:
     """Asks after saying what it will take at most, in waves that show how far it is."""
 
     def ask(requests: Sequence[Request]) -> list[Any]:
         from sparring.progress import Progress
 
         progress = Progress()
-        progress.say(f"judge {endpoint.settings.model} at {endpoint.where}: {endpoint.estimate(requests)}")
+        progress.say(f"judge {model} at {asker.where}: {asker.estimate(requests)}")
         replies: list[Any] = []
-        wave = WAVE * endpoint.settings.concurrency
         with progress.task("judge", len(requests)) as advance:
-            for begin in range(0, len(requests), wave):
-                replies += endpoint.ask(requests[begin : begin + wave])
+            for begin in range(0, len(requests), asker.wave):
+                replies += asker.ask(requests[begin : begin + asker.wave])
                 advance(len(replies) - begin)
         if cut := sum(reply is not None and reply.cut for reply in replies):
             progress.say(f"{cut} of {len(replies)} replies were cut off at --max-tokens: they give no verdict")
@@ -158,7 +175,7 @@ def announced(endpoint: Endpoint) -> Ask:
     return ask
 
 
-def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], endpoint: Endpoint, out: Path) -> None:
+def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], asker: Asker, out: Path) -> None:
     """The judgments as one file; `readable` has one entry per reply that was asked for.
 
     Raises:
@@ -170,16 +187,16 @@ def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], endpoint:
     write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{len(rows)} judgments in {out}", markup=False)
-    if endpoint.settings.price_in is not None:
-        console.print(f"all kept replies cost {endpoint.spent:.4f}")
+    if asker.paid is not None:
+        console.print(f"all kept replies cost {asker.paid:.4f}")
     failed = Counter(readable)[False]
-    unanswered = min(endpoint.counts["failed requests"], failed)
+    unanswered = min(asker.counts["failed requests"], failed)
     told = f"{failed} of {len(readable)} replies gave no verdict ({unanswered} unanswered, the rest unreadable)"
     if failed > MAX_FAILED_SHARE * max(len(readable), 20):
         raise OracleError(
             f"{told}, more than {MAX_FAILED_SHARE:.0%}: a score of what is left would depend on which failed. The "
             f"judgments are stored in {out} all the same. The same command asks the unanswered again"
-            f"{f' (last: {endpoint.last_error})' if endpoint.last_error else ''}; unreadable replies are kept and "
+            f"{f' (last: {asker.last_error})' if asker.last_error else ''}; unreadable replies are kept and "
             "stay so: read some, then give --max-tokens, another judge or another wording."
         )
     if failed:

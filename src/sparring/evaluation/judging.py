@@ -73,10 +73,14 @@ class Judge:
     model: str
     ask: Ask
     max_tokens: int
+    reasoning: bool = False
+    """it takes max_completion_tokens, and no temperature"""
 
     def request(self, system: str, user: str) -> Row:
-        """A question to it, greedy as the benchmarks want."""
+        """A question to it, greedy as the benchmarks want where it can be."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        if self.reasoning:
+            return {"messages": messages, "max_completion_tokens": self.max_tokens}
         return {"messages": messages, "max_tokens": self.max_tokens, "temperature": 0.0}
 
     def identity(self, wording: str, replies: Sequence[Reply | None]) -> str:

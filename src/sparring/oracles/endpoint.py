@@ -20,7 +20,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,70 +28,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sparring.oracles.guard import OracleError
+from sparring.oracles.replies import TOKENS_KEPT, Estimate, Reply, ReplyFile, Request, most_out
 
 BACKOFF, LONGEST_WAIT = 1.0, 300.0
 """seconds: the first wait, doubled each time; and the longest that a `Retry-After` is obeyed"""
 DOWN_AFTER = 8
 """requests that fail in a row, each after all its attempts, before the endpoint counts as down"""
-TOKENS_KEPT = 24
-"""log-probabilities are kept for so many tokens at the end of a reply, where verdicts stand"""
 CHARACTERS_PER_TOKEN = 3.5
 """of ASCII, for estimates before the endpoint has counted; low for English, so that estimates err upwards"""
 BYTES_PER_TOKEN = 1.0
 """of other scripts' UTF-8: what a small vocabulary comes to (SmolLM2: 1.0 in Korean, 1.5 in Chinese, 2.1 in Russian)"""
 SHORTEST_SECRET = 8
 """a shorter "key" is a placeholder for a server without keys; to strike it out of replies would spoil them"""
+PER_WAVE = 4
+"""requests in a wave, per request under way: between two signs of life"""
 REFUSED = (401, 402, 403, 404)
 """statuses that no retry and no other question can change"""
 PASSING = (408, 409, 425, 429)
-
-Request = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the endpoint said."""
-
-    text: str
-    cut: bool
-    """it ended because of max_tokens"""
-    tokens: tuple[Mapping[str, Any], ...] = ()
-    """the last tokens: {token, logprob, top: {token: logprob}}; empty where the endpoint gives none"""
-    model: str = ""
-    """who answered, in the endpoint's words: often a version of the name that was asked for"""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What asking would take at most; replies that are kept cost nothing."""
-
-    requests: int
-    kept: int
-    tokens_in: float
-    tokens_out: float
-    cost: float | None
-    """None without prices"""
-
-    def times(self, factor: float) -> Estimate:
-        """The same for more questions of this kind, none of them kept."""
-        whole = (self.requests + self.kept) / max(self.requests, 1) * factor
-        cost = None if self.cost is None else self.cost * whole
-        requests = round((self.requests + self.kept) * factor)
-        return Estimate(requests, 0, self.tokens_in * whole, self.tokens_out * whole, cost)
-
-    def __str__(self) -> str:
-        cost = (
-            ""
-            if self.cost is None
-            else f", at most {self.cost:,.2f}"
-            if self.cost >= 1
-            else f", at most {self.cost:.2g}"
-        )
-        kept = f" ({self.kept:,} more are kept from before)" if self.kept else ""
-        return (
-            f"{self.requests:,} requests{kept}, about {self.tokens_in:,.0f} tokens in and at most "
-            f"{self.tokens_out:,.0f} out{cost}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +107,40 @@ class Endpoint:
         self.settings, self.replies = settings, replies
         self.counts: Counter[str] = Counter()
         self.last_error = ""
-        self.models: set[str] = set()
         self._client = _client(settings)
         if settings.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
-        self._kept: dict[str, Reply] = {}
+        self._kept = ReplyFile(replies)
+        if self._kept.damaged:
+            self.counts["damaged lines of the reply file"] = self._kept.damaged
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._not_before = 0.0
         self._given_up: set[str] = set()
         self._failures_in_a_row = 0
-        self._reserved = self.spent = 0.0
-        if replies.exists():
-            self._read()
+        self._reserved = 0.0
 
     # ---- what is known ------------------------------------------------------------------------
+
+    @property
+    def models(self) -> set[str]:
+        """Who answered, in the endpoint's words."""
+        return self._kept.models
+
+    @property
+    def wave(self) -> int:
+        """Requests to give at a time, so that progress shows."""
+        return PER_WAVE * self.settings.concurrency
+
+    @property
+    def spent(self) -> float:
+        """What all kept replies cost; 0 without prices."""
+        return self.cost(self._kept.tokens_in, self._kept.tokens_out)
+
+    @property
+    def paid(self) -> float | None:
+        """The same; None without prices."""
+        return None if self.settings.price_in is None else self.spent
 
     def known(self, request: Request) -> Reply | None:
         """The reply that is kept, if any."""
@@ -179,9 +151,9 @@ class Endpoint:
         return (tokens_in * (self.settings.price_in or 0) + tokens_out * (self.settings.price_out or 0)) / 1e6
 
     def worst_cost(self, request: Request) -> tuple[float, float, float]:
-        """(tokens in, tokens out, cost) of a request at most, by its length and its max_tokens."""
+        """(tokens in, tokens out, cost) of a request at most, by its length and what it allows."""
         tokens_in = sum(_most_tokens(message["content"]) + 8 for message in request["messages"])
-        return tokens_in, request["max_tokens"], self.cost(tokens_in, request["max_tokens"])
+        return tokens_in, most_out(request), self.cost(tokens_in, most_out(request))
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What asking these would take, before it starts; equal requests count once."""
@@ -369,29 +341,9 @@ class Endpoint:
             row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
             row["tokens"] = []
         with self._lock:
-            self.replies.parent.mkdir(parents=True, exist_ok=True)
-            with self.replies.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-            self._remember(row)
+            self._kept.keep(row)
             self.counts["tokens in"] += row["tokens_in"]
             self.counts["tokens out"] += row["tokens_out"]
-
-    def _remember(self, row: Mapping[str, Any]) -> None:
-        self.spent += self.cost(row["tokens_in"], row["tokens_out"])
-        if row["key"] is not None:
-            self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
-            self.models.add(row["model"] or "")
-
-    def _read(self) -> None:
-        text = self.replies.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):  # a killed process; the next line must not join it
-            with self.replies.open("a", encoding="utf-8") as stream:
-                stream.write("\n")
-        for line in text.splitlines():
-            try:
-                self._remember(json.loads(line))
-            except (json.JSONDecodeError, KeyError, TypeError):
-                self.counts["damaged lines of the reply file"] += 1
 
 
 class _Malformed(Exception):

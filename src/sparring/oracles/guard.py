@@ -10,8 +10,6 @@ order answers the other, and two equal texts tie unasked. Leaves out: what the o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.verdicts import VerdictFile, verdict_key
 
 SYMMETRY_TOLERANCE = 1e-6
 RETRIES = 2
@@ -38,24 +37,9 @@ class Guard:
         self.identity = oracle.identity
         self.asked = 0
         self.last_error = ""
-        self._verdicts: dict[str, float] = {}
+        self._verdicts = VerdictFile(cache)
         self._looked_up: set[str] = set()
         self._failed: set[str] = set()
-        self._cache = cache
-        if cache is not None and cache.exists():
-            self._read(cache)
-
-    def _read(self, cache: Path) -> None:
-        text = cache.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            with cache.open("a", encoding="utf-8") as stream:
-                stream.write("\n")
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the last line of a killed process
-            self._verdicts[row["key"]] = row["preference"]
 
     def probe(self, prompts: Sequence[str]) -> None:
         """Ask a few comparisons in both orders before any work.
@@ -103,7 +87,7 @@ class Guard:
                 new[key] = comparison
         if new:
             answers = self._answers(list(new.values()))
-            self._store(dict(zip(new, answers.tolist(), strict=True)))
+            self._verdicts.keep(dict(zip(new, answers.tolist(), strict=True)))
             self.asked += len(new)
         self._count(keys)
         if self.failed > MAX_FAILED_SHARE * max(len(self._looked_up), 20):
@@ -136,7 +120,8 @@ class Guard:
         """P(a beats b) from the verdict on either order of the texts; NaN when neither was judged."""
         if key == swapped:
             return 0.5
-        return self._verdicts.get(key, 1.0 - self._verdicts.get(swapped, math.nan))
+        p = self._verdicts.get(key)
+        return 1.0 - self._verdicts.get(swapped) if math.isnan(p) else p
 
     def _answers(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         try:
@@ -178,13 +163,5 @@ class Guard:
             )
         return answers
 
-    def _store(self, verdicts: dict[str, float]) -> None:
-        kept = {key: p for key, p in verdicts.items() if not math.isnan(p)}
-        self._verdicts |= kept
-        if self._cache is not None:
-            self._cache.parent.mkdir(parents=True, exist_ok=True)
-            with self._cache.open("a", encoding="utf-8") as stream:
-                stream.writelines(json.dumps({"key": k, "preference": p}) + "\n" for k, p in kept.items())
-
     def _key(self, comparison: Comparison) -> str:
-        return hashlib.sha256(json.dumps([self.identity, *comparison]).encode()).hexdigest()
+        return verdict_key(self.identity, comparison)

@@ -4,7 +4,8 @@ Three styles: `pairwise` (one letter, nothing else), `mt_bench` (reasons, then [
 markers that MT-Bench made common) and `scored` (one answer at a time, reasons, then a rating from 1 to 10). The
 wording is ours. Verdicts are read from the end: the last match on the last line, else a mark that the whole text
 agrees on; a reply that was cut off before its verdict, contradicts itself or has no mark has failed. Where the endpoint
-gives log-probabilities, the verdict token's alternatives make it soft. Leaves out: who is asked (`endpoint.py`).
+gives log-probabilities, the verdict token's alternatives make it soft. Leaves out: who is asked (`endpoint.py`,
+`local_chat.py`).
 
     read_choice("A is vague, so: [[B]]", STYLES["mt_bench"])  ->  0.0
 """
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from sparring.oracles.endpoint import Reply
+from sparring.oracles.replies import Reply
 
 LETTERS: Mapping[str, float] = {"A": 1.0, "B": 0.0, "C": 0.5}
 SCORES: Mapping[str, float] = {str(score): float(score) for score in range(1, 11)}

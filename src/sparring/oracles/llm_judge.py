@@ -6,107 +6,58 @@
 The verdict is soft where the endpoint gives log-probabilities of the verdict token, else 1, 1/2 or 0. A reply that
 cannot be read makes the comparison fail: counted, left out, never a tie. Answers can talk to their judge; the prompts
 say that they must not be obeyed, and `sparring oracle audit` measures what that is worth. Leaves out: waiting, paying
-and keeping (`endpoint.py`), the wording and the reading (`judge_prompts.py`).
+and keeping (`endpoint.py`), models in this process (`local_judge.py`), the wording and the reading
+(`judge_prompts.py`).
 
     oracle: {name: llm_judge, model: gpt-4.1-mini, max_cost: 5, price_in: 0.4, price_out: 1.6}
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.oracles.endpoint import Endpoint, Estimate, Request, Settings
+from sparring.oracles.endpoint import Endpoint, Settings
 from sparring.oracles.guard import OracleError
-from sparring.oracles.judge_prompts import STYLES, read_verdict
+from sparring.oracles.judge_prompts import STYLES, Style, read_verdict
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
-from sparring.weights import cache_folder
+from sparring.oracles.replies import TOP_LOGPROBS, Asker, Estimate, Request, replies_file
 
-TOP_LOGPROBS = 5
+ROOM_FOR_THOUGHTS = 8192
+"""tokens that a reasoning model may think before its verdict, where max_tokens does not say"""
+
+StyleName = Annotated[
+    Literal["pairwise", "mt_bench", "scored"], Field(description="a letter, a verdict with reasons, or two scores")
+]
+Temperature = Annotated[float, Field(ge=0, description="of the judge; 0 is greedy")]
+MaxTokens = Annotated[Annotated[int, Field(ge=1)] | None, Field(description="of a verdict; null: what the style needs")]
+Logprobs = Annotated[bool, Field(description="read the probability of the verdict token where it is given")]
+Scale = Annotated[float, Field(gt=0, description="score gap that counts as a 73 % preference (style scored)")]
+RepliesFile = Annotated[
+    str | None, Field(description="file that keeps every reply, so that none is made twice; null: in the cache")
+]
 
 
-class LLMJudge:
-    """Asks `model` at `base_url`; the key comes from the environment variable named by `key_env`."""
+class Judge:
+    """One who is asked in words and answers in words; verdicts are read from the replies."""
 
-    def __init__(
-        self,
-        model: Annotated[str, Field(description="the name that the endpoint knows it by")],
-        base_url: Annotated[
-            str | None, Field(description="ends in /v1; null: the provider that the client library assumes")
-        ] = None,
-        key_env: Annotated[
-            str | None, Field(description="the environment variable that holds the key; null where none is needed")
-        ] = "OPENAI_API_KEY",
-        style: Annotated[
-            Literal["pairwise", "mt_bench", "scored"],
-            Field(description="a letter, a verdict with reasons, or two scores"),
-        ] = "pairwise",
-        temperature: Annotated[float, Field(ge=0, description="of the judge; 0 is greedy")] = 0.0,
-        max_tokens: Annotated[
-            Annotated[int, Field(ge=1)] | None, Field(description="of a verdict; null: what the style needs")
-        ] = None,
-        logprobs: Annotated[
-            bool, Field(description="read the probability of the verdict token where the endpoint gives it")
-        ] = True,
-        scale: Annotated[
-            float, Field(gt=0, description="score gap that counts as a 73 % preference (style scored)")
-        ] = 1.0,
-        concurrency: Annotated[int, Field(ge=1, description="requests in flight")] = 8,
-        timeout: Annotated[float, Field(gt=0, description="seconds for one request")] = 60.0,
-        attempts: Annotated[int, Field(ge=1, description="tries before a comparison counts as failed")] = 5,
-        max_cost: Annotated[
-            Annotated[float, Field(ge=0)] | None,
-            Field(description="stop before more than this is spent, in the prices' currency; null: no limit"),
-        ] = None,
-        price_in: Annotated[Annotated[float, Field(ge=0)] | None, Field(description="per million tokens read")] = None,
-        price_out: Annotated[
-            Annotated[float, Field(ge=0)] | None, Field(description="per million tokens written")
-        ] = None,
-        replies: Annotated[
-            str | None,
-            Field(description="file that keeps every reply, so that none is paid for twice; null: in the cache"),
-        ] = None,
-        extra: Annotated[
-            dict[str, Any] | None, Field(description="further fields of every request, as the endpoint names them")
-        ] = None,
-    ) -> None:
-        if not (temperature >= 0 and scale > 0):
-            raise ValueError(f"oracle: temperature = {temperature}, scale = {scale}: give at least 0, and above 0.")
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"oracle.max_tokens = {max_tokens}: give at least 1.")
-        self.style = STYLES[style]
-        self.scale = scale
-        self.options = {"temperature": temperature, "max_tokens": max_tokens or self.style.max_tokens}
-        if logprobs:
-            self.options |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        if extra:
-            self.options["extra_body"] = extra
-        settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
-        self.endpoint = Endpoint(settings, self._replies(settings, replies))
+    def __init__(self, asker: Asker, who: str, style: Style, options: dict[str, Any], scale: float) -> None:
+        self.asker, self.who, self.style, self.options, self.scale = asker, who, style, options, scale
         self.verdicts: dict[str, str] = {}
         """by request: soft, hard, unreadable or unanswered"""
 
-    def _replies(self, settings: Settings, given: str | None) -> Path:
-        if given is not None:
-            return Path(given).expanduser()
-        digest = hashlib.sha256(f"{settings.base_url} {settings.model}".encode()).hexdigest()[:12]
-        return cache_folder() / "replies" / f"{digest}.jsonl"
-
     @property
     def identity(self) -> str:
-        """Endpoint, model name, wording and options; a model that changes behind its name is not seen."""
+        """Who is asked, wording and options; a served model that changes behind its name is not seen."""
         options = ",".join(f"{k}={v}" for k, v in sorted(self.options.items()))
         scale = f";scale={self.scale:g}" if self.style.name == "scored" else ""
-        who = f"{self.endpoint.settings.model}@{self.endpoint.where}"
-        return f"llm_judge({who};{self.style.name}={self.style.digest};{options}{scale})"
+        return f"{self.who};{self.style.name}={self.style.digest};{options}{scale})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison; NaN where a verdict failed."""
@@ -123,15 +74,15 @@ class LLMJudge:
 
     def estimate(self, comparisons: Sequence[Comparison]) -> Estimate:
         """What judging these would take, before it starts."""
-        return self.endpoint.estimate([request for c in comparisons for request in self._requests(c)])
+        return self.asker.estimate([request for c in comparisons for request in self._requests(c)])
 
     def facts(self) -> dict[str, object]:
         """Counts of this process, every verdict once however often it was read; what the kept replies cost in all."""
         kinds = Counter(f"{kind} verdicts" for kind in self.verdicts.values())
-        counts: dict[str, object] = {**self.endpoint.counts, **kinds}
-        if self.endpoint.settings.price_in is not None:
-            counts["cost of all kept replies"] = round(self.endpoint.spent, 6)
-        return {**counts, "served by": ", ".join(sorted(self.endpoint.models))}
+        counts: dict[str, object] = {**self.asker.counts, **kinds}
+        if self.asker.paid is not None:
+            counts["cost of all kept replies"] = round(self.asker.paid, 6)
+        return {**counts, "served by": ", ".join(sorted(self.asker.models))}
 
     # ---- one request, one value ---------------------------------------------------------------
 
@@ -148,12 +99,83 @@ class LLMJudge:
         return {"messages": self.style.messages(**texts), **self.options}
 
     def _values(self, requests: Sequence[Request]) -> np.ndarray:
-        replies = self.endpoint.ask(requests)
+        replies = self.asker.ask(requests)
         read = [None if reply is None else read_verdict(reply, self.style) for reply in replies]
         for request, reply, verdict in zip(requests, replies, read, strict=True):
-            self.verdicts[self.endpoint.key(request)] = (
+            self.verdicts[self.asker.key(request)] = (
                 "unanswered" if reply is None else "unreadable" if verdict is None else "soft" if verdict[1] else "hard"
             )
         if set(self.verdicts.values()) == {"unanswered"}:
-            raise OracleError(f"{self.endpoint.where} answered nothing so far (last: {self.endpoint.last_error}).")
+            raise OracleError(f"{self.asker.where} answered nothing so far (last: {self.asker.last_error}).")
         return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)
+
+
+class LLMJudge(Judge):
+    """Asks `model` at `base_url`; the key comes from the environment variable named by `key_env`."""
+
+    def __init__(
+        self,
+        model: Annotated[str, Field(description="the name that the endpoint knows it by")],
+        base_url: Annotated[
+            str | None, Field(description="ends in /v1; null: the provider that the client library assumes")
+        ] = None,
+        key_env: Annotated[
+            str | None, Field(description="the environment variable that holds the key; null where none is needed")
+        ] = "OPENAI_API_KEY",
+        style: StyleName = "pairwise",
+        temperature: Temperature = 0.0,
+        max_tokens: MaxTokens = None,
+        logprobs: Logprobs = True,
+        reasoning: Annotated[
+            bool,
+            Field(description="a reasoning model: sends max_completion_tokens, no temperature and no logprobs"),
+        ] = False,
+        scale: Scale = 1.0,
+        concurrency: Annotated[int, Field(ge=1, description="requests in flight")] = 8,
+        timeout: Annotated[float, Field(gt=0, description="seconds for one request")] = 60.0,
+        attempts: Annotated[int, Field(ge=1, description="tries before a comparison counts as failed")] = 5,
+        max_cost: Annotated[
+            Annotated[float, Field(ge=0)] | None,
+            Field(description="stop before more than this is spent, in the prices' currency; null: no limit"),
+        ] = None,
+        price_in: Annotated[Annotated[float, Field(ge=0)] | None, Field(description="per million tokens read")] = None,
+        price_out: Annotated[
+            Annotated[float, Field(ge=0)] | None, Field(description="per million tokens written")
+        ] = None,
+        replies: RepliesFile = None,
+        extra: Annotated[
+            dict[str, Any] | None, Field(description="further fields of every request, as the endpoint names them")
+        ] = None,
+    ) -> None:
+        chosen = check_style(style, temperature, max_tokens, scale)
+        options = reply_options(chosen, temperature, max_tokens, logprobs)
+        if reasoning:
+            if temperature:
+                raise ValueError(
+                    f"oracle.temperature = {temperature} with reasoning: true, which sends none: remove one."
+                )
+            options = {"max_completion_tokens": max_tokens or chosen.max_tokens + ROOM_FOR_THOUGHTS}
+        if extra:
+            options["extra_body"] = extra
+        settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
+        self.endpoint = Endpoint(settings, replies_file(replies, f"{settings.base_url} {settings.model}"))
+        super().__init__(self.endpoint, f"llm_judge({model}@{self.endpoint.where}", chosen, options, scale)
+
+
+def check_style(style: str, temperature: float, max_tokens: int | None, scale: float) -> Style:
+    """The style by name.
+
+    Raises:
+        ValueError: a number is out of its bounds.
+    """
+    if not (temperature >= 0 and scale > 0):
+        raise ValueError(f"oracle: temperature = {temperature}, scale = {scale}: give at least 0, and above 0.")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"oracle.max_tokens = {max_tokens}: give at least 1.")
+    return STYLES[style]
+
+
+def reply_options(style: Style, temperature: float, max_tokens: int | None, logprobs: bool) -> dict[str, Any]:
+    """What every request says of the reply."""
+    options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens or style.max_tokens}
+    return {**options, "logprobs": True, "top_logprobs": TOP_LOGPROBS} if logprobs else options

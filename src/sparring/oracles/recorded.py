@@ -9,7 +9,6 @@ oracles pass through unrecorded. Leaves out: retries and the cache (`guard.py`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts, swapped
+from sparring.oracles.verdicts import verdict_key
 
 
 class Recorded:
@@ -53,9 +53,9 @@ class Recorded:
 
     def orders(self, comparison: Comparison) -> tuple[float, float] | None:
         """P(a beats b) with a shown first, and with a shown second; None where the oracle sees no places."""
-        if (found := self._known.get(_key(self.identity, comparison))) is not None:
+        if (found := self._known.get(verdict_key(self.identity, comparison))) is not None:
             return found
-        back = self._known.get(_key(self.identity, Comparison(comparison.prompt, comparison.b, comparison.a)))
+        back = self._known.get(verdict_key(self.identity, Comparison(comparison.prompt, comparison.b, comparison.a)))
         return None if back is None else (1 - back[1], 1 - back[0])
 
     def facts(self) -> dict[str, object]:
@@ -68,10 +68,6 @@ class Recorded:
             for comparison, p, q in zip(comparisons, first, second, strict=True):
                 if math.isnan(p) or math.isnan(q):
                     continue
-                key = _key(self.identity, comparison)
+                key = verdict_key(self.identity, comparison)
                 self._known[key] = (p, q)
                 lines.write(json.dumps({"key": key, "first": p, "second": q}) + "\n")
-
-
-def _key(identity: str, comparison: Comparison) -> str:
-    return hashlib.sha256(json.dumps([identity, *comparison]).encode()).hexdigest()

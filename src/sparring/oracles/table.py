@@ -24,12 +24,14 @@ SHIPPED: dict[str, str] = {
     "mutual_information": "sparring.oracles.mutual_information:MutualInformation",
     "function": "sparring.oracles.function:FunctionOracle",
     "llm_judge": "sparring.oracles.llm_judge:LLMJudge",
+    "local_judge": "sparring.oracles.local_judge:LocalJudge",
     "rules": "sparring.oracles.rules:Rules",
     "both_orders": "sparring.oracles.orders:BothOrders",
     "jury": "sparring.oracles.jury:Jury",
     "length_penalty": "sparring.oracles.length_penalty:LengthPenalty",
     "calibrated": "sparring.oracles.calibrated:Calibrated",
     "duplicate_gate": "sparring.oracles.duplicate_gate:DuplicateGate",
+    "cached": "sparring.oracles.cached:Cached",
 }
 """Name in a recipe -> class. Your own oracle class is named as `package.module:Class`."""
 

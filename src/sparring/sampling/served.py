@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparring.chat import Chat, Message
-from sparring.oracles.endpoint import Endpoint, Reply, Settings
+from sparring.oracles.endpoint import Endpoint, Settings
 from sparring.oracles.guard import OracleError
+from sparring.oracles.replies import Reply
 from sparring.progress import Advance
 from sparring.recipe import ServedConfig
 from sparring.sampling.engine import EngineError, Response

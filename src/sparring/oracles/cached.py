@@ -1,0 +1,71 @@
+"""Verdicts kept in a file that several runs share: an expensive judge is asked about two answers once in its life.
+
+A run, a contest and an audit keep their own verdicts without it; this wrapper keeps them across all. They are kept
+under the oracle's identity, so one file may serve several judges, and the wrapper changes no identity. What failed is
+asked again. Leaves out: a judge that should answer anew each time (a sampled one, to measure its consistency).
+
+    oracle: {name: cached, path: verdicts.jsonl, oracle: {name: pair_model, model: org/judge}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import both_orders, facts
+from sparring.oracles.verdicts import VerdictFile, verdict_key
+from sparring.weights import cache_folder
+
+Ask = Callable[[Sequence[Comparison]], np.ndarray]
+
+
+class Cached:
+    """Asks `oracle` what the file does not hold."""
+
+    def __init__(
+        self,
+        oracle: Annotated[Oracle, Field(description="the oracle whose verdicts are kept")],
+        path: Annotated[str | None, Field(description="the file; null: one per oracle in the cache")] = None,
+    ) -> None:
+        self.oracle = oracle
+        self.identity = oracle.identity
+        name = f"{hashlib.sha256(self.identity.encode()).hexdigest()[:12]}.jsonl"
+        self._kept = VerdictFile(cache_folder() / "verdicts" / name if path is None else Path(path).expanduser())
+        self._counts: Counter[str] = Counter()
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """P(a beats b) as the oracle says, or said."""
+        if hasattr(self.oracle, "first_shown"):
+            return both_orders(self.first_shown, comparisons)
+        return self._ask("", self.oracle.judge, comparisons)
+
+    @property
+    def first_shown(self) -> Ask:
+        """The oracle's word on one order, likewise; an oracle that sees no places has none."""
+        ask: Ask = self.oracle.first_shown  # type: ignore[attr-defined]
+        return lambda comparisons: self._ask(";first shown", ask, comparisons)
+
+    def facts(self) -> dict[str, object]:
+        """What the oracle counted, and what it was not asked."""
+        return {**facts(self.oracle), **self._counts}
+
+    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> np.ndarray:
+        keys = [verdict_key(self.identity + kind, comparison) for comparison in comparisons]
+        known = np.array([self._kept.get(key) for key in keys], dtype=np.float64)
+        new = {keys[i]: comparisons[i] for i in np.flatnonzero(np.isnan(known)).tolist()}
+        self._counts["kept verdicts used"] += len(set(keys)) - len(new)
+        if not new:
+            return known
+        answers = np.asarray(ask(list(new.values())), dtype=np.float64)
+        if answers.shape != (len(new),):
+            return answers  # the guard says what is wrong with it
+        found = dict(zip(new, answers.tolist(), strict=True))
+        self._kept.keep(found)
+        return np.array([found.get(key, p) for key, p in zip(keys, known.tolist(), strict=True)])
