@@ -156,7 +156,7 @@ class LLMJudge(Judge):
                 )
             options = {"max_completion_tokens": max_tokens or chosen.max_tokens + ROOM_FOR_THOUGHTS}
         if extra:
-            options["extra_body"] = extra
+            options = {**options, "extra_body": extra}
         settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
         self.endpoint = Endpoint(settings, replies_file(replies, f"{settings.base_url} {settings.model}"))
         super().__init__(self.endpoint, f"llm_judge({model}@{self.endpoint.where}", chosen, options, scale)
