@@ -128,6 +128,8 @@ class ServedConfig(Frozen):
     """nucleus; 1 keeps the whole distribution"""
     max_tokens: int = Field(default=1024, ge=1)
     """longer answers are cut off, by the server's count"""
+    reasoning: bool = False
+    """a reasoning model: sends max_completion_tokens (thoughts count), no temperature and no top_p"""
     concurrency: int = Field(default=8, ge=1)
     """requests under way together"""
     timeout: float = Field(default=120.0, gt=0)

@@ -56,6 +56,12 @@ def test_every_prompt_is_asked_once_and_kept(server: Faulty, tmp_path: Path) -> 
     assert KEY not in path.read_text()
 
 
+def test_a_reasoning_model_is_asked_in_its_own_terms(server: Faulty, tmp_path: Path) -> None:
+    ask(server, tmp_path / "replies.jsonl", 1, reasoning=True, max_tokens=900)
+    assert server.requests[0].keys() == {"model", "messages", "max_completion_tokens", "seed"}
+    assert server.requests[0]["max_completion_tokens"] == 900
+
+
 def test_outages_are_waited_out_and_one_lost_prompt_is_none(server: Faulty, tmp_path: Path) -> None:
     server.faults = [(503, {}, "down"), (429, {"retry-after": "0"}, "slow"), (200, {}, "hang"), completion(None)]
     assert None not in ask(server, tmp_path / "a", concurrency=1, attempts=5)

@@ -56,11 +56,11 @@ class ServedModel:
     def _request(self, messages: Sequence[Message], seed: int) -> dict[str, object]:
         if self.config.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.config.system}, *messages]
+        config = self.config
+        plain = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         return {
             "messages": list(messages),
-            "temperature": self.config.temperature,
-            "top_p": self.config.top_p,
-            "max_tokens": self.config.max_tokens,
+            **({"max_completion_tokens": config.max_tokens} if config.reasoning else plain),
             "seed": seed % 2**31,
             **({"extra_body": self.config.extra} if self.config.extra else {}),
         }
