@@ -1,13 +1,16 @@
-"""Answer files that cannot be used: the message says what they look like and what to do."""
+"""Answer files: what cannot be used says what it looks like; every prompt that is left out is counted once."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sparring.evaluation.answers import read_answers
+from sparring.evaluation.answers import Answers, align, read_answers
 
 ROW = '{"instruction": "p", "output": "a"}\n'
 
@@ -41,10 +44,37 @@ def test_prompts_without_an_answer_are_counted_once_by_reason(tmp_path: Path):
     outputs = [("p", "a"), ("p", None), ("q", None), ("q", None), ("r", ["a"]), ("s", {"text": "a"})]
     (tmp_path / "a.json").write_text(json.dumps([{"instruction": i, "output": o} for i, o in outputs]))
     found = read_answers(tmp_path / "a.json")
-    assert found.dropped == {
-        "answer missing": 1,
-        "answer is a list, not text": 1,
-        "answer is an object, not text": 1,
-        "repeated rows": 2,
+    assert found.unanswered == {
+        "q": "answer missing",
+        "r": "answer is a list, not text",
+        "s": "answer is an object, not text",
     }
-    assert found.explained == {"q", "r", "s"}
+    assert found.unusable == {"repeated rows": 2}
+
+
+def side(name: str, texts: str, unanswered: dict[str, str]) -> Answers:
+    return Answers(name, dict.fromkeys(texts, "text"), unanswered, Counter({"repeated rows": 1}))
+
+
+def test_a_prompt_that_neither_answered_lowers_its_own_reason_and_no_other():
+    mine = side("mine", "pq", {"r": "answer missing", "s": "answer is a list, not text"})
+    base = side("base", "pr", {"s": "answer missing"})
+    assert align(mine, base, "pqrstu").left_out == {
+        "no answer by base": 1,
+        "answer missing (mine)": 1,
+        "answered by neither": 3,
+        "repeated rows (mine)": 1,
+        "repeated rows (base)": 1,
+    }
+
+
+@given(st.lists(st.tuples(*[st.sampled_from(["text", "answer missing", "too long", ""])] * 2), min_size=1, max_size=8))
+def test_every_prompt_that_was_asked_is_shared_or_left_out_once(states: list[tuple[str, str]]):
+    sides = []
+    for name, column in zip(("mine", "base"), zip(*states, ("text", "text"), strict=True), strict=True):
+        found = {str(number): state for number, state in enumerate(column)}
+        unanswered = {prompt: state for prompt, state in found.items() if state not in ("text", "")}
+        sides.append(Answers(name, {p: p for p, state in found.items() if state == "text"}, unanswered, Counter()))
+    pairs = align(*sides, [str(number) for number in range(len(states))])
+    assert len(pairs.instructions) + pairs.left_out.total() == len(states) + 1
+    assert pairs.left_out["too long (mine)"] == sum(state == ("too long", "text") for state in states)

@@ -22,8 +22,6 @@ from sparring.rows import read_rows
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")
 OUTPUT = ("output", "response", "answer")
-OF_ROWS = ("instruction missing or empty", "repeated rows")
-"""reasons that no prompt of its own belongs to"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,15 @@ class Answers:
 
     name: str
     texts: dict[str, str]
-    dropped: Counter[str]
-    """rows that could not be used, by reason"""
-    explained: frozenset[str] = frozenset()
-    """instructions without an answer that `dropped` counts"""
+    unanswered: dict[str, str]
+    """why an instruction has no answer, where that is known"""
+    unusable: Counter[str]
+    """rows that belong to no instruction of their own, by reason"""
+
+    def why_none(self, instruction: str) -> str:
+        """Why there is no answer to it, in words."""
+        reason = self.unanswered.get(instruction)
+        return f"{reason} ({self.name})" if reason else f"no answer by {self.name}"
 
 
 class Pairs(NamedTuple):
@@ -66,27 +69,28 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     if len(generators) > 1:
         raise ValueError(f"answers: {str(path)!r} mixes {len(generators)} generators ({', '.join(generators[:3])}).")
     texts: dict[str, str] = {}
-    dropped: Counter[str] = Counter()
-    unanswered: dict[str, str] = {}
+    unusable: Counter[str] = Counter()
+    without: dict[str, str] = {}
     for row in rows:
         try:
             instruction = prompt_text(as_messages(row.get(asked)))
         except ValueError:
-            dropped["instruction missing or empty"] += 1
+            unusable["instruction missing or empty"] += 1
             continue
         answer = row.get(output)
         if not isinstance(answer, str):
-            unanswered[instruction] = _no_text(answer)
+            without[instruction] = _no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
                 f"answers: {str(path)!r} holds two different answers to {instruction[:60]!r}. Keep one per instruction."
             )
-    dropped.update(reason for instruction, reason in unanswered.items() if instruction not in texts)
-    dropped["repeated rows"] = len(rows) - len(texts) - dropped.total()
+    unanswered = {instruction: reason for instruction, reason in without.items() if instruction not in texts}
+    unusable["repeated rows"] = len(rows) - len(texts) - len(unanswered) - unusable.total()
     if not texts:
-        told = ", ".join(f"{count} rows: {reason}" for reason, count in (+dropped).items())
+        reasons = unusable + Counter(unanswered.values())
+        told = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
         raise ValueError(f"answers: {str(path)!r} holds no usable row ({told}). Give every answer as one text.")
-    return Answers(name or (generators or [path.stem])[0], texts, +dropped, frozenset(unanswered.keys() - texts.keys()))
+    return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable)
 
 
 def _no_text(answer: Any) -> str:
@@ -143,25 +147,15 @@ def align(ours: Answers, theirs: Answers, asked: Collection[str] = ()) -> Pairs:
             + no_join(ours.texts, theirs.texts)
         )
     left_out: Counter[str] = Counter()
-    for side, other in ((ours, theirs), (theirs, ours)):
-        left_out[f"no answer by {side.name}"] += len(other.texts.keys() - side.texts.keys() - side.explained)
-    known = ours.texts.keys() | theirs.texts.keys() | ours.explained | theirs.explained
-    twice = len(ours.explained & theirs.explained)
-    left_out["answered by neither"] = len(set(asked) - known) + twice
+    for text in dict.fromkeys([*asked, *ours.texts, *ours.unanswered, *theirs.texts, *theirs.unanswered]):
+        lacking = [side for side in (ours, theirs) if text not in side.texts]
+        if len(lacking) == 2:
+            left_out["answered by neither"] += 1
+        elif lacking:
+            left_out[lacking[0].why_none(text)] += 1
     for side in (ours, theirs):
-        told = _without(side.dropped, twice)
-        left_out.update({f"{reason} ({side.name})": count for reason, count in told.items()})
-    return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], +left_out)
-
-
-def _without(dropped: Counter[str], count: int) -> Counter[str]:
-    """`dropped` less `count` prompts that are counted elsewhere."""
-    left = Counter(dropped)
-    for reason in [reason for reason in dropped if reason not in OF_ROWS]:
-        taken = min(count, left[reason])
-        left[reason] -= taken
-        count -= taken
-    return left
+        left_out.update({f"{reason} ({side.name})": count for reason, count in side.unusable.items()})
+    return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], left_out)
 
 
 def no_join(ours: Collection[str], theirs: Collection[str]) -> str:

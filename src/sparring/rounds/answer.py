@@ -1,11 +1,10 @@
 """Fresh answers of a side to instructions, outside a run: what contests and sieges sample.
 
-rows, dropped = sample_answers(side, prompts, settings, 0, 1, "contest/a", Path("out/a.parquet"), Progress())
+rows, unanswered = sample_answers(side, prompts, settings, 0, 1, "contest/a", Path("out/a.parquet"), Progress())
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,10 @@ def sample_answers(
     stream: str,
     target: Path,
     progress: Progress,
-) -> tuple[Rows, Counter[str]]:
+) -> tuple[Rows, dict[str, str]]:
     """`count` answers to every prompt that fits, in the prompts' order: instruction, text, finish_reason.
+
+    And why a prompt has none, by its text.
 
     Half-done work is kept beside `target`, which is gone in the end.
 
@@ -43,11 +44,11 @@ def sample_answers(
     model = side.policies.recipe.model
     room = (context_length(side.policies.base, model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
     examples: Rows = []
-    dropped: Counter[str] = Counter()
+    unanswered: dict[str, str] = {}
     for number, prompt in enumerate(prompts):
         ids = side.policies.chat.prompt_ids(prompt.messages)
         if len(ids) > room:
-            dropped[f"prompt longer than {room} tokens"] += 1
+            unanswered[prompt.text] = f"prompt longer than {room} tokens"
         else:
             examples.append({"example": str(number), "prompt_ids": ids})
     if not examples:
@@ -61,7 +62,7 @@ def sample_answers(
         {"instruction": prompts[int(row["example"])].text, "text": row["text"], "finish_reason": row["finish_reason"]}
         for row in ordered
     ]
-    return rows, dropped
+    return rows, unanswered
 
 
 def held_out_samples(run: Path, round_: int) -> Path:

@@ -122,11 +122,8 @@ class Contest:
         if cut_off := facts.get("cut_off"):
             self.progress.say(f"{name}: {cut_off} of {facts['answers']} answers were cut off at the token limit")
         answers = read_answers(self.store.root / relative)
-        # A policy is asked everything, so what it did not answer was dropped for a reason.
-        explained = {prompt.text for prompt in prompts} if side.file is None else read_answers(side.file).explained
-        return Answers(
-            answers.name, answers.texts, Counter(facts["dropped"]), frozenset(explained - answers.texts.keys())
-        )
+        # A folder of an earlier version does not say why.
+        return Answers(answers.name, answers.texts, facts.get("unanswered", {}), Counter(facts.get("unusable", {})))
 
     def _copy(self, relative: str, file: Path, prompts: Sequence[Instruction]) -> Made:
         """The file's answers to `prompts`; those to others are counted."""
@@ -140,8 +137,10 @@ class Contest:
                 f"answers: {str(file)!r} answers none of the {len(prompts)} prompts (joined by text). {why}"
             )
         write_json(self.store.path(relative), rows)
+        unanswered = {text: reason for text, reason in given.unanswered.items() if text in asked}
+        others = Counter(reason for text, reason in given.unanswered.items() if text not in asked)
         facts = {"source": str(file), "answers": len(rows), "not_asked": len(given.texts) - len(kept)}
-        return Made((relative,), {**facts, "dropped": dict(given.dropped)})
+        return Made((relative,), {**facts, "unanswered": unanswered, "unusable": dict(given.unusable + others)})
 
     def _sample(
         self,
@@ -154,7 +153,7 @@ class Contest:
     ) -> Made:
         """One fresh answer to every prompt that fits."""
         target = self.store.path(relative).with_suffix(".parquet")
-        drawn, dropped = sample_answers(side, prompts, settings, seed, 1, f"contest/{name}", target, self.progress)
+        drawn, unanswered = sample_answers(side, prompts, settings, seed, 1, f"contest/{name}", target, self.progress)
         generator = f"{side.spec} ({side.identity[:12]})"
         rows = [
             {
@@ -167,7 +166,7 @@ class Contest:
         ]
         write_json(self.store.path(relative), rows)
         cut_off = sum(row["finish_reason"] == "length" for row in rows)
-        facts = {"source": side.spec, "answers": len(rows), "cut_off": cut_off, "dropped": dict(dropped)}
+        facts = {"source": side.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
         return Made((relative,), facts)
 
     # ---- verdicts -----------------------------------------------------------------------------

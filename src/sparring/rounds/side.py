@@ -83,4 +83,5 @@ def prompts_of(side: Side) -> list[Instruction] | None:
     """What a side brings along: a file's instructions, a run's held-out prompts."""
     if side.file is None:
         return side.held_out()
-    return [Instruction(text, [{"role": "user", "content": text}]) for text in read_answers(side.file).texts]
+    given = read_answers(side.file)
+    return [Instruction(text, [{"role": "user", "content": text}]) for text in (*given.texts, *given.unanswered)]

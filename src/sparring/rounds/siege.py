@@ -127,7 +127,8 @@ class Siege:
             found: Answers = {}
             if side.file is not None:
                 given = read_answers(side.file)
-                found, dropped = {text: [answer] for text, answer in given.texts.items()}, given.dropped
+                found = {text: [answer] for text, answer in given.texts.items()}
+                dropped = given.unusable + Counter(given.unanswered.values())
             elif stored is not None:
                 assert side.run is not None
                 found = stored_by_prompt(side.run, side.ref.round)
@@ -135,7 +136,8 @@ class Siege:
                 assert settings is not None
                 parquet = self.store.path(relative).with_suffix(".parquet")
                 stream = f"siege/{number}"
-                rows, dropped = sample_answers(side, prompts, settings, seed, count, stream, parquet, self.progress)
+                rows, without = sample_answers(side, prompts, settings, seed, count, stream, parquet, self.progress)
+                dropped.update(without.values())
                 for row in rows:
                     found.setdefault(row["instruction"], []).append(row["text"])
             kept = {prompt.text: found[prompt.text] for prompt in prompts if prompt.text in found}
