@@ -136,7 +136,9 @@ def test_another_fits_checkpoint_is_not_resumed(tmp_path):
     )
     examples = examples_for(tiny_llama(seed=1), DPO())
     fit(PolicyScorer(tiny_llama()), examples, objective, config, 0, tmp_path)
-    rows = fit(PolicyScorer(tiny_llama()), examples[:4], objective, config, 0, tmp_path)
+    said: list[str] = []
+    rows = fit(PolicyScorer(tiny_llama()), examples[:4], objective, config, 0, tmp_path, say=said.append)
+    assert [f"{tmp_path / 'checkpoint.pt'} is not used: its fit had other examples" in line for line in said] == [True]
     assert len(rows) == 2
 
 

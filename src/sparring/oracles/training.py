@@ -281,7 +281,7 @@ def _fit(
     steps = steps_per_epoch * config.epochs
     fit = FitConfig(learning_rate=config.learning_rate, schedule="linear", warmup=0.06)
     optimizer, schedule = make_optimizer(model.parameters(), fit, steps)
-    state = load_checkpoint(partial / "checkpoint", model, fit_id)
+    state = load_checkpoint(partial / "checkpoint", model, fit_id, progress.say)
     done, losses = 0, []
     if state is not None:
         done, losses = state["step"], state["losses"]

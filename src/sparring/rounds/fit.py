@@ -68,7 +68,8 @@ def fit_step(
     arguments = policies, step.start, examples, step.objective, config, seed, partial
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
-        model, weights, verified, rows = devices.together(train, *arguments, advance=advance, report=report)
+        told: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
+        model, weights, verified, rows = devices.together(train, *arguments, **told)
     log = f"{folder}/fit.jsonl"
     write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
     relative = policies.save(model, made, weights)

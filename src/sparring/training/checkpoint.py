@@ -1,13 +1,14 @@
 """Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
 One checkpoint is kept; it is written beside its target and renamed, so a kill at any moment leaves a
-whole one. It also names the fit it belongs to, and another fit's checkpoint is never loaded. Rank 0 writes, all
-ranks read, and their number may change in between.
+whole one. It also names the fit it belongs to, and another fit's checkpoint is never loaded, which is said. Rank 0
+writes, all ranks read, and their number may change in between.
 Leaves out: finished policies (`rounds/policies.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> No
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, fit_id: str) -> dict[str, Any] | None:
+def load_checkpoint(
+    folder: Path, model: nn.Module, fit_id: str, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any] | None:
     """Restore the weights and return the rest; None when there is nothing to resume."""
     path = folder / "checkpoint.pt"
     if not path.exists():
@@ -46,6 +49,7 @@ def load_checkpoint(folder: Path, model: nn.Module, fit_id: str) -> dict[str, An
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}). Delete it to start this fit again.") from error
     if state["fit_id"] != fit_id:
+        say(f"note  {path} is not used: its fit had other examples, settings or seed. This fit starts over")
         return None
     parameters = dict(model.named_parameters())
     with torch.no_grad():

@@ -59,10 +59,12 @@ def fit(
     folder: Path,
     advance: Callable[..., None] | None = None,
     report: Callable[[Row], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Train the scorer's model in place; returns a row of metrics per optimiser step, each also given to `report`.
 
-    `folder` holds the checkpoint; a fit that finds its own there goes on from it, with the same result.
+    `folder` holds the checkpoint; a fit that finds its own there goes on from it, with the same result, and one that
+    finds another's says so.
 
     Raises:
         ValueError: there are no examples.
@@ -73,7 +75,7 @@ def fit(
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
     optimizer, schedule = make_optimizer(scorer.parameters(), config, steps)
     fit_id = _identity(examples, objective, config, seed)
-    state = load_checkpoint(folder, scorer, fit_id)
+    state = load_checkpoint(folder, scorer, fit_id, say)
     rows: list[Row] = []
     if state is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
