@@ -71,6 +71,23 @@ def test_a_runs_iterates_attack_with_the_answers_it_stored(tmp_path, tiny_recipe
     assert fresh["comparisons"] == 2 * (3 + 2 * 9)
 
 
+def test_attackers_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge, tiny_recipe):
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS[:4]])
+    for run, temperature in (("warm", 1.0), ("cool", 0.5)):
+        recipe = {**tiny_recipe, "sampling": {**tiny_recipe.get("sampling", {}), "temperature": temperature}}
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "recipe.yaml").write_text(json.dumps(recipe))
+    (warm, cool), file = (f"{tmp_path / run}:0" for run in ("warm", "cool")), answers(tmp_path / "file.jsonl", "a")
+    words = [warm, "--attacker", cool, "--attacker", file, "--oracle", judge, "--prompts", prompts]
+    few = ["--samples", 1, "--sampling", "max_new_tokens=4"]
+    told = besieged(*words, *few, "--out", tmp_path / "out")["cautions"]
+    assert told == [
+        f"{warm} and {cool} were sampled with other settings (temperature 1.0 and 0.5): "
+        "part of the difference is theirs."
+    ]
+    assert besieged(*words, *few, "--sampling", "temperature=0.7", "--out", tmp_path / "same")["cautions"] == []
+
+
 def test_what_cannot_be_measured_is_an_error(tmp_path, judge):
     mine, other = answers(tmp_path / "mine.jsonl", "bab"), answers(tmp_path / "other.jsonl", "b")
     alone = sparring("evaluate", "exploitability", mine, "--oracle", judge, "--out", tmp_path / "alone")

@@ -107,7 +107,9 @@ def finish(folder: Path) -> dict[str, Any]:
 
 def cautions(result: dict[str, Any]) -> list[str]:
     """Reasons not to believe the number, in words."""
-    found = []
+    from sparring.rounds.side import sampled_otherwise
+
+    found, sides = [], [result["sides"][name] for name in ("a", "b")]
     if result["orders"] is not None and result["orders"]["turned"] > 0.1:
         found.append(f"{result['orders']['turned']:.0%} of the judge's verdicts turn when the answers are swapped.")
     if (longer := result["longer_wins"]) is not None and result["judged"] >= 20 and abs(longer - 0.5) > 0.25:
@@ -116,10 +118,7 @@ def cautions(result: dict[str, Any]) -> list[str]:
         found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: {seen}.")
     if not result["separable"]:
         found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")
-    if other := other_settings(result["sides"]):
-        found.append(
-            f"A and B were sampled with other settings ({'; '.join(other)}): part of the difference is theirs."
-        )
+    found += sampled_otherwise("A", "B", *(side["inputs"]["sampling"].rpartition(" seed ")[0] for side in sides))
     lost = sum(result["left_out"].values())
     if lost > 0.05 * (result["judged"] + lost):
         found.append(f"{lost} of {result['judged'] + lost} rows or prompts were left out.")
@@ -127,15 +126,6 @@ def cautions(result: dict[str, Any]) -> list[str]:
         if result["empty"][side] > 0.02 * result["prompts"]:
             found.append(f"{result['empty'][side]} answers of {side.upper()} are empty; an empty answer loses.")
     return found
-
-
-def other_settings(sides: dict[str, Any]) -> list[str]:
-    """Fields of `sampling` in which two policies differ, in words; none where a side is a file, whose are not known."""
-    written = [sides[side]["inputs"]["sampling"].rpartition(" seed ")[0] for side in ("a", "b")]
-    if not all(written):
-        return []
-    a, b = map(json.loads, written)
-    return [f"{field} {a.get(field)} and {b.get(field)}" for field in {**a, **b} if a.get(field) != b.get(field)]
 
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:

@@ -8,6 +8,7 @@ Leaves out: sampling from it (`contest.py`).
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,18 @@ class Side:
         if self.file is not None:
             return None
         return SamplingConfig.model_validate({**self.policies.recipe.sampling.model_dump(), **overrides})
+
+
+def sampled_otherwise(a: str, b: str, ours: str, theirs: str) -> list[str]:
+    """A caution where policies `a` and `b` were sampled with other settings (as JSON; "": not known)."""
+    if not (ours and theirs):
+        return []
+    one, two = json.loads(ours), json.loads(theirs)
+    other = [
+        f"{field} {one.get(field)} and {two.get(field)}" for field in {**one, **two} if one.get(field) != two.get(field)
+    ]
+    told = f"{a} and {b} were sampled with other settings ({'; '.join(other)}): part of the difference is theirs."
+    return [told] if other else []
 
 
 def _no_training(model: str) -> Recipe:

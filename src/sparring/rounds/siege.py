@@ -117,10 +117,11 @@ class Siege:
         wanted = hashlib.sha256(repr(prompts).encode()).hexdigest()
         inputs = {"from": side.identity, "prompts": wanted}
         count = samples or (side.policies.recipe.evaluation.samples if side.file is None and side.run else SAMPLES)
+        how = "" if settings is None else settings.model_dump_json(exclude={"vllm"})
         if stored is not None:
             inputs["from"] += f" {hash_file(stored)}"
-        elif settings is not None:
-            inputs["sampling"] = f"{count} {settings.model_dump_json(exclude={'vllm'})} seed {seed}"
+        elif how:
+            inputs["sampling"] = f"{count} {how} seed {seed}"
 
         def make() -> Made:
             dropped: Counter[str] = Counter()
@@ -144,7 +145,8 @@ class Siege:
             if not kept:
                 raise ValueError(f"{side.spec} answers none of the {len(prompts)} prompts (joined by text).")
             write_json(self.store.path(relative), kept)
-            facts = {"source": side.spec, "prompts": len(kept), "samples": max(map(len, kept.values()))}
+            samples_each = max(map(len, kept.values()))
+            facts = {"source": side.spec, "prompts": len(kept), "samples": samples_each, "sampling": how}
             return Made((relative,), {**facts, "stored": stored is not None, "dropped": dict(dropped)})
 
         self.store.stage(f"answers/{number}", inputs, make)
