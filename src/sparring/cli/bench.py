@@ -8,9 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -23,14 +22,10 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
 Against = Annotated[str | None, typer.Option(help="A peer to run beside us: trl.")]
 PeerPython = Annotated[str | None, typer.Option(help="The Python of the environment that has the peer.")]
+Precision = Annotated[
+    Literal["bfloat16", "float32"], typer.Option(help="Of the computation; bfloat16 keeps float32 master weights.")
+]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
-
-
-class AttentionChoice(StrEnum):
-    """Attention of a pack."""
-
-    blocks = "blocks"
-    flex = "flex"
 
 
 def register(app: typer.Typer) -> None:
@@ -53,8 +48,8 @@ def fit(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; the first is left out where there are more.")] = 2,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts per optimiser step.")] = 8,
     micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
-    precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
-    attention: Annotated[AttentionChoice, typer.Option(help="Ours; flex is for CUDA.")] = AttentionChoice.blocks,
+    precision: Precision = "bfloat16",
+    attention: Annotated[Literal["blocks", "flex"], typer.Option(help="Ours; flex is for CUDA.")] = "blocks",
     repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
     against: Against = None,
     peer_python: PeerPython = None,
@@ -75,7 +70,6 @@ def fit(
 
     if against not in (None, "trl"):
         raise ValueError(f"--against {against}: the peer that can be run is trl.")
-    _check_precision(precision)
     if data is not None and (profile or responses or scale):
         raise ValueError("--data brings its own lengths and pairs: leave --profile, --responses and --scale out.")
     if min(responses or [2]) < 2:
@@ -89,7 +83,7 @@ def fit(
     else:
         cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
         workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
-    options = (prompts, micro_batch_tokens, precision, attention.value)
+    options = (prompts, micro_batch_tokens, precision, attention)
     setups = [Setup(str(folder), workload, *options, repeats=repeats) for workload in workloads]
     for pairs in (setup.pairs for setup in setups):
         if peer_micro_batch is not None and pairs % peer_micro_batch:
@@ -120,12 +114,11 @@ def sample(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at once, on both sides.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.01, help="Of the softmax.")] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0, help="Nucleus mass.")] = 1.0,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32.")] = "bfloat16",
+    precision: Precision = "bfloat16",
     repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
     file: Json = None,
 ) -> None:
     """Our transformers engine beside `model.generate`: tokens a second for the same prompts and lengths."""
-    _check_precision(precision)
     from sparring.bench.compare import compare_sampling
     from sparring.bench.measure import machine
     from sparring.bench.workload import Workload
@@ -158,7 +151,7 @@ def memory(
     vocabulary: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 32768 65536 ...]")] = None,
     anchors: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 1 2 4 8]")] = None,
     micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
-    precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
+    precision: Precision = "bfloat16",
     file: Json = None,
 ) -> None:
     """What a round needs beyond the trained model's state, by vocabulary and by number of anchor policies.
@@ -168,7 +161,6 @@ def memory(
     from sparring.bench.compare import compare_memory
     from sparring.bench.measure import machine
 
-    _check_precision(precision)
     sizes, counts = vocabulary or [32_768, 65_536, 131_072, 262_144], anchors or [1, 2, 4, 8]
     for name, values, least in (("vocabulary", sizes, 512), ("anchors", counts, 1)):
         if min(values) < least:
@@ -193,7 +185,7 @@ def one_round(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a response, at most.")] = 64,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts per optimiser step.")] = 8,
     micro_batch_tokens: Annotated[int, typer.Option(min=1, help="Ours: tokens run at once.")] = 1024,
-    precision: Annotated[str, typer.Option(help="bfloat16 (float32 master weights) or float32.")] = "bfloat16",
+    precision: Precision = "bfloat16",
     repeats: Annotated[int, typer.Option(min=1, help="Alternating runs of each side.")] = 3,
     against: Against = None,
     peer_python: PeerPython = None,
@@ -210,7 +202,6 @@ def one_round(
 
     if against not in (None, "trl"):
         raise ValueError(f"--against {against}: the peer that can be run is trl.")
-    _check_precision(precision)
     shipped, _ = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
     job: dict[str, Any] = {
         "model": str(resolve_model(model)),
@@ -241,11 +232,6 @@ def _command() -> str:
     words, paths = sys.argv[1:], {"--json", "--peer-python"}
     kept = [w for before, w in zip(["", *words], words, strict=False) if before not in paths and w not in paths]
     return " ".join(["sparring", *kept])
-
-
-def _check_precision(precision: str) -> None:
-    if precision not in ("bfloat16", "float32"):
-        raise ValueError(f"--precision {precision}: give bfloat16 or float32.")
 
 
 def _fit_table(cases: list[dict[str, Any]]) -> Table:
