@@ -1,7 +1,14 @@
 """Writes the table of reproduced rows in docs/evaluation/alpaca-eval.md.
 
-Needs published judgments, which may not be passed on: SPARRING_EVALUATION_DATA names a folder that holds
-`alpaca_eval/` and `bon_tulu2_13b/` as described on the page. Leaves out: fetching them.
+Needs published judgments, which may not be passed on: SPARRING_EVALUATION_DATA names a folder with
+
+    alpaca_eval/    prompts_and_baselines.parquet (prompt_index, instruction, baseline_gpt4_1106_preview),
+                    ae2_outputs_preferences.parquet (model, prompt_index, output, preference: that the output wins),
+                    ae2_published.csv (rows of the leaderboard), gamed_baseline_reconstructed.csv (`df_gamed.csv`)
+    bon_tulu2_13b/  samples16_preferences.parquet (sample, prompt_index, output, preference),
+                    reference_gpt35turbo0613.parquet (prompt_index, output), published_even.csv (sample, win rates)
+
+made of the sources on the page. Leaves out: fetching them.
 
     SPARRING_EVALUATION_DATA=my/data python docs/make_alpaca_eval.py
 """
@@ -18,13 +25,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from tables import write_section
 
 from sparring.evaluation.alpaca_eval import read_gamed, win_rates
 from sparring.evaluation.judgments import Judgments
 from sparring.evaluation.length_control import Gamed, length_controlled
 
-PAGE = Path(__file__).parent / "evaluation/alpaca-eval.md"
-BEGIN, END = "<!-- table: written by make_alpaca_eval.py -->", "<!-- end of table -->"
 COUNT = 805
 Rows = list[dict[str, Any]]
 
@@ -115,9 +121,7 @@ def main() -> None:
         f"most {max(gaps):.2f} (median {np.median(gaps):.4f})."
     )
     table = [summary, "", f"| {' | '.join(heading)} |", "|---|" + "---:|" * (len(heading) - 1), *lines]
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(table) + f"\n\n{END}{after}")
+    write_section("evaluation/alpaca-eval.md", "make_alpaca_eval.py", table)
 
 
 if __name__ == "__main__":

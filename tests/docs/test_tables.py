@@ -1,0 +1,88 @@
+"""Figures of pages are written by scripts between markers; the scripts' small parts are right."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from conftest import write_jsonl
+
+DOCS = Path(__file__).parents[2] / "docs"
+BEGIN = re.compile(r"^<!-- ([\w-]+): written by (make_\w+\.py) -->$", re.M)
+SECTIONS = [(page, *found) for page in sorted(DOCS.glob("**/*.md")) for found in BEGIN.findall(page.read_text())]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a script of docs/ by name."""
+    monkeypatch.syspath_prepend(DOCS)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.mark.parametrize(("page", "name", "source"), SECTIONS, ids=[f"{p.stem}-{n}" for p, n, _ in SECTIONS])
+def test_a_written_section_has_a_script_an_end_and_content(page: Path, name: str, source: str):
+    text = page.read_text()
+    assert text.count(f"<!-- end of {name} -->") == 1
+    inside = text.partition(f"<!-- {name}: written by {source} -->")[2].partition(f"<!-- end of {name} -->")[0]
+    assert inside.strip()
+    assert f'SCRIPT = "{source}"' in (written := (DOCS / source).read_text()) or f'"{source}"' in written
+    assert source in text.replace(f"written by {source}", ""), f"{page.name} does not name the command of its {name}"
+
+
+def test_a_section_is_replaced_and_the_rest_stays(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tables = script("tables")
+    monkeypatch.setattr(tables, "DOCS", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x: written by s.py -->\nold\n<!-- end of x -->\nb\n")
+    for _ in range(2):
+        tables.write_section("page.md", "s.py", tables.table(["k", "v"], [["one", "1"]]), "x")
+    inside = "| k | v |\n| --- | ---: |\n| one | 1 |"
+    assert page.read_text() == f"a\n<!-- x: written by s.py -->\n\n{inside}\n\n<!-- end of x -->\nb\n"
+    with pytest.raises(ValueError, match="each once"):
+        tables.write_section("page.md", "other.py", [], "x")
+
+
+def test_ratings_become_verdicts_of_both_orders(script: Any):
+    made = script("make_arena_hard").as_judgments(
+        {
+            "claude-1": dict(zip("abcde", (5, 5, 5, 5, 5), strict=True)),
+            "m": dict(zip("abcde", (9, 6, 5, 4, 1), strict=True)),
+        }
+    )
+    assert [judgment.verdicts for judgment in made] == [
+        ("B>>A", "A>>B"),
+        ("B>A", "A>B"),
+        ("A=B", "A=B"),
+        ("A>B", "B>A"),
+        ("A>>B", "B>>A"),
+    ]
+
+
+def test_published_judgments_meet_their_published_scores(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "model_judgment").mkdir()
+    row = {"judge": "gpt", "baseline": "gpt-4-0314", "category": "arena-hard-v0.1"}
+    for model in ("known", "unknown"):
+        games = [[{"score": "B>A"}, {"score": "A>B"}], [{"score": "A>>B"}, {"score": "A=B"}]]
+        rows = [{**row, "uid": str(i), "model": model, "games": pair} for i, pair in enumerate(games)]
+        write_jsonl(tmp_path / "model_judgment" / f"{model}.jsonl", rows)
+    with (tmp_path / "leaderboard_20240731.csv").open("w") as stream:
+        writer = csv.writer(stream)
+        writer.writerows([["model", "score", "rating_q025", "rating_q975"], ["known", "41.6", "30", "50"]])
+    script("make_arena_hard").published(tmp_path)
+    printed = capsys.readouterr()
+    line = printed.out.splitlines()[-1]  # won 1 + 1 + 1/2 of 1 + 1 + 3 + 1 games
+    assert line.startswith("| known | 2 | 41.6 (30 to 50) | 41.67 (")
+    assert line.endswith("| +0.07 |")
+    assert "unknown: not on the leaderboard" in printed.err
