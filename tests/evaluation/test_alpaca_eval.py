@@ -19,7 +19,7 @@ from scipy.special import expit
 from command import sparring
 from sparring.evaluation import alpaca_eval
 from sparring.evaluation.judgments import annotation_rows, read_judgments
-from sparring.evaluation.length_control import Gamed, cross_entropies, fit, length_controlled
+from sparring.evaluation.length_control import Gamed, cross_entropies, fit, length_controlled, separable
 
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "-")) / "alpaca_eval"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="SPARRING_EVALUATION_DATA names no folder with alpaca_eval/")
@@ -116,6 +116,20 @@ def test_lengths_that_cannot_be_told_from_the_model_are_refused():
     preferences, lengths = np.full(30, 0.8), np.arange(30) % 3 + 90
     with pytest.raises(ValueError, match="lengths differ by nearly the same"):
         length_controlled(preferences, lengths, np.full(30, 3))
+
+
+@pytest.mark.parametrize("gap", [0, 7])
+def test_one_difference_of_lengths_is_told_from_the_model_only_where_it_is_none(gap):
+    assert separable(np.array([50, 60]) - gap, np.array([50, 60])) is (gap == 0)
+    assert separable(np.array([50 - gap]), np.array([50])) is (gap == 0)
+
+
+def test_too_few_or_equal_preferences_are_no_certainty():
+    lengths, baseline = np.arange(30), np.arange(30)[::-1]
+    with pytest.raises(ValueError, match="at least 5 preferences, got 1"):
+        length_controlled(np.full(1, 0.7), lengths[:1], baseline[:1])
+    tied = length_controlled(np.full(30, 0.5), lengths, baseline)
+    assert (tied.win_rate, tied.high - tied.low) == (0.5, pytest.approx(1 - 0.025 ** (1 / 30)))
 
 
 def test_sides_can_be_swapped():

@@ -94,6 +94,12 @@ def test_a_model_without_any_verdict_is_named():
     assert len(score(mixed, lone_games=True, resamples=10).models) == 2
 
 
+def test_one_question_says_nearly_nothing():
+    model = score(judged([("A=B", "A=B")]), resamples=10).models[0]
+    assert (model.score.low, model.score.high) == (pytest.approx(1.25), pytest.approx(98.75))
+    assert model.first_preferred is None
+
+
 def test_resamples_without_a_model_are_left_out_and_counted():
     few = [*judged(random_verdicts(4)), *judged([(None, None)] * 3 + [("A>B", "A>B")], model="few")]
     found = score(few, resamples=200)

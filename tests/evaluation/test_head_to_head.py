@@ -31,6 +31,14 @@ def test_few_prompts_conclude_nothing(value):
     assert told((0.6, 0.9), prompts=20).startswith("Under this judge A is better than B")
 
 
+@pytest.mark.parametrize("preferences", [[0.7], [0.7, 0.7], [0.5] * 30])
+def test_verdicts_that_are_alike_are_not_certain(preferences):
+    found = compare(judged(preferences), np.full((len(preferences), 2), np.nan))
+    for rate in (found["win_rate"], found["mean_preference"]):
+        assert rate["high"] - rate["low"] >= 1 - 0.025 ** (1 / len(preferences)) - 1e-9
+    assert found["length_controlled"] is None
+
+
 def test_unanimous_verdicts_have_an_interval_and_say_nothing_of_length():
     found = compare(judged([1.0] * 30), np.full((30, 2), np.nan))
     assert found["win_rate"] == found["mean_preference"]

@@ -39,6 +39,11 @@ def test_ratings_at_the_bound_have_the_exact_interval_over_questions():
     assert (won.low, won.high) == (pytest.approx(0.025 ** (1 / 3)), 1.0)
 
 
+def test_one_question_says_nearly_nothing():
+    average = single([rating(81, 1, 7), rating(81, 2, 7)]).models[0].average
+    assert (average.low, average.high) == (pytest.approx(7 - 0.975 * 6), pytest.approx(7 + 0.975 * 3))
+
+
 def test_missing_ratings_are_left_out_and_counted():
     found = single([*FOUR[:3], rating(111, 2, -1)]).models[0]
     assert (found.average.value, found.ratings, found.without_rating) == (7.0, 3, 1)

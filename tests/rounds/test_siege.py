@@ -45,6 +45,14 @@ def test_answer_files_attack_and_everything_comes_out_again(tmp_path, judge):
     assert besieged(*words) == besieged("--from-stored", tmp_path / "out") == found
 
 
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_few_prompts_conclude_nothing(tmp_path, judge, count):
+    weak, strong = (answers(tmp_path / f"{w}.jsonl", w) for w in ("b", "baobab"))
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in PROMPTS[:count]])
+    words = [weak, "--attacker", strong, "--oracle", judge, "--prompts", prompts, "--out", tmp_path / "out"]
+    assert f"Too few prompts to say whether {weak} can be beaten ({count}, at" in besieged(*words)["verdict"]
+
+
 def test_every_prompt_that_somebody_did_not_answer_is_counted(tmp_path, judge):
     """Also where the players lack different ones, or all lack the same."""
     mine, other = answers(tmp_path / "mine.jsonl", "bab"), answers(tmp_path / "other.jsonl", "b")

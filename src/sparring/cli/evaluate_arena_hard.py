@@ -104,7 +104,7 @@ def show(found: ArenaHard, console: Console) -> None:
             str(m.questions),
             str(m.without_verdict),
             f"{m.consistent:.0%}",
-            f"{m.first_preferred:.0%}",
+            "–" if m.first_preferred is None else f"{m.first_preferred:.0%}",
         ]
         for m in found.models
     ]

@@ -116,7 +116,7 @@ def cautions(result: dict[str, Any]) -> list[str]:
         more = "longer" if longer > 0.5 else "shorter"
         seen = "see the row at equal lengths" if result["length_controlled"] else "quality and length are one here"
         found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: {seen}.")
-    if not result["separable"]:
+    if not result["separable"] and result["judged"] >= 20:
         found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")
     found += sampled_otherwise("A", "B", *(side["inputs"]["sampling"].rpartition(" seed ")[0] for side in sides))
     lost = sum(result["left_out"].values())

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
-from sparring.evaluation.statistics import at_bound
+from sparring.evaluation.statistics import unanimous
 from sparring.rows import read_file
 
 Array = NDArray[np.float64]
@@ -85,8 +85,8 @@ class ModelScore:
     """questions left out because a game has no verdict"""
     consistent: float
     """share of questions whose two verdicts do not contradict each other"""
-    first_preferred: float
-    """share of decided games that the answer shown first wins; far from 1/2 is position bias"""
+    first_preferred: float | None
+    """share of decided games that the answer shown first wins; far from 1/2 is position bias; None: none is decided"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +330,10 @@ def score(
     if len(found) < resamples / 2:
         raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
-    for k in range(len(models)):
-        asked = len(set(question_G[model_G == k]))
-        low[k], high[k] = at_bound(float(estimate[k]), asked) or (low[k], high[k])
+    for k in range(len(models) if style is None else 0):
+        mine = model_G == k
+        won, played = (np.bincount(question_G[mine], x[mine]) for x in (weight_G * score_G, weight_G))
+        low[k], high[k] = unanimous(won[played > 0] / played[played > 0]) or (low[k], high[k])
     scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
     rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
     names = FEATURES if style else ()
@@ -385,5 +386,5 @@ def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], kep
         len(used),
         len(mine) - len(used),
         float(np.mean([abs(max(games) - min(games)) < 1.0 for games in both])),
-        shown_first[1.0] / decided if decided else 0.5,
+        shown_first[1.0] / decided if decided else None,
     )

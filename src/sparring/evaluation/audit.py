@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, at_bound, wins
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, unanimous, wins
 from sparring.oracles.calibrated import FEWEST_LABELS, fit_temperature, scaled
 
 BINS = 10
@@ -34,7 +34,7 @@ def clustered(values: np.ndarray, prompts: Sequence[str], seed: int = 0, within:
     _, owner = np.unique(np.asarray(prompts, dtype=object)[kept].astype(str), return_inverse=True)
     sums, counts = np.bincount(owner, values[kept]), np.bincount(owner)
     mean, count = float(values[kept].mean()), int(kept.sum())
-    if (exact := at_bound(mean, len(sums), within)) is not None:
+    if (exact := unanimous(sums / counts, within)) is not None:
         return {"value": mean, "low": exact[0], "high": exact[1], "count": count}
     draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[draws].sum(1) / counts[draws].sum(1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparring.evaluation.judgments import Judgments
 from sparring.evaluation.length_control import length_controlled, separable
-from sparring.evaluation.statistics import SHARE, at_bound, interval, wins
+from sparring.evaluation.statistics import SHARE, interval, unanimous, wins
 
 FEWEST = 20
 """prompts below which nothing is concluded, and a regression on length says nothing"""
@@ -53,8 +53,7 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "orders": _agreement(orders[~np.isnan(orders).any(1)]),
     }
     result["separable"] = separable(ours, theirs)
-    alike = at_bound(float(preferences.mean()), len(preferences)) is not None
-    if known.sum() >= FEWEST and result["separable"] and not alike:
+    if known.sum() >= FEWEST and result["separable"] and unanimous(preferences) is None:
         result["length_controlled"] = _controlled(judgments, seed)
     return {**result, "verdict": verdict(result)}
 

@@ -24,6 +24,8 @@ from itertools import product
 import numpy as np
 from scipy.special import expit, log_expit
 
+from sparring.evaluation.statistics import unanimous
+
 STRENGTHS = np.logspace(-4, 4, 10)
 FOLDS = 5
 GAMED_WEIGHT = 0.1
@@ -84,13 +86,16 @@ def length_controlled(
     Raises:
         ValueError: fewer than five preferences; or lengths and model cannot be told apart.
     """
+    if (judged := int((~np.isnan(preferences)).sum())) < FOLDS:
+        raise ValueError(
+            f"a length-controlled win rate needs at least {FOLDS} preferences, got {judged}. Use the raw win rate "
+            "(evaluate head-to-head)."
+        )
     if gamed is None and not separable(lengths, baseline_lengths):
         raise ValueError(
             "a length-controlled win rate is not possible: the answers' lengths differ by nearly the same on every "
             "prompt, so the effect of length cannot be told from the model's. Use the raw win rate."
         )
-    if (judged := int((~np.isnan(preferences)).sum())) < FOLDS:
-        raise ValueError(f"a length-controlled win rate needs at least {FOLDS} preferences, got {judged}.")
     tanh = np.tanh(scaled_differences(lengths, baseline_lengths))
     gamma = np.zeros((len(tanh), 0))
     if gamed is not None:
@@ -116,6 +121,8 @@ def length_controlled(
     draws = np.random.default_rng(seed).integers(len(own), size=(resamples, len(own)))
     again = [expit(equal[draw] @ fit(*rows(draw), strength, weights)).mean() for draw in draws]
     low, high = np.quantile(again, [0.025, 0.975])
+    if (exact := unanimous(preferences[~np.isnan(preferences)])) is not None:
+        low, high = min(low, exact[0]), max(high, exact[1])
     return LengthControlled(
         win_rate=float(predictions.mean()),
         # At equal lengths the minimal formula predicts the same for every instruction: AlpacaEval's error would be 0.
@@ -132,12 +139,13 @@ def length_controlled(
 def scaled_differences(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray:
     """Baseline minus model in characters, over its standard deviation; 0 where all differences are the same."""
     differences = np.asarray(baseline_lengths, dtype=np.float64) - lengths
-    spread = differences.std(ddof=1)
-    return differences / spread if spread > 0 else np.zeros(len(differences))
+    return differences / differences.std(ddof=1) if np.ptp(differences) else np.zeros(len(differences))
 
 
 def separable(lengths: np.ndarray, baseline_lengths: np.ndarray) -> bool:
     """Whether the length feature is no mere multiple of the constant; then the regression has no single answer."""
+    if not np.ptp(lengths - baseline_lengths):
+        return bool(lengths[0] == baseline_lengths[0])
     tanh = np.tanh(scaled_differences(lengths, baseline_lengths))
     return bool(tanh.std() >= LEAST_SPREAD * abs(tanh.mean()))
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.ratings import one_judge
-from sparring.evaluation.statistics import SHARE, Bounds, at_bound
+from sparring.evaluation.statistics import SHARE, Bounds, unanimous
 
 Row = Mapping[str, Any]
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding", "arena-hard-200")
@@ -204,7 +204,7 @@ def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, wit
     sums = np.bincount(index, weights=[value for _, value in values])
     counts = np.bincount(index)
     mean = float(sums.sum() / counts.sum())
-    if (exact := at_bound(mean, len(sums), within)) is not None:
+    if (exact := unanimous(sums / counts, within)) is not None:
         return Mean(mean, *exact)
     draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [0.025, 0.975])

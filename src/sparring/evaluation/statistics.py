@@ -1,8 +1,8 @@
 """Intervals over prompts, and plain facts about texts.
 
 Prompts, not comparisons, are the independent unit: answers to one prompt share its difficulty, so intervals are
-bootstrapped over prompts. Where all values are alike at a bound, no resample differs, and the interval is Clopper and
-Pearson's exact one. Leaves out: length-controlled win rates.
+bootstrapped over prompts. Where all values are alike, or there is only one, no resample differs, and the interval is
+exact. Leaves out: length-controlled win rates.
 
     interval([1.0, 0.5, 0.75])  ->  {"value": 0.75, "low": 0.5, "high": 1.0}
     interval([1.0, 1.0, 1.0], within=SHARE)  ->  {"value": 1.0, "low": 0.29, "high": 1.0}
@@ -14,7 +14,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 TIE = 1e-9
 """means of verdicts this near to 1/2 are ties: what is left is rounding, and would be a whole win or loss"""
@@ -38,23 +37,23 @@ def interval(
     if not len(values):
         raise ValueError("an interval needs at least one value")
     array = np.asarray(values, dtype=np.float64)
-    if within is not None and (exact := at_bound(float(array.mean()), len(array), within)) is not None:
+    if within is not None and (exact := unanimous(array, within)) is not None:
         return {"value": float(array.mean()), "low": exact[0], "high": exact[1]}
     draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
     low, high = np.quantile(array[draws].mean(1), [0.025, 0.975])
     return {"value": float(array.mean()), "low": float(low), "high": float(high)}
 
 
-def at_bound(mean: float, count: int, within: Bounds = SHARE) -> Bounds | None:
-    """Clopper and Pearson's 95 % interval where all `count` values are at the same bound, else None.
+def unanimous(values: np.ndarray, within: Bounds = SHARE) -> Bounds | None:
+    """The mean's exact 95 % interval where all n `values` are alike, else None.
 
-    For values between the bounds it holds too: the chance of the bound is never more than the mean says.
+    Of all prompts a share of at most q = 1 - 0.025^(1/n) can then have another value, which lies within the bounds.
+    At a bound this is Clopper and Pearson's interval.
     """
-    least, most = within
-    if mean not in within:
+    if np.ptp(values) > TIE:
         return None
-    found = binomtest(count if mean == most else 0, count).proportion_ci(0.95, "exact")
-    return least + (most - least) * float(found.low), least + (most - least) * float(found.high)
+    (least, most), value, others = within, float(values.mean()), 1.0 - 0.025 ** (1 / len(values))
+    return value - others * (value - least), value + others * (most - value)
 
 
 def wins(preferences: np.ndarray) -> np.ndarray:
