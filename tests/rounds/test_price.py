@@ -10,6 +10,7 @@ from rich.console import Console
 
 pytest.importorskip("openai")
 
+from conftest import write_jsonl
 from faulty_server import completion, serving
 from sparring.progress import Progress
 from sparring.recipe import parse_recipe
@@ -24,7 +25,8 @@ def test_counts_follow_the_recipe(tiny_recipe):
     assert evaluation_comparisons(recipe, 3, trains=False) == 3 * 4
 
 
-def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("labels", [0, 20])
+def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, labels):
     places = count()
 
     def answer(request):
@@ -45,13 +47,18 @@ def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, mo
         }
         tiny_recipe["algorithm"]["samples"] = 2
         tiny_recipe["evaluation"]["samples"] = 1
-        recipe = parse_recipe(
-            {**tiny_recipe, "rounds": 1, "oracle": {**judge, "replies": str(tmp_path / "replies.jsonl")}}
-        )
+        oracle = {**judge, "replies": str(tmp_path / "replies.jsonl")}
+        if labels:
+            rows = [{"prompt": f"p{i}", "chosen": "longer", "rejected": "long"} for i in range(labels)]
+            file = write_jsonl(tmp_path / "labels.jsonl", rows)
+            oracle = {"name": "calibrated", "labels": str(file), "oracle": oracle}
+        recipe = parse_recipe({**tiny_recipe, "rounds": 1, "oracle": oracle})
         console = Console(file=(said := io.StringIO()), width=300)
         run(recipe, tmp_path / "run", Progress(console))
-    assert "at most 6 comparisons in training and 3 in the evaluation: 18 requests" in said.getvalue()
+    first = ", and the labels first" if labels else ""
+    assert f"at most 6 comparisons in training and 3 in the evaluation{first}: {18 + 2 * labels} req" in said.getvalue()
+    assert ("judge  m: 20 labelled pairs first: 40 requests" in said.getvalue()) == bool(labels)
     assert said.getvalue().index("judge  m:") < said.getvalue().index("sample")
     asked = next(places)
-    assert 0 < asked <= 18 + 4  # two first questions
+    assert 2 * labels < asked <= 18 + 2 * labels + 4  # two first questions
     assert len((tmp_path / "replies.jsonl").read_text().splitlines()) == asked

@@ -66,7 +66,7 @@ def run_audit(
             **audit_one(
                 verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(recorded, comparisons)
             ),
-            "sees_places": any(hasattr(inner, "first_shown") for inner in nested(oracle)),
+            "sees_places": any(hasattr(inner, "first_shown") for inner, _ in nested(oracle)),
             "cycles": cycles,
             "cheats": _cheated(guard, answers, f"{name}  cheats", progress),
             "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),

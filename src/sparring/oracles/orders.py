@@ -58,11 +58,11 @@ class BothOrders:
         return facts(self.oracle)
 
 
-def nested(oracle: Oracle) -> Iterator[Oracle]:
-    """The oracle and every oracle inside it."""
-    yield oracle
+def nested(oracle: Oracle, first: Sequence[Comparison] = ()) -> Iterator[tuple[Oracle, Sequence[Comparison]]]:
+    """The oracle and every oracle inside it, each with what it is asked before its first verdict (labels)."""
+    yield oracle, first
     for inner in _inside(oracle):
-        yield from nested(inner)
+        yield from nested(inner, [*first, *getattr(oracle, "asked_first", ())])
 
 
 def _inside(oracle: Oracle) -> list[Oracle]:
@@ -78,8 +78,6 @@ def facts(oracle: Oracle) -> dict[str, object]:
 
 def announce(oracle: Oracle, comparisons: Sequence[Comparison], say: Callable[[str], None]) -> None:
     """Say what the comparisons will take at most, for every oracle inside that can tell, before anything is paid."""
-    if estimate := getattr(oracle, "estimate", None):
-        say(f"{oracle.identity[:60]}: {estimate(comparisons)}")
-    first: Sequence[Comparison] = getattr(oracle, "asked_first", ())  # a calibration pays for its labels too
-    for inner in _inside(oracle):
-        announce(inner, [*first, *comparisons], say)
+    for inner, first in nested(oracle):
+        if estimate := getattr(inner, "estimate", None):
+            say(f"{inner.identity[:60]}: {estimate([*first, *comparisons])}")

@@ -59,6 +59,12 @@ class Estimate:
         requests = round((self.requests + self.kept) * factor)
         return Estimate(requests, 0, self.tokens_in * whole, self.tokens_out * whole, cost)
 
+    def __add__(self, other: Estimate) -> Estimate:
+        """Both, asked of the same judge."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        tokens = self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out
+        return Estimate(self.requests + other.requests, self.kept + other.kept, *tokens, cost)
+
     def __str__(self) -> str:
         cost = (
             ""

@@ -2,14 +2,13 @@
 
 Leaves out: checks of the recipe (`recipe.py`) and of the data (`prepare.py`).
 
-    found = probe(policies); try_model(policies); write_lock(policies, found.engine, progress)
+    found = probe(policies, progress); try_model(policies); write_lock(policies, found.engine, progress)
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from importlib import metadata
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.orders import nested
+from sparring.oracles.replies import Estimate
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.rounds.policies import Policies, round_folder
@@ -38,17 +38,20 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "toke
 """whose versions go into lock.json"""
 
 
+Judges = list[tuple[str, LLMJudge, Estimate]]
+"""judges that may cost money, each with the recipe's field and the price of the labels it is calibrated on"""
+
+
 class Probed(NamedTuple):
     """What the first questions found."""
 
-    judges: list[tuple[str, LLMJudge]]
-    """judges that may cost money, each with the recipe's field"""
+    judges: Judges
     engine: dict[str, str]
     """version of a sampling engine of its own"""
 
 
-def probe(policies: Policies) -> Probed:
-    """Ask every oracle a first question, and vLLM for its version.
+def probe(policies: Policies, progress: Progress) -> Probed:
+    """Ask every oracle a first question, and vLLM for its version. A calibrated one judges its labels before that.
 
     Raises:
         ValueError: one of them, the optimiser or the quantisation cannot be used; names the field.
@@ -74,8 +77,12 @@ def probe(policies: Policies) -> Probed:
             oracle = build_oracle(section, str(policies.base))
         except ValueError as error:
             raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
+        for judge, labels in nested(oracle):
+            if isinstance(judge, LLMJudge):
+                found.judges.append((field, judge, price := judge.estimate(labels)))
+                if labels:
+                    progress.say(f"judge  {judge.endpoint.settings.model}: {len(labels)} labelled pairs first: {price}")
         Guard(oracle).probe(["Why is the sky blue?", "Name a fruit."])
-        found.judges.extend((field, judge) for judge in nested(oracle) if isinstance(judge, LLMJudge))
     return found
 
 
@@ -99,13 +106,13 @@ def try_model(policies: Policies) -> None:
     release_memory()
 
 
-def say_prices(policies: Policies, judges: Sequence[tuple[str, LLMJudge]], progress: Progress) -> None:
-    """What a paid judge may cost, while it can still be stopped for nothing."""
+def say_prices(policies: Policies, judges: Judges, progress: Progress) -> None:
+    """What a paid judge may cost, before the run asks it anything but first questions and labels."""
     if not judges:
         return
     prompts, held = (read_column(policies.store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
-    for field, judge in judges:
-        progress.say(judge_price(policies.recipe, judge, field == "oracle", prompts, held))
+    for field, judge, labels in judges:
+        progress.say(judge_price(policies.recipe, judge, field == "oracle", prompts, held, labels))
 
 
 def write_lock(policies: Policies, engine: dict[str, str], progress: Progress) -> None:

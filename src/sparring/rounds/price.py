@@ -3,7 +3,7 @@
 Counts are upper bounds (a pairing is played with made-up answers); tokens assume the longest answers that the recipe
 allows, so the truth is usually well below.
 
-    print(judge_price(recipe, judge, True, prompts, held_out))
+    print(judge_price(recipe, judge, True, prompts, held_out, judge.estimate(labels)))
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sparring.algorithms.judged import PAIRINGS
 from sparring.oracles.endpoint import CHARACTERS_PER_TOKEN
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.replies import Estimate
 from sparring.pairing import Pairing
 from sparring.recipe import Recipe
 
@@ -22,15 +23,21 @@ SAMPLE = 50
 """prompts whose length stands for all"""
 
 
-def judge_price(recipe: Recipe, judge: LLMJudge, trains: bool, prompts: Sequence[str], held_out: Sequence[str]) -> str:
-    """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too."""
+def judge_price(
+    recipe: Recipe, judge: LLMJudge, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
+) -> str:
+    """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too.
+
+    `labels`: what the labelled pairs take that it judges first, where it is calibrated on any.
+    """
     training = training_comparisons(recipe, len(prompts)) if trains else 0
     evaluation = evaluation_comparisons(recipe, len(held_out), trains)
     filler = "x" * int(recipe.sampling.max_new_tokens * CHARACTERS_PER_TOKEN)
     sample = [Comparison(prompt, filler, filler + "y") for prompt in dict.fromkeys([*prompts, *held_out])][:SAMPLE]
+    price = judge.estimate(sample).times((training + evaluation) / len(sample)) + labels
     return (
         f"judge  {judge.endpoint.settings.model}: at most {training:,} comparisons in training and {evaluation:,} in "
-        f"the evaluation: {judge.estimate(sample).times((training + evaluation) / len(sample))}"
+        f"the evaluation{', and the labels first' if labels.requests + labels.kept else ''}: {price}"
     )
 
 

@@ -25,7 +25,6 @@ from sparring.algorithms.judged import PAIRINGS
 from sparring.evaluation.statistics import repeating_share
 from sparring.objectives import PairLogistic
 from sparring.oracles.guard import Guard
-from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import FitConfig, Recipe
@@ -36,7 +35,7 @@ from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, 
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, make_pairs
 from sparring.rounds.policies import Policies, round_folder
-from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
+from sparring.rounds.preflight import Judges, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import HELD_OUT, TRAIN, Preparation
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
@@ -90,7 +89,7 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
-        found = probe(self.policies)
+        found = probe(self.policies, self.progress)
         try_model(self.policies)
         self._prepare(found.judges)
         write_lock(self.policies, found.engine, self.progress)
@@ -104,12 +103,12 @@ class Run:
 
     def collect_only(self) -> None:
         """The stages that build a preference set: `collect/pairs.parquet`."""
-        found = probe(self.policies)
+        found = probe(self.policies, self.progress)
         self._prepare(found.judges, prompts_only=True)
         write_lock(self.policies, found.engine, self.progress)
         self._collect()
 
-    def _prepare(self, judges: Sequence[tuple[str, LLMJudge]], prompts_only: bool = False) -> None:
+    def _prepare(self, judges: Judges, prompts_only: bool = False) -> None:
         model, chat = (self.policies.base, self.recipe.model.trust_remote_code), self.policies.chat
         sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
         inputs = {"model": self.policies.base_hash, "tokenizer": chat.identity, **self._data_hashes()}
