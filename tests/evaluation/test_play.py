@@ -151,7 +151,9 @@ def test_intransitivity_in_words():
     found, none = measure([cycle, order]), measure([order])
     assert found is not None
     assert none is not None
-    assert found["cyclic_share"] == 0.5
+    assert found["cyclic"] == {"value": 0.5, "low": 0.0, "high": 1.0, "count": 2}
+    assert none["cyclic"] == {"value": 0.0, "low": 0.0, "high": pytest.approx(0.975), "count": 1}
+    assert "1 of 2 triples are cyclic (95 % interval 0.0% to 100.0%)." in found["words"]
     assert found["nash_support"] == 2.0
     assert "a game-theoretic method can gain" in found["words"]
     assert none["bradley_terry_distance"] == pytest.approx(0.0, abs=1e-5)

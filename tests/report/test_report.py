@@ -139,8 +139,7 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
     ]
     summary["fit"] = [[fit_row(step) for step in range(1, steps + 1)] for _ in range(rounds)]
     summary["intransitivity"] = {
-        "cyclic_share": 0.06,
-        "triples": 1440,
+        "cyclic": {"value": 0.06, "low": 0.02, "high": 0.1, "count": 1440},
         "bradley_terry_distance": 0.01,
         "nash_support": 1.2,
         "words": "Nearly transitive.",

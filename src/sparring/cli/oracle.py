@@ -226,7 +226,7 @@ def show(found: dict[str, Any]) -> None:
             f"{calibration['ece']:.3f}" if calibration else "-",
             _share(one["length"]["oracle_picks_longer"], short=True),
             _share(position["first_wins"], short=True) if position else "-" if one["sees_places"] else "same",
-            f"{100 * cycles['cyclic_share']:.1f} %" if cycles else "-",
+            _share(cycles["cyclic"]) if cycles else "-",
             f"{len(falls_for(one['cheats']))} of {len(one['cheats'])} cheats" if one["cheats"] else "-",
             str(one["failed"]),
         )

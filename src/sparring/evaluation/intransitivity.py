@@ -1,8 +1,9 @@
 """Can a game-theoretic method gain anything over a reward method, under this oracle, on these samples?
 
-Three measures over prompts whose samples were all compared: the share of triples that beat each other in a circle, the
-distance of the preferences from the best Bradley-Terry (reward) model, and how many samples share the Nash
-mixture (1 means that one sample beats all). Leaves out: oracles that were asked too few comparisons.
+Three measures over prompts whose samples were all compared: the share of triples that beat each other in a circle, with
+its 95 % interval over prompts, the distance of the preferences from the best Bradley-Terry (reward) model, and how many
+samples share the Nash mixture (1 means that one sample beats all). Leaves out: oracles that were asked too few
+comparisons.
 
     measure([{(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.2}])
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from sparring.evaluation.audit import Interval, clustered
 from sparring.games.equilibrium import best_bradley_terry, nash
 
 Verdicts = Mapping[tuple[int, int], float]
@@ -60,25 +62,26 @@ def _matrix(verdicts: Verdicts) -> np.ndarray | None:
 def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
     """The three measures over prompts, and what they mean in words; None where no triple was judged."""
     triples = [cyclic_triples(verdicts) for verdicts in prompts]
-    cyclic, count = (sum(t[i] for t in triples) for i in (0, 1))
-    if not count:
+    each = [(float(k < cyclic), str(i)) for i, (cyclic, count) in enumerate(triples) for k in range(count)]
+    share = clustered(np.array([value for value, _ in each]), [prompt for _, prompt in each])
+    if share is None:
         return None
     whole = [m for m in map(_matrix, prompts) if m is not None and len(m) > 2]
     fits = [best_bradley_terry(np.clip(m, EDGE, 1 - EDGE)).mean_distance for m in whole]
     support = [int((nash(m) > 1e-3).sum()) for m in whole]
     beaten = [not bool((m >= 0.5).all(axis=1).any()) for m in whole]
-    share = cyclic / count
     return {
-        "cyclic_share": share,
-        "triples": count,
+        "cyclic": share,
         "bradley_terry_distance": float(np.mean(fits)) if fits else None,
         "nash_support": float(np.mean(support)) if support else None,
-        "words": _words(cyclic, count, fits, beaten),
+        "words": _words(share, fits, beaten),
     }
 
 
-def _words(cyclic: int, count: int, fits: Sequence[float], beaten: Sequence[bool]) -> str:
-    parts = [f"{cyclic} of {count} triples are cyclic."]
+def _words(share: Interval, fits: Sequence[float], beaten: Sequence[bool]) -> str:
+    between = f"95 % interval {share['low']:.1%} to {share['high']:.1%}"
+    cyclic = round(share["value"] * share["count"])
+    parts = [f"{cyclic} of {share['count']} triples are cyclic ({between})."]
     if fits:
         parts.append(
             f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on "
@@ -86,7 +89,7 @@ def _words(cyclic: int, count: int, fits: Sequence[float], beaten: Sequence[bool
         )
     parts.append(
         "The oracle is close to transitive on these samples: a reward method could do as well here."
-        if cyclic / count < TRANSITIVE
+        if share["value"] < TRANSITIVE
         else "The oracle has cycles on these samples: no reward can express them, which is where a game-theoretic "
         "method can gain."
     )

@@ -138,8 +138,8 @@ class RoundFacts(TypedDict):
 class Intransitivity(TypedDict):
     """How often judged triples of responses beat each other in a circle."""
 
-    cyclic_share: float
-    triples: int
+    cyclic: Interval
+    """share of the triples, and how many there are (`count`)"""
     bradley_terry_distance: float | None
     """mean distance of the preferences from the best reward model's; null where no prompt was fully judged"""
     nash_support: float | None
