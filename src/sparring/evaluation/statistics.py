@@ -52,7 +52,7 @@ def unanimous(values: np.ndarray, within: Bounds = SHARE) -> Bounds | None:
     """
     if np.ptp(values) > TIE:
         return None
-    (least, most), value, others = within, float(values.mean()), 1.0 - 0.025 ** (1 / len(values))
+    (least, most), value, others = within, float(values[0]), 1.0 - 0.025 ** (1 / len(values))
     return value - others * (value - least), value + others * (most - value)
 
 
