@@ -163,7 +163,7 @@ def _minimal() -> dict[str, Any]:
     return {"model": {"path": "org/name"}, "data": data, "oracle": {"name": "panel"}}
 
 
-def test_the_command(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_the_command(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(recipe))
     code, out, err = sparring("plan", file, "--gpus", "2xH100")
@@ -174,7 +174,9 @@ def test_the_command(recipe: dict[str, Any], tmp_path: Path) -> None:
     facts = json.loads(sparring("plan", file, "--gpus", "cpu:64", "--json").out)
     assert facts["fits"] is True
     assert [stage["name"] for stage in facts["stages"]] == ["sample", "anchor", "fit", "evaluate"]
+    monkeypatch.setattr("os.getloadavg", lambda: (999.0, 0.0, 0.0))
     code, out, _ = sparring("plan", file, "--gpus", "cpu:0.1")
+    assert "billion operations a second, timed just now beside other work (999.0 processes on" in out
     assert code == 1
     assert "does not fit: fit needs" in out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,8 @@ def remarks(plan: Plan) -> list[str]:
     """What stands under the table."""
     disk = ", ".join(f"{name} {gigabytes(size)}" for name, size in plan.disk.items())
     lines = [f"disk: {disk}", f"time: at most {duration(plan.seconds)} in all, without the oracle's"]
+    if plan.machine.kind == "cpu":
+        lines.append(f"speed: {plan.machine.flops / 1e9:,.0f} billion operations a second, timed just now{_others()}")
     lengths = plan.lengths
     source = "read from the data" if lengths.read else "the recipe's limits: the data or the tokenizer is not here"
     lines.append(f"lengths: prompts of {lengths.prompt} tokens, {source}")
@@ -81,6 +84,14 @@ def remarks(plan: Plan) -> list[str]:
             knobs = " ".join(f"--set {key}={json.dumps(value)}" for key, value in change.items())
             lines.append(f"does not fit: {short}. It would with: {knobs}")
     return [*lines, "fits"] if plan.fits else lines
+
+
+def _others() -> str:
+    """What else was running while this machine's speed was timed."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load < cores / 2:
+        return ""
+    return f" beside other work ({load:.1f} processes on {cores} cores): times are those of a machine this busy"
 
 
 def gigabytes(size: float) -> str:
