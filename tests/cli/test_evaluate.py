@@ -106,6 +106,9 @@ def test_ratings_say_over_what_they_resample(tmp_path):
     assert found.code == 0, found.err
     assert "judge j" in found.out
     assert "intervals over 40 prompts" in found.out
+    unnamed = [{key: value for key, value in row.items() if key != "judge"} for row in rows]
+    found = sparring("evaluate", "ratings", write_jsonl(tmp_path / "u.jsonl", unnamed), "--resamples", 50)
+    assert "judge not named" in found.out
 
 
 def test_a_missing_file_is_named(tmp_path):

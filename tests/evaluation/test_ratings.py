@@ -136,7 +136,8 @@ def test_reads_both_column_names_and_prompts(tmp_path):
         ("left,right,winner,weight\na,b,left,-1\n", "weight '-1' is not a positive"),
         ("prompt,left,right,winner\n1,a,b,left\n1,a,b,left\n", "match 2 repeats match 1"),
         ("left,right,winner,judge\na,b,left,x\nb,a,left,y\n", r"2 judges \(x, y\)"),
-        ("left,right,winner,judge\na,b,left,x\nb,a,left,\n", r"2 judges"),
+        ("left,right,winner,judge\na,b,left,x\nb,a,left,\n", r"2 judges \(one that is not named, x\).*one file per"),
+        ("left,right,winner,annotator\na,b,left,x\nb,a,left,y\n", r"2 judges \(x, y\)"),
     ],
 )
 def test_refuses_what_cannot_be_rated(tmp_path, text, message):

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
             Path,
             typer.Argument(
                 help="CSV, JSON, JSONL or Parquet with left, right (or model_a, model_b) and winner (left, right "
-                "or tie); optional: prompt, weight, judge."
+                "or tie); optional: prompt, weight, judge (or annotator)."
             ),
         ],
         method: Annotated[

@@ -48,6 +48,7 @@ SIDES = {
 }
 COLUMNS = (("left", "right"), ("model_a", "model_b"))
 PROMPTS = ("prompt", "question_id", "uid")
+JUDGES = ("judge", "annotator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Ratings:
 def read_matches(path: Path) -> Matches:
     """Matches from a file with columns `left`, `right` (or `model_a`, `model_b`) and `winner`.
 
-    Optional columns: a prompt (`prompt`, `question_id` or `uid`), `weight`, `judge`.
+    Optional columns: a prompt (`prompt`, `question_id` or `uid`), `weight`, `judge` (or `annotator`).
 
     Raises:
         ValueError: a column is missing, a winner is unknown, judges are mixed, or rows are repeated.
@@ -110,7 +111,7 @@ def read_matches(path: Path) -> Matches:
         [_score(row["winner"], path, line) for line, row in enumerate(rows, start=1)],
         [_weight(row.get("weight", 1.0), path, line) for line, row in enumerate(rows, start=1)],
         None if prompt is None else [str(row[prompt]) for row in rows],
-        one_judge([row.get("judge") for row in rows]),
+        one_judge([next((row[name] for name in JUDGES if row.get(name)), None) for row in rows]),
     )
 
 
@@ -153,7 +154,7 @@ def one_judge(judges: Sequence[str | None]) -> str | None:
     if len(found) > 1:
         raise ValueError(
             f"results of {len(found)} judges ({', '.join(found[:3])}) cannot be rated together: verdicts of "
-            "different judges do not compare. Rate each judge's results by themselves."
+            "different judges do not compare. Split them into one file per judge."
         )
     return found[0] if found else None
 
