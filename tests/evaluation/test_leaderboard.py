@@ -6,8 +6,11 @@ import gzip
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from command import sparring
@@ -15,6 +18,7 @@ from conftest import other_template, tiny_llama, write_jsonl
 from sparring.cli.evaluate_leaderboard import policy_folder
 from sparring.evaluation.leaderboard import (
     FIELDS,
+    SHOT_SPLITS,
     Leaderboard,
     check_local,
     find_benchmark,
@@ -74,6 +78,45 @@ def test_log_likelihoods_agree_with_our_scorer_document_by_document(
         assert document["log_likelihoods"] == pytest.approx(own, abs=1e-3)
         right = int(DOCUMENTS[stored["documents"].index(document)]["answer"]) - 1
         assert document["score"] == float(own[right] == max(own))
+
+
+OPTIONS = ["ant", "a bee", "the grey cat", "one of the dogs"]
+HUB_ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "arc": lambda n: {"choices": {"text": OPTIONS, "label": list("ABCD")}, "answerKey": "ABCD"[n]},
+    "hellaswag": lambda n: {"query": f"Animals {n}: there runs", "choices": OPTIONS, "label": n},
+    "mmlu": lambda n: {"subject": "biology", "choices": OPTIONS, "answer": n},
+    "truthfulqa": lambda n: {"mc2_targets": {"choices": OPTIONS[: 2 + n], "labels": [1, 0, 1, 0][: 2 + n]}},
+    "gsm8k": lambda n: {"answer": f"There are {n} of them.\n#### {n}"},
+}
+
+
+def hub_score(name: str, log_likelihoods: list[float], gold: int) -> float:
+    """The leaderboard's metric, from its definition."""
+    if name == "gsm8k":
+        return 0.0  # a model of random weights counts nothing
+    if name == "truthfulqa":
+        chances = np.exp(log_likelihoods)
+        return float(chances[[c for c in range(len(chances)) if c % 2 == 0]].sum() / chances.sum())
+    lengths = [1 if name == "mmlu" else len(option) for option in OPTIONS]
+    return float(np.argmax(np.divide(log_likelihoods, lengths)) == gold)
+
+
+@pytest.mark.parametrize("name", HUB_ROWS)
+def test_local_files_in_the_hubs_field_names_are_scored(lm_eval, tiny_model, tmp_path, name):
+    rows = [{"question": f"Which animal is number {n}?", **HUB_ROWS[name](n)} for n in range(3)]
+    files = {"test": write_jsonl(tmp_path / "test.jsonl", rows)}
+    if name in SHOT_SPLITS:
+        files["shots"] = write_jsonl(tmp_path / "shots.jsonl", rows[2:])
+    shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    longer = {**config, "max_position_embeddings": 512}  # lm-eval asks for 256 new tokens of GSM8K
+    (tmp_path / "model/config.json").write_text(json.dumps(longer))
+    board = Leaderboard(tmp_path / "model", tmp_path / "scores", {name: files}, limit=2, shots=int("shots" in files))
+    found = board.run(find_benchmark(name))
+    assert (len(found["documents"]), found["total"], found["shots"]) == (2, 3, int("shots" in files))
+    for gold, document in enumerate(found["documents"]):
+        assert document["score"] == pytest.approx(hub_score(name, document["log_likelihoods"], gold))
+        assert len(document["texts"]) == (name == "gsm8k")
 
 
 class FewTasks:
