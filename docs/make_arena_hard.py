@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from tables import table, write_section
 
 from sparring.evaluation.arena_hard import (
@@ -97,6 +96,13 @@ def battles(judgments: Sequence[Judgment]) -> tuple[list[Judgment], np.ndarray]:
     return rows, np.array(won)
 
 
+def maximum_likelihood(design: np.ndarray, won: np.ndarray) -> np.ndarray:
+    """Weights of a logistic regression without intercept or penalty."""
+    from sklearn.linear_model import LogisticRegression  # comes with the extra `leaderboard`
+
+    return LogisticRegression(fit_intercept=False, C=UNBOUNDED, tol=1e-10, max_iter=1000).fit(design, won).coef_[0]
+
+
 def two_player_fit(judgments: Sequence[Judgment]) -> dict[str, float]:
     """Bradley-Terry over all players in Elo points, then each player's chance against the baseline, in percent."""
     rows, won = battles(judgments)
@@ -104,8 +110,7 @@ def two_player_fit(judgments: Sequence[Judgment]) -> dict[str, float]:
     design = np.zeros((len(rows), len(players)))
     for i, row in enumerate(rows):
         design[i, players.index(row.model)], design[i, players.index(row.baseline)] = math.log(10), -math.log(10)
-    fit = LogisticRegression(fit_intercept=False, C=UNBOUNDED, tol=1e-10, max_iter=1000).fit(design, won)
-    elo = dict(zip(players, 400 * fit.coef_[0] + 1000, strict=True))
+    elo = dict(zip(players, 400 * maximum_likelihood(design, won) + 1000, strict=True))
     return {name: 100 / (1 + 10 ** ((elo[BASELINE] - elo[name]) / 400)) for name in players if name != BASELINE}
 
 
@@ -124,8 +129,8 @@ def styled_fit(judgments: Sequence[Judgment], answers: Answers, style: Style, ce
     models = sorted({row.model for row in rows})
     one_hot = np.array([[row.model == model for model in models] for row in rows], dtype=float)
     design = np.hstack([one_hot, difference])
-    fit = LogisticRegression(fit_intercept=False, C=UNBOUNDED, tol=1e-10, max_iter=1000).fit(design, won)
-    return {model: 100 / (1 + math.exp(-weight)) for model, weight in zip(models, fit.coef_[0], strict=False)}
+    weights = maximum_likelihood(design, won)[: len(models)]
+    return {model: 100 / (1 + math.exp(-weight)) for model, weight in zip(models, weights, strict=True)}
 
 
 # ---------------------------------------------------------------- tables
