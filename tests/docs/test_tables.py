@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from conftest import write_jsonl
+from sparring.oracles.mutual_information import MutualInformation
+from sparring.oracles.oracle import Comparison
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN = re.compile(r"^<!-- ([\w-]+): written by (make_\w+\.py) -->$", re.M)
@@ -86,3 +88,18 @@ def test_published_judgments_meet_their_published_scores(
     assert line.startswith("| known | 2 | 41.6 (30 to 50) | 41.67 (")
     assert line.endswith("| +0.07 |")
     assert "unknown: not on the leaderboard" in printed.err
+
+
+def test_the_label_of_three_people_is_their_majority(script: Any):
+    row = {"instruction": "Do", "input": "", "response1": "a", "response2": "b", "annotator2": "2", "annotator3": "2"}
+    pair = script("make_oracles").panda_pair
+    assert pair({**row, "annotator1": "1"}) == {"prompt": "Do", "response_1": "a", "response_2": "b", "label": 2}
+    assert pair({**row, "input": "it", "annotator1": "1", "annotator3": 0})["label"] == 0
+    assert pair({**row, "input": "it", "annotator1": "1", "annotator3": 0})["prompt"] == "Do\n\nit"
+
+
+def test_information_per_token_needs_no_second_pass(script: Any, tiny_model: Path):
+    summed = MutualInformation(str(tiny_model))
+    asked = [Comparison("Say ant", "ant", "a bee"), Comparison("Say bee", "bee, bee and bee", "ant")]
+    found = script("make_oracles").PerToken(summed).judge(asked)
+    assert found == pytest.approx(MutualInformation(str(tiny_model), per_token=True).judge(asked), abs=1e-12)

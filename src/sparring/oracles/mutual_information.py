@@ -80,11 +80,14 @@ class MutualInformation:
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison, float64."""
-        self._score([(c.prompt, text) for c in comparisons for text in (c.a, c.b)])
-        a_N = np.array([self._scores[c.prompt, c.a] for c in comparisons])
-        b_N = np.array([self._scores[c.prompt, c.b] for c in comparisons])
+        a_N, b_N = self.scores([(c.prompt, text) for c in comparisons for text in (c.a, c.b)]).reshape(-1, 2).T
         gap_N = np.subtract(a_N, b_N, out=np.zeros_like(a_N), where=a_N != b_N)  # two empty answers: not inf - inf
         return expit(gap_N / self.scale)
+
+    def scores(self, prompt_answer_pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Each answer's score in nats (per token where so configured); minus infinity of an empty answer."""
+        self._score(prompt_answer_pairs)
+        return np.array([self._scores[pair] for pair in prompt_answer_pairs])
 
     def _score(self, pairs: Sequence[tuple[str, str]]) -> None:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
