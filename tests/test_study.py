@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from command import sparring
+from conftest import write_jsonl
 from sparring import study as module
 from sparring.evaluation.study import markdown, numbers, spread
 from sparring.progress import Progress
@@ -51,6 +53,39 @@ def test_a_study_from_the_command_line(file: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("sparring.sampling.transformers_engine.TransformersEngine.sample", no_stage)
     again = sparring("study", file, "--out", out, "--json")
     assert json.loads(again.out) == result
+
+
+def test_tasks_are_scored_for_the_start_and_the_final_policies(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed (pip install 'sparring[leaderboard]')")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rows = [
+        {"sentence": f"The {a} saw the {b} and _ ran.", "option1": a, "option2": b, "answer": "12"[i % 2]}
+        for i, (a, b) in enumerate([("ant", "bee"), ("cat", "dog"), ("elk", "fox")])
+    ]
+    data, out = write_jsonl(tmp_path / "winogrande.jsonl", rows), tmp_path / "out"
+    options = ["--tasks", "winogrande", "--limit", 2, "--shots", 0, "--task-seeds", 1]
+    missing = sparring("study", file, "--out", out, *options, "--data", "winogrande=nowhere.jsonl")
+    assert (missing.code, "nowhere.jsonl: it is not a file" in missing.err) == (2, True)
+    assert not (out / "inpo").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lm-eval's own
+        done = sparring("study", file, "--out", out, *options, "--data", f"winogrande={data}")
+    assert done.code == 0, done.err
+    found = json.loads((out / "study.json").read_text())["tasks"]
+    assert [(row["method"], row["seeds"], row["documents"], row["total"]) for row in found] == [
+        ("inpo", 1, 2, 1267),
+        ("dpo", 1, 2, 1267),
+    ]
+    assert "winogrande (acc, 0 shots, 2 of 1267)" in done.out
+    assert "do not compare with published ones" in done.out
+    assert len([*(out / "scores").glob("*/winogrande-*.json")]) == 3
+
+
+def test_options_of_tasks_without_tasks_are_refused(file: Path):
+    refused = sparring("study", file, "--limit", 5)
+    assert (refused.code, "are for --tasks" in refused.err) == (2, True)
 
 
 def test_a_run_that_stops_itself_is_reported(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,8 +5,9 @@
     out/study.json          every number; study.md shows them
     out/seed-S.html         the runs of one seed side by side
 
-A finished run is not made again and no verdict is asked twice, so the same command goes on where it stopped. A run that
-a tripwire ends is a result and is reported as one. Leaves out: the numbers (`evaluation/study.py`).
+With `tasks`, lm-eval's documents are in out/scores/. A finished run is not made again and no verdict is asked twice, so
+the same command goes on where it stopped. A run that a tripwire ends is a result and is reported as one. Leaves out:
+the numbers (`evaluation/study.py`).
 
     run_study(load_study(Path("study.yaml")), Path("runs/study"), Progress())
 """
@@ -23,6 +24,7 @@ import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
 from sparring.evaluation.study import Preferences, Tables, known_mean, markdown, numbers
+from sparring.evaluation.study_tasks import Found, Tasks, task_rows
 from sparring.explain import explain
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
@@ -35,8 +37,10 @@ from sparring.report.summary import Summary
 from sparring.rounds.answer import stored_by_prompt
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
+from sparring.rounds.side import policy_folder
 from sparring.rounds.store import Store, write_json, write_text
 from sparring.training.metrics import Tripwire
+from sparring.weights import resolve_model
 
 START = "start"
 """the common start policy's name among the methods"""
@@ -133,16 +137,21 @@ def _merged(base: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def run_study(recipes: Recipes, out: Path, progress: Progress) -> dict[str, Any]:
-    """Make every run that is not there yet, judge the final policies against each other, and write the numbers."""
+def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | None = None) -> dict[str, Any]:
+    """Make every run that is not there yet, judge the final policies against each other, and write the numbers.
+
+    Raises:
+        ValueError: every run stopped itself, or the tasks cannot be scored.
+    """
     store = Store(out)
     out.mkdir(parents=True, exist_ok=True)
+    start = [] if tasks is None else _start_scores(recipes, tasks, out, progress)
     summaries: dict[tuple[str, int], Summary] = {}
     stopped: list[dict[str, Any]] = []
     for at, ((name, seed), recipe) in enumerate(recipes.items(), 1):
         progress.say(f"study: {name}, seed {seed} ({at} of {len(recipes)})")
         try:
-            summaries[name, seed] = cast(Summary, run(recipe, out / name / f"seed-{seed}", progress))
+            summaries[name, seed] = cast(Summary, run(recipe, run_folder(out, name, seed), progress))
         except Tripwire as reason:
             stopped.append({"method": name, "seed": seed, "reason": str(reason)})
             progress.say(f"study: {name}, seed {seed} stopped itself and is reported so: {reason}")
@@ -155,8 +164,44 @@ def run_study(recipes: Recipes, out: Path, progress: Progress) -> dict[str, Any]
             write_comparison(gather(of_seed), out / f"seed-{seed}.html")
     tables = _contests(recipes, list(summaries), out, store, progress)
     result = {**numbers(summaries, tables), "stopped": stopped}
+    if tasks is not None:
+        result["tasks"] = task_rows(tasks.names, start, _final_scores(list(summaries), tasks, out, progress))
     write_json(out / "study.json", result)
     return result
+
+
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Where a run of the study lies."""
+    return out / name / f"seed-{seed}"
+
+
+def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress) -> list[Found]:
+    """The common start's documents per task, before any run: what cannot be loaded stops the study here."""
+    tasks.check()
+    for (name, _), recipe in recipes.items():
+        if recipe.model.lora is not None:
+            raise ValueError(
+                f"--tasks with method {name}, which trains an adapter: score its runs with sparring export and "
+                "sparring evaluate leaderboard."
+            )
+    model = next(iter(recipes.values())).model
+    found = tasks.score(resolve_model(model.path, model.revision), out / "scores", START, progress)
+    release_memory()
+    return found
+
+
+def _final_scores(
+    finished: list[tuple[str, int]], tasks: Tasks, out: Path, progress: Progress
+) -> dict[str, list[list[Found]]]:
+    """By method, for each of its seeds, the final policy's documents per task."""
+    seeds = list(dict.fromkeys(seed for _, seed in finished))[: tasks.seeds]
+    found: dict[str, list[list[Found]]] = {}
+    for name, seed in finished:
+        if seed in seeds:
+            folder = policy_folder(str(run_folder(out, name, seed)), out)
+            found.setdefault(name, []).append(tasks.score(folder, out / "scores", f"{name}, seed {seed}", progress))
+            release_memory()
+    return found
 
 
 def _contests(
@@ -166,13 +211,13 @@ def _contests(
     first = recipes[finished[0]]
     if first.oracle is None:
         return {}
-    base = Policies(Store(out / finished[0][0] / f"seed-{finished[0][1]}"), first).base
+    base = Policies(Store(run_folder(out, *finished[0])), first).base
     guard = Guard(build_oracle(first.oracle, str(base)), store.path("verdicts.jsonl"))
     found: dict[int, Tables] = {}
     for seed in dict.fromkeys(seed for _, seed in finished):
         names = [name for name, s in finished if s == seed]
-        answers = {name: stored_by_prompt(out / name / f"seed-{seed}", recipes[name, seed].rounds) for name in names}
-        answers = {START: stored_by_prompt(out / names[0] / f"seed-{seed}", 0), **answers}
+        answers = {name: stored_by_prompt(run_folder(out, name, seed), recipes[name, seed].rounds) for name in names}
+        answers = {START: stored_by_prompt(run_folder(out, names[0], seed), 0), **answers}
         pairs = list(combinations(answers, 2))
         with progress.task(f"contests, seed {seed}", len(pairs)) as advance:
             found[seed] = {pair: _judged(answers[pair[0]], answers[pair[1]], guard, advance) for pair in pairs}

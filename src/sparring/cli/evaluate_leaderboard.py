@@ -62,10 +62,11 @@ def register(app: typer.Typer) -> None:
         """Score a policy on leaderboard tasks; with --before, differences with intervals and paired tests."""
         from sparring.cli.evaluate_result import finish
         from sparring.evaluation.leaderboard import Leaderboard, check_local
+        from sparring.rounds.side import policy_folder
 
         if verify and precision is not Precision.float32:
             raise ValueError("--verify compares float32 arithmetic: leave out --precision.")
-        names = VERSIONS.get(tasks) or tuple(name.strip() for name in tasks.split(",") if name.strip())
+        names = task_names(tasks)
         files = parse_data(data or [], names)
         for name, mine in files.items():
             check_local(name, mine)
@@ -84,24 +85,9 @@ def register(app: typer.Typer) -> None:
         finish(result, used, out, json_, lambda console: show(result, console))
 
 
-def policy_folder(spec: str, out: Path) -> Path:
-    """The weights of a model or of a run's policy.
-
-    Raises:
-        ValueError: it is an answer file, an adapter, or not there.
-    """
-    from sparring.rounds.side import Side
-
-    side = Side(spec, out)
-    if side.file is not None:
-        raise ValueError(f"{spec}: leaderboard tasks need a policy's probabilities; an answer file has none.")
-    folder, adapter = side.policies.stored(side.ref)
-    if adapter is not None:
-        raise ValueError(
-            f"{spec} is an adapter over its start model. Merge it first: sparring export {side.run} --round "
-            f"{side.ref.round} --out FOLDER --dtype float32, and give that folder."
-        )
-    return folder
+def task_names(given: str) -> tuple[str, ...]:
+    """The tasks of --tasks."""
+    return VERSIONS.get(given) or tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def parse_data(given: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, Path]]:

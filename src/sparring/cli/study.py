@@ -19,23 +19,40 @@ def register(app: typer.Typer) -> None:
         study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
         out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,
         check: Annotated[bool, typer.Option("--check", help="Only check all recipes and name the runs.")] = False,
+        tasks: Annotated[
+            str | None, typer.Option(help="Leaderboard tasks too: v1, v2, or names joined by commas (needs lm-eval).")
+        ] = None,
+        data: Annotated[
+            list[str] | None, typer.Option(help="Local documents of a task, NAME=FILE or NAME:shots=FILE.")
+        ] = None,
+        limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, from the first.")] = None,
+        shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
+        task_seeds: Annotated[
+            int | None, typer.Option(min=1, help="Score the policies of so many seeds, from the first. Default: all.")
+        ] = None,
         json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
     ) -> None:
         """Compare methods fairly: the same start, prompts and budget, several seeds, everyone against everyone.
 
         Each run is an ordinary run folder. Stop it at any moment; the same command goes on.
         """
+        from sparring.cli.evaluate_leaderboard import parse_data, task_names
+        from sparring.evaluation.study_tasks import Tasks
         from sparring.progress import Progress
         from sparring.study import load_study, run_study, write_page
 
         recipes = load_study(study)
+        names = task_names(tasks or "")
+        if not names and any(option is not None for option in (data, limit, shots, task_seeds)):
+            raise ValueError("--data, --limit, --shots and --task-seeds are for --tasks, which names none.")
+        scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if names else None
         folder = out or Path("runs") / study.stem
         if check:
             for name, seed in recipes:
                 print(folder / name / f"seed-{seed}")
             return
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        result = run_study(recipes, folder, Progress(console))
+        result = run_study(recipes, folder, Progress(console), scored)
         page = write_page(result, folder)
         if json_:
             print(json.dumps(result))

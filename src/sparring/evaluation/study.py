@@ -88,7 +88,7 @@ def known_mean(values: np.ndarray) -> float:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The study as two tables."""
+    """The study as tables."""
     judges = list(dict.fromkeys(judge for method in result["methods"] for judge in method["judges"]))
     unseen = {j for m in result["methods"] for j, found in m["judges"].items() if not found["seen_in_training"]}
     heads = [f"{judge}{' (unseen)' if judge in unseen else ''}" for judge in judges]
@@ -120,6 +120,10 @@ def markdown(result: Mapping[str, Any]) -> str:
             "\nRow against column: mean preference of the oracle in %, with its 95 % interval over prompts.\n",
             _matrix(result["contests"]),
         ]
+    if rows := result.get("tasks"):
+        parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
+        if any(row["documents"] != row["total"] for row in rows):
+            parts.append("\nScores on part of a benchmark do not compare with published ones.\n")
     parts += [f"\n{s['method']}, seed {s['seed']}, stopped itself: {s['reason']}\n" for s in result["stopped"]]
     return "\n".join(parts)
 
@@ -132,6 +136,25 @@ def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
         cells[contest["a"], contest["b"]] = f"{value:.0f} ({low:.0f} to {high:.0f})"
         cells[contest["b"], contest["a"]] = f"{100 - value:.0f} ({100 - high:.0f} to {100 - low:.0f})"
     return _table(["", *names], [[row, *(cells.get((row, column), "") for column in names)] for row in names])
+
+
+def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    header = ["task", "policy", "seeds", "score", "minus start", "p"]
+    lines = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        first = of_task[0]
+        name = f"{task} ({first['metric']}, {first['shots']} shots, {first['documents']} of {first['total']})"
+        lines.append([name, "start", "", _percent(first["before"]), "", ""])
+        for row in of_task:
+            cells = [_percent(row["after"]), _percent(row["difference"], "+"), f"{row['p']:.2g} ({row['test']})"]
+            lines.append(["", row["method"], str(row["seeds"]), *cells])
+    return _table(header, lines)
+
+
+def _percent(interval: Mapping[str, float], sign: str = "") -> str:
+    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
+    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

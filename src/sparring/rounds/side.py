@@ -72,6 +72,24 @@ class Side:
         return SamplingConfig.model_validate({**self.policies.recipe.sampling.model_dump(), **overrides})
 
 
+def policy_folder(spec: str, out: Path) -> Path:
+    """The weights of a model or of a run's policy.
+
+    Raises:
+        ValueError: it is an answer file, an adapter, or not there.
+    """
+    side = Side(spec, out)
+    if side.file is not None:
+        raise ValueError(f"{spec}: leaderboard tasks need a policy's probabilities; an answer file has none.")
+    folder, adapter = side.policies.stored(side.ref)
+    if adapter is not None:
+        raise ValueError(
+            f"{spec} is an adapter over its start model. Merge it first: sparring export {side.run} --round "
+            f"{side.ref.round} --out FOLDER --dtype float32, and give that folder."
+        )
+    return folder
+
+
 def sampled_otherwise(a: str, b: str, ours: str, theirs: str) -> list[str]:
     """A caution where policies `a` and `b` were sampled with other settings (as JSON; "": not known)."""
     if not (ours and theirs):
