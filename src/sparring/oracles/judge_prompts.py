@@ -7,7 +7,7 @@ agrees on; a reply that was cut off before its verdict, contradicts itself or ha
 gives log-probabilities, the verdict token's alternatives make it soft. Leaves out: who is asked (`endpoint.py`,
 `local_chat.py`).
 
-    read_choice("A is vague, so: [[B]]", STYLES["mt_bench"])  ->  0.0
+    find_choice("A is vague, so: [[B]]", STYLES["mt_bench"])  ->  "B"
 """
 
 from __future__ import annotations

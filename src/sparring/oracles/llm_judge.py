@@ -44,7 +44,7 @@ RepliesFile = Annotated[
 ]
 
 
-class Judge:
+class LanguageJudge:
     """One who is asked in words and answers in words; verdicts are read from the replies."""
 
     def __init__(self, asker: Asker, who: str, style: Style, options: dict[str, Any], scale: float) -> None:
@@ -110,7 +110,7 @@ class Judge:
         return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)
 
 
-class LLMJudge(Judge):
+class LLMJudge(LanguageJudge):
     """Asks `model` at `base_url`; the key comes from the environment variable named by `key_env`."""
 
     def __init__(

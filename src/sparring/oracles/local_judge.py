@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from sparring.oracles.llm_judge import (
-    Judge,
+    LanguageJudge,
     Logprobs,
     MaxTokens,
     RepliesFile,
@@ -27,7 +27,7 @@ from sparring.oracles.llm_judge import (
 from sparring.oracles.local_chat import LocalChat
 
 
-class LocalJudge(Judge):
+class LocalJudge(LanguageJudge):
     """Asks the model in a folder, on the hub, or in a package."""
 
     def __init__(
