@@ -41,7 +41,6 @@ class _Question(NamedTuple):
     key: str
     ids: list[int]
     """the rendered conversation"""
-    request: Request
 
 
 class LocalChat:
@@ -75,6 +74,7 @@ class LocalChat:
         self.counts: Counter[str] = Counter()
         self.last_error = ""
         self._kept = ReplyFile(replies_file(replies, self.digest))
+        self._given_up: set[str] = set()
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
         self.model = placed(load_model(folder, torch.bfloat16 if precision == "bfloat16" else torch.float32))
@@ -93,26 +93,25 @@ class LocalChat:
         """What asking these would take; equal requests count once."""
         asked = {self.key(request): request for request in requests}
         new = [request for key, request in asked.items() if key not in self._kept]
-        tokens_in = sum(len(self._ids(request)) for request in new)
-        return Estimate(len(new), len(asked) - len(new), tokens_in, sum(map(most_out, new)), None)
+        fitting = [(ids, request) for request in new if isinstance(ids := self._ids(request), list)]
+        tokens_in, tokens_out = sum(len(ids) for ids, _ in fitting), sum(most_out(request) for _, request in fitting)
+        return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, None)
 
     def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
-        """One reply each, in order; None for a question that does not fit into the context."""
+        """One reply each, in order; None for a question that the template refuses or the context cannot hold."""
         asked = {self.key(request): request for request in requests}
         alike: dict[tuple[int, float, bool], list[_Question]] = {}
         for key, request in asked.items():
-            if key in self._kept:
+            if key in self._kept or key in self._given_up:
                 continue
-            question = _Question(key, self._ids(request), request)
-            if len(question.ids) + most_out(request) > self._context:
+            ids = self._ids(request)
+            if isinstance(ids, str):
                 self.counts["failed requests"] += 1
-                self.last_error = (
-                    f"a question of {len(question.ids)} tokens and a reply of {most_out(request)} do not fit into "
-                    f"the model's context of {self._context}"
-                )
+                self.last_error = ids
+                self._given_up.add(key)
                 continue
             how = most_out(request), float(request.get("temperature", 0.0)), bool(request.get("logprobs"))
-            alike.setdefault(how, []).append(question)
+            alike.setdefault(how, []).append(_Question(key, ids))
         for (most, temperature, logprobs), questions in alike.items():
             settings = SamplingConfig(temperature=temperature, max_new_tokens=most, batch_size=self.wave)
             engine = TransformersEngine([(self.model, 1.0)], settings, self._ends)
@@ -174,12 +173,22 @@ class LocalChat:
 
     # ---- the template ------------------------------------------------------------------------------
 
-    def _ids(self, request: Request) -> list[int]:
+    def _ids(self, request: Request) -> list[int] | str:
+        """The question as tokens, or why it cannot be asked."""
         messages: list[Message] = list(request["messages"])
         if self._merges_system and messages[0]["role"] == "system":
             system, user, *others = messages
             messages = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *others]
-        return self.chat.prompt_ids(messages)
+        try:
+            ids = self.chat.prompt_ids(messages)
+        except ValueError as error:
+            return str(error)
+        if len(ids) + most_out(request) > self._context:
+            return (
+                f"a question of {len(ids)} tokens and a reply of {most_out(request)} do not fit into the model's "
+                f"context of {self._context}"
+            )
+        return ids
 
     def _places_system(self) -> bool:
         """Whether the template has a place for a system message."""
