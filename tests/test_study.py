@@ -167,6 +167,16 @@ def test_seeds_are_averaged_before_prompts_are_counted():
     assert contest["prompts"] == 4
 
 
+def test_a_judge_that_some_methods_asked_is_unseen_by_the_others_only():
+    def method(name: str, seen: bool) -> dict[str, Any]:
+        judges = {"panel": {"seen_in_training": seen, "over_seeds": None}, "other": {"seen_in_training": False}}
+        return {"name": name, "judges": judges, **dict.fromkeys(("tokens", "finished_share", "kl", "gap", "seconds"))}
+
+    page = markdown({"methods": [method("a", True), method("b", False)], "seeds": [0], "contests": [], "stopped": []})
+    assert "start, panel (unseen by b) |" in page
+    assert "start, other (unseen) |" in page
+
+
 def test_a_spread_is_mean_least_and_most():
     assert spread([1.0, None, 3.0]) == {"mean": 2.0, "least": 1.0, "most": 3.0, "seeds": 2}
     assert spread([None]) is None

@@ -90,11 +90,9 @@ def known_mean(values: np.ndarray) -> float:
 def markdown(result: Mapping[str, Any]) -> str:
     """The study as tables."""
     judges = list(dict.fromkeys(judge for method in result["methods"] for judge in method["judges"]))
-    unseen = {j for m in result["methods"] for j, found in m["judges"].items() if not found["seen_in_training"]}
-    heads = [f"{judge}{' (unseen)' if judge in unseen else ''}" for judge in judges]
     header = [
         "method",
-        *(f"wins against start, {head}" for head in heads),
+        *(f"wins against start, {_judge_head(judge, result['methods'])}" for judge in judges),
         "tokens",
         "finished",
         "KL",
@@ -126,6 +124,15 @@ def markdown(result: Mapping[str, Any]) -> str:
             parts.append("\nScores on part of a benchmark do not compare with published ones.\n")
     parts += [f"\n{s['method']}, seed {s['seed']}, stopped itself: {s['reason']}\n" for s in result["stopped"]]
     return "\n".join(parts)
+
+
+def _judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
+    """Its name, and which methods' training never asked it."""
+    by = [method for method in methods if judge in method["judges"]]
+    unseen = [method["name"] for method in by if not method["judges"][judge]["seen_in_training"]]
+    if not unseen:
+        return judge
+    return f"{judge} (unseen)" if len(unseen) == len(by) else f"{judge} (unseen by {', '.join(unseen)})"
 
 
 def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
