@@ -36,6 +36,7 @@ PYPI = "pypi:"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 READING = (
     "config.json",
+    "generation_config.json",
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -44,7 +45,7 @@ READING = (
     "*.model",
     "**/*.jinja",
 )
-"""files that decide which tokens a text becomes, and what the weights make of them"""
+"""files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
 
 
 def cache_folder() -> Path:

@@ -92,6 +92,33 @@ def test_ratings_are_asked_once_per_answer(server, tmp_path):
     assert len(server.requests) == 2
 
 
+def spoken(*parts: str, **odds: dict[str, float]) -> Reply:
+    """A reply of these tokens; `at3={"A": .55, "B": .45}` gives the alternatives of the third."""
+    tokens = [
+        {"token": part, "logprob": -1.0, "top": {t: math.log(p) for t, p in odds.get(f"at{i}", {part: 0.9}).items()}}
+        for i, part in enumerate(parts)
+    ]
+    return Reply("".join(parts), False, tuple(tokens))
+
+
+@pytest.mark.parametrize("after", [("\n", "Assistant", " A", " was", " better."), ("\n", "A", " good", " answer"), ()])
+def test_a_soft_verdict_is_read_at_its_mark_and_not_in_the_prose(after):
+    odds = {"at3": {"A": 0.55, "B": 0.45}, "at7": {"A": 0.99, "B": 0.01}, "at6": {"A": 0.99, "B": 0.01}}
+    reply = spoken("Answer", " A:", " [[", "A", "]]", *after, **odds)
+    assert read_verdict(reply, STYLES["mt_bench"]) == (pytest.approx(0.55), True)
+
+
+def test_a_verdict_whose_token_was_not_kept_is_hard():
+    reply = spoken("[[", "B", "]]", *[" and", " so"] * 9)
+    assert read_verdict(Reply(reply.text, False, reply.tokens[3:]), STYLES["mt_bench"]) == (0.0, False)
+    assert read_verdict(Reply(reply.text, False, (*reply.tokens, reply.tokens[1])), STYLES["mt_bench"]) == (0.0, True)
+
+
+def test_a_servers_end_token_is_no_verdict():
+    reply = spoken("A", "<|END_OF_A|>", at0={"A": 0.6, "B": 0.4})
+    assert read_verdict(Reply("A", False, reply.tokens), STYLES["pairwise"]) == (pytest.approx(0.6), True)
+
+
 def test_a_reasoning_model_is_asked_in_its_own_terms(server, tmp_path):
     oracle = judge(server, tmp_path, reasoning=True, max_tokens=500, price_in=1, price_out=2)
     assert oracle.judge(CASES[:1]).tolist() == [0.5]
@@ -412,9 +439,12 @@ def test_answers_with_braces_and_marks_are_sent_as_they_are():
     assert user.startswith("[The request]\n{a}\n")
 
 
+CLOSED = {"token": "]]", "logprob": 0.0, "top": {}}
+
+
 def test_a_soft_rating_is_the_mean():
     token = {"token": "8", "logprob": math.log(0.75), "top": {"8": math.log(0.75), "4": math.log(0.25), "the": -9.0}}
-    reply = Reply("Rating: [[8]]", False, ({"token": " [[", "logprob": 0.0, "top": {}}, token))
+    reply = Reply("Rating: [[8]]", False, ({"token": " [[", "logprob": 0.0, "top": {}}, token, CLOSED))
     assert read_verdict(reply, SCORED) == (pytest.approx(7.0), True)
     assert read_verdict(Reply("Rating: [[8]]", False), SCORED) == (8.0, False)
 
@@ -431,7 +461,7 @@ def test_a_soft_rating_is_the_mean():
 def test_a_one_that_may_have_begun_a_ten_is_left_out(text, top, rating):
     """Tokenizers that split numbers gave a 10 as an alternative the value 1."""
     token = {"token": text, "logprob": math.log(top[text]), "top": {k: math.log(p) for k, p in top.items()}}
-    assert read_verdict(Reply(f"Rating: [[{text}]]", False, (token,)), SCORED) == (pytest.approx(rating), True)
+    assert read_verdict(Reply(f"Rating: [[{text}]]", False, (token, CLOSED)), SCORED) == (pytest.approx(rating), True)
 
 
 def test_every_verdict_counts_once_however_often_it_is_read(server, tmp_path):

@@ -88,6 +88,8 @@ class Judge:
         served = sorted({reply.model for reply in replies if reply is not None} - {"", self.model})
         digest = hashlib.sha256(wording.encode()).hexdigest()[:8]
         facts = [*(f"served as {name}" for name in served), f"prompt {digest}", f"at most {self.max_tokens} tokens"]
+        if self.reasoning:
+            facts.append("as a reasoning model")
         return f"{self.model} ({', '.join(facts)})"
 
 

@@ -17,12 +17,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparring.oracles.replies import Reply
 
 LETTERS: Mapping[str, float] = {"A": 1.0, "B": 0.0, "C": 0.5}
 SCORES: Mapping[str, float] = {str(score): float(score) for score in range(1, 11)}
+READING = 2
+"""version of how verdicts are read; from 2 on, a soft verdict is read at its mark and nowhere else"""
 _EDGES = " \t\r\n*_`\"'“”.:;,()[]{}#>-"
 _THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.S)
 _OPEN_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>")
@@ -50,8 +52,8 @@ class Style:
 
     @property
     def digest(self) -> str:
-        """A hash of the wording."""
-        return hashlib.sha256(f"{self.system}\n{self.user}".encode()).hexdigest()[:8]
+        """A hash of the wording, and of how verdicts are read."""
+        return hashlib.sha256(f"{self.system}\n{self.user}\n{READING}".encode()).hexdigest()[:8]
 
     def messages(self, **texts: str) -> list[dict[str, str]]:
         """The conversation to send. Texts are put in as they are; braces in them mean nothing."""
@@ -99,24 +101,43 @@ STYLES: Mapping[str, Style] = {
 }
 
 
+class Mark(NamedTuple):
+    """A verdict in a reply."""
+
+    key: str
+    at: int
+    """place of the key in the reply's text"""
+
+
 def read_verdict(reply: Reply, style: Style) -> tuple[float, bool] | None:
     """(value, whether it is soft): P(A is better), or the rating; None where the reply holds no clear verdict."""
-    choice = find_choice(reply.text, style, reply.cut)
-    if choice is None:
+    mark = find_mark(reply.text, style, reply.cut)
+    if mark is None:
         return None
-    soft = soft_value(reply.tokens, choice, style.values)
-    return (style.values[choice], False) if soft is None else (soft, True)
+    soft = soft_value(reply.tokens, mark.key, reply.text[mark.at :], style.values)
+    return (style.values[mark.key], False) if soft is None else (soft, True)
 
 
 def find_choice(text: str, style: Style, cut: bool = False) -> str | None:
     """The verdict's key; None where there is none, or several that the last line does not decide."""
-    lines = [_marks(line, style, cut) for line in without_thoughts(text).splitlines()]
+    mark = find_mark(text, style, cut)
+    return None if mark is None else mark.key
+
+
+def find_mark(text: str, style: Style, cut: bool = False) -> Mark | None:
+    """The verdict and its place."""
+    said = without_thoughts(text)
+    begin = len(text.rstrip()) - len(said)
+    lines = []
+    for line in said.splitlines(keepends=True):
+        lines.append([Mark(key, begin + at) for key, at in _marks(line, style, cut)])
+        begin += len(line)
     if not lines:
         return None
     if lines[-1]:
         return lines[-1][-1]
-    found = {mark for line in lines for mark in line}
-    return found.pop() if len(found) == 1 else None
+    found = [mark for line in lines for mark in line]
+    return found[-1] if len({mark.key for mark in found}) == 1 else None
 
 
 def without_thoughts(text: str) -> str:
@@ -126,24 +147,28 @@ def without_thoughts(text: str) -> str:
     return _THOUGHT.sub("", text).strip()
 
 
-def _marks(line: str, style: Style, cut: bool) -> list[str]:
+def _marks(line: str, style: Style, cut: bool) -> list[tuple[str, int]]:
+    """The marks of a line, each with its place."""
     # "a" alone may open a sentence; the letter asked for is a capital.
     if style.alone is not None and (whole := style.alone.fullmatch(line.strip(_EDGES))) and whole[1] in style.values:
-        return [whole[1]]
+        return [(whole[1], len(line) - len(line.lstrip(_EDGES)) + whole.start(1))]
     # A reply that was cut off may have quoted a mark of an answer and not come to its own.
-    return [] if cut else style.mark.findall(line)
+    return [] if cut else [(found[1], found.start(1)) for found in style.mark.finditer(line)]
 
 
 def _may_begin_another(key: str, values: Mapping[str, float], seen: Set[str]) -> bool:
     return any(other != key and other.startswith(key) and other not in seen for other in values)
 
 
-def soft_value(tokens: Sequence[Mapping[str, Any]], choice: str, values: Mapping[str, float]) -> float | None:
-    """The mean value under the probabilities at the verdict's token; None where no such token was given."""
-    for token in reversed(tokens):
-        if token["token"].strip(_EDGES) == choice:
-            break
-    else:
+def soft_value(
+    tokens: Sequence[Mapping[str, Any]], choice: str, rest: str, values: Mapping[str, float]
+) -> float | None:
+    """The mean value under the probabilities at the verdict's token; None where that token was not given.
+
+    `rest` is the reply from the verdict's key on: the same letter elsewhere is no verdict.
+    """
+    token = _token_at(tokens, choice, rest)
+    if token is None:
         return None
     found = [
         (t.strip(_EDGES), p) for t, p in (token["top"] or {token["token"]: token["logprob"]}).items() if p is not None
@@ -156,3 +181,19 @@ def soft_value(tokens: Sequence[Mapping[str, Any]], choice: str, values: Mapping
             chances[key] += math.exp(logprob)
     whole = sum(chances.values())
     return sum(values[key] * chance for key, chance in chances.items()) / whole if whole > 0 else None
+
+
+def _token_at(tokens: Sequence[Mapping[str, Any]], choice: str, rest: str) -> Mapping[str, Any] | None:
+    """The token that holds the first character of `rest`, if it says the choice and nothing else."""
+    joined = "".join(token["token"] for token in tokens)
+    at = joined.rfind(rest)
+    while at >= 0:
+        begin = 0
+        for token in tokens:
+            end = begin + len(token["token"])
+            if begin <= at < end and token["token"].strip(_EDGES) == choice:
+                return token
+            begin = end
+        # A server may give its end token too, and that may hold the letter.
+        at = joined.rfind(rest, 0, at + len(rest) - 1)
+    return None
