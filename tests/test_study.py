@@ -42,6 +42,7 @@ def test_a_study_from_the_command_line(file: Path, tmp_path: Path, monkeypatch: 
     result = json.loads((out / "study.json").read_text())
     assert [m["name"] for m in result["methods"]] == ["inpo", "dpo"]
     assert all(m["seeds"] == [0, 1] for m in result["methods"])
+    assert (result["judge"].startswith("function"), result["failed"], result["answered_by_one_side"]) == (True, 0, 0)
     assert {(c["a"], c["b"]) for c in result["contests"]} == {("start", "inpo"), ("start", "dpo"), ("inpo", "dpo")}
     assert (out / "seed-0.html").exists()
     for word in ("inpo", "dpo", "Seeds 0, 1", "wins against start", "Row against column"):
@@ -167,14 +168,31 @@ def test_seeds_are_averaged_before_prompts_are_counted():
     assert contest["prompts"] == 4
 
 
-def test_a_judge_that_some_methods_asked_is_unseen_by_the_others_only():
-    def method(name: str, seen: bool) -> dict[str, Any]:
-        judges = {"panel": {"seen_in_training": seen, "over_seeds": None}, "other": {"seen_in_training": False}}
-        return {"name": name, "judges": judges, **dict.fromkeys(("tokens", "finished_share", "kl", "gap", "seconds"))}
+EMPTY = {"seeds": [0], "contests": [], "stopped": []}
 
-    page = markdown({"methods": [method("a", True), method("b", False)], "seeds": [0], "contests": [], "stopped": []})
-    assert "start, panel (unseen by b) |" in page
-    assert "start, other (unseen) |" in page
+
+def judged_by(name: str, judges: dict[str, tuple[str, bool, float]]) -> Any:
+    """A summary with judgments: by identity name, whether training asked it, and the win rate."""
+    judgments = [
+        {"name": called, "identity": who, "seen_in_training": seen, "win_rate": {"value": rate}, "failed": 1}
+        for who, (called, seen, rate) in judges.items()
+    ]
+    return {"judgments": judgments}
+
+
+def test_judges_of_one_name_are_kept_apart(monkeypatch: pytest.MonkeyPatch):
+    """Two models behind `llm_judge` were averaged into one column, seen and unseen alike."""
+    plain = dict.fromkeys(("tokens", "finished_share", "kl", "gap", "seconds", "algorithm"))
+    monkeypatch.setattr("sparring.evaluation.study.facts", lambda name, summary: dict(plain))
+    ours: Any = judged_by("a", {"mini": ("llm_judge", True, 0.9), "big": ("llm_judge", False, 0.4)})
+    other: Any = judged_by("b", {"mini": ("llm_judge", False, 0.5), "big": ("llm_judge", False, 0.5)})
+    found = numbers({("a", 0): ours, ("a", 1): ours, ("b", 0): other}, {})
+    assert found["methods"][0]["judges"]["mini"]["over_seeds"]["mean"] == 0.9
+    assert found["methods"][0]["judges"]["big"]["win_rates"] == [0.4, 0.4]
+    page = markdown({**found, **EMPTY})
+    assert "start, llm_judge 1 (unseen by b) |" in page
+    assert "start, llm_judge 2 (unseen) |" in page
+    assert "- llm_judge 2 (unseen): `big`, 3 verdicts failed" in page
 
 
 def test_a_spread_is_mean_least_and_most():

@@ -15,7 +15,7 @@ the numbers (`evaluation/study.py`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +23,13 @@ from typing import Any, cast
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from sparring.evaluation.study import Preferences, Tables, known_mean, markdown, numbers
+from sparring.evaluation.study import Pair, Preferences, Tables, known_mean, markdown, numbers
 from sparring.evaluation.study_tasks import Found, Tasks, task_rows
 from sparring.explain import explain
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import announce
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe, read_yaml
@@ -162,10 +163,10 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
         of_seed = {name: summary for (name, s), summary in summaries.items() if s == seed}
         if len(of_seed) > 1:
             write_comparison(gather(of_seed), out / f"seed-{seed}.html")
-    tables = _contests(recipes, list(summaries), out, store, progress)
-    result = {**numbers(summaries, tables), "stopped": stopped}
+    tables, judged = _contests(recipes, list(summaries), out, store, progress)
+    result = {**numbers(summaries, tables), **judged, "stopped": stopped}
     if tasks is not None:
-        result["tasks"] = task_rows(tasks.names, start, _final_scores(list(summaries), tasks, out, progress))
+        result["tasks"] = task_rows(tasks.names, start, _final_scores(recipes, summaries, tasks, out, progress))
     write_json(out / "study.json", result)
     return result
 
@@ -191,48 +192,59 @@ def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress)
 
 
 def _final_scores(
-    finished: list[tuple[str, int]], tasks: Tasks, out: Path, progress: Progress
+    recipes: Recipes, finished: Collection[tuple[str, int]], tasks: Tasks, out: Path, progress: Progress
 ) -> dict[str, list[list[Found]]]:
-    """By method, for each of its seeds, the final policy's documents per task."""
-    seeds = list(dict.fromkeys(seed for _, seed in finished))[: tasks.seeds]
-    found: dict[str, list[list[Found]]] = {}
+    """By method, for each of its seeds that is wanted and finished, the final policy's documents per task."""
+    seeds = list(dict.fromkeys(seed for _, seed in recipes))[: tasks.seeds]
+    found: dict[str, list[list[Found]]] = {name: [] for name, _ in recipes}
     for name, seed in finished:
         if seed in seeds:
             folder = policy_folder(str(run_folder(out, name, seed)), out)
-            found.setdefault(name, []).append(tasks.score(folder, out / "scores", f"{name}, seed {seed}", progress))
+            found[name].append(tasks.score(folder, out / "scores", f"{name}, seed {seed}", progress))
             release_memory()
+    for name in [name for name, scored in found.items() if not scored]:
+        progress.say(f"tasks: no run of {name} is scored, since those of seeds {', '.join(map(str, seeds))} stopped")
+        del found[name]
     return found
 
 
 def _contests(
     recipes: Recipes, finished: list[tuple[str, int]], out: Path, store: Store, progress: Progress
-) -> dict[int, Tables]:
-    """By seed and pair of players, P(first's answer beats second's) by prompt: the means over their stored answers."""
+) -> tuple[dict[int, Tables], dict[str, Any]]:
+    """By seed and pair of players, P(first's answer beats second's) by prompt: the means over their stored answers.
+
+    And who judged, how many comparisons failed, and how many prompts only one side of a pair answered.
+    """
     first = recipes[finished[0]]
     if first.oracle is None:
-        return {}
+        return {}, {}
     base = Policies(Store(run_folder(out, *finished[0])), first).base
     guard = Guard(build_oracle(first.oracle, str(base)), store.path("verdicts.jsonl"))
-    found: dict[int, Tables] = {}
+    asked: dict[tuple[int, Pair], list[Comparison]] = {}
+    lone = 0
     for seed in dict.fromkeys(seed for _, seed in finished):
         names = [name for name, s in finished if s == seed]
         answers = {name: stored_by_prompt(run_folder(out, name, seed), recipes[name, seed].rounds) for name in names}
         answers = {START: stored_by_prompt(run_folder(out, names[0], seed), 0), **answers}
-        pairs = list(combinations(answers, 2))
-        with progress.task(f"contests, seed {seed}", len(pairs)) as advance:
-            found[seed] = {pair: _judged(answers[pair[0]], answers[pair[1]], guard, advance) for pair in pairs}
-    return found
+        for a, b in combinations(answers, 2):
+            one, two = answers[a], answers[b]
+            asked[seed, (a, b)] = [Comparison(t, x, y) for t in one if t in two for x, y in product(one[t], two[t])]
+            lone += len(one.keys() ^ two.keys())
+    guard.probe(["Why is the sky blue?", "Name a fruit."])
+    announce(guard.oracle, [comparison for own in asked.values() for comparison in own], progress.say)
+    found: dict[int, Tables] = {}
+    with progress.task("contests", len(asked)) as advance:
+        for (seed, pair), comparisons in asked.items():
+            found.setdefault(seed, {})[pair] = _judged(comparisons, guard)
+            advance(1)
+    return found, {"judge": guard.identity, "failed": guard.failed, "answered_by_one_side": lone}
 
 
-def _judged(
-    a: Mapping[str, list[str]], b: Mapping[str, list[str]], guard: Guard, advance: Callable[..., None]
-) -> Preferences:
-    asked = [(text, Comparison(text, x, y)) for text in a if text in b for x, y in product(a[text], b[text])]
-    verdicts = [p for wave in _waves([c for _, c in asked]) for p in guard.judge(wave).tolist()]
+def _judged(comparisons: list[Comparison], guard: Guard) -> Preferences:
+    verdicts = [p for wave in _waves(comparisons) for p in guard.judge(wave).tolist()]
     by_prompt: dict[str, list[float]] = {}
-    for (text, _), p in zip(asked, verdicts, strict=True):
-        by_prompt.setdefault(text, []).append(p)
-    advance(1)
+    for comparison, p in zip(comparisons, verdicts, strict=True):
+        by_prompt.setdefault(comparison.prompt, []).append(p)
     return {text: known_mean(np.array(values)) for text, values in by_prompt.items()}
 
 

@@ -42,9 +42,12 @@ def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
     for summary in own.values():
         for judgment in summary["judgments"]:
             judge = judges.setdefault(
-                judgment["name"], {"seen_in_training": judgment["seen_in_training"], "win_rates": []}
+                judgment.get("identity") or judgment["name"],
+                {"name": judgment["name"], "seen_in_training": False, "win_rates": [], "failed": 0},
             )
+            judge["seen_in_training"] |= judgment["seen_in_training"]
             judge["win_rates"].append(judgment["win_rate"]["value"])
+            judge["failed"] += judgment["failed"]
     for judge in judges.values():
         judge["over_seeds"] = spread(judge["win_rates"])
     return {
@@ -112,12 +115,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         for method in result["methods"]
     ]
     seeds = ", ".join(map(str, result["seeds"]))
-    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows)]
+    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judges_told(result["methods"])]
     if result["contests"]:
-        parts += [
-            "\nRow against column: mean preference of the oracle in %, with its 95 % interval over prompts.\n",
-            _matrix(result["contests"]),
-        ]
+        told = "\nRow against column: mean preference in %, with its 95 % interval over prompts, under"
+        lost = f"{result['failed']} comparisons failed, {result['answered_by_one_side']} answers stood alone."
+        parts += [f"{told} `{result['judge']}`. {lost}\n", _matrix(result["contests"])]
     if rows := result.get("tasks"):
         parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
         if any(row["documents"] != row["total"] for row in rows):
@@ -126,13 +128,26 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _judges_told(methods: Sequence[Mapping[str, Any]]) -> str:
+    """Who the judges were, and how many of their verdicts failed."""
+    judges = list(dict.fromkeys(judge for method in methods for judge in method["judges"]))
+    lines = []
+    for judge in judges:
+        failed = sum(method["judges"][judge]["failed"] for method in methods if judge in method["judges"])
+        lines.append(f"- {_judge_head(judge, methods)}: `{judge}`, {failed} verdicts failed\n")
+    return "\n" + "".join(lines)
+
+
 def _judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
-    """Its name, and which methods' training never asked it."""
+    """Its name (numbered where several have it), and which methods' training never asked it."""
     by = [method for method in methods if judge in method["judges"]]
+    names = {identity: found["name"] for method in methods for identity, found in method["judges"].items()}
+    alike = [identity for identity, name in names.items() if name == names[judge]]
+    name = names[judge] if len(alike) == 1 else f"{names[judge]} {alike.index(judge) + 1}"
     unseen = [method["name"] for method in by if not method["judges"][judge]["seen_in_training"]]
     if not unseen:
-        return judge
-    return f"{judge} (unseen)" if len(unseen) == len(by) else f"{judge} (unseen by {', '.join(unseen)})"
+        return name
+    return f"{name} (unseen)" if len(unseen) == len(by) else f"{name} (unseen by {', '.join(unseen)})"
 
 
 def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:

@@ -65,6 +65,7 @@ class Headline(TypedDict):
 
 class Judgment(TypedDict):
     """Final policy against start under one oracle; the oracle of training is among them."""
+    failed: int
 
     name: str
     seen_in_training: bool

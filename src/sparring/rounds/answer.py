@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Draw
+from sparring.chat import PromptText
 from sparring.evaluation.answers import Instruction
 from sparring.progress import Progress
 from sparring.recipe import SamplingConfig
@@ -71,8 +72,8 @@ def held_out_samples(run: Path, round_: int) -> Path:
 
 
 def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
-    """Those answers by prompt, in the order in which they were drawn."""
-    texts = {row["example"]: row["prompt"] for row in read_table(run / "data/held_out.parquet")}
+    """Those answers by prompt (with its turns, for oracles that read them), in the order in which they were drawn."""
+    texts = {row["example"]: PromptText(row["messages"]) for row in read_table(run / "data/held_out.parquet")}
     found: dict[str, list[str]] = {}
     for row in sorted(read_table(held_out_samples(run, round_)), key=lambda row: row["index"]):
         found.setdefault(texts[row["example"]], []).append(row["text"])
