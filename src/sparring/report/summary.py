@@ -65,7 +65,6 @@ class Headline(TypedDict):
 
 class Judgment(TypedDict):
     """Final policy against start under one oracle; the oracle of training is among them."""
-    failed: int
 
     name: str
     seen_in_training: bool
@@ -73,6 +72,8 @@ class Judgment(TypedDict):
     """share of comparisons in which the final policy's response is preferred"""
     mean_preference: Interval
     """mean of P(final's response beats start's)"""
+    failed: int
+    """comparisons without a verdict"""
     about: str
     """one sentence: what this oracle looks at"""
     by_prompt: NotRequired[list[float | None]]
