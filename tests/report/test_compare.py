@@ -61,7 +61,7 @@ def test_every_shared_judge_has_its_own_difference_unseen_first():
         runs[name]["samples"] = [{"prompt": f"p{i}", "preference": None} for i in range(30)]
         panel, length = runs[name]["judgments"]
         panel["by_prompt"] = [0.5 - gain] * 30
-        length |= {"by_prompt": [0.6 + gain + i % 2 / 50 * (name == "b") for i in range(30)], "seen_in_training": False}
+        length |= {"by_prompt": [0.6 + gain + i % 2 / 50 * (name != "a") for i in range(30)], "seen_in_training": False}
     runs["b"]["judgments"].reverse()
     found = gather(runs)
     assert [one["judge"] for one in found["differences"]] == ["length", "panel"]
@@ -69,7 +69,7 @@ def test_every_shared_judge_has_its_own_difference_unseen_first():
     assert [d["difference"]["value"] for d in found["differences"][1]["runs"]] == pytest.approx([-0.1, 0.1])
     assert found["answer"].startswith("Which run gained more over the common start? Under length, unseen in training: ")
     assert "b gained more than a (+11.0 points" in found["answer"]
-    assert "c gained less than a (-10.0 points" in found["answer"]
+    assert "c gained less than a (-9.0 points" in found["answer"]
     runs["a"]["judgments"][1]["seen_in_training"] = True
     assert "Under panel, which a run was trained on" in gather(runs)["answer"]
 

@@ -118,7 +118,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judges_told(result["methods"])]
     if result["contests"]:
         told = "\nRow against column: mean preference in %, with its 95 % interval over prompts, under"
-        lost = f"{result['failed']} comparisons failed, {result['answered_by_one_side']} answers stood alone."
+        lone = f"{result['answered_by_one_side']} prompts had one side's answer only."
+        lost = f"{result['failed']} comparisons failed, {lone}"
         parts += [f"{told} `{result['judge']}`. {lost}\n", _matrix(result["contests"])]
     if rows := result.get("tasks"):
         parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
