@@ -11,6 +11,7 @@ import pytest
 from command import sparring
 from conftest import write_jsonl
 from oracle_fakes import Placed
+from sparring.cli.oracle import named_oracles
 from sparring.evaluation.audit import (
     agreement,
     audit_one,
@@ -26,6 +27,7 @@ from sparring.oracles.audit import answer_groups, run_audit
 from sparring.oracles.labelled import Labelled, read_labelled
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
+from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.report.audit import in_words, warnings
 
@@ -259,6 +261,17 @@ def test_a_recipe_brings_its_oracles(labelled, tmp_path, tiny_recipe):
     assert result.code == 0, result.err
     assert set(json.loads((tmp_path / "audit" / "audit.json").read_text())["oracles"]) == {"function", "function 2"}
     assert "longer wins" in result.out
+
+
+@pytest.mark.parametrize("inner", [{"name": "mutual_information", "model": "start"}, {"name": "mutual_information"}])
+def test_a_recipes_start_model_judges_wherever_its_oracle_names_it(tmp_path, tiny_recipe, tiny_model, inner):
+    tiny_recipe["oracle"] = inner
+    tiny_recipe["evaluation"]["oracles"] = [{"name": "length_penalty", "oracle": inner}]
+    (tmp_path / "mine.yaml").write_text(json.dumps(tiny_recipe))
+    found = named_oracles([str(tmp_path / "mine.yaml")])
+    expected = build_oracle({"name": "mutual_information", "model": str(tiny_model)}, "")
+    assert found["mutual_information"].identity == expected.identity
+    assert expected.identity in found["length_penalty"].identity
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,16 @@ import pytest
 import oracle_fakes
 from command import sparring
 from conftest import other_template, write_jsonl
+from sparring.chat import prompt_text, turns
+from sparring.rounds.side import Side, prompts_of
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay")
 PROMPTS = [f"Say {word} {number}" for number in (1, 2, 3) for word in WORDS]
+TALK = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello. Yes?"},
+    {"role": "user", "content": "Why?"},
+]
 JUDGE = "name: function\npath: oracle_fakes:moody\n"
 
 
@@ -87,6 +94,54 @@ def test_missing_answers_are_counted_and_empty_ones_lose(tmp_path, judge, sides)
     assert any("left out" in caution for caution in result["cautions"])
 
 
+def test_a_file_cut_short_counts_alike_on_either_side(tmp_path, judge, sides):
+    rows = [*json.loads(sides[1].read_text())[:20], {"instruction": "Say ox", "output": None, "generator": "base"}]
+    sides[1].write_text(json.dumps(rows))
+    there = versus(*sides, "--oracle", judge, "--out", tmp_path / "there")
+    back = versus(*sides[::-1], "--oracle", judge, "--out", tmp_path / "back")
+    for found in (there, back):
+        assert (found["judged"], found["left_out"]) == (20, {"no answer by base": 10, "answered by neither": 1})
+        assert "11 of 31 rows or prompts were left out." in found["cautions"]
+    assert there["win_rate"]["value"] == pytest.approx(1 - back["win_rate"]["value"])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_policy_answers_only_what_the_file_answers(tmp_path, judge, tiny_model, order):
+    base = write_answers(tmp_path / "base.json", "base", lambda p: None if "ant" in p else "zzz", PROMPTS[:4])
+    settings = ("--sampling", "max_new_tokens=4", "--sampling", "precision=float32")
+    words = [tiny_model, base][::order]
+    found = versus(*words, "--oracle", judge, "--out", tmp_path / "out", *settings)
+    assert (found["judged"], found["left_out"]) == (3, {"answer missing (base)": 1})
+    assert [found["sides"][side]["answers"] for side in "ab"] == [3, 3]
+
+
+@pytest.mark.parametrize("plain", ["neither", "mine", "base"])
+def test_a_prompts_turns_reach_the_judge_as_turns(tmp_path, judge, plain):
+    """Also where one file holds the conversation, and the other its text."""
+    seen = set()
+
+    def listening(prompt: str, a: str, b: str) -> float:
+        seen.add(json.dumps(turns(prompt)))
+        return oracle_fakes.more_vowels(prompt, a, b)
+
+    oracle_fakes.answer = listening
+    paths = []
+    for name in ("mine", "base"):
+        asked = prompt_text(TALK) if name == plain else TALK
+        paths.append(write_jsonl(tmp_path / f"{name}.jsonl", [{"prompt": asked, "response": f"Ho {name}"}]))
+    assert versus(*paths, "--oracle", judge, "--out", tmp_path / "out")["judged"] == 1
+    assert json.dumps(TALK) in seen
+    assert not any(prompt_text(TALK) in json.loads(talk)[0]["content"] for talk in seen)
+    rows = json.loads((tmp_path / "out/annotations.json").read_text())
+    assert [row["instruction"] for row in rows] == [prompt_text(TALK)]
+
+
+def test_a_policy_answers_a_files_turns_as_turns(tmp_path):
+    file = write_jsonl(tmp_path / "mine.jsonl", [{"prompt": TALK, "response": "Ho"}, {"prompt": "Hi", "response": "!"}])
+    spoken = prompts_of(Side(str(file), tmp_path))
+    assert [prompt.messages for prompt in spoken or []] == [TALK, [{"role": "user", "content": "Hi"}]]
+
+
 def test_prompts_that_neither_side_answered_are_counted_once(tmp_path, judge):
     mine = write_answers(tmp_path / "mine.json", "mine", lambda p: f"aaa {p}", PROMPTS[:20])
     base = write_answers(tmp_path / "base.json", "base", lambda p: p, PROMPTS[:25])
@@ -136,7 +191,7 @@ def test_rows_that_lack_a_field_are_counted(tmp_path, judge, sides):
     with mine.open("a") as stream:
         stream.write('{"instruction": "Say ox"}\n{"output": "ox"}\n')
     result = versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "out")
-    assert result["left_out"] == {"answer missing (mine)": 1, "instruction missing or empty (mine)": 1}
+    assert result["left_out"] == {"answered by neither": 1, "instruction missing or empty (mine)": 1}
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [*({"prompt": p} for p in PROMPTS[:4]), {"id": 1}])
     words = (mine, sides[1], "--oracle", judge, "--out", tmp_path / "few", "--prompts", prompts, "--json")
     outcome = sparring("evaluate", "head-to-head", *words)
@@ -289,7 +344,9 @@ def test_damaged_folders_and_files_are_refused(tmp_path, judge, sides):
     assert "two different answers" in refused.err
     (tmp_path / "other.json").write_text(json.dumps([{"instruction": "a", "output": "x"}]))
     words = (tmp_path / "other.json", sides[1], "--oracle", judge, "--out", tmp_path / "new")
-    assert "answers none of the" in sparring("evaluate", "head-to-head", *words).err
+    assert "share no instruction" in sparring("evaluate", "head-to-head", *words).err
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+    assert "answers none of the" in sparring("evaluate", "head-to-head", *words, "--prompts", prompts).err
     whole = sides[0].read_text()
     sides[0].write_text(whole[:200])
     words = (*sides, "--oracle", judge, "--out", tmp_path / "cut")

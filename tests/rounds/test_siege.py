@@ -11,6 +11,7 @@ import pytest
 import oracle_fakes
 from command import sparring
 from conftest import write_jsonl
+from sparring.chat import turns
 
 PROMPTS = [f"Say {number}" for number in range(20)]
 
@@ -62,6 +63,21 @@ def test_every_prompt_that_somebody_did_not_answer_is_counted(tmp_path, judge):
     words = [mine, "--attacker", other, "--oracle", judge, "--prompts", prompts, "--out", tmp_path / "out"]
     found = besieged(*words)
     assert (found["judged"], found["left_out"]) == (15, 6)
+
+
+def test_a_prompts_turns_reach_the_judge_as_turns(tmp_path, judge):
+    talk = [{"role": who, "content": text} for who, text in (("user", "Hi"), ("assistant", "Yes?"), ("user", "Why?"))]
+    seen = []
+
+    def listening(prompt: str, a: str, b: str) -> float:
+        seen.append(turns(prompt))
+        return oracle_fakes.more_vowels(prompt, a, b)
+
+    oracle_fakes.answer = listening
+    files = [write_jsonl(tmp_path / f"{w}.jsonl", [{"prompt": talk, "response": w}]) for w in ("bab", "baobab")]
+    words = [files[0], "--attacker", files[1], "--oracle", judge, "--out", tmp_path / "out"]
+    assert besieged(*words)["judged"] == 1
+    assert talk in seen
 
 
 def test_a_runs_iterates_attack_with_the_answers_it_stored(tmp_path, tiny_recipe):

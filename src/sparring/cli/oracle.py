@@ -163,39 +163,40 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
 
     from sparring.oracles.table import build_oracle
 
-    sections: list[tuple[str, Any]] = []
+    sections: list[tuple[str, Any, str]] = []
     for spec in specs:
         if (Path(spec) / "oracle.json").is_file():
-            sections.append((Path(spec).name, {"name": "trained", "folder": spec}))
+            sections.append((Path(spec).name, {"name": "trained", "folder": spec}, "start"))
         elif spec.endswith((".yaml", ".yml")):
             sections += _recipe_oracles(spec)
         else:
             section = yaml.safe_load(spec)
             section = {"name": section} if isinstance(section, str) else section
-            sections.append((str(section.get("name")) if isinstance(section, dict) else spec, section))
+            sections.append((str(section.get("name")) if isinstance(section, dict) else spec, section, "start"))
     found: dict[str, Oracle] = {}
     seen: Counter[str] = Counter()
-    for name, section in sections:
+    for name, section, start in sections:
         if not isinstance(section, dict):
             raise ValueError(f"--oracle {name!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
         seen[name] += 1
         try:
-            found[name if seen[name] == 1 else f"{name} {seen[name]}"] = build_oracle(section, "start")
+            found[name if seen[name] == 1 else f"{name} {seen[name]}"] = build_oracle(section, start)
         except ValueError as error:
             hint = " Outside a recipe, 'start' is no model: name one." if "'start'" in str(error) else ""
             raise ValueError(f"--oracle {name}: {error}{hint}") from error
     return found
 
 
-def _recipe_oracles(path: str) -> list[tuple[str, Any]]:
+def _recipe_oracles(path: str) -> list[tuple[str, Any, str]]:
+    """Name, section, and the model that `start` stands for."""
     from sparring.recipe import load_recipe, read_yaml
 
     plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
     if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone
-        return [(str(plain["name"]), plain)]
+        return [(str(plain["name"]), plain, "start")]
     recipe = load_recipe(path)
     sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
-    return [(str(s.get("name")), {k: recipe.model.path if v == "start" else v for k, v in s.items()}) for s in sections]
+    return [(str(section.get("name")), section, recipe.model.path) for section in sections]
 
 
 def show(found: dict[str, Any]) -> None:

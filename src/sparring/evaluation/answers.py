@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparring.chat import Message, as_messages, prompt_text
+from sparring.chat import Message, PromptText, as_messages, prompt_text
 from sparring.recipe import DatasetConfig
 from sparring.rows import read_rows
 
@@ -34,6 +34,8 @@ class Answers:
     """why an instruction has no answer, where that is known"""
     unusable: Counter[str]
     """rows that belong to no instruction of their own, by reason"""
+    messages: dict[str, list[Message]] = field(default_factory=dict)
+    """the turns of each instruction, where a file was read"""
 
     def why_none(self, instruction: str) -> str:
         """Why there is no answer to it, in words."""
@@ -56,6 +58,11 @@ class Instruction(NamedTuple):
     text: str
     messages: list[Message]
 
+    @property
+    def prompt(self) -> PromptText:
+        """What an oracle gets: the text, and the turns for oracles with a template."""
+        return PromptText(self.messages)
+
 
 def read_answers(path: Path, name: str | None = None) -> Answers:
     """Answers of one model; `name` defaults to the file's `generator`, else to the file's name.
@@ -71,12 +78,15 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     texts: dict[str, str] = {}
     unusable: Counter[str] = Counter()
     without: dict[str, str] = {}
+    turns: dict[str, list[Message]] = {}
     for row in rows:
         try:
-            instruction = prompt_text(as_messages(row.get(asked)))
+            messages = as_messages(row.get(asked))
         except ValueError:
             unusable["instruction missing or empty"] += 1
             continue
+        instruction = prompt_text(messages)
+        turns.setdefault(instruction, messages)
         answer = row.get(output)
         if not isinstance(answer, str):
             without[instruction] = _no_text(answer)
@@ -90,7 +100,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
         reasons = unusable + Counter(unanswered.values())
         told = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
         raise ValueError(f"answers: {str(path)!r} holds no usable row ({told}). Give every answer as one text.")
-    return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable)
+    return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable, turns)
 
 
 def _no_text(answer: Any) -> str:

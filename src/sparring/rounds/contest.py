@@ -37,7 +37,7 @@ from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import SamplingConfig
 from sparring.rounds.answer import sample_answers
-from sparring.rounds.side import Side, prompts_of
+from sparring.rounds.side import Side, prompts_between
 from sparring.rounds.store import Made, Store, write_json
 
 ANNOTATIONS = "annotations.json"
@@ -74,17 +74,18 @@ class Contest:
             self.store.check()
             sides = {"a": Side(ours, self.store.root), "b": Side(theirs, self.store.root)}
             judge: Guard | None = self._guard(oracle, list(sides.values()))
-            prompts = prompts or prompts_of(sides["b"]) or prompts_of(sides["a"])
+            prompts = prompts or prompts_between(sides["b"], sides["a"])
             if prompts is None:
                 raise ValueError("--prompts: missing. Name the prompts, or give a side as an answer file or a run.")
             if any(side.file is None for side in sides.values()):
                 judge = None  # it was built to find its faults early; its memory is for the policies now
                 release_memory()
             answers = {name: self._answers(name, side, prompts, sampling, seed) for name, side in sides.items()}
-            asked = [prompt.text for prompt in prompts]
+            asked = {prompt.text: prompt.prompt for prompt in prompts}
             pairs = align(answers["a"], answers["b"], asked)
+            pairs = pairs._replace(instructions=[asked[text] for text in pairs.instructions])
             judge = judge or self._guard(oracle, list(sides.values()))
-            self._judge(pairs, asked, answers["a"].name, answers["b"].name, judge)
+            self._judge(pairs, prompts, answers["a"].name, answers["b"].name, judge)
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of a finished contest, after its files were compared with their hashes.
@@ -179,7 +180,7 @@ class Contest:
         refuse_other_judge(self.store, guard.identity)
         return guard
 
-    def _judge(self, pairs: Pairs, asked: Sequence[str], ours: str, theirs: str, guard: Guard) -> None:
+    def _judge(self, pairs: Pairs, asked: Sequence[Instruction], ours: str, theirs: str, guard: Guard) -> None:
         """The verdicts on all pairs, in the folder from now on."""
         inputs = {side: self.store.output_hash(f"answers/{side}", f"answers/{side}.json") for side in "ab"}
         inputs |= {"judge": guard.identity, "prompts": hashlib.sha256(repr(asked).encode()).hexdigest()}

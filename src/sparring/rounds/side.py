@@ -110,9 +110,27 @@ def _no_training(model: str) -> Recipe:
     )
 
 
-def prompts_of(side: Side) -> list[Instruction] | None:
-    """What a side brings along: a file's instructions, a run's held-out prompts."""
+def prompts_of(side: Side, answered: bool = False) -> list[Instruction] | None:
+    """What a side brings along: a file's instructions (or only those it has an answer to), a run's held-out prompts."""
     if side.file is None:
         return side.held_out()
     given = read_answers(side.file)
-    return [Instruction(text, [{"role": "user", "content": text}]) for text in (*given.texts, *given.unanswered)]
+    texts = given.texts if answered else (*given.texts, *given.unanswered)
+    return [Instruction(text, given.messages[text]) for text in texts]
+
+
+def prompts_between(one: Side, other: Side) -> list[Instruction] | None:
+    """What two sides are asked: all instructions of two files; what a file answers; what a run held out.
+
+    `one` comes first. Where only one of two files has an instruction's turns, they are taken.
+    """
+    files = [side for side in (one, other) if side.file is not None]
+    if len(files) < 2:
+        given = (prompts_of(side, answered=True) for side in files or (one, other))
+        return next((prompts for prompts in given if prompts is not None), None)
+    found: dict[str, Instruction] = {}
+    for side in files:
+        for prompt in prompts_of(side) or []:
+            before = found.setdefault(prompt.text, prompt)
+            found[prompt.text] = max(before, prompt, key=lambda each: len(each.messages))
+    return list(found.values())

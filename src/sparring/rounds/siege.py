@@ -29,6 +29,7 @@ import transformers
 from numpy.typing import NDArray
 
 from sparring.algorithms.algorithm import PolicyRef
+from sparring.chat import PromptText
 from sparring.evaluation.answers import Instruction, read_answers
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
@@ -87,7 +88,9 @@ class Siege:
                 release_memory()
             answers = [self._answers(k, side, prompts, sampling, samples, seed) for k, side in enumerate(sides)]
             judge = judge or self._guard(oracle, sides)
-            self._judge(answers, {prompt.text for prompt in prompts}, [side.spec for side in sides], judge)
+            self._judge(
+                answers, {prompt.text: prompt.prompt for prompt in prompts}, [side.spec for side in sides], judge
+            )
 
     def _sides(self, target: str, attackers: Sequence[str]) -> list[Side]:
         """The target, then its attackers, each once."""
@@ -166,11 +169,14 @@ class Siege:
         refuse_other_judge(self.store, guard.identity)
         return guard
 
-    def _judge(self, answers: Sequence[Answers], asked_for: set[str], names: Sequence[str], guard: Guard) -> None:
+    def _judge(
+        self, answers: Sequence[Answers], asked_for: Mapping[str, PromptText], names: Sequence[str], guard: Guard
+    ) -> None:
         """The verdicts on all prompts that every player answered, in the folder from now on."""
         numbers = range(len(answers))
         inputs = {str(k): self.store.output_hash(f"answers/{k}", f"answers/{k}.json") for k in numbers}
-        prompts = hashlib.sha256(repr(sorted(asked_for)).encode()).hexdigest()
+        turns = [asked_for[text].messages for text in sorted(asked_for)]
+        prompts = hashlib.sha256(repr(turns).encode()).hexdigest()
         inputs |= {"judge": guard.identity, "players": " ".join(names), "prompts": prompts}
 
         def make() -> Made:
@@ -179,7 +185,7 @@ class Siege:
                 raise ValueError("no prompt was answered by all players (they are joined by the prompt's text).")
             guard.probe(["Why is the sky blue?", "Name a fruit."])
             asked = [
-                Comparison(text, a, b)
+                Comparison(asked_for[text], a, b)
                 for text in shared
                 for k in numbers
                 for i, j in _places(answers[k][text], answers[0][text], k == 0)
