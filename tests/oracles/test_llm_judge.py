@@ -482,3 +482,85 @@ def test_the_reply_file_holds_what_a_reader_needs(server, tmp_path):
         100,
         10,
     )
+
+
+def test_two_judges_on_one_file_share_one_budget(server, tmp_path):
+    """Each knew its own spending only, so that two jury members overdrew max_cost by as much again."""
+    fields = {"max_cost": 0.0012, "price_in": 1.0, "price_out": 10.0, "concurrency": 1}  # a reply costs 0.0002
+    first, second = judge(server, tmp_path, **fields), judge(server, tmp_path, **fields)
+    first.judge(CASES[:1])
+    assert second.endpoint.spent == pytest.approx(0.0004)
+    with pytest.raises(OracleError, match="the budget is spent"):
+        second.judge(CASES[1:])
+    assert len(server.requests) <= 6
+
+
+def test_what_one_judge_has_under_way_is_set_aside_for_the_other(server, tmp_path):
+    fields = {"price_in": 1.0, "price_out": 10.0, "concurrency": 1}
+    first = judge(server, tmp_path, **fields)
+    cost = first.estimate(CASES[:1]).cost / 2
+    second = judge(server, tmp_path, max_cost=1.5 * cost, **fields)
+
+    def meanwhile(request):
+        if len(server.requests) == 1:
+            with pytest.raises(OracleError, match="the budget is spent"):
+                second.first_shown(CASES[1:2])
+        return completion("A")
+
+    server.answer = meanwhile
+    first.first_shown(CASES[:1])
+    assert len(server.requests) == 1
+
+
+def test_judges_on_one_file_keep_their_own_accounts(server, tmp_path):
+    """A cheap judge's tokens were priced at the dear one's prices, and each listed the other's model."""
+    server.answer = lambda request: {**completion("A"), "model": f"served-{request['model']}"}
+    cheap = judge(server, tmp_path, model="cheap", price_in=1.0, price_out=10.0)
+    cheap.first_shown(CASES)
+    dear = judge(server, tmp_path, model="dear", price_in=100.0, price_out=1000.0)
+    dear.first_shown(CASES[:1])
+    assert (dear.facts()["cost of all kept replies"], dear.facts()["served by"]) == (0.02, "served-dear")
+    assert (cheap.facts()["cost of all kept replies"], cheap.facts()["served by"]) == (0.0008, "served-cheap")
+
+
+def test_replies_of_older_versions_count_for_every_judge(server, tmp_path):
+    judge(server, tmp_path).first_shown(CASES)
+    path = tmp_path / "replies.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row.pop("asker") for row in rows} == {f"m@{server.url}/"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    other = judge(server, tmp_path, model="other", price_in=1.0, price_out=10.0)
+    assert other.facts()["cost of all kept replies"] == 0.0008
+    assert judge(server, tmp_path).estimate(CASES).kept == 4
+
+
+@pytest.mark.parametrize(
+    "text", ['{"prompt": "a", "chosen": "b"}\n', "prompt,chosen\na,b", '[{"key": "a"}]', "\x00PAR1"]
+)
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(server, tmp_path, text):
+    """Replies were appended to a data file."""
+    path = tmp_path / "data.jsonl"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"data\.jsonl, line 1: .* give another file"):
+        judge(server, tmp_path, replies=str(path))
+    assert path.read_text() == text
+    with pytest.raises(ValueError, match="is a folder"):
+        judge(server, tmp_path, replies=str(tmp_path))
+
+
+def test_the_first_reply_of_a_killed_process_may_be_torn(server, tmp_path):
+    (tmp_path / "replies.jsonl").write_text('{"ke')
+    for kept in (0, 4):
+        oracle = judge(server, tmp_path)
+        assert oracle.facts()["damaged lines of the reply file"] == 1
+        assert oracle.estimate(CASES[:2]).kept == kept
+        oracle.judge(CASES[:2])
+
+
+@pytest.mark.parametrize("key", ["sk-“quoted”", "sk-one\nsk-two", "sk-schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once(server, tmp_path, monkeypatch, key):
+    """It was retried like an outage, and the endpoint called down."""
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with pytest.raises(ValueError, match="variable JUDGE_KEY holds a character") as caught:
+        judge(server, tmp_path)
+    assert "sk-" not in str(caught.value)

@@ -135,3 +135,26 @@ def test_benchmarks_are_judged_here_too(tiny_model, tmp_path):
     assert "served as weights" in row["judge"]
     refused = sparring("evaluate", "judge-arena-hard", *given, "--base-url", "http://localhost:1/v1")
     assert (refused.code, "remove --base-url" in refused.err) == (2, True)
+
+
+def test_damaged_replies_are_counted(tiny_model, tmp_path):
+    chat_with(tiny_model, tmp_path).ask([asked("Hi")])
+    with (tmp_path / "replies.jsonl").open("a") as stream:
+        stream.write('{"key": "abc", "te')
+    again = chat_with(tiny_model, tmp_path)
+    assert again.counts["damaged lines of the reply file"] == 1
+    assert again.estimate([asked("Hi")]).kept == 1
+
+
+def test_options_that_only_a_server_takes_are_refused_with_local(tmp_path):
+    """--max-cost with --local was ignored without a word."""
+    given = [
+        x for k in ("answers", "questions", "references", "judge-prompts", "out") for x in (f"--{k}", tmp_path / k)
+    ]
+    words = ["evaluate", "judge-mt-bench", *given, "--model", "m", "--local"]
+    served = {"max-cost": 1, "price-in": 1, "price-out": 1, "key-env": "KEY", "timeout": 300, "attempts": 5}
+    refused = sparring(*words, *(x for k, v in served.items() for x in (f"--{k}", v)), "--reasoning")
+    assert refused.code == 2
+    told = "remove --key-env, --reasoning, --timeout, --attempts, --max-cost, --price-in, --price-out"
+    assert told in " ".join(refused.err.split())
+    assert "without a server" not in sparring(*words).err

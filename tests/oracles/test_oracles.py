@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +264,16 @@ def test_a_classifier_with_two_outputs_is_refused(reward_folder):
     LlamaForSequenceClassification(config).save_pretrained(reward_folder)
     with pytest.raises(ValueError, match="2 outputs"):
         RewardModel(str(reward_folder))
+
+
+def test_a_function_whose_helper_changed_is_another_judge(tmp_path, monkeypatch):
+    """Verdicts kept under the function's own source stayed valid for ever."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for body in ("0.5", "0.5", "0.75"):
+        source = f"def helper():\n    return {body}\n\n\ndef judge(p, a, b):\n    return helper()\n"
+        (tmp_path / "judges_here.py").write_text(source)
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "judges_here", raising=False)
+        found.append(build_oracle({"name": "function", "path": "judges_here:judge"}, "").identity)
+    assert found[0] == found[1] != found[2]

@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from oracle_fakes import Fixed, Placed
+from sparring.chat import PromptText
 from sparring.oracles.cached import Cached
 from sparring.oracles.calibrated import Calibrated, fit_temperature
 from sparring.oracles.duplicate_gate import DuplicateGate, near_duplicates
+from sparring.oracles.guard import Guard
 from sparring.oracles.jury import Jury
 from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import BothOrders, announce, both_orders, facts, swapped
 from sparring.oracles.recorded import Recorded
 from sparring.oracles.table import build_oracle
+from sparring.oracles.verdicts import verdict_key
 
 LONG = "the quick brown fox jumps over the lazy dog and then it sleeps for a while"
 PAIR = [Comparison("p", "one two three", "one")]
@@ -247,3 +250,53 @@ def test_both_orders_are_kept_and_failures_are_not(tmp_path):
         found = Recorded(Cached(Judge(), str(tmp_path / "v.jsonl")), tmp_path / "orders.jsonl").judge(cases)
         assert found == pytest.approx([0.5, math.nan], nan_ok=True)
         assert len(asked) == count
+
+
+@pytest.mark.parametrize(
+    "line", ['{"preference": 0.5}', '{"key": "a"}', '{"key": "a", "preference": null}', "[1]", "p,a,b", "7"]
+)
+@pytest.mark.parametrize("before", ["", '{"key": "a", "preference": 0.5}\n'])
+def test_a_file_that_holds_no_verdicts_is_refused_by_line(tmp_path, before, line):
+    path = tmp_path / "v.jsonl"
+    path.write_text(f"{before}{line}\n")
+    with pytest.raises(ValueError, match=rf"v\.jsonl, line {1 + bool(before)}: not .*[Gg]ive another file"):
+        Cached(Fixed(0.7), str(path))
+    assert path.read_text() == f"{before}{line}\n"
+
+
+def test_a_folder_is_no_file_of_verdicts(tmp_path):
+    with pytest.raises(ValueError, match="is a folder"):
+        Cached(Fixed(0.7), str(tmp_path))
+
+
+def test_torn_verdicts_are_passed_over(tmp_path):
+    path = tmp_path / "v.jsonl"
+    Cached(Fixed(0.7), str(path)).judge(PAIR)
+    whole = path.read_text()
+    path.write_text(whole + whole[:30])
+    Cached(Fixed(0.7), str(path)).judge([Comparison("p", "x", "y")])
+    again = Cached(Fixed(0.7), str(path))
+    again.judge([*PAIR, Comparison("p", "x", "y")])
+    assert facts(again) == {"kept verdicts used": 2}
+
+
+def test_turns_and_the_text_they_look_like_have_their_own_verdicts():
+    """Oracles read turns, and the key was of the flat text."""
+    talk = [{"role": role, "content": "Hi"} for role in ("user", "assistant", "user")]
+    several, single = PromptText(talk), PromptText(talk[:1])
+    keys = [verdict_key("o", Comparison(prompt, "a", "b")) for prompt in (several, str(several), single, "Hi")]
+    assert keys[0] != keys[1]
+    assert keys[2] == keys[3]
+    # as versions before had it
+    assert keys[3] == "719b7b6255f9634c9653fdd285c6846a30bda3e8dd4527994641698a906cb7e4"
+
+
+def test_answers_cut_by_an_oracle_inside_are_counted(tmp_path):
+    class Reader(Fixed):
+        def cut(self, pairs):
+            return sum(len(answer) > 10 * self.answer for _, answer in pairs)
+
+    inside = Jury([LengthPenalty(Reader(0.9)), Cached(Reader(0.3), str(tmp_path / "v.jsonl"))])
+    guard = Guard(Recorded(inside, tmp_path / "orders.jsonl"))
+    assert guard.cut([("p", "a" * n) for n in (2, 5, 7, 12, 12)]) == {"answers_cut": 3}
+    assert Guard(Jury([Fixed(0.5)] * 2)).cut([("p", "a")]) == {}

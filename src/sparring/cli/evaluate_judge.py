@@ -32,12 +32,16 @@ PriceIn = Annotated[float | None, typer.Option(help="Per million tokens read.")]
 PriceOut = Annotated[float | None, typer.Option(help="Per million tokens written.")]
 Out = Annotated[Path, typer.Option(help="Where the judgments go; replies are kept beside them, and never paid twice.")]
 
+SERVED = ("base_url", "key_env", "reasoning", "timeout", "attempts", "max_cost", "price_in", "price_out")
+"""options of a judge that is served"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
 
     @app.command("judge-arena-hard")
     def arena_hard(
+        context: typer.Context,
         answers: Annotated[Path, typer.Option(help="The model's answers, in Arena-Hard's format.")],
         baseline_answers: Annotated[Path, typer.Option(help="The baseline's answers.")],
         questions: Annotated[Path, typer.Option(help="The benchmark's question.jsonl.")],
@@ -62,6 +66,7 @@ def register(app: typer.Typer) -> None:
         from sparring.evaluation.judging import arena_hard_rows, read_questions
         from sparring.oracles.endpoint import Settings
 
+        refuse_served_options(context)
         existing([answers, baseline_answers, questions, instruction])
         ours, theirs = (one_model(read_answers([path]), path) for path in (answers, baseline_answers))
         asked, text = read_questions(questions), read_instruction(instruction)
@@ -72,6 +77,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("judge-mt-bench")
     def mt_bench(
+        context: typer.Context,
         answers: Annotated[Path, typer.Option(help="FastChat's answers of one model.")],
         questions: Annotated[Path, typer.Option(help="The benchmark's question.jsonl.")],
         references: Annotated[Path, typer.Option(help="FastChat's reference answers.")],
@@ -97,6 +103,7 @@ def register(app: typer.Typer) -> None:
         from sparring.oracles.endpoint import Settings
         from sparring.rows import read_file
 
+        refuse_served_options(context)
         existing([answers, questions, references, judge_prompts, *([against] if against else [])])
         ours = one_model(read_turns(read_file(answers)), answers)
         known = one_model(read_turns(read_file(references)), references)[1]
@@ -134,11 +141,19 @@ def read_instruction(path: Path) -> str:
     return text
 
 
+def refuse_served_options(context: typer.Context) -> None:
+    """Raise a ValueError that names the options given beside --local that only a server takes."""
+    sources = {name: context.get_parameter_source(name) for name in SERVED}
+    given = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if context.params["local"] and given:
+        raise ValueError(f"--local runs the model here, without a server or a price: remove {', '.join(given)}.")
+
+
 def judge_at(settings: Settings, max_tokens: int, out: Path, local: bool, reasoning: bool) -> tuple[Judge, Asker]:
     """The judge, its replies kept beside `out`.
 
     Raises:
-        ValueError: options that contradict each other, or a model or an endpoint that cannot be asked.
+        ValueError: a model or an endpoint that cannot be asked.
     """
     from sparring.evaluation.judging import Judge
     from sparring.oracles.endpoint import Endpoint
@@ -146,8 +161,6 @@ def judge_at(settings: Settings, max_tokens: int, out: Path, local: bool, reason
     kept = out.with_name(f"{out.name}.replies.jsonl")
     if not local:
         asker: Asker = Endpoint(settings, kept)
-    elif settings.base_url is not None or reasoning:
-        raise ValueError("--local runs the model here: remove --base-url and --reasoning.")
     else:
         from sparring.oracles.local_chat import LocalChat
 

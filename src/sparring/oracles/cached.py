@@ -2,7 +2,9 @@
 
 A run, a contest and an audit keep their own verdicts without it; this wrapper keeps them across all. They are kept
 under the oracle's identity, so one file may serve several judges, and the wrapper changes no identity. What failed is
-asked again. Leaves out: a judge that should answer anew each time (a sampled one, to measure its consistency).
+asked again. Leaves out: what an identity does not see - a served model that changes behind its name, other modules and
+data that a function reads -, for which a new file is due; a judge that should answer anew each time (a sampled one, to
+measure its consistency).
 
     oracle: {name: cached, path: verdicts.jsonl, oracle: {name: pair_model, model: org/judge}}
 """

@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sparring.oracles.guard import OracleError
-from sparring.oracles.replies import TOKENS_KEPT, Estimate, Reply, ReplyFile, Request, most_out
+from sparring.oracles.replies import TOKENS_KEPT, Estimate, Reply, Request, most_out, open_replies
 
 BACKOFF, LONGEST_WAIT = 1.0, 300.0
 """seconds: the first wait, doubled each time; and the longest that a `Retry-After` is obeyed"""
@@ -82,7 +82,7 @@ class Settings:
         """The key from the environment; a placeholder where the endpoint takes none.
 
         Raises:
-            ValueError: the variable is not set.
+            ValueError: the variable is not set, or holds what no request could carry.
         """
         if self.key_env is None:
             return "none"
@@ -95,6 +95,11 @@ class Settings:
             raise ValueError(
                 f"{self.field}.key_env: the environment variable {self.key_env} is not set. Set it to the key, or give "
                 "key_env: null for an endpoint without keys."
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                f"{self.field}.key_env: the environment variable {self.key_env} holds a character that a key cannot "
+                "have (a line break, a typographic quote or another that is not ASCII); it is not shown. Copy it anew."
             )
         return key
 
@@ -110,22 +115,22 @@ class Endpoint:
         self._client = _client(settings)
         if settings.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
-        self._kept = ReplyFile(replies)
+        self.asker = f"{settings.model}@{self.where}"
+        self._kept = open_replies(replies)
         if self._kept.damaged:
             self.counts["damaged lines of the reply file"] = self._kept.damaged
-        self._lock = threading.Lock()
+        self._lock = self._kept.lock  # one for all who share the file: they may share a budget
         self._stop = threading.Event()
         self._not_before = 0.0
         self._given_up: set[str] = set()
         self._failures_in_a_row = 0
-        self._reserved = 0.0
 
     # ---- what is known ------------------------------------------------------------------------
 
     @property
     def models(self) -> set[str]:
         """Who answered, in the endpoint's words."""
-        return self._kept.models
+        return self._kept.account(self.asker).models
 
     @property
     def wave(self) -> int:
@@ -134,8 +139,9 @@ class Endpoint:
 
     @property
     def spent(self) -> float:
-        """What all kept replies cost; 0 without prices."""
-        return self.cost(self._kept.tokens_in, self._kept.tokens_out)
+        """What all kept replies of this model at this endpoint cost; 0 without prices."""
+        account = self._kept.account(self.asker)
+        return self.cost(account.tokens_in, account.tokens_out)
 
     @property
     def paid(self) -> float | None:
@@ -191,22 +197,29 @@ class Endpoint:
         if not self._attempts(key, request) and not self._stop.is_set():
             self._given_up.add(key)
 
-    def _reserve(self, request: Request) -> float | None:
-        """Set the worst cost aside, so that concurrent requests cannot overdraw together; None when work stopped."""
-        cost = self.worst_cost(request)[2]
+    def _reserve(self, request: Request) -> tuple[float, float] | None:
+        """Set the most tokens aside, so that concurrent requests cannot overdraw together; None when work stopped."""
+        tokens_in, tokens_out, cost = self.worst_cost(request)
         with self._lock:
             limit = self.settings.max_cost
             if self._stop.is_set():
                 return None
-            if limit is not None and self.spent + self._reserved + cost > limit:
+            reserved = self._kept.reserved[self.asker]
+            if limit is not None and self.spent + self.cost(*reserved) + cost > limit:
                 self._stop.set()
                 raise OracleError(
-                    f"the budget is spent: the replies in {self.replies} cost {self.spent:.4f}, the next request may "
+                    f"the budget is spent: its replies in {self.replies} cost {self.spent:.4f}, the next request may "
                     f"cost {cost:.4f}, and {self.settings.field}.max_cost = {limit:g}. What was answered is kept; "
                     "raise it to go on."
                 )
-            self._reserved += cost
-        return cost
+            self._set_aside(tokens_in, tokens_out)
+        return tokens_in, tokens_out
+
+    def _set_aside(self, tokens_in: float, tokens_out: float) -> None:
+        with self._lock:
+            reserved = self._kept.reserved[self.asker]
+            reserved[0] += tokens_in
+            reserved[1] += tokens_out
 
     def _attempts(self, key: str, request: Request) -> bool:
         """Whether a reply came and is kept. Every attempt has its own place in the budget: empty replies cost too."""
@@ -227,8 +240,7 @@ class Endpoint:
                 self._failures_in_a_row = 0
                 return True
             finally:
-                with self._lock:
-                    self._reserved -= reserved
+                self._set_aside(-reserved[0], -reserved[1])
         with self._lock:
             self.counts["failed requests"] += 1
             self._failures_in_a_row += 1
@@ -341,7 +353,7 @@ class Endpoint:
             row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
             row["tokens"] = []
         with self._lock:
-            self._kept.keep(row)
+            self._kept.keep({**row, "asker": self.asker})
             self.counts["tokens in"] += row["tokens_in"]
             self.counts["tokens out"] += row["tokens_out"]
 

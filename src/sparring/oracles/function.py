@@ -1,5 +1,8 @@
 """Any Python function as an oracle: `(prompt, a, b) -> P(a beats b)`.
 
+Its identity hashes the source of the whole module, so that a changed helper beside it is another oracle. Leaves out:
+other modules and data that it reads; when those change, name new files for what is kept.
+
 FunctionOracle("my_package.judges:longer").judge([Comparison("p", "aa", "b")])
 """
 
@@ -7,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -31,16 +36,8 @@ class FunctionOracle:
         self.function = import_attribute(path, "oracle.path")
         if not callable(self.function):
             raise ValueError(f"oracle.path: {path!r} is not a function of (prompt, a, b).")
-
-    @property
-    def identity(self) -> str:
-        """The path and a hash of the function's source, where Python can show it."""
-        try:
-            source = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            source = ""
-        digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-        return f"function({self.path};source={digest};both_orders={self.both_orders})"
+        digest = hashlib.sha256(_sources(path, self.function).encode()).hexdigest()[:16]
+        self.identity = f"function({path};source={digest};both_orders={both_orders})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison."""
@@ -52,3 +49,17 @@ class FunctionOracle:
         if not self.both_orders:
             return forward
         return (forward + (1.0 - float(self.function(prompt, b, a)))) / 2
+
+
+def _sources(path: str, function: object) -> str:
+    """The function and the modules that name and define it, where Python can show them."""
+    while isinstance(function, partial):
+        function = function.func
+    modules = {path.partition(":")[0], str(getattr(function, "__module__", ""))}
+    found = []
+    for item in (function, *map(sys.modules.get, sorted(modules))):
+        try:
+            found.append(inspect.getsource(item))  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            found.append("")
+    return "\0".join(found)

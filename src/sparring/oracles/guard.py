@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import nested
 from sparring.oracles.verdicts import VerdictFile, verdict_key
 
 SYMMETRY_TOLERANCE = 1e-6
@@ -112,9 +113,14 @@ class Guard:
                     self._failed.add(comparison)
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
-        """A fact to show: how many of the different (prompt, answer) the oracle reads only in part, if it can tell."""
-        count = getattr(self.oracle, "cut", None)
-        return {} if count is None else {"answers_cut": count(list(dict.fromkeys(pairs)))}
+        """A fact to show: how many of the different (prompt, answer) the oracle reads only in part, if it can tell.
+
+        Of several oracles inside, the one that cuts the most.
+        """
+        different = list(dict.fromkeys(pairs))
+        able = (getattr(inner, "cut", None) for inner, _ in nested(self.oracle))
+        counts = [count(different) for count in able if count is not None]
+        return {"answers_cut": max(counts)} if counts else {}
 
     def _known(self, key: str, swapped: str) -> float:
         """P(a beats b) from the verdict on either order of the texts; NaN when neither was judged."""

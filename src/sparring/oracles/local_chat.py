@@ -25,9 +25,9 @@ from sparring.oracles.replies import (
     TOP_LOGPROBS,
     Estimate,
     Reply,
-    ReplyFile,
     Request,
     most_out,
+    open_replies,
     replies_file,
 )
 from sparring.recipe import SamplingConfig
@@ -73,7 +73,9 @@ class LocalChat:
         self.wave, self.precision = batch_size, precision
         self.counts: Counter[str] = Counter()
         self.last_error = ""
-        self._kept = ReplyFile(replies_file(replies, self.digest))
+        self._kept = open_replies(replies_file(replies, self.digest))
+        if self._kept.damaged:
+            self.counts["damaged lines of the reply file"] = self._kept.damaged
         self._given_up: set[str] = set()
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
@@ -83,7 +85,7 @@ class LocalChat:
     @property
     def models(self) -> set[str]:
         """The weights that answered."""
-        return self._kept.models
+        return self._kept.account(self.digest).models
 
     def key(self, request: Request) -> str:
         """A hash of the weights and the request, under which its reply is kept."""
@@ -132,6 +134,7 @@ class LocalChat:
                 "cut": response.finish_reason == "length",
                 "tokens": tokens,
                 "model": self.digest,
+                "asker": self.digest,
                 "tokens_in": len(question.ids),
                 "tokens_out": len(response.token_ids),
             }

@@ -13,9 +13,11 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sparring.oracles.kept_lines import read_lines
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts, swapped
 from sparring.oracles.verdicts import verdict_key
@@ -28,16 +30,7 @@ class Recorded:
         self.oracle, self.journal = oracle, journal
         self.identity = oracle.identity
         self._known: dict[str, tuple[float, float]] = {}
-        text = journal.read_text(encoding="utf-8") if journal.exists() else ""
-        if text and not text.endswith("\n"):  # a killed process; the next line must not join it
-            with journal.open("a", encoding="utf-8") as lines:
-                lines.write("\n")
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            self._known[row["key"]] = (row["first"], row["second"])
+        read_lines(journal, self._take)
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b), the mean over both orders where the oracle sees places."""
@@ -57,6 +50,9 @@ class Recorded:
             return found
         back = self._known.get(verdict_key(self.identity, Comparison(comparison.prompt, comparison.b, comparison.a)))
         return None if back is None else (1 - back[1], 1 - back[0])
+
+    def _take(self, row: dict[str, Any]) -> None:
+        self._known[row["key"]] = (row["first"], row["second"])
 
     def facts(self) -> dict[str, object]:
         """What the oracle counted."""

@@ -1,22 +1,26 @@
 """What a judging language model said, and the file that keeps it, so that nothing is asked or paid twice.
 
 Every reply is a line under a hash of who was asked and what; lines of replies that held nothing count for their tokens
-only. A line that a killed process left half-written is passed over and counted. Leaves out: who is asked
-(`endpoint.py`: a server; `local_chat.py`: a model in this process).
+only. A line that a killed process left half-written is passed over and counted. All judges of a process that name one
+file share it, and what each asker costs there. Leaves out: who is asked (`endpoint.py`: a server; `local_chat.py`: a
+model in this process); other processes, whose lines are seen when the file is opened again.
 
-    kept = ReplyFile(Path("replies.jsonl")); kept.get(key); kept.keep({"key": key, "text": "A", "cut": False, ...})
+    kept = open_replies(Path("replies.jsonl")); kept.get(key); kept.keep({"key": key, "text": "A", "cut": False, ...})
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
+from sparring.oracles.kept_lines import read_lines
 from sparring.weights import cache_folder
 
 TOKENS_KEPT = 24
@@ -103,7 +107,7 @@ class Asker(Protocol):
 
     @property
     def paid(self) -> float | None:
-        """What all kept replies cost; None without prices."""
+        """What all its kept replies cost; None without prices."""
         ...
 
     def key(self, request: Request) -> str:
@@ -131,16 +135,35 @@ def replies_file(given: str | None, who: str) -> Path:
     return cache_folder() / "replies" / f"{hashlib.sha256(who.encode()).hexdigest()[:12]}.jsonl"
 
 
+@dataclass(slots=True)
+class Account:
+    """What one asker had from a file."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    models: set[str] = field(default_factory=set)
+
+
 class ReplyFile:
-    """Replies by key, in memory and on disk; the caller keeps threads apart."""
+    """Replies by key, in memory and on disk; `open_replies` gives all who name a path the same."""
 
     def __init__(self, path: Path) -> None:
+        """Read what is kept.
+
+        Raises:
+            ValueError: the file is a folder or holds something else; nothing is appended to that.
+        """
         self.path = path
-        self.models: set[str] = set()
-        self.tokens_in = self.tokens_out = self.damaged = 0
+        self.lock = threading.RLock()
+        """held while a row is kept, and by those who weigh what is spent against what they set aside"""
+        self.reserved: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        """by asker: tokens in and out at most of requests under way"""
+        self.damaged = 0
         self._kept: dict[str, Reply] = {}
-        if path.exists():
-            self._read()
+        self._accounts: defaultdict[str | None, Account] = defaultdict(Account)
+        self._size = -1
+        """of the file, as far as it is known here"""
+        self.refresh()
 
     def __contains__(self, key: str) -> bool:
         return key in self._kept
@@ -149,27 +172,58 @@ class ReplyFile:
         """The reply that is kept, if any."""
         return self._kept.get(key)
 
+    def account(self, asker: str) -> Account:
+        """What the asker had; rows of older versions name nobody and count for everybody."""
+        own, nobodys = self._accounts[asker], self._accounts[None]
+        return Account(
+            own.tokens_in + nobodys.tokens_in, own.tokens_out + nobodys.tokens_out, own.models | nobodys.models
+        )
+
     def keep(self, row: Mapping[str, Any]) -> None:
-        """Add {key, text, cut, tokens, model, tokens_in, tokens_out}; with key null, the token counts only."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-        self._remember(row)
+        """Add {key, text, cut, tokens, model, asker, tokens_in, tokens_out}; with key null, the token counts only."""
+        assert next(iter(row)) == "key", "torn lines are known by it"
+        line = json.dumps(row) + "\n"
+        with self.lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(line)
+            self._size += len(line)
+            self._remember(row)
+
+    def refresh(self) -> None:
+        """Read the file, unless it is as long as what is known of it."""
+        with self.lock:
+            if self._size == (self.path.stat().st_size if self.path.exists() else 0):
+                return
+            self._kept.clear()
+            self._accounts.clear()
+            self.damaged = len(read_lines(self.path, self._remember))
+            self._size = self.path.stat().st_size if self.path.exists() else 0
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        self.tokens_in += row["tokens_in"]
-        self.tokens_out += row["tokens_out"]
-        if row["key"] is not None:
-            self._kept[row["key"]] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
-            self.models.add(row["model"] or "")
+        key, tokens_in, tokens_out = row["key"], int(row["tokens_in"]), int(row["tokens_out"])
+        account = self._accounts[row.get("asker")]
+        if key is not None:
+            self._kept[key] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
+            account.models.add(row["model"] or "")
+        account.tokens_in += tokens_in
+        account.tokens_out += tokens_out
 
-    def _read(self) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):  # a killed process; the next line must not join it
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("\n")
-        for line in text.splitlines():
-            try:
-                self._remember(json.loads(line))
-            except (json.JSONDecodeError, KeyError, TypeError):
-                self.damaged += 1
+
+_opened: WeakValueDictionary[Path, ReplyFile] = WeakValueDictionary()
+_opening = threading.Lock()
+
+
+def open_replies(path: Path) -> ReplyFile:
+    """The file at a path: one for all in this process, as it is now on disk.
+
+    Raises:
+        ValueError: the file is a folder or holds something else; nothing is appended to that.
+    """
+    where = path.resolve()
+    with _opening:
+        if (file := _opened.get(where)) is None:
+            file = _opened[where] = ReplyFile(path)
+        else:
+            file.refresh()
+        return file

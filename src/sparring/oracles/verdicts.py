@@ -10,33 +10,41 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from sparring.chat import turns
+from sparring.oracles.kept_lines import read_lines
 from sparring.oracles.oracle import Comparison
 
 
 def verdict_key(identity: str, comparison: Comparison) -> str:
-    """A hash of who judges and what."""
-    return hashlib.sha256(json.dumps([identity, *comparison]).encode()).hexdigest()
+    """A hash of who judges and what: the turns where there are several, since text that looks alike may be one turn."""
+    prompt, a, b = comparison
+    said = turns(prompt)
+    asked = prompt if said == [{"role": "user", "content": prompt}] else said
+    return hashlib.sha256(json.dumps([identity, asked, a, b]).encode()).hexdigest()
 
 
 class VerdictFile:
     """P(a beats b) by key; without a path, in memory only. Failed verdicts (NaN) are not kept."""
 
     def __init__(self, path: Path | None) -> None:
+        """Read what is kept; the torn line of a killed process is passed over.
+
+        Raises:
+            ValueError: the file has another form.
+        """
         self.path = path
         self._verdicts: dict[str, float] = {}
-        if path is None or not path.exists():
-            return
-        text = path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):  # a killed process; the next line must not join it
-            with path.open("a", encoding="utf-8") as lines:
-                lines.write("\n")
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the last line of a killed process
-            self._verdicts[row["key"]] = row["preference"]
+        foreign = [] if path is None else [line for line, torn in read_lines(path, self._take) if not torn]
+        if foreign:
+            raise ValueError(
+                f"{path}, line {foreign[0]}: not a verdict, {{key: text, preference: number}}. Give another file of "
+                "verdicts, or take the line out."
+            )
+
+    def _take(self, row: Any) -> None:
+        self._verdicts[str(row["key"])] = float(row["preference"])
 
     def get(self, key: str) -> float:
         """NaN where there is none."""
