@@ -315,6 +315,46 @@ def test_a_model_that_only_thought_until_max_tokens_is_not_asked_again(server, t
     assert len(server.requests) == 8
 
 
+@pytest.mark.parametrize(
+    ("faults", "answer", "says", "never"),
+    [
+        (
+            [(429, {}, {"error": {"message": "slow down"}})] * 3,
+            "A",
+            r"slow down.*lower concurrency \(now 1\)",
+            "wording",
+        ),
+        (
+            [completion("Well,", finish="length")] * 2,
+            "A",
+            r"before a verdict: 2\. Give more max_tokens \(now 8\)",
+            "wording",
+        ),
+        (
+            [completion("Well."), completion("Well,", finish="length")],
+            "A",
+            r"verdict: 1\..*another wording",
+            "attempts",
+        ),
+    ],
+)
+def test_a_failed_probe_names_the_remedy_of_its_own_failure(server, tmp_path, faults, answer, says, never):
+    server.faults, server.answer = list(faults), lambda request: completion(answer)
+    with pytest.raises(OracleError, match=says) as raised:
+        Guard(judge(server, tmp_path, concurrency=1, max_tokens=8)).probe(["Why?"])
+    assert never not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [("logprobs not supported", "set logprobs: false"), ("'max_tokens' is not supported", "reasoning: true")],
+)
+def test_an_endpoint_that_refuses_a_field_is_told_by_its_name(server, tmp_path, message, says):
+    server.answer = lambda request: (400, {}, {"error": {"message": message}})
+    with pytest.raises(OracleError, match=f"answered nothing so far .*{says}"):
+        Guard(judge(server, tmp_path)).probe(["Why?"])
+
+
 @pytest.mark.parametrize("text", ["敏捷的棕色狐狸跳过了懒狗", "빠른 갈색 여우가 게으른 개를 뛰어넘는다", "🙂🎉👍🔥"])
 def test_scripts_that_take_more_tokens_are_estimated_by_their_bytes(server, tmp_path, text):
     """3.5 characters to a token is English: SmolLM2 takes two tokens for one Chinese character."""

@@ -63,10 +63,11 @@ class Guard:
         if np.isnan(answers).any():
             counts = {k: v for k, v in getattr(self.oracle, "facts", dict)().items() if v}
             found = f" Its counts: {', '.join(f'{k}: {v}' for k, v in counts.items())}." if counts else ""
-            remedy = "Its reply must end with a verdict: take another wording, or a stronger model."
+            asked = [getattr(inner, "remedy", None) for inner, _ in nested(self.oracle)]
+            remedy = " ".join(filter(None, (ask() for ask in asked if ask))) or "Give P in [0, 1]."
             raise OracleError(
                 f"oracle {self.identity}: no preference came of {int(np.isnan(answers).sum())} of the first "
-                f"{len(answers)} questions (NaN).{found} {remedy if counts else 'Give P in [0, 1].'}"
+                f"{len(answers)} questions (NaN).{found} {remedy}"
             )
         for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:

@@ -27,10 +27,13 @@ from sparring.oracles.guard import OracleError
 from sparring.oracles.judge_prompts import STYLES, Style, read_verdict
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
-from sparring.oracles.replies import TOP_LOGPROBS, Asker, Estimate, Request, replies_file
+from sparring.oracles.replies import TOP_LOGPROBS, Asker, Estimate, Request, most_out, replies_file
 
 ROOM_FOR_THOUGHTS = 8192
 """tokens that a reasoning model may think before its verdict, where max_tokens does not say"""
+
+REFUSALS = ("BadRequestError", "UnprocessableEntityError")
+"""what the client calls a request that fails the same way whenever it is sent"""
 
 StyleName = Annotated[
     Literal["pairwise", "mt_bench", "scored"], Field(description="a letter, a verdict with reasons, or two scores")
@@ -51,6 +54,8 @@ class LanguageJudge:
         self.asker, self.who, self.style, self.options, self.scale = asker, who, style, options, scale
         self.verdicts: dict[str, str] = {}
         """by request: soft, hard, unreadable or unanswered"""
+        self.unfinished: set[str] = set()
+        """requests whose replies cannot be read and were cut off"""
 
     @property
     def identity(self) -> str:
@@ -80,9 +85,27 @@ class LanguageJudge:
         """Counts of this process, every verdict once however often it was read; what the kept replies cost in all."""
         kinds = Counter(f"{kind} verdicts" for kind in self.verdicts.values())
         counts: dict[str, object] = {**self.asker.counts, **kinds}
+        if self.unfinished:
+            counts["unreadable because cut off"] = len(self.unfinished)
         if self.asker.paid is not None:
             counts["cost of all kept replies"] = round(self.asker.paid, 6)
         return {**counts, "served by": ", ".join(sorted(self.asker.models))}
+
+    def remedy(self) -> str:
+        """What to do about the verdicts that failed; nothing where none did."""
+        kinds, said = Counter(self.verdicts.values()), []
+        if kinds["unanswered"]:
+            said.append(f"Last error: {self.asker.last_error}.{self.about_requests()}")
+        if self.unfinished:
+            cut = f"Replies cut off before a verdict: {len(self.unfinished)}."
+            said.append(f"{cut} Give more max_tokens (now {most_out(self.options)}).")
+        if kinds["unreadable"] > len(self.unfinished):
+            said.append("Its reply must end with a verdict: take another wording, or a stronger model.")
+        return " ".join(said)
+
+    def about_requests(self) -> str:
+        """What to do about requests that fail, after a space."""
+        return ""
 
     # ---- one request, one value ---------------------------------------------------------------
 
@@ -105,8 +128,11 @@ class LanguageJudge:
             self.verdicts[self.asker.key(request)] = (
                 "unanswered" if reply is None else "unreadable" if verdict is None else "soft" if verdict[1] else "hard"
             )
+            if reply is not None and verdict is None and reply.cut:
+                self.unfinished.add(self.asker.key(request))
         if set(self.verdicts.values()) == {"unanswered"}:
-            raise OracleError(f"{self.asker.where} answered nothing so far (last: {self.asker.last_error}).")
+            last = self.asker.last_error
+            raise OracleError(f"{self.asker.where} answered nothing so far (last: {last}).{self.about_requests()}")
         return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)
 
 
@@ -160,6 +186,17 @@ class LLMJudge(LanguageJudge):
         settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
         self.endpoint = Endpoint(settings, replies_file(replies, f"{settings.base_url} {settings.model}"))
         super().__init__(self.endpoint, f"llm_judge({model}@{self.endpoint.where}", chosen, options, scale)
+
+    def about_requests(self) -> str:
+        """The field that the endpoint's last error is about, after a space."""
+        error = self.endpoint.last_error
+        if "logprob" in error.lower() and "logprobs" in self.options:
+            return " It gives no log-probabilities: set logprobs: false; verdicts are then hard."
+        if error.startswith(REFUSALS):
+            return " It refuses the request as it is: mend the field that it names (reasoning: true, extra)."
+        now = self.endpoint.settings
+        patience = f"lower concurrency (now {now.concurrency}) and more attempts (now {now.attempts})"
+        return f" Run again; where it keeps failing, give {patience}."
 
 
 def check_style(style: str, temperature: float, max_tokens: int | None, scale: float) -> Style:
