@@ -10,6 +10,7 @@ import pytest
 
 from command import sparring
 from conftest import write_jsonl
+from sparring.cli.evaluate_inputs import oracle_section
 from sparring.cli.evaluate_result import finite
 
 DATA = os.environ.get("SPARRING_EVALUATION_DATA")
@@ -125,3 +126,25 @@ def test_published_mt_bench_judgments_give_their_scores():
     model = json.loads(sparring(*words).out)["models"][0]
     assert model["average"]["value"] == pytest.approx(6.81875, abs=1e-12)
     assert model["turns"] == {"1": 7.125, "2": 6.5125}
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_wrapper_is_not_taken_for_a_recipe(tmp_path, inline):
+    """Its field `oracle` was taken for a recipe's, so that the wrapper did nothing."""
+    section = {"name": "length_penalty", "strength": 2.0, "oracle": {"name": "panel"}}
+    (tmp_path / "judge.yaml").write_text(json.dumps(section))
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"oracle": section}))
+    if inline:
+        assert oracle_section(json.dumps(section)) == section
+    else:
+        assert oracle_section(str(tmp_path / "judge.yaml")) == section
+        assert oracle_section(str(tmp_path / "recipe.yaml")) == section
+
+
+def test_a_folder_of_a_trained_oracle_is_a_judge(tmp_path):
+    with pytest.raises(ValueError, match=r"has no oracle\.json"):
+        oracle_section(str(tmp_path))
+    (tmp_path / "oracle.json").write_text("{}")
+    assert oracle_section(str(tmp_path)) == {"name": "trained", "folder": str(tmp_path)}
+    with pytest.raises(ValueError, match="is not readable YAML"):
+        oracle_section("{name: [")

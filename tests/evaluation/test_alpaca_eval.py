@@ -78,15 +78,17 @@ def test_win_rates_count_ties_and_leave_out_what_was_not_judged():
     assert found["standard_error"] == pytest.approx(100 * np.std([1, 0, 0.5, 0.7], ddof=1) / 2)
 
 
+@pytest.mark.parametrize("free", [False, True])
 @pytest.mark.parametrize("strength", [0.01, 1.0, 1e4])
-def test_fit_is_the_penalised_minimum(strength):
+def test_fit_is_the_penalised_minimum(strength, free):
     draw = np.random.default_rng(2)
     features, targets = draw.normal(size=(80, 3)), draw.random(80)
     importance = draw.random(80)
-    found = fit(features, targets, importance, strength)
+    penalties = np.array([1.0, 0.0 if free else 1.0, 1.0]) / strength
+    found = fit(features, targets, importance, penalties)
 
     def loss(weights: np.ndarray) -> float:
-        return float(importance @ cross_entropies(features @ weights, targets) + np.abs(weights).sum() / strength)
+        return float(importance @ cross_entropies(features @ weights, targets) + penalties @ np.abs(weights))
 
     best = min(minimize(loss, start, method="Nelder-Mead", tol=1e-12).fun for start in (np.zeros(3), found))
     assert loss(found) <= best + 1e-9
@@ -99,15 +101,27 @@ def test_equal_lengths_leave_the_win_rate_as_it_is():
     assert found.weights["length"] == 0
 
 
+@pytest.mark.parametrize("count", [30, 100, 200])
+def test_few_prompts_do_not_make_equal_lengths_a_sure_tie(count):
+    """The penalty set the model's weight to 0: 50.0 % (50.0 to 50.0), whatever the answers were worth."""
+    draw = np.random.default_rng(5)
+    preferences = (draw.random(count) < 0.58).astype(float)
+    found = length_controlled(preferences, draw.integers(50, 200, count), draw.integers(50, 200, count))
+    assert found.win_rate == pytest.approx(preferences.mean(), abs=0.03)
+    assert found.high - found.low > 3 * np.sqrt(0.25 / count)
+
+
 def test_a_judge_of_length_alone_is_controlled_to_a_half():
     """d_i drives the whole preference, and its mean is not 0."""
     draw = np.random.default_rng(4)
     lengths, baseline = draw.integers(80, 200, 400), draw.integers(50, 150, 400)
     gap = (baseline - lengths).astype(float)
-    preferences = expit(-2 * np.tanh(gap / gap.std(ddof=1)))
+    chances = expit(-2 * np.tanh(gap / gap.std(ddof=1)))
+    assert length_controlled(chances, lengths, baseline).win_rate == pytest.approx(0.5, abs=1e-5)
+    preferences = (draw.random(400) < chances).astype(float)
     found = length_controlled(preferences, lengths, baseline)
     assert preferences.mean() > 0.6
-    assert found.win_rate == pytest.approx(0.5, abs=0.005)
+    assert found.win_rate == pytest.approx(0.5, abs=0.05)
     assert found.low <= 0.5 <= found.high
     assert found.high - found.low == pytest.approx(4 * found.standard_error, rel=0.25)
 
@@ -280,7 +294,7 @@ def test_fit_agrees_with_the_solver_that_alpaca_eval_uses():
     twice = np.vstack([features, features]), np.repeat([1, 0], 300), np.concatenate([targets, 1 - targets])
     solver = LogisticRegression(l1_ratio=1, solver="liblinear", C=2.78, fit_intercept=False, tol=1e-8, max_iter=10_000)
     solver.fit(twice[0], twice[1], sample_weight=twice[2])
-    assert fit(features, targets, np.ones(300), 2.78) == pytest.approx(solver.coef_[0], abs=1e-4)
+    assert fit(features, targets, np.ones(300), np.full(2, 1 / 2.78)) == pytest.approx(solver.coef_[0], abs=1e-4)
 
 
 def test_gamed_rows_pull_the_length_weight_towards_theirs():

@@ -17,18 +17,28 @@ if TYPE_CHECKING:
 
 
 def oracle_section(spec: str) -> dict[str, Any]:
-    """A judge: the name of an oracle, or a YAML file with a section {name: ...} or a recipe's `oracle:`.
+    """A judge: an oracle's name, `{name: ...}`, a folder of `oracle train`, or a YAML file with a section or a recipe.
 
     Raises:
-        ValueError: the file holds neither.
+        ValueError: it is none of these.
     """
     from sparring.recipe import read_yaml
 
-    path = Path(spec)
-    if path.suffix not in (".yaml", ".yml"):
+    if Path(spec).is_dir():
+        if not (Path(spec) / "oracle.json").is_file():
+            raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json. Give a folder that `oracle train` made.")
+        return {"name": "trained", "folder": spec}
+    if spec.lstrip().startswith("{"):
+        try:
+            plain = yaml.safe_load(spec)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--oracle: {spec!r} is not readable YAML. Write {{name: ..., field: ...}}.") from error
+    elif Path(spec).suffix in (".yaml", ".yml"):
+        plain = read_yaml(Path(spec), "--oracle")
+    else:
         return {"name": spec}
-    plain = read_yaml(path, "--oracle")
-    section = plain.get("oracle", plain) if isinstance(plain, dict) else None
+    # A wrapper has a field `oracle` too: only what has no name of its own can be a recipe.
+    section = plain.get("oracle") if isinstance(plain, dict) and "name" not in plain else plain
     if not isinstance(section, dict) or "name" not in section:
         raise ValueError(f"--oracle: {spec!r} holds neither `name: ...` nor a recipe's `oracle: {{name: ...}}`.")
     return section
