@@ -26,7 +26,7 @@ def oracle_section(spec: str) -> dict[str, Any]:
 
     if Path(spec).is_dir():
         if not (Path(spec) / "oracle.json").is_file():
-            raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json. Give a folder that `oracle train` made.")
+            raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json: give one that `oracle train` made.")
         return {"name": "trained", "folder": spec}
     if spec.lstrip().startswith("{"):
         try:
