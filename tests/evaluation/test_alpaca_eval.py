@@ -167,14 +167,66 @@ def test_row_order_does_not_matter_when_instructions_are_given(tmp_path):
         found.append(json.loads(sparring("evaluate", "alpaca-eval", *words).out))
     assert found[0]["win_rate"] == pytest.approx(found[1]["win_rate"], abs=0.02)
     assert found[0]["length_controlled"]["value"] == pytest.approx(found[1]["length_controlled"]["value"], abs=0.01)
-    swapped = sparring("evaluate", "alpaca-eval", "--annotations", tmp_path / "moved.json", "--gamed", gamed, "--json")
+    words = ("--annotations", tmp_path / "moved.json", "--gamed", gamed)
+    refused = sparring("evaluate", "alpaca-eval", *words)
+    assert (refused.code, "not AlpacaEval's instructions in AlpacaEval's order" in refused.err) == (2, True)
+    swapped = sparring("evaluate", "alpaca-eval", *words, "--by-position", "--json")
     assert json.loads(swapped.out)["length_controlled"] != found[1]["length_controlled"]
+
+
+def test_the_order_is_believed_only_where_the_hash_tells_it(tmp_path, monkeypatch):
+    given = rows()
+    texts = [row["instruction"] for row in given]
+    monkeypatch.setattr(alpaca_eval, "IN_ORDER", alpaca_eval.digest(texts))
+    monkeypatch.setattr(alpaca_eval, "SORTED", alpaca_eval.digest(sorted(texts)))
+    judgments = read_judgments(written(tmp_path / "a.json", given))
+    assert alpaca_eval.instruction_indices(judgments, None, COUNT).tolist() == list(range(COUNT))
+    with pytest.raises(ValueError, match="in another order than AlpacaEval's"):
+        alpaca_eval.instruction_indices(judgments, texts[::-1], COUNT)
+    moved = read_judgments(written(tmp_path / "b.json", given[::-1]))
+    with pytest.raises(ValueError, match="or --by-position"):
+        alpaca_eval.instruction_indices(moved, None, COUNT)
+
+
+@real
+def test_the_hashes_are_those_of_alpaca_evals_instructions():
+    prompts = pq.read_table(DATA / "prompts_and_baselines.parquet").to_pylist()
+    texts = [p["instruction"].strip() for p in sorted(prompts, key=lambda p: p["prompt_index"])]
+    assert alpaca_eval.digest(texts) == alpaca_eval.IN_ORDER
+    assert alpaca_eval.digest(sorted(texts)) == alpaca_eval.SORTED
+
+
+def test_what_is_here_is_checked_before_the_hub_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(alpaca_eval, "fetch_gamed", lambda: pytest.fail("asked the hub"))
+    (tmp_path / "cut.json").write_text('[{"instruction": "a", "outp')
+    whole = written(tmp_path / "whole.json", [{"instruction": "a", "output": "b"}])
+    told = ("--oracle", "length", "--out", tmp_path / "out")
+    for words, message in (
+        ((whole, *told), "missing: --baseline"),
+        ((tmp_path / "cut.json", "--baseline", whole, *told), "cut.json' cannot be read"),
+        (("--annotations", tmp_path / "cut.json"), "cut.json' cannot be read"),
+        (("--annotations", tmp_path / "none.json"), "is not a file"),
+        (("--from-stored", tmp_path / "nothing"), "no finished contest"),
+        ((whole, "--baseline", whole, *told, "--sampling", "heat=1"), "heat"),
+    ):
+        refused = sparring("evaluate", "alpaca-eval", *words)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+
+
+def test_a_key_that_few_rows_lack_is_no_preference_and_one_that_many_lack_an_error(tmp_path):
+    given = rows()
+    del given[0]["preference"]
+    assert math.isnan(read_judgments(written(tmp_path / "few.json", given)).preferences[0])
+    for row in given[5:9]:
+        del row["preference"]
+    with pytest.raises(ValueError, match=r"no column 'preference' in 5 of 40 rows \(first: row 0\)"):
+        read_judgments(written(tmp_path / "many.json", given))
 
 
 def test_command_writes_a_row_that_can_be_read_again(tmp_path):
     file, gamed = written(tmp_path / "annotations.json", rows()), gamed_file(tmp_path / "gamed.csv")
     board = tmp_path / "board.csv"
-    words = ("--gamed", gamed, "--leaderboard", board)
+    words = ("--gamed", gamed, "--by-position", "--leaderboard", board)
     shown = sparring("evaluate", "alpaca-eval", "--annotations", file, "--out", tmp_path / "out", *words)
     assert shown.code == 0, shown.err
     assert f"length control by the given file {gamed} (sha256" in shown.out
@@ -218,7 +270,6 @@ def test_a_row_given_twice_is_counted_once(tmp_path):
         (lambda r: [*r[:-1], {**r[-1], "preference": "2"}], "preference = '2'"),
         (lambda r: [*r[:-1], {**r[-1], "output_2": None}], "output_2 = None"),
         (lambda r: [{k: v for k, v in row.items() if k != "preference"} for row in r], "no column 'preference'"),
-        (lambda r: [{**row, "preference": None} for row in r], "at least 5 preferences, got 0"),
         (lambda r: r[:30], "Give --instructions"),
         (lambda r: [], "no rows"),
     ],
@@ -228,6 +279,12 @@ def test_bad_annotations_are_refused(tmp_path, change, message):
     outcome = sparring("evaluate", "alpaca-eval", "--annotations", file, "--gamed", gamed)
     assert outcome.code == 2
     assert message in outcome.err
+
+
+def test_no_preference_at_all_is_refused(tmp_path):
+    file, gamed = written(tmp_path / "a.json", rows(preference=None)), gamed_file(tmp_path / "gamed.csv")
+    outcome = sparring("evaluate", "alpaca-eval", "--annotations", file, "--gamed", gamed, "--by-position")
+    assert (outcome.code, "at least 5 preferences, got 0" in outcome.err) == (2, True)
 
 
 def test_files_cut_short_are_refused(tmp_path):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,11 +17,7 @@ from sparring.cli.evaluate_inputs import instructions as read_instructions
 from sparring.cli.evaluate_inputs import oracle_section, sampling_overrides
 from sparring.cli.evaluate_result import finite
 
-if TYPE_CHECKING:
-    from sparring.evaluation.judgments import Judgments
-    from sparring.evaluation.length_control import Gamed
-
-BY_POSITION = "Take a row's position for its instruction, as AlpacaEval does, instead of its text."
+BY_POSITION = "Take a row's position for its instruction, unchecked, as AlpacaEval does, instead of its text."
 
 
 class Formula(StrEnum):
@@ -49,7 +46,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         instructions: Annotated[
             Path | None,
-            typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or any model's outputs)."),
+            typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or outputs in its order)."),
         ] = None,
         formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = Formula.v1,
         gamed: Annotated[
@@ -83,26 +80,45 @@ def register(app: typer.Typer) -> None:
         from sparring.rounds.store import write_json, write_text
 
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+        # What is here is checked before the hub is asked, and all of it before anything is paid for.
+        prompts = read_instructions(instructions and str(instructions), None, None)
+        texts = None if prompts is None else [prompt.text for prompt in prompts]
+        settings = sampling_overrides(sampling or [])
+        contest = None if annotations else Contest(_folder(from_stored or out), Progress(console))
+        game = None
+        if annotations:
+            read_judgments(annotations)
+        elif contest and from_stored:
+            contest.facts()
+        elif candidate is None or baseline is None or oracle is None:
+            missing = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
+            raise ValueError(
+                f"missing: {', '.join(name for name, value in missing.items() if value is None)}. Give --annotations, "
+                "--from-stored, or CANDIDATE --baseline --oracle --out."
+            )
+        else:
+            _check_answers((candidate, baseline))
+            game = candidate, baseline, prompts, oracle_section(oracle), settings, seed
         shared, files = None, {}
-        if formula is Formula.v1:  # before anything is paid for
+        if formula is Formula.v1:
+            local = None if gamed is None else alpaca_eval.read_gamed(gamed)
             files["gamed"] = gamed or alpaca_eval.fetch_gamed()
-            shared = alpaca_eval.read_gamed(files["gamed"])
-        contest = None
-        if annotations is None:
-            contest = Contest(_folder(from_stored or out), Progress(console))
-            if from_stored is None:
-                if candidate is None or baseline is None or oracle is None:
-                    raise ValueError("give --annotations, --from-stored, or CANDIDATE --baseline --oracle --out.")
-                prompts = read_instructions(instructions and str(instructions), None, None)
-                settings = sampling_overrides(sampling or [])
-                contest.play(candidate, baseline, prompts, oracle_section(oracle), settings, seed)
+            shared = local or alpaca_eval.read_gamed(files["gamed"])
+            if texts is not None and not by_position:
+                alpaca_eval.check_order(texts, len(shared.by_index))
+        if contest:
+            if game:
+                contest.play(*game)
             out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
+        assert annotations is not None
         facts = contest.facts() if contest else {"left_out": {}}
         judgments = read_judgments(annotations)
         files["annotations"] = annotations
         if instructions:
             files["instructions"] = instructions
-        indices = None if shared is None else _indices(judgments, shared, instructions, by_position)
+        indices = None
+        if shared is not None:
+            indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
         result = alpaca_eval.evaluate(judgments, shared, indices)
         result["left_out"] |= facts["left_out"]
         result |= {
@@ -129,12 +145,14 @@ def _folder(path: Path | None) -> Path:
     return path
 
 
-def _indices(judgments: Judgments, gamed: Gamed, instructions: Path | None, by_position: bool) -> Any:
-    from sparring.evaluation.alpaca_eval import instruction_indices
+def _check_answers(sides: Sequence[str]) -> None:
+    """Whether the sides that are answer files can be read."""
+    from sparring.evaluation.answers import read_answers
+    from sparring.rows import ENDINGS
 
-    found = read_instructions(instructions and str(instructions), None, None)
-    texts = None if found is None else [instruction.text for instruction in found]
-    return instruction_indices(judgments, texts, len(gamed.by_index), by_position)
+    for path in map(Path, sides):
+        if path.suffix in (*ENDINGS, ".gz"):
+            read_answers(path.expanduser())
 
 
 def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:

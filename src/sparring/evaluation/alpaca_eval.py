@@ -14,7 +14,9 @@ Leaves out: judging, and AlpacaEval's annotators' prompts.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +32,12 @@ from sparring.rows import read_rows
 
 HUB = "tatsu-lab/alpaca_eval"
 GAMED_FILE = "df_gamed.csv"
+IN_ORDER = "191661c5d4e0fa6350b3eec588862a9c9256d2c15fed13e2411f770cbedf47c4"
+"""`digest` of AlpacaEval's 805 instructions in their order, which is that of the difficulties"""
+SORTED = "e3e1cac29774dadeb65f26e7cf9173b6c0b31e68a29fe94b7e28e1f009d6d3d8"
+"""`digest` of the same instructions, sorted"""
 GAMED_COLUMNS = ("index", "preference", "std_delta_len", "instruction_difficulty")
+OTHER_SET = "For another set of instructions use --formula length_controlled_minimal."
 ROW = (
     "win_rate",
     "standard_error",
@@ -114,15 +121,39 @@ def evaluate(
     }
 
 
+def digest(instructions: Sequence[str]) -> str:
+    """SHA-256 of instructions in their order, without the white space around them."""
+    return hashlib.sha256(json.dumps([text.strip() for text in instructions]).encode()).hexdigest()
+
+
+def check_order(instructions: Sequence[str], count: int) -> None:
+    """Whether --instructions can say which of `count` difficulties belongs to which row.
+
+    Raises:
+        ValueError: they are more or fewer, or AlpacaEval's in another order.
+    """
+    if len(instructions) != count:
+        raise ValueError(
+            f"--instructions: it must hold the {count} instructions of the difficulties, in their order; it has "
+            f"{len(instructions)} rows. {OTHER_SET}"
+        )
+    if digest(instructions) != IN_ORDER and digest(sorted(text.strip() for text in instructions)) == SORTED:
+        raise ValueError(
+            "--instructions: it holds AlpacaEval's instructions in another order than AlpacaEval's, so each would get "
+            "another one's difficulty. Give alpaca_eval.json as AlpacaEval has it."
+        )
+
+
 def instruction_indices(
     judgments: Judgments, instructions: Sequence[str] | None, count: int, by_position: bool = False
 ) -> np.ndarray:
-    """Which of AlpacaEval's `count` instructions each row is: by text, or by position where none are given.
+    """Which of AlpacaEval's `count` instructions each row is: by text; where none are given, by position.
 
-    `by_position` is what AlpacaEval does, also where rows are missing.
+    Without `instructions` the rows must be AlpacaEval's in their order, which a hash tells. `by_position` believes the
+    position unchecked, as AlpacaEval does, also where rows are missing.
 
     Raises:
-        ValueError: an instruction is not among them; or rows are too many or too few for their position to say.
+        ValueError: an instruction is not among them; or none are given, and the rows are others or in another order.
     """
     if by_position and len(judgments.instructions) <= count:
         return np.arange(len(judgments.instructions))
@@ -132,15 +163,18 @@ def instruction_indices(
                 f"annotations: {len(judgments.instructions)} rows, but {count} instructions have a difficulty, so "
                 "which row is which instruction is unknown. Give --instructions (AlpacaEval's, in their order)."
             )
+        if digest(judgments.instructions) != IN_ORDER:
+            raise ValueError(
+                f"annotations: the {count} rows are not AlpacaEval's instructions in AlpacaEval's order, so which row "
+                "has which difficulty is unknown. Give --instructions (alpaca_eval.json); or --by-position, if the "
+                "rows stand in the order of --gamed."
+            )
         return np.arange(count)
+    check_order(instructions, count)
     place = {text: index for index, text in enumerate(instructions)}
     unknown = [text for text in judgments.instructions if text not in place]
-    if unknown or len(instructions) != count:
-        detail = f"not in it: {unknown[0][:60]!r}" if unknown else f"it has {len(instructions)} rows"
-        raise ValueError(
-            f"--instructions: it must hold the {count} instructions of the difficulties, in their order; {detail}. "
-            "For another set of instructions use --formula length_controlled_minimal."
-        )
+    if unknown:
+        raise ValueError(f"--instructions: {len(unknown)} rows are not in it, such as {unknown[0][:60]!r}. {OTHER_SET}")
     return np.array([place[text] for text in judgments.instructions])
 
 

@@ -24,6 +24,8 @@ from sparring.weights import hash_file
 Rows = list[dict[str, Any]]
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference")
 SINGLE = {"generator_1": "baseline", "generator_2": "model", "annotator": "judge"}
+MAX_LACKING = 0.05
+"""share of rows that may lack the key preference and count as without one; AlpacaEval writes null"""
 NOTED = 3
 """examples shown in an error"""
 
@@ -91,9 +93,13 @@ def annotation_rows(judgments: Judgments) -> Rows:
 def _distinct(rows: Rows, path: Path) -> tuple[Rows, Counter[str]]:
     if not rows:
         raise ValueError(f"annotations: {str(path)!r} holds no rows.")
-    missing = [column for column in COLUMNS if column not in rows[0]]
-    if missing:
-        raise ValueError(f"annotations: {str(path)!r} has no column {missing[0]!r}; it needs {', '.join(COLUMNS)}.")
+    for column in COLUMNS:
+        lacking = [number for number, row in enumerate(rows) if column not in row]
+        if len(lacking) > (MAX_LACKING * len(rows) if column == "preference" else 0):
+            raise ValueError(
+                f"annotations: {str(path)!r} has no column {column!r} in {len(lacking)} of {len(rows)} rows (first: "
+                f"row {lacking[0]}). It needs {', '.join(COLUMNS)}; a preference of null says that there is none."
+            )
     dropped: Counter[str] = Counter()
     kept: dict[str, dict[str, Any]] = {}
     for number, given in enumerate(rows):
