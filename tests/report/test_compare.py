@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -72,6 +73,25 @@ def test_every_shared_judge_has_its_own_difference_unseen_first():
     assert "c gained less than a (-9.0 points" in found["answer"]
     runs["a"]["judgments"][1]["seen_in_training"] = True
     assert "Under panel, which a run was trained on" in gather(runs)["answer"]
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (0.42, r"none of them is shown to gain \(a wins 42.*; b wins 29.*Between them: b did worse than a"),
+        (0.62, r"b gained less than a .*\. Not shown to gain at all: b wins 29"),
+    ],
+)
+def test_who_lost_less_did_not_gain(first, says):
+    runs = {"a": summary(judgments=["panel(v1)"]), "b": summary(judgments=["panel(v1)"])}
+    for name, value in (("a", first), ("b", 0.29)):
+        runs[name]["samples"] = [{"prompt": f"p{i}", "preference": None} for i in range(30)]
+        rate = {"value": value, "low": value - 0.06, "high": value + 0.06}
+        runs[name]["judgments"][0] |= {
+            "win_rate": rate,
+            "by_prompt": [value + (name == "a") * i / 1000 for i in range(30)],
+        }
+    assert re.search(says, gather(runs)["answer"])
 
 
 def test_few_prompts_answer_nothing():

@@ -77,6 +77,6 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
         ]
         for run in runs
     ]
-    console.print(table("", ("run", "algorithm", "rounds", "time", "tokens", "KL to start", "gap"), rows))
+    console.print(table("", ("run", "algorithm", "rounds", "time", "tokens an answer", "KL to start", "gap"), rows))
     for line in comparison["left_out"]:
         console.print(f"left out: {line}", markup=False)

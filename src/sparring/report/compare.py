@@ -65,18 +65,28 @@ def answer(comparison: Mapping[str, Any]) -> str:
         if under["seen_in_training"]
         else "unseen in training"
     )
-    said = "; ".join(_in_words(one, first) for one in under["runs"])
-    return f"Which run gained more over the common start? Under {under['judge']}, {seen}: {said}."
+    rates = next(one["win_rates"] for one in comparison["judgments"] if one["identity"] == under["identity"])
+    no_gain = [
+        f"{run['name']} wins {percent(rate['value'], rate)} ({span(rate)}) of comparisons with the start"
+        for run, rate in zip(comparison["runs"], rates, strict=True)
+        if rate["low"] <= 0.5
+    ]
+    asked = f"Which run gained more over the common start? Under {under['judge']}, {seen}"
+    if len(no_gain) == len(rates):  # who lost less did not gain, so this comes first
+        said = "; ".join(_in_words(one, first, "did better", "did worse") for one in under["runs"])
+        return f"{asked}: none of them is shown to gain ({'; '.join(no_gain)}). Between them: {said}."
+    said = "; ".join(_in_words(one, first, "gained more", "gained less") for one in under["runs"])
+    return f"{asked}: {said}." + (f" Not shown to gain at all: {'; '.join(no_gain)}." if no_gain else "")
 
 
-def _in_words(one: Mapping[str, Any], first: str) -> str:
+def _in_words(one: Mapping[str, Any], first: str, better: str, worse: str) -> str:
     found = one["difference"]
     if found is None or one["prompts"] < FEWEST:
         return f"too few prompts to tell {one['name']} from {first} ({one['prompts']}, at least {FEWEST} are needed)"
     numbers = f"({100 * found['value']:+.1f} points, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
     if found["low"] <= 0 <= found["high"]:
         return f"no difference between {one['name']} and {first} is shown {numbers}"
-    return f"{one['name']} gained {'more' if found['value'] > 0 else 'less'} than {first} {numbers}"
+    return f"{one['name']} {better if found['value'] > 0 else worse} than {first} {numbers}"
 
 
 def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
