@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import oracle_fakes
 from command import sparring
@@ -327,6 +328,13 @@ def test_bad_requests_are_refused(tmp_path, judge, sides, change, message):
     outcome = sparring("evaluate", "head-to-head", *change(words).split())
     assert outcome.code == 2
     assert message in outcome.err
+
+
+def test_a_round_that_the_run_does_not_have_is_named(tmp_path, tiny_recipe):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/recipe.yaml").write_text(yaml.safe_dump({**tiny_recipe, "rounds": 2}))
+    with pytest.raises(ValueError, match="run:7': the run has rounds 1 to 2, and 0 for its start"):
+        Side(f"{tmp_path / 'run'}:7", tmp_path)
 
 
 def test_damaged_folders_and_files_are_refused(tmp_path, judge, sides):

@@ -43,6 +43,8 @@ class Side:
                 f"{spec!r}: {str(folder)!r} is not a run folder (no recipe.yaml). Write RUN:ROUND or a model."
             )
         recipe = load_recipe(folder / "recipe.yaml") if run else _no_training(spec)
+        if numbered and int(after) > recipe.rounds:
+            raise ValueError(f"{spec!r}: the run has rounds 1 to {recipe.rounds}, and 0 for its start.")
         # A model's own folder is not ours to write in: logs go to `root`.
         self.policies = Policies(Store(folder if run else root), recipe)
         self.ref = PolicyRef((int(after) if numbered else recipe.rounds) if run else 0)
