@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +54,7 @@ def test_prompts_of_many_forms_are_read(tmp_path):
         {"turns": []},
         {"turns": None},
     ]
-    prompts, _, dropped = read_prompts(str(write_jsonl(tmp_path / "q.jsonl", rows)))
+    prompts, _, dropped, _ = read_prompts(str(write_jsonl(tmp_path / "q.jsonl", rows)))
     assert prompts == ["First?\nThen?", "Only.", "Hi"]
     assert dropped == {"prompt missing or empty": 2}
     assert len(read_prompts("sparring:prompts", "held_out")[0]) < len(read_prompts("sparring:prompts")[0])
@@ -75,3 +77,29 @@ def test_the_command_counts_and_shows(tmp_path):
     assert set(result["files"]) == {str(train), str(bench)}
     clean = sparring("evaluate", "overlap", "sparring:prompts", bench, "--split", "train", "--json")
     assert json.loads(clean.out)["benchmarks"][0]["overlapping"] == 0
+
+
+def test_a_folder_of_runs_is_refused_and_every_file_that_is_read_is_hashed(tmp_path):
+    bench = write_jsonl(tmp_path / "bench.jsonl", [{"question": LONG}])
+    held = tmp_path / "runs/mine/data/train.parquet"
+    held.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"prompt": [LONG]}), held)
+    (tmp_path / "runs/answers.json").write_text('[{"prompt": "Something else."}]')
+    refused = sparring("evaluate", "overlap", tmp_path / "runs", bench)
+    assert (refused.code, f"Name one, such as '{tmp_path / 'runs/mine'}'" in refused.err) == (2, True)
+    found = json.loads(sparring("evaluate", "overlap", tmp_path / "runs/mine", bench, "--json").out)
+    assert found["benchmarks"][0]["exact"] == 1
+    assert found["train"]["files"] == [str(held)]
+    assert found["files"].keys() == {str(held), str(bench)}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/recipe.yaml").write_text("{}")
+    refused = sparring("evaluate", "overlap", tmp_path / "new", bench)
+    assert (refused.code, "without data/train.parquet" in refused.err) == (2, True)
+
+
+def test_every_shard_is_hashed(tmp_path):
+    bench = write_jsonl(tmp_path / "bench.jsonl", [{"question": LONG}])
+    (tmp_path / "set").mkdir()
+    shards = [write_jsonl(tmp_path / f"set/train-{i}.jsonl", [{"prompt": f"Say {i}"}]) for i in range(2)]
+    found = json.loads(sparring("evaluate", "overlap", tmp_path / "set", bench, "--json").out)
+    assert found["files"].keys() == {*map(str, shards), str(bench)}

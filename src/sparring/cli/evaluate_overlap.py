@@ -37,9 +37,10 @@ def register(app: typer.Typer) -> None:
         from sparring.evaluation.overlap import find_overlap, read_prompts
 
         seen = read_prompts(train, split, train_column)
-        rows = []
+        rows, files = [], list(seen.files)
         for path in bench:
             read = read_prompts(path, None, column)
+            files += read.files
             found = find_overlap(seen.texts, read.texts, ngram, share)
             rows.append({"benchmark": path, "column": read.column, **asdict(found), "dropped": dict(read.dropped)})
         result = {
@@ -48,18 +49,13 @@ def register(app: typer.Typer) -> None:
                 "column": seen.column,
                 "prompts": len(seen.texts),
                 "dropped": dict(seen.dropped),
+                "files": [str(path) for path in seen.files],
             },
             "ngram": ngram,
             "share": share,
             "benchmarks": rows,
         }
-        finish(
-            result,
-            [Path(path) for path in (train, *bench)],
-            out,
-            json_,
-            lambda console: show(result, examples, console),
-        )
+        finish(result, files, out, json_, lambda console: show(result, examples, console))
 
 
 def show(result: Mapping[str, Any], examples: int, console: Console) -> None:

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 from sparring.evaluation.statistics import words
 from sparring.recipe import DatasetConfig
-from sparring.rows import read_rows
+from sparring.rows import data_files, read_rows
 
 COLUMNS = ("prompt", "instruction", "question", "turns", "query", "sentence", "messages", "problem", "text")
 """where a prompt stands, in training data and in the benchmarks' own files; the first that there is"""
 HELD = "data/train.parquet"
+RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Prompts(NamedTuple):
     column: str
     dropped: Counter[str]
     """rows left out, by reason"""
+    files: list[Path]
+    """on this machine, every one that was read; none for a shipped or a hub data set"""
 
 
 def find_overlap(train: Sequence[str], bench: Sequence[str], n: int = 8, share: float = 0.5) -> Overlap:
@@ -116,10 +119,13 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
     """The prompts of a run's training data, of a data set, or of a benchmark's file; without `column` it is guessed.
 
     Raises:
-        ValueError: it cannot be read, has no known column, or no prompt.
+        ValueError: it cannot be read, has no known column, or no prompt; or it is no run's folder, but holds runs.
     """
     run = Path(path).expanduser() / HELD
-    rows = read_rows(DatasetConfig(path=str(run) if run.is_file() else path, split=split))
+    if not run.is_file():
+        _refuse_unread_runs(Path(path).expanduser())
+    config = DatasetConfig(path=str(run) if run.is_file() else path, split=split)
+    rows = read_rows(config)
     names = (column,) if column else COLUMNS
     name = next((name for name in names if rows and name in rows[0]), None)
     if name is None:
@@ -134,7 +140,18 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
             dropped["prompt missing or empty"] += 1
     if not found:
         raise ValueError(f"{path!r}: no row has a prompt in column {name!r}.")
-    return Prompts(found, name, dropped)
+    return Prompts(found, name, dropped, data_files(config) or [])
+
+
+def _refuse_unread_runs(folder: Path) -> None:
+    """Runs hold other tables than prompts: their folders are not searched for data."""
+    if (folder / RECIPE).is_file():
+        raise ValueError(
+            f"{str(folder)!r} is a run's folder without {HELD}, so what it trained on is unknown. Give its training "
+            "data itself, or prepare the run first (sparring run)."
+        )
+    if run := next((held.parents[1] for held in sorted(folder.rglob(HELD))), None):
+        raise ValueError(f"{str(folder)!r} is no run's folder, but holds runs. Name one, such as {str(run)!r}.")
 
 
 def _text(value: Any) -> str:
