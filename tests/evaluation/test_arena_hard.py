@@ -161,6 +161,15 @@ def test_style_control_without_differences_changes_nothing():
     assert controlled.models[0].score.value == pytest.approx(plain.models[0].score.value)
 
 
+def test_style_control_makes_nothing_certain():
+    """All ties gave 50.0 to 50.0 with style control, and 27.0 to 73.0 without."""
+    judgments = judged([("A=B", "A=B")] * 6)
+    answers = {name: {f"q{i}": styled(100 + n * 10 * i) for i in range(6)} for n, name in enumerate(("new", "old"))}
+    plain, controlled = (score(judgments, answers, style, resamples=20) for style in (None, "counts"))
+    for found in (plain.models[0].score, controlled.models[0].score):
+        assert (found.low, found.high) == (pytest.approx(27.0, abs=0.05), pytest.approx(73.0, abs=0.05))
+
+
 def test_style_control_needs_all_answers_counted_alike():
     judgments, answers = judge_that_loves_length(5)
     with pytest.raises(ValueError, match="answers of old, and there is none to question q0"):

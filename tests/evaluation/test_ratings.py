@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import evalica
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from command import sparring
 from sparring.evaluation.ratings import (
     SCALE,
     Unbounded,
@@ -91,6 +93,22 @@ def test_intervals_cover_the_truth():
         row = rate(make_matches([("a", "b")] * 60, scores), resamples=60, seed=seed).rows[0]
         covered += row["low"] <= 1000 + SCALE * 0.3 <= row["high"]
     assert covered >= 25
+
+
+@pytest.mark.parametrize("method", ["bradley-terry", "elo"])
+@pytest.mark.parametrize("count", [1, 12])
+def test_results_that_are_all_alike_have_no_interval(method, count):
+    """Ties gave 1000 to 1000, one single tie too."""
+    rows = rate(make_matches([("a", "b")] * count, [0.5] * count), method, resamples=20).rows
+    assert [(row["rating"], row["low"], row["high"]) for row in rows] == [(1000.0, None, None)] * 2
+
+
+def test_the_command_says_why_there_is_no_interval(tmp_path):
+    path = write(tmp_path / "ties.csv", "prompt,left,right,winner\n1,a,b,tie\n2,a,b,tie\n")
+    shown = sparring("evaluate", "ratings", path)
+    assert (shown.code, "every resample of the 2 prompts gives the same rating" in shown.out) == (0, True)
+    plain = json.loads(sparring("evaluate", "ratings", path, "--json").out)
+    assert [row["low"] for row in plain["rows"]] == [None, None]
 
 
 @pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0, 0.5, 0.5, 0.5], [1.0] * 6])

@@ -48,11 +48,21 @@ def register(app: typer.Typer) -> None:
         def show(console: Console) -> None:
             title = f"{method}: {found.matches} matches, judge {found.judge or 'not named'}"
             rows = [
-                [r["name"], f"{r['rating']:.0f}", f"{r['low']:.0f} to {r['high']:.0f}", str(r["matches"])]
+                [
+                    r["name"],
+                    f"{r['rating']:.0f}",
+                    "none" if r["low"] is None else f"{r['low']:.0f} to {r['high']:.0f}",
+                    str(r["matches"]),
+                ]
                 for r in found.rows
             ]
             console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
             console.print(f"intervals over {found.units} {found.unit}; 400 points are odds of ten to one")
+            if any(r["low"] is None for r in found.rows):
+                console.print(
+                    f"no interval: every resample of the {found.units} {found.unit} gives the same rating, since all "
+                    "of them say the same; that is no certainty"
+                )
             if found.unbounded:
                 console.print(
                     f"{found.unbounded} of {found.resamples} resamples left out: somebody won or lost everything in "

@@ -330,10 +330,12 @@ def score(
     if len(found) < resamples / 2:
         raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
-    for k in range(len(models) if style is None else 0):
+    for k in range(len(models)):
         mine = model_G == k
         won, played = (np.bincount(question_G[mine], x[mine]) for x in (weight_G * score_G, weight_G))
-        low[k], high[k] = unanimous(won[played > 0] / played[played > 0]) or (low[k], high[k])
+        # Where all questions agree no resample differs, or only by the others' style weights.
+        exact = unanimous(won[played > 0] / played[played > 0]) or (low[k], high[k])
+        low[k], high[k] = min(low[k], exact[0]), max(high[k], exact[1])
     scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
     rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
     names = FEATURES if style else ()

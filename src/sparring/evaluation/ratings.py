@@ -36,6 +36,8 @@ ELO_STEP = 4.0
 CONVERGED = 1e-10
 """largest gradient, per match, at which the fit has converged"""
 NEWTON_STEPS = 100
+SAME = 1e-6
+"""rating points below which resamples do not differ"""
 SEPARATED = 20.0
 """log odds that no finite sample supports: where the likelihood only rises without bound"""
 SIDES = {
@@ -74,6 +76,7 @@ class Ratings:
 
     method: Method
     rows: list[dict[str, Any]]
+    """name, rating, low, high, matches; low and high are None where no resample differs, which shows no certainty"""
     matches: int
     units: int
     unit: str
@@ -281,6 +284,7 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
             "intervals. Add matches."
         )
     low_K, high_K = np.quantile(found, [0.025, 0.975], axis=0)
+    differs_K = np.ptp(found, axis=0) > SAME
     games_K = np.bincount(matches.left_M, minlength=len(rating_K)) + np.bincount(
         matches.right_M, minlength=len(rating_K)
     )
@@ -288,8 +292,8 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
         {
             "name": matches.names[k],
             "rating": float(rating_K[k]),
-            "low": float(low_K[k]),
-            "high": float(high_K[k]),
+            "low": float(low_K[k]) if differs_K[k] else None,
+            "high": float(high_K[k]) if differs_K[k] else None,
             "matches": int(games_K[k]),
         }
         for k in np.argsort(-rating_K, kind="stable")
