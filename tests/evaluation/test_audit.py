@@ -23,7 +23,7 @@ from sparring.evaluation.audit import (
     position_bias,
 )
 from sparring.evaluation.statistics import wins
-from sparring.oracles.audit import answer_groups, run_audit
+from sparring.oracles.audit import answer_groups, repeats, run_audit
 from sparring.oracles.labelled import Labelled, read_labelled
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
@@ -141,8 +141,8 @@ def test_warnings():
     first = {"first_wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
     excess = {"excess": {"value": 0.2, "low": 0.1, "high": 0.3}}
     cheat = {"cheat": "says it twice", "kind": "dressed", "wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
-    found = warnings({"x": one(0.7, 0.1, trained_on=3, failed=2, position=first, length=excess, cheats=[cheat])})
-    assert len(found) == 5
+    found = warnings({"x": one(0.7, 0.1, failed=2, position=first, length=excess, cheats=[cheat])})
+    assert len(found) == 4
     assert any("prefers cheap cheats" in line and "says it twice" in line for line in found)
     assert not warnings({"x": one(0.7, 0.1)})
 
@@ -272,6 +272,48 @@ def test_a_recipes_start_model_judges_wherever_its_oracle_names_it(tmp_path, tin
     expected = build_oracle({"name": "mutual_information", "model": str(tiny_model)}, "")
     assert found["mutual_information"].identity == expected.identity
     assert expected.identity in found["length_penalty"].identity
+
+
+def audited(tmp_path, rows, oracle, *more):
+    data = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    return sparring("oracle", "audit", data, "--oracle", oracle, "--out", tmp_path / "audit", *more)
+
+
+def test_what_the_data_cannot_show_is_said(tmp_path):
+    """All ties without a rule looked like a coin, and labels of both kinds like a bad oracle."""
+    rows = [{"prompt": f"p{i}", "chosen": "aa", "rejected": "b"} for i in range(30)]
+    rows += [{"prompt": "p0", "chosen": "b", "rejected": "aa"}]
+    rules = write_jsonl(tmp_path / "rules.jsonl", [{"prompt": "other", "gold": "4"}])
+    told = audited(tmp_path, rows, f"{{name: rules, data: {rules}, rule: equals, gold: gold}}", "--cheats", 4)
+    assert told.code == 0, told.err
+    assert "“rules” has no rule for 31 of 31 pairs" in told.out
+    assert "contradict each other: 1." in told.out
+    assert told.out.count("too few prompts to tell") == 2
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert "no rule for 31 of 31" in page
+
+
+def test_a_temperature_fitted_on_these_pairs_flatters(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": "aa", "rejected": "b"} for i in range(30)]
+    vowels = "{name: function, path: 'oracle_fakes:more_vowels'}"
+    oracle = f"{{name: calibrated, labels: {tmp_path / 'pairs.jsonl'}, oracle: {vowels}}}"
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    told = audited(tmp_path, rows, oracle)
+    assert told.code == 0, told.err
+    assert "“calibrated” took its temperature from 30 of these pairs" in told.out
+
+
+def test_pairs_that_say_the_same_in_either_order():
+    there, back = Comparison("p", "x", "y"), Comparison("p", "y", "x")
+    same = [Labelled(there, 1.0, ""), Labelled(back, 0.0, "")]
+    assert repeats(same) == {"contradicting": 0, "repeated": 1}
+    assert repeats([*same, Labelled(back, 1.0, "")]) == {"contradicting": 1, "repeated": 1}
+
+
+@pytest.mark.parametrize("option", [("--limit", 0), ("--limit", -2), ("--triples", -1)])
+def test_numbers_out_of_range_are_named(labelled, tmp_path, option):
+    told = sparring("oracle", "audit", labelled, "--oracle", "panel", "--out", tmp_path / "audit", *option)
+    assert (told.code, option[0] in told.err, "pydantic" in told.err) == (2, True, False)
 
 
 @pytest.mark.parametrize(

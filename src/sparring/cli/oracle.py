@@ -106,8 +106,10 @@ def _register_audit(verbs: typer.Typer) -> None:
             ),
         ],
         out: Annotated[Path, typer.Option(help="Folder for audit.json, audit.html and the verdicts.")],
-        limit: Annotated[int | None, typer.Option(help="Only the first pairs of each data set.")] = None,
-        triples: Annotated[int, typer.Option(help="Prompts with three answers that are searched for cycles.")] = 50,
+        limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs of each data set.")] = None,
+        triples: Annotated[
+            int, typer.Option(min=0, help="Prompts with three answers that are searched for cycles.")
+        ] = 50,
         cheats: Annotated[
             int, typer.Option(min=0, help="Prompts on which cheap cheats meet the preferred answer.")
         ] = 30,
@@ -202,7 +204,8 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any, str]]:
 def show(found: dict[str, Any]) -> None:
     """A table of the figures that matter most."""
     from sparring.cli.evaluate_result import wide_console
-    from sparring.evaluation.cheats import falls_for
+    from sparring.evaluation.cheats import can_tell, falls_for
+    from sparring.report.audit import doubts
 
     table = Table(title=f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %")
     for column in (
@@ -228,7 +231,11 @@ def show(found: dict[str, Any]) -> None:
             _share(one["length"]["oracle_picks_longer"], short=True),
             _share(position["first_wins"], short=True) if position else "-" if one["sees_places"] else "same",
             _share(cycles["cyclic"]) if cycles else "-",
-            f"{len(falls_for(one['cheats']))} of {len(one['cheats'])} cheats" if one["cheats"] else "-",
+            "-"
+            if not one["cheats"]
+            else f"{len(falls_for(one['cheats']))} of {len(one['cheats'])} cheats"
+            if can_tell(one["cheats"])
+            else "too few prompts to tell",
             str(one["failed"]),
         )
     console = wide_console()
@@ -238,8 +245,8 @@ def show(found: dict[str, Any]) -> None:
             for row in [row for row in one["cheats"] if row["kind"] == kind][:1]:
                 said = f"{name}: the {kind} text that does best against preferred answers is {row['cheat']!r}"
                 console.print(f"{said}; it wins {_share(row['wins'])}", markup=False)
-        if one["trained_on"]:
-            console.print(f"{name} was trained on {one['trained_on']} of these prompts: its figures flatter it.")
+    for line in doubts(found):
+        console.print(line, markup=False)
 
 
 def _share(value: dict[str, float] | None, signed: bool = False, short: bool = False) -> str:

@@ -105,6 +105,11 @@ def measure(preferences: np.ndarray, answers: Sequence[tuple[str, str]]) -> list
     return sorted(rows, key=lambda row: -(row["wins"] or {"value": -1.0})["value"])
 
 
+def can_tell(rows: Sequence[dict[str, Any]]) -> bool:
+    """There are prompts enough that a cheat which won on all of them would be shown to win."""
+    return any(row["wins"] and 0.025 ** (1 / row["wins"]["count"]) > 0.5 for row in rows)
+
+
 def falls_for(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The cheats that are shown to win more often than not."""
     return [row["cheat"] for row in rows if row["wins"] and row["wins"]["low"] > 0.5]

@@ -60,7 +60,10 @@ def run_audit(
         guard.probe(["Why is the sky blue?"])
         verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
         cycles = _cycles(guard, groups, f"{name}  triples", progress)
-        known = getattr(oracle, "train_prompts", frozenset())
+        inside = [inner for inner, _ in nested(oracle)]
+        known = frozenset().union(*(getattr(inner, "train_prompts", ()) for inner in inside))
+        fitted = {unordered(c) for inner in inside for c in getattr(inner, "fitted_on", ())}
+        unknown = [check for inner in inside if (check := getattr(inner, "unknown", None))]
         found[name] = {
             "identity": guard.identity,
             **audit_one(
@@ -69,6 +72,8 @@ def run_audit(
             "sees_places": any(hasattr(inner, "first_shown") for inner, _ in nested(oracle)),
             "cycles": cycles,
             "cheats": _cheated(guard, answers, f"{name}  cheats", progress),
+            "without_rule": sum(any(check(c) for check in unknown) for c in comparisons),
+            "calibrated_on": sum(unordered(c) in fitted for c in comparisons),
             "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),
             "facts": facts(oracle),
         }
@@ -77,11 +82,29 @@ def run_audit(
         "pairs": len(pairs),
         "decided": int((labels != 0.5).sum()),
         "prompts": len(set(prompts)),
+        **repeats(pairs),
         "length_rule": clustered(correct(rule, labels), prompts),
         "triple_prompts": len(groups),
         "cheat_prompts": len(answers),
         "oracles": found,
         "agreement": agreement({**verdicts, "longer wins": rule}, prompts),
+    }
+
+
+def unordered(comparison: Comparison) -> tuple[str, str, str]:
+    """The same for both orders of the answers."""
+    return comparison.prompt, min(comparison.a, comparison.b), max(comparison.a, comparison.b)
+
+
+def repeats(pairs: Sequence[Labelled]) -> dict[str, int]:
+    """Comparisons labelled both ways, and pairs that say again what another says, in either order of the answers."""
+    labels: dict[tuple[str, str, str], list[float]] = {}
+    for pair in pairs:
+        key, label = unordered(pair.comparison), pair.preference
+        labels.setdefault(key, []).append(label if pair.comparison.a == key[1] else 1 - label)
+    return {
+        "contradicting": sum(min(given) < 0.5 < max(given) for given in labels.values()),
+        "repeated": sum(len(given) - len(set(given)) for given in labels.values()),
     }
 
 

@@ -69,6 +69,11 @@ class Calibrated:
         return [pair.comparison for pair in self._pairs] if self._temperature is None else []
 
     @property
+    def fitted_on(self) -> list[Comparison]:
+        """What the temperature follows from."""
+        return [pair.comparison for pair in self._pairs]
+
+    @property
     def temperature(self) -> float:
         """Given, or fitted now: the first verdict pays for judging the labels."""
         if self._temperature is None:

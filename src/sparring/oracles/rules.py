@@ -82,6 +82,10 @@ class Rules:
             return 0.5
         return (1.0 + passes(check, comparison.a) - passes(check, comparison.b)) / 2
 
+    def unknown(self, comparison: Comparison) -> bool:
+        """It is a tie because the prompt has no rule."""
+        return comparison.prompt not in self.checks
+
     def facts(self) -> dict[str, object]:
         """How many comparisons had no rule."""
         return {"comparisons without a rule": self.without_rule}

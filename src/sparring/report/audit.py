@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sparring.evaluation.cheats import falls_for
+from sparring.evaluation.cheats import can_tell, falls_for
 from sparring.report.html import HERE, environment, percent, points, span
 from sparring.rounds.store import write_text
 
@@ -27,7 +27,7 @@ def write_audit(found: Mapping[str, Any], path: Path) -> None:
         .render(
             s=found,
             lines=[in_words(name, one) for name, one in oracles.items()],
-            warnings=warnings(oracles),
+            warnings=[*doubts(found), *warnings(oracles)],
             rates={name: rate_text(one["accuracy"]) for name, one in oracles.items()}
             | {"length_rule": rate_text(found["length_rule"])},
             categories=categories(oracles),
@@ -61,12 +61,34 @@ def in_words(name: str, one: Mapping[str, Any]) -> str:
     return says + "not to be told from the rule that the longer answer wins."
 
 
+def doubts(found: Mapping[str, Any]) -> list[str]:
+    """Why figures may flatter an oracle, or say nothing: by the data, not by its verdicts."""
+    said = []
+    if count := found["contradicting"]:
+        said.append(f"Comparisons whose labels contradict each other: {count}. No oracle can be right there.")
+    if count := found["repeated"]:
+        said.append(f"Pairs that repeat another, with its answers exchanged or not: {count}. They count again.")
+    for name, one in found["oracles"].items():
+        if one["trained_on"]:
+            said.append(f"“{name}” was trained on {one['trained_on']} of these prompts: its figures flatter it.")
+        if one["calibrated_on"]:
+            said.append(
+                f"“{name}” took its temperature from {one['calibrated_on']} of these pairs: its calibration error "
+                "flatters it."
+            )
+        if one["without_rule"]:
+            said.append(f"“{name}” has no rule for {one['without_rule']} of {found['pairs']} pairs and ties them.")
+        if one["cheats"] and not can_tell(one["cheats"]):
+            said.append(
+                f"“{name}” met cheats on too few prompts to tell whether it falls for them: give more --cheats."
+            )
+    return said
+
+
 def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Signs that an oracle can be fooled, or that its figures flatter it."""
+    """Signs that an oracle can be fooled, or fails."""
     found = []
     for name, one in oracles.items():
-        if one["trained_on"]:
-            found.append(f"“{name}” was trained on {one['trained_on']} of these prompts: its figures flatter it.")
         excess, position = one["length"]["excess"], one["position"]
         if excess and excess["low"] > 0:
             found.append(
