@@ -110,6 +110,39 @@ def test_what_is_missing_is_refused_before_anything_is_asked(server: Faulty, tmp
     assert not server.requests
 
 
+def test_judgments_of_another_model_or_judge_are_not_overwritten(server: Faulty, tmp_path: Any) -> None:
+    words = arena_words(server, tmp_path, answers(tmp_path, "new"))
+    assert sparring(*words).code == 0
+    kept, paid = (tmp_path / "j.jsonl").read_bytes(), len(server.requests)
+    refused = sparring(*arena_words(server, tmp_path, answers(tmp_path, "newer")))
+    assert (refused.code, "model: new there, newer here). Give another --out." in refused.err) == (2, True)
+    refused = sparring(*arena_words(server, tmp_path, answers(tmp_path, "new"), model="other"))
+    assert (refused.code, "judge: gpt (prompt 581f76da" in refused.err) == (2, True)
+    assert sparring(*words).code == 0
+    assert ((tmp_path / "j.jsonl").read_bytes(), len(server.requests)) == (kept, paid)
+
+
+def test_a_model_is_not_judged_against_itself(server: Faulty, tmp_path: Any) -> None:
+    refused = sparring(*arena_words(server, tmp_path, answers(tmp_path, "old")))
+    assert (refused.code, "both of 'old'" in refused.err) == (2, True)
+    words = bench_words(server, tmp_path)
+    refused = sparring(*words, "--against", words[words.index("--answers") + 1])
+    assert (refused.code, "both of 'm'" in refused.err, server.requests) == (2, True, [])
+
+
+def test_empty_answers_are_not_paid_for(server: Faulty, tmp_path: Any) -> None:
+    ours = answers(tmp_path, "new")
+    write_jsonl(ours, [{**row, "messages": [{"content": ""}]} if row["uid"] == "a" else row for row in rows_of(ours)])
+    judged = sparring(*arena_words(server, tmp_path, ours))
+    assert judged.code == 0, judged.err
+    assert "2 games have an empty answer, which loses" in judged.out
+    assert len(server.requests) == 2 * len(QUESTIONS) - 2
+
+
+def rows_of(path: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def bench_words(server: Faulty, tmp_path: Any) -> list[Any]:
     fields = {"single-v1": "{question} {answer}", "single-v1-multi-turn": "{question_2} {answer_2}"}
     fields |= {"pair-v2": "{answer_a} {answer_b}", "pair-v2-multi-turn": "{answer_a_2} {answer_b_2}"}
@@ -130,6 +163,12 @@ def test_mt_bench_is_rated_and_scored(server: Faulty, tmp_path: Any) -> None:
     questions = words[words.index("--questions") + 1]
     found = json.loads(sparring("evaluate", "mt-bench", tmp_path / "r.jsonl", "--questions", questions, "--json").out)
     assert found["models"][0]["turns"] == {"1": 7.0, "2": 9.0}
+    assert sparring(*words).code == 0
+    refused = sparring(*words, "--max-tokens", 9)
+    assert (refused.code, "at most 9 tokens) here). Give another --out." in refused.err) == (2, True)
+    other = {"question_id": 81, "model_id": "n", "choices": [{"turns": ["", "x"]}]}
+    refused = sparring(*words, "--against", write_jsonl(tmp_path / "n.jsonl", [other]))
+    assert (refused.code, "model_1: None there, m here" in refused.err) == (2, True)
 
 
 def test_two_models_play_mt_bench(server: Faulty, tmp_path: Any) -> None:

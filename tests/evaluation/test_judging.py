@@ -22,6 +22,7 @@ from sparring.evaluation.judging import (
     read_rating,
     read_turns,
     single_rows,
+    unserved,
 )
 from sparring.evaluation.mt_bench import pairwise, single
 from sparring.rows import read_file
@@ -111,6 +112,21 @@ def test_a_failed_judge_gives_no_verdict_and_missing_answers_are_named():
         arena_hard_rows(questions, sides[0], {}, ("new", "old"), "Judge.", Judge("j", longer_wins, 64))
 
 
+def test_empty_answers_lose_without_the_judge(tmp_path):
+    def nobody(requests):
+        raise AssertionError("asked about an empty answer")
+
+    questions = [{"uid": "x", "prompt": "Why?"}, {"uid": "y", "prompt": "How?"}]
+    sides = {"x": {"text": " "}, "y": {"text": ""}}, {"x": {"text": "b"}, "y": {"text": ""}}
+    rows = arena_hard_rows(questions, *sides, ("new", "old"), "Judge.", Judge("j", nobody, 64))
+    assert [[game["score"] for game in row["games"]] for row in rows] == [["A>>B", "B>>A"], ["A=B", "A=B"]]
+    assert rows[0]["games"][0]["judgment"].startswith("Not asked: answer B is empty.")
+    assert len(read_judgments([write_jsonl(tmp_path / "j.jsonl", rows)])) == 2
+    other = {"81": ["", " "], "111": ["", ""]}
+    judged = pair_rows(QUESTIONS, (ANSWERS, other), REFERENCES, ("m", "n"), PROMPTS, Judge("j", nobody, 64))
+    assert {(row["g1_winner"], row["g2_winner"]) for row in judged} == {("model_1", "model_1")}
+
+
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
     {"question_id": 111, "category": "math", "turns": ["1 + 1?", "Twice that?"]},
@@ -191,6 +207,7 @@ def test_the_judges_name_says_version_wording_and_room():
     assert plain == "gpt (prompt 581f76da, at most 64 tokens)"
     assert judge.identity("Judge.", [Said("", model="gpt-2026")]).startswith("gpt (served as gpt-2026, prompt")
     assert judge.identity("Judge!", [None]) != plain
+    assert unserved(judge.identity("Judge.", [Said("", model="gpt (eu), 2026"), Said("", model="x")])) == plain
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="SPARRING_EVALUATION_DATA names no folder with mt_bench/")

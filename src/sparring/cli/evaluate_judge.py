@@ -71,9 +71,12 @@ def register(app: typer.Typer) -> None:
         ours, theirs = (one_model(read_answers([path]), path) for path in (answers, baseline_answers))
         asked, text = read_questions(questions), read_instruction(instruction)
         given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
+        different(ours[0], theirs[0], "--baseline-answers")
         judge, asker = judge_at(Settings(*given, field="judge"), max_tokens, out, local, reasoning)
+        refuse_others(out, {"model": ours[0], "baseline": theirs[0], "judge": judge.identity(text, [])})
         rows = arena_hard_rows(asked, ours[1], theirs[1], (ours[0], theirs[0]), text, judge)
-        store(rows, [game["score"] is not None for row in rows for game in row["games"]], asker, out)
+        games = [(game["judgment"], game["score"] is not None) for row in rows for game in row["games"]]
+        store(rows, asked_for(games), asker, out)
 
     @app.command("judge-mt-bench")
     def mt_bench(
@@ -99,7 +102,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Rate a model's two turns, or compare two models in both orders."""
         from sparring.cli.evaluate_result import existing
-        from sparring.evaluation.judging import pair_rows, read_prompts, read_questions, read_turns, single_rows
+        from sparring.evaluation.judging import (
+            pair_rows,
+            read_prompts,
+            read_questions,
+            read_turns,
+            single_rows,
+            wording_of,
+        )
         from sparring.oracles.endpoint import Settings
         from sparring.rows import read_file
 
@@ -110,14 +120,21 @@ def register(app: typer.Typer) -> None:
         asked, prompts = read_questions(questions, ("category", "turns")), read_prompts(judge_prompts)
         theirs = None if against is None else one_model(read_turns(read_file(against)), against)
         given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
+        if theirs is not None:
+            different(ours[0], theirs[0], "--against")
         judge, asker = judge_at(Settings(*given, field="judge"), max_tokens, out, local, reasoning)
+        sides = {"model": ours[0]} if theirs is None else {"model_1": ours[0], "model_2": theirs[0]}
+        refuse_others(out, {**sides, "judge": judge.identity(wording_of(prompts), [])})
         if theirs is None:
+            if empty := sum(not turn.strip() for turns in ours[1].values() for turn in turns):
+                typer.echo(f"{ours[0]}: {empty} turns are empty; the judge rates them like any other")
             rows = single_rows(asked, ours[1], known, ours[0], prompts, judge)
             readable = [row["score"] >= 0 for row in rows]
         else:
-            names, sides = (ours[0], theirs[0]), (ours[1], theirs[1])
-            rows = pair_rows(asked, sides, known, names, prompts, judge)
-            readable = [row[f"g{game}_winner"] != "error" for row in rows for game in (1, 2)]
+            rows = pair_rows(asked, (ours[1], theirs[1]), known, (ours[0], theirs[0]), prompts, judge)
+            readable = asked_for(
+                [(row[f"g{game}_judgment"], row[f"g{game}_winner"] != "error") for row in rows for game in (1, 2)]
+            )
         store(rows, readable, asker, out)
 
 
@@ -128,6 +145,42 @@ def one_model(found: Mapping[str, Any], path: Path) -> tuple[str, Any]:
     if len(found) > 1:
         raise ValueError(f"{path} holds answers of {len(found)} models ({', '.join(found)}); give one model's file.")
     return next(iter(found.items()))
+
+
+def different(ours: str, theirs: str, option: str) -> None:
+    """Refuses a model against itself."""
+    if ours == theirs:
+        raise ValueError(f"--answers and {option} are both of {ours!r}. Give another model's answers on one side.")
+
+
+def refuse_others(out: Path, mine: Mapping[str, str]) -> None:
+    """`out` may be there only with judgments of the same models by the same judge, which a resumed command rewrites.
+
+    Raises:
+        ValueError: it holds others.
+    """
+    from sparring.evaluation.judging import unserved
+    from sparring.rows import read_file
+
+    if not out.exists():
+        return
+    for row in read_file(out):
+        judge = row.get("judge")
+        name = judge[0] if isinstance(judge, list) and judge else judge
+        theirs = {**{key: row.get(key) for key in mine}, "judge": unserved(str(name))}
+        if others := [key for key in mine if theirs[key] != mine[key]]:
+            told = "; ".join(f"{key}: {theirs[key]} there, {mine[key]} here" for key in others)
+            raise ValueError(f"--out: {out} holds other judgments ({told}). Give another --out.")
+
+
+def asked_for(verdicts: Sequence[tuple[str, bool]]) -> list[bool]:
+    """Whether each reply was readable, of (judgment, readable); says how many a rule decided."""
+    from sparring.evaluation.judging import NOT_ASKED
+
+    asked = [readable for judgment, readable in verdicts if not judgment.startswith(NOT_ASKED)]
+    if ruled := len(verdicts) - len(asked):
+        typer.echo(f"{ruled} games have an empty answer, which loses (two tie); the judge was not asked")
+    return asked
 
 
 def read_instruction(path: Path) -> str:
@@ -210,7 +263,7 @@ def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], asker: As
             f"{told}, more than {MAX_FAILED_SHARE:.0%}: a score of what is left would depend on which failed. The "
             f"judgments are stored in {out} all the same. The same command asks the unanswered again"
             f"{f' (last: {asker.last_error})' if asker.last_error else ''}; unreadable replies are kept and "
-            "stay so: read some, then give --max-tokens, another judge or another wording."
+            "stay so: read some, then give --max-tokens, another judge or another wording, and another --out."
         )
     if failed:
         console.print(f"{told}; the scores count and leave them out")

@@ -1,7 +1,8 @@
 """Asking a judge the questions of Arena-Hard and MT-Bench, and writing its verdicts in the benchmarks' own rows.
 
 Both orders are always asked. A verdict is the last mark in the reply, its thoughts aside; a missing, cut or markless
-reply gives no verdict, which the scores count and leave out. MT-Bench's wording comes from the benchmark's own
+reply gives no verdict, which the scores count and leave out. In a comparison an empty answer loses without the judge,
+and two empty ones tie; ratings are always asked for. MT-Bench's wording comes from the benchmark's own
 judge_prompts.jsonl; Arena-Hard's instruction is given. Scores compare only under the same judge, wording and room for
 reasons, so all three stand in the judge's name. Leaves out: how a judge is reached, retried and paid
 (`oracles/endpoint.py`), and the scores.
@@ -39,6 +40,11 @@ ARENA_HARD_USER = (
     "<|The Start of Assistant B's Answer|>\n{b}\n<|The End of Assistant B's Answer|>"
 )
 """Arena-Hard's user turn: part of its file format"""
+NOT_ASKED = "Not asked: "
+"""how a judgment begins that a rule gave"""
+LEVELS, CHOICES = ("[[A>>B]]", "[[B>>A]]", "[[A=B]]"), ("[[A]]", "[[B]]", "[[C]]")
+"""marks where A wins, B wins, neither"""
+SERVED = re.compile(r"served as .*?, (?=prompt [0-9a-f]{8})")
 MAX_TOKENS = {"arena-hard": 4096, "mt-bench": 2048}
 """as the benchmarks ask for"""
 
@@ -91,6 +97,42 @@ class Judge:
         if self.reasoning:
             facts.append("as a reasoning model")
         return f"{self.model} ({', '.join(facts)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A reply that no judge was needed for."""
+
+    text: str
+    cut: bool = False
+    model: str = ""
+
+
+def _ask(
+    judge: Judge, requests: Sequence[Row], answers: Sequence[tuple[str, str]], marks: tuple[str, str, str]
+) -> list[Reply | None]:
+    """Replies to comparisons of `answers`, A's and B's; the judge is asked only where neither is empty."""
+    replies: list[Reply | None] = [_rule(a, b, marks) for a, b in answers]
+    left = [index for index, reply in enumerate(replies) if reply is None]
+    asked = judge.ask([requests[index] for index in left]) if left else []
+    for index, reply in zip(left, asked, strict=True):
+        replies[index] = reply
+    return replies
+
+
+def _rule(a: str, b: str, marks: tuple[str, str, str]) -> Ruled | None:
+    if a.strip() and b.strip():
+        return None
+    if not a.strip() and not b.strip():
+        return Ruled(f"{NOT_ASKED}both answers are empty. {marks[2]}")
+    return Ruled(
+        f"{NOT_ASKED}answer B is empty. {marks[0]}" if a.strip() else f"{NOT_ASKED}answer A is empty. {marks[1]}"
+    )
+
+
+def unserved(identity: str) -> str:
+    """A judge's name without the version that answered, which is not known before it is asked."""
+    return SERVED.sub("", identity)
 
 
 def last_mark(mark: re.Pattern[str], reply: Reply | None) -> str | None:
@@ -165,6 +207,7 @@ def arena_hard_rows(
     """
     asked: list[tuple[str, Mapping[str, Any]]] = []
     requests: list[Row] = []
+    shown: list[tuple[str, str]] = []
     for line, question in enumerate(questions, start=1):
         uid = question_id(question, f"question {line}")
         texts = [_answer(side, uid, name) for side, name in zip((answers, baseline), names, strict=True)]
@@ -172,7 +215,8 @@ def arena_hard_rows(
         for a, b in ((texts[1], texts[0]), (texts[0], texts[1])):  # the model is B first, then A
             values = {"question": question_text(question), "a": a, "b": b}
             requests.append(judge.request(instruction, _fill(ARENA_HARD_USER, values)))
-    replies = judge.ask(requests)
+            shown.append((a, b))
+    replies = _ask(judge, requests, shown, LEVELS)
     identity = judge.identity(instruction, replies)
     rows = []
     for index, (uid, question) in enumerate(asked):
@@ -243,7 +287,7 @@ def single_rows(
             asked.append((question, turn, name))
             requests.append(_from_prompt(prompts, name, values, judge))
     replies = judge.ask(requests)
-    identity = judge.identity(_wording(prompts), replies)
+    identity = judge.identity(wording_of(prompts), replies)
     rows = []
     for (question, turn, name), request, reply in zip(asked, requests, replies, strict=True):
         rating = read_rating(reply)
@@ -264,7 +308,7 @@ def pair_rows(
 ) -> list[Row]:
     """Both orders of two models' answers, turn by turn, with the winners in FastChat's words."""
     sides = list(zip(names, answers, strict=True))
-    asked, requests = [], []
+    asked, requests, shown = [], [], []
     for question in questions:
         for turn in TURNS:
             name = _prompt_name("pair-math-v1" if _guided(question) else "pair-v2", turn)
@@ -272,8 +316,9 @@ def pair_rows(
             for a, b in ((0, 1), (1, 0)):
                 values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
                 requests.append(_from_prompt(prompts, name, values, judge))
-    replies = judge.ask(requests)
-    identity = judge.identity(_wording(prompts), replies)
+                shown.append((values[f"answer_a_{turn}"], values[f"answer_b_{turn}"]))
+    replies = _ask(judge, requests, shown, CHOICES)
+    identity = judge.identity(wording_of(prompts), replies)
     rows = []
     for index, (question, turn, name) in enumerate(asked):
         row: Row = {"question_id": question["question_id"], "model_1": names[0], "model_2": names[1]}
@@ -297,7 +342,7 @@ def _prompt_name(base: str, turn: int) -> str:
     return base if turn == 1 else f"{base}-multi-turn"
 
 
-def _wording(prompts: Mapping[str, Mapping[str, str]]) -> str:
+def wording_of(prompts: Mapping[str, Mapping[str, str]]) -> str:
     """Of all prompts, also those that a few questions do not need."""
     return json.dumps({name: [row["system_prompt"], row["prompt_template"]] for name, row in sorted(prompts.items())})
 
