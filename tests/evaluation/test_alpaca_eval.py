@@ -208,6 +208,7 @@ def test_what_is_here_is_checked_before_the_hub_is_asked(tmp_path, monkeypatch):
         (("--annotations", tmp_path / "none.json"), "is not a file"),
         (("--from-stored", tmp_path / "nothing"), "no finished contest"),
         ((whole, "--baseline", whole, *told, "--sampling", "heat=1"), "heat"),
+        ((whole, "--baseline", whole, *told), "--instructions: missing"),
     ):
         refused = sparring("evaluate", "alpaca-eval", *words)
         assert (refused.code, message in refused.err) == (2, True), refused.err

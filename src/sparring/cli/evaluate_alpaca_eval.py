@@ -97,7 +97,9 @@ def register(app: typer.Typer) -> None:
                 "--from-stored, or CANDIDATE --baseline --oracle --out."
             )
         else:
-            _check_answers((candidate, baseline))
+            given = _answered((candidate, baseline))
+            if formula is Formula.v1 and texts is None and not by_position:
+                alpaca_eval.check_known(given)
             game = candidate, baseline, prompts, oracle_section(oracle), settings, seed
         shared, files = None, {}
         if formula is Formula.v1:
@@ -145,14 +147,13 @@ def _folder(path: Path | None) -> Path:
     return path
 
 
-def _check_answers(sides: Sequence[str]) -> None:
-    """Whether the sides that are answer files can be read."""
+def _answered(sides: Sequence[str]) -> list[list[str]]:
+    """The instructions of those sides that are answer files."""
     from sparring.evaluation.answers import read_answers
     from sparring.rows import ENDINGS
 
-    for path in map(Path, sides):
-        if path.suffix in (*ENDINGS, ".gz"):
-            read_answers(path.expanduser())
+    files = [Path(side).expanduser() for side in sides if Path(side).suffix in (*ENDINGS, ".gz")]
+    return [list(read_answers(file).texts) for file in files]
 
 
 def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:

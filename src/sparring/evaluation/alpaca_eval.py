@@ -144,6 +144,20 @@ def check_order(instructions: Sequence[str], count: int) -> None:
         )
 
 
+def check_known(answered: Sequence[Sequence[str]]) -> None:
+    """Whether a side's instructions are AlpacaEval's in their order, so that rows will need no --instructions.
+
+    Raises:
+        ValueError: none are.
+    """
+    if all(digest(instructions) != IN_ORDER for instructions in answered):
+        raise ValueError(
+            "--instructions: missing, and no side is a file with AlpacaEval's instructions in AlpacaEval's order, so "
+            "which row has which difficulty would be unknown. Give alpaca_eval.json; or, for another set of "
+            "instructions, --formula length_controlled_minimal."
+        )
+
+
 def instruction_indices(
     judgments: Judgments, instructions: Sequence[str] | None, count: int, by_position: bool = False
 ) -> np.ndarray:
