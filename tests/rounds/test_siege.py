@@ -81,12 +81,17 @@ def test_a_prompts_turns_reach_the_judge_as_turns(tmp_path, judge):
 
 
 def test_a_runs_iterates_attack_with_the_answers_it_stored(tmp_path, tiny_recipe):
+    tiny_recipe["evaluation"]["prompts"] = 2
     (tmp_path / "mine.yaml").write_text(json.dumps(tiny_recipe))
     run = tmp_path / "run"
     assert sparring("run", tmp_path / "mine.yaml", "--out", run).code == 0
     found = besieged(run, "--out", tmp_path / "stored")
     assert [player["stored"] for player in found["players"]] == [True, True, True]
     assert {row["attacker"] for row in found["attackers"]} >= {f"{run}:0", f"{run}:1", f"{run}:0, best of 2"}
+    assert (found["judged"], found["left_out"], found["not_asked"]) == (2, 0, 1)
+    shown = sparring("evaluate", "exploitability", "--from-stored", tmp_path / "stored")
+    assert "1 held-out prompts not asked" in shown.out
+    assert "left out" not in shown.out
     fresh = besieged(
         f"{run}:1", "--samples", 3, "--limit", 2, "--prompts", tmp_path / "held.jsonl", "--out", tmp_path / "f"
     )

@@ -200,8 +200,11 @@ class Siege:
                 for text in shared
             ]
             write_json(self.store.path(VERDICTS), {"judge": guard.identity, "players": list(names), "prompts": rows})
-            left_out = len(asked_for) - len(shared)
-            facts = {"comparisons": len(asked), "failed": guard.failed, "left_out": left_out}
+            # A run's evaluation asks the first of its held-out prompts (evaluation.prompts) and stores every answer.
+            stored = [answers[k] for k in numbers if self.store.manifest[f"answers/{k}"]["facts"]["stored"]]
+            not_asked = sum(any(text not in one for one in stored) for text in asked_for)
+            left_out = len(asked_for) - len(shared) - not_asked
+            facts = {"comparisons": len(asked), "failed": guard.failed, "left_out": left_out, "not_asked": not_asked}
             return Made((VERDICTS,), facts)
 
         self.store.stage("judge", inputs, make)
