@@ -89,6 +89,12 @@ def test_options_of_tasks_without_tasks_are_refused(file: Path):
     assert (refused.code, "are for --tasks" in refused.err) == (2, True)
 
 
+def test_tasks_that_name_none_are_refused(file: Path, tmp_path: Path):
+    refused = sparring("study", file, "--out", tmp_path / "out", "--tasks", "")
+    assert (refused.code, "names no task" in refused.err) == (2, True)
+    assert not (tmp_path / "out/inpo").exists()
+
+
 def test_a_run_that_stops_itself_is_reported(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = module.run
 

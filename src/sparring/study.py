@@ -230,7 +230,7 @@ def _contests(
             one, two = answers[a], answers[b]
             asked[seed, (a, b)] = [Comparison(t, x, y) for t in one if t in two for x, y in product(one[t], two[t])]
             lone += len(one.keys() ^ two.keys())
-    guard.probe(["Why is the sky blue?", "Name a fruit."])
+    guard.probe()
     announce(guard.oracle, [comparison for own in asked.values() for comparison in own], progress.say)
     found: dict[int, Tables] = {}
     with progress.task("contests", len(asked)) as advance:

@@ -150,10 +150,9 @@ def _folder(path: Path | None) -> Path:
 def _answered(sides: Sequence[str]) -> list[list[str]]:
     """The instructions of those sides that are answer files."""
     from sparring.evaluation.answers import read_answers
-    from sparring.rows import ENDINGS
+    from sparring.rounds.side import answer_file
 
-    files = [Path(side).expanduser() for side in sides if Path(side).suffix in (*ENDINGS, ".gz")]
-    return [list(read_answers(file).texts) for file in files]
+    return [list(read_answers(file).texts) for file in map(answer_file, sides) if file is not None]
 
 
 def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:

@@ -24,23 +24,34 @@ def oracle_section(spec: str) -> dict[str, Any]:
     """
     from sparring.recipe import read_yaml
 
+    if Path(spec).suffix in (".yaml", ".yml"):
+        plain = read_yaml(Path(spec), "--oracle")
+        # A wrapper has a field `oracle` too: only what has no name of its own can be a recipe.
+        section = plain.get("oracle") if isinstance(plain, dict) and "name" not in plain else plain
+        if not isinstance(section, dict) or "name" not in section:
+            raise ValueError(f"--oracle: {spec!r} holds neither `name: ...` nor a recipe's `oracle: {{name: ...}}`.")
+        return section
+    return plain_section(spec)
+
+
+def plain_section(spec: str) -> dict[str, Any]:
+    """A judge that is no file: an oracle's name, `{name: ...}`, or a folder of `oracle train`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     if Path(spec).is_dir():
         if not (Path(spec) / "oracle.json").is_file():
             raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json: give one that `oracle train` made.")
         return {"name": "trained", "folder": spec}
-    if spec.lstrip().startswith("{"):
-        try:
-            plain = yaml.safe_load(spec)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--oracle: {spec!r} is not readable YAML. Write {{name: ..., field: ...}}.") from error
-    elif Path(spec).suffix in (".yaml", ".yml"):
-        plain = read_yaml(Path(spec), "--oracle")
-    else:
+    if not spec.lstrip().startswith(("{", "[")):
         return {"name": spec}
-    # A wrapper has a field `oracle` too: only what has no name of its own can be a recipe.
-    section = plain.get("oracle") if isinstance(plain, dict) and "name" not in plain else plain
-    if not isinstance(section, dict) or "name" not in section:
-        raise ValueError(f"--oracle: {spec!r} holds neither `name: ...` nor a recipe's `oracle: {{name: ...}}`.")
+    try:
+        section = yaml.safe_load(spec)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--oracle: {spec!r} is not readable YAML. Write {{name: ..., field: ...}}.") from error
+    if "name" not in section or not isinstance(section, dict):
+        raise ValueError(f"--oracle {spec!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
     return section
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -19,13 +18,6 @@ VERSIONS = {
 }
 DISAGREEMENT = 0.01
 """nats per document: float32 in two orders of summation stays far below it"""
-
-
-class Precision(StrEnum):
-    """Of the weights while scoring."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +45,9 @@ def register(app: typer.Typer) -> None:
         chat: Annotated[bool, typer.Option(help="Render prompts with the chat template.")] = False,
         batch_size: Annotated[int, typer.Option(min=1, help="Requests run at once.")] = 8,
         device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
-        precision: Annotated[Precision, typer.Option(help="Of the weights while scoring.")] = Precision.float32,
+        precision: Annotated[
+            Literal["float32", "bfloat16"], typer.Option(help="Of the weights while scoring.")
+        ] = "float32",
         verify: Annotated[
             int, typer.Option(min=0, help="Compare so many documents per task with Sparring's own log-probabilities.")
         ] = 0,
@@ -64,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from sparring.evaluation.leaderboard import Leaderboard, check_local
         from sparring.rounds.side import policy_folder
 
-        if verify and precision is not Precision.float32:
+        if verify and precision != "float32":
             raise ValueError("--verify compares float32 arithmetic: leave out --precision.")
         names = task_names(tasks)
         files = parse_data(data or [], names)
@@ -72,7 +66,7 @@ def register(app: typer.Typer) -> None:
             check_local(name, mine)
         given = {"after": model} if before is None else {"before": before, "after": model}
         options: dict[str, Any] = {"limit": limit, "shots": shots, "chat": chat, "device": device}
-        options |= {"batch_size": batch_size, "precision": precision.value}
+        options |= {"batch_size": batch_size, "precision": precision}
         boards = {side: Leaderboard(policy_folder(spec, out), out, files, **options) for side, spec in given.items()}
         rows = [row(name, boards, verify) for name in names]
         result = {

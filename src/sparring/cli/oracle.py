@@ -161,25 +161,20 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
     Raises:
         ValueError: a spec that is none of the forms, or an oracle that cannot be built.
     """
-    import yaml
-
+    from sparring.cli.evaluate_inputs import plain_section
     from sparring.oracles.table import build_oracle
 
     sections: list[tuple[str, Any, str]] = []
     for spec in specs:
-        if (Path(spec) / "oracle.json").is_file():
-            sections.append((Path(spec).name, {"name": "trained", "folder": spec}, "start"))
-        elif spec.endswith((".yaml", ".yml")):
+        if spec.endswith((".yaml", ".yml")):
             sections += _recipe_oracles(spec)
         else:
-            section = yaml.safe_load(spec)
-            section = {"name": section} if isinstance(section, str) else section
-            sections.append((str(section.get("name")) if isinstance(section, dict) else spec, section, "start"))
+            section = plain_section(spec)
+            name = Path(spec).name if Path(spec).is_dir() else str(section["name"])
+            sections.append((name, section, "start"))
     found: dict[str, Oracle] = {}
     seen: Counter[str] = Counter()
     for name, section, start in sections:
-        if not isinstance(section, dict):
-            raise ValueError(f"--oracle {name!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
         seen[name] += 1
         try:
             found[name if seen[name] == 1 else f"{name} {seen[name]}"] = build_oracle(section, start)

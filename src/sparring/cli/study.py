@@ -43,9 +43,9 @@ def register(app: typer.Typer) -> None:
 
         recipes = load_study(study)
         names = task_names(tasks or "")
-        if not names and any(option is not None for option in (data, limit, shots, task_seeds)):
+        if tasks is None and any(option is not None for option in (data, limit, shots, task_seeds)):
             raise ValueError("--data, --limit, --shots and --task-seeds are for --tasks, which names none.")
-        scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if names else None
+        scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if tasks is not None else None
         folder = out or Path("runs") / study.stem
         if check:
             for name, seed in recipes:

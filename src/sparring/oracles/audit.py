@@ -24,7 +24,7 @@ from sparring.evaluation.cheats import honest
 from sparring.evaluation.cheats import measure as measure_cheats
 from sparring.evaluation.checks import count_words
 from sparring.evaluation.intransitivity import measure
-from sparring.oracles.guard import Guard
+from sparring.oracles.guard import FIRST_QUESTIONS, Guard
 from sparring.oracles.labelled import Labelled
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts, nested
@@ -57,7 +57,7 @@ def run_audit(
     for name, oracle in oracles.items():
         recorded = Recorded(oracle, out / "orders.jsonl")
         guard = Guard(recorded, out / "verdicts.jsonl")
-        guard.probe(["Why is the sky blue?"])
+        guard.probe(FIRST_QUESTIONS[:1])  # every question is paid for
         verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
         cycles = _cycles(guard, groups, f"{name}  triples", progress)
         inside = [inner for inner, _ in nested(oracle)]

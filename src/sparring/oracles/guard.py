@@ -22,6 +22,8 @@ from sparring.oracles.verdicts import VerdictFile, verdict_key
 
 SYMMETRY_TOLERANCE = 1e-6
 RETRIES = 2
+FIRST_QUESTIONS = ("Why is the sky blue?", "Name a fruit.")
+"""what an oracle is asked before any work"""
 MAX_FAILED_SHARE = 0.05
 """of at least 20 comparisons: past that a stage would train on what is left by accident"""
 
@@ -42,7 +44,7 @@ class Guard:
         self._looked_up: set[str] = set()
         self._failed: set[str] = set()
 
-    def probe(self, prompts: Sequence[str]) -> None:
+    def probe(self, prompts: Sequence[str] = FIRST_QUESTIONS) -> None:
         """Ask a few comparisons in both orders before any work.
 
         Raises:

@@ -186,7 +186,7 @@ class Contest:
         inputs |= {"judge": guard.identity, "prompts": hashlib.sha256(repr(asked).encode()).hexdigest()}
 
         def make() -> Made:
-            guard.probe(["Why is the sky blue?", "Name a fruit."])
+            guard.probe()
             preferences, rules = self._verdicts(pairs, guard)
             judgments = Judgments(
                 model=ours,

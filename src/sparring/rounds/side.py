@@ -29,7 +29,7 @@ class Side:
     def __init__(self, spec: str, root: Path) -> None:
         self.spec = spec
         path = Path(spec).expanduser()
-        self.file = path if path.suffix in (*ENDINGS, ".gz") else None
+        self.file = answer_file(spec)
         if self.file is not None:
             if not path.is_file():
                 raise ValueError(f"answers: {spec!r} is not a file.")
@@ -72,6 +72,12 @@ class Side:
         if self.file is not None:
             return None
         return SamplingConfig.model_validate({**self.policies.recipe.sampling.model_dump(), **overrides})
+
+
+def answer_file(spec: str) -> Path | None:
+    """The file that a side's name stands for; None where it stands for a policy."""
+    path = Path(spec).expanduser()
+    return path if path.suffix in (*ENDINGS, ".gz") else None
 
 
 def policy_folder(spec: str, out: Path) -> Path:

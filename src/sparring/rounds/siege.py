@@ -183,7 +183,7 @@ class Siege:
             shared = [text for text in answers[0] if all(text in other for other in answers)]
             if not shared:
                 raise ValueError("no prompt was answered by all players (they are joined by the prompt's text).")
-            guard.probe(["Why is the sky blue?", "Name a fruit."])
+            guard.probe()
             asked = [
                 Comparison(asked_for[text], a, b)
                 for text in shared
