@@ -87,6 +87,12 @@ def test_a_folder_of_runs_is_refused_and_every_file_that_is_read_is_hashed(tmp_p
     (tmp_path / "runs/answers.json").write_text('[{"prompt": "Something else."}]')
     refused = sparring("evaluate", "overlap", tmp_path / "runs", bench)
     assert (refused.code, f"Name one, such as '{tmp_path / 'runs/mine'}'" in refused.err) == (2, True)
+    unprepared = tmp_path / "others/new/recipe.yaml"
+    unprepared.parent.mkdir(parents=True)
+    unprepared.write_text("algorithm: {name: inpo}\n")
+    (tmp_path / "others/answers.json").write_text('[{"prompt": "Something else."}]')
+    refused = sparring("evaluate", "overlap", tmp_path / "others", bench)
+    assert (refused.code, "but holds runs" in refused.err) == (2, True)
     found = json.loads(sparring("evaluate", "overlap", tmp_path / "runs/mine", bench, "--json").out)
     assert found["benchmarks"][0]["exact"] == 1
     assert found["train"]["files"] == [str(held)]

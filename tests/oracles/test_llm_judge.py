@@ -228,6 +228,24 @@ def test_an_endpoint_that_stays_down_stops_and_nothing_is_paid_twice(server, tmp
 
 
 @pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (FAULTS["429"], r"lower oracle\.concurrency \(2\)"),
+        (FAULTS["500"], "its own log says more"),
+        (FAULTS["hang"], r"within 0\.2 s: raise oracle\.timeout"),
+        (FAULTS["empty"], "is it a chat model"),
+        (FAULTS["page as success"], r"oracle\.base_url usually ends in /v1"),
+        ((400, {}, {"error": {"message": "Unsupported parameter"}}), r"oracle\.reasoning: true"),
+    ],
+)
+def test_an_endpoint_that_stays_down_says_what_helps(server, tmp_path, fault, remedy):
+    server.faults = [fault] * 40
+    many = [Comparison(f"Say {i}", "x", "y") for i in range(30)]
+    with pytest.raises(OracleError, match=remedy):
+        judge(server, tmp_path, concurrency=2, timeout=0.2, attempts=1).judge(many)
+
+
+@pytest.mark.parametrize(
     "fault",
     [
         (401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),

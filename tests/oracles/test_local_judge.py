@@ -58,6 +58,17 @@ def test_what_was_said_is_not_said_again(tiny_model, tmp_path):
     assert again.estimate([asked("Hi"), asked("He")]).kept == 1
 
 
+def test_a_question_is_rendered_once(tiny_model, tmp_path, monkeypatch):
+    chat = chat_with(tiny_model, tmp_path)
+    rendered = []
+    render = chat.chat.prompt_ids
+    monkeypatch.setattr(chat.chat, "prompt_ids", lambda messages: rendered.append(messages) or render(messages))
+    requests = [asked("Hi"), asked("Ho"), asked("Hi")]
+    assert chat.estimate(requests) == chat.estimate(requests)
+    assert all(chat.ask(requests))
+    assert len(rendered) == 2
+
+
 def test_noise_belongs_to_the_request_and_not_to_its_neighbours(tiny_model, tmp_path):
     requests = [asked(text, temperature=1.0) for text in ("Hi", "Ho", "He")]
     together = chat_with(tiny_model, tmp_path / "a").ask(requests)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 from sparring.cli.evaluate_inputs import instructions as read_instructions
 from sparring.cli.evaluate_inputs import oracle_section, sampling_overrides
 from sparring.cli.evaluate_result import finite
+
+if TYPE_CHECKING:
+    from sparring.evaluation.answers import Instruction
 
 BY_POSITION = "Take a row's position for its instruction, unchecked, as AlpacaEval does, instead of its text."
 
@@ -90,22 +93,14 @@ def register(app: typer.Typer) -> None:
             read_judgments(annotations)
         elif contest and from_stored:
             contest.facts()
-        elif candidate is None or baseline is None or oracle is None:
-            missing = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
-            raise ValueError(
-                f"missing: {', '.join(name for name, value in missing.items() if value is None)}. Give --annotations, "
-                "--from-stored, or CANDIDATE --baseline --oracle --out."
-            )
         else:
-            given = _answered((candidate, baseline))
+            game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
             if formula is Formula.v1 and texts is None and not by_position:
-                alpaca_eval.check_known(given)
-            game = candidate, baseline, prompts, oracle_section(oracle), settings, seed
+                alpaca_eval.check_known(_answered(game[:2]))
         shared, files = None, {}
         if formula is Formula.v1:
-            local = None if gamed is None else alpaca_eval.read_gamed(gamed)
             files["gamed"] = gamed or alpaca_eval.fetch_gamed()
-            shared = local or alpaca_eval.read_gamed(files["gamed"])
+            shared = alpaca_eval.read_gamed(files["gamed"])
             if texts is not None and not by_position:
                 alpaca_eval.check_order(texts, len(shared.by_index))
         if contest:
@@ -145,6 +140,19 @@ def _folder(path: Path | None) -> Path:
     if path is None:
         raise ValueError("--out: missing. Name a folder for answers and verdicts (or give --annotations).")
     return path
+
+
+def _sides(
+    candidate: str | None, baseline: str | None, oracle: str | None, prompts: list[Instruction] | None
+) -> tuple[str, str, list[Instruction] | None, dict[str, Any]]:
+    """Both sides, their prompts and the oracle's section; a ValueError that names what is missing."""
+    if candidate is None or baseline is None or oracle is None:
+        given = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
+        missing = ", ".join(name for name, value in given.items() if value is None)
+        raise ValueError(
+            f"missing: {missing}. Give --annotations, --from-stored, or CANDIDATE --baseline --oracle --out."
+        )
+    return candidate, baseline, prompts, oracle_section(oracle)
 
 
 def _answered(sides: Sequence[str]) -> list[list[str]]:

@@ -150,8 +150,10 @@ def _refuse_unread_runs(folder: Path) -> None:
             f"{str(folder)!r} is a run's folder without {HELD}, so what it trained on is unknown. Give its training "
             "data itself, or prepare the run first (sparring run)."
         )
-    if run := next((held.parents[1] for held in sorted(folder.rglob(HELD))), None):
-        raise ValueError(f"{str(folder)!r} is no run's folder, but holds runs. Name one, such as {str(run)!r}.")
+    prepared = [file.parents[1] for file in sorted(folder.rglob(HELD))]
+    runs = prepared or [file.parent for file in sorted(folder.rglob(RECIPE))]
+    if runs:
+        raise ValueError(f"{str(folder)!r} is no run's folder, but holds runs. Name one, such as {str(runs[0])!r}.")
 
 
 def _text(value: Any) -> str:

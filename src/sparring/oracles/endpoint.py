@@ -45,6 +45,7 @@ PER_WAVE = 4
 REFUSED = (401, 402, 403, 404)
 """statuses that no retry and no other question can change"""
 PASSING = (408, 409, 425, 429)
+EMPTY = "an empty reply"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Endpoint:
         settings.check()
         self.settings, self.replies = settings, replies
         self.counts: Counter[str] = Counter()
-        self.last_error = ""
+        self.last_error, self._remedy = "", ""
         self._client = _client(settings)
         if settings.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
@@ -249,8 +250,8 @@ class Endpoint:
                 self._stop.set()
         if down:
             raise OracleError(
-                f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). What was "
-                f"answered is kept in {self.replies}; give the same command to go on when it answers again."
+                f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). "
+                f"{self._remedy} What was answered is kept in {self.replies}; the same command goes on from there."
             )
         return False
 
@@ -264,7 +265,7 @@ class Endpoint:
         if text is None:
             if spent is not None:
                 self._keep({"key": None, "text": "", **spent})
-            raise _Malformed("an empty reply" if whole else "a reply without choices[0].message.content")
+            raise _Malformed(EMPTY if whole else "a reply without choices[0].message.content")
         assert spent is not None, "whole replies have a cost"
         model = getattr(completion, "model", None)
         return {
@@ -301,7 +302,7 @@ class Endpoint:
         """
         import openai
 
-        self.last_error = self._redacted(error)
+        self.last_error, self._remedy = self._redacted(error), _remedy(error, self.settings)
         status = getattr(error, "status_code", None)
         if status in REFUSED or getattr(error, "code", None) == "insufficient_quota":
             if self._stop.is_set():
@@ -425,6 +426,32 @@ def _likely(token: Any) -> bool:
     """It is a token with a log-probability; servers round 0 upwards."""
     text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
     return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01
+
+
+def _remedy(error: Exception, settings: Settings) -> str:
+    """What helps where this is how every request ends."""
+    import openai
+
+    field, status = settings.field, getattr(error, "status_code", None)
+    if isinstance(error, openai.APITimeoutError):
+        return (
+            f"No answer came within {settings.timeout:g} s: raise {field}.timeout, or lower {field}.concurrency "
+            f"({settings.concurrency}) if it answers slowly."
+        )
+    if isinstance(error, openai.APIConnectionError):
+        return f"Is it running, and is {field}.base_url right?"
+    if status == 429:
+        return f"It limits the rate: lower {field}.concurrency ({settings.concurrency}), or go on later."
+    if status is not None and status < 500:
+        return (
+            f"It refuses these questions, so repeating will not help: does the model take {field}.max_tokens and a "
+            f"temperature ({field}.reasoning: true if not), and do questions fit into its context?"
+        )
+    if status is not None:
+        return "The fault is the server's: its own log says more."
+    if str(error) == EMPTY:
+        return f"The model says nothing: is it a chat model, and {field}.max_tokens large enough?"
+    return f"What answers there is no chat API: {field}.base_url usually ends in /v1."
 
 
 def _retry_after(error: Exception) -> float | None:

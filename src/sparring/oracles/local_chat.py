@@ -77,6 +77,8 @@ class LocalChat:
         if self._kept.damaged:
             self.counts["damaged lines of the reply file"] = self._kept.damaged
         self._given_up: set[str] = set()
+        self._rendered: dict[str, list[int] | str] = {}
+        """what was estimated and not asked yet"""
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
         self.model = placed(load_model(folder, torch.bfloat16 if precision == "bfloat16" else torch.float32))
@@ -94,8 +96,9 @@ class LocalChat:
     def estimate(self, requests: Sequence[Request]) -> Estimate:
         """What asking these would take; equal requests count once."""
         asked = {self.key(request): request for request in requests}
-        new = [request for key, request in asked.items() if key not in self._kept]
-        fitting = [(ids, request) for request in new if isinstance(ids := self._ids(request), list)]
+        new = {key: request for key, request in asked.items() if key not in self._kept}
+        self._rendered |= {key: self._ids(request) for key, request in new.items() if key not in self._rendered}
+        fitting = [(ids, new[key]) for key in new if isinstance(ids := self._rendered[key], list)]
         tokens_in, tokens_out = sum(len(ids) for ids, _ in fitting), sum(most_out(request) for _, request in fitting)
         return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, None)
 
@@ -106,7 +109,7 @@ class LocalChat:
         for key, request in asked.items():
             if key in self._kept or key in self._given_up:
                 continue
-            ids = self._ids(request)
+            ids = self._rendered.pop(key, None) or self._ids(request)
             if isinstance(ids, str):
                 self.counts["failed requests"] += 1
                 self.last_error = ids
