@@ -119,6 +119,14 @@ def ran(plain: dict[str, Any], out: Path) -> dict[str, Any]:
     return run(parse_recipe(plain), out, Progress(quiet=True))
 
 
+def studied(file: Path, out: Path) -> dict[str, Any]:
+    """A whole study."""
+    from sparring.progress import Progress
+    from sparring.study import load_study, run_study
+
+    return run_study(load_study(file), out, Progress(quiet=True))
+
+
 def sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
     """The requests that every rank sampled in a draw."""
     return devices.together(_sampled, *args)

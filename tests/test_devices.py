@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, strategies
 from safetensors.torch import load_file
 
@@ -143,3 +144,14 @@ def test_one_device_cannot_cut(tiny_recipe: dict[str, Any], tmp_path: Path) -> N
 def test_eight_bit_states_cannot_be_cut() -> None:
     with pytest.raises(ValueError, match="shard_weights with optimizer: adamw_8bit"):
         FitConfig(shard_weights=True, optimizer="adamw_8bit")
+
+
+def test_a_study_goes_on_after_a_fit_that_all_ranks_stopped(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
+    """A tripwire ended the other ranks, and so the study."""
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**tiny_recipe, "rounds": 1}))
+    trips = {"fit": {"learning_rate": 1.0, "tripwires": {"kl_to_iterate": 1e-9}}}
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({"base": "base.yaml", "methods": {"hasty": trips, "inpo": {}}, "seeds": [0]}))
+    found = on_ranks(2, ranks.studied, file, tmp_path / "out")
+    assert [stopped["method"] for stopped in found["stopped"]] == ["hasty"]
+    assert [method["name"] for method in found["methods"]] == ["inpo"]

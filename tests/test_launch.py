@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import torch
 import yaml
 
 import ranks
+from command import sparring
 from sparring import launch
 from sparring.weights import hash_weights
 
@@ -108,6 +110,22 @@ def test_a_run_that_lost_a_rank_goes_on_with_one(
     for name, tensor in fitted[1].items():
         torch.testing.assert_close(fitted[0][name], tensor, rtol=1e-4, atol=1e-6)
     assert hash_weights(whole / "rounds/000/policy") != hash_weights(Path(plain["model"]["path"]))
+
+
+def test_two_devices_answer_as_one_does(
+    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    judge, other = tmp_path / "judge.yaml", tmp_path / "other.json"
+    judge.write_text(yaml.safe_dump(tiny_recipe["oracle"]))
+    other.write_text(json.dumps([{"instruction": f"Say {word}", "output": word} for word in ("ant", "bee", "cat")]))
+    settings = ("--sampling", "max_new_tokens=8", "--sampling", "batch_size=1")
+    words = ("evaluate", "head-to-head", tiny_recipe["model"]["path"], other, "--oracle", judge, *settings)
+    for name, more in (("one", ()), ("two", ("--devices", 2))):
+        outcome = sparring(*words, "--out", tmp_path / name, *more)
+        assert outcome.code == 0, outcome.err
+    one, two = ((tmp_path / name / "answers/a.json").read_bytes() for name in ("one", "two"))
+    assert one == two
 
 
 def kill_rank(rank: int, sign: Path) -> None:

@@ -28,6 +28,10 @@ PATIENCE = timedelta(days=20)
 """How long ranks wait for each other: a judge may take hours of rank 0. Dead ranks are noticed by the launcher."""
 
 
+class RaisedByAll(RuntimeError):
+    """Raised in a task on every rank alike: rank 0 may go on to another task, and the others wait for it."""
+
+
 class RankLost(RuntimeError):
     """Another rank is gone, so this one cannot go on."""
 
@@ -108,10 +112,11 @@ def _follow() -> None:
     """Do rank 0's tasks until it says that there are no more."""
     while (message := _told(None)) is not None:
         task, args = message
-        task(*args)
+        with contextlib.suppress(RaisedByAll):
+            task(*args)
+            gathered(None)
         del task, args, message
         release_memory()
-        gathered(None)
 
 
 # ---- inside a task ----------------------------------------------------------------------------------

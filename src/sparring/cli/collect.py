@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sparring.cli.several import shared
+
 
 class FormChoice(StrEnum):
     """How prompt and answers are written."""
@@ -23,6 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("collect")
+    @shared
     def command(
         recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
         set_: Annotated[

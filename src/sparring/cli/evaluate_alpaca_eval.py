@@ -16,6 +16,7 @@ from rich.table import Table
 from sparring.cli.evaluate_inputs import instructions as read_instructions
 from sparring.cli.evaluate_inputs import oracle_section, sampling_overrides
 from sparring.cli.evaluate_result import finite
+from sparring.cli.several import shared
 
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("alpaca-eval")
+    @shared
     def command(
         candidate: Annotated[
             str | None,

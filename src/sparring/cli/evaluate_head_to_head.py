@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sparring.cli.evaluate_inputs import instructions, oracle_section, sampling_overrides
 from sparring.cli.evaluate_result import finite
+from sparring.cli.several import shared
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
 
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("head-to-head")
+    @shared
     def command(
         a: Annotated[str | None, typer.Argument(help=SIDE)] = None,
         b: Annotated[str | None, typer.Argument(help="The other side, likewise.")] = None,

@@ -11,11 +11,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sparring.cli.several import shared
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("run")
+    @shared
     def command(
         recipe: Annotated[
             str,
@@ -26,10 +29,6 @@ def register(app: typer.Typer) -> None:
             typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
         ] = None,
         out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
-        devices: Annotated[
-            int | None,
-            typer.Option(min=1, help="GPUs (or processes on a CPU) that share the work. Default: one, or torchrun's."),
-        ] = None,
         json_: Annotated[bool, typer.Option("--json", help="Print the summary's headline as JSON.")] = False,
     ) -> None:
         """Start a run, or resume it where it stopped: the same command does both.
@@ -38,26 +37,18 @@ def register(app: typer.Typer) -> None:
         prompts and a report is written. A killed run loses at most the batch or checkpoint it was in, and may go on
         with another number of devices.
         """
-        from sparring.launch import on_devices
         from sparring.progress import Progress
         from sparring.recipe import load_recipe
         from sparring.rounds.run import run
 
-        loaded = load_recipe(recipe, set_ or [])
         folder = out or Path("runs") / Path(recipe).stem
-
-        def work() -> None:
-            console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-            summary = run(loaded, folder, Progress(console))
-            if json_:
-                keys = ("name", "headline", "judgments", "checks", "warnings")
-                print(json.dumps({key: summary[key] for key in keys}))
-            else:
-                show(summary, folder, console)
-
-        settings = [word for setting in set_ or [] for word in ("--set", setting)]
-        arguments = ["run", recipe, *settings, "--out", str(folder), *(["--json"] if json_ else [])]
-        on_devices(devices, arguments, work)
+        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+        summary = run(load_recipe(recipe, set_ or []), folder, Progress(console))
+        if json_:
+            keys = ("name", "headline", "judgments", "checks", "warnings")
+            print(json.dumps({key: summary[key] for key in keys}))
+        else:
+            show(summary, folder, console)
 
 
 def show(summary: dict[str, Any], folder: Path, console: Console) -> None:

@@ -10,11 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sparring.cli.several import shared
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("study")
+    @shared
     def command(
         study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
         out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,

@@ -251,7 +251,7 @@ class Endpoint:
         if down:
             raise OracleError(
                 f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). "
-                f"{self._remedy} What was answered is kept in {self.replies}; the same command goes on from there."
+                f"{self._remedy} What was answered is kept in {self.replies}; give the same command to go on."
             )
         return False
 

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from sparring.devices import RaisedByAll
 from sparring.objectives import Batch, Loss, Masked, margins, of_term
 from sparring.recipe import TripwireConfig
 
 Totals = dict[str, tuple[float, int]]
 
 
-class Tripwire(RuntimeError):
+class Tripwire(RaisedByAll):
     """A run was stopped because going on would ruin the policy."""
 
 
