@@ -6,8 +6,11 @@ with Progress().task("round 1/3  sample", 192) as advance: advance(16)
 from __future__ import annotations
 
 import contextlib
+import io
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -76,3 +79,40 @@ class Progress:
 
 QUIET = Progress(quiet=True)
 """for work that somebody else reports"""
+
+
+@contextlib.contextmanager
+def plain_lines() -> Iterator[None]:
+    """The bars that a library draws on stderr, as a line now and then where stderr is no terminal."""
+    if sys.stderr.isatty():
+        yield
+    else:
+        with contextlib.redirect_stderr(_Drawn(sys.stderr)):
+            yield
+
+
+class _Drawn(io.TextIOBase):
+    """Takes a bar that is drawn again and again; passes on each one's end, and how far it is in between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.bar, self.last = stream, "", time.monotonic()
+
+    def write(self, text: str) -> int:
+        _, drawn, bar = text.rpartition("\r")
+        if drawn:
+            self.bar = bar.strip()
+            if self.bar and time.monotonic() - self.last >= LINE_EVERY:
+                self._line()
+        elif text == "\n" and self.bar:
+            self._line()
+        else:
+            self.bar = ""
+            self.stream.write(text)
+        return len(text)
+
+    def _line(self) -> None:
+        self.stream.write(f"{self.bar}\n")
+        self.bar, self.last = "", time.monotonic()
+
+    def flush(self) -> None:
+        self.stream.flush()

@@ -119,6 +119,17 @@ def test_local_files_in_the_hubs_field_names_are_scored(lm_eval, tiny_model, tmp
         assert len(document["texts"]) == (name == "gsm8k")
 
 
+def test_a_context_too_short_for_a_tasks_answers_is_said(lm_eval, tiny_model, tmp_path):
+    """lm-eval's own assertion ended in a traceback."""
+    rows = [{"question": f"How many are {n}?", **HUB_ROWS["gsm8k"](n)} for n in range(3)]
+    data = f"gsm8k={write_jsonl(tmp_path / 'test.jsonl', rows)}"
+    words = (tiny_model, "--tasks", "gsm8k", "--data", data, "--shots", 0, "--limit", 1, "--out", tmp_path / "scores")
+    found = sparring("evaluate", "leaderboard", *words)
+    assert found.code == 2
+    assert "task gsm8k: lm-eval refuses it" in found.err
+    assert "leave the task out" in found.err
+
+
 class FewTasks:
     all_tasks = ("winogrande", "arc_easy")
 

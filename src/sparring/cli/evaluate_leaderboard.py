@@ -44,7 +44,9 @@ def register(app: typer.Typer) -> None:
         shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
         chat: Annotated[bool, typer.Option(help="Render prompts with the chat template.")] = False,
         batch_size: Annotated[int, typer.Option(min=1, help="Requests run at once.")] = 8,
-        device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+        device: Annotated[
+            str | None, typer.Option(help="cpu, cuda, ... Default: the accelerator, where there is one.")
+        ] = None,
         precision: Annotated[
             Literal["float32", "bfloat16"], typer.Option(help="Of the weights while scoring.")
         ] = "float32",

@@ -52,7 +52,8 @@ for module in VERBS:
 def main() -> None:
     """Entry point; exit codes: 0 done, 2 bad input, 3 a stage stopped itself, 130 Ctrl-C."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for name in ("transformers", "lm_eval"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
     try:

@@ -21,8 +21,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from sparring.progress import plain_lines
 from sparring.rounds.store import read_json, write_json, write_text
 from sparring.rows import read_file
 from sparring.training.packing import Rollout
@@ -205,14 +207,18 @@ class Leaderboard:
         shots: int | None = None,
         chat: bool = False,
         batch_size: int = 8,
-        device: str = "cpu",
+        device: str | None = None,
         precision: str = "float32",
     ) -> None:
-        """`limit` is documents per task of lm-eval; `shots` replaces the benchmarks' own number."""
+        """`limit` is documents per task of lm-eval; `shots` replaces the benchmarks' own number.
+
+        `device`: None for the accelerator, where there is one.
+        """
         self.version = str(lm_eval().__version__)
         self.folder, self.out, self.data = folder, out, data or {}
         self.limit, self.shots, self.chat = limit, shots, chat
-        self.batch_size, self.device, self.precision = batch_size, device, precision
+        self.batch_size, self.precision = batch_size, precision
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.weights = hash_weights(folder)
         self._lm: Any = None
 
@@ -262,16 +268,22 @@ class Leaderboard:
     def _evaluate(self, benchmark: Benchmark) -> dict[str, Any]:
         manager, tasks = self._tasks(benchmark)
         try:
-            found = lm_eval().simple_evaluate(
-                model=self.lm,
-                tasks=list(tasks),
-                num_fewshot=self._shots(benchmark),
-                limit=self.limit,
-                apply_chat_template=self.chat,
-                bootstrap_iters=0,
-                task_manager=manager,
-                log_samples=True,
-            )
+            with plain_lines():
+                found = lm_eval().simple_evaluate(
+                    model=self.lm,
+                    tasks=list(tasks),
+                    num_fewshot=self._shots(benchmark),
+                    limit=self.limit,
+                    apply_chat_template=self.chat,
+                    bootstrap_iters=0,
+                    task_manager=manager,
+                    log_samples=True,
+                )
+        except AssertionError as error:
+            raise ValueError(
+                f"task {benchmark.name}: lm-eval refuses it ({str(error) or 'it does not say why'}). Its answers may "
+                f"need more room than the model's context of {self.lm.max_length} tokens: then leave the task out."
+            ) from error
         except (OSError, ImportError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
@@ -297,8 +309,6 @@ class Leaderboard:
     def lm(self) -> Any:
         """lm-eval's wrapper of the policy, loaded when first needed."""
         if self._lm is None:
-            import torch
-
             wrapper = lm_eval("lm_eval.models.huggingface").HFLM
             model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
             tokenizer: Any = load_tokenizer(self.folder)
