@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ class Batch:
     preference_P: Float[Tensor, " P"]
     """P(first beats second); NaN where no oracle was asked"""
     weight_P: Float[Tensor, " P"]
-    """weights of an example's pairs, one per term summing to one"""
+    """weights of an example's pairs, one per term summing to one, or to less where identical responses met"""
     term_P: Int[Tensor, " P"]
     """which term of the loss a pair belongs to; 0 unless the objective says otherwise"""
 
@@ -80,6 +80,14 @@ class Objective(Protocol):
     def __call__(self, batch: Batch) -> Loss:
         """The loss summed over the batch's examples."""
         ...
+
+
+def only_differences(objective: object) -> bool:
+    """Whether it sees a pair only through differences, so that two identical responses have no gradient.
+
+    A class of your own says so by a class attribute `differences = True`.
+    """
+    return bool(getattr(objective, "differences", False))
 
 
 def relative_logps(batch: Batch, anchors: Mapping[str, float]) -> Float[Tensor, " R"]:
@@ -127,6 +135,8 @@ class PairSquare:
     does not explode as the step grows (at INPO's eta = .005 the target is 100 nats).
     """
 
+    differences: ClassVar[bool] = True
+
     anchors: Mapping[str, float]
     step_size: float
     target: Target = "hard"
@@ -152,6 +162,8 @@ class PairLogistic:
     expectation of the hard label over the oracle's verdict.
     """
 
+    differences: ClassVar[bool] = True
+
     anchors: Mapping[str, float]
     beta: float
     soft: bool = False
@@ -172,6 +184,8 @@ class ChiSquaredLogistic:
     chi-PO (2407.13399), as transcribed in a note on the paper. Log-ratios are cut at `ratio_bound` inside the
     exponential, so that a float32 ratio stays finite.
     """
+
+    differences: ClassVar[bool] = True
 
     beta: float
     reward_bound: float = 4.0
@@ -207,6 +221,8 @@ class AdversarialCritic:
     matters to the minimiser, and learning rate and clipping then carry over from DPO.
     Reconstructed, not read in the paper: the change of variables and the bound (docs/algorithms/spac.md).
     """
+
+    differences: ClassVar[bool] = True
 
     beta: float
     data_weight: float

@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
+from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.cli.status import _short
-from sparring.pairing import AllPairs, BestWorst
+from sparring.objectives import DATA, PESSIMISM, AdversarialCritic, Objective, PairLogistic
+from sparring.objectives_response import ResponseSquare
+from sparring.pairing import AllPairs, BestWorst, ChosenRejectedOwn, Pairing
 from sparring.rounds.judge import make_pairs
 from sparring.rounds.store import read_table
 
 Rows = list[dict[str, Any]]
+
+
+LOGISTIC = PairLogistic({}, 1.0)
+
+
+def step(pairing: Pairing, objective: Objective = LOGISTIC) -> Step:
+    return Step(REFERENCE, (Draw("own", 3, {REFERENCE: 1.0}),), pairing, objective, {}, judged=True)
 
 
 def example(name: str) -> dict[str, Any]:
@@ -34,7 +44,7 @@ def test_examples_and_pairs_are_counted_apart(tmp_path: Path) -> None:
     given = [responses("x", "x", "y"), responses("z", "z", "z"), responses("u", "v", "w")]
     judged = [*verdicts("used", 0.9, 3), *verdicts("same", 0.5, 3), *verdicts("unjudged", None, 3)]
     target = tmp_path / "pairs.parquet"
-    facts = make_pairs(AllPairs(), [example(name) for name in names], given, judged, 0, target)
+    facts = make_pairs(step(AllPairs()), [example(name) for name in names], given, judged, 0, target)
     assert facts == {
         "examples": 1,
         "pairs": 2,
@@ -43,11 +53,29 @@ def test_examples_and_pairs_are_counted_apart(tmp_path: Path) -> None:
     }
     assert facts["examples"] + sum(facts["dropped_examples"].values()) == len(names)
     (row,) = read_table(target)
-    assert sum(pair["weight"] for pair in row["pairs"]) == pytest.approx(1.0)
+    assert [pair["weight"] for pair in row["pairs"]] == pytest.approx([1 / 3] * 2)
     assert _short(facts) == (
         "examples 1, pairs 2, dropped examples 1: identical responses in every pair, "
         "dropped examples 1: no verdict, dropped pairs 4: identical responses"
     )
+
+
+def test_identical_answers_do_not_lend_their_weight_to_others(tmp_path: Path) -> None:
+    """SPAC: an own answer that is the chosen one doubled the rejected one's weight."""
+    given = responses("good", "bad", "good")
+    given[0]["role"], given[1]["role"] = "chosen", "rejected"
+    spac = step(ChosenRejectedOwn(), AdversarialCritic(1.0, 3.0, 1.0))
+    facts = make_pairs(spac, [example("a")], [given], [], 0, tmp_path / "p.parquet")
+    (row,) = read_table(tmp_path / "p.parquet")
+    assert [(pair["term"], pair["weight"]) for pair in row["pairs"]] == [(DATA, 1.0), (PESSIMISM, 0.5)]
+    assert facts["dropped_pairs"] == {"identical responses": 1}
+
+
+def test_identical_answers_stay_where_the_loss_sees_each_of_them(tmp_path: Path) -> None:
+    """SPPO regresses an answer's own log-ratio, to 0 where it met itself."""
+    sppo = step(AllPairs(), ResponseSquare(1.0))
+    facts = make_pairs(sppo, [example("a")], [responses("x", "x")], verdicts("a", 0.5), 0, tmp_path / "p.parquet")
+    assert (facts["pairs"], facts["dropped_pairs"]) == (1, {})
 
 
 def test_what_is_dropped_from_the_data_names_the_data_set() -> None:
@@ -57,4 +85,6 @@ def test_what_is_dropped_from_the_data_names_the_data_set() -> None:
 
 def test_nothing_left_says_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no training pair is left: 1 x tie"):
-        make_pairs(BestWorst(), [example("a")], [responses("x", "y")], verdicts("a", 0.5), 0, tmp_path / "p.parquet")
+        make_pairs(
+            step(BestWorst()), [example("a")], [responses("x", "y")], verdicts("a", 0.5), 0, tmp_path / "p.parquet"
+        )

@@ -12,12 +12,12 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Column, Draw, Step
 from sparring.chat import PromptText
+from sparring.objectives import only_differences
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.pairing import Pair, Pairing, Pairs
@@ -120,23 +120,25 @@ def replay(pairing: Pairing, roles: Sequence[str], seed: int, verdicts: Mapping[
 
 
 def make_pairs(
-    pairing: Pairing, examples: Rows, responses: list[Rows], verdicts: Rows, seed: int, target: Path
+    step: Step, examples: Rows, responses: list[Rows], verdicts: Rows, seed: int, target: Path
 ) -> dict[str, Any]:
     """Write `target` with one row per usable example; facts count what is used, and what is dropped by reason.
 
-    `dropped_examples` are whole prompts, so that with `examples` they add up to all; `dropped_pairs` are pairs, of
-    examples that are used or not.
+    Pairs of identical responses are dropped where the loss sees only differences. The others keep their weights: those
+    would add nothing to the gradient. `dropped_examples` are whole prompts, so that with `examples` they add up to all;
+    `dropped_pairs` are pairs, of examples that are used or not.
     """
     known: dict[str, dict[tuple[int, int], float]] = {}
     for row in verdicts:
         p = math.nan if row["preference"] is None else row["preference"]
         known.setdefault(row["example"], {})[row["a"], row["b"]] = p
     rows: Rows = []
+    blind = only_differences(step.objective)
     examples_out, pairs_out = Counter[str](), Counter[str]()
     for example, given in zip(examples, responses, strict=True):
         seed_here, verdicts_here = noise_seed(seed, "pair", example["example"]), known.get(example["example"], {})
-        result = replay(pairing, [r["role"] for r in given], seed_here, verdicts_here)
-        kept = _different(result.pairs, given)
+        result = replay(step.pairing, [r["role"] for r in given], seed_here, verdicts_here)
+        kept = _different(result.pairs, given) if blind else result.pairs
         if identical := len(result.pairs) - len(kept):
             pairs_out["identical responses"] += identical
         if kept or (result.kept and not result.pairs):
@@ -155,13 +157,7 @@ def make_pairs(
 
 
 def _different(pairs: Sequence[Pair], given: Rows) -> tuple[Pair, ...]:
-    """Pairs whose responses differ; the weights of each term still add up to what they did."""
-    kept = [p for p in pairs if given[p.winner]["token_ids"] != given[p.loser]["token_ids"]]
-    whole, left = Counter[int](), Counter[int]()
-    for counter, some in ((whole, pairs), (left, kept)):
-        for pair in some:
-            counter[pair.term] += pair.weight  # type: ignore[assignment]
-    return tuple(replace(p, weight=p.weight * whole[p.term] / left[p.term]) for p in kept)
+    return tuple(p for p in pairs if given[p.winner]["token_ids"] != given[p.loser]["token_ids"])
 
 
 def _pair_row(example: dict[str, Any], given: Rows, result: Pairs) -> dict[str, Any]:

@@ -165,7 +165,7 @@ class Run:
         def pair() -> Made:
             return Made(
                 (pair_file,),
-                make_pairs(step.pairing, examples, responses, verdicts, seed, self.store.path(pair_file)),
+                make_pairs(step, examples, responses, verdicts, seed, self.store.path(pair_file)),
             )
 
         facts = self.store.stage(f"{key}/pair", inputs, pair)
