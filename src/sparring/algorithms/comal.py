@@ -1,9 +1,10 @@
 """COMAL (2410.23223): a Nash policy of the unregularised game by a sequence of regularised ones.
 
 Inner rounds are INPO's, anchored to a reference that becomes the current policy every `period` rounds (a
-proximal-point step). The last iterate then converges to an exact Nash policy, where INPO's goes to a biased
-one. The authors' code takes the second-ranked answer as the rejected one; we take the worst. Leaves out: their
-choice of the best checkpoint by validation loss.
+proximal-point step). With the inner games solved the last iterate converges to an exact Nash policy, where INPO's
+goes to a biased one; with too few rounds between refreshes it does not (docs/algorithms/comal.md). Leaves out: the
+authors' rejected answer, the second-ranked (we take the worst), and their choice of the best checkpoint by
+validation loss.
 
     COMAL(step_size=1.0, kl_to_reference=0.1, period=6, pairing="iid").steps(t=7, facts=Facts(100))
 """

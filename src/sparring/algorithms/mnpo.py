@@ -2,9 +2,10 @@
 
     ( D_policy - rho D_ref - (1 - rho) sum_j lambda_j D_{t-j} - 1/(2 eta) )^2
 
-The form is that of the authors' code. Their comparison table swaps INPO's two weights; tau/eta is the
-reference's. In early rounds the weights that exist are divided by their sum. Leaves out: heterogeneous
-opponents (other models), which a recipe cannot name yet.
+The form is that of the authors' code, which averages log-probabilities over tokens; ours sums them, so its eta does
+not carry over. Their comparison table swaps INPO's two weights; tau/eta is the reference's. In early rounds the
+weights that exist are divided by their sum. Leaves out: heterogeneous opponents (other models), which a recipe
+cannot name yet.
 
     MNPO(weights=(0.6, 0.4)).steps(t=1, facts=Facts(100))
 """
@@ -21,7 +22,7 @@ from sparring.algorithms.judged import JudgedPlay, reference_weight
 
 
 class MNPO(JudgedPlay):
-    """MNPO's fields; eta .0075, rho 1/3 and a history of two are the code's."""
+    """MNPO's fields; eta .0075 (of mean log-probabilities there), rho 1/3 and a history of two are the code's."""
 
     about: ClassVar[About] = About(
         "MNPO",

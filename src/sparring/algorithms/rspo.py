@@ -6,8 +6,8 @@
                           reference_nll * mean over start-policy samples of -log pi(y)
 
 with d = log pi(y)/ref(y); every coefficient is a field, where the authors' code hides them in names. The reverse-KL
-surrogate is a squared log-ratio: its gradient is that of the KL for samples of pi, and biased on the iterate's.
-Leaves out: the entropy surrogate.
+surrogate is a squared log-ratio: its gradient is that of the KL for samples of pi, and biased on the iterate's. Their
+`forward` is a mean over tokens, our reference_nll sums a response's. Leaves out: the entropy surrogate and `chisqsm1`.
 
     RSPO(reverse_kl=0.5).steps(t=0, facts=Facts(100))
 """
