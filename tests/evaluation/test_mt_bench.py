@@ -29,7 +29,8 @@ def test_the_average_is_over_questions_and_turns():
         {1: 6.5, 2: 4.5},
         {"writing": 8.5, "math": 2.5},
     )
-    assert found.average.low == 2.5
+    assert found.average.low < 2.5  # two questions say little
+    assert found.average.high > 8.5
 
 
 def test_ratings_at_the_bound_have_the_exact_interval_over_questions():

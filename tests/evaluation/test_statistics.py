@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, interval
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, interval, ratios
 
 
 @pytest.mark.parametrize("count", [1, 3, 20, 200])
@@ -43,4 +43,40 @@ def test_one_value_says_nearly_nothing():
 def test_values_that_differ_keep_the_bootstrap():
     values = np.random.default_rng(0).random(50).tolist()
     assert interval(values, within=SHARE) == interval(values)
-    assert interval([1.0] * 49 + [0.0], within=SHARE) == interval([1.0] * 49 + [0.0])
+    assert interval([1.0] * 45 + [0.0] * 19, within=SHARE) == interval([1.0] * 45 + [0.0] * 19)
+
+
+@pytest.mark.parametrize(("count", "lost"), [(10, 1), (30, 1), (64, 2), (200, 3)])
+def test_few_losses_are_no_surer_than_none(count, lost):
+    """One loss of 30 gave .900 to 1 where none gives .884 to 1."""
+    found, none = (interval([1.0] * (count - k) + [0.0] * k, within=SHARE) for k in (lost, 0))
+    wilson = binomtest(count - lost, count).proportion_ci(0.95, "wilson")
+    assert found["low"] < none["low"]
+    assert found["low"] == pytest.approx(wilson.low, abs=0.06)
+    assert found["low"] <= wilson.low
+    assert found["high"] >= wilson.high
+
+
+@pytest.mark.parametrize("count", [10, 20, 40, 100])
+def test_shares_of_wins_are_covered_wherever_they_are(count):
+    """By the bootstrap alone in 85 % near 0 and 1."""
+    found = [interval([1.0] * k + [0.0] * (count - k), 1000, within=SHARE) for k in range(count + 1)]
+    low, high = (np.array([one[end] for one in found]) for end in ("low", "high"))
+    for truth in np.linspace(0.5, 0.995, 100):
+        chances = binom.pmf(np.arange(count + 1), count, truth)
+        assert chances[(low <= truth + 1e-9) & (truth - 1e-9 <= high)].sum() > 0.915, truth
+
+
+def test_differences_and_skewed_values_are_widened_within_their_bounds():
+    values = [0.0] * 28 + [-1.0, -0.5]
+    found, plain = interval(values, within=DIFFERENCE), interval(values)
+    assert found["high"] > plain["high"]
+    assert -1 <= found["low"] <= plain["low"] <= found["value"] <= plain["high"] <= 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5)), min_size=2, max_size=30))
+def test_clusters_stand_for_their_ratio(clusters):
+    means, counts = (np.array(column, dtype=float) for column in zip(*clusters, strict=True))
+    sums = means * counts
+    assert ratios(sums, counts).mean() == pytest.approx(sums.sum() / counts.sum(), abs=1e-12)
+    assert ratios(sums, np.full(len(sums), 2.0)) == pytest.approx(sums / 2)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
-from sparring.evaluation.statistics import unanimous
+from sparring.evaluation.statistics import SHARE, ratios, unanimous, widened
 from sparring.rows import read_file
 
 Array = NDArray[np.float64]
@@ -333,9 +333,13 @@ def score(
     for k in range(len(models)):
         mine = model_G == k
         won, played = (np.bincount(question_G[mine], x[mine]) for x in (weight_G * score_G, weight_G))
+        won, played = won[played > 0], played[played > 0]
         # Where all questions agree no resample differs, or only by the others' style weights.
-        exact = unanimous(won[played > 0] / played[played > 0]) or (low[k], high[k])
-        low[k], high[k] = min(low[k], exact[0]), max(high[k], exact[1])
+        ends = unanimous(won / played)
+        if ends is None and style is None:  # the score is the weighted share of wins
+            ends = widened(ratios(won, played), (low[k], high[k]), SHARE)
+        if ends is not None:
+            low[k], high[k] = min(low[k], ends[0]), max(high[k], ends[1])
     scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
     rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
     names = FEATURES if style else ()

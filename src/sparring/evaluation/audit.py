@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, unanimous, wins
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, ratios, unanimous, widened, wins
 from sparring.oracles.calibrated import FEWEST_LABELS, fit_temperature, scaled
 
 BINS = 10
@@ -39,6 +39,7 @@ def clustered(values: np.ndarray, prompts: Sequence[str], seed: int = 0, within:
     draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[draws].sum(1) / counts[draws].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
+    low, high = widened(ratios(sums, counts), (low, high), within)
     return {"value": mean, "low": float(low), "high": float(high), "count": count}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.ratings import one_judge
-from sparring.evaluation.statistics import SHARE, Bounds, unanimous
+from sparring.evaluation.statistics import SHARE, Bounds, ratios, unanimous, widened
 
 Row = Mapping[str, Any]
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding", "arena-hard-200")
@@ -208,6 +208,7 @@ def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, wit
         return Mean(mean, *exact)
     draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [0.025, 0.975])
+    low, high = widened(ratios(sums, counts), (low, high), within)
     return Mean(mean, float(low), float(high))
 
 
