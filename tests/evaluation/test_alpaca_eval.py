@@ -117,13 +117,26 @@ def test_a_judge_of_length_alone_is_controlled_to_a_half():
     lengths, baseline = draw.integers(80, 200, 400), draw.integers(50, 150, 400)
     gap = (baseline - lengths).astype(float)
     chances = expit(-2 * np.tanh(gap / gap.std(ddof=1)))
-    assert length_controlled(chances, lengths, baseline).win_rate == pytest.approx(0.5, abs=1e-5)
+    assert length_controlled(chances, lengths, baseline).win_rate == pytest.approx(0.5, abs=1e-3)
     preferences = (draw.random(400) < chances).astype(float)
     found = length_controlled(preferences, lengths, baseline)
     assert preferences.mean() > 0.6
     assert found.win_rate == pytest.approx(0.5, abs=0.05)
     assert found.low <= 0.5 <= found.high
     assert found.high - found.low == pytest.approx(4 * found.standard_error, rel=0.25)
+
+
+def test_few_prompts_do_not_leave_length_in():
+    """Cross-validation set length's weight to 0 in most such draws: the raw win rate again, with a narrow interval."""
+    draw, found = np.random.default_rng(21), []
+    for _ in range(80):
+        ours, theirs = (300 * np.exp(shift + 0.4 * draw.normal(size=30)) for shift in (0.6, 0.0))
+        preferences = (draw.random(30) < expit(1.5 * np.log(ours / theirs))).astype(float)
+        found.append((preferences.mean(), length_controlled(preferences, ours.round(), theirs.round(), resamples=60)))
+    assert np.mean([raw for raw, _ in found]) > 0.65
+    assert np.mean([one.win_rate for _, one in found]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([one.low <= 0.5 <= one.high for _, one in found]) > 0.87
+    assert sum(one.weights["length"] == 0 for _, one in found) < 4
 
 
 def test_lengths_that_cannot_be_told_from_the_model_are_refused():

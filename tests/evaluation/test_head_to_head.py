@@ -11,15 +11,21 @@ from sparring.evaluation.head_to_head import compare, verdict
 from sparring.evaluation.judgments import Judgments
 
 
-def judged(preferences: list[float]) -> Judgments:
+def judged(preferences: list[float], shortest: int = 5) -> Judgments:
     prompts = [f"p{i}" for i in range(len(preferences))]
-    ours = ["x" * (5 + i % 7) for i in range(len(prompts))]
+    ours = ["x" * (shortest + i % 7) for i in range(len(prompts))]
     return Judgments("A", "B", "j", prompts, ours, ["yyyy"] * len(prompts), np.array(preferences), Counter(), "")
 
 
-def told(raw: tuple[float, float], controlled: tuple[float, float] | None = None, prompts: int = 200) -> str:
+def told(
+    raw: tuple[float, float],
+    controlled: tuple[float, float] | None = None,
+    prompts: int = 200,
+    longer: float | None = 0.6,
+) -> str:
     rates = [None if r is None else {"value": sum(r) / 2, "low": r[0], "high": r[1]} for r in (raw, controlled)]
-    return verdict({"a": "A", "b": "B", "judged": prompts, "win_rate": rates[0], "length_controlled": rates[1]})
+    about = {"a": "A", "b": "B", "judged": prompts, "longer_wins": longer}
+    return verdict({**about, "win_rate": rates[0], "length_controlled": rates[1]})
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -61,3 +67,25 @@ def test_unanimous_verdicts_have_an_interval_and_say_nothing_of_length():
 )
 def test_equal_lengths_are_told_by_their_interval(raw, controlled, expected):
     assert told(raw, controlled) == told(raw) + expected
+
+
+@pytest.mark.parametrize("which", ["longer", "shorter"])
+def test_where_length_decides_everything_nothing_is_said_of_equal_lengths(which):
+    """The regression said 3.5 % (0.2 to 28.8) of a judge that only counts characters, where the truth is a tie."""
+    gap = np.arange(140) % 7 - 3
+    longer_wins = np.sign(gap) / 2 + 0.5
+    won = longer_wins if which == "longer" else 1 - longer_wins
+    found = compare(judged(won.tolist(), shortest=1), np.full((140, 2), np.nan))
+    assert found["length_controlled"] is None
+    said = f" The {which} answer wins 100% of decided prompts: quality and length cannot be told apart."
+    assert found["verdict"].endswith(said)
+    seldom = np.where(np.arange(140) < 14, 1 - won, won)
+    found = compare(judged(seldom.tolist(), shortest=1), np.full((140, 2), np.nan))
+    assert found["length_controlled"]["low"] <= 0.5 <= found["length_controlled"]["high"]
+    assert "told apart" not in found["verdict"]
+
+
+@pytest.mark.parametrize(("longer", "said"), [(None, False), (0.06, False), (0.05, True), (0.94, False), (0.95, True)])
+def test_length_decides_everything_from_a_share_on(longer, said):
+    assert ("told apart" in told((0.6, 0.8), longer=longer)) is said
+    assert "told apart" not in told((0.6, 0.8), prompts=19, longer=longer)

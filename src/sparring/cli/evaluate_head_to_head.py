@@ -109,14 +109,16 @@ def finish(folder: Path) -> dict[str, Any]:
 
 def cautions(result: dict[str, Any]) -> list[str]:
     """Reasons not to believe the number, in words."""
+    from sparring.evaluation.head_to_head import one_with_length
     from sparring.rounds.side import sampled_otherwise
 
     found, sides = [], [result["sides"][name] for name in ("a", "b")]
     if result["orders"] is not None and result["orders"]["turned"] > 0.1:
         found.append(f"{result['orders']['turned']:.0%} of the judge's verdicts turn when the answers are swapped.")
-    if (longer := result["longer_wins"]) is not None and result["judged"] >= 20 and abs(longer - 0.5) > 0.25:
+    longer, said = result["longer_wins"], one_with_length(result["longer_wins"])
+    if longer is not None and result["judged"] >= 20 and abs(longer - 0.5) > 0.25 and not said:
         more = "longer" if longer > 0.5 else "shorter"
-        seen = "see the row at equal lengths" if result["length_controlled"] else "quality and length are one here"
+        seen = "see the row at equal lengths" if result["length_controlled"] else "the verdict may be length's"
         found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: {seen}.")
     if not result["separable"] and result["judged"] >= 20:
         found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")

@@ -19,6 +19,9 @@ from sparring.evaluation.statistics import SHARE, interval, unanimous, wins
 
 FEWEST = 20
 """prompts below which nothing is concluded, and a regression on length says nothing"""
+ONE_WITH_LENGTH = 0.95
+"""share of decided prompts that the longer (or the shorter) answer wins, from which a regression cannot tell who would
+win at equal lengths: its answer hangs on the few prompts that length did not decide"""
 
 
 def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -53,7 +56,8 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "orders": _agreement(orders[~np.isnan(orders).any(1)]),
     }
     result["separable"] = separable(ours, theirs)
-    if known.sum() >= FEWEST and result["separable"] and unanimous(preferences) is None:
+    told_apart = result["separable"] and not one_with_length(result["longer_wins"])
+    if known.sum() >= FEWEST and told_apart and unanimous(preferences) is None:
         result["length_controlled"] = _controlled(judgments, seed)
     return {**result, "verdict": verdict(result)}
 
@@ -70,7 +74,16 @@ def verdict(result: dict[str, Any]) -> str:
         said = f"Under this judge {result['a']} is {shown} than {result['b']}: it {span}."
     else:
         said = f"Under this judge no difference is shown: {result['a']} {span} against {result['b']}."
-    return said + _at_equal_lengths(shown, result["length_controlled"], result["a"])
+    of_length = one_with_length(result["longer_wins"])
+    return said + (of_length or _at_equal_lengths(shown, result["length_controlled"], result["a"]))
+
+
+def one_with_length(longer_wins: float | None) -> str:
+    """A second sentence where length decides nearly everything, so that nothing is said of equal lengths; else ""."""
+    if longer_wins is None or (most := max(longer_wins, 1 - longer_wins)) < ONE_WITH_LENGTH:
+        return ""
+    which = "longer" if longer_wins > 0.5 else "shorter"
+    return f" The {which} answer wins {most:.0%} of decided prompts: quality and length cannot be told apart."
 
 
 def _shown(rate: Mapping[str, Any]) -> str:

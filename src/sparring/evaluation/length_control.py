@@ -10,9 +10,10 @@ shares w_length and w_difficulty with judgments of the baseline against its own 
 0.1 a row); `length_controlled_minimal` has neither those rows nor the difficulty. Lengths are characters, baseline
 minus model, as there: a positive w_length says that shorter answers win.
 
-Under the minimal formula w_model is not penalised here, as it is in AlpacaEval: five-fold cross-validation of few
-prompts likes a penalty that sets it to 0, and the win rate at equal lengths is then 50 % with no error, whatever the
-answers were worth.
+Two things of the minimal formula are ours, because cross-validation of few prompts likes a penalty that sets weights
+to 0: w_model is not penalised (at 0 the win rate at equal lengths is 50 % with no error, whatever the answers were
+worth), and C is 10, always (at w_length = 0 the raw win rate comes out again, as if length were removed from it). The
+penalty that is left only keeps w_length finite where length decides everything.
 
 Leaves out: reading files (`alpaca_eval.py`). Differs from AlpacaEval in the solver (to the optimum, where liblinear
 stops early) and in who is in which fold, which can choose a neighbouring C: up to 0.2 points.
@@ -31,6 +32,8 @@ from scipy.special import expit, log_expit
 from sparring.evaluation.statistics import unanimous
 
 STRENGTHS = np.logspace(-4, 4, 10)
+MINIMAL_STRENGTH = 10.0
+"""C of the minimal formula; see the module"""
 FOLDS = 5
 GAMED_WEIGHT = 0.1
 """lambda = 0.2 of AlpacaEval, over two gamed versions of the baseline"""
@@ -64,12 +67,12 @@ class LengthControlled:
     """AlpacaEval's: of the predictions' mean, the weights taken as known; the bootstrap's under the minimal formula"""
     low: float
     high: float
-    """95 % bootstrap interval over instructions, the weights fitted again at the chosen C"""
+    """95 % bootstrap interval over instructions, the weights fitted again at the same C"""
     predictions: np.ndarray
     """P(model wins) of each instruction at equal lengths, also where the judge gave no preference"""
     weights: dict[str, float]
     strength: float
-    """the chosen C: the larger, the weaker the penalty"""
+    """C, chosen or of the minimal formula: the larger, the weaker the penalty"""
     formula: str
 
 
@@ -122,7 +125,7 @@ def length_controlled(
         return tuple(np.concatenate(pair) for pair in zip(shared, parts, strict=True))  # type: ignore[return-value]
 
     everything = np.arange(len(own))
-    strength = choose_strength(*rows(everything), penalised)
+    strength = MINIMAL_STRENGTH if gamed is None else choose_strength(*rows(everything))
     weights = fit(*rows(everything), penalised / strength)
     predictions = expit(equal @ weights)
     draws = np.random.default_rng(seed).integers(len(own), size=(resamples, len(own)))
@@ -157,14 +160,15 @@ def separable(lengths: np.ndarray, baseline_lengths: np.ndarray) -> bool:
     return bool(tanh.std() >= LEAST_SPREAD * abs(tanh.mean()))
 
 
-def choose_strength(features: np.ndarray, targets: np.ndarray, importance: np.ndarray, penalised: np.ndarray) -> float:
+def choose_strength(features: np.ndarray, targets: np.ndarray, importance: np.ndarray) -> float:
     """The C with the least cross-validated cross-entropy; rows go to the folds in turn, from the last."""
     fold = np.arange(len(targets))[::-1] % FOLDS
     losses = np.zeros(len(STRENGTHS))
     for held_out in (fold == k for k in range(FOLDS)):
         weights = np.zeros(features.shape[1])
         for place, strength in enumerate(STRENGTHS):
-            weights = fit(features[~held_out], targets[~held_out], importance[~held_out], penalised / strength, weights)
+            penalties = np.full(len(weights), 1 / strength)
+            weights = fit(features[~held_out], targets[~held_out], importance[~held_out], penalties, weights)
             loss = cross_entropies(features[held_out] @ weights, targets[held_out])
             losses[place] += (importance[held_out] * loss).mean()
     return float(STRENGTHS[losses.argmin()])
