@@ -77,6 +77,8 @@ class Progress:
         return advance
 
 
+CURSOR_UP = "\x1b[A"
+"""between bars below each other"""
 QUIET = Progress(quiet=True)
 """for work that somebody else reports"""
 
@@ -98,14 +100,13 @@ class _Drawn(io.TextIOBase):
         self.stream, self.bar, self.last = stream, "", time.monotonic()
 
     def write(self, text: str) -> int:
-        _, drawn, bar = text.rpartition("\r")
-        if drawn:
-            self.bar = bar.strip()
+        if text.startswith("\r") and not text.endswith("\n"):
+            self.bar = text.rpartition("\r")[2].strip()
             if self.bar and time.monotonic() - self.last >= LINE_EVERY:
                 self._line()
         elif text == "\n" and self.bar:
             self._line()
-        else:
+        elif set(text) - set(CURSOR_UP):
             self.bar = ""
             self.stream.write(text)
         return len(text)

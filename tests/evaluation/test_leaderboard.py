@@ -15,6 +15,7 @@ import pytest
 
 from command import sparring
 from conftest import other_template, tiny_llama, write_jsonl
+from sparring.cli.evaluate_leaderboard import row
 from sparring.evaluation.leaderboard import (
     FIELDS,
     SHOT_SPLITS,
@@ -130,6 +131,20 @@ def test_a_context_too_short_for_a_tasks_answers_is_said(lm_eval, tiny_model, tm
     assert "leave the task out" in found.err
 
 
+def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(lm_eval, tiny_model, winogrande, tmp_path):
+    with pytest.raises(ValueError, match="--device nonsense: torch cannot use it"):
+        Leaderboard(tiny_model, tmp_path, device="nonsense")
+
+
+def test_one_policy_alone_is_as_unsure_as_beside_another(lm_eval, tiny_model, tmp_path, monkeypatch):
+    """30 documents that all failed were 0 to 0."""
+    documents = [{"score": 0.0}] * 30
+    found = {"metric": "acc", "shots": 0, "documents": documents, "total": 30}
+    monkeypatch.setattr(Leaderboard, "run", lambda self, benchmark: found)
+    alone = row("winogrande", {"after": Leaderboard(tiny_model, tmp_path)}, 0)["after"]
+    assert (alone["low"], alone["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 30)))
+
+
 class FewTasks:
     all_tasks = ("winogrande", "arc_easy")
 
@@ -194,7 +209,7 @@ def test_every_local_benchmark_writes_its_task(lm_eval, tmp_path):
         (None, "it is not a file"),
         (b"", "holds no document"),
         (b'{"sentence": "a"}\n', "document 1: it has no 'option1'"),
-        (gzip.compress(b'{"sentence": "a"}\n' * 50)[:-12], "cut short"),
+        (gzip.compress(b'{"sentence": "a"}\n' * 50, mtime=0)[:-12], "cut short"),
         (b'{"sentence": "a", "opt', "line 1: not valid JSON"),
     ],
 )

@@ -62,6 +62,7 @@ def test_models_are_ranked():
         ([*FOUR, FOUR[0]], "rating 5: turn 1 of question 81 by m is rated twice"),
         (FOUR[:3], "1 of 4 turns are not judged .first: question 111, turn 2"),
         ([*FOUR[:3], rating(111, 2, 11)], "score 11 is not between"),
+        ([*FOUR[:3], rating(111, 2, True)], "score True is not between"),
         ([*FOUR[:3], rating(111, 2, "7")], "score '7' is not between"),
         ([*FOUR[:3], rating(111, 3, 7)], "turn 3 is neither"),
         ([*FOUR[:3], rating(111, 2, 7, judge="other")], "2 judges"),

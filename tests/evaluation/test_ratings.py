@@ -169,6 +169,7 @@ def test_refuses_what_cannot_be_rated(tmp_path, text, message):
         ('{"prompt": 2, "left": "a", "right": "b"}', "match 2: it has no winner"),
         ('{"prompt": 2, "left": "a", "winner": "left"}', "match 2: it has no right"),
         ('{"left": "a", "right": "b", "winner": "left"}', "match 2: it has no prompt"),
+        ('{"prompt": 2, "left": "", "right": "b", "winner": "left"}', "match 2: it has no left"),
         ('{"prompt": 2, "left": null, "right": "b", "winner": "left"}', "match 2: it has no left"),
         ('{"prompt": 2, "left": "a", "right": "b", "winner": ["left"]}', "match 2: winner .* is unknown"),
         ('{"prompt": 2, "left": "a", "right": "b", "winner": "left", "weight": 1%s}' % ("0" * 400), "not a positive"),

@@ -105,8 +105,10 @@ def parse_data(given: Sequence[str], names: Sequence[str]) -> dict[str, dict[str
 
 def row(name: str, boards: Mapping[str, Leaderboard], verify: int) -> dict[str, Any]:
     """One benchmark: all policies scored, compared where there are two."""
+    import numpy as np
+
     from sparring.evaluation.leaderboard import find_benchmark, pair_documents
-    from sparring.evaluation.paired import compare
+    from sparring.evaluation.paired import bounds_of, compare
     from sparring.evaluation.statistics import interval
 
     benchmark = find_benchmark(name)
@@ -117,7 +119,8 @@ def row(name: str, boards: Mapping[str, Leaderboard], verify: int) -> dict[str, 
     if "before" in found:
         made |= compare(*pair_documents(found["before"], after))
     else:
-        made["after"] = interval([document["score"] for document in after["documents"]], 1000)
+        scores = np.array([document["score"] for document in after["documents"]], dtype=np.float64)
+        made["after"] = interval(scores.tolist(), 1000, within=bounds_of(scores))
     if verify:
         made["verified"] = verified(boards["after"], after["documents"][:verify])
     return made

@@ -219,6 +219,11 @@ class Leaderboard:
         self.limit, self.shots, self.chat = limit, shots, chat
         self.batch_size, self.precision = batch_size, precision
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=self.device)
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"--device {self.device}: torch cannot use it here ({reason}). Give another.") from error
         self.weights = hash_weights(folder)
         self._lm: Any = None
 
@@ -267,10 +272,11 @@ class Leaderboard:
 
     def _evaluate(self, benchmark: Benchmark) -> dict[str, Any]:
         manager, tasks = self._tasks(benchmark)
+        lm = self.lm
         try:
             with plain_lines():
                 found = lm_eval().simple_evaluate(
-                    model=self.lm,
+                    model=lm,
                     tasks=list(tasks),
                     num_fewshot=self._shots(benchmark),
                     limit=self.limit,
@@ -282,7 +288,7 @@ class Leaderboard:
         except AssertionError as error:
             raise ValueError(
                 f"task {benchmark.name}: lm-eval refuses it ({str(error) or 'it does not say why'}). Its answers may "
-                f"need more room than the model's context of {self.lm.max_length} tokens: then leave the task out."
+                f"need more room than the model's context of {lm.max_length} tokens: then leave the task out."
             ) from error
         except (OSError, ImportError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

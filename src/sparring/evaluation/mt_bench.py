@@ -126,7 +126,7 @@ def _turn(row: Row, where: str) -> int:
 def _rating(score: Any, where: str) -> float | None:
     if score == NO_RATING:
         return None
-    if not isinstance(score, int | float) or not 0 <= score <= 10:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 10:
         raise ValueError(f"{where}: score {score!r} is not between 0 and 10 (-1 where the judge gave none).")
     return float(score)
 

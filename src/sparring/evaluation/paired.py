@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, interval
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, interval
 
 FLIPS, BLOCK = 2000, 50
 
@@ -31,16 +31,21 @@ def compare(before: Sequence[float], after: Sequence[float], resamples: int = 10
     old, new = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     binary = bool(np.isin(np.concatenate([old, new]), (0.0, 1.0)).all())
     gained, lost = int((new > old).sum()), int((new < old).sum())
-    share, difference = (SHARE, DIFFERENCE) if binary else (None, None)
+    bounds = None if None in (bounds_of(old), bounds_of(new)) else DIFFERENCE
     return {
-        "before": interval(old.tolist(), resamples, seed, share),
-        "after": interval(new.tolist(), resamples, seed, share),
-        "difference": interval((new - old).tolist(), resamples, seed, difference),
+        "before": interval(old.tolist(), resamples, seed, bounds_of(old)),
+        "after": interval(new.tolist(), resamples, seed, bounds_of(new)),
+        "difference": interval((new - old).tolist(), resamples, seed, bounds),
         "p": mcnemar(gained, lost) if binary else sign_flip(new - old, seed),
         "test": "McNemar" if binary else "sign flips",
         "gained": gained,
         "lost": lost,
     }
+
+
+def bounds_of(scores: np.ndarray) -> Bounds | None:
+    """Scores that are all between 0 and 1 are shares; others have no bounds that we know."""
+    return SHARE if bool(((scores >= 0) & (scores <= 1)).all()) else None
 
 
 def mcnemar(gained: int, lost: int) -> float:

@@ -107,7 +107,7 @@ def read_matches(path: Path) -> Matches:
         _refuse_repeated(rows, path)
     for line, row in enumerate(rows, start=1):
         needed = (*sides, "winner") if prompt is None else (*sides, "winner", prompt)
-        if lacking := next((name for name in needed if row.get(name) is None), None):
+        if lacking := next((name for name in needed if row.get(name) in (None, "")), None):
             raise ValueError(f"{path}, match {line}: it has no {lacking}. Give it, or remove that match.")
     return make_matches(
         [(str(row[sides[0]]), str(row[sides[1]])) for row in rows],
