@@ -263,6 +263,9 @@ class FitConfig(Frozen):
     """decoupled for adamw"""
     betas: tuple[float, float] = (0.9, 0.999)
     """adamw's moments"""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """the optimiser's; entries of the gradient below it take shorter steps (a fit warns), so lower it where `unit_loss`
+    divides by a large step_size"""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """of matrix products; master weights are float32"""
     gradient_checkpointing: bool = False

@@ -129,6 +129,14 @@ def test_resumed_fit_gives_the_same_bytes(optimizer, checkpointing, tmp_path):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(("epsilon", "warns"), [(1e-3, True), (1e-12, False)])
+def test_a_fit_says_when_the_optimisers_epsilon_damps_it(epsilon, warns, tmp_path):
+    said: list[str] = []
+    examples, objective = examples_for(tiny_llama(seed=1), DPO()), PairLogistic({"reference": 1.0}, 0.1)
+    fit(PolicyScorer(tiny_llama()), examples, objective, exact(epsilon=epsilon), 0, tmp_path, say=said.append)
+    assert any("smaller than fit.epsilon = 0.001" in line for line in said) == warns
+
+
 def test_another_fits_checkpoint_is_not_resumed(tmp_path):
     config, objective = (
         exact(batch_size=3, checkpoint_minutes=0.0),

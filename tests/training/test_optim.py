@@ -14,7 +14,7 @@ import torch
 from sparring.progress import Progress
 from sparring.recipe import FitConfig, parse_recipe
 from sparring.rounds.run import run
-from sparring.training.optim import check_optimizer, make_optimizer, rate_factor
+from sparring.training.optim import PART, check_optimizer, damped_share, make_optimizer, rate_factor
 
 
 def weights() -> list[torch.nn.Parameter]:
@@ -64,3 +64,11 @@ def test_schedules():
     assert rate_factor(6, 10, 2, "linear") == 0.5
     assert rate_factor(6, 10, 2, "cosine") == pytest.approx(0.5)
     assert rate_factor(9, 10, 2, "constant") == 1.0
+
+
+def test_the_share_of_entries_below_epsilon_leaves_out_those_that_are_zero():
+    weight, idle = torch.nn.Parameter(torch.zeros(PART + 6)), torch.nn.Parameter(torch.zeros(3))
+    weight.grad = torch.zeros(PART + 6)
+    weight.grad[:2], weight.grad[-2:] = torch.tensor([1e-9, -1e-9]), torch.tensor([1.0, -1e-9])
+    assert damped_share([weight, idle], 1e-8) == 3 / 4
+    assert damped_share([idle], 1e-8) == 0.0

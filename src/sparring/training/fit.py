@@ -27,7 +27,7 @@ from sparring.training.accumulate import accumulating
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.data import TrainingExample, make_batch
 from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_metrics
-from sparring.training.optim import make_optimizer
+from sparring.training.optim import DAMPED, damped_share, make_optimizer
 from sparring.training.packing import plan_packs
 from sparring.training.scorer import PolicyScorer
 from sparring.training.sharding import cut_state, together
@@ -93,7 +93,7 @@ def fit(
             continue
         rate = float(schedule.get_last_lr()[0])
         devices.seed_noise(seed, step)
-        row = _step(scorer, optimizer, [examples[i] for i in indices], objective, config)
+        row = _step(scorer, optimizer, [examples[i] for i in indices], objective, config, say if step == 0 else None)
         schedule.step()
         rows.append({"step": step + 1, "learning_rate": rate, **row})
         if report is not None:
@@ -115,8 +115,9 @@ def _step(
     examples: Sequence[TrainingExample],
     objective: Objective,
     config: FitConfig,
+    say: Callable[[str], None] | None = None,
 ) -> Row:
-    """One optimiser step over a whole batch."""
+    """One optimiser step over a whole batch; `say` is told if the optimiser's epsilon damps it."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
     mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
@@ -141,6 +142,11 @@ def _step(
             (scorer(scorer.pack([examples[0].rollout])).sum() * 0.0).backward()
     devices.add_gradients(scorer.parameters())
     norm = float(together(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm)))
+    if say is not None and (share := damped_share(scorer.parameters(), config.epsilon)) > DAMPED:
+        say(
+            f"warning: {share:.0%} of the gradient's entries are smaller than fit.epsilon = {config.epsilon:g}, so "
+            "their steps are damped. Lower it, for example by the factor of algorithm.step_size."
+        )
     optimizer.step()
     optimizer.zero_grad()
     if device == "cpu":
@@ -159,8 +165,9 @@ def _step(
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
     """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
     free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes"}
-    # Checkpoints from before there was a choice of attention go on.
-    settings = config.model_dump_json(exclude=free | ({"attention"} if config.attention == "blocks" else set()))
+    # Checkpoints from before there was a choice of these go on.
+    new = {name for name, default in (("attention", "blocks"), ("epsilon", 1e-8)) if getattr(config, name) == default}
+    settings = config.model_dump_json(exclude=free | new)
     digest = hashlib.sha256(repr([objective, settings, seed]).encode())
     for e in examples:  # one at a time: as text a large round is gigabytes
         digest.update(repr((e.id, e.rollout, e.pairs, {name: list(v) for name, v in e.anchors.items()})).encode())

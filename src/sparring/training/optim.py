@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from sparring.recipe import FitConfig
@@ -24,7 +26,12 @@ def make_optimizer(
         ValueError: it wants a GPU or a package that is not here.
     """
     trained = [p for p in parameters if p.requires_grad]
-    adamw = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": config.weight_decay}
+    adamw: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": config.betas,
+        "eps": config.epsilon,
+        "weight_decay": config.weight_decay,
+    }
     if config.optimizer == "adamw":
         optimizer: torch.optim.Optimizer = torch.optim.AdamW(trained, **adamw, fused=True)
     elif config.optimizer == "adamw_8bit":
@@ -33,7 +40,8 @@ def make_optimizer(
 
         optimizer = AdamW8bit(trained, **adamw)
     else:
-        optimizer = torch.optim.RMSprop(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        rmsprop: dict[str, Any] = {"lr": config.learning_rate, "eps": config.epsilon, "weight_decay": config.weight_decay}
+        optimizer = torch.optim.RMSprop(trained, **rmsprop)
     warm = math.ceil(config.warmup * steps)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, steps, warm, config.schedule))
 
@@ -59,3 +67,23 @@ def rate_factor(step: int, steps: int, warm: int, schedule: str) -> float:
     if schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
     return 1.0
+
+
+DAMPED = 0.05
+"""share of a gradient's entries below epsilon from which a fit warns"""
+PART = 1 << 22
+"""entries looked at together: a copy of a whole embedding is gigabytes"""
+
+
+def damped_share(parameters: Iterable[torch.nn.Parameter], epsilon: float) -> float:
+    """Share of this device's gradient entries that are not zero, and smaller than the optimiser's epsilon."""
+    small = known = 0
+    for parameter in parameters:
+        if (gradient := parameter.grad) is None:
+            continue
+        here = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+        for part in here.flatten().split(PART):
+            count = int(torch.count_nonzero(part))
+            known += count
+            small += int((part.abs() < epsilon).sum()) - (len(part) - count)
+    return small / known if known else 0.0
