@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import linecache
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from command import sparring
 from conftest import write_jsonl
 from sparring import study as module
 from sparring.evaluation.study import markdown, numbers, spread
+from sparring.oracles.guard import OracleError
 from sparring.progress import Progress
 from sparring.study import load_study, run_study
 from sparring.training.metrics import Tripwire
@@ -139,12 +142,78 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
         ({"methods": {"a": {}, "b": {"model": {"revision": "0" * 40}}}}, "method b: model.revision is not that of a"),
         ({"methods": {"a": {}, "b": {"model": {"lora": {"quantize": "nf4"}}}}}, "method b: model.lora.quantize is not"),
         ({"sedes": [1]}, "sedes"),
+        ({"methods": {"a": {"seed": 3}}}, "a: seed would be ignored; give it under seeds"),
+        ({"set": ["seed=3"]}, "set: seed would be ignored; give it under seeds"),
     ],
 )
 def test_bad_input(file: Path, change: dict[str, Any], message: str):
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}, sort_keys=False))
     with pytest.raises(ValueError, match=message):
         load_study(file)
+
+
+@pytest.fixture
+def tastes(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two methods of one seed, judged by a function whose code the returned call changes."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def taste(code: str) -> None:
+        (tmp_path / "my_taste.py").write_text(f"def judge(prompt, a, b):\n    {code}\n")
+        sys.modules.pop("my_taste", None)
+        linecache.clearcache()
+
+    judge = {"name": "function", "path": "my_taste:judge"}
+    base = {**yaml.safe_load((tmp_path / "base.yaml").read_text()), "oracle": judge}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "seeds": [0]}, sort_keys=False))
+    taste("return 0.5 + 0.4 * ((len(a) > len(b)) - (len(a) < len(b)))")
+    yield taste
+    sys.modules.pop("my_taste", None)
+
+
+def test_a_judge_whose_code_changed_is_not_mixed_with_the_first(file: Path, tmp_path: Path, tastes: Any):
+    """A method added afterwards trained on the opposite taste, and stood in the same table."""
+    recipes, out = load_study(file), tmp_path / "out"
+    inpo = {("inpo", 0): recipes["inpo", 0]}
+    before = run_study(inpo, out, Progress(quiet=True))
+    tastes("return 0.5 + 0.4 * ((len(a) < len(b)) - (len(a) > len(b)))")
+    assert run_study(inpo, out, Progress(quiet=True)) == before  # nothing is asked
+    with pytest.raises(ValueError, match=r"oracle: method inpo, seed 0, was judged by .* Give another --out"):
+        run_study(recipes, out, Progress(quiet=True))
+    assert not (out / "dpo").exists()
+    (out / "verdicts.jsonl").unlink()
+    with pytest.raises(OracleError, match=r"verdicts of it are missing, but the recipe's judge is now"):
+        run_study(inpo, out, Progress(quiet=True))
+    tastes("return")
+    (tmp_path / "my_taste.py").write_text("")
+    with pytest.raises(OracleError, match="cannot be built any more"):
+        run_study(inpo, out, Progress(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": {"a": {}, "b": {"data": {"train": {"path": "no.jsonl"}}}}}, "method b: data: 'no.jsonl' is not a"),
+        ({"set": ["model.path=./no-model"]}, "method inpo: model.path: './no-model' holds no config.json"),
+        ({"set": ["oracle.nonsense=3"]}, "oracle.nonsense: unknown key"),
+        ({"set": ["oracle.path=oracle_fakes:nobody"]}, "oracle.path: cannot import"),
+        ({"set": ["evaluation.oracles=[{name: nobody}]"]}, "evaluation.oracles.0: oracle.name: unknown"),
+    ],
+)
+def test_what_a_run_would_lack_is_found_before_the_first(
+    file: Path, tmp_path: Path, change: dict[str, Any], message: str
+):
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **change}, sort_keys=False))
+    for more in (["--check"], []):
+        refused = sparring("study", file, "--out", tmp_path / "out", *more)
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_names_the_runs(file: Path):
+    checked = sparring("study", file, "--out", "here", "--check")
+    assert checked.out.split() == [f"here/{name}/seed-{seed}" for seed in (0, 1) for name in ("inpo", "dpo")]
 
 
 def test_methods_may_train_in_their_own_ways(file: Path):

@@ -423,6 +423,11 @@ class Recipe(Frozen):
         steps = self.build_algorithm().steps(0, _ANY_FACTS)
         return tuple(dict.fromkeys(role for step in steps for role in step.columns()))
 
+    def given_columns(self) -> tuple[str, ...]:
+        """Roles that the rows of `data.train` must hold: those that neither `data.collect` nor a teacher makes."""
+        made = {"chosen", "rejected"} if self.data.collect else {"gold"} if self.data.teacher else set()
+        return tuple(role for role in self.columns() if role not in made)
+
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain data."""
         plain = self.model_dump(mode="json")

@@ -30,16 +30,15 @@ from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import announce
-from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe, read_yaml
 from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
 from sparring.rounds.answer import stored_by_prompt
-from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.side import policy_folder
 from sparring.rounds.store import Store, write_json, write_text
+from sparring.study_judges import Gone, check_study, contest_judge, unfinished
 from sparring.training.metrics import Tripwire
 from sparring.weights import resolve_model
 
@@ -86,6 +85,9 @@ def load_study(path: Path) -> Recipes:
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in explain(error, StudyConfig, plain if isinstance(plain, dict) else {}))
         raise ValueError(f"{path} has problems:\n{lines}") from error
+    for name, fields in [*study.methods.items(), ("set", [one.partition("=")[0].strip() for one in study.set])]:
+        if "seed" in fields:
+            raise ValueError(f"{path}, {name}: seed would be ignored; give it under seeds, with which all methods run.")
     if len(set(study.seeds)) < len(study.seeds):
         raise ValueError(f"{path}: seeds = {list(study.seeds)}: one is there twice.")
     beside = path.parent / study.base
@@ -142,8 +144,12 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
     """Make every run that is not there yet, judge the final policies against each other, and write the numbers.
 
     Raises:
-        ValueError: every run stopped itself, or the tasks cannot be scored.
+        ValueError: what a run needs is missing, stored runs had another judge, every run stopped itself, or the tasks
+            cannot be scored.
     """
+    folders = run_folders(recipes, out)
+    if unfinished(recipes, folders):
+        check_study(recipes, folders)
     store = Store(out)
     out.mkdir(parents=True, exist_ok=True)
     start = [] if tasks is None else _start_scores(recipes, tasks, out, progress)
@@ -174,6 +180,11 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
 def run_folder(out: Path, name: str, seed: int) -> Path:
     """Where a run of the study lies."""
     return out / name / f"seed-{seed}"
+
+
+def run_folders(recipes: Recipes, out: Path) -> dict[tuple[str, int], Path]:
+    """Where all runs of the study lie."""
+    return {key: run_folder(out, *key) for key in recipes}
 
 
 def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress) -> list[Found]:
@@ -218,8 +229,8 @@ def _contests(
     first = recipes[finished[0]]
     if first.oracle is None:
         return {}, {}
-    base = Policies(Store(run_folder(out, *finished[0])), first).base
-    guard = Guard(build_oracle(first.oracle, str(base)), store.path("verdicts.jsonl"))
+    runs = {key: recipes[key] for key in finished}
+    guard = Guard(contest_judge(runs, run_folders(runs, out)), store.path("verdicts.jsonl"))
     asked: dict[tuple[int, Pair], list[Comparison]] = {}
     lone = 0
     for seed in dict.fromkeys(seed for _, seed in finished):
@@ -230,7 +241,8 @@ def _contests(
             one, two = answers[a], answers[b]
             asked[seed, (a, b)] = [Comparison(t, x, y) for t in one if t in two for x, y in product(one[t], two[t])]
             lone += len(one.keys() ^ two.keys())
-    guard.probe()
+    if not isinstance(guard.oracle, Gone):
+        guard.probe()
     announce(guard.oracle, [comparison for own in asked.values() for comparison in own], progress.say)
     found: dict[int, Tables] = {}
     with progress.task("contests", len(asked)) as advance:

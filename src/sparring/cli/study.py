@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
     def command(
         study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
         out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,
-        check: Annotated[bool, typer.Option("--check", help="Only check all recipes and name the runs.")] = False,
+        check: Annotated[
+            bool, typer.Option("--check", help="Only check recipes, models, data and judges; name the runs.")
+        ] = False,
         tasks: Annotated[
             str | None, typer.Option(help="Leaderboard tasks too: v1, v2, or names joined by commas (needs lm-eval).")
         ] = None,
@@ -42,7 +44,8 @@ def register(app: typer.Typer) -> None:
         from sparring.cli.evaluate_leaderboard import parse_data, task_names
         from sparring.evaluation.study_tasks import Tasks
         from sparring.progress import Progress
-        from sparring.study import load_study, run_study, write_page
+        from sparring.study import load_study, run_folders, run_study, write_page
+        from sparring.study_judges import check_study
 
         recipes = load_study(study)
         names = task_names(tasks or "")
@@ -51,8 +54,9 @@ def register(app: typer.Typer) -> None:
         scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if tasks is not None else None
         folder = out or Path("runs") / study.stem
         if check:
-            for name, seed in recipes:
-                print(folder / name / f"seed-{seed}")
+            folders = run_folders(recipes, folder)
+            check_study(recipes, folders)
+            print(*folders.values(), sep="\n")
             return
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
         result = run_study(recipes, folder, Progress(console), scored)

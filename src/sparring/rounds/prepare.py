@@ -80,8 +80,7 @@ class Preparation:
 
     def _both(self) -> Made:
         data = self.recipe.data
-        built = {"chosen", "rejected"} if data.collect else {"gold"} if data.teacher else set()
-        roles = tuple(role for role in self.recipe.columns() if role not in built)
+        roles = self.recipe.given_columns()
         if roles and self.chat.opens_thought:
             self.progress.say(
                 "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
