@@ -12,10 +12,13 @@ from command import sparring
 from conftest import write_jsonl
 from oracle_fakes import Placed
 from sparring.cli.oracle import named_oracles
+from sparring.evaluation import audit as numbers
 from sparring.evaluation.audit import (
+    accuracy_gap,
     agreement,
     audit_one,
     calibration,
+    chance_error,
     clustered,
     correct,
     length_bias,
@@ -29,7 +32,7 @@ from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
-from sparring.report.audit import in_words, warnings
+from sparring.report.audit import in_words, length_in_words, warnings
 
 LABELS = np.array([1.0, 0.0, 1.0, 0.5])
 PROMPTS = ["p", "q", "r", "s"]
@@ -90,13 +93,77 @@ def test_certain_and_wrong_is_finite():
     assert found["ece"] == 0.5
 
 
-def test_length_bias_is_what_exceeds_the_labels():
+def test_a_calibrated_judge_errs_by_chance_alone():
+    """A calibration error of .22 on 20 pairs, and of .10 on 100, was shown without a word: a perfect judge has them."""
+    rng = np.random.default_rng(0)
+    for count, about in ((20, 0.219), (100, 0.101), (944, 0.034)):
+        errors, chances = [], []
+        for _ in range(20):
+            p = 1 / (1 + np.exp(-1.2 * rng.normal(size=count)))
+            found = calibration(p, (rng.random(count) < p).astype(float))
+            assert found is not None
+            errors.append(found["ece"])
+            chances.append(found["ece_by_chance"])
+        assert np.mean(errors) == pytest.approx(about, rel=0.15)
+        assert np.mean(chances) == pytest.approx(np.mean(errors), rel=0.15)
+    assert chance_error(np.full(50, 0.5)) == chance_error(np.array([0.0, 1.0])) == 0.0
+    assert chance_error(np.array([0.8, 0.2])) == chance_error(np.array([0.8, 0.8]))
+
+
+def test_length_bias_is_between_the_accuracies():
     found = length_bias(np.array([0.9, 0.9, 0.1, 0.9]), LABELS, LENGTHS, PROMPTS)
     assert found["oracle_picks_longer"]["value"] == 1.0
     assert found["label_picks_longer"]["value"] == pytest.approx(1 / 3)
-    assert found["excess"]["value"] == pytest.approx(2 / 3)
     assert found["accuracy_longer_right"]["value"] == 1.0
     assert found["accuracy_shorter_right"]["value"] == 0.0
+    assert found["accuracy_gap"]["value"] == 1.0
+    assert found["accuracy_gap"]["low"] < 0 < found["accuracy_gap"]["high"] == 1.0  # of three pairs
+    assert found["accuracy_gap"]["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("longer", "accuracies", "low", "high"),
+    [
+        (0.28, (0.5, 0.5), 0, 2),  # a coin picks the longer 22 points more often than these labels
+        (0.28, (0.7, 0.7), 0, 2),
+        (0.75, (0.9, 0.5), 20, 20),  # and this one hardly more often
+        (0.75, (0.5, 0.9), -20, -20),
+    ],
+)
+def test_length_bias_is_told_from_errors(longer, accuracies, low, high, monkeypatch: pytest.MonkeyPatch):
+    """A coin was always warned of where labels prefer the shorter, a lover of length half the time where not."""
+    monkeypatch.setattr(numbers, "RESAMPLES", 300)
+    rng, said = np.random.default_rng(0), 0
+    for _ in range(20):
+        right = rng.random(300) < longer
+        lengths = np.where((rng.random(300) < 0.5)[:, None], [1.0, 2.0], [2.0, 1.0])
+        labels = ((lengths[:, 0] > lengths[:, 1]) == right).astype(float)
+        hit = rng.random(300) < np.where(right, *accuracies)
+        found = length_bias(np.where(hit, labels, 1 - labels), labels, lengths, [str(i) for i in range(300)])
+        words = length_in_words(found) or ""
+        said += ("writing more" in words) - ("writing less" in words)
+    assert min(low, high) <= said <= max(low, high)
+
+
+def test_one_pair_shows_no_length_bias():
+    """All variance is within the pairs of one kind: 300 and 1."""
+    prompts = [str(i) for i in range(301)]
+    found = accuracy_gap(np.r_[np.ones(150), np.zeros(151)], np.r_[np.ones(300), 0.0], prompts)
+    assert found is not None
+    assert found["value"] == 0.5
+    assert found["low"] < 0
+    assert accuracy_gap(np.ones(301), np.ones(301), prompts) is None
+
+
+def test_intervals_of_the_length_bias_are_over_prompts():
+    """Copies of a prompt's pairs add nothing."""
+    rng = np.random.default_rng(0)
+    right, hit = (rng.random(60) < 0.5).astype(float), (rng.random(60) < 0.6).astype(float)
+    prompts = [str(i) for i in range(60)]
+    once, five = accuracy_gap(hit, right, prompts), accuracy_gap(np.tile(hit, 5), np.tile(right, 5), prompts * 5)
+    assert once is not None
+    assert five is not None
+    assert (once["low"], once["high"]) == (pytest.approx(five["low"]), pytest.approx(five["high"]))
 
 
 def test_position_bias():
@@ -120,7 +187,7 @@ def one(accuracy, over, **changes):
     rate = {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "count": 200}
     lead = {"value": over, "low": over - 0.05, "high": over + 0.05, "count": 200}
     base = {"accuracy": rate, "over_length_rule": lead, "trained_on": 0, "position": None, "failed": 0, "cheats": []}
-    return {**base, "length": {"excess": None}, **changes}
+    return {**base, "length": {"accuracy_gap": None}, **changes}
 
 
 @pytest.mark.parametrize(
@@ -139,11 +206,14 @@ def test_the_result_in_words(accuracy, over, words):
 
 def test_warnings():
     first = {"first_wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
-    excess = {"excess": {"value": 0.2, "low": 0.1, "high": 0.3}}
-    cheat = {"cheat": "says it twice", "kind": "dressed", "wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
-    found = warnings({"x": one(0.7, 0.1, failed=2, position=first, length=excess, cheats=[cheat])})
+    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "count": 30}
+    gap = {"value": 0.2, "low": 0.1, "high": 0.3, "count": 200}
+    length = {"accuracy_longer_right": rate, "accuracy_shorter_right": {**rate, "value": 0.6}, "accuracy_gap": gap}
+    cheat = {"cheat": "says it twice", "kind": "dressed", "wins": rate}
+    found = warnings({"x": one(0.7, 0.1, failed=2, position=first, length=length, cheats=[cheat])})
     assert len(found) == 4
     assert any("prefers cheap cheats" in line and "says it twice" in line for line in found)
+    assert any("(+20 points, +10 to +30): it pays for length" in line for line in found)
     assert not warnings({"x": one(0.7, 0.1)})
 
 
@@ -191,6 +261,8 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     assert cheats["one word"] < 0.5
     page = (out / "audit.html").read_text()
     assert "prefers cheap cheats" in page
+    assert "of which chance gives" in page
+    assert "the difference, in points" in page
     assert "&lt;i&gt;odd" in page
     assert "<i>odd" not in page
     assert "<script" not in page
@@ -289,6 +361,7 @@ def test_what_the_data_cannot_show_is_said(tmp_path):
     assert "“rules” has no rule for 31 of 31 pairs" in told.out
     assert "contradict each other: 1." in told.out
     assert told.out.count("too few prompts to tell") == 2
+    assert "0.000 (0.000)" in told.out
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert "no rule for 31 of 31" in page
 

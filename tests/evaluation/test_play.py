@@ -155,14 +155,30 @@ def test_intransitivity_in_words():
     assert none["cyclic"] == {"value": 0.0, "low": 0.0, "high": pytest.approx(0.975), "count": 1}
     assert "1 of 2 triples are cyclic (95 % interval 0.0% to 100.0%)." in found["words"]
     assert found["nash_support"] == 2.0
-    assert "a game-theoretic method can gain" in found["words"]
+    assert "too few triples to tell" in found["words"]
     assert none["bradley_terry_distance"] == pytest.approx(0.0, abs=1e-5)
     assert none["nash_support"] == 1.0
-    assert "a reward method could do as well" in none["words"]
+    assert "too few triples to tell" in none["words"]
+    many = measure([order] * 80)
+    assert many is not None
+    assert "a reward method could do as well" in many["words"]
+    cycles = measure([cycle] * 10 + [order] * 10)
+    assert cycles is not None
+    assert "of taste or of noise" in cycles["words"]
+    assert "a game-theoretic method can gain" in cycles["words"]
     assert measure([{(0, 1): 0.9}]) is None
     tied_at_the_top = measure([{(0, 1): 0.5, (0, 2): 0.9, (1, 2): 0.9, (0, 3): 0.9, (1, 3): 0.9, (2, 3): 0.9}])
     assert tied_at_the_top is not None
     assert "on 0% of the prompts no single sample is unbeaten" in tied_at_the_top["words"]
+
+
+@pytest.mark.parametrize(("cyclic", "count"), [(0, 20), (1, 20), (0, 71), (1, 100)])
+def test_few_triples_tell_nothing(cyclic, count):
+    """Of 20 triples, none cyclic was "close to transitive" and one was "has cycles": 5 % makes either."""
+    found = measure([{(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.1 if i < cyclic else 0.9} for i in range(count)])
+    assert found is not None
+    assert found["cyclic"]["value"] == cyclic / count
+    assert "too few triples to tell" in found["words"]
 
 
 def test_text_measures():

@@ -200,30 +200,30 @@ def show(found: dict[str, Any]) -> None:
     """A table of the figures that matter most."""
     from sparring.cli.evaluate_result import wide_console
     from sparring.evaluation.cheats import can_tell, falls_for
-    from sparring.report.audit import doubts
+    from sparring.report.audit import doubts, length_in_words
 
     table = Table(title=f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %")
     for column in (
         "oracle",
         "accuracy",
         "over the length rule",
-        "ECE",
-        "picks longer",
+        "ECE (by chance)",
+        "for length",
         "first wins",
         "cycles",
         "falls for",
         "failed",
     ):
         table.add_column(column)
-    table.add_row("longer wins", _share(found["length_rule"]), "", "", "100 %", "", "", "", "")
+    table.add_row("longer wins", _share(found["length_rule"]), "", "", "+100.0 %", "", "", "", "")
     for name, one in found["oracles"].items():
         calibration, cycles, position = one["calibration"], one["cycles"], one["position"]
         table.add_row(
             name,
             _share(one["accuracy"]),
             _share(one["over_length_rule"], signed=True),
-            f"{calibration['ece']:.3f}" if calibration else "-",
-            _share(one["length"]["oracle_picks_longer"], short=True),
+            f"{calibration['ece']:.3f} ({calibration['ece_by_chance']:.3f})" if calibration else "-",
+            _share(one["length"]["accuracy_gap"], signed=True, short=True),
             _share(position["first_wins"], short=True) if position else "-" if one["sees_places"] else "same",
             _share(cycles["cyclic"]) if cycles else "-",
             "-"
@@ -240,6 +240,8 @@ def show(found: dict[str, Any]) -> None:
             for row in [row for row in one["cheats"] if row["kind"] == kind][:1]:
                 said = f"{name}: the {kind} text that does best against preferred answers is {row['cheat']!r}"
                 console.print(f"{said}; it wins {_share(row['wins'])}", markup=False)
+        if said := length_in_words(one["length"]):
+            console.print(f"{name} {said}", markup=False)
     for line in doubts(found):
         console.print(line, markup=False)
 

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, ratios, unanimous, widened, wins
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, interval, ratios, unanimous, widened, wins
 from sparring.oracles.calibrated import FEWEST_LABELS, fit_temperature, scaled
 
 BINS = 10
 """of equal width between a confidence of 1/2 and 1"""
 RESAMPLES = 2000
+CHANCE_DRAWS = 200
+"""of labels from the oracle's own probabilities, for the calibration error that a calibrated oracle would show"""
 Interval = dict[str, float]
 
 
@@ -63,6 +65,7 @@ def calibration(preferences: np.ndarray, labels: np.ndarray) -> dict[str, Any] |
     error, bins = _reliability(p, truth)
     facts = {
         "ece": error,
+        "ece_by_chance": chance_error(p),
         "brier": float(np.mean((p - truth) ** 2)),
         "log_loss": float(-np.mean(xlogy(truth, np.clip(p, 1e-6, 1)) + xlogy(1 - truth, np.clip(1 - p, 1e-6, 1)))),
         "bins": bins,
@@ -73,9 +76,24 @@ def calibration(preferences: np.ndarray, labels: np.ndarray) -> dict[str, Any] |
     return facts
 
 
+def chance_error(p: np.ndarray, seed: int = 0) -> float:
+    """Mean calibration error of P(a beats b) under labels drawn from it, one by one: what so few pairs show of none."""
+    confidence, place = _binned(p)
+    tied, rng = wins(p) == 0.5, np.random.default_rng(seed)
+    sums = [
+        np.bincount(place, np.where(tied, 0.5, rng.random(len(p)) < confidence) - confidence)
+        for _ in range(CHANCE_DRAWS)
+    ]
+    return float(np.abs(sums).sum(1).mean() / len(p))
+
+
+def _binned(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    confidence = np.maximum(p, 1 - p)
+    return confidence, np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+
+
 def _reliability(p: np.ndarray, truth: np.ndarray) -> tuple[float, list[dict[str, float]]]:
-    confidence, hit = np.maximum(p, 1 - p), correct(p, truth)
-    place = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    (confidence, place), hit = _binned(p), correct(p, truth)
     bins = [
         {
             "confidence": float(confidence[place == i].mean()),
@@ -91,20 +109,47 @@ def _reliability(p: np.ndarray, truth: np.ndarray) -> tuple[float, list[dict[str
 def length_bias(
     preferences: np.ndarray, labels: np.ndarray, lengths: np.ndarray, prompts: Sequence[str]
 ) -> dict[str, Any]:
-    """How often oracle and labels pick the longer answer, and the accuracy where the longer or the shorter is right."""
+    """How often oracle and labels pick the longer answer; accuracy where the longer or the shorter one is right.
+
+    Their difference, `accuracy_gap`, is the bias: an oracle without one errs as often in either. How often the longer
+    is picked shows none, because errors alone bring that share nearer to 1/2 than the labels'.
+    """
     rule = longer_wins(lengths)
     decided = (labels != 0.5) & (rule != 0.5) & ~np.isnan(preferences)
     oracle = np.where(decided, correct(preferences, rule), np.nan)
     people = np.where(decided, correct(labels, rule), np.nan)
-    hit = correct(preferences, labels)
-    right = np.where(decided, correct(labels, rule), np.nan)
+    hit = np.where(decided, correct(preferences, labels), np.nan)
     return {
         "oracle_picks_longer": clustered(oracle, prompts),
         "label_picks_longer": clustered(people, prompts),
-        "excess": clustered(oracle - people, prompts, within=DIFFERENCE),
-        "accuracy_longer_right": clustered(np.where(right == 1, hit, np.nan), prompts),
-        "accuracy_shorter_right": clustered(np.where(right == 0, hit, np.nan), prompts),
+        "accuracy_longer_right": clustered(np.where(people == 1, hit, np.nan), prompts),
+        "accuracy_shorter_right": clustered(np.where(people == 0, hit, np.nan), prompts),
+        "accuracy_gap": accuracy_gap(hit, people, prompts),
     }
+
+
+def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[str]) -> Interval | None:
+    """Accuracy where the longer answer is right minus that where the shorter is (1, 0; NaN is left out).
+
+    Its interval is over prompts, and not narrower than the two accuracies' own put together (Newcombe's square and
+    add), which is wide where either kind of pair is rare.
+    """
+    sides = [np.where(longer_right == side, hit, np.nan) for side in (1, 0)]
+    longer, shorter = (clustered(values, prompts) for values in sides)
+    if longer is None or shorter is None:
+        return None
+    kept = ~np.isnan(sides)
+    _, owner = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
+    one, other = (
+        ratios(np.bincount(owner, np.where(known, values, 0)), np.bincount(owner, known))
+        for values, known in zip(sides, kept, strict=True)
+    )
+    found = interval((one - other)[np.bincount(owner, kept.any(0)) > 0].tolist(), within=DIFFERENCE)
+    value = longer["value"] - shorter["value"]
+    below = np.hypot(longer["value"] - longer["low"], shorter["high"] - shorter["value"])
+    above = np.hypot(longer["high"] - longer["value"], shorter["value"] - shorter["low"])
+    low, high = min(found["low"], value - below), max(found["high"], value + above)
+    return {"value": value, "low": float(low), "high": float(high), "count": longer["count"] + shorter["count"]}
 
 
 def position_bias(there: np.ndarray, back: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:

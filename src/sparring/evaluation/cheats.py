@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from scipy.stats import beta
 
 from sparring.evaluation.audit import clustered
 from sparring.evaluation.statistics import wins, words
@@ -22,6 +23,8 @@ from sparring.oracles.labelled import Labelled
 from sparring.oracles.oracle import Comparison
 
 Kind = Literal["worthless", "dressed"]
+LEVEL = 0.025
+"""chance that an oracle to which cheat and answer are alike is said to fall for any of the cheats that were tried"""
 
 
 class Cheat(NamedTuple):
@@ -106,10 +109,20 @@ def measure(preferences: np.ndarray, answers: Sequence[tuple[str, str]]) -> list
 
 
 def can_tell(rows: Sequence[dict[str, Any]]) -> bool:
-    """There are prompts enough that a cheat which won on all of them would be shown to win."""
-    return any(row["wins"] and 0.025 ** (1 / row["wins"]["count"]) > 0.5 for row in rows)
+    """There are prompts enough (9 for eleven cheats) that a cheat which won on all of them would be shown to win."""
+    return any(row["wins"] and _lowest(1.0, row["wins"]["count"], len(rows)) > 0.5 for row in rows)
 
 
 def falls_for(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The cheats that are shown to win more often than not."""
-    return [row["cheat"] for row in rows if row["wins"] and row["wins"]["low"] > 0.5]
+    """The cheats that are shown to win more often than not, so many of them tried."""
+    return [
+        row["cheat"]
+        for row in rows
+        if row["wins"] and _lowest(row["wins"]["value"], row["wins"]["count"], len(rows)) > 0.5
+    ]
+
+
+def _lowest(share: float, count: int, tried: int) -> float:
+    """Exact lower end (Clopper and Pearson's) of a share of wins, at the level of one of `tried` cheats."""
+    won = share * count
+    return float(beta.ppf(LEVEL / tried, won, count - won + 1)) if won else 0.0

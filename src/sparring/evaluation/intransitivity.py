@@ -20,8 +20,9 @@ from sparring.evaluation.audit import Interval, clustered
 from sparring.games.equilibrium import best_bradley_terry, nash
 
 Verdicts = Mapping[tuple[int, int], float]
-TRANSITIVE = 0.01
-"""share of cyclic triples below which we call an oracle close to transitive"""
+CYCLES, TRANSITIVE = 0.01, 0.05
+"""shares of cyclic triples: cycles are said where the whole interval is above the one, close to transitive below the
+other"""
 EDGE = 1e-6
 """probabilities are kept this far from 0 and 1, where a Bradley-Terry fit would not be finite"""
 
@@ -87,10 +88,18 @@ def _words(share: Interval, fits: Sequence[float], beaten: Sequence[bool]) -> st
             f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on "
             f"{np.mean(beaten):.0%} of the prompts no single sample is unbeaten."
         )
-    parts.append(
-        "The oracle is close to transitive on these samples: a reward method could do as well here."
-        if share["value"] < TRANSITIVE
-        else "The oracle has cycles on these samples: no reward can express them, which is where a game-theoretic "
-        "method can gain."
+    return " ".join([*parts, _verdict(share)])
+
+
+def _verdict(share: Interval) -> str:
+    if share["low"] > CYCLES:
+        return (
+            "The oracle has cycles on these samples (of taste or of noise: one verdict a pair cannot tell): no reward "
+            "can express them, and if they are taste, a game-theoretic method can gain."
+        )
+    if share["high"] < TRANSITIVE:
+        return "The oracle is close to transitive on these samples: a reward method could do as well here."
+    return (
+        "These are too few triples to tell whether the oracle is close to transitive (an interval below "
+        f"{TRANSITIVE:.0%}) or has cycles (above {CYCLES:.0%})."
     )
-    return " ".join(parts)

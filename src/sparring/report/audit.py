@@ -89,12 +89,9 @@ def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Signs that an oracle can be fooled, or fails."""
     found = []
     for name, one in oracles.items():
-        excess, position = one["length"]["excess"], one["position"]
-        if excess and excess["low"] > 0:
-            found.append(
-                f"“{name}” picks the longer answer {points(excess['value'])} points more often than the labels do: a "
-                "policy trained on it can win by writing more."
-            )
+        position = one["position"]
+        if said := length_in_words(one["length"]):
+            found.append(f"“{name}” {said}")
         first = position and position["first_wins"]
         if first and not first["low"] <= 0.5 <= first["high"]:
             found.append(
@@ -107,6 +104,20 @@ def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if one["failed"]:
             found.append(f"“{name}” gave no verdict on {one['failed']} pairs; they are left out.")
     return found
+
+
+def length_in_words(length: Mapping[str, Any]) -> str | None:
+    """What the oracle's errors say of length; None where they are as frequent whichever answer is longer."""
+    gap = length["accuracy_gap"]
+    if gap is None or gap["low"] <= 0 <= gap["high"]:
+        return None
+    pays, more = ("length", "more") if gap["value"] > 0 else ("brevity", "less")
+    return (
+        f"is right in {percent(length['accuracy_longer_right']['value'])} where the longer answer is right and in "
+        f"{percent(length['accuracy_shorter_right']['value'])} where the shorter one is ({points(gap['value'])} "
+        f"points, {span(dict(gap), points)}): it pays for {pays}, and a policy trained on it can "
+        f"win by writing {more}."
+    )
 
 
 def cheats(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
