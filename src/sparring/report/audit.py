@@ -115,7 +115,7 @@ def length_in_words(length: Mapping[str, Any]) -> str | None:
     return (
         f"is right in {percent(length['accuracy_longer_right']['value'])} where the longer answer is right and in "
         f"{percent(length['accuracy_shorter_right']['value'])} where the shorter one is ({points(gap['value'])} "
-        f"points, {span(dict(gap), points)}): it pays for {pays}, and a policy trained on it can "
+        f"points, {points(gap['low'])} to {points(gap['high'])}): it pays for {pays}, and a policy trained on it can "
         f"win by writing {more}."
     )
 
