@@ -40,7 +40,11 @@ def make_optimizer(
 
         optimizer = AdamW8bit(trained, **adamw)
     else:
-        rmsprop: dict[str, Any] = {"lr": config.learning_rate, "eps": config.epsilon, "weight_decay": config.weight_decay}
+        rmsprop: dict[str, Any] = {
+            "lr": config.learning_rate,
+            "eps": config.epsilon,
+            "weight_decay": config.weight_decay,
+        }
         optimizer = torch.optim.RMSprop(trained, **rmsprop)
     warm = math.ceil(config.warmup * steps)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, steps, warm, config.schedule))
