@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import evalica
@@ -124,6 +125,62 @@ def test_players_who_never_met_have_no_rating():
 
 def test_resamples_without_a_fit_are_counted():
     assert rate(make_matches([("a", "b")] * 6, [1, 1, 1, 1, 1, 0]), resamples=200).unbounded > 20
+
+
+def test_who_nearly_always_wins_has_no_upper_bound():
+    """63 of 64 gave 1360 (1258 to 1360): the third of the resamples that said "more" was left out."""
+    matches = make_matches([("a", "b")] * 64, [1.0] * 63 + [0.0], prompts=[str(i) for i in range(64)])
+    winner, loser = rate(matches).rows
+    assert (winner["high"], loser["low"]) == (None, None)
+    assert 1000 < winner["low"] < winner["rating"] == pytest.approx(2000 - loser["rating"])
+    assert loser["high"] == pytest.approx(2000 - winner["low"])
+
+
+def test_an_end_is_open_where_more_than_one_resample_in_forty_has_none():
+    """(1 - 4/60)^60 = 1.6 % of the resamples lack all four losses, (1 - 3/60)^60 = 4.6 % lack all three."""
+    highs = [rate(make_matches([("a", "b")] * 60, [1] * (60 - n) + [0] * n)).rows[0]["high"] for n in (3, 4)]
+    assert highs[0] is None
+    assert highs[1] is not None
+
+
+def test_one_who_nearly_always_wins_leaves_the_others_their_intervals():
+    rng = np.random.default_rng(0)
+    pairs = [("a", "b")] * 30 + [("a", "c")] * 30 + [("b", "c")] * 30
+    scores = [1.0] * 29 + [0.0] + [1.0] * 30 + (rng.random(30) < 0.5).astype(float).tolist()
+    found = rate(make_matches(pairs, scores), resamples=300)
+    first, *others = found.rows
+    assert (first["name"], first["high"], first["low"] > 1000) == ("a", None, True)
+    assert all(row["low"] < row["rating"] < row["high"] < 1000 for row in others)
+    assert 80 < found.unbounded < 140  # (29/30)^30 of them
+
+
+def test_who_can_be_either_is_open_on_both_sides():
+    """In most resamples of four matches c won everything, lost everything, or did not play."""
+    rng = np.random.default_rng(0)
+    pairs = [("a", "b")] * 40 + [("a", "c")] * 2 + [("b", "c")] * 2
+    scores = [*(rng.random(40) < 0.5).astype(float), 1.0, 0.0, 0.0, 1.0]
+    by_name = {row["name"]: row for row in rate(make_matches(pairs, scores), resamples=200).rows}
+    assert (by_name["c"]["low"], by_name["c"]["high"]) == (None, None)
+    assert by_name["a"]["low"] < by_name["a"]["rating"] < by_name["a"]["high"]
+
+
+def test_the_command_shows_open_ends(tmp_path):
+    rows = "".join(f"{i},a,b,{'left' if i else 'right'}\n" for i in range(30))
+    path = write(tmp_path / "m.csv", f"prompt,left,right,winner\n{rows}")
+    shown = sparring("evaluate", "ratings", path).out
+    assert re.search(r"a .* to no bound", shown)
+    assert re.search(r"b .*no bound to ", shown)
+    assert "resamples somebody won or lost everything" in shown
+
+
+@pytest.mark.parametrize(("count", "told"), [(20, True), (500, False)])
+def test_elo_that_has_not_arrived_is_told(tmp_path, count, told):
+    """After 20 matches 191 points show as 35, and the interval is around those."""
+    rows = "".join(f"{i},a,b,{'right' if i % 4 == 0 else 'left'}\n" for i in range(count))
+    path = write(tmp_path / "m.csv", f"prompt,left,right,winner\n{rows}")
+    shown = sparring("evaluate", "ratings", path, "--method", "elo", "--resamples", "20").out
+    assert ("a, b have fewer than 500 matches" in shown) is told
+    assert "under way" not in sparring("evaluate", "ratings", path, "--resamples", "20").out
 
 
 def test_separated_outcomes_do_not_converge():

@@ -40,33 +40,49 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Rate players from pairwise results, with 95 % intervals."""
         from sparring.cli.evaluate_result import existing, finish, table
-        from sparring.evaluation.ratings import rate, read_matches
+        from sparring.evaluation.ratings import ELO_ARRIVES, ELO_STEP, rate, read_matches
 
         chosen: Any = method.value
         found = rate(read_matches(existing([matches])[0]), chosen, resamples, seed)
 
         def show(console: Console) -> None:
+            # Without an open end, no interval at all means that no resample differs.
+            alike = {r["name"] for r in found.rows if r["low"] is None and not found.unbounded}
             title = f"{method}: {found.matches} matches, judge {found.judge or 'not named'}"
             rows = [
                 [
                     r["name"],
                     f"{r['rating']:.0f}",
-                    "none" if r["low"] is None else f"{r['low']:.0f} to {r['high']:.0f}",
+                    "none" if r["name"] in alike else _span(r["low"], r["high"]),
                     str(r["matches"]),
                 ]
                 for r in found.rows
             ]
             console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
             console.print(f"intervals over {found.units} {found.unit}; 400 points are odds of ten to one")
-            if any(r["low"] is None for r in found.rows):
+            if alike:
                 console.print(
                     f"no interval: every resample of the {found.units} {found.unit} gives the same rating, since all "
                     "of them say the same; that is no certainty"
                 )
             if found.unbounded:
                 console.print(
-                    f"{found.unbounded} of {found.resamples} resamples left out: somebody won or lost everything in "
-                    "them, so the intervals are too narrow"
+                    f"in {found.unbounded} of {found.resamples} resamples somebody won or lost everything and has no "
+                    "finite rating; where that is more than 2.5 % on one side, the interval has no bound there"
+                )
+            early = [r["name"] for r in found.rows if r["matches"] < ELO_ARRIVES]
+            if method is Method.elo and early:
+                console.print(
+                    f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
+                    f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
+                    "lead, and the intervals do not cover that. Take --method bradley-terry.",
+                    markup=False,
                 )
 
         finish(asdict(found), [matches], out, json_, show)
+
+
+def _span(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "no bound"
+    return f"{'no bound' if low is None else f'{low:.0f}'} to {'no bound' if high is None else f'{high:.0f}'}"

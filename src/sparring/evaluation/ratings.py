@@ -3,11 +3,12 @@
 Bradley-Terry: P(a beats b) = sigmoid(theta_a - theta_b), by maximum likelihood, a tie counting as half a win for each;
 shown as 1000 + 400 / ln 10 (theta - mean theta), so that 400 points are odds of ten to one. Elo goes through the
 matches in their order, which changes the result: prefer Bradley-Terry unless the players themselves change. Intervals
-resample prompts where the matches name them, else matches. Leaves out: who is compared with whom, and by which judge.
+resample prompts where the matches name them, else matches; an end is open where more than 2.5 % of the resamples have
+no finite rating on that side. Leaves out: who is compared with whom, and by which judge.
 
     table = rate(read_matches(Path("matches.csv"))); table.rows[0]
 
-Shape suffixes: M matches, K players, F features.
+Shape suffixes: M matches, K players, F features, B resamples.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, shortest_path
 from scipy.special import expit, log_expit
 
 from sparring.rows import read_file
@@ -33,6 +34,8 @@ SCALE = 400.0 / np.log(10.0)
 """rating points per unit of log odds"""
 ELO_STEP = 4.0
 """points won at most by one match: small, as in the arenas, so that the last matches do not decide"""
+ELO_ARRIVES = 500
+"""matches a player after which Elo has gone from 1000 to the rating: 98 % of the way, at 75 % won"""
 CONVERGED = 1e-10
 """largest gradient, per match, at which the fit has converged"""
 NEWTON_STEPS = 100
@@ -76,14 +79,15 @@ class Ratings:
 
     method: Method
     rows: list[dict[str, Any]]
-    """name, rating, low, high, matches; low and high are None where no resample differs, which shows no certainty"""
+    """name, rating, low, high, matches; low or high is None where the interval is open, and both are where no resample
+    differs, which shows no certainty"""
     matches: int
     units: int
     unit: str
     judge: str | None
     resamples: int
     unbounded: int
-    """resamples left out because somebody won or lost everything in them"""
+    """resamples in which somebody won or lost everything, so that not all ratings are finite"""
 
 
 def read_matches(path: Path) -> Matches:
@@ -194,9 +198,12 @@ def bradley_terry(matches: Matches, weight_M: Array | None = None) -> Array:
     Raises:
         ValueError: a group of players never lost to (or never met) the others, so no finite strengths fit.
     """
-    weight_M = matches.weight_M if weight_M is None else weight_M
-    wins_KK = _wins(matches, weight_M)
+    wins_KK = _wins(matches, matches.weight_M if weight_M is None else weight_M)
     _refuse_unbounded(wins_KK, matches.names)
+    return _strengths(wins_KK)
+
+
+def _strengths(wins_KK: Array) -> Array:
     left, right = np.nonzero(np.triu(wins_KK + wins_KK.T))
     games = wins_KK[left, right] + wins_KK[right, left]
     design = np.zeros((len(left), len(wins_KK)))
@@ -273,18 +280,12 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
     """Ratings with 95 % bootstrap intervals over units.
 
     Raises:
-        ValueError: no finite ratings fit, or fit in fewer than half of the resamples.
+        ValueError: no finite ratings fit.
     """
     fits = {"bradley-terry": _resampled_strengths, "elo": _resampled_elo}
     rating_K = CENTRE + SCALE * bradley_terry(matches) if method == "bradley-terry" else elo(matches)
-    found = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
-    if len(found) < resamples / 2:
-        raise Unbounded(
-            f"in {resamples - len(found)} of {resamples} resamples somebody won or lost everything, so there are no "
-            "intervals. Add matches."
-        )
-    low_K, high_K = np.quantile(found, [0.025, 0.975], axis=0)
-    differs_K = np.ptp(found, axis=0) > SAME
+    found_B2K = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
+    ends = [_interval(found_B2K[:, :, k]) for k in range(len(rating_K))]
     games_K = np.bincount(matches.left_M, minlength=len(rating_K)) + np.bincount(
         matches.right_M, minlength=len(rating_K)
     )
@@ -292,15 +293,34 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
         {
             "name": matches.names[k],
             "rating": float(rating_K[k]),
-            "low": float(low_K[k]) if differs_K[k] else None,
-            "high": float(high_K[k]) if differs_K[k] else None,
+            "low": ends[k][0],
+            "high": ends[k][1],
             "matches": int(games_K[k]),
         }
         for k in np.argsort(-rating_K, kind="stable")
     ]
     units = int(matches.unit_M.max()) + 1
     count = len(matches.left_M)
-    return Ratings(method, rows, count, units, matches.unit, matches.judge, resamples, resamples - len(found))
+    unbounded = int((~np.isfinite(found_B2K)).any(axis=(1, 2)).sum())
+    return Ratings(method, rows, count, units, matches.unit, matches.judge, resamples, unbounded)
+
+
+def _interval(found_B2: Array) -> tuple[float | None, float | None]:
+    """A player's 95 % interval from the least and greatest rating of each resample; None where it is open."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        if np.ptp(found_B2) <= SAME:
+            return None, None
+    return _end(found_B2[:, 0], 0.025, min), _end(found_B2[:, 1], 0.975, max)
+
+
+def _end(rating_B: Array, level: float, wider: Callable[[float, float], float]) -> float | None:
+    """The quantile over all resamples or over the finite ones, whichever is wider; None where infinities reach it.
+
+    Infinities at the far end alone would draw this one in: 63 of 64 won would begin at 1262, not 1258.
+    """
+    with np.errstate(invalid="ignore"):
+        counted = float(np.quantile(rating_B, level))
+    return wider(counted, float(np.quantile(rating_B[np.isfinite(rating_B)], level))) if np.isfinite(counted) else None
 
 
 Refit = Callable[[Array, np.random.Generator], Array]
@@ -320,13 +340,40 @@ def bootstrap(unit_M: NDArray[np.int64], refit: Refit, resamples: int, seed: int
 
 
 def _resampled_strengths(matches: Matches) -> Refit:
-    return lambda count_M, _: CENTRE + SCALE * bradley_terry(matches, matches.weight_M * count_M)
+    fitted_K = bradley_terry(matches)
+    return lambda count_M, _: CENTRE + SCALE * _extremes(_wins(matches, matches.weight_M * count_M), fitted_K)
+
+
+def _extremes(wins_KK: Array, fitted_K: Array) -> Array:
+    """The least and the greatest log strengths that fit, 2 x K: the same two where the fit is finite.
+
+    Players who won and lost in a circle have finite strengths relative to each other. Where they are more than half
+    their mean stays that in `fitted_K`, and the others are infinitely above or below them, or can be either: minus and
+    plus infinity. Without such a group who is above or below everybody is infinite, and the rest can be either.
+    """
+    _, group_K = connected_components(wins_KK > 0, directed=True, connection="strong")
+    core_K = group_K == np.bincount(group_K).argmax()
+    try:
+        core_strengths = _strengths(wins_KK[np.ix_(core_K, core_K)])
+    except Unbounded:
+        return np.stack([np.full(len(fitted_K), -np.inf), np.full(len(fitted_K), np.inf)])
+    if core_K.all():
+        return np.stack([core_strengths] * 2)
+    rated = 2 * core_K.sum() > len(core_K)
+    measured_by_K = core_K if rated else np.ones_like(core_K)
+    beats_KK = np.isfinite(shortest_path(wins_KK > 0, unweighted=True))
+    above_K, below_K = beats_KK[:, measured_by_K].all(axis=1), beats_KK[measured_by_K].all(axis=0)
+    extremes_2K = np.stack([np.where(above_K, np.inf, -np.inf), np.where(below_K, -np.inf, np.inf)])
+    if rated:
+        extremes_2K[:, core_K] = core_strengths + fitted_K[core_K].mean()
+    return extremes_2K
 
 
 def _resampled_elo(matches: Matches) -> Refit:
     """Elo depends on the order, so a resample is shuffled too."""
 
     def refit(count_M: Array, rng: np.random.Generator) -> Array:
-        return elo(matches, rng.permutation(np.repeat(np.arange(len(count_M)), count_M.astype(int))).tolist())
+        order = rng.permutation(np.repeat(np.arange(len(count_M)), count_M.astype(int))).tolist()
+        return np.stack([elo(matches, order)] * 2)
 
     return refit
