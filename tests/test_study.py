@@ -243,6 +243,7 @@ def test_seeds_are_averaged_before_prompts_are_counted():
     assert contest["prompts"] == 4
 
 
+REST = {"stopped": [], "answered_by_one_side": 0}
 EMPTY = {"seeds": [0], "contests": [], "stopped": []}
 
 
@@ -258,7 +259,7 @@ def judged_by(name: str, judges: dict[str, tuple[str, bool, float]]) -> Any:
 def test_judges_of_one_name_are_kept_apart(monkeypatch: pytest.MonkeyPatch):
     """Two models behind `llm_judge` were averaged into one column, seen and unseen alike."""
     plain = dict.fromkeys(("tokens", "finished_share", "kl", "gap", "seconds", "algorithm"))
-    monkeypatch.setattr("sparring.evaluation.study.facts", lambda name, summary: dict(plain))
+    monkeypatch.setattr("sparring.evaluation.study.facts", lambda name, summary: {**plain, "kl_title": "KL"})
     ours: Any = judged_by("a", {"mini": ("llm_judge", True, 0.9), "big": ("llm_judge", False, 0.4)})
     other: Any = judged_by("b", {"mini": ("llm_judge", False, 0.5), "big": ("llm_judge", False, 0.5)})
     found = numbers({("a", 0): ours, ("a", 1): ours, ("b", 0): other}, {})
@@ -268,6 +269,19 @@ def test_judges_of_one_name_are_kept_apart(monkeypatch: pytest.MonkeyPatch):
     assert "start, llm_judge 1 (unseen by b) |" in page
     assert "start, llm_judge 2 (unseen) |" in page
     assert "- llm_judge 2 (unseen): `big`, 3 verdicts failed" in page
+
+
+def test_contests_show_the_range_over_seeds():
+    """Two equal methods whose seeds lie 3.6 points apart differ by the interval over prompts in every fourth study."""
+    of_seed = [{("a", "b"): {str(i): p + i % 2 / 100 for i in range(20)}} for p in (0.495, 0.515, 0.565)]
+    several = markdown({**numbers({}, dict(enumerate(of_seed))), "judge": "j", "failed": 0, **REST})
+    assert "| a |  | 53 (53 to 53; seeds 50 to 57) |" in several
+    assert "| b | 47 (47 to 47; seeds 43 to 50) |  |" in several
+    assert "its 95 % interval over prompts and its range over the seeds" in several
+    assert "for these seeds' policies; another seed may move a cell by more." in several
+    single = markdown({**numbers({}, {0: of_seed[0]}), "judge": "j", "failed": 0, **REST})
+    assert "| a |  | 50 (50 to 50) |" in single
+    assert "range over the seeds" not in single
 
 
 def test_a_spread_is_mean_least_and_most():

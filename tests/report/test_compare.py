@@ -137,6 +137,21 @@ def test_one_run_is_no_comparison():
         gather({"a": summary()})
 
 
+def test_kl_on_other_samples_than_the_policys_says_so(tmp_path):
+    own, sharp, both = summary(), summary(), summary()
+    sharp["recipe"]["sampling"] = {"temperature": 0.7, "top_p": 1.0}
+    both["recipe"]["sampling"] = {"temperature": 0.7, "top_p": 0.9}
+    assert [run["kl_title"] for run in gather({"a": own, "b": sharp, "c": both})["runs"]] == [
+        "KL",
+        "KL on the samples (T = 0.7)",
+        "KL on the samples (T = 0.7, top_p = 0.9)",
+    ]
+    write_comparison(gather({"a": sharp, "b": sharp}), tmp_path / "page.html")
+    assert ">KL on the samples (T = 0.7) to start, nats<" in (tmp_path / "page.html").read_text()
+    write_comparison(gather({"a": own, "b": own}), tmp_path / "page.html")
+    assert ">KL to start, nats<" in (tmp_path / "page.html").read_text()
+
+
 def test_the_page_escapes_names(tmp_path):
     write_comparison(gather({"<b>x": summary(), "y": summary()}), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()

@@ -397,7 +397,7 @@ def test_forms_of_numbers(shown: str, expected: str) -> None:
 
 def test_figures_are_valid_plotly() -> None:
     summary = full()
-    found = figures.policy_figures(summary["policies"]) + figures.fit_figures(summary["fit"])
+    found = figures.policy_figures(summary["policies"], summary["recipe"]) + figures.fit_figures(summary["fit"])
     assert len(found) == 4 + 7 - 1  # grad_norm is NaN throughout
     for figure in found:
         colours = re.sub(r"var\(--[\w-]+\)", "red", json.dumps([figure.data, figure.layout], allow_nan=False))

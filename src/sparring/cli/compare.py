@@ -45,6 +45,7 @@ def labels(runs: Sequence[Path]) -> list[str]:
 def show(comparison: Mapping[str, Any], console: Console) -> None:
     """The comparison as tables."""
     from sparring.cli.evaluate_result import table
+    from sparring.report.compare import shared_kl_title
     from sparring.report.html import duration, number, percent
 
     runs = comparison["runs"]
@@ -77,6 +78,7 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
         ]
         for run in runs
     ]
-    console.print(table("", ("run", "algorithm", "rounds", "time", "tokens an answer", "KL to start", "gap"), rows))
+    kl = f"{shared_kl_title(runs)} to start"
+    console.print(table("", ("run", "algorithm", "rounds", "time", "tokens an answer", kl, "gap"), rows))
     for line in comparison["left_out"]:
         console.print(f"left out: {line}", markup=False)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.statistics import SHARE, interval
-from sparring.report.compare import facts
+from sparring.report.compare import facts, shared_kl_title
 from sparring.report.summary import Summary
 
 Pair = tuple[str, str]
@@ -53,6 +53,7 @@ def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
     return {
         "name": name,
         "algorithm": rows[0]["algorithm"],
+        "kl_title": rows[0]["kl_title"],
         "seeds": list(own),
         "judges": judges,
         **{key: spread([row[key] for row in rows]) for key in MEASURED},
@@ -98,7 +99,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         *(f"wins against start, {_judge_head(judge, result['methods'])}" for judge in judges),
         "tokens",
         "finished",
-        "KL",
+        shared_kl_title(result["methods"]),
         "gap",
         "minutes",
     ]
@@ -117,10 +118,13 @@ def markdown(result: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, result["seeds"]))
     parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judges_told(result["methods"])]
     if result["contests"]:
-        told = "\nRow against column: mean preference in %, with its 95 % interval over prompts, under"
+        several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
+        seen = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
+        warning = "Intervals are over prompts, for these seeds' policies; another seed may move a cell by more."
         lone = f"{result['answered_by_one_side']} prompts had one side's answer only."
         lost = f"{result['failed']} comparisons failed, {lone}"
-        parts += [f"{told} `{result['judge']}`. {lost}\n", _matrix(result["contests"])]
+        told = f"Row against column: mean preference in %, with its {seen}, under `{result['judge']}`. {warning} {lost}"
+        parts += [f"\n{told}\n", _matrix(result["contests"])]
     if rows := result.get("tasks"):
         parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
         if any(row["documents"] != row["total"] for row in rows):
@@ -156,9 +160,15 @@ def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
     cells: dict[Pair, str] = {}
     for contest in contests:
         value, low, high = (100 * contest["preference"][key] for key in ("value", "low", "high"))
-        cells[contest["a"], contest["b"]] = f"{value:.0f} ({low:.0f} to {high:.0f})"
-        cells[contest["b"], contest["a"]] = f"{100 - value:.0f} ({100 - high:.0f} to {100 - low:.0f})"
+        seeds = [100 * one for one in contest["by_seed"] if not np.isnan(one)]
+        cells[contest["a"], contest["b"]] = _cell(value, low, high, seeds)
+        cells[contest["b"], contest["a"]] = _cell(100 - value, 100 - high, 100 - low, [100 - one for one in seeds])
     return _table(["", *names], [[row, *(cells.get((row, column), "") for column in names)] for row in names])
+
+
+def _cell(value: float, low: float, high: float, seeds: Sequence[float]) -> str:
+    over = f"; seeds {min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else ""
+    return f"{value:.0f} ({low:.0f} to {high:.0f}{over})"
 
 
 def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.paired import sign_flip
 from sparring.evaluation.statistics import DIFFERENCE, interval
+from sparring.report.figures import kl_title
 from sparring.report.html import DASH, THIN, duration, number, percent, span
 from sparring.report.summary import Summary
 from sparring.rounds.store import write_text
@@ -153,12 +154,18 @@ def facts(name: str, summary: Summary) -> dict[str, Any]:
         "tokens": final["tokens_mean"],
         "tokens_start": start["tokens_mean"],
         "finished_share": final["finished_share"],
+        "kl_title": kl_title(summary["recipe"]),
         "kl": final["kl_to_start"],
         "kl_standard_error": final["kl_standard_error"],
         "gap": pool["gaps"][str(final["round"])] if pool else None,
         "hardware": hardware.get("accelerator") or f"{hardware.get('cores')} cores",
         "warnings": summary["warnings"],
     }
+
+
+def shared_kl_title(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The heading of a column of KLs: what all runs measured, or each kind that some of them did."""
+    return " / ".join(dict.fromkeys(run["kl_title"] for run in runs))
 
 
 def _total(summary: Summary, stage: str, fact: str) -> int:
@@ -224,5 +231,6 @@ def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     )
     environment.filters |= {"percent": percent, "span": span, "number": number, "duration": duration}
     css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
-    page = environment.get_template("compare.html").render(c=comparison, css=css, thin=THIN, dash=DASH)
+    title = shared_kl_title(comparison["runs"])
+    page = environment.get_template("compare.html").render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH)
     write_text(path, page)

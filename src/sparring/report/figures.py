@@ -4,14 +4,14 @@ Colours are written as CSS variables ("var(--chosen)"), which the page resolves,
 serves light, dark and print. Leaves out: intervals and the win-rate matrix, which are HTML
 (`page.html`) and need no JavaScript, and the picture for a README (`picture.py`).
 
-    figures = policy_figures(summary["policies"]) + fit_figures(summary["fit"])
+    figures = policy_figures(summary["policies"], summary["recipe"]) + fit_figures(summary["fit"])
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ __all__ = [
     "Figure",
     "Panel",
     "fit_figures",
+    "kl_title",
     "policy_figures",
     "readme_svg",
     "smooth",
@@ -102,7 +103,7 @@ POLICY_PANELS = (
         from_zero=True,
     ),
     Panel(
-        "KL to the start, nats per response",
+        "{kl} to the start, nats per response",
         "Good: a slow rise that flattens (band: two standard errors either side); bad: one that "
         "speeds up, when each round leaves the start faster than the last.",
         (Line("kl_to_start", "KL(policy || start)", "accent"),),
@@ -182,12 +183,21 @@ FIT_PANELS = (
 )
 
 
-def policy_figures(policies: Sequence[PolicyFacts]) -> list[Figure]:
+def kl_title(recipe: Mapping[str, Any]) -> str:
+    """KL; where the samples are not the policy's own, it is not the policy's KL, and the title says so."""
+    sampling = recipe.get("sampling", {})
+    drawn = {"T": sampling.get("temperature", 1.0), "top_p": sampling.get("top_p", 1.0)}
+    changed = ", ".join(f"{name} = {value:g}" for name, value in drawn.items() if value != 1.0)
+    return f"KL on the samples ({changed})" if changed else "KL"
+
+
+def policy_figures(policies: Sequence[PolicyFacts], recipe: Mapping[str, Any]) -> list[Figure]:
     """Length, finished share, diversity and KL by policy; none for one policy: no curve."""
     if len(policies) < 2:
         return []
     rows: list[FitRow] = [{**_numbers(policy), **_kl_band(policy)} for policy in policies]
-    return [_policy_figure(i, p, rows) for i, p in enumerate(POLICY_PANELS) if _measured(p, rows)]
+    panels = [replace(panel, title=panel.title.format(kl=kl_title(recipe))) for panel in POLICY_PANELS]
+    return [_policy_figure(i, p, rows) for i, p in enumerate(panels) if _measured(p, rows)]
 
 
 def fit_figures(fit: Sequence[Sequence[FitRow]]) -> list[Figure]:

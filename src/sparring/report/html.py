@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sparring.report.figures import fit_figures, policy_figures, readme_svg, undrawn
+from sparring.report.figures import fit_figures, kl_title, policy_figures, readme_svg, undrawn
 from sparring.report.summary import Interval, Judgment, Matrix, RoundFacts, StageFacts, Summary
 
 Favours = Literal["final", "start", "neither"]
@@ -60,7 +60,7 @@ def write_page(path: Path, text: str) -> None:
 
 def render(summary: Summary) -> str:
     """The page as text."""
-    policies, fit = policy_figures(summary["policies"]), fit_figures(summary["fit"])
+    policies, fit = policy_figures(summary["policies"], summary["recipe"]), fit_figures(summary["fit"])
     return (
         environment()
         .get_template("page.html")
@@ -71,6 +71,7 @@ def render(summary: Summary) -> str:
             cautions=cautions(summary["judgments"]),
             cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
             policy_figures=policies,
+            kl_title=kl_title(summary["recipe"]),
             fit_figures=fit,
             undrawn=undrawn(summary["fit"]),
             drawings=[{"id": f.id, "data": f.data, "layout": f.layout} for f in policies + fit],
