@@ -143,6 +143,9 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
         ({"methods": {"a": {}, "b": {"model": {"lora": {"quantize": "nf4"}}}}}, "method b: model.lora.quantize is not"),
         ({"sedes": [1]}, "sedes"),
         ({"methods": {"a": {"seed": 3}}}, "a: seed would be ignored; give it under seeds"),
+        ({"base": "base"}, "base: 'base' is neither a file nor a shipped recipe. Give 'base.yaml'"),
+        ({"set": ["data=1"]}, "data = 1: give a section with keys such as train, held_out"),
+        ({"set": ["..=1"]}, "--set '..=1': write it as section.field=value"),
         ({"set": ["seed=3"]}, "set: seed would be ignored; give it under seeds"),
     ],
 )
@@ -227,6 +230,27 @@ def test_a_method_given_twice_is_an_error(file: Path):
     file.write_text("base: base.yaml\nmethods:\n  a: {}\n  a: {}\n")
     with pytest.raises(ValueError, match="not readable YAML"):
         load_study(file)
+
+
+@pytest.mark.parametrize("text", ["", "- base"])
+def test_a_file_without_keys(file: Path, text: str):
+    file.write_text(text)
+    with pytest.raises(ValueError, match="must hold the keys base and methods"):
+        load_study(file)
+
+
+@pytest.mark.parametrize("verb", [("study", "study.yaml"), ("study", "study.yaml", "--check"), ("run", "base.yaml")])
+def test_a_bad_file_starts_no_other_process(file: Path, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
+    def no_ranks(*_: Any):
+        raise AssertionError("no rank is needed to read a file")
+
+    monkeypatch.setattr("sparring.launch.launch", no_ranks)
+    monkeypatch.chdir(file.parent)
+    if "--check" in verb:
+        assert sparring(*verb, "--devices", 2).code == 0
+    Path("base.yaml").write_text("model: {pat: x}")
+    refused = sparring(*verb, "--devices", 2)
+    assert (refused.code, "model.pat: unknown key" in refused.err) == (2, True), refused.err
 
 
 def test_a_missing_file():

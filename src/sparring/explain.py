@@ -43,6 +43,8 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
         return f"{where}: unknown key.{_nearest(path, root)}"
     if problem["type"] == "missing":
         return f"{where}: missing; it has no default."
+    if problem["type"] == "model_type":
+        return f"{where} = {problem['input']!r}: give a section with keys such as {', '.join(_keys(path, root)[:3])}."
     if problem["type"] == "value_error":
         return f"{where.rstrip('.')}: {message}" if where else message
     if len(problems) > 1:  # every branch of a union has its say
@@ -53,11 +55,16 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
 
 def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
     """The allowed key nearest to an unknown one."""
+    allowed = _keys(location[:-1], root)
+    near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
+    return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")
+
+
+def _keys(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    """The keys that the section at a place may have."""
     model: Any = root
-    for part in location[:-1]:
+    for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    allowed = list(getattr(model, "model_fields", {}))
-    near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
-    return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")
+    return list(getattr(model, "model_fields", {}))

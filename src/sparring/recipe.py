@@ -508,9 +508,9 @@ def override(plain: dict[str, Any], setting: str) -> None:
         ValueError: it is not of that form.
     """
     key, equals, value = setting.partition("=")
-    if not equals or not key:
-        raise ValueError(f"--set {setting!r}: write it as section.field=value.")
     *parents, last = key.strip().split(".")
+    if not (equals and last and all(parents)):
+        raise ValueError(f"--set {setting!r}: write it as section.field=value.")
     for parent in parents:
         inner = plain.setdefault(parent, {})
         if inner is None:

@@ -31,7 +31,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import announce
 from sparring.progress import Progress
-from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe, read_yaml
+from sparring.recipe import Frozen, Recipe, parse_recipe, read_recipe, read_yaml, shipped_recipes
 from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
 from sparring.rounds.answer import stored_by_prompt
@@ -80,10 +80,12 @@ def load_study(path: Path) -> Recipes:
         ValueError: the file, or a recipe that it makes, has a problem; names the method.
     """
     plain = read_yaml(path, "study")
+    if not isinstance(plain, dict):
+        raise ValueError(f"{path} must hold the keys base and methods; see docs/how-to/study.md.")
     try:
         study = StudyConfig.model_validate(plain)
     except ValidationError as error:
-        lines = "\n".join(f"  {line}" for line in explain(error, StudyConfig, plain if isinstance(plain, dict) else {}))
+        lines = "\n".join(f"  {line}" for line in explain(error, StudyConfig, plain))
         raise ValueError(f"{path} has problems:\n{lines}") from error
     for name, fields in [*study.methods.items(), ("set", [one.partition("=")[0].strip() for one in study.set])]:
         if "seed" in fields:
@@ -91,6 +93,9 @@ def load_study(path: Path) -> Recipes:
     if len(set(study.seeds)) < len(study.seeds):
         raise ValueError(f"{path}: seeds = {list(study.seeds)}: one is there twice.")
     beside = path.parent / study.base
+    near = next((file for end in ("yaml", "yml") if (file := Path(f"{beside}.{end}")).is_file()), None)
+    if near and not beside.is_file() and study.base not in shipped_recipes():
+        raise ValueError(f"{path}, base: {study.base!r} is neither a file nor a shipped recipe. Give {near.name!r}.")
     base = read_recipe(beside if beside.is_file() else study.base, study.set)
     recipes: Recipes = {}
     for seed, (name, sections) in product(study.seeds, study.methods.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("run")
-    @shared
+    @partial(shared, first=readable)
     def command(
         recipe: Annotated[
             str,
@@ -49,6 +50,14 @@ def register(app: typer.Typer) -> None:
             print(json.dumps({key: summary[key] for key in keys}))
         else:
             show(summary, folder, console)
+
+
+def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
+    """Read the recipe, so that a bad one starts no process."""
+    from sparring.recipe import load_recipe
+
+    load_recipe(recipe, set_ or [])
+    return True
 
 
 def show(summary: dict[str, Any], folder: Path, console: Console) -> None:

@@ -3,12 +3,15 @@
 @app.command("collect")
 @shared
 def command(recipe: str, json_: bool = False) -> None: ...
+
+`@partial(shared, first=check)` checks the same arguments before any other process is started.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -21,13 +24,20 @@ Devices = Annotated[
 ]
 
 
-def shared(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with `--devices`: rank 0 does what it says, the others what rank 0 hands out."""
+def shared(command: Callable[..., None], first: Callable[..., bool] | None = None) -> Callable[..., None]:
+    """The command with `--devices`: rank 0 does what it says, the others what rank 0 hands out.
+
+    `first` gets the command's arguments where processes would be started: it raises ValueError for bad ones, and says
+    whether they are needed.
+    """
 
     @functools.wraps(command)
     def verb(devices: int | None, **given: Any) -> None:
-        from sparring.launch import on_devices
+        from sparring.launch import LAUNCHED, on_devices
 
+        starts = devices is not None and devices > 1 and LAUNCHED not in os.environ
+        if starts and first is not None and not first(**given):
+            devices = None
         on_devices(devices, sys.argv[1:], lambda: command(**given))
 
     signature = inspect.signature(command, eval_str=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
 
     @app.command("study")
-    @shared
+    @partial(shared, first=readable)
     def command(
         study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
         out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,
@@ -66,3 +67,11 @@ def register(app: typer.Typer) -> None:
         else:
             console.print(page.read_text(encoding="utf-8"), markup=False)
             console.print(f"numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html", markup=False)
+
+
+def readable(study: Path, check: bool, **_: Any) -> bool:
+    """Read the recipes, so that a bad one starts no process; --check needs none."""
+    from sparring.study import load_study
+
+    load_study(study)
+    return not check
