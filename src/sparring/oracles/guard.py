@@ -159,7 +159,13 @@ class Guard:
         return answer
 
     def _ask(self, comparisons: Sequence[Comparison]) -> np.ndarray:
-        answers = np.asarray(self.oracle.judge(comparisons), dtype=np.float64)
+        try:
+            given = np.asarray(self.oracle.judge(comparisons))
+        except SystemExit as stop:
+            raise RuntimeError(f"it raised SystemExit({stop.code!r})") from stop
+        if np.iscomplexobj(given):
+            raise OracleError(f"oracle {self.identity}: it answered complex numbers. Give P in [0, 1].")
+        answers = given.astype(np.float64)
         if answers.shape != (len(comparisons),):
             raise OracleError(
                 f"oracle {self.identity}: {len(comparisons)} comparisons gave answers of shape {answers.shape}."

@@ -30,7 +30,7 @@ from sparring.oracles.oracle import Comparison
 from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
+from sparring.weights import hash_policy, load_model, load_tokenizer, resolve_model
 
 EMPTY = " "
 """The user turn that stands for no prompt; templates refuse an empty one"""
@@ -68,12 +68,12 @@ class MutualInformation:
         except ValueError as error:
             raise ValueError(f"oracle.chat_template, for {model!r}: {error}") from error
         self._scorer: PolicyScorer | None = None
-        self._hash = hash_weights(self.folder)
+        self._hash = hash_policy(self.folder)
         self._scores: dict[tuple[str, str], float] = {}
 
     @property
     def identity(self) -> str:
-        """The weights, the scale, and a template other than the model's own."""
+        """The weights with their tokenizer and template, the scale, and a template other than the model's own."""
         own = self.chat.template == self.chat.tokenizer.chat_template
         template = "" if own else f";template={hashlib.sha256(self.chat.template.encode()).hexdigest()[:8]}"
         return f"{self.title}-v{VERSION}({self._hash[:16]};scale={self.scale:g}{template})"

@@ -74,9 +74,10 @@ class PairModel:
 
     @property
     def identity(self) -> str:
-        """The weights with their tokenizer and template, the format and the numbers that change a verdict."""
+        """The weights with their tokenizer and template, the format, its wording and numbers that change a verdict."""
         options = f"temperature={self.temperature:g};max_tokens={self.max_tokens};{self.precision}"
-        return f"pair_model({self._hash[:16]};{self.format};{options})"
+        wording = f"={STYLES['pairwise'].digest}" if self.format == "instruct" else ""
+        return f"pair_model({self._hash[:16]};{self.format}{wording};{options})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b), both orders averaged."""

@@ -27,9 +27,9 @@ from sparring.oracles.criteria import (
     own_words,
     words,
 )
-from sparring.oracles.embedding import SentenceEmbedder
+from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
-from sparring.weights import hash_weights, resolve_model
+from sparring.weights import resolve_model
 
 WEIGHTS = {
     "relevance": 0.2,
@@ -68,14 +68,14 @@ class Panel:
         self.scales = {name: chosen.get(name, CRITERIA[name].scale) for name in self.weights}
         folder = resolve_model(embedder)
         self._embedder = SentenceEmbedder(folder)
-        self._hash = hash_weights(folder)
+        self._encoder = encoder_identity(folder)
         self._scores: dict[Pair, np.ndarray] = {}
 
     @property
     def identity(self) -> str:
-        """Criteria version, weights, scales and the embedder's weights."""
+        """Criteria version, weights, scales and the embedder."""
         voters = ",".join(f"{n}:{self.weights[n]:.6g}/{self.scales[n]:.6g}" for n in sorted(self.weights))
-        return f"panel-v{VERSION}({voters};embedder={self._hash[:16]})"
+        return f"panel-v{VERSION}({voters};embedder={self._encoder})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b) of each comparison, float64; P(a, b) + P(b, a) is exactly 1."""

@@ -26,7 +26,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from scipy.special import expit
 
-from sparring.oracles.embedding import SentenceEmbedder
+from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
 from sparring.weights import hash_file, hash_weights, resolve_model
 
@@ -166,11 +166,11 @@ class PreferenceHead:
         self.temperature = temperature
         self.head = Head(**load_file(folder / WEIGHTS))
         self.embedder = SentenceEmbedder(encoder)
-        self._identity = f"preference_head({hash_file(folder / WEIGHTS)[:16]};embedder={found[:16]}"
+        self._identity = f"preference_head({hash_file(folder / WEIGHTS)[:16]};embedder={encoder_identity(encoder)}"
 
     @property
     def identity(self) -> str:
-        """Both sets of weights and the temperature."""
+        """The head, its encoder and the temperature."""
         return f"{self._identity};temperature={self.temperature:g})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:

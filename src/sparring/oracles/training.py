@@ -30,6 +30,7 @@ import torch
 from pydantic import Field
 from transformers import AutoModelForSequenceClassification
 
+from sparring import devices
 from sparring.oracles.embedding import SentenceEmbedder
 from sparring.oracles.labelled import Labelled, held_out, read_labelled
 from sparring.oracles.oracle import Comparison
@@ -42,7 +43,7 @@ from sparring.recipe import FitConfig, Frozen, LoraConfig
 from sparring.template import Template
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.optim import make_optimizer
-from sparring.weights import hash_weights, load_tokenizer, resolve_model
+from sparring.weights import hash_policy, hash_weights, load_tokenizer, resolve_model
 
 TEXTS = 256
 """embedded together, and kept together"""
@@ -113,7 +114,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
             f"data: {len(train)} pairs to train on and {len(test)} held out; at least 10 of each are needed. "
             "Give more data, or another held_out share."
         )
-    content = [config.model_dump(mode="json"), hash_weights(base), [list(pair) for pair in train]]
+    content = [config.model_dump(mode="json"), hash_policy(base), [list(pair) for pair in train]]
     fit_id = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     for reason, count in dropped.items():
         progress.say(f"data  dropped {count}: {reason}")
@@ -152,7 +153,9 @@ def _finished(out: Path, fit_id: str) -> bool:
     if (out / CARD).exists():
         if json.loads((out / CARD).read_text(encoding="utf-8"))["fit"] == fit_id:
             return True
-        raise ValueError(f"{out} holds an oracle trained on other data or with other fields. Give another --out.")
+        raise ValueError(
+            f"{out} holds an oracle trained on other data, from another base or with other fields. Give another --out."
+        )
     foreign = [p.name for p in out.iterdir() if p.name != "training.partial"] if out.exists() else []
     if foreign and not (out / "training.partial").exists():
         raise ValueError(f"{out} holds files ({foreign[0]}, ...) and is no half-trained oracle. Give another --out.")
@@ -187,11 +190,11 @@ def _train_head(
 
 def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress) -> dict[str, np.ndarray]:
     """Each text's embedding; parts that a killed run finished are read again."""
-    embedder, rows = SentenceEmbedder(base), {}
+    embedder, rows, encoder = SentenceEmbedder(base), {}, hash_policy(base)
     with progress.task("embed", len(texts)) as advance:
         for begin in range(0, len(texts), TEXTS):
             part = texts[begin : begin + TEXTS]
-            name = hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16]
+            name = hashlib.sha256(json.dumps([encoder, part]).encode()).hexdigest()[:16]
             path = partial / f"embeddings-{name}.npy"
             if not path.exists():
                 with (beside := path.with_suffix(".partial")).open("wb") as stream:
@@ -292,6 +295,7 @@ def _fit(
     with progress.task("fit", steps) as advance:
         advance(done)
         for step in range(done, steps):
+            devices.seed_noise(config.seed, step)
             losses.append(_step(config, model, log_odds, optimizer, _batch(config, train, step, steps_per_epoch)))
             schedule.step()
             advance(1, f"loss {np.mean(losses[-50:]):.4f}")
