@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, sem, t
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, interval, ratios
+from sparring.evaluation.statistics import DIFFERENCE, SHARE, bounds, interval, ratios
 
 
 @pytest.mark.parametrize("count", [1, 3, 20, 200])
@@ -80,3 +80,19 @@ def test_clusters_stand_for_their_ratio(clusters):
     sums = means * counts
     assert ratios(sums, counts).mean() == pytest.approx(sums.sum() / counts.sum(), abs=1e-12)
     assert ratios(sums, np.full(len(sums), 2.0)) == pytest.approx(sums / 2)
+
+
+@pytest.mark.parametrize("tail", [0.025, 0.001])
+def test_bounds_are_t_and_exact_where_all_are_alike(tail):
+    values = np.array([0.4, 0.5, 0.6] * 100)
+    assert bounds(values, SHARE, tail) == pytest.approx(t.interval(1 - 2 * tail, 299, 0.5, sem(values)), abs=1e-4)
+    alike = binomtest(16, 16).proportion_ci(1 - 2 * tail, "exact")
+    assert bounds(np.ones(16), SHARE, tail) == pytest.approx((alike.low, 1.0))
+
+
+def test_bounds_of_one_lost_prompt_in_sixteen_are_no_narrower_than_exact_ones():
+    """By t alone, sure of 70 % or more at this tail."""
+    exact = binomtest(15, 16).proportion_ci(0.998, "exact")
+    low, high = bounds(np.array([1.0] * 15 + [0.0]), SHARE, 0.001)
+    assert low < exact.low + 0.02
+    assert exact.high - 0.02 < high <= 1.0

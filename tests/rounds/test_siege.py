@@ -39,8 +39,8 @@ def test_answer_files_attack_and_everything_comes_out_again(tmp_path, judge):
     words = [mine, "--attacker", weak, "--attacker", strong, "--oracle", judge, "--out", tmp_path / "out"]
     found = besieged(*words)
     assert found["strongest"] == [str(strong)]
-    assert found["gap"]["low"] > 0.5
-    assert "can be beaten: its exploitability is at least" in found["verdict"]
+    assert found["gap"]["low"] > 0.4
+    assert f"can be beaten: its exploitability is at least {found['gap']['low']:.3f} (estimate" in found["verdict"]
     assert "oracle_fakes:moody" in found["judge"]
     oracle_fakes.answer = oracle_fakes.raises  # nobody may be asked again
     assert besieged(*words) == besieged("--from-stored", tmp_path / "out") == found

@@ -52,15 +52,15 @@ def interval(
     return {"value": float(array.mean()), "low": float(low), "high": float(high)}
 
 
-def unanimous(values: np.ndarray, within: Bounds = SHARE) -> Bounds | None:
-    """The mean's exact 95 % interval where all n `values` are alike, else None.
+def unanimous(values: np.ndarray, within: Bounds = SHARE, tail: float = 0.025) -> Bounds | None:
+    """The mean's exact interval where all n `values` are alike, else None; `tail` is what it may miss on either side.
 
-    Of all prompts a share of at most q = 1 - 0.025^(1/n) can then have another value, which lies within the bounds.
+    Of all prompts a share of at most q = 1 - tail^(1/n) can then have another value, which lies within the bounds.
     At a bound this is Clopper and Pearson's interval.
     """
     if np.ptp(values) > TIE:
         return None
-    (least, most), value, others = within, float(values[0]), 1.0 - 0.025 ** (1 / len(values))
+    (least, most), value, others = within, float(values[0]), 1.0 - tail ** (1 / len(values))
     return value - others * (value - least), value + others * (most - value)
 
 
@@ -71,17 +71,36 @@ def widened(values: np.ndarray, bootstrap: Bounds, within: Bounds) -> Bounds:
     n). Shares of wins are then covered in 92 % or more, whatever they are and from n = 10 on; by the bootstrap alone in
     85 % near 0 and 1. The mean of the values must be within the bounds; single values need not be.
     """
-    n, (least, most) = len(values), within
+    n = len(values)
     if n >= FEW and abs(skew(values)) / n**0.5 <= LEANING:
         return bootstrap
+    low, high = _wilson(values, within, float(t.ppf(0.975, n - 1)))
+    return min(bootstrap[0], low), max(bootstrap[1], high)
+
+
+def bounds(values: np.ndarray, within: Bounds, tail: float) -> Bounds:
+    """The mean's interval which misses on either side with a chance of `tail`: t's, moved out to Wilson's.
+
+    Small tails (one interval of many that shall hold together) are beyond what a bootstrap of few values can reach.
+    """
+    if (exact := unanimous(values, within, tail)) is not None:
+        return exact
+    n, mean = len(values), float(values.mean())
+    quantile = float(t.ppf(1 - tail, n - 1))
+    half = quantile * float(values.std(ddof=1)) / n**0.5
+    low, high = _wilson(values, within, quantile)
+    return max(min(mean - half, low), within[0]), min(max(mean + half, high), within[1])
+
+
+def _wilson(values: np.ndarray, within: Bounds, quantile: float) -> Bounds:
+    n, (least, most) = len(values), within
     shares = (values - least) / (most - least)
-    mean, spread, quantile = float(shares.mean()), float(shares.var(ddof=1)), float(t.ppf(0.975, n - 1))
+    mean, spread = float(shares.mean()), float(shares.var(ddof=1))
     alike = max(n * mean * (1 - mean) / spread, n)
     inverse = quantile**2 / alike
     middle = (mean + inverse / 2) / (1 + inverse)
     half = (inverse * mean * (1 - mean) + inverse**2 / 4) ** 0.5 / (1 + inverse)
-    low, high = (least + (most - least) * end for end in (middle - half, middle + half))
-    return min(bootstrap[0], low), max(bootstrap[1], high)
+    return least + (most - least) * (middle - half), least + (most - least) * (middle + half)
 
 
 def ratios(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -155,8 +155,9 @@ class PoolFacts(TypedDict):
 
     members: list[str]
     gaps: dict[str, Interval]
-    """by policy: 2 (P(strongest member beats it) - 1/2), a lower bound of exploitability; the strongest member is
-    chosen on the other half of the prompts, so that noise alone gives 0 on average"""
+    """by policy: 2 (P(strongest member beats it) - 1/2). For `value` the strongest member is chosen on the other half
+    of the prompts, so that noise alone gives 0 on average; `low`, the highest lower end of the other members'
+    intervals, which hold together in 95 %, is a lower bound of exploitability"""
     nash_mixture: dict[str, float]
 
 

@@ -165,7 +165,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         "opponents": opponents,
         "checks": _checks(held_out, start, final, recipe),
         "matrix": pool and pool.matrix(),
-        "pool": pool and _pool_facts(pool, recipe),
+        "pool": pool and _pool_facts(pool),
         "policies": measured,
         "intransitivity": _intransitivity(store.root),
         "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
@@ -218,10 +218,9 @@ def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[
     }
 
 
-def _pool_facts(pool: Pool, recipe: Recipe) -> dict[str, Any]:
+def _pool_facts(pool: Pool) -> dict[str, Any]:
     """Empirical duality gap of every policy against the pool, and the pool's Nash mixture."""
-    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
-    gaps = {name: pool_gap(pool, name, **options) for name in pool.names[: pool.policies]}
+    gaps = {name: pool_gap(pool, name) for name in pool.names[: pool.policies]}
     return {"members": list(pool.names), "gaps": gaps, "nash_mixture": nash_mixture(pool)}
 
 
