@@ -116,7 +116,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs of each data set.")] = None,
         triples: Annotated[
             int, typer.Option(min=0, help="Prompts with three answers that are searched for cycles.")
-        ] = 50,
+        ] = 75,
         cheats: Annotated[
             int, typer.Option(min=0, help="Prompts on which cheap cheats meet the preferred answer.")
         ] = 30,

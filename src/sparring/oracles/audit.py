@@ -43,7 +43,7 @@ def run_audit(
     pairs: Sequence[Labelled],
     out: Path,
     progress: Progress,
-    triples: int = 50,
+    triples: int = 75,
     cheats: int = 30,
 ) -> dict[str, Any]:
     """The audit as plain data; `triples` and `cheats` are on how many prompts cycles and cheats are tried (0: none)."""
