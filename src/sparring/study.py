@@ -23,6 +23,7 @@ from typing import Any, cast
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
+from sparring.evaluation.rules import decide, undecided
 from sparring.evaluation.study import Pair, Preferences, Tables, known_mean, markdown, numbers
 from sparring.evaluation.study_tasks import Found, Tasks, task_rows
 from sparring.explain import explain
@@ -248,7 +249,7 @@ def _contests(
             lone += len(one.keys() ^ two.keys())
     if not isinstance(guard.oracle, Gone):
         guard.probe()
-    announce(guard.oracle, [comparison for own in asked.values() for comparison in own], progress.say)
+    announce(guard.oracle, undecided([comparison for own in asked.values() for comparison in own]), progress.say)
     found: dict[int, Tables] = {}
     with progress.task("contests", len(asked)) as advance:
         for (seed, pair), comparisons in asked.items():
@@ -258,7 +259,7 @@ def _contests(
 
 
 def _judged(comparisons: list[Comparison], guard: Guard) -> Preferences:
-    verdicts = [p for wave in _waves(comparisons) for p in guard.judge(wave).tolist()]
+    verdicts = [p for wave in _waves(comparisons) for p in decide(wave, guard)[0].tolist()]
     by_prompt: dict[str, list[float]] = {}
     for comparison, p in zip(comparisons, verdicts, strict=True):
         by_prompt.setdefault(comparison.prompt, []).append(p)

@@ -359,3 +359,29 @@ def test_damaged_folders_and_files_are_refused(tmp_path, judge, sides):
     sides[0].write_text(whole[:200])
     words = (*sides, "--oracle", judge, "--out", tmp_path / "cut")
     assert "cannot be read" in sparring("evaluate", "head-to-head", *words).err
+
+
+def test_verdicts_on_answers_that_were_replaced_are_not_shown(tmp_path, judge, sides):
+    """Whether the new answers share no instruction, or none could be put there."""
+    out = tmp_path / "out"
+    versus(*sides, "--oracle", judge, "--out", out)
+    other = write_answers(tmp_path / "other.json", "other", lambda p: "zzz", ["Who?"])
+    assert (
+        "share no instruction"
+        in sparring("evaluate", "head-to-head", other, sides[1], "--oracle", judge, "--out", out).err
+    )
+    stored = sparring("evaluate", "head-to-head", "--from-stored", out)
+    assert (stored.code, "no finished contest: annotations.json is on other answers" in stored.err) == (2, True)
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": "Say yak"}])
+    words = (*sides, "--prompts", prompts, "--oracle", judge, "--out", out)
+    assert "answers none of the" in sparring("evaluate", "head-to-head", *words).err
+    stored = sparring("evaluate", "head-to-head", "--from-stored", out)
+    assert (stored.code, "no finished contest" in stored.err) == (2, True)
+
+
+def test_a_file_that_answers_no_prompt_is_refused_before_a_policy_answers(tmp_path, judge, tiny_model):
+    base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz", ["Who?"])
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS])
+    words = (tiny_model, base, "--prompts", prompts, "--oracle", judge, "--out", tmp_path / "out")
+    assert "answers none of the" in sparring("evaluate", "head-to-head", *words).err
+    assert not list((tmp_path / "out").rglob("*.json"))

@@ -129,3 +129,36 @@ def test_what_cannot_be_measured_is_an_error(tmp_path, judge):
     assert "different judges cannot be compared" in sparring(*words, "--oracle", "panel").err
     (tmp_path / "out" / "verdicts.json").write_text("{}")
     assert "was altered" in sparring("evaluate", "exploitability", "--from-stored", tmp_path / "out").err
+
+
+def test_verdicts_on_answers_that_were_replaced_are_not_shown(tmp_path, judge):
+    files = {word: answers(tmp_path / f"{word}.jsonl", word) for word in ("bab", "b")}
+    besieged(files["bab"], "--attacker", files["b"], "--oracle", judge, "--out", tmp_path / "out")
+    talk = write_jsonl(tmp_path / "talk.jsonl", [{"instruction": "Who?", "output": "I"}])
+    words = [files["bab"], "--attacker", talk, "--oracle", judge, "--out", tmp_path / "out"]
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in (PROMPTS[0], "Who?")])
+    for more in ([], ["--prompts", prompts]):
+        assert sparring("evaluate", "exploitability", *words, *more).code == 2
+        stored = sparring("evaluate", "exploitability", "--from-stored", tmp_path / "out")
+        assert (stored.code, "no finished siege: verdicts.json is on other answers" in stored.err) == (2, True)
+
+
+def test_empty_answers_lose_without_the_judge(tmp_path, judge):
+    oracle_fakes.answer = lambda prompt, a, b: 1.0 - oracle_fakes.more_vowels(prompt, a, b)  # it likes short answers
+    mine = answers(tmp_path / "mine.jsonl", "bab")
+    empty = write_jsonl(tmp_path / "empty.jsonl", [{"instruction": p, "output": " "} for p in PROMPTS])
+    words = [mine, "--attacker", empty, "--oracle", judge, "--out", tmp_path / "out"]
+    found = besieged(*words)
+    assert found["attackers"][0]["preference"]["value"] == 0.0
+    assert found["decided_by_rule"] == {"empty answer": 20}
+    assert "No attacker here" in found["verdict"]
+    shown = sparring("evaluate", "exploitability", "--from-stored", tmp_path / "out")
+    assert "20 comparisons decided without the judge: empty answer" in shown.out
+
+
+def test_a_file_that_answers_no_prompt_is_refused_before_a_policy_answers(tmp_path, judge, tiny_model):
+    other = write_jsonl(tmp_path / "other.jsonl", [{"instruction": "Who?", "output": "I"}])
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in PROMPTS])
+    words = [tiny_model, "--attacker", other, "--prompts", prompts, "--oracle", judge, "--out", tmp_path / "out"]
+    assert "answers none of the" in sparring("evaluate", "exploitability", *words).err
+    assert not list((tmp_path / "out").rglob("*.json"))

@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 import transformers
+from numpy.typing import NDArray
 
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, no_join, read_answers
 from sparring.evaluation.judgments import Judgments, annotation_rows
+from sparring.evaluation.rules import decide, undecided
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -80,7 +82,9 @@ class Contest:
             if any(side.file is None for side in sides.values()):
                 judge = None  # it was built to find its faults early; its memory is for the policies now
                 release_memory()
-            answers = {name: self._answers(name, side, prompts, sampling, seed) for name, side in sides.items()}
+            # Files first: one that answers none of the prompts is refused before anything is sampled.
+            order = sorted(sides, key=lambda name: sides[name].file is None)
+            answers = {name: self._answers(name, sides[name], prompts, sampling, seed) for name in order}
             asked = {prompt.text: prompt.prompt for prompt in prompts}
             pairs = align(answers["a"], answers["b"], asked)
             pairs = pairs._replace(instructions=[asked[text] for text in pairs.instructions])
@@ -93,9 +97,7 @@ class Contest:
         Raises:
             ValueError: the folder holds no finished contest, or a file of it was altered.
         """
-        entry = self.store.manifest.get("judge")
-        if entry is None or not (self.store.root / ANNOTATIONS).exists():
-            raise ValueError(f"{self.store.root} holds no finished contest (no {ANNOTATIONS} in its manifest.json).")
+        entry = finished_verdicts(self.store, ANNOTATIONS, "contest")
         self.store.check()
         sides = {name: self.store.manifest[f"answers/{name}"] for name in "ab"}
         told = {name: {"inputs": one["inputs"], **one["facts"]} for name, one in sides.items()}
@@ -213,23 +215,42 @@ class Contest:
 
     def _verdicts(self, pairs: Pairs, guard: Guard) -> tuple[np.ndarray, list[str]]:
         """P(A wins) of each pair, NaN where the judge failed; and who decided it."""
-        preferences, rules = np.full(len(pairs.instructions), math.nan), ["judge"] * len(pairs.instructions)
-        asked = []
-        for index, (a, b) in enumerate(zip(pairs.ours, pairs.theirs, strict=True)):
-            if a == b or not (a.strip() or b.strip()):
-                preferences[index], rules[index] = 0.5, "equal answers"
-            elif not (a.strip() and b.strip()):
-                preferences[index], rules[index] = float(bool(a.strip())), "empty answer"
-            else:
-                asked.append(index)
-        comparisons = {i: Comparison(pairs.instructions[i], pairs.ours[i], pairs.theirs[i]) for i in asked}
-        announce(guard.oracle, list(comparisons.values()), self.progress.say)
-        with self.progress.task(f"judge {guard.identity[:40]}", len(asked)) as advance:
-            for begin in range(0, len(asked), WAVE):
-                part = asked[begin : begin + WAVE]
-                preferences[part] = guard.judge([comparisons[i] for i in part])
-                advance(len(part))
-        return preferences, rules
+        compared = [Comparison(*each) for each in zip(pairs.instructions, pairs.ours, pairs.theirs, strict=True)]
+        return judged_in_waves(compared, guard, WAVE, self.progress)
+
+
+def judged_in_waves(
+    comparisons: Sequence[Comparison], guard: Guard, wave: int, progress: Progress
+) -> tuple[NDArray[np.float64], list[str]]:
+    """P(a wins) of each, NaN where the judge failed, and who decided it; the price first, `wave` of them together."""
+    announce(guard.oracle, undecided(comparisons), progress.say)
+    preferences, rules = np.zeros(len(comparisons)), list[str]()
+    with progress.task(f"judge {guard.identity[:40]}", len(comparisons)) as advance:
+        for begin in range(0, len(comparisons), wave):
+            part = comparisons[begin : begin + wave]
+            preferences[begin : begin + wave], names = decide(part, guard)
+            rules += names
+            advance(len(part))
+    return preferences, rules
+
+
+def finished_verdicts(store: Store, file: str, what: str) -> dict[str, Any]:
+    """The manifest's entry of the verdicts in `file`, which must be on the answers that the folder holds now.
+
+    Raises:
+        ValueError: there are none, or a command was stopped after it had put other answers there.
+    """
+    entry = store.manifest.get("judge")
+    if entry is None or not (store.root / file).exists():
+        raise ValueError(f"{store.root} holds no finished {what} (no {file} in its manifest.json).")
+    for side in entry["inputs"].keys() - {"judge", "players", "prompts"}:
+        outputs = store.manifest.get(f"answers/{side}", {}).get("outputs", {})
+        if outputs.get(f"answers/{side}.json") != entry["inputs"][side]:
+            raise ValueError(
+                f"{store.root} holds no finished {what}: {file} is on other answers than those there now. Give the "
+                "last command again, to its end."
+            )
+    return entry
 
 
 def refuse_other_judge(store: Store, identity: str) -> None:

@@ -7,8 +7,8 @@
 
 Players are given as in a contest: RUN, RUN:ROUND, a model, an answer file. Against a run's policy the run's other
 stored iterates attack by default, and held-out answers that its own evaluation stored are taken where they fit. Only
-what the gap needs is asked: each attacker's answers against the target's, and the target's among themselves. Leaves
-out: the numbers (`evaluation/exploitability.py`).
+what the gap needs is asked: each attacker's answers against the target's, and the target's among themselves. Empty
+and equal answers need no judge, as in a contest. Leaves out: the numbers (`evaluation/exploitability.py`).
 
     siege = Siege(Path("out"), Progress()); siege.play("runs/mine", [], None, None, {}, None); siege.tables()
 """
@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.chat import PromptText
 from sparring.evaluation.answers import Instruction, read_answers
+from sparring.evaluation.rules import JUDGE
 from sparring.memory import release_memory
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import announce
 from sparring.oracles.table import build_oracle
 from sparring.progress import Progress
 from sparring.rounds.answer import held_out_samples, sample_answers, stored_by_prompt
-from sparring.rounds.contest import NO_START, refuse_other_judge
+from sparring.rounds.contest import NO_START, finished_verdicts, judged_in_waves, refuse_other_judge
 from sparring.rounds.side import Side, prompts_of
 from sparring.rounds.store import Made, Store, read_json, write_json
 from sparring.weights import hash_file
@@ -86,11 +86,15 @@ class Siege:
             if any(side.file is None for side in sides):
                 judge = None  # it was built to find its faults early; its memory is for the policies now
                 release_memory()
-            answers = [self._answers(k, side, prompts, sampling, samples, seed) for k, side in enumerate(sides)]
+            answers: dict[int, Answers] = {}
+            # Files first: those that answer none of the prompts are refused before anything is sampled.
+            for k in sorted(range(len(sides)), key=lambda k: sides[k].file is None):
+                answers[k] = self._answers(k, sides[k], prompts, sampling, samples, seed)
+                if not set.intersection(*map(set, answers.values())):
+                    raise ValueError("no prompt was answered by all players (they are joined by the prompt's text).")
             judge = judge or self._guard(oracle, sides)
-            self._judge(
-                answers, {prompt.text: prompt.prompt for prompt in prompts}, [side.spec for side in sides], judge
-            )
+            asked_for = {prompt.text: prompt.prompt for prompt in prompts}
+            self._judge([answers[k] for k in range(len(sides))], asked_for, [side.spec for side in sides], judge)
 
     def _sides(self, target: str, attackers: Sequence[str]) -> list[Side]:
         """The target, then its attackers, each once."""
@@ -181,8 +185,6 @@ class Siege:
 
         def make() -> Made:
             shared = [text for text in answers[0] if all(text in other for other in answers)]
-            if not shared:
-                raise ValueError("no prompt was answered by all players (they are joined by the prompt's text).")
             guard.probe()
             asked = [
                 Comparison(asked_for[text], a, b)
@@ -191,7 +193,8 @@ class Siege:
                 for i, j in _places(answers[k][text], answers[0][text], k == 0)
                 for a, b in [(answers[k][text][i], answers[0][text][j])]
             ]
-            verdicts = iter(self._verdicts(asked, guard).tolist())
+            preferences, rules = judged_in_waves(asked, guard, WAVE, self.progress)
+            verdicts = iter(preferences.tolist())
             rows = [
                 {
                     "instruction": text,
@@ -205,18 +208,9 @@ class Siege:
             not_asked = sum(any(text not in one for one in stored) for text in asked_for)
             left_out = len(asked_for) - len(shared) - not_asked
             facts = {"comparisons": len(asked), "failed": guard.failed, "left_out": left_out, "not_asked": not_asked}
-            return Made((VERDICTS,), facts)
+            return Made((VERDICTS,), {**facts, "decided_by_rule": Counter(rule for rule in rules if rule != JUDGE)})
 
         self.store.stage("judge", inputs, make)
-
-    def _verdicts(self, asked: Sequence[Comparison], guard: Guard) -> NDArray[np.float64]:
-        announce(guard.oracle, asked, self.progress.say)
-        found = [np.zeros(0)]
-        with self.progress.task(f"judge {guard.identity[:40]}", len(asked)) as advance:
-            for begin in range(0, len(asked), WAVE):
-                found.append(guard.judge(asked[begin : begin + WAVE]))
-                advance(len(found[-1]))
-        return np.concatenate(found)
 
 
 def iterates(target: Side) -> list[str]:
@@ -260,8 +254,7 @@ def read_siege(folder: Path) -> tuple[dict[str, Any], list[str], list[list[NDArr
         ValueError: the folder holds none, or a file of it was altered.
     """
     store = Store(folder)
-    if "judge" not in store.manifest or not (folder / VERDICTS).exists():
-        raise ValueError(f"{folder} holds no finished siege (no {VERDICTS} in its manifest.json).")
+    entry = finished_verdicts(store, VERDICTS, "siege")
     store.check()
     found = json.loads((folder / VERDICTS).read_text(encoding="utf-8"))
     players = found["players"]
@@ -270,7 +263,7 @@ def read_siege(folder: Path) -> tuple[dict[str, Any], list[str], list[list[NDArr
         "judge": found["judge"],
         "target": players[0],
         "players": [{**one["facts"], "from": one["inputs"]["from"]} for one in told],
-        **store.manifest["judge"]["facts"],
+        **entry["facts"],
     }
     tables = [[np.array(row["tables"][k], dtype=np.float64) for row in found["prompts"]] for k in range(len(players))]
     return facts, players, tables

@@ -1,0 +1,41 @@
+"""Pairs of answers that no judge is needed for: two equal ones tie, and an empty one loses to any other.
+
+Leaves out: benchmarks whose judge is asked about equal answers too (`judging.py`).
+
+    preferences, rules = decide(comparisons, guard)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparring.oracles.guard import Guard
+from sparring.oracles.oracle import Comparison
+
+JUDGE = "judge"
+
+
+def by_rule(a: str, b: str) -> tuple[float, str] | None:
+    """P(a wins) and the rule's name; None where a judge has to say."""
+    if a == b or not (a.strip() or b.strip()):
+        return 0.5, "equal answers"
+    if a.strip() and b.strip():
+        return None
+    return float(bool(a.strip())), "empty answer"
+
+
+def undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those that a judge has to be asked about."""
+    return [each for each in comparisons if by_rule(each.a, each.b) is None]
+
+
+def decide(comparisons: Sequence[Comparison], guard: Guard) -> tuple[NDArray[np.float64], list[str]]:
+    """P(a wins) of each, NaN where the judge failed; and who decided it: a rule, or the judge."""
+    ruled = [by_rule(each.a, each.b) or (math.nan, JUDGE) for each in comparisons]
+    preferences = np.array([p for p, _ in ruled], dtype=np.float64)
+    preferences[[name == JUDGE for _, name in ruled]] = guard.judge(undecided(comparisons))
+    return preferences, [name for _, name in ruled]
