@@ -253,6 +253,27 @@ def test_a_bad_file_starts_no_other_process(file: Path, verb: tuple[str, ...], m
     assert (refused.code, "model.pat: unknown key" in refused.err) == (2, True), refused.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "STUDY"),
+        ("status", "STUDY"),
+        ("report", "STUDY"),
+        ("samples", "STUDY"),
+        ("samples", "STUDY", "--prompt", "Hi"),
+        ("compare", "STUDY", "STUDY/inpo"),
+        ("evaluate", "head-to-head", "STUDY", "STUDY", "--oracle", "panel", "--out", "STUDY/out"),
+        ("evaluate", "overlap", "STUDY", "STUDY"),
+    ],
+)
+def test_a_study_given_as_a_run_names_its_runs(tmp_path: Path, words: tuple[str, ...]):
+    run = tmp_path / "inpo/seed-0"
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text("rounds: 1\n")
+    refused = sparring(*(word.replace("STUDY", str(tmp_path)) for word in words))
+    assert (refused.code, f"holds runs. Name one, such as '{run}'" in refused.err) == (2, True), refused.err
+
+
 def test_a_missing_file():
     with pytest.raises(ValueError, match="does not exist"):
         load_study(Path("nowhere.yaml"))

@@ -23,7 +23,7 @@ from sparring.model_card import model_card
 from sparring.recipe import Recipe, load_recipe
 from sparring.rounds.evaluate import SUMMARY
 from sparring.rounds.policies import Policies, set_end
-from sparring.rounds.store import Store, read_json, write_text
+from sparring.rounds.store import Store, read_json, refuse_folder_of_runs, write_text
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
 from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
@@ -58,6 +58,7 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
         if base is not None:
             raise ValueError("--base is for adapter folders; a run knows its start model.")
         return _from_run(path, round_)
+    refuse_folder_of_runs(path)
     if round_ is not None:
         raise ValueError(f"--round {round_}: {path} is not a run (it has no recipe.yaml).")
     if not path.is_dir():

@@ -30,10 +30,11 @@ def load_summary(run: Path):
     """The summary of a finished run.
 
     Raises:
-        ValueError: the run has none yet.
+        ValueError: the run has none yet, or it is no run.
     """
-    from sparring.rounds.store import read_json
+    from sparring.rounds.store import read_json, refuse_folder_of_runs
 
+    refuse_folder_of_runs(run)
     path = run / "evaluation" / "summary.json"
     if not path.exists():
         raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")

@@ -22,8 +22,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show the finished stages of a run, their time, memory and counts, and what comes next."""
         from sparring.rounds.adopt import other_settings
-        from sparring.rounds.store import read_json
+        from sparring.rounds.store import read_json, refuse_folder_of_runs
 
+        refuse_folder_of_runs(run)
         if not (run / "recipe.yaml").exists():
             raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
         recipe = yaml.safe_load((run / "recipe.yaml").read_text())

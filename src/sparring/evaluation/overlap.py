@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from sparring.evaluation.statistics import words
 from sparring.recipe import DatasetConfig
+from sparring.rounds.store import refuse_folder_of_runs
 from sparring.rows import data_files, read_rows
 
 COLUMNS = ("prompt", "instruction", "question", "turns", "query", "sentence", "messages", "problem", "text")
@@ -150,10 +151,8 @@ def _refuse_unread_runs(folder: Path) -> None:
             f"{str(folder)!r} is a run's folder without {HELD}, so what it trained on is unknown. Give its training "
             "data itself, or prepare the run first (sparring run)."
         )
-    prepared = [file.parents[1] for file in sorted(folder.rglob(HELD))]
-    runs = prepared or [file.parent for file in sorted(folder.rglob(RECIPE))]
-    if runs:
-        raise ValueError(f"{str(folder)!r} is no run's folder, but holds runs. Name one, such as {str(runs[0])!r}.")
+    refuse_folder_of_runs(folder, HELD)
+    refuse_folder_of_runs(folder)
 
 
 def _text(value: Any) -> str:

@@ -18,7 +18,7 @@ from sparring.evaluation.answers import Instruction, read_answers
 from sparring.recipe import DataConfig, DatasetConfig, ModelConfig, Recipe, SamplingConfig, load_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import HELD_OUT
-from sparring.rounds.store import Store, read_table
+from sparring.rounds.store import Store, read_table, refuse_folder_of_runs
 from sparring.rows import ENDINGS
 from sparring.weights import hash_file
 
@@ -38,6 +38,7 @@ class Side:
         numbered = bool(colon) and after.isdigit()
         folder = Path(before).expanduser() if numbered else path
         run = (folder / "recipe.yaml").is_file()
+        refuse_folder_of_runs(folder)
         if numbered and not run:
             raise ValueError(
                 f"{spec!r}: {str(folder)!r} is not a run folder (no recipe.yaml). Write RUN:ROUND or a model."

@@ -189,6 +189,18 @@ def _with_remedy(key: str, work: Callable[[], Made]) -> Made:
         ) from error
 
 
+def refuse_folder_of_runs(folder: Path, mark: str = "recipe.yaml") -> None:
+    """Raise ValueError where a folder, such as a study's, is neither a run nor a model, but holds runs.
+
+    Names the first that has the file `mark`.
+    """
+    if any((folder / name).exists() for name in ("recipe.yaml", "config.json", "adapter_config.json")):
+        return
+    runs = [file.parents[mark.count("/")] for file in sorted(folder.rglob(mark))]
+    if runs:
+        raise ValueError(f"{str(folder)!r} is no run's folder, but holds runs. Name one, such as {str(runs[0])!r}.")
+
+
 def read_json(path: Path) -> Any:
     """A JSON file. Raises ValueError naming it when it is damaged."""
     try:
