@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +59,19 @@ def test_what_was_said_is_not_said_again(tiny_model, tmp_path):
     assert again.estimate([asked("Hi"), asked("He")]).kept == 1
 
 
-def test_a_question_is_rendered_once(tiny_model, tmp_path, monkeypatch):
+def test_an_estimate_keeps_no_question(tiny_model, tmp_path):
+    """Every announced question's tokens stayed in memory: 1.1 GB for 44,000 of 700, also where none was asked."""
     chat = chat_with(tiny_model, tmp_path)
-    rendered = []
-    render = chat.chat.prompt_ids
-    monkeypatch.setattr(chat.chat, "prompt_ids", lambda messages: rendered.append(messages) or render(messages))
-    requests = [asked("Hi"), asked("Ho"), asked("Hi")]
-    assert chat.estimate(requests) == chat.estimate(requests)
-    assert all(chat.ask(requests))
-    assert len(rendered) == 2
+    requests = [asked("Hi"), asked("Ho"), asked("Hi"), asked(PROSE * 5)]
+    chat.estimate(requests)
+    tracemalloc.start()
+    try:
+        estimate = chat.estimate([asked(f"{PROSE} {i}") for i in range(200)])
+        assert estimate.tokens_in > 10_000
+        assert tracemalloc.get_traced_memory()[0] < 4 * estimate.tokens_in
+    finally:
+        tracemalloc.stop()
+    assert (chat.estimate(requests).requests, chat.estimate(requests).tokens_out) == (3, 24)
 
 
 def test_noise_belongs_to_the_request_and_not_to_its_neighbours(tiny_model, tmp_path):

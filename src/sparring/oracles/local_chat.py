@@ -77,8 +77,6 @@ class LocalChat:
         if self._kept.damaged:
             self.counts["damaged lines of the reply file"] = self._kept.damaged
         self._given_up: set[str] = set()
-        self._rendered: dict[str, list[int] | str] = {}
-        """what was estimated and not asked yet"""
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
         self.model = placed(load_model(folder, torch.bfloat16 if precision == "bfloat16" else torch.float32))
@@ -94,12 +92,11 @@ class LocalChat:
         return hashlib.sha256(json.dumps([self.digest, request], sort_keys=True).encode()).hexdigest()
 
     def estimate(self, requests: Sequence[Request]) -> Estimate:
-        """What asking these would take; equal requests count once."""
+        """What asking these would take; equal requests count once. Keeps nothing: `ask` renders them again."""
         asked = {self.key(request): request for request in requests}
-        new = {key: request for key, request in asked.items() if key not in self._kept}
-        self._rendered |= {key: self._ids(request) for key, request in new.items() if key not in self._rendered}
-        fitting = [(ids, new[key]) for key in new if isinstance(ids := self._rendered[key], list)]
-        tokens_in, tokens_out = sum(len(ids) for ids, _ in fitting), sum(most_out(request) for _, request in fitting)
+        new = [request for key, request in asked.items() if key not in self._kept]
+        fitting = [(len(ids), most_out(request)) for request in new if isinstance(ids := self._ids(request), list)]
+        tokens_in, tokens_out = sum(size for size, _ in fitting), sum(most for _, most in fitting)
         return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, None)
 
     def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
@@ -109,7 +106,7 @@ class LocalChat:
         for key, request in asked.items():
             if key in self._kept or key in self._given_up:
                 continue
-            ids = self._rendered.pop(key, None) or self._ids(request)
+            ids = self._ids(request)
             if isinstance(ids, str):
                 self.counts["failed requests"] += 1
                 self.last_error = ids
