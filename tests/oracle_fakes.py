@@ -60,3 +60,19 @@ class Fixed:
 
     def judge(self, comparisons):
         return np.full(len(comparisons), self.answer)
+
+
+class Scripted:
+    """Answers from a list, in order; exceptions are raised."""
+
+    identity = "scripted"
+
+    def __init__(self, answers: list[complex | BaseException]) -> None:
+        self.answers = answers
+
+    def judge(self, comparisons):
+        found = [self.answers.pop(0) for _ in comparisons]
+        for answer in found:
+            if isinstance(answer, BaseException):
+                raise answer
+        return np.array(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -14,9 +15,11 @@ import yaml
 
 from command import sparring
 from conftest import write_jsonl
+from oracle_fakes import Scripted
 from sparring import study as module
 from sparring.evaluation.study import markdown, numbers, spread
-from sparring.oracles.guard import OracleError
+from sparring.oracles.guard import Guard, OracleError
+from sparring.oracles.oracle import Comparison
 from sparring.progress import Progress
 from sparring.study import load_study, run_study
 from sparring.training.metrics import Tripwire
@@ -47,6 +50,7 @@ def test_a_study_from_the_command_line(file: Path, tmp_path: Path, monkeypatch: 
     assert all(m["seeds"] == [0, 1] for m in result["methods"])
     assert (result["judge"].startswith("function"), result["failed"], result["answered_by_one_side"]) == (True, 0, 0)
     assert {(c["a"], c["b"]) for c in result["contests"]} == {("start", "inpo"), ("start", "dpo"), ("inpo", "dpo")}
+    assert {c["prompts"] for c in result["contests"]} == {3}
     assert (out / "seed-0.html").exists()
     for word in ("inpo", "dpo", "Seeds 0, 1", "wins against start", "Row against column"):
         assert word in printed
@@ -286,6 +290,13 @@ def test_seeds_are_averaged_before_prompts_are_counted():
     assert contest["preference"]["value"] == pytest.approx((0.5 + 0.0 + 1.0 + 0.5) / 4)
     assert contest["by_seed"] == pytest.approx([0.5, 1.5 / 4])
     assert contest["prompts"] == 4
+
+
+def test_a_prompts_samples_are_one_preference():
+    """A prompt with many samples counts as one with few does, and what failed is left out of its mean."""
+    asked = [Comparison("x", "a", b) for b in "bcde"] + [Comparison("y", "a", "b")]
+    guard = Guard(Scripted([1.0, 0.5, math.nan, 0.0, 0.25, math.nan, math.nan]))
+    assert module._judged(asked, guard) == {"x": 0.5, "y": 0.25}
 
 
 REST = {"stopped": [], "answered_by_one_side": 0}

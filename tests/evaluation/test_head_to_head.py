@@ -89,3 +89,20 @@ def test_where_length_decides_everything_nothing_is_said_of_equal_lengths(which)
 def test_length_decides_everything_from_a_share_on(longer, said):
     assert ("told apart" in told((0.6, 0.8), longer=longer)) is said
     assert "told apart" not in told((0.6, 0.8), prompts=19, longer=longer)
+
+
+def test_only_opposite_verdicts_are_turned():
+    orders = np.array([[0.9, 0.2], [0.9, 0.5], [0.5, 0.1], [0.9, 0.7], [0.5, 0.5], [np.nan, np.nan]])
+    found = compare(judged([0.5] * 6), orders)["orders"]
+    assert found["turned"] == pytest.approx(1 / 5)
+    assert found["change"] == pytest.approx((0.7 + 0.4 + 0.4 + 0.2) / 5)
+    assert found["first_bias"] == pytest.approx(found["change"] / 2)
+
+
+def test_the_longer_answer_is_counted_on_either_side():
+    """Of decided prompts whose answers differ in length: the longer one won three of four."""
+    lengths = [(3, 1), (1, 3), (1, 3), (3, 1), (3, 1), (2, 2)]
+    ours, theirs = (["x" * pair[side] for pair in lengths] for side in (0, 1))
+    preferences = np.array([0.9, 0.1, 0.2, 0.3, 0.5, 0.9])
+    two = Judgments("A", "B", "j", [str(i) for i in range(6)], ours, theirs, preferences, Counter(), "")
+    assert compare(two, np.full((6, 2), np.nan))["longer_wins"] == 0.75

@@ -65,6 +65,8 @@ def test_log_likelihoods_agree_with_our_scorer_document_by_document(
     words = (*words, "--data", f"winogrande={winogrande}", "--shots", 0, "--verify", 4, "--json")
     first = sparring(*words)
     assert first.code == 0, first.err
+    assert "\nRunning loglikelihood requests: 100%" in first.err
+    assert "\rRunning" not in first.err
     row = json.loads(first.out)["rows"][0]
     assert row["verified"]["documents"] == 4
     assert row["verified"]["largest_difference"] < 1e-3
@@ -157,10 +159,19 @@ def test_unknown_tasks_are_refused_with_neighbours(lm_eval, tiny_model, tmp_path
 
 
 def test_a_stored_result_answers_only_its_own_question(lm_eval, tiny_model, winogrande, tmp_path):
-    plain = Leaderboard(tiny_model, tmp_path)._asked(find_benchmark("winogrande"))
-    limited = Leaderboard(tiny_model, tmp_path, limit=2)._asked(find_benchmark("winogrande"))
-    local = Leaderboard(tiny_model, tmp_path, {"winogrande": {"test": winogrande}})._asked(find_benchmark("winogrande"))
-    assert len({json.dumps(asked, sort_keys=True) for asked in (plain, limited, local)}) == 3
+    changes = {
+        "limit": 2,
+        "shots": 1,
+        "chat": True,
+        "precision": "bfloat16",
+        "data": {"winogrande": {"test": winogrande}},
+    }
+    boards = [
+        Leaderboard(tiny_model, tmp_path),
+        *(Leaderboard(tiny_model, tmp_path, **{k: v}) for k, v in changes.items()),
+    ]
+    asked = [json.dumps(board._asked(find_benchmark("winogrande")), sort_keys=True) for board in boards]
+    assert len(set(asked)) == 1 + len(changes)
 
 
 def test_another_chat_template_is_another_question(lm_eval, tiny_model, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from command import sparring
 from conftest import TEMPLATE, byte_tokenizer, tiny_llama, write_jsonl
 from sparring.oracles.guard import Guard, OracleError
+from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.local_chat import LocalChat
 from sparring.oracles.local_judge import LocalJudge
 from sparring.oracles.oracle import Comparison
@@ -174,3 +176,22 @@ def test_options_that_only_a_server_takes_are_refused_with_local(tmp_path):
     told = "remove --key-env, --reasoning, --timeout, --attempts, --max-cost, --price-in, --price-out"
     assert told in " ".join(refused.err.split())
     assert "without a server" not in sparring(*words).err
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_other_wordings_and_scales_are_other_judges(served, tiny_model, tmp_path, monkeypatch):
+    """Verdicts are cached by identity: another wording of the same name would be served the old ones."""
+    if served:
+        pytest.importorskip("openai")
+
+    def identity(style: str, **fields) -> str:
+        given = {"model": str(tiny_model), "style": style, "replies": str(tmp_path / "r.jsonl"), **fields}
+        where = {"name": "llm_judge", "base_url": "http://localhost:1/v1", "key_env": None}
+        return build_oracle({**(where if served else {"name": "local_judge"}), **given}, "").identity
+
+    for style in STYLES:
+        before = identity(style)
+        assert identity(style) == before
+        assert (identity(style, scale=2.0) != before) == (style == "scored")
+        monkeypatch.setitem(STYLES, style, replace(STYLES[style], system="Judge as you like."))
+        assert identity(style) != before

@@ -15,6 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from conftest import byte_tokenizer, other_template
+from oracle_fakes import Scripted
 from sparring.chat import PromptText
 from sparring.oracles.guard import Guard, OracleError
 from sparring.oracles.mutual_information import MutualInformation
@@ -37,22 +38,6 @@ CASES = [
 BACK = [Comparison(c.prompt, c.b, c.a) for c in CASES]
 
 
-class Scripted:
-    """Answers from a list, in order; exceptions are raised."""
-
-    identity = "scripted"
-
-    def __init__(self, answers: list[complex | BaseException]) -> None:
-        self.answers = answers
-
-    def judge(self, comparisons):
-        found = [self.answers.pop(0) for _ in comparisons]
-        for answer in found:
-            if isinstance(answer, BaseException):
-                raise answer
-        return np.array(found)
-
-
 def test_a_failure_is_asked_again_alone():
     guard = Guard(Scripted([math.nan, 0.7, 0.2]))
     assert guard.judge(CASES[:2]).tolist() == [0.2, 0.7]
@@ -65,6 +50,14 @@ def test_what_keeps_failing_is_counted_and_left_out():
     assert math.isnan(answers[0])
     assert answers[1] == 0.7
     assert (guard.asked, guard.failed) == (2, 1)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_one_first_question_without_an_answer_stops_the_work(place):
+    answers: list[complex | BaseException] = [0.5] * 4
+    answers[place] = math.nan
+    with pytest.raises(OracleError, match="no preference came of 1 of the first 4 questions"):
+        Guard(Scripted(answers)).probe()
 
 
 def test_verdicts_are_cached_by_identity_and_text(tmp_path):

@@ -218,6 +218,17 @@ def test_a_torn_journal_of_orders_loses_one_line_only(tmp_path):
     assert [again.orders(case) is None for case in cases] == [False, True, False]
 
 
+def test_orders_of_a_pair_that_was_asked_the_other_way_round(tmp_path):
+    case = Comparison("Say a", "aeiou", "xyz, and more")
+    asked, turned = Recorded(Placed(), tmp_path / "a.jsonl"), Recorded(Placed(), tmp_path / "b.jsonl")
+    asked.judge([case])
+    turned.judge(swapped([case]))
+    for one in (case, *swapped([case])):
+        first, second = asked.orders(one) or (0.5, 0.5)
+        assert first > second + 0.1
+        assert turned.orders(one) == pytest.approx((first, second))
+
+
 def test_kept_verdicts_are_shared_by_runs(tmp_path):
     inner = {"name": "oracle_fakes:Fixed", "answer": 0.7}
     section = {"name": "cached", "path": str(tmp_path / "v.jsonl"), "oracle": inner}
