@@ -23,7 +23,7 @@ from sparring.model_card import model_card
 from sparring.recipe import Recipe, load_recipe
 from sparring.rounds.evaluate import SUMMARY
 from sparring.rounds.policies import Policies, set_end
-from sparring.rounds.store import Store, read_json, refuse_folder_of_runs, write_text
+from sparring.rounds.store import Store, make_folder, read_json, refuse_folder_of_runs, write_text
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
 from sparring.weights import hash_weights, load_model, load_tokenizer, resolve_model
@@ -102,7 +102,7 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
         raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(partial.parent)
     try:
         model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
         _check_vocabulary(source, model, tokenizer)

@@ -38,7 +38,7 @@ from sparring.report.summary import Summary
 from sparring.rounds.answer import stored_by_prompt
 from sparring.rounds.run import run
 from sparring.rounds.side import policy_folder
-from sparring.rounds.store import Store, write_json, write_text
+from sparring.rounds.store import Store, make_folder, write_json, write_text
 from sparring.study_judges import Gone, check_study, contest_judge, unfinished
 from sparring.training.metrics import Tripwire
 from sparring.weights import resolve_model
@@ -157,7 +157,7 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
     if unfinished(recipes, folders):
         check_study(recipes, folders)
     store = Store(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     start = [] if tasks is None else _start_scores(recipes, tasks, out, progress)
     summaries: dict[tuple[str, int], Summary] = {}
     stopped: list[dict[str, Any]] = []

@@ -42,14 +42,16 @@ def test_files_that_cannot_be_used_say_what_they_look_like(tmp_path: Path, name:
 
 def test_prompts_without_an_answer_are_counted_once_by_reason(tmp_path: Path):
     outputs = [("p", "a"), ("p", None), ("q", None), ("q", None), ("r", ["a"]), ("s", {"text": "a"})]
+    outputs += [("t", "\ud83d bad"), ("u \ud83d", "b")]
     (tmp_path / "a.json").write_text(json.dumps([{"instruction": i, "output": o} for i, o in outputs]))
     found = read_answers(tmp_path / "a.json")
     assert found.unanswered == {
         "q": "answer missing",
         "r": "answer is a list, not text",
         "s": "answer is an object, not text",
+        "t": "answer with half a character (a lone surrogate, as a cut emoji leaves)",
     }
-    assert found.unusable == {"repeated rows": 2}
+    assert found.unusable == {"repeated rows": 2, "instruction with half a character": 1}
 
 
 def side(name: str, texts: str, unanswered: dict[str, str]) -> Answers:

@@ -174,6 +174,9 @@ def test_the_command(tmp_path):
     assert [run["name"] for run in json.loads(plain.out)["runs"]] == ["a", "b"]
     twice = sparring("compare", runs[0], runs[0], "--out", tmp_path / "page.html")
     assert (twice.code, "given twice" in twice.err) == (2, True)
+    for path, why in ((tmp_path, "is a folder"), (runs[0] / "evaluation/summary.json/c.html", "cannot be made")):
+        refused = sparring("compare", *runs, "--out", path)
+        assert (refused.code, why in refused.err, "Give another --out" in refused.err) == (2, True, True)
     (runs[1] / "evaluation" / "summary.json").unlink()
     assert "no summary.json yet" in sparring("compare", *runs, "--out", tmp_path / "page.html").err
 

@@ -14,7 +14,8 @@ import oracle_fakes
 from command import sparring
 from conftest import other_template, write_jsonl
 from sparring.chat import prompt_text, turns
-from sparring.rounds.side import Side, prompts_of
+from sparring.export import export, find_source
+from sparring.rounds.side import Side, prompts_of, same_policy
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay")
 PROMPTS = [f"Say {word} {number}" for number in (1, 2, 3) for word in WORDS]
@@ -281,7 +282,7 @@ def test_a_model_whose_template_changed_is_asked_again(tmp_path, judge, tiny_mod
     assert same["a"] == before["a"] != versus(*words, *settings)["a"]
 
 
-def test_policies_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge, tiny_recipe):
+def test_a_policy_against_itself_is_said_first(tmp_path, judge, tiny_recipe):
     prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS[:4]])
     for run, temperature in (("warm", 1.0), ("cool", 0.5)):
         recipe = {**tiny_recipe, "sampling": {**tiny_recipe.get("sampling", {}), "temperature": temperature}}
@@ -289,9 +290,24 @@ def test_policies_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge,
         (tmp_path / run / "recipe.yaml").write_text(json.dumps(recipe))
     words = (f"{tmp_path / 'warm'}:0", f"{tmp_path / 'cool'}:0", "--oracle", judge, "--prompts", prompts)
     told = versus(*words, "--sampling", "max_new_tokens=4", "--out", tmp_path / "out")["cautions"]
-    assert "A and B were sampled with other settings (temperature 1.0 and 0.5): part of" in told[-1]
+    assert told[0] == (
+        "A and B are the same weights: only sampling differs (temperature 1.0 and 0.5). To sample both alike, give "
+        "--sampling temperature=0.5 and another --out."
+    )
     same = versus(*words, "--sampling", "max_new_tokens=4", "--sampling", "temperature=0.7", "--out", tmp_path / "same")
-    assert not any("other settings" in caution for caution in same["cautions"])
+    assert same["cautions"][0] == "A and B are the same weights, sampled alike: what else differs is chance."
+
+
+def test_an_export_is_known_as_the_policy_that_it_was_made_from(tmp_path, tiny_model):
+    export(find_source(tiny_model), tmp_path / "exported", "bfloat16")
+    one, two = (Side(str(folder), tmp_path).sampled_from() for folder in (tiny_model, tmp_path / "exported"))
+    assert one == two
+    assert same_policy(one, two, ("{}", "{}"))
+    other_template(tmp_path / "exported")
+    three = Side(str(tmp_path / "exported"), tmp_path).sampled_from()
+    assert "the same weights, asked in other forms" in (same_policy(one, three, ("{}", "{}")) or "")
+    assert same_policy(one, {**two, "weights": "other"}, ("{}", "{}")) is None
+    assert same_policy({}, {}, ("", "")) is None
 
 
 def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sides):
@@ -320,6 +336,7 @@ def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sid
         (lambda t: t + " --limit 3", "choose among --prompts"),
         (lambda t: t.replace("--oracle", "--prompts"), "needs A, B, --oracle and --out"),
         (lambda t: t.replace("mine.json", "folder:3"), "is not a run"),
+        (lambda t: t.replace("/out", "/judge.yaml/o"), "judge.yaml/o cannot be made: Not a directory. Give another"),
     ],
 )
 def test_bad_requests_are_refused(tmp_path, judge, sides, change, message):

@@ -23,8 +23,10 @@ def register(app: typer.Typer) -> None:
         """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
         from sparring.cli.report import load_summary
         from sparring.report.compare import gather, write_comparison
+        from sparring.rounds.store import check_output
 
         names = labels(runs)
+        check_output(out)
         comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
         write_comparison(comparison, out)
         if json_:

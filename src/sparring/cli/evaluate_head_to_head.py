@@ -110,9 +110,12 @@ def finish(folder: Path) -> dict[str, Any]:
 def cautions(result: dict[str, Any]) -> list[str]:
     """Reasons not to believe the number, in words."""
     from sparring.evaluation.head_to_head import one_with_length
-    from sparring.rounds.side import sampled_otherwise
+    from sparring.rounds.side import same_policy, sampled_otherwise
 
-    found, sides = [], [result["sides"][name] for name in ("a", "b")]
+    a, b = (result["sides"][name] for name in ("a", "b"))
+    ours, theirs = (side["inputs"]["sampling"].rpartition(" seed ")[0] for side in (a, b))
+    itself = same_policy(a, b, (ours, theirs))
+    found = [itself] if itself else sampled_otherwise("A", "B", ours, theirs)
     if result["orders"] is not None and result["orders"]["turned"] > 0.1:
         found.append(f"{result['orders']['turned']:.0%} of the judge's verdicts turn when the answers are swapped.")
     longer, said = result["longer_wins"], one_with_length(result["longer_wins"])
@@ -122,7 +125,6 @@ def cautions(result: dict[str, Any]) -> list[str]:
         found.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: {seen}.")
     if not result["separable"] and result["judged"] >= 20:
         found.append("Lengths differ alike on every prompt: what is length and what is quality cannot be told apart.")
-    found += sampled_otherwise("A", "B", *(side["inputs"]["sampling"].rpartition(" seed ")[0] for side in sides))
     lost = sum(result["left_out"].values())
     if lost > 0.05 * (result["judged"] + lost):
         found.append(f"{lost} of {result['judged'] + lost} rows or prompts were left out.")

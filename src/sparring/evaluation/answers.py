@@ -9,6 +9,7 @@ those columns; prompt stands for instruction, and response or answer for output.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from sparring.rows import read_rows
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")
 OUTPUT = ("output", "response", "answer")
+HALF = re.compile(r"[\ud800-\udfff]")
+"""half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,12 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
             unusable["instruction missing or empty"] += 1
             continue
         instruction = prompt_text(messages)
+        if HALF.search(instruction):
+            unusable["instruction with half a character"] += 1
+            continue
         turns.setdefault(instruction, messages)
         answer = row.get(output)
-        if not isinstance(answer, str):
+        if not isinstance(answer, str) or HALF.search(answer):
             without[instruction] = _no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
@@ -107,6 +113,8 @@ def _no_text(answer: Any) -> str:
     """Why this is no answer."""
     if answer is None:
         return "answer missing"
+    if isinstance(answer, str):
+        return "answer with half a character (a lone surrogate, as a cut emoji leaves)"
     kind = "a list" if isinstance(answer, list) else "an object" if isinstance(answer, dict) else "a number"
     return f"answer is {kind}, not text"
 
@@ -128,6 +136,9 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
             dropped["instruction missing or empty"] += 1
             continue
         text = prompt_text(messages)
+        if HALF.search(text):
+            dropped["instruction with half a character"] += 1
+            continue
         if text in found:
             dropped["repeated instructions"] += 1
         found[text] = Instruction(text, messages)

@@ -170,7 +170,7 @@ class Contest:
         write_json(self.store.path(relative), rows)
         cut_off = sum(row["finish_reason"] == "length" for row in rows)
         facts = {"source": side.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
-        return Made((relative,), facts)
+        return Made((relative,), {**facts, **side.sampled_from()})
 
     # ---- verdicts -----------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from sparring.evaluation.answers import Instruction, read_answers
 from sparring.recipe import DataConfig, DatasetConfig, ModelConfig, Recipe, SamplingConfig, load_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import HELD_OUT
-from sparring.rounds.store import Store, read_table, refuse_folder_of_runs
+from sparring.rounds.store import Store, read_json, read_table, refuse_folder_of_runs
 from sparring.rows import ENDINGS
 from sparring.weights import hash_file
 
@@ -68,6 +68,13 @@ class Side:
         parts = self.policies.hash(self.ref), hash_file(self.policies.base / "config.json"), self.policies.chat.identity
         return hashlib.sha256("+".join(parts).encode()).hexdigest()
 
+    def sampled_from(self) -> dict[str, str]:
+        """Hashes of a policy's weights (an export's: of those that it was made from) and of its prompts' form."""
+        own, card = self.policies.hash(self.ref), self.policies.base / "export.json"
+        made = read_json(card) if self.ref.round == 0 and card.is_file() else {}
+        weights = made["source_weights"] if made.get("weights") == own else own
+        return {"weights": weights, "chat": self.policies.chat.identity}
+
     def settings(self, overrides: Mapping[str, Any]) -> SamplingConfig | None:
         """How it is sampled: as its run does, or by default, and `overrides`; None for a file."""
         if self.file is not None:
@@ -101,14 +108,32 @@ def policy_folder(spec: str, out: Path) -> Path:
 
 def sampled_otherwise(a: str, b: str, ours: str, theirs: str) -> list[str]:
     """A caution where policies `a` and `b` were sampled with other settings (as JSON; "": not known)."""
-    if not (ours and theirs):
-        return []
-    one, two = json.loads(ours), json.loads(theirs)
-    other = [
-        f"{field} {one.get(field)} and {two.get(field)}" for field in {**one, **two} if one.get(field) != two.get(field)
-    ]
+    other = [f"{field} {x} and {y}" for field, (x, y) in _other_settings(ours, theirs).items()]
     told = f"{a} and {b} were sampled with other settings ({'; '.join(other)}): part of the difference is theirs."
     return [told] if other else []
+
+
+def same_policy(ours: Mapping[str, Any], theirs: Mapping[str, Any], sampling: tuple[str, str]) -> str | None:
+    """A caution where the sides (facts of their answers), sampled as `sampling` says, are one policy's weights."""
+    if ours.get("weights") is None or ours["weights"] != theirs.get("weights"):
+        return None
+    told = "A and B are the same weights"
+    if ours["chat"] != theirs["chat"]:
+        told += ", asked in other forms (template or system message)"
+    other = _other_settings(*sampling)
+    if not other:
+        return f"{told}, sampled alike: what else differs is chance."
+    fields = "; ".join(f"{field} {x} and {y}" for field, (x, y) in other.items())
+    remedy = " ".join(f"--sampling {field}={json.dumps(y)}" for field, (_, y) in other.items())
+    return f"{told}: only sampling differs ({fields}). To sample both alike, give {remedy} and another --out."
+
+
+def _other_settings(ours: str, theirs: str) -> dict[str, tuple[Any, Any]]:
+    """Both values of the sampling fields that differ; none where one side's are not known."""
+    if not (ours and theirs):
+        return {}
+    one, two = json.loads(ours), json.loads(theirs)
+    return {f: (one.get(f), two.get(f)) for f in {**one, **two} if one.get(f) != two.get(f)}
 
 
 def _no_training(model: str) -> Recipe:

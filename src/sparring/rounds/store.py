@@ -31,7 +31,8 @@ from sparring.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 from sparring.weights import hash_file, hash_weights
 
 Facts = dict[str, Any]
-
+NO_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""what the system says of a path where nothing can be written"""
 
 SAVERS = {
     "sample": "sampling.batch_size (or with vLLM sampling.vllm.memory_share)",
@@ -64,7 +65,7 @@ class Store:
     def path(self, relative: str) -> Path:
         """An absolute path inside the run, its folder made."""
         path = self.root / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return path
 
     def stage(self, key: str, inputs: Mapping[str, str], work: Callable[[], Made]) -> Facts:
@@ -160,7 +161,7 @@ class Store:
             raise ValueError(
                 f"{self.root} holds files and is not a run folder; a run could overwrite them. Give another --out."
             )
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         with (self.root / "run.lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,17 +223,56 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
+def make_folder(folder: Path) -> None:
+    """A folder for outputs, with its parents.
+
+    Raises:
+        ValueError: none can be there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except NO_PLACE as error:
+        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}. Give another --out.") from error
+
+
+def check_output(path: Path) -> None:
+    """Raise a ValueError where no file can be written, before the work for it."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file to write. Give another --out.")
+    make_folder(path.parent)
+    partial = _partial(path)
+    with _told(path, partial):
+        partial.touch()
+    partial.unlink()
+
+
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A path to write to, renamed to `path` at the end; nothing is left when writing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    make_folder(path.parent)
+    partial = _partial(path)
+    with _told(path, partial):
+        try:
+            yield partial
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextlib.contextmanager
+def _told(path: Path, partial: Path) -> Iterator[None]:
+    """Raise a ValueError that names `path` where `partial` cannot be written; a missing input stays what it is."""
     try:
-        yield partial
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        yield
+    except NO_PLACE as error:
+        if error.filename != str(partial):
+            raise
+        raise ValueError(f"{path} cannot be written: {error.strerror}. Give another --out.") from error
 
 
 def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
