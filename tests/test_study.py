@@ -149,6 +149,8 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
         ({"methods": {"a": {"seed": 3}}}, "a: seed would be ignored; give it under seeds"),
         ({"base": "base"}, "base: 'base' is neither a file nor a shipped recipe. Give 'base.yaml'"),
         ({"set": ["data=1"]}, "data = 1: give a section with keys such as train, held_out"),
+        ({"set": ["model.lora=3"]}, "model.lora = 3: give a section with keys such as rank, alpha"),
+        ({"set": ["evaluation.opponents=[3]"]}, "evaluation.opponents.0 = 3: give a section with keys such as model"),
         ({"set": ["..=1"]}, "--set '..=1': write it as section.field=value"),
         ({"set": ["seed=3"]}, "set: seed would be ignored; give it under seeds"),
     ],
@@ -189,6 +191,9 @@ def test_a_judge_whose_code_changed_is_not_mixed_with_the_first(file: Path, tmp_
     with pytest.raises(ValueError, match=r"oracle: method inpo, seed 0, was judged by .* Give another --out"):
         run_study(recipes, out, Progress(quiet=True))
     assert not (out / "dpo").exists()
+    unjudged = {key: recipe.model_copy(update={"oracle": None}) for key, recipe in recipes.items()}
+    with pytest.raises(ValueError, match="new runs would be by nobody"):
+        run_study(unjudged, out, Progress(quiet=True))
     (out / "verdicts.jsonl").unlink()
     with pytest.raises(OracleError, match=r"verdicts of it are missing, but the recipe's judge is now"):
         run_study(inpo, out, Progress(quiet=True))

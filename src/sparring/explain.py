@@ -63,7 +63,7 @@ def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
 def _keys(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
     """The keys that the section at a place may have."""
     model: Any = root
-    for part in location:
+    for part in (part for part in location if isinstance(part, str)):
         field = getattr(model, "model_fields", {}).get(part)
         candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

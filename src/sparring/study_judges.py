@@ -80,7 +80,10 @@ def unfinished(runs: Runs, folders: Folders) -> bool:
 def _finished(folder: Path, recipe: Recipe) -> bool:
     """Whether the run is there whole, so that `run` asks no judge again."""
     done = {"evaluation/summary", f"{round_folder(recipe.rounds - 1)}/fit"} <= Store(folder).manifest.keys()
-    return done and load_recipe(folder / "recipe.yaml").evaluation == recipe.evaluation
+    if not done:
+        return False
+    before, now = load_recipe(folder / "recipe.yaml").resolved(), recipe.resolved()
+    return all(before[section] == now[section] for section in ("oracle", "evaluation"))
 
 
 def _asked(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
@@ -96,10 +99,11 @@ def _asked(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
 def _refuse_other_judges(runs: Runs, folders: Folders, now: Identities) -> None:
     for (method, seed), recipe in runs.items():
         for field, identity in _asked(folders[method, seed], recipe):
-            if identity != now[field]:
+            if identity != now.get(field):
                 raise ValueError(
                     f"{field}: method {method}, seed {seed}, was judged by {identity}, and new runs would be by "
-                    f"{now[field]}, so the two would not compare. Give another --out, or bring the first judge back."
+                    f"{now.get(field, 'nobody')}, so the two would not compare. Give another --out, or bring the first "
+                    "judge back."
                 )
 
 
