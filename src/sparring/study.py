@@ -248,7 +248,7 @@ def _contests(
             asked[seed, (a, b)] = [Comparison(t, x, y) for t in one if t in two for x, y in product(one[t], two[t])]
             lone += len(one.keys() ^ two.keys())
     if not isinstance(guard.oracle, Gone):
-        guard.probe()
+        guard.probe(say=progress.say)
     announce(guard.oracle, undecided([comparison for own in asked.values() for comparison in own]), progress.say)
     found: dict[int, Tables] = {}
     with progress.task("contests", len(asked)) as advance:

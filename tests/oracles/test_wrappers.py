@@ -126,17 +126,40 @@ def labels_file(tmp_path, overconfident=3.0, count=400):
     return path
 
 
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
 class Boaster:
     identity = "boaster"
 
     def judge(self, comparisons):
-        return expit(np.array([float(c.a) for c in comparisons]))
+        return expit(np.array([number(c.a) - number(c.b) for c in comparisons]))
 
 
 def test_calibration_finds_the_temperature_and_keeps_winners(tmp_path):
     oracle = Calibrated(Boaster(), labels=str(labels_file(tmp_path)))
     assert oracle.judge([Comparison("p", "3", "x")])[0] == pytest.approx(expit(3 / oracle.temperature))
     assert oracle.temperature == pytest.approx(3.0, rel=0.25)
+
+
+def test_labels_that_contradict_the_oracle_are_told_before_any_work(tmp_path):
+    """The temperature went to its bound, every verdict to a half, and nothing was said."""
+    labels, said = labels_file(tmp_path), []
+    guard = Guard(Jury([Calibrated(Boaster(), labels=str(labels)), Fixed(0.5)]))
+    guard.probe(["p"], said.append)
+    assert not said
+    rows = [json.loads(line) for line in labels.read_text().splitlines()]
+    labels.write_text("".join(json.dumps({**row, "preference": 1 - row["preference"]}) + "\n" for row in rows))
+    turned = Calibrated(Boaster(), labels=str(labels))
+    Guard(Jury([turned, Fixed(0.5)])).probe(["p"], said.append)
+    assert len(said) == 1
+    assert "of the 400 pairs in oracle.labels" in said[0]
+    assert turned.facts()["accuracy on the labels"] < 0.5
+    assert turned.temperature > 19
 
 
 def test_a_calibration_announces_what_its_labels_cost(tmp_path):

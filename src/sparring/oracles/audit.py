@@ -57,7 +57,7 @@ def run_audit(
     for name, oracle in oracles.items():
         recorded = Recorded(oracle, out / "orders.jsonl")
         guard = Guard(recorded, out / "verdicts.jsonl")
-        guard.probe(FIRST_QUESTIONS[:1])  # every question is paid for
+        guard.probe(FIRST_QUESTIONS[:1], progress.say)  # every question is paid for
         verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
         cycles = _cycles(guard, groups, f"{name}  triples", progress)
         inside = [inner for inner, _ in nested(oracle)]

@@ -22,6 +22,7 @@ from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
+from sparring.evaluation.statistics import wins
 from sparring.oracles.labelled import read_labelled
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
@@ -49,6 +50,7 @@ class Calibrated:
         if temperature is not None and not 0 < temperature < np.inf:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
         self.oracle, self._temperature, self.labels = oracle, temperature, labels
+        self._accuracy: float | None = None
         self._pairs = [pair for pair in read_labelled(labels)[0] if pair.preference != 0.5] if labels else []
         if labels and len(self._pairs) < FEWEST_LABELS:
             raise ValueError(
@@ -78,17 +80,32 @@ class Calibrated:
         """Given, or fitted now: the first verdict pays for judging the labels."""
         if self._temperature is None:
             answers = self.oracle.judge(self.asked_first)
-            self._temperature = fit_temperature(answers, np.array([pair.preference for pair in self._pairs]))
+            labels = np.array([pair.preference for pair in self._pairs])
+            self._temperature = fit_temperature(answers, labels)
+            self._accuracy = float(np.nanmean(np.where(labels > 0.5, wins(answers), 1 - wins(answers))))
         return self._temperature
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b), calibrated."""
         return scaled(self.oracle.judge(comparisons), self.temperature)
 
+    def doubt(self) -> str:
+        """Why the fitted temperature is not to be trusted; nothing where it is, or none is fitted."""
+        if self._accuracy is None:
+            return ""
+        low, high = RANGE
+        if self._accuracy >= 0.5 and 1.01 * low < self.temperature < 0.99 * high:
+            return ""
+        return (
+            f"warning: the oracle agrees with {self._accuracy:.0%} of the {len(self._pairs)} pairs in oracle.labels = "
+            f"{self.labels!r}, and its best temperature is {self.temperature:.3g} of {low:g} to {high:g}: the labels "
+            "contradict it, or are too few. Check which answer they prefer, or take another oracle."
+        )
+
     def facts(self) -> dict[str, object]:
-        """The temperature once it is known, and what the oracle counted."""
-        known = {} if self._temperature is None else {"temperature": round(self._temperature, 4)}
-        return {**known, **facts(self.oracle)}
+        """The temperature once it is known, how often the labels agree, and what the oracle counted."""
+        known = {"temperature": self._temperature, "accuracy on the labels": self._accuracy}
+        return {**{k: round(v, 4) for k, v in known.items() if v is not None}, **facts(self.oracle)}
 
 
 def scaled(preferences: np.ndarray, temperature: float) -> np.ndarray:

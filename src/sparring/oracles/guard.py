@@ -11,7 +11,7 @@ order answers the other, and two equal texts tie unasked. Leaves out: what the o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,8 @@ class Guard:
         self._looked_up: set[str] = set()
         self._failed: set[str] = set()
 
-    def probe(self, prompts: Sequence[str] = FIRST_QUESTIONS) -> None:
-        """Ask a few comparisons in both orders before any work.
+    def probe(self, prompts: Sequence[str] = FIRST_QUESTIONS, say: Callable[[str], None] = lambda line: None) -> None:
+        """Ask a few comparisons in both orders before any work; `say` is told what the oracles inside doubt.
 
         Raises:
             OracleError: it raises, returns NaN, leaves [0, 1], or P(a, b) + P(b, a) != 1.
@@ -77,6 +77,9 @@ class Guard:
                     f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
                     f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
                 )
+        for inner, _ in nested(self.oracle):
+            if (doubt := getattr(inner, "doubt", None)) and (line := doubt()):
+                say(line)
 
     def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
         """P(a beats b); NaN where the oracle failed after retries.

@@ -188,7 +188,7 @@ class Contest:
         inputs |= {"judge": guard.identity, "prompts": hashlib.sha256(repr(asked).encode()).hexdigest()}
 
         def make() -> Made:
-            guard.probe()
+            guard.probe(say=self.progress.say)
             preferences, rules = self._verdicts(pairs, guard)
             judgments = Judgments(
                 model=ours,

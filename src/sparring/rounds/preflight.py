@@ -82,7 +82,7 @@ def probe(policies: Policies, progress: Progress) -> Probed:
                 found.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
                     progress.say(f"judge  {judge.endpoint.settings.model}: {len(labels)} labelled pairs first: {price}")
-        Guard(oracle).probe()
+        Guard(oracle).probe(say=progress.say)
     return found
 
 

@@ -185,7 +185,7 @@ class Siege:
 
         def make() -> Made:
             shared = [text for text in answers[0] if all(text in other for other in answers)]
-            guard.probe()
+            guard.probe(say=self.progress.say)
             asked = [
                 Comparison(asked_for[text], a, b)
                 for text in shared
