@@ -113,7 +113,7 @@ def test_a_run_that_lost_a_rank_goes_on_with_one(
 
 
 def test_two_devices_answer_as_one_does(
-    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     judge, other = tmp_path / "judge.yaml", tmp_path / "other.json"
@@ -126,6 +126,7 @@ def test_two_devices_answer_as_one_does(
         assert outcome.code == 0, outcome.err
     one, two = ((tmp_path / name / "answers/a.json").read_bytes() for name in ("one", "two"))
     assert one == two
+    assert "1 of 2 shares" in capfd.readouterr().out
 
 
 def kill_rank(rank: int, sign: Path) -> None:

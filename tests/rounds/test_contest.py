@@ -15,6 +15,8 @@ from command import sparring
 from conftest import other_template, write_jsonl
 from sparring.chat import prompt_text, turns
 from sparring.export import export, find_source
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import swapped
 from sparring.rounds.side import Side, prompts_of, same_policy
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay")
@@ -94,6 +96,16 @@ def test_missing_answers_are_counted_and_empty_ones_lose(tmp_path, judge, sides)
     assert result["judged"] == 24
     assert result["losses"] == 3 + 3
     assert any("left out" in caution for caution in result["cautions"])
+
+
+def test_answers_that_are_blank_in_their_own_ways_tie(tmp_path, judge):
+    mine, base = (
+        write_answers(tmp_path / f"{name}.json", name, lambda p, blank=blank: blank if "1" in p else f"{p} {blank}.")
+        for name, blank in (("mine", " "), ("base", "\n\n"))
+    )
+    result = versus(mine, base, "--oracle", judge, "--out", tmp_path / "out")
+    assert result["decided_by_rule"] == {"equal answers": 10}
+    assert result["ties"] == 10
 
 
 def test_a_file_cut_short_counts_alike_on_either_side(tmp_path, judge, sides):
@@ -250,8 +262,12 @@ def test_both_orders_of_a_judge_that_sees_places_are_kept(tmp_path, sides):
     assert 0 < result["orders"]["change"] < 0.6
     assert result["win_rate"]["value"] == pytest.approx(0.9)
     rows = json.loads((tmp_path / "out/annotations.json").read_text())
-    first, second = rows[0]["orders"]
-    assert rows[0]["preference"] == pytest.approx(1 + (first + second) / 2)
+    for row in rows:
+        there = Comparison(row["instruction"], row["output_2"], row["output_1"])
+        first, back = oracle_fakes.Placed().first_shown([there, *swapped([there])])
+        assert row["orders"] == pytest.approx([first, 1 - back])
+        assert row["preference"] == pytest.approx(1 + sum(row["orders"]) / 2)
+    assert len({tuple(row["orders"]) for row in rows}) > 1
 
 
 def test_policies_answer_by_themselves_and_are_sampled_once(tmp_path, judge, tiny_model):
@@ -270,6 +286,23 @@ def test_policies_answer_by_themselves_and_are_sampled_once(tmp_path, judge, tin
     versus(*words[:-5], tmp_path / "again", *settings)
     assert (tmp_path / "again/answers/a.json").read_bytes() == answers
     assert {"instruction", "output", "generator"} <= json.loads(answers)[0].keys()
+
+
+def test_another_seed_gives_other_answers(tmp_path, judge, tiny_model):
+    base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz", PROMPTS[:4])
+    settings = ("--sampling", "max_new_tokens=4", "--sampling", "precision=float32")
+    words, found = (tiny_model, base, "--oracle", judge, "--out", tmp_path / "out", *settings), []
+    for seed in (0, 0, 1):
+        versus(*words, "--seed", seed)
+        found.append((tmp_path / "out/answers/a.json").read_text())
+    assert found[0] == found[1] != found[2]
+
+
+def test_more_prompts_are_answered_in_the_same_folder(tmp_path, judge, sides):
+    for count in (4, 6):
+        prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS[:count]])
+        found = versus(*sides, "--oracle", judge, "--prompts", prompts, "--out", tmp_path / "out")
+        assert (found["judged"], found["left_out"]) == (count, {})
 
 
 def test_a_model_whose_template_changed_is_asked_again(tmp_path, judge, tiny_model):

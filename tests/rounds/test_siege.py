@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import oracle_fakes
 from command import sparring
 from conftest import write_jsonl
 from sparring.chat import turns
+from sparring.rounds.siege import WAVE
 
 PROMPTS = [f"Say {number}" for number in range(20)]
 
@@ -98,6 +100,13 @@ def test_a_runs_iterates_attack_with_the_answers_it_stored(tmp_path, tiny_recipe
     assert [player["samples"] for player in fresh["players"]] == [3, 3, 3]
     assert {row["attacker"] for row in fresh["attackers"]} >= {f"{run}:1, best of 2", f"{run}:2, best of 3"}
     assert fresh["comparisons"] == 2 * (3 + 2 * 9)
+    given = [json.loads((tmp_path / f"f/answers/{k}.json").read_text()) for k in range(3)]
+    for row in json.loads((tmp_path / "f/verdicts.json").read_text())["prompts"]:
+        prompt = row["instruction"]
+        for k, table in enumerate(row["tables"]):
+            for (i, ours), (j, theirs) in product(enumerate(given[k][prompt]), enumerate(given[0][prompt])):
+                expected = None if k == 0 and i == j else oracle_fakes.more_vowels(prompt, ours, theirs)
+                assert table[i][j] == pytest.approx(expected)
 
 
 def test_attackers_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge, tiny_recipe):
@@ -115,6 +124,46 @@ def test_attackers_that_were_sampled_in_other_ways_get_a_caution(tmp_path, judge
         "part of the difference is theirs."
     ]
     assert besieged(*words, *few, "--sampling", "temperature=0.7", "--out", tmp_path / "same")["cautions"] == []
+
+
+def test_another_seed_gives_other_answers(tmp_path, judge, tiny_model):
+    weak = answers(tmp_path / "weak.jsonl", "b")
+    words, found = [tiny_model, "--attacker", weak, "--oracle", judge, "--samples", 1], []
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": prompt} for prompt in PROMPTS[:2]])
+    for seed in (0, 0, 1):
+        settings = ["--sampling", "max_new_tokens=4", "--sampling", "precision=float32", "--seed", seed]
+        besieged(*words, "--prompts", prompts, *settings, "--out", tmp_path / "out")
+        found.append((tmp_path / "out/answers/0.json").read_text())
+    assert found[0] == found[1] != found[2]
+
+
+def test_attackers_go_by_the_names_they_are_given(tmp_path, judge):
+    """Also where a file of the same answers attacked before."""
+    mine = answers(tmp_path / "mine.jsonl", "b")
+    for name in ("one", "two"):
+        strong = answers(tmp_path / f"{name}.jsonl", "baobab")
+        found = besieged(mine, "--attacker", strong, "--oracle", judge, "--out", tmp_path / "out")
+        assert found["strongest"] == [str(strong)]
+
+
+def test_a_stopped_judge_is_not_paid_twice(tmp_path, judge):
+    asked: list[str] = []
+
+    def mortal(prompt: str, a: str, b: str) -> float:
+        if len(asked) > WAVE + 10:
+            raise KeyboardInterrupt
+        asked.append(prompt)
+        return oracle_fakes.more_vowels(prompt, a, b)
+
+    words = [answers(tmp_path / "mine.jsonl", "bab")]
+    for word in ("b", "baobab", "aa", "oo"):
+        words += ["--attacker", answers(tmp_path / f"{word}.jsonl", word)]
+    words += ["--oracle", judge, "--out", tmp_path / "out"]
+    oracle_fakes.answer = mortal
+    assert sparring("evaluate", "exploitability", *words).code == 130
+    asked.clear()
+    assert besieged(*words)["comparisons"] == 80
+    assert len(asked) == 80 - WAVE + 4  # the first wave was kept; 4 are first questions
 
 
 def test_what_cannot_be_measured_is_an_error(tmp_path, judge):
