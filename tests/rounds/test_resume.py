@@ -416,3 +416,13 @@ def test_a_stage_records_its_own_peak_of_memory(tmp_path: Path) -> None:
         store.stage(name, {}, lambda name=name, size=size: hold(name, size))
     large, small = (store.manifest[name]["peak_bytes"] for name in ("large", "small"))
     assert 0.85 < (large - small) / 400e6 < 1.2
+
+
+def test_a_judge_that_changed_between_rounds_is_refused(
+    tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edited function judged the later rounds of a run that its first version had begun."""
+    go({**tiny_recipe, "rounds": 1}, tmp_path / "run")
+    monkeypatch.setattr("sparring.oracles.function._sources", lambda *_: "edited")
+    with pytest.raises(ValueError, match=r"oracle: rounds/000 was judged by function.*and this is function"):
+        go({**tiny_recipe, "rounds": 2}, tmp_path / "run")

@@ -178,7 +178,15 @@ class Run:
     def _guard(self) -> Guard:
         assert self.recipe.oracle is not None
         oracle = build_oracle(self.recipe.oracle, str(self.policies.base))
-        return Guard(oracle, self.store.path("cache/verdicts.jsonl"))
+        guard = Guard(oracle, self.store.path("cache/verdicts.jsonl"))
+        judged = ((key, e["facts"]["oracle"]) for key, e in self.store.manifest.items() if key.endswith("/judge"))
+        for key, identity in judged:
+            if identity != guard.identity:
+                raise ValueError(
+                    f"oracle: {key.removesuffix('/judge')} was judged by {identity}, and this is {guard.identity}: "
+                    "what two judges said does not go into one run. Undo the change, or start anew with another --out."
+                )
+        return guard
 
     def _sample(self, folder: str, key: str, step: Step, examples: Rows, data_hash: str) -> tuple[Rows, dict[str, str]]:
         """samples.parquet of a step (none for purely offline ones), and the inputs that follow from it."""
