@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 import yaml
 
 from sparring.progress import plain_lines
@@ -215,6 +216,7 @@ class Leaderboard:
         `device`: None for the accelerator, where there is one.
         """
         self.version = str(lm_eval().__version__)
+        transformers.utils.logging.disable_progress_bar()
         self.folder, self.out, self.data = folder, out, data or {}
         self.limit, self.shots, self.chat = limit, shots, chat
         self.batch_size, self.precision = batch_size, precision
