@@ -106,7 +106,7 @@ class _Drawn(io.TextIOBase):
                 self._line()
         elif text == "\n" and self.bar:
             self._line()
-        elif set(text) - set(CURSOR_UP):
+        elif text.replace(CURSOR_UP, ""):
             self.bar = ""
             self.stream.write(text)
         return len(text)
