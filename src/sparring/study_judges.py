@@ -21,6 +21,7 @@ from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.table import build_oracle
 from sparring.recipe import Recipe, load_recipe
 from sparring.rounds.evaluate import SUMMARY
+from sparring.rounds.judge import judges_of
 from sparring.rounds.policies import round_folder
 from sparring.rounds.store import Store, read_json
 from sparring.starter import to_mend
@@ -88,8 +89,7 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
 
 def _asked(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
     """Who judged in a run so far, as field and identity: in training, and in an evaluation that stays."""
-    stages = (entry["facts"] for entry in Store(folder).manifest.values())
-    found = [("oracle", facts["oracle"]) for facts in stages if "oracle" in facts]
+    found = [("oracle", identity) for identity in judges_of(Store(folder).manifest).values()]
     if _finished(folder, recipe):
         judgments = read_json(folder / SUMMARY)["judgments"]
         found += zip(_sections(recipe), (judgment["identity"] for judgment in judgments), strict=True)

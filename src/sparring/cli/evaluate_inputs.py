@@ -50,7 +50,7 @@ def plain_section(spec: str) -> dict[str, Any]:
         section = yaml.safe_load(spec)
     except yaml.YAMLError as error:
         raise ValueError(f"--oracle: {spec!r} is not readable YAML. Write {{name: ..., field: ...}}.") from error
-    if "name" not in section or not isinstance(section, dict):
+    if not isinstance(section, dict) or "name" not in section:
         raise ValueError(f"--oracle {spec!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
     return section
 

@@ -1,8 +1,8 @@
 """`--devices` for verbs whose work several devices can share.
 
-@app.command("collect")
-@shared
-def command(recipe: str, json_: bool = False) -> None: ...
+    @app.command("collect")
+    @shared
+    def command(recipe: str, json_: bool = False) -> None: ...
 
 `@partial(shared, first=check)` checks the same arguments before any other process is started.
 """

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from sparring.evaluation.arena_hard import MIRRORED, question_id
 from sparring.evaluation.mt_bench import NO_RATING, REFERENCE_CATEGORIES, TURNS
+from sparring.evaluation.rules import by_rule
 from sparring.oracles.judge_prompts import without_thoughts
 from sparring.rows import read_file
 
@@ -121,13 +122,15 @@ def _ask(
 
 
 def _rule(a: str, b: str, marks: tuple[str, str, str]) -> Ruled | None:
-    if a.strip() and b.strip():
+    """Of `by_rule` what concerns empty answers: the benchmarks' judges are asked about equal ones."""
+    if (a.strip() and b.strip()) or (ruled := by_rule(a, b)) is None:
         return None
-    if not a.strip() and not b.strip():
-        return Ruled(f"{NOT_ASKED}both answers are empty. {marks[2]}")
-    return Ruled(
-        f"{NOT_ASKED}answer B is empty. {marks[0]}" if a.strip() else f"{NOT_ASKED}answer A is empty. {marks[1]}"
-    )
+    said, mark = {
+        1.0: ("answer B is empty", marks[0]),
+        0.0: ("answer A is empty", marks[1]),
+        0.5: ("both answers are empty", marks[2]),
+    }[ruled[0]]
+    return Ruled(f"{NOT_ASKED}{said}. {mark}")
 
 
 def unserved(identity: str) -> str:

@@ -78,6 +78,12 @@ def judge_examples(
     return {"comparisons": len(verdicts), "failed": failed, **cut, "oracle": guard.identity}
 
 
+def judges_of(manifest: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Identity of the oracle that judged, by folder of the finished step."""
+    stages = {key.removesuffix("/judge"): entry for key, entry in manifest.items() if key.endswith("/judge")}
+    return {folder: entry["facts"]["oracle"] for folder, entry in stages.items()}
+
+
 def _shard_key(guard: Guard, pairing: Pairing, examples: Rows, responses: list[Rows]) -> str:
     content = [guard.identity, repr(pairing), [e["prompt"] for e in examples]]
     texts = [[r["text"] for r in rows] for rows in responses]

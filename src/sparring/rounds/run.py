@@ -33,7 +33,7 @@ from sparring.rounds.adopt import adopt_recipe, fit_settings, other_settings
 from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, summarise
 from sparring.rounds.fit import fit_step, training_examples
-from sparring.rounds.judge import gather, judge_examples, make_pairs
+from sparring.rounds.judge import gather, judge_examples, judges_of, make_pairs
 from sparring.rounds.policies import Policies, round_folder
 from sparring.rounds.preflight import Judges, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import HELD_OUT, TRAIN, Preparation
@@ -179,11 +179,10 @@ class Run:
         assert self.recipe.oracle is not None
         oracle = build_oracle(self.recipe.oracle, str(self.policies.base))
         guard = Guard(oracle, self.store.path("cache/verdicts.jsonl"))
-        judged = ((key, e["facts"]["oracle"]) for key, e in self.store.manifest.items() if key.endswith("/judge"))
-        for key, identity in judged:
+        for folder, identity in judges_of(self.store.manifest).items():
             if identity != guard.identity:
                 raise ValueError(
-                    f"oracle: {key.removesuffix('/judge')} was judged by {identity}, and this is {guard.identity}: "
+                    f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
                     "what two judges said does not go into one run. Undo the change, or start anew with another --out."
                 )
         return guard
