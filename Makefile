@@ -27,7 +27,7 @@ test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py tests/oracles/test_judge_vllm.py
 
 test-trackers: $(TRACKERS_READY)
-	$(TRACKERS_VENV)/bin/python -m pytest tests/test_trackers.py
+	$(TRACKERS_VENV)/bin/python -m pytest tests/rounds/test_trackers.py
 
 check: lint test
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from tables import write_section
 
 from sparring.evaluation.alpaca_eval import read_gamed, win_rates
-from sparring.evaluation.judgments import Judgments
+from sparring.evaluation.annotations import Judgments
 from sparring.evaluation.length_control import Gamed, length_controlled
 
 COUNT = 805

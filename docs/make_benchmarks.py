@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparring.games.plot import Curve, LogPanel, svg
+from sparring.certificates.plot import Curve, LogPanel, svg
 
 DOCS = Path(__file__).parent
 HEAD = """# Benchmarks

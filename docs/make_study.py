@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from sparring.evaluation.study import markdown
+from sparring.studies.numbers import markdown
 
 BEGIN, END = "<!-- tables: written by make_study.py -->", "<!-- end of tables -->"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sparring.objectives import Batch
+from sparring.objectives.pairs import Batch
 
 
 def two_pairs(

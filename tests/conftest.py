@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from jaxtyping import install_import_hook
 
 # Shapes in annotations are checked at run time, in the tests only.
-CHECKED = [f"sparring.{name}" for name in ("objectives", "objectives_response", "objectives_list", "training.logprobs")]
+CHECKED = ["sparring.objectives", "sparring.training.logprobs"]
 install_import_hook(CHECKED, "beartype.beartype").__enter__()
 
 import pytest

@@ -6,14 +6,14 @@ import torch
 
 from conftest import tiny_llama
 from sparring.algorithms.algorithm import Algorithm, Facts
+from sparring.algorithms.pairing import Pair
 from sparring.algorithms.spac import SPAC
-from sparring.objectives import DATA, PESSIMISM
-from sparring.pairing import Pair
-from sparring.recipe import FitConfig, LoraConfig
+from sparring.objectives.pairs import DATA, PESSIMISM
+from sparring.recipe.sections import FitConfig, LoraConfig
 from sparring.training.adapters import with_adapter
-from sparring.training.anchors import rollout_logps
-from sparring.training.data import TrainingExample
+from sparring.training.batches import TrainingExample
 from sparring.training.packing import Rollout
+from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer
 
 ROLLOUTS = [

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from sparring import devices
-from sparring.launch import environment, meeting
+from sparring.runtime import devices
+from sparring.runtime.launch import environment, meeting
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed"])
@@ -84,9 +84,9 @@ def fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int = 0
 def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -> tuple[list[Any], dict[str, Any]]:
     from fit_fakes import ROLLOUTS, exact, examples_for, model_of
     from sparring.algorithms.dpo import DPO
-    from sparring.objectives import PairLogistic
-    from sparring.training.anchors import rollout_logps
+    from sparring.objectives.pairs import PairLogistic
     from sparring.training.fit import fit
+    from sparring.training.rollout_logps import rollout_logps
     from sparring.training.sharding import make_scorer, whole_weights
 
     torch.manual_seed(0)
@@ -112,17 +112,17 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
 
 def ran(plain: dict[str, Any], out: Path) -> dict[str, Any]:
     """A whole run."""
-    from sparring.progress import Progress
-    from sparring.recipe import parse_recipe
+    from sparring.recipe.reading import parse_recipe
     from sparring.rounds.run import run
+    from sparring.runtime.progress import Progress
 
     return run(parse_recipe(plain), out, Progress(quiet=True))
 
 
 def studied(file: Path, out: Path) -> dict[str, Any]:
     """A whole study."""
-    from sparring.progress import Progress
-    from sparring.study import load_study, run_study
+    from sparring.runtime.progress import Progress
+    from sparring.studies.study import load_study, run_study
 
     return run_study(load_study(file), out, Progress(quiet=True))
 

@@ -20,12 +20,12 @@ from transformers import PreTrainedModel
 import oracle_fakes
 from command import Outcome, sparring
 from conftest import byte_tokenizer, tiny_llama, write_jsonl
-from sparring.oracles.guard import OracleError
-from sparring.progress import Progress
-from sparring.recipe import load_recipe, parse_recipe
+from sparring.recipe.reading import load_recipe, parse_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
-from sparring.rounds.store import read_table
+from sparring.runtime.errors import OracleError
+from sparring.runtime.files import read_table
+from sparring.runtime.progress import Progress
 from sparring.sampling.transformers_engine import TransformersEngine
 
 Plain = dict[str, Any]

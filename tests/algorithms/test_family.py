@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sparring.algorithms.algorithm import SHIPPED, Facts, PolicyRef, Reuse, build_algorithm, find_algorithm
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
-from sparring.rounds.store import read_table
+from sparring.runtime.files import read_table
+from sparring.runtime.progress import Progress
 
 SMALL: dict[str, dict[str, Any]] = {
     "inpo": {"step_size": 2.0, "kl_to_reference": 0.1, "samples": 4},

@@ -10,8 +10,8 @@ import pytest
 
 from command import sparring
 from sparring.algorithms.algorithm import SHIPPED
-from sparring.games import claims
-from sparring.games.claim import Check, Claim
+from sparring.certificates import claims
+from sparring.certificates.claim import Check, Claim
 
 
 def test_the_claims_of_one_algorithm_without_fits():

@@ -15,7 +15,7 @@ from typer.main import get_command
 from command import sparring
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
-from sparring.recipe import load_recipe, shipped_recipes
+from sparring.recipe.reading import load_recipe, shipped_recipes
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
 VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}

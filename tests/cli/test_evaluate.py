@@ -10,8 +10,8 @@ import pytest
 
 from command import sparring
 from conftest import write_jsonl
-from sparring.cli.evaluate_inputs import oracle_section
-from sparring.cli.evaluate_result import finite
+from sparring.cli.inputs import oracle_section
+from sparring.cli.result import finite
 
 DATA = os.environ.get("SPARRING_EVALUATION_DATA")
 published = pytest.mark.skipif(DATA is None, reason="SPARRING_EVALUATION_DATA names no folder with published judgments")

@@ -20,7 +20,7 @@ QUESTIONS = "abcdef"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     """Prefers the answer shown first."""
-    monkeypatch.setattr("sparring.oracles.endpoint.BACKOFF", 0.01)
+    monkeypatch.setattr("sparring.endpoints.endpoint.BACKOFF", 0.01)
     with serving() as faulty:
         faulty.answer = lambda request: completion("Better: [[A>B]]")
         yield faulty

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from command import sparring
 from conftest import write_jsonl
-from sparring.chat import prompt_text
 from sparring.cli.main import app
-from sparring.examples import load_examples
-from sparring.recipe import load_recipe
-from sparring.starter import GOALS
+from sparring.data.examples import load_examples
+from sparring.models.chat import prompt_text
+from sparring.planning.starter import GOALS
+from sparring.recipe.reading import load_recipe
 
 
 @pytest.mark.parametrize("goal", GOALS)

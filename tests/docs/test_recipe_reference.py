@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from sparring.games.claims import check
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.certificates.claims import check
+from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
+from sparring.runtime.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("docs/**/*.md")) + [p for p in [ROOT / "README.md"] if p.exists()]

@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from command import sparring
 from sparring.evaluation import alpaca_eval
-from sparring.evaluation.judgments import annotation_rows, read_judgments
+from sparring.evaluation.annotations import annotation_rows, read_judgments
 from sparring.evaluation.length_control import Gamed, cross_entropies, fit, length_controlled, separable
 
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "-")) / "alpaca_eval"

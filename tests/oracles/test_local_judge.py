@@ -13,14 +13,15 @@ import torch
 
 from command import sparring
 from conftest import TEMPLATE, byte_tokenizer, tiny_llama, write_jsonl
-from sparring.oracles.guard import Guard, OracleError
+from sparring.endpoints.local import LocalChat
+from sparring.endpoints.replies import Reply
+from sparring.models.weights import load_model
+from sparring.oracles.build import build_oracle
+from sparring.oracles.guard import Guard
 from sparring.oracles.judge_prompts import STYLES
-from sparring.oracles.local_chat import LocalChat
 from sparring.oracles.local_judge import LocalJudge
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.replies import Reply
-from sparring.oracles.table import build_oracle
-from sparring.weights import load_model
+from sparring.runtime.errors import OracleError
 
 CASES = [Comparison("Say ant", "ant", "no"), Comparison("Say a longer word", "elephant", "no")]
 PROSE = "of many words that take all the room there is in the context of a tiny model, and more "

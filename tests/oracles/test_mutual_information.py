@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conftest import byte_tokenizer, other_template
+from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.table import build_oracle
 
 
 def test_the_default_model_is_the_run_s_start(tiny_model):

@@ -16,19 +16,20 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from conftest import byte_tokenizer, other_template
 from oracle_fakes import Scripted
-from sparring.chat import PromptText
-from sparring.oracles.guard import Guard, OracleError
+from sparring.models.chat import PromptText
+from sparring.models.weights import load_model
+from sparring.oracles.build import build_oracle
+from sparring.oracles.guard import Guard
 from sparring.oracles.mutual_information import MutualInformation
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.reward_model import RewardModel
-from sparring.oracles.table import build_oracle
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
-from sparring.rounds.store import read_table
+from sparring.runtime.errors import OracleError
+from sparring.runtime.files import read_table
+from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import load_model
 
 CASES = [
     Comparison("Say ant", "ant", "a bee"),

@@ -13,12 +13,12 @@ from scipy.special import expit
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from conftest import byte_tokenizer, other_template
+from sparring.oracles.build import build_oracle
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.oracles.pair_model import Letters, PairModel
 from sparring.oracles.pairrm import MARKERS, DebertaV2Config, _Network
-from sparring.oracles.table import build_oracle
 
 CASES = [Comparison("Say ant", "ant", "a bee"), Comparison("Say bee", "bee " * 6, "x"), Comparison("p", "x", "y")]
 

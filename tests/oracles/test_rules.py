@@ -7,9 +7,9 @@ import math
 
 import pytest
 
+from sparring.oracles.build import build_oracle
 from sparring.oracles.labelled import held_out, read_labelled
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.table import build_oracle
 
 
 def jsonl(path, rows):

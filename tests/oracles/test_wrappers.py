@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from oracle_fakes import Fixed, Placed
-from sparring.chat import PromptText
+from sparring.models.chat import PromptText
+from sparring.oracles.build import build_oracle
 from sparring.oracles.cached import Cached
 from sparring.oracles.calibrated import Calibrated, fit_temperature
 from sparring.oracles.duplicate_gate import DuplicateGate, near_duplicates
@@ -22,7 +23,6 @@ from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import BothOrders, announce, both_orders, facts, swapped
 from sparring.oracles.recorded import Recorded
-from sparring.oracles.table import build_oracle
 from sparring.oracles.verdicts import verdict_key
 
 LONG = "the quick brown fox jumps over the lazy dog and then it sleeps for a while"

@@ -12,7 +12,7 @@ from transformers import AutoConfig, LlamaConfig, PretrainedConfig
 from conftest import tiny_llama
 from sparring.planning import footprint
 from sparring.planning.footprint import Live, Shape, anchor_footprint, fit_footprint, parameters, sample_footprint
-from sparring.recipe import FitConfig, LoraConfig, SamplingConfig
+from sparring.recipe.sections import FitConfig, LoraConfig, SamplingConfig
 
 SHAPE = Shape(prompt=20, response=30, responses=2, budget=200)
 

@@ -18,7 +18,7 @@ from sparring.planning.lengths import read_lengths
 from sparring.planning.machine import GB, Machine, parse_machine
 from sparring.planning.plan import changed, make_plan, possible, read_config
 from sparring.planning.stages import Planner, Stage, kept_responses
-from sparring.recipe import parse_recipe
+from sparring.recipe.reading import parse_recipe
 
 STATE = ("weights", "gradients", "optimiser")
 

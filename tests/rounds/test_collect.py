@@ -12,13 +12,14 @@ import yaml
 import oracle_fakes
 from command import Outcome, sparring
 from conftest import write_jsonl
-from sparring.examples import load_examples
-from sparring.recipe import DatasetConfig
+from sparring.data.examples import load_examples
+from sparring.recipe.sections import DatasetConfig
 from sparring.rounds.collect import write
 from sparring.rounds.preflight import Probed
-from sparring.rounds.prepare import TRAIN
-from sparring.rounds.store import Store, write_table
+from sparring.rounds.store import Store
 from sparring.rounds.tables import EXAMPLES, PAIRS, SAMPLES
+from sparring.runtime.files import write_table
+from sparring.runtime.layout import TRAIN
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.recipe.reading import parse_recipe
 from sparring.report.html import lead
 from sparring.rounds.run import run
+from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Step
+from sparring.algorithms.pairing import AllPairs, BestWorst, ChosenRejectedOwn, Pairing
 from sparring.cli.status import _short
-from sparring.objectives import DATA, PESSIMISM, AdversarialCritic, Objective, PairLogistic
-from sparring.objectives_response import ResponseSquare
-from sparring.pairing import AllPairs, BestWorst, ChosenRejectedOwn, Pairing
+from sparring.objectives.pairs import DATA, PESSIMISM, AdversarialCritic, Objective, PairLogistic
+from sparring.objectives.responses import ResponseSquare
 from sparring.rounds.judge import make_pairs
-from sparring.rounds.store import read_table
+from sparring.runtime.files import read_table
 
 Rows = list[dict[str, Any]]
 

@@ -13,14 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import write_jsonl
-from sparring.chat import Chat
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.models.chat import Chat
+from sparring.models.weights import load_tokenizer
+from sparring.recipe.reading import parse_recipe
 from sparring.rounds import prepare
-from sparring.rounds.prepare import TRAIN, Preparation
+from sparring.rounds.prepare import Preparation
 from sparring.rounds.run import round_indices
-from sparring.rounds.store import Made, Store, read_column, read_rows_at, read_table, write_tables
-from sparring.weights import load_tokenizer
+from sparring.rounds.store import Made, Store
+from sparring.runtime.files import read_column, read_rows_at, read_table, write_tables
+from sparring.runtime.layout import TRAIN
+from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
 Make = Callable[..., tuple[Store, Made]]
@@ -110,8 +112,8 @@ def test_identity_names_what_tokens_depend_on(tiny_model: Path, tmp_path: Path) 
 
 
 def test_files_are_read_as_they_are_needed(tmp_path: Path) -> None:
-    from sparring.examples import load_examples
-    from sparring.recipe import DatasetConfig
+    from sparring.data.examples import load_examples
+    from sparring.recipe.sections import DatasetConfig
 
     path = write_jsonl(tmp_path / "r.jsonl", [{"prompt": f"{i}"} for i in range(5)])
     with path.open("a") as stream:

@@ -12,10 +12,10 @@ pytest.importorskip("openai")
 
 from conftest import write_jsonl
 from faulty_server import completion, serving
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.recipe.reading import parse_recipe
 from sparring.rounds.price import evaluation_comparisons, training_comparisons
 from sparring.rounds.run import run
+from sparring.runtime.progress import Progress
 
 
 def test_counts_follow_the_recipe(tiny_recipe):

@@ -18,12 +18,13 @@ import pytest
 import yaml
 
 from crash_fakes import Crashes, Killed
-from sparring.memory import release_memory
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.models.weights import hash_weights
+from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
-from sparring.rounds.store import Made, Store, read_table, write_text
-from sparring.weights import hash_weights
+from sparring.rounds.store import Made, Store
+from sparring.runtime.files import read_table, write_text
+from sparring.runtime.memory import release_memory
+from sparring.runtime.progress import Progress
 
 SHORT = {"evaluation.every_iterate": False, "evaluation.samples": 1}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sparring.rounds.store import _beside, check_output, make_folder, write_text
+from sparring.runtime.files import _beside, check_output, make_folder, write_text
 
 
 def test_a_path_that_takes_no_file_is_named(tmp_path: Path):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma2Config
 
 from conftest import tiny_llama
-from sparring.recipe import SamplingConfig
+from sparring.recipe.sections import SamplingConfig
+from sparring.runtime.randomness import noise_seed
 from sparring.sampling.attention import decode_attention
-from sparring.sampling.engine import Request, noise_seed
+from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine, _inverse_cdf, _nucleus
 
 END = frozenset({256})

@@ -15,13 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fake_vllm_child as fake
-from sparring.progress import Progress
-from sparring.recipe import SamplingConfig, VllmConfig, parse_recipe
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.sections import SamplingConfig, VllmConfig
 from sparring.rounds import sample
 from sparring.rounds.run import run
-from sparring.rounds.store import read_journal, read_table
+from sparring.runtime.errors import EngineError
+from sparring.runtime.files import read_journal, read_table
+from sparring.runtime.progress import Progress
 from sparring.sampling import vllm_engine
-from sparring.sampling.engine import EngineError, Request, Response
+from sparring.sampling.engine import Request, Response
 from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, check_vllm, environment, grouped
 
 PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]

@@ -13,11 +13,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import byte_tokenizer
-from sparring.progress import Progress
-from sparring.recipe import SamplingConfig, VllmConfig, parse_recipe
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.sections import SamplingConfig, VllmConfig
 from sparring.rounds.run import run
 from sparring.rounds.sample import _prompt_logps
-from sparring.rounds.store import read_table
+from sparring.runtime.files import read_table
+from sparring.runtime.progress import Progress
 from sparring.sampling.engine import Request, Response
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, check_vllm

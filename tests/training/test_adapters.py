@@ -12,9 +12,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from conftest import tiny_llama
 from fit_fakes import ROLLOUTS
-from sparring.recipe import LoraConfig
+from sparring.recipe.sections import LoraConfig
 from sparring.training.adapters import load_adapter, with_adapter
-from sparring.training.anchors import rollout_logps
+from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer
 
 LINEAR = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma2Config
 
 from conftest import tiny_llama
-from sparring.recipe import FitConfig
+from sparring.recipe.sections import FitConfig
 from sparring.training import attention, flex
 from sparring.training.attention import attend_branches, blocks
 from sparring.training.packing import Rollout, Segment, make_pack

@@ -14,20 +14,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from batches import two_pairs
 from conftest import tiny_llama
-from sparring import weights
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.objectives import AdversarialCritic, Batch, PairLogistic
-from sparring.pairing import Pair
-from sparring.progress import Progress
-from sparring.recipe import FitConfig, parse_recipe
+from sparring.algorithms.pairing import Pair
+from sparring.models import weights
+from sparring.objectives.pairs import AdversarialCritic, Batch, PairLogistic
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.sections import FitConfig
 from sparring.rounds import anchor
 from sparring.rounds.run import run
+from sparring.runtime.progress import Progress
 from sparring.training import logprobs
-from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
-from sparring.training.data import TrainingExample
+from sparring.training.batches import TrainingExample
 from sparring.training.fit import fit
 from sparring.training.metrics import MetricSums, pair_metrics
 from sparring.training.packing import Rollout
+from sparring.training.rollout_logps import ANCHOR_ROOM, rollout_logps
 from sparring.training.scorer import PolicyScorer
 
 ROLLOUTS = [Rollout([5] * 10, [[6] * 11, [7] * 11]) for _ in range(8)]

@@ -16,9 +16,9 @@ from sparring.algorithms.inpo import INPO
 from sparring.algorithms.ipo import IPO
 from sparring.algorithms.spac import SPAC
 from sparring.algorithms.spin import SPIN
-from sparring.objectives import PairLogistic
-from sparring.recipe import FitConfig, TripwireConfig
-from sparring.training.data import TrainingExample, make_batch
+from sparring.objectives.pairs import PairLogistic
+from sparring.recipe.sections import FitConfig, TripwireConfig
+from sparring.training.batches import TrainingExample, make_batch
 from sparring.training.fit import fit, micro_batches
 from sparring.training.metrics import Tripwire
 from sparring.training.optim import rate_factor

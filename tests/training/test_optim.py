@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from sparring.progress import Progress
-from sparring.recipe import FitConfig, parse_recipe
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.sections import FitConfig
 from sparring.rounds.run import run
+from sparring.runtime.progress import Progress
 from sparring.training.optim import PART, check_optimizer, damped_share, make_optimizer, rate_factor
 
 

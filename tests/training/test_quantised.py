@@ -12,14 +12,13 @@ import torch
 import transformers
 
 from conftest import tiny_llama
-from sparring import export
-from sparring.progress import Progress
-from sparring.recipe import parse_recipe
+from sparring.models.weights import load_model
+from sparring.recipe.reading import parse_recipe
+from sparring.rounds import export, preflight
 from sparring.rounds import policies as policies_module
-from sparring.rounds import preflight
 from sparring.rounds import run as run_module
+from sparring.runtime.progress import Progress
 from sparring.training import quantised
-from sparring.weights import load_model
 
 
 def test_without_a_gpu_it_is_refused_before_any_work(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ An algorithm is a frozen pydantic model: its fields are what a recipe's `algorit
 and `steps(t, facts)` is a pure function of the round number, so a resumed run needs no hidden
 state. A step names who samples, who judges, how pairs are made, what the loss is anchored to and
 which objective is fitted; every other part of Sparring is blind to which algorithm runs. Leaves
-out: doing any of it (`rounds/`), and the mathematics (`objectives.py`, `pairing.py`).
+out: doing any of it (`rounds/`), and the mathematics (`objectives/pairs.py`, `pairing.py`).
 
     build_algorithm({"name": "inpo", "step_size": 50}).steps(0, Facts(num_examples=100))
 """
@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from sparring.objectives import Objective
-from sparring.pairing import Pairing
+from sparring.algorithms.pairing import Pairing
+from sparring.objectives.pairs import Objective
 
 
 class PolicyRef(NamedTuple):

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, Facts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.objectives import ChiSquaredLogistic
+from sparring.games.dynamics import chi_po
+from sparring.objectives.pairs import ChiSquaredLogistic
 
 
 class ChiPO(PairSource):
@@ -55,8 +56,6 @@ class ChiPO(PairSource):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """On Bradley-Terry games whose rewards no clip reaches; there is no closed form elsewhere."""
-        from sparring.games.dynamics import chi_po
-
         if game.rewards is None or float((game.rewards.max(-1) - game.rewards.min(-1)).max()) >= 2 * self.reward_bound:
             return None
         anchor = game.log_reference if self.reference == "start" else history[-1]

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.games.dynamics import comal
 
 
 class COMAL(JudgedPlay):
@@ -66,6 +67,4 @@ class COMAL(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """The mirror-descent step with the moving reference."""
-        from sparring.games.dynamics import comal
-
         return comal(game.preference, history, self.step_size, self.kl_to_reference, self.period)

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, Facts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.objectives import PairLogistic
+from sparring.games.equilibrium import log_normalise
+from sparring.objectives.pairs import PairLogistic
 
 
 class DPO(PairSource):
@@ -50,8 +51,6 @@ class DPO(PairSource):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """ref exp(r / beta), on Bradley-Terry games only; off them there is no such form."""
-        from sparring.games.equilibrium import log_normalise
-
         if game.rewards is None:
             return None
         anchor = game.log_reference if self.reference == "start" else history[-1]

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.games.dynamics import egpo
 
 
 class EGPO(JudgedPlay):
@@ -59,7 +60,5 @@ class EGPO(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """The extragradient's full step."""
-        from sparring.games.dynamics import egpo
-
         options = self.step_size, self.kl_to_reference
         return egpo(game.preference, history[-1], game.log_reference, *options)[1]

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, PairingName, reference_weight
+from sparring.games.dynamics import inpo
 
 
 class INPO(JudgedPlay):
@@ -73,7 +74,5 @@ class INPO(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Lemma 5: the mirror-descent step."""
-        from sparring.games.dynamics import inpo
-
         step_size = self.step_size_at(len(history) - 1)
         return inpo(game.preference, history[-1], game.log_reference, step_size, self.kl_to_reference)

@@ -18,7 +18,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, Facts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.objectives import PairSquare
+from sparring.games.equilibrium import log_normalise, win_rates
+from sparring.objectives.pairs import PairSquare
 
 
 class IPO(PairSource):
@@ -60,8 +61,6 @@ class IPO(PairSource):
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Own i.i.d. samples: anchor exp(P(y > pi_t) / tau), by the argument of INPO's Prop. 6."""
         import numpy as np
-
-        from sparring.games.equilibrium import log_normalise, win_rates
 
         if self.source == "pairs":
             return None

@@ -14,8 +14,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import Algorithm, Draw, PolicyRef, Reuse, Step
-from sparring.objectives import PairSquare, Target
-from sparring.pairing import AllPairs, BestWorst, IndependentPairs, Knockout, Pairing
+from sparring.algorithms.pairing import AllPairs, BestWorst, IndependentPairs, Knockout, Pairing
+from sparring.objectives.pairs import PairSquare, Target
 
 PairingName = Literal["iid", "best_worst", "knockout", "all"]
 PAIRINGS: dict[str, Pairing] = {

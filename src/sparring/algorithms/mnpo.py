@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.games.dynamics import mnpo
 
 
 class MNPO(JudgedPlay):
@@ -80,7 +81,5 @@ class MNPO(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """The mirror-descent step from the geometric mean of the history."""
-        from sparring.games.dynamics import mnpo
-
         options = self.step_size, self.kl_to_reference, self.weights
         return mnpo(game.preference, history, game.log_reference, *options)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay
+from sparring.games.dynamics import mpo
 
 
 class MPO(JudgedPlay):
@@ -60,6 +61,4 @@ class MPO(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Magnetic mirror descent."""
-        from sparring.games.dynamics import mpo
-
         return mpo(game.preference, history, self.step_size, self.kl_to_magnet, self.period)

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.games.dynamics import nash_md
 
 
 class NashMD(JudgedPlay):
@@ -68,7 +69,5 @@ class NashMD(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Mirror descent from the sequence-level mixture."""
-        from sparring.games.dynamics import nash_md
-
         options = self.step_size_at(len(history) - 1), self.kl_to_reference
         return nash_md(game.preference, history[-1], game.log_reference, *options)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, Facts, PolicyRef, Reuse, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay
+from sparring.games.dynamics import onpo_play
 
 
 class ONPO(JudgedPlay):
@@ -49,6 +50,4 @@ class ONPO(JudgedPlay):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Optimistic mirror descent."""
-        from sparring.games.dynamics import onpo_play
-
         return onpo_play(game.preference, history, self.step_size)

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedSamples
-from sparring.objectives_list import ListNDCG
-from sparring.pairing import Listwise
+from sparring.algorithms.pairing import Listwise
+from sparring.objectives.lists import ListNDCG
 
 
 class OPO(JudgedSamples):

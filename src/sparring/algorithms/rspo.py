@@ -21,10 +21,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, Step, Symbol
+from sparring.algorithms.pairing import KeepingRole
 from sparring.algorithms.sppo import SPPO
-from sparring.objectives import Objective
-from sparring.objectives_response import RegularisedResponseSquare
-from sparring.pairing import KeepingRole
+from sparring.games.dynamics import mmd
+from sparring.objectives.pairs import Objective
+from sparring.objectives.responses import RegularisedResponseSquare
 
 
 class RSPO(SPPO):
@@ -87,7 +88,5 @@ class RSPO(SPPO):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Reverse KL alone is magnetic mirror descent with tau = 2 c / eta; nothing closed otherwise."""
-        from sparring.games.dynamics import mmd
-
         tau = self.regularisation()
         return None if tau is None else mmd(game.preference, history[-1], game.log_reference, self.step_size, tau)

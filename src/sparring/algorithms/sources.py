@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, Algorithm, Column, Draw, PolicyRef, Step
 from sparring.algorithms.judged import PAIRINGS, PairingName, check_pairing
-from sparring.objectives import Objective
-from sparring.pairing import Against
+from sparring.algorithms.pairing import Against
+from sparring.objectives.pairs import Objective
 
 
 class PairSource(Algorithm):

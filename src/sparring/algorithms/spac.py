@@ -21,8 +21,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from sparring.algorithms.algorithm import About, Algorithm, Column, Draw, Facts, PolicyRef, Step, Symbol
-from sparring.objectives import AdversarialCritic
-from sparring.pairing import ChosenRejectedOwn
+from sparring.algorithms.pairing import ChosenRejectedOwn
+from sparring.objectives.pairs import AdversarialCritic
 
 
 class SPAC(Algorithm):

@@ -17,19 +17,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import (
-    REFERENCE,
-    About,
-    Algorithm,
-    Column,
-    Draw,
-    Facts,
-    PolicyRef,
-    Step,
-    Symbol,
-)
-from sparring.objectives import PairLogistic
-from sparring.pairing import Against
+from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, Column, Draw, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.pairing import Against
+from sparring.games.dynamics import alpha_spin, fictitious_spin
+from sparring.objectives.pairs import PairLogistic
 
 
 class SPIN(Algorithm):
@@ -97,8 +88,6 @@ class SPIN(Algorithm):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """The exact minimiser of the logistic loss: anchor * (data / sampler)^(1/beta)."""
-        from sparring.games.dynamics import alpha_spin, fictitious_spin
-
         if game.log_data is None:
             raise ValueError(f"game {game.name}: SPIN imitates a data policy; add 'data'.")
         if self.window == 1:

@@ -18,8 +18,9 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import PAIRINGS, JudgedSamples
-from sparring.objectives import Objective
-from sparring.objectives_response import ResponseSquare
+from sparring.games.dynamics import mwu
+from sparring.objectives.pairs import Objective
+from sparring.objectives.responses import ResponseSquare
 
 
 class SPPO(JudgedSamples):
@@ -80,6 +81,4 @@ class SPPO(JudgedSamples):
 
     def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
         """Multiplicative weights, the update that the loss aims at (and misses where log Z is not eta/2)."""
-        from sparring.games.dynamics import mwu
-
         return mwu(game.preference, history[-1], self.step_size)

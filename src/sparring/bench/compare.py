@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sparring.bench.measure import matrix_peak
 from sparring.bench.workload import Workload, useful_cost
-from sparring.recipe import FitConfig
+from sparring.recipe.sections import FitConfig
 from sparring.training.fit import batches
 from sparring.training.packing import Layout, Rollout
 from sparring.training.scorer import Attention

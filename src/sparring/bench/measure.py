@@ -1,4 +1,4 @@
-"""What a machine can do. Leaves out: memory (`memory.py`) and what to run.
+"""What a machine can do. Leaves out: memory (`runtime/memory.py`) and what to run.
 
 peak = matrix_peak("bfloat16")
 """
@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import torch
 
-from sparring.recipe import TripwireConfig
+from sparring.recipe.sections import TripwireConfig
 
 UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_fields))
 """random tokens are no sensible training data: nothing is to stop a measured fit"""

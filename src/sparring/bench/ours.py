@@ -15,22 +15,22 @@ from typing import Any
 
 import torch
 
+from sparring.algorithms.pairing import Pair
 from sparring.bench.measure import UNTRIPPED
 from sparring.bench.ours_memory import run_memory
 from sparring.bench.round import run_round
-from sparring.devices import on_device
-from sparring.memory import PeakMemory, process_memory, release_memory
-from sparring.objectives import PairLogistic
-from sparring.pairing import Pair
-from sparring.recipe import FitConfig, SamplingConfig
+from sparring.models.weights import load_model
+from sparring.objectives.pairs import PairLogistic
+from sparring.recipe.sections import FitConfig, SamplingConfig
+from sparring.runtime.devices import on_device
+from sparring.runtime.memory import PeakMemory, process_memory, release_memory
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
-from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
-from sparring.training.data import TrainingExample
+from sparring.training.batches import TrainingExample
 from sparring.training.fit import fit
 from sparring.training.packing import Rollout
+from sparring.training.rollout_logps import ANCHOR_ROOM, rollout_logps
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import load_model
 
 
 def run_fit(job: dict[str, Any]) -> dict[str, Any]:

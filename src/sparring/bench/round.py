@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from sparring.bench.compare import PEERS, work
+from sparring.recipe.reading import parse_recipe
+from sparring.rounds.run import run
+from sparring.rounds.store import Store
+from sparring.runtime.files import read_table
+from sparring.runtime.progress import Progress
 
 Job = dict[str, Any]
 
@@ -29,11 +34,6 @@ def prefer_distinct_words(prompt: str, a: str, b: str) -> float:
 
 def run_round(job: Job) -> dict[str, Any]:
     """Our round in a folder of its own: iterative DPO with two samples a prompt."""
-    from sparring.progress import Progress
-    from sparring.recipe import parse_recipe
-    from sparring.rounds.run import run
-    from sparring.rounds.store import Store, read_table
-
     with tempfile.TemporaryDirectory() as folder:
         out, prompts = Path(folder) / "run", Path(folder) / "prompts.jsonl"
         prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in job["prompts"]), encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparring.chat import Chat, answer_text, as_messages
+from sparring.models.chat import Chat, answer_text, as_messages
 from sparring.training.packing import Rollout
 
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sparring.cli.evaluate_result import wide_console
+from sparring.cli.result import wide_console
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -65,8 +65,8 @@ def fit(
     from sparring.bench.compare import Setup, check_agreement, compare_fit, require_peer
     from sparring.bench.measure import machine
     from sparring.bench.workload import Workload
-    from sparring.chat import Chat
-    from sparring.weights import load_tokenizer, resolve_model
+    from sparring.models.chat import Chat
+    from sparring.models.weights import load_tokenizer, resolve_model
 
     if against not in (None, "trl"):
         raise ValueError(f"--against {against}: the peer that can be run is trl.")
@@ -122,7 +122,7 @@ def sample(
     from sparring.bench.compare import compare_sampling
     from sparring.bench.measure import machine
     from sparring.bench.workload import Workload
-    from sparring.weights import load_tokenizer, resolve_model
+    from sparring.models.weights import load_tokenizer, resolve_model
 
     folder = resolve_model(model)
     drawn = Workload.draw(profile, prompts, 1, len(load_tokenizer(folder)))
@@ -195,10 +195,10 @@ def one_round(
     from sparring.bench.compare import require_peer
     from sparring.bench.measure import machine
     from sparring.bench.round import compare_round
-    from sparring.chat import prompt_text
-    from sparring.examples import load_examples
-    from sparring.recipe import DatasetConfig
-    from sparring.weights import resolve_model
+    from sparring.data.examples import load_examples
+    from sparring.models.chat import prompt_text
+    from sparring.models.weights import resolve_model
+    from sparring.recipe.sections import DatasetConfig
 
     if against not in (None, "trl"):
         raise ValueError(f"--against {against}: the peer that can be run is trl.")

@@ -1,7 +1,7 @@
 """`sparring certify`: algorithms on games whose equilibria are known exactly.
 
 Two uses: the table of claims (no game named), and trajectories on one game as plain data or as a picture. Leaves out:
-what is claimed (`games/claims.py`), who plays (`games/certify.py`), drawing (`games/plot.py`).
+what is claimed (`certificates/claims.py`), who plays (`certificates/certify.py`), drawing (`certificates/plot.py`).
 
     sparring certify inpo --game G3 --set eta=1 --set tau=0.1 --rounds 50 --json inpo.json
 """
@@ -23,10 +23,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from sparring.cli.evaluate_result import wide_console
+from sparring.cli.result import wide_console
 
 if TYPE_CHECKING:
-    from sparring.games.claims import Claim
+    from sparring.certificates.claims import Claim
     from sparring.games.game import Game
 
 PICTURES = (".svg", ".html")
@@ -96,7 +96,7 @@ def named(algorithm: str) -> list[str]:
 
 def check_player(player: str | None) -> Any:
     """The player, if it exists."""
-    from sparring.games.certify import PLAYERS
+    from sparring.certificates.certify import PLAYERS
 
     if player is not None and player not in PLAYERS:
         near = difflib.get_close_matches(player, PLAYERS, n=1)
@@ -168,7 +168,7 @@ def _number(value: Any) -> Any:
 
 def claims(names: Sequence[str], player: str, rounds: int, seed: int) -> None:
     """Check and print the claims; exit code 1 if one fails."""
-    from sparring.games.claims import check
+    from sparring.certificates.claims import check
 
     progress = Console(stderr=True, highlight=False)
     found: list[Claim] = []
@@ -223,7 +223,7 @@ def trajectories(
     if json_ is not None:
         write_json(results if many else results[names[0]], json_)
     if plot is not None:
-        from sparring.games.plot import write_plot
+        from sparring.certificates.plot import write_plot
 
         played = {name: result for name, result in results.items() if "skipped" not in result}
         write_plot(played, game, plot)
@@ -242,7 +242,7 @@ def _one(
     name: str, many: bool, game: Game, player: Any, settings: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One algorithm's result; among many, what cannot be played is skipped with its reason."""
-    from sparring.games.certify import build_for_game, certify
+    from sparring.certificates.certify import build_for_game, certify
 
     try:
         return certify(build_for_game(name, settings), game, player, **options)
@@ -254,13 +254,13 @@ def _one(
 
 def write_json(content: Any, path: Path) -> None:
     """Plain JSON: numbers that are not finite become null."""
-    from sparring.cli.evaluate_result import finite
+    from sparring.cli.result import finite
 
     text = json.dumps(finite(content), allow_nan=False)
     if path == Path("-"):
         print(text)
     else:
-        from sparring.rounds.store import write_text
+        from sparring.runtime.files import write_text
 
         write_text(path, text + "\n")
 
@@ -310,7 +310,7 @@ def transformer(
         raise ValueError(
             "--player transformer plays one algorithm on a game of its own; leave out --game, --plot and all."
         )
-    from sparring.games.transformer import certify_transformer
+    from sparring.certificates.transformer import certify_transformer
 
     result = certify_transformer(names[0], settings, rounds, seed)
     if json_ is not None:

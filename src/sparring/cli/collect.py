@@ -46,8 +46,8 @@ def register(app: typer.Typer) -> None:
         Of the recipe only model, data.train, data.collect, oracle, sampling and seed count; the rest may be missing.
         Start and resume are the same command. The file is read by `sparring run`, and by other trainers.
         """
-        from sparring.progress import Progress
         from sparring.rounds.collect import collect, load_collection
+        from sparring.runtime.progress import Progress
 
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
         folder = out or Path("collected") / Path(recipe).stem

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
         from sparring.cli.report import load_summary
         from sparring.report.compare import gather, write_comparison
-        from sparring.rounds.store import check_output
+        from sparring.runtime.files import check_output
 
         names = labels(runs)
         check_output(out)
@@ -46,7 +46,7 @@ def labels(runs: Sequence[Path]) -> list[str]:
 
 def show(comparison: Mapping[str, Any], console: Console) -> None:
     """The comparison as tables."""
-    from sparring.cli.evaluate_result import table
+    from sparring.cli.result import table
     from sparring.report.compare import shared_kl_title
     from sparring.report.html import duration, number, percent
 

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 if a requirement is missing or of an untested version.
         """
-        from sparring.doctor import examine
+        from sparring.runtime.doctor import examine
 
         found = examine()
         if json_:

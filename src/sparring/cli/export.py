@@ -40,8 +40,8 @@ def register(app: typer.Typer) -> None:
 
         The card holds the recipe, the data, the run's results with intervals, and the licences that could be found.
         """
-        from sparring.export import export, find_source, hub_token
-        from sparring.export import push as upload
+        from sparring.rounds.export import export, find_source, hub_token
+        from sparring.rounds.export import push as upload
 
         token = None if push is None else hub_token(push)
         found = find_source(source, round_, base)

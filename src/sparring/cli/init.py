@@ -37,9 +37,9 @@ def register(app: typer.Typer) -> None:
         yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: defaults for what is not given.")] = False,
     ) -> None:
         """Ask a few questions and write a commented recipe; options answer them beforehand."""
-        from sparring.recipe import load_recipe
-        from sparring.rounds.store import write_text
-        from sparring.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, to_mend
+        from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, to_mend
+        from sparring.recipe.reading import load_recipe
+        from sparring.runtime.files import write_text
 
         if file.exists():
             raise ValueError(f"{file} exists. Give another name, or remove it.")

@@ -1,6 +1,6 @@
 """`sparring oracle`: train a preference model, and audit any oracle against labels.
 
-Leaves out: the training (`oracles/training.py`), the asking (`oracles/audit.py`), the page (`report/audit.py`).
+Leaves out: the training (`oracles/train.py`), the asking (`evaluation/audit_oracles.py`), the page (`report/audit.py`).
 
     sparring oracle train pairs.jsonl --out runs/my-oracle
     sparring oracle audit runs/my-oracle/held_out.jsonl --oracle runs/my-oracle --oracle panel --out runs/audit
@@ -64,9 +64,9 @@ def _register_train(verbs: typer.Typer) -> None:
         Rows: prompt, chosen, rejected; or prompt, response_1, response_2, label (1, 2, 0 for a tie); or prompt, a, b,
         preference (0 to 1). A killed training goes on with the same command.
         """
+        from sparring.oracles.train import train_oracle
         from sparring.oracles.trained import Trained
-        from sparring.oracles.training import train_oracle
-        from sparring.progress import Progress
+        from sparring.runtime.progress import Progress
 
         given = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
         config = train_config(given, set_ or [])
@@ -88,9 +88,9 @@ def train_config(given: dict[str, Any], settings: list[str]):
     """
     from pydantic import ValidationError
 
-    from sparring.explain import explain
-    from sparring.oracles.training import TrainConfig
-    from sparring.recipe import override
+    from sparring.oracles.train import TrainConfig
+    from sparring.recipe.explain import explain
+    from sparring.recipe.reading import override
 
     for setting in settings:
         override(given, setting)
@@ -128,13 +128,13 @@ def _register_audit(verbs: typer.Typer) -> None:
         verdicts are asked and paid for once.
         """
         from sparring import __version__
-        from sparring.cli.evaluate_result import hashes
-        from sparring.oracles.audit import planned
+        from sparring.cli.result import hashes
+        from sparring.evaluation.audit_oracles import planned
         from sparring.oracles.orders import announce
-        from sparring.oracles.training import read_pairs
-        from sparring.progress import Progress
+        from sparring.oracles.train import read_pairs
         from sparring.report.audit import write_audit
-        from sparring.rounds.store import write_json
+        from sparring.runtime.files import write_json
+        from sparring.runtime.progress import Progress
 
         progress = Progress(_console(json_))
         pairs, dropped = read_pairs(data, limit)
@@ -157,7 +157,7 @@ def _register_audit(verbs: typer.Typer) -> None:
 def _audit(
     oracles: dict[str, Oracle], pairs: list[Labelled], out: Path, progress: Any, triples: int, cheats: int = 0
 ) -> dict[str, Any]:
-    from sparring.oracles.audit import run_audit
+    from sparring.evaluation.audit_oracles import run_audit
 
     return run_audit(oracles, pairs, out, progress, triples, cheats)
 
@@ -168,8 +168,8 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
     Raises:
         ValueError: a spec that is none of the forms, or an oracle that cannot be built.
     """
-    from sparring.cli.evaluate_inputs import plain_section
-    from sparring.oracles.table import build_oracle
+    from sparring.cli.inputs import plain_section
+    from sparring.oracles.build import build_oracle
 
     sections: list[tuple[str, Any, str]] = []
     for spec in specs:
@@ -193,7 +193,7 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
 
 def _recipe_oracles(path: str) -> list[tuple[str, Any, str]]:
     """Name, section, and the model that `start` stands for."""
-    from sparring.recipe import load_recipe, read_yaml
+    from sparring.recipe.reading import load_recipe, read_yaml
 
     plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
     if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone
@@ -205,7 +205,7 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any, str]]:
 
 def show(found: dict[str, Any]) -> None:
     """A table of the figures that matter most."""
-    from sparring.cli.evaluate_result import wide_console
+    from sparring.cli.result import wide_console
     from sparring.evaluation.cheats import can_tell, falls_for
     from sparring.report.audit import doubts, length_in_words
 

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         """
         from sparring.planning.machine import parse_machine
         from sparring.planning.plan import make_plan
-        from sparring.recipe import load_recipe
+        from sparring.recipe.reading import load_recipe
 
         plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
         if json_:

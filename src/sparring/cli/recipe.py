@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str | None, typer.Argument(help="A shipped recipe; leave out to list them.")] = None,
     ) -> None:
         """List the shipped recipes, or print one to start your own from: `sparring recipe demo > mine.yaml`."""
-        from sparring.recipe import shipped_recipes
+        from sparring.recipe.reading import shipped_recipes
 
         shipped = shipped_recipes()
         if name is None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sparring.runtime.layout import REPORT
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -20,10 +22,10 @@ def register(app: typer.Typer) -> None:
         from sparring.report.html import write_picture, write_report
 
         summary = load_summary(run)
-        write_report(summary, run / "report.html")
+        write_report(summary, run / REPORT)
         if picture is not None:
             write_picture(summary, picture)
-        print(run / "report.html")
+        print(run / REPORT)
 
 
 def load_summary(run: Path):
@@ -32,7 +34,8 @@ def load_summary(run: Path):
     Raises:
         ValueError: the run has none yet, or it is no run.
     """
-    from sparring.rounds.store import read_json, refuse_folder_of_runs
+    from sparring.runtime.files import read_json
+    from sparring.runtime.layout import refuse_folder_of_runs
 
     refuse_folder_of_runs(run)
     path = run / "evaluation" / "summary.json"

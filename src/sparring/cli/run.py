@@ -38,9 +38,9 @@ def register(app: typer.Typer) -> None:
         prompts and a report is written. A killed run loses at most the batch or checkpoint it was in, and may go on
         with another number of devices.
         """
-        from sparring.progress import Progress
-        from sparring.recipe import load_recipe
+        from sparring.recipe.reading import load_recipe
         from sparring.rounds.run import run
+        from sparring.runtime.progress import Progress
 
         folder = out or Path("runs") / Path(recipe).stem
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
     """Read the recipe, so that a bad one starts no process."""
-    from sparring.recipe import load_recipe
+    from sparring.recipe.reading import load_recipe
 
     load_recipe(recipe, set_ or [])
     return True

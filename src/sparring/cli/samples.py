@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparring.cli.report import load_summary
+from sparring.runtime.layout import RECIPE
 
 Rows = list[dict[str, Any]]
 
@@ -58,16 +59,17 @@ def held_out(run: Path, count: int) -> Rows:
 def fresh(run: Path, prompts: list[str]) -> Rows:
     """New answers of both policies to given prompts, with the run's sampling settings."""
     from sparring.algorithms.algorithm import REFERENCE, PolicyRef
-    from sparring.chat import as_messages
-    from sparring.recipe import load_recipe
+    from sparring.models.chat import as_messages
+    from sparring.recipe.reading import load_recipe
     from sparring.rounds.policies import Policies
     from sparring.rounds.sample import DTYPES
     from sparring.rounds.store import Store
-    from sparring.sampling.engine import Request, noise_seed
+    from sparring.runtime.randomness import noise_seed
+    from sparring.sampling.engine import Request
     from sparring.sampling.transformers_engine import TransformersEngine
 
     load_summary(run)
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = load_recipe(run / RECIPE)
     policies = Policies(Store(run), recipe)
     answers: dict[str, list[str]] = {}
     for name, ref in (("start", REFERENCE), ("final", PolicyRef(recipe.rounds))):

@@ -33,7 +33,7 @@ def shared(command: Callable[..., None], first: Callable[..., bool] | None = Non
 
     @functools.wraps(command)
     def verb(devices: int | None, **given: Any) -> None:
-        from sparring.launch import LAUNCHED, on_devices
+        from sparring.runtime.launch import LAUNCHED, on_devices
 
         starts = devices is not None and devices > 1 and LAUNCHED not in os.environ
         if starts and first is not None and not first(**given):

@@ -11,6 +11,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from sparring.runtime.layout import MANIFEST, RECIPE
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -21,14 +23,15 @@ def register(app: typer.Typer) -> None:
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     ) -> None:
         """Show the finished stages of a run, their time, memory and counts, and what comes next."""
-        from sparring.rounds.adopt import other_settings
-        from sparring.rounds.store import read_json, refuse_folder_of_runs
+        from sparring.rounds.resume import other_settings
+        from sparring.runtime.files import read_json
+        from sparring.runtime.layout import refuse_folder_of_runs
 
         refuse_folder_of_runs(run)
-        if not (run / "recipe.yaml").exists():
+        if not (run / RECIPE).exists():
             raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-        recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-        manifest = read_json(run / "manifest.json") if (run / "manifest.json").exists() else {}
+        recipe = yaml.safe_load((run / RECIPE).read_text())
+        manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
         finished = "evaluation/summary" in manifest
         changed = other_settings(run)
         if json_:

@@ -42,11 +42,11 @@ def register(app: typer.Typer) -> None:
 
         Each run is an ordinary run folder. Stop it at any moment; the same command goes on.
         """
-        from sparring.cli.evaluate_leaderboard import parse_data, task_names
-        from sparring.evaluation.study_tasks import Tasks
-        from sparring.progress import Progress
-        from sparring.study import load_study, run_folders, run_study, write_page
-        from sparring.study_judges import check_study
+        from sparring.cli.evaluate.leaderboard import parse_data, task_names
+        from sparring.runtime.progress import Progress
+        from sparring.studies.judges import check_study
+        from sparring.studies.study import load_study, run_folders, run_study, write_page
+        from sparring.studies.tasks import Tasks
 
         recipes = load_study(study)
         names = task_names(tasks or "")
@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
 
 def readable(study: Path, check: bool, **_: Any) -> bool:
     """Read the recipes, so that a bad one starts no process; --check needs none."""
-    from sparring.study import load_study
+    from sparring.studies.study import load_study
 
     load_study(study)
     return not check

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.judgments import Judgments
+from sparring.data.rows import read_rows
+from sparring.evaluation.annotations import Judgments
+from sparring.evaluation.intervals import SHARE, interval
 from sparring.evaluation.length_control import Gamed, LengthControlled, length_controlled
-from sparring.evaluation.statistics import SHARE, interval
-from sparring.recipe import DatasetConfig
-from sparring.rows import read_rows
+from sparring.recipe.sections import DatasetConfig
 
 HUB = "tatsu-lab/alpaca_eval"
 GAMED_FILE = "df_gamed.csv"

@@ -2,7 +2,7 @@
 
 A file is AlpacaEval's model outputs (a JSON list with instruction, output, generator), or JSONL, CSV or Parquet with
 those columns; prompt stands for instruction, and response or answer for output. Leaves out: making answers
-(`rounds/contest.py`).
+(`contests/head_to_head_folder.py`).
 
     pairs = align(read_answers(Path("mine.json")), read_answers(Path("base.json")))
 """
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparring.chat import Message, PromptText, as_messages, prompt_text
-from sparring.recipe import DatasetConfig
-from sparring.rows import read_rows
+from sparring.data.rows import read_rows
+from sparring.models.chat import Message, PromptText, as_messages, prompt_text
+from sparring.recipe.sections import DatasetConfig
 
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")

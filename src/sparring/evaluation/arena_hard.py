@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from sparring.data.rows import read_file
+from sparring.evaluation.intervals import SHARE, ratios, unanimous, widened
 from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
-from sparring.evaluation.statistics import SHARE, ratios, unanimous, widened
-from sparring.rows import read_file
 
 Array = NDArray[np.float64]
 Style = Literal["densities", "counts"]

@@ -17,10 +17,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy.stats import beta
 
-from sparring.evaluation.audit import clustered
-from sparring.evaluation.statistics import wins, words
+from sparring.data.text import words
+from sparring.evaluation.oracle_quality import clustered
 from sparring.oracles.labelled import Labelled
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.preferences import wins
 
 Kind = Literal["worthless", "dressed"]
 LEVEL = 0.025

@@ -1,7 +1,7 @@
 """Two sides compared from their stored verdicts: who wins, how sure that is, and how much of it is length.
 
 The unit is the prompt: intervals are bootstrapped over prompts, a tie counts one half. Leaves out: judging
-(`rounds/contest.py`), and the page (`report/versus.py`).
+(`contests/head_to_head_folder.py`), and the page (`report/versus.py`).
 
     compare(judgments, orders)["win_rate"]
 """
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.judgments import Judgments
+from sparring.evaluation.annotations import Judgments
+from sparring.evaluation.intervals import SHARE, interval, unanimous
 from sparring.evaluation.length_control import length_controlled, separable
-from sparring.evaluation.statistics import SHARE, interval, unanimous, wins
+from sparring.oracles.preferences import wins
 
 FEWEST = 20
 """prompts below which nothing is concluded, and a regression on length says nothing"""

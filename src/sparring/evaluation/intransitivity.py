@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.audit import Interval, clustered
+from sparring.evaluation.oracle_quality import Interval, clustered
 from sparring.games.equilibrium import best_bradley_terry, nash
 
 Verdicts = Mapping[tuple[int, int], float]

@@ -25,11 +25,13 @@ import torch
 import transformers
 import yaml
 
-from sparring.progress import plain_lines
-from sparring.rounds.store import read_json, write_json, write_text
-from sparring.rows import read_file
+from sparring.data.rows import read_file
+from sparring.models.weights import hash_reading, hash_weights, load_model, load_tokenizer
+from sparring.runtime.files import hash_file, read_json, write_json, write_text
+from sparring.runtime.progress import plain_lines
 from sparring.training.packing import Rollout
-from sparring.weights import hash_file, hash_reading, hash_weights, load_model, load_tokenizer
+from sparring.training.rollout_logps import rollout_logps
+from sparring.training.scorer import PolicyScorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +330,6 @@ class Leaderboard:
 
         The tokens are lm-eval's, so that what is compared is the model's arithmetic and nothing else.
         """
-        from sparring.training.anchors import rollout_logps
-        from sparring.training.scorer import PolicyScorer
-
         rollouts, kept = [], []
         for index, document in enumerate(documents):
             pairs = [self.lm._encode_pair(context, choice) for context, choice in document["choices"]]

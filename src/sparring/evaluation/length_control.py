@@ -29,7 +29,7 @@ from itertools import product
 import numpy as np
 from scipy.special import expit, log_expit
 
-from sparring.evaluation.statistics import unanimous
+from sparring.evaluation.intervals import unanimous
 
 STRENGTHS = np.logspace(-4, 4, 10)
 MINIMAL_STRENGTH = 10.0

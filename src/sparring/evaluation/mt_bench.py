@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from sparring.evaluation.intervals import SHARE, Bounds, ratios, unanimous, widened
 from sparring.evaluation.ratings import one_judge
-from sparring.evaluation.statistics import SHARE, Bounds, ratios, unanimous, widened
 
 Row = Mapping[str, Any]
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding", "arena-hard-200")

@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparring.evaluation.statistics import words
-from sparring.recipe import DatasetConfig
-from sparring.rounds.store import refuse_folder_of_runs
-from sparring.rows import data_files, read_rows
+from sparring.data.rows import data_files, read_rows
+from sparring.data.text import words
+from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.layout import TRAIN, is_run, refuse_folder_of_runs
 
 COLUMNS = ("prompt", "instruction", "question", "turns", "query", "sentence", "messages", "problem", "text")
 """where a prompt stands, in training data and in the benchmarks' own files; the first that there is"""
-HELD = "data/train.parquet"
-RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
     Raises:
         ValueError: it cannot be read, has no known column, or no prompt; or it is no run's folder, but holds runs.
     """
-    run = Path(path).expanduser() / HELD
+    run = Path(path).expanduser() / TRAIN
     if not run.is_file():
         _refuse_unread_runs(Path(path).expanduser())
     config = DatasetConfig(path=str(run) if run.is_file() else path, split=split)
@@ -146,12 +144,12 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
 
 def _refuse_unread_runs(folder: Path) -> None:
     """Runs hold other tables than prompts: their folders are not searched for data."""
-    if (folder / RECIPE).is_file():
+    if is_run(folder):
         raise ValueError(
-            f"{str(folder)!r} is a run's folder without {HELD}, so what it trained on is unknown. Give its training "
+            f"{str(folder)!r} is a run's folder without {TRAIN}, so what it trained on is unknown. Give its training "
             "data itself, or prepare the run first (sparring run)."
         )
-    refuse_folder_of_runs(folder, HELD)
+    refuse_folder_of_runs(folder, TRAIN)
     refuse_folder_of_runs(folder)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, Bounds, interval
+from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, interval
 
 FLIPS, BLOCK = 2000, 50
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components, shortest_path
 from scipy.special import expit, log_expit
 
-from sparring.rows import read_file
+from sparring.data.rows import read_file
 
 Array = NDArray[np.float64]
 Method = Literal["bradley-terry", "elo"]

@@ -1,1 +1,1 @@
-"""Exact finite games: equilibria, dynamics, players on the library's own objects, certificates."""
+"""Exact finite games: their equilibria and the dynamics of the papers (numpy and scipy only)."""

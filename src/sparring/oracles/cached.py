@@ -23,7 +23,7 @@ from pydantic import Field
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import both_orders, facts
 from sparring.oracles.verdicts import VerdictFile, verdict_key
-from sparring.weights import cache_folder
+from sparring.runtime.files import cache_folder
 
 Ask = Callable[[Sequence[Comparison]], np.ndarray]
 

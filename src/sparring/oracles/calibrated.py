@@ -22,10 +22,10 @@ from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from sparring.evaluation.statistics import wins
 from sparring.oracles.labelled import read_labelled
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
+from sparring.oracles.preferences import wins
 
 EDGE = 1e-6
 RANGE = (0.05, 20.0)

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from sparring.evaluation.statistics import words
+from sparring.data.text import words
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from sparring.weights import hash_reading, hash_weights
+from sparring.models.weights import hash_reading, hash_weights
 
 ROWS = 8  # twice as fast as one by one on two cores; more rows gain nothing
 STEP = 16

@@ -18,6 +18,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from sparring.oracles.build import import_attribute
 from sparring.oracles.oracle import Comparison
 
 
@@ -29,8 +30,6 @@ class FunctionOracle:
         path: Annotated[str, Field(description="package.module:function, called with (prompt, a, b)")],
         both_orders: Annotated[bool, Field(description="ask both orders and average: for positional bias")] = False,
     ) -> None:
-        from sparring.oracles.table import import_attribute
-
         self.path = path
         self.both_orders = both_orders
         self.function = import_attribute(path, "oracle.path")

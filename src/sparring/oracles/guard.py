@@ -19,6 +19,7 @@ import numpy as np
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import nested
 from sparring.oracles.verdicts import VerdictFile, verdict_key
+from sparring.runtime.errors import OracleError
 
 SYMMETRY_TOLERANCE = 1e-6
 RETRIES = 2
@@ -26,10 +27,6 @@ FIRST_QUESTIONS = ("Why is the sky blue?", "Name a fruit.")
 """what an oracle is asked before any work"""
 MAX_FAILED_SHARE = 0.05
 """of at least 20 comparisons: past that a stage would train on what is left by accident"""
-
-
-class OracleError(RuntimeError):
-    """The oracle does not answer, or answers nonsense."""
 
 
 class Guard:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sparring.oracles.replies import Reply
+from sparring.endpoints.replies import Reply
 
 LETTERS: Mapping[str, float] = {"A": 1.0, "B": 0.0, "C": 0.5}
 SCORES: Mapping[str, float] = {str(score): float(score) for score in range(1, 11)}

@@ -19,9 +19,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from sparring.evaluation.statistics import wins
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
+from sparring.oracles.preferences import wins
 
 
 class Jury:

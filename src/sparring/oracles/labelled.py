@@ -21,10 +21,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sparring.chat import answer_text, as_messages, prompt_text, read_transcript, split_conversation
+from sparring.data.rows import Row, read_rows
+from sparring.models.chat import answer_text, as_messages, prompt_text, read_transcript, split_conversation
 from sparring.oracles.oracle import Comparison
-from sparring.recipe import DatasetConfig
-from sparring.rows import Row, read_rows
+from sparring.recipe.sections import DatasetConfig
 
 SIDES = (("response_1", "response_2"), ("a", "b"), ("response_a", "response_b"), ("chosen", "rejected"))
 WINNERS: dict[object, float] = {"1": 1.0, "2": 0.0, "0": 0.5, "a": 1.0, "b": 0.0, "tie": 0.5}

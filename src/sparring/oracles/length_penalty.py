@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit, logit
 
-from sparring.evaluation.checks import count_words
+from sparring.data.checks import count_words
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
 

@@ -22,12 +22,12 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.oracles.endpoint import Endpoint, Settings
-from sparring.oracles.guard import OracleError
+from sparring.endpoints.endpoint import Endpoint, Settings
+from sparring.endpoints.replies import TOP_LOGPROBS, Asker, Estimate, Request, most_out, replies_file
 from sparring.oracles.judge_prompts import STYLES, Style, read_verdict
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
-from sparring.oracles.replies import TOP_LOGPROBS, Asker, Estimate, Request, most_out, replies_file
+from sparring.runtime.errors import OracleError
 
 ROOM_FOR_THOUGHTS = 8192
 """tokens that a reasoning model may think before its verdict, where max_tokens does not say"""

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sparring.endpoints.local import LocalChat
 from sparring.oracles.llm_judge import (
     LanguageJudge,
     Logprobs,
@@ -24,7 +25,6 @@ from sparring.oracles.llm_judge import (
     check_style,
     reply_options,
 )
-from sparring.oracles.local_chat import LocalChat
 
 
 class LocalJudge(LanguageJudge):

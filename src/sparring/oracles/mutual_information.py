@@ -25,12 +25,12 @@ import torch
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.chat import Chat, turns
+from sparring.models.chat import Chat, turns
+from sparring.models.weights import hash_policy, load_model, load_tokenizer, resolve_model
 from sparring.oracles.oracle import Comparison
-from sparring.training.anchors import rollout_logps
 from sparring.training.packing import Rollout
+from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer
-from sparring.weights import hash_policy, load_model, load_tokenizer, resolve_model
 
 EMPTY = " "
 """The user turn that stands for no prompt; templates refuse an empty one"""

@@ -15,7 +15,7 @@ class Comparison(NamedTuple):
     """Two answers to one prompt, as plain text."""
 
     prompt: str
-    """of several turns: their text with roles; `sparring.chat.turns(prompt)` gives the turns themselves"""
+    """of several turns: their text with roles; `sparring.models.chat.turns(prompt)` gives the turns themselves"""
     a: str
     b: str
 

@@ -26,10 +26,11 @@ from pydantic import Field
 from scipy.special import expit
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
-from sparring.weights import hash_policy, load_model, load_tokenizer, refuse_code, resolve_model
+from sparring.oracles.pairrm import PairRM
 
 Format = Literal["rlhflow", "instruct", "classifier", "pairrm"]
 RLHFLOW = "[CONTEXT] {context} [RESPONSE A] {a} [RESPONSE B] {b} \n"
@@ -102,15 +103,8 @@ def _scorer(format: Format, folder: Any, dtype: torch.dtype) -> Scorer:
     if format == "classifier":
         return Classifier(folder, dtype)
     if format == "pairrm":
-        from sparring.oracles.pairrm import PairRM
-
         return PairRM(folder, dtype)
     return Letters(folder, dtype, format)
-
-
-def placed(model: Any) -> Any:
-    """On the accelerator where there is one."""
-    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 class Letters:

@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from sparring.models.weights import load_tokenizer
 from sparring.oracles.oracle import Comparison
-from sparring.weights import load_tokenizer
 
 with warnings.catch_warnings():  # its module uses torch.jit.script, which warns when it is imported
     warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)

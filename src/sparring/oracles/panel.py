@@ -18,18 +18,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from sparring.oracles.criteria import (
-    CRITERIA,
-    VERSION,
-    Criterion,
-    Evidence,
-    demand,
-    own_words,
-    words,
-)
+from sparring.models.weights import resolve_model
+from sparring.oracles.criteria import CRITERIA, VERSION, Criterion, Evidence, demand, own_words, words
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
-from sparring.weights import resolve_model
 
 WEIGHTS = {
     "relevance": 0.2,

@@ -26,9 +26,10 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from scipy.special import expit
 
+from sparring.models.weights import hash_weights, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
-from sparring.weights import hash_file, hash_weights, resolve_model
+from sparring.runtime.files import hash_file
 
 Kind = Literal["bradley_terry", "pairwise"]
 RANK = 4

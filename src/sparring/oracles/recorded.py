@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from sparring.oracles.kept_lines import read_lines
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts, swapped
 from sparring.oracles.verdicts import verdict_key
+from sparring.runtime.lines import read_lines
 
 
 class Recorded:

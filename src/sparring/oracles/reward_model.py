@@ -20,10 +20,10 @@ from pydantic import Field
 from scipy.special import expit
 from transformers import AutoModelForSequenceClassification
 
-from sparring.chat import turns
+from sparring.models.chat import turns
+from sparring.models.template import Template
+from sparring.models.weights import hash_policy, load_tokenizer, resolve_model
 from sparring.oracles.oracle import Comparison
-from sparring.template import Template
-from sparring.weights import hash_policy, load_tokenizer, resolve_model
 
 VERSION = 2
 """of the rendering: 2 gives the model a prompt's turns as turns, and spelt-out special tokens as text"""

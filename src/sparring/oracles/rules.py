@@ -22,12 +22,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from sparring.chat import as_messages, prompt_text
-from sparring.evaluation.checks import last_number, passes
-from sparring.examples import UnknownCheck, parse_check
+from sparring.data.checks import last_number, passes
+from sparring.data.examples import UnknownCheck, parse_check
+from sparring.data.rows import stream_rows
+from sparring.models.chat import as_messages, prompt_text
 from sparring.oracles.oracle import Comparison
-from sparring.recipe import DatasetConfig
-from sparring.rows import stream_rows
+from sparring.recipe.sections import DatasetConfig
 
 
 class Rules:

@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts
 
@@ -29,8 +30,6 @@ class Trained:
             float, Field(gt=0, description="divides the log-odds: above 1 softer, below 1 harder")
         ] = 1.0,
     ) -> None:
-        from sparring.oracles.table import build_oracle
-
         path = Path(folder).expanduser() / CARD
         if not path.is_file():
             raise ValueError(f"oracle.folder: {folder!r} holds no {CARD}. Make one with `sparring oracle train`.")

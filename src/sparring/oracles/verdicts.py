@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparring.chat import turns
-from sparring.oracles.kept_lines import read_lines
+from sparring.models.chat import turns
 from sparring.oracles.oracle import Comparison
+from sparring.runtime.lines import read_lines
 
 
 def verdict_key(identity: str, comparison: Comparison) -> str:

@@ -25,12 +25,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig
 
-from sparring.recipe import FitConfig, LoraConfig, SamplingConfig
+from sparring.recipe.sections import FitConfig, LoraConfig, SamplingConfig
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.training.accumulate import accumulating
 from sparring.training.adapters import with_adapter
-from sparring.training.anchors import ANCHOR_ROOM
 from sparring.training.packing import Layout, Pack, Rollout, make_pack
+from sparring.training.rollout_logps import ANCHOR_ROOM
 from sparring.training.scorer import PolicyScorer
 
 SHALLOW = (2, 4)

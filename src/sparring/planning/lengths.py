@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sparring.chat import Chat
-from sparring.examples import Example, stream_examples
-from sparring.recipe import DatasetConfig, Recipe
-from sparring.rows import data_files
-from sparring.weights import PYPI, load_tokenizer, resolve_model
+from sparring.data.examples import Example, stream_examples
+from sparring.data.rows import data_files
+from sparring.models.chat import Chat
+from sparring.models.weights import PYPI, load_tokenizer, resolve_model
+from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import DatasetConfig
 
 LOOKED_AT = 256
 """examples whose lengths are averaged"""

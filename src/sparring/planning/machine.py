@@ -12,6 +12,8 @@ import difflib
 import re
 from dataclasses import dataclass
 
+from sparring.runtime.doctor import gflops, memory
+
 GB = 1_000_000_000
 
 RUNTIME = 1_200_000_000
@@ -92,8 +94,6 @@ def parse_machine(text: str) -> Machine:
 
 def _cpu(text: str) -> Machine:
     import torch
-
-    from sparring.doctor import gflops, memory
 
     size = text.partition(":")[2]
     total = round(float(size) * GB) if size else memory()["total"]

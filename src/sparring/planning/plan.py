@@ -15,11 +15,12 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from sparring.models.weights import resolve_model
 from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
 from sparring.planning.machine import USABLE, Machine
 from sparring.planning.stages import Planner, Stage
-from sparring.recipe import Recipe, parse_recipe
-from sparring.weights import resolve_model
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.recipe import Recipe
 
 SAMPLES = ("collect", "sample", "evaluate")
 Change = dict[str, Any]

@@ -14,7 +14,7 @@ import torch
 from transformers import PretrainedConfig
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
-from sparring.pairing import Pairing
+from sparring.algorithms.pairing import Pairing
 from sparring.planning.footprint import (
     Footprint,
     Shape,
@@ -27,7 +27,7 @@ from sparring.planning.footprint import (
 )
 from sparring.planning.lengths import Lengths
 from sparring.planning.machine import FIT_SHARE, GROWING_CACHE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
-from sparring.recipe import Recipe
+from sparring.recipe.recipe import Recipe
 from sparring.training.logprobs import chunk_rows
 
 OPTIMIZER_STATES = {"adamw": 2.0, "adamw_8bit": 0.5, "rmsprop": 1.0}

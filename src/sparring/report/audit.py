@@ -1,6 +1,6 @@
 """The page of an oracle audit: one HTML file without scripts or network.
 
-Says the result in words; `audit.html` arranges the numbers. Leaves out: computing any (`evaluation/audit.py`).
+Says the result in words; `audit.html` arranges the numbers. Leaves out: computing any (`evaluation/oracle_quality.py`).
 
     write_audit(found, Path("runs/audit/audit.html"))
 """
@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from sparring.evaluation.cheats import can_tell, falls_for
 from sparring.report.html import HERE, environment, percent, points, span
-from sparring.rounds.store import write_text
+from sparring.runtime.files import write_text
 
 
 def write_audit(found: Mapping[str, Any], path: Path) -> None:

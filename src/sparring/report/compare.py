@@ -19,12 +19,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sparring.evaluation.head_to_head import FEWEST
+from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
-from sparring.evaluation.statistics import DIFFERENCE, interval
 from sparring.report.figures import kl_title
 from sparring.report.html import DASH, THIN, duration, number, percent, span
 from sparring.report.summary import Summary
-from sparring.rounds.store import write_text
+from sparring.runtime.files import write_text
 
 HERE = Path(__file__).parent
 START = "0/play"

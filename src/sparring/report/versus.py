@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from sparring.evaluation.judgments import Judgments
+from sparring.evaluation.annotations import Judgments
 from sparring.report.html import HERE, environment, write_page
 
 MOST = 2000

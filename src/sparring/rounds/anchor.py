@@ -1,7 +1,7 @@
 """The anchor stage: log-probabilities of the pairs' responses under every anchor, once per weight hash.
 
 One policy is in memory at a time; a policy that serves as two anchors (in round 0 the iterate is the reference)
-is run once. Several devices run the same packs, some each. Leaves out: the forward pass (`training/anchors.py`).
+is run once. Several devices run the same packs, some each. Leaves out: the forward pass (`training/rollout_logps.py`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparring import devices
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.memory import release_memory
-from sparring.progress import QUIET, Progress
-from sparring.recipe import FitConfig
+from sparring.recipe.sections import FitConfig
 from sparring.rounds.policies import Policies
-from sparring.rounds.store import sharded
 from sparring.rounds.tables import ANCHORS
-from sparring.training.anchors import ANCHOR_ROOM, rollout_logps
+from sparring.runtime import devices
+from sparring.runtime.files import sharded
+from sparring.runtime.memory import release_memory
+from sparring.runtime.progress import QUIET, Progress
 from sparring.training.packing import Rollout
+from sparring.training.rollout_logps import ANCHOR_ROOM, rollout_logps
 from sparring.training.sharding import make_scorer
 
 Rows = list[dict[str, Any]]

@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 import transformers
 
-from sparring.chat import Message
-from sparring.progress import Progress
-from sparring.recipe import Recipe, parse_recipe, read_recipe
-from sparring.rounds.prepare import TRAIN
+from sparring.models.chat import Message
+from sparring.recipe.reading import parse_recipe, read_recipe
+from sparring.recipe.recipe import Recipe
 from sparring.rounds.run import Run, adopt_recipe
-from sparring.rounds.store import Made, Store, read_table, write_text
+from sparring.rounds.store import Made, Store
+from sparring.runtime.files import read_table, write_text
+from sparring.runtime.layout import TRAIN
+from sparring.runtime.progress import Progress
 
 Form = Literal["text", "messages"]
 Row = dict[str, Any]

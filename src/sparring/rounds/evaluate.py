@@ -17,26 +17,28 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
-from sparring.chat import PromptText
-from sparring.evaluation.checks import passes
+from sparring.data.checks import passes
+from sparring.data.text import distinct_trigrams, repeating_share
+from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
+from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
-from sparring.evaluation.play import Outcome, head_to_head
-from sparring.evaluation.pool import Pool, nash_mixture, play_pool, pool_gap
-from sparring.evaluation.statistics import DIFFERENCE, SHARE, distinct_trigrams, interval, repeating_share
+from sparring.evaluation.win_rates import Outcome, head_to_head
+from sparring.models.chat import PromptText
+from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.oracles.table import build_oracle
-from sparring.progress import Progress
-from sparring.recipe import Recipe
+from sparring.recipe.recipe import Recipe
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
-from sparring.rounds.served import opponent_texts
-from sparring.rounds.store import Made, read_table, write_json
+from sparring.rounds.store import Made
+from sparring.rounds.teacher import opponent_texts
+from sparring.runtime.files import read_table, write_json
+from sparring.runtime.layout import SUMMARY
+from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
 Rows = list[dict[str, Any]]
 Texts = list[list[str]]
-SUMMARY = "evaluation/summary.json"
 
 
 def played(policies: Policies) -> list[PolicyRef]:

@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparring import devices
 from sparring.algorithms.algorithm import PolicyRef, Step
-from sparring.objectives import Objective
-from sparring.pairing import Pair
-from sparring.progress import Progress
-from sparring.recipe import FitConfig
+from sparring.algorithms.pairing import Pair
+from sparring.objectives.pairs import Objective
+from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import rollouts_of
-from sparring.rounds.policies import Policies, round_folder
-from sparring.rounds.store import Made, write_text
-from sparring.training.data import TrainingExample
+from sparring.rounds.policies import Policies
+from sparring.rounds.store import Made
+from sparring.runtime import devices
+from sparring.runtime.files import write_text
+from sparring.runtime.layout import round_folder
+from sparring.runtime.progress import Progress
+from sparring.training.batches import TrainingExample
 from sparring.training.fit import Row, fit
 from sparring.training.sharding import make_scorer, whole_weights
 

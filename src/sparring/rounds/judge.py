@@ -2,7 +2,7 @@
 
 Judging runs the pairings of many prompts in step, a wave at a time, so that an oracle sees large batches;
 verdicts are kept in shards of prompts. Pairing replays the same generators on the stored verdicts, and drops,
-with a reason that is counted, what cannot be trained on. Leaves out: which comparisons are asked (`pairing.py`).
+with a reason that is counted, what cannot be trained on. Leaves out: which comparisons are asked (`algorithms/pairing.py`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Column, Draw, Step
-from sparring.chat import PromptText
-from sparring.objectives import only_differences
+from sparring.algorithms.pairing import Pair, Pairing, Pairs
+from sparring.models.chat import PromptText
+from sparring.objectives.pairs import only_differences
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.pairing import Pair, Pairing, Pairs
-from sparring.progress import Progress
-from sparring.rounds.store import read_table, sharded, write_table
 from sparring.rounds.tables import PAIRS, VERDICTS
-from sparring.sampling.engine import noise_seed
+from sparring.runtime.files import read_table, sharded, write_table
+from sparring.runtime.progress import Progress
+from sparring.runtime.randomness import noise_seed
 
 Rows = list[dict[str, Any]]
 SHARD = 32

@@ -20,18 +20,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
-from sparring.chat import Chat
-from sparring.devices import on_device
-from sparring.recipe import Recipe
+from sparring.models.chat import Chat
+from sparring.models.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
+from sparring.recipe.recipe import Recipe
 from sparring.rounds.store import Store
+from sparring.runtime.devices import on_device
+from sparring.runtime.layout import round_folder
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
-from sparring.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
-
-
-def round_folder(t: int, seat: str = "play") -> str:
-    """Folder of a round's step, relative to the run."""
-    return f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}"
 
 
 class Policies:

@@ -1,6 +1,6 @@
 """Before any work: what would stop a run hours later is tried now, and what it runs with is written down.
 
-Leaves out: checks of the recipe (`recipe.py`) and of the data (`prepare.py`).
+Leaves out: checks of the recipe (`recipe/recipe.py`) and of the data (`prepare.py`).
 
     found = probe(policies, progress); try_model(policies); write_lock(policies, found.engine, progress)
 """
@@ -15,20 +15,20 @@ from typing import NamedTuple
 import torch
 
 import sparring
-from sparring import devices
 from sparring.algorithms.algorithm import REFERENCE
-from sparring.devices import on_device
-from sparring.memory import release_memory
+from sparring.endpoints.replies import Estimate
+from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.orders import nested
-from sparring.oracles.replies import Estimate
-from sparring.oracles.table import build_oracle
-from sparring.progress import Progress
-from sparring.rounds.policies import Policies, round_folder
-from sparring.rounds.prepare import HELD_OUT, TRAIN
+from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
-from sparring.rounds.store import read_column, read_json, write_json
+from sparring.runtime import devices
+from sparring.runtime.devices import on_device
+from sparring.runtime.files import read_column, read_json, write_json
+from sparring.runtime.layout import HELD_OUT, LOCK, TRAIN, is_finished
+from sparring.runtime.memory import release_memory
+from sparring.runtime.progress import Progress
 from sparring.sampling.vllm_engine import check_vllm
 from sparring.training.optim import check_optimizer
 from sparring.training.quantised import check_quantisation
@@ -63,7 +63,7 @@ def probe(policies: Policies, progress: Progress) -> Probed:
             "more, or set it false."
         )
     found = Probed([], {})
-    if {"evaluation/summary", f"{round_folder(recipe.rounds - 1)}/fit"} <= manifest.keys():
+    if is_finished(manifest, recipe.rounds):
         return found
     if policies.quantized:
         check_quantisation(policies.base)
@@ -132,7 +132,7 @@ def write_lock(policies: Policies, engine: dict[str, str], progress: Progress) -
         "data": store.manifest["data"]["outputs"],
         "seed": policies.recipe.seed,
     }
-    path = store.root / "lock.json"
+    path = store.root / LOCK
     before = read_json(path) if path.exists() else lock
     lock["engine"] = engine or before.get("engine", {})
     if before["versions"] != lock["versions"]:

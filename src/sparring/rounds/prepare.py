@@ -19,14 +19,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparring.chat import Chat, prompt_text
-from sparring.examples import Example, stream_examples
-from sparring.progress import Progress
-from sparring.recipe import DatasetConfig, Recipe
-from sparring.rounds.store import Made, Store, write_table, write_tables
+from sparring.data.examples import Example, stream_examples
+from sparring.models.chat import Chat, prompt_text
+from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import DatasetConfig
+from sparring.rounds.store import Made, Store
 from sparring.rounds.tables import EXAMPLES
+from sparring.runtime.files import write_table, write_tables
+from sparring.runtime.layout import HELD_OUT, TRAIN
+from sparring.runtime.progress import Progress
 
-TRAIN, HELD_OUT = "data/train.parquet", "data/held_out.parquet"
 SHARD = 1024
 """examples tokenised and kept together"""
 DROPPED = b"dropped"

@@ -1,4 +1,4 @@
-"""What a run may ask of a paid judge, said before it starts. Leaves out: keeping to the budget (`oracles/endpoint.py`).
+"""What a run may ask of a paid judge, said before it starts. Leaves out: keeping to the budget (`endpoints/endpoint.py`).
 
 Counts are upper bounds (a pairing is played with made-up answers); tokens assume the longest answers that the recipe
 allows, so the truth is usually well below.
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from sparring.algorithms.algorithm import Draw, Facts, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.oracles.endpoint import CHARACTERS_PER_TOKEN
+from sparring.algorithms.pairing import Pairing
+from sparring.endpoints.endpoint import CHARACTERS_PER_TOKEN
+from sparring.endpoints.replies import Estimate
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.replies import Estimate
-from sparring.pairing import Pairing
-from sparring.recipe import Recipe
+from sparring.recipe.recipe import Recipe
 
 SAMPLE = 50
 """prompts whose length stands for all"""

@@ -22,40 +22,44 @@ import transformers
 import sparring
 from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.evaluation.statistics import repeating_share
-from sparring.objectives import PairLogistic
+from sparring.data.rows import data_files
+from sparring.data.text import repeating_share
+from sparring.models.weights import context_length, vocabulary_size
+from sparring.objectives.pairs import PairLogistic
+from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.oracles.table import build_oracle
-from sparring.progress import Progress
-from sparring.recipe import FitConfig, Recipe
+from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import FitConfig
 from sparring.report.html import write_report
-from sparring.rounds.adopt import adopt_recipe, fit_settings, other_settings
 from sparring.rounds.anchor import anchor_logps
-from sparring.rounds.evaluate import SUMMARY, measure, played, sample_held_out, summarise
+from sparring.rounds.evaluate import measure, played, sample_held_out, summarise
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import gather, judge_examples, judges_of, make_pairs
-from sparring.rounds.policies import Policies, round_folder
+from sparring.rounds.policies import Policies
 from sparring.rounds.preflight import Judges, probe, say_prices, try_model, write_lock
-from sparring.rounds.prepare import HELD_OUT, TRAIN, Preparation
+from sparring.rounds.prepare import Preparation
+from sparring.rounds.resume import adopt_recipe, fit_settings, other_settings
 from sparring.rounds.sample import sample_draw
-from sparring.rounds.served import TAUGHT, ask_opponent, ask_teacher
-from sparring.rounds.store import (
-    Made,
-    Store,
-    read_column,
-    read_json,
-    read_rows_at,
-    read_table,
-    write_table,
-)
+from sparring.rounds.store import Made, Store
 from sparring.rounds.tables import EXAMPLES, SAMPLES
-from sparring.rows import data_files
-from sparring.sampling.engine import noise_seed
-from sparring.trackers import Trackers, check_trackers
+from sparring.rounds.teacher import ask_opponent, ask_teacher
+from sparring.rounds.trackers import Trackers, check_trackers
+from sparring.runtime.files import hash_files, read_column, read_json, read_rows_at, read_table, write_table
+from sparring.runtime.layout import (
+    COLLECTED,
+    HELD_OUT,
+    LOCK,
+    REPORT,
+    SUMMARY,
+    SUMMARY_STAGE,
+    TAUGHT,
+    TRAIN,
+    round_folder,
+)
+from sparring.runtime.progress import Progress
+from sparring.runtime.randomness import noise_seed
 from sparring.training.metrics import Tripwire
-from sparring.weights import context_length, hash_files, vocabulary_size
 
-COLLECTED = "collect/train.parquet"
 Rows = list[dict[str, Any]]
 
 
@@ -387,9 +391,9 @@ class Run:
             file = ask_opponent(self.policies, config, held_out, data_hash, self.progress)
             inputs[file] = self.store.output_hash(f"evaluation/ask-{config.name}", file)
         self.progress.say("evaluation  judge")
-        self.store.stage("evaluation/summary", inputs, lambda: summarise(self.policies, held_out, self._facts()))
+        self.store.stage(SUMMARY_STAGE, inputs, lambda: summarise(self.policies, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)
-        write_report(summary, self.store.root / "report.html")
+        write_report(summary, self.store.root / REPORT)
         values = {f"evaluation/{j['name']}/win_rate": j["win_rate"]["value"] for j in summary["judgments"]}
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
@@ -412,7 +416,7 @@ class Run:
             "algorithm": self.algorithm.about._asdict(),
             "recipe": recipe.resolved(),
             "fit_settings": other_settings(self.store.root),
-            "lock": {**read_json(self.store.root / "lock.json"), "weights": weights},
+            "lock": {**read_json(self.store.root / LOCK), "weights": weights},
             "rounds": rounds,
             "fit": [[json.loads(line) for line in log.read_text().splitlines()] for log in logs],
             "dropped": manifest["data"]["facts"]["dropped"],

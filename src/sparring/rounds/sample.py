@@ -19,15 +19,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from sparring import devices
 from sparring.algorithms.algorithm import Draw, PolicyRef
-from sparring.memory import release_memory
-from sparring.progress import QUIET, Advance, Progress
-from sparring.recipe import SamplingConfig
+from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
-from sparring.rounds.store import join_shards, make_shards, read_journal, read_table
 from sparring.rounds.tables import SAMPLES
-from sparring.sampling.engine import Request, Response, noise_seed
+from sparring.runtime import devices
+from sparring.runtime.files import join_shards, make_shards, read_journal, read_table
+from sparring.runtime.memory import release_memory
+from sparring.runtime.progress import QUIET, Advance, Progress
+from sparring.runtime.randomness import noise_seed
+from sparring.sampling.engine import Request, Response
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
 

@@ -14,25 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import os
 import shutil
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from sparring.memory import OutOfMemory, PeakMemory, ran_out, release_memory
-from sparring.weights import hash_file, hash_weights
+from sparring.models.weights import hash_weights
+from sparring.runtime.files import hash_file, make_folder, read_json, write_json
+from sparring.runtime.layout import MANIFEST
+from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
 Facts = dict[str, Any]
-NO_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""what the system says of a path where nothing can be written"""
 
 SAVERS = {
     "sample": "sampling.batch_size (or with vLLM sampling.vllm.memory_share)",
@@ -59,8 +53,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest: dict[str, dict[str, Any]] = {}
-        if (root / "manifest.json").exists():
-            self.manifest = read_json(root / "manifest.json")
+        if (root / MANIFEST).exists():
+            self.manifest = read_json(root / MANIFEST)
 
     def path(self, relative: str) -> Path:
         """An absolute path inside the run, its folder made."""
@@ -91,7 +85,7 @@ class Store:
             "peak_bytes": memory.peak,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
-        write_json(self.root / "manifest.json", self.manifest)
+        write_json(self.root / MANIFEST, self.manifest)
         return made.facts
 
     def finished(self, key: str) -> bool:
@@ -101,7 +95,7 @@ class Store:
     def forget(self, key: str) -> None:
         """Have a stage run again, if it was run."""
         if self.manifest.pop(key, None) is not None:
-            write_json(self.root / "manifest.json", self.manifest)
+            write_json(self.root / MANIFEST, self.manifest)
 
     def _present(self, entry: Mapping[str, Any]) -> bool:
         pruned = entry.get("pruned", [])
@@ -144,7 +138,7 @@ class Store:
         entry = self.manifest[key]
         if relative not in entry.get("pruned", []):
             entry.setdefault("pruned", []).append(relative)
-            write_json(self.root / "manifest.json", self.manifest)
+            write_json(self.root / MANIFEST, self.manifest)
         shutil.rmtree(self.root / relative, ignore_errors=True)
 
     def _foreign(self) -> bool:
@@ -188,196 +182,3 @@ def _with_remedy(key: str, work: Callable[[], Made]) -> Made:
         raise OutOfMemory(
             f"{key} ran out of memory: {first} Lower {saver}, and give the same command: what was finished is kept."
         ) from error
-
-
-def refuse_folder_of_runs(folder: Path, mark: str = "recipe.yaml") -> None:
-    """Raise ValueError where a folder, such as a study's, is neither a run nor a model, but holds runs.
-
-    Names the first that has the file `mark`.
-    """
-    if any((folder / name).exists() for name in ("recipe.yaml", "config.json", "adapter_config.json")):
-        return
-    runs = [file.parents[mark.count("/")] for file in sorted(folder.rglob(mark))]
-    if runs:
-        raise ValueError(f"{str(folder)!r} is no run's folder, but holds runs. Name one, such as {str(runs[0])!r}.")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file. Raises ValueError naming it when it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Restore it, or start a new run folder.") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside the target, flush to disk, rename."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the target, flush to disk, rename."""
-    with _beside(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def make_folder(folder: Path) -> None:
-    """A folder for outputs, with its parents.
-
-    Raises:
-        ValueError: none can be there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except NO_PLACE as error:
-        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}. Give another --out.") from error
-
-
-def check_output(path: Path) -> None:
-    """Raise a ValueError where no file can be written, before the work for it."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file to write. Give another --out.")
-    make_folder(path.parent)
-    partial = _partial(path)
-    with _told(path, partial):
-        partial.touch()
-    partial.unlink()
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` at the end; nothing is left when writing fails."""
-    make_folder(path.parent)
-    partial = _partial(path)
-    with _told(path, partial):
-        try:
-            yield partial
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-@contextlib.contextmanager
-def _told(path: Path, partial: Path) -> Iterator[None]:
-    """Raise a ValueError that names `path` where `partial` cannot be written; a missing input stays what it is."""
-    try:
-        yield
-    except NO_PLACE as error:
-        if error.filename != str(partial):
-            raise
-        raise ValueError(f"{path} cannot be written: {error.strerror}. Give another --out.") from error
-
-
-def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Rows as one Parquet file, written beside the target and renamed."""
-    with _beside(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema), partial)
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
-
-
-def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
-    """Tables one after the other as one Parquet file, a row group each, written beside the target and renamed."""
-    with _beside(path) as partial:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for table in tables:
-                writer.write_table(table)
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """All rows of a Parquet file.
-
-    Raises:
-        ValueError: it is not a whole Parquet file.
-    """
-    try:
-        return pq.read_table(path).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
-
-
-def read_column(path: Path, name: str) -> list[Any]:
-    """One column of a Parquet file."""
-    return pq.read_table(path, columns=[name])[name].to_pylist()
-
-
-def read_rows_at(path: Path, indices: Sequence[int]) -> list[dict[str, Any]]:
-    """The rows at these places, in this order; one row group of the file is in memory at a time."""
-    found: dict[int, dict[str, Any]] = {}
-    wanted = sorted(set(indices))
-    with pq.ParquetFile(path) as file:
-        end = 0
-        for group in range(file.num_row_groups):
-            begin, end = end, end + file.metadata.row_group(group).num_rows
-            here = wanted[bisect_left(wanted, begin) : bisect_left(wanted, end)]
-            if here:
-                rows = file.read_row_group(group).take([index - begin for index in here]).to_pylist()
-                found.update(zip(here, rows, strict=True))
-    return [found[index] for index in indices]
-
-
-def read_journal(path: Path) -> list[Any]:
-    """The whole lines of a JSON-lines file that is appended to; one cut off by a kill is removed from the file."""
-    if not path.exists():
-        return []
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if kept != whole:
-        os.truncate(path, len(kept))
-    return [json.loads(line) for line in kept.splitlines()]
-
-
-def sharded(
-    target: Path,
-    keys: Sequence[str],
-    schema: pa.Schema,
-    make: Callable[[int], list[dict[str, Any]]],
-    done: Callable[[int], None],
-) -> None:
-    """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
-
-    Shards already on disk under the same key are not made again. The whole table is then written in shard order.
-    """
-    make_shards(target, keys, range(len(keys)), schema, make, done)
-    join_shards(target, keys, schema)
-
-
-def make_shards(
-    target: Path,
-    keys: Sequence[str],
-    indices: Sequence[int],
-    schema: pa.Schema,
-    make: Callable[[int], list[dict[str, Any]]],
-    done: Callable[[int], None],
-) -> None:
-    """The shards with these indices, each a file of its own: several processes may make some each."""
-    _shards(target).mkdir(parents=True, exist_ok=True)
-    for index in indices:
-        shard = _shard(target, keys, index)
-        if not shard.exists():
-            write_table(shard, make(index), schema)
-        done(index)
-
-
-def join_shards(target: Path, keys: Sequence[str], schema: pa.Schema) -> None:
-    """One table of all shards, in their order; the shards go."""
-    rows = [row for index in range(len(keys)) for row in read_table(_shard(target, keys, index))]
-    write_table(target, rows, schema)
-    shutil.rmtree(_shards(target))
-
-
-def _shards(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.partial")
-
-
-def _shard(target: Path, keys: Sequence[str], index: int) -> Path:
-    return _shards(target) / f"{index:05d}-{keys[index][:16]}.parquet"

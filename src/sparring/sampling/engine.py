@@ -9,7 +9,6 @@ response over when it is finished, whatever the order.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -30,10 +29,6 @@ class Response(NamedTuple):
     finish_reason: FinishReason
 
 
-class EngineError(RuntimeError):
-    """An engine stopped half-way; what it had sampled is kept."""
-
-
 class Engine(Protocol):
     """Something that draws responses from one policy (or one mixture)."""
 
@@ -48,9 +43,3 @@ class StreamingEngine(Protocol):
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """(place in `requests`, response) for each request once, as they are finished."""
         ...
-
-
-def noise_seed(*parts: object) -> int:
-    """A 63-bit seed from what identifies a response, so that no two rows share noise."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from sparring.recipe import SamplingConfig
+from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.attention import DECODE_ATTENTION
 from sparring.sampling.engine import Request, Response
 from sparring.training.attention import plain_attention

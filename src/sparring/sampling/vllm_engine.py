@@ -27,8 +27,9 @@ from typing import Any
 
 import torch
 
-from sparring.recipe import SamplingConfig, VllmConfig
-from sparring.sampling.engine import EngineError, Request, Response
+from sparring.recipe.sections import SamplingConfig, VllmConfig
+from sparring.runtime.errors import EngineError
+from sparring.sampling.engine import Request, Response
 
 CHILD = Path(__file__).with_name("vllm_child.py")
 PROBE_TOLERANCE = {"bfloat16": 0.2, "float32": 0.01}

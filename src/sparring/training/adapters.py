@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from sparring.recipe import LoraConfig
+from sparring.recipe.sections import LoraConfig
 
 
 def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:

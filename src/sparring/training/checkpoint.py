@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparring import devices
+from sparring.runtime import devices
 from sparring.training.sharding import cut_like, whole
 
 

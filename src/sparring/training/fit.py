@@ -2,7 +2,7 @@
 
 Micro-batches are packed to a token budget and their gradients add up to the big batch's exactly, because
 objectives return sums over examples. Several devices add up the same way: each takes a part of every batch, and
-gradients are summed once a step (`devices.py`). The loop is blind to the algorithm. Leaves out: evaluation.
+gradients are summed once a step (`runtime/devices.py`). The loop is blind to the algorithm. Leaves out: evaluation.
 
     fit(PolicyScorer(model), examples, objective, FitConfig(), seed=0, folder=Path("fit.partial"))
 """
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 
-from sparring import devices
-from sparring.memory import trim_heap
-from sparring.objectives import Objective
-from sparring.recipe import FitConfig
+from sparring.objectives.pairs import Objective
+from sparring.recipe.sections import FitConfig
+from sparring.runtime import devices
+from sparring.runtime.memory import trim_heap
 from sparring.training.accumulate import accumulating
+from sparring.training.batches import TrainingExample, make_batch
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
-from sparring.training.data import TrainingExample, make_batch
 from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_metrics
 from sparring.training.optim import DAMPED, damped_share, make_optimizer
 from sparring.training.packing import plan_packs

@@ -1,6 +1,6 @@
 """What a fit reports each step, and the tripwires that stop it before it ruins a run.
 
-Leaves out: the loss (`objectives.py`) and writing (`fit.py`).
+Leaves out: the loss (`objectives/pairs.py`) and writing (`fit.py`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from sparring.devices import RaisedByAll
-from sparring.objectives import Batch, Loss, Masked, margins, of_term
-from sparring.recipe import TripwireConfig
+from sparring.objectives.pairs import Batch, Loss, Masked, margins, of_term
+from sparring.recipe.sections import TripwireConfig
+from sparring.runtime.devices import RaisedByAll
 
 Totals = dict[str, tuple[float, int]]
 

@@ -14,7 +14,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from sparring.recipe import FitConfig
+from sparring.recipe.sections import FitConfig
 
 
 def make_optimizer(

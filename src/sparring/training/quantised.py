@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from sparring.weights import load_model
+from sparring.models.weights import load_model
 
 NF4: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 """as in the paper: NormalFloat4, its scales quantised too (Dettmers et al. 2023, arXiv 2305.14314)"""

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparring import devices
-from sparring.devices import on_device
-from sparring.recipe import FitConfig
+from sparring.recipe.sections import FitConfig
+from sparring.runtime import devices
+from sparring.runtime.devices import on_device
 from sparring.training.scorer import PolicyScorer
 
 

@@ -1,0 +1,252 @@
+"""From judged samples to training pairs.
+
+A pairing is a generator: it yields waves of comparisons (a, b) that it wants judged, receives their
+probabilities P(a beats b) (NaN where the oracle failed), and finally returns `Pairs`. The judge
+stage runs it against the oracle, all prompts in step; the pair stage replays it on the stored verdicts.
+So which comparisons are needed, and what they mean, is said once. Leaves out: the losses.
+
+    game = BestWorst().play(["own"] * 4, seed=0); wave = next(game)
+
+Pairs whose responses come from different policies bias a pair-difference step; i.i.d. from one
+policy do not, and best-worst or knockout selection does (docs/concepts.md, selection bias).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from sparring.objectives.pairs import DATA, PESSIMISM
+
+Comparison = tuple[int, int]
+Wave = list[Comparison]
+Game = Generator[Wave, Sequence[float], "Pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One training pair: indices of winner and loser among the example's responses."""
+
+    winner: int
+    loser: int
+    preference: float = float("nan")
+    weight: float = 1.0
+    term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What a pairing makes of one example: pairs, win rates by response, or why there are none."""
+
+    pairs: tuple[Pair, ...]
+    win_rates: tuple[float, ...]
+    kept: tuple[int, ...] = ()
+    """responses that the objective needs besides those in pairs (lists, reference samples)"""
+    dropped: str = ""
+    """empty when the example is used; otherwise the reason, counted and shown"""
+
+
+class Pairing(Protocol):
+    """A rule that turns the responses of one prompt into training pairs."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """The game for one example whose responses have these roles, in order."""
+        ...
+
+
+def own(roles: Sequence[str], role: str = "own") -> list[int]:
+    """Indices of the responses that have this role."""
+    return [index for index, name in enumerate(roles) if name == role]
+
+
+class Verdicts(dict[Comparison, float]):
+    """Probabilities by ordered pair; knows P(b, a) from P(a, b)."""
+
+    def add(self, wave: Wave, answers: Sequence[float]) -> None:
+        """Store a wave's answers in both orders."""
+        for (a, b), probability in zip(wave, answers, strict=True):
+            self[a, b], self[b, a] = probability, 1.0 - probability
+
+    def win_rate(self, index: int) -> float:
+        """Mean preference of one response over those it was compared with, itself (1/2) included."""
+        values = [p for (a, _), p in self.items() if a == index and not np.isnan(p)]
+        return float(np.mean([0.5, *values])) if values else float("nan")
+
+
+def _unjudged(count: int) -> tuple[float, ...]:
+    return (float("nan"),) * count
+
+
+@dataclass(frozen=True, slots=True)
+class IndependentPairs:
+    """Samples 2i and 2i+1 form pairs, each drawn independently of the oracle: the theory's pairs.
+
+    `label` says who is called the winner: `sampled` draws it with probability P (INPO's D_t),
+    `likelier` takes the one with P > 1/2. Soft targets do not depend on it.
+    """
+
+    label: Literal["sampled", "likelier"] = "sampled"
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave of count/2 comparisons."""
+        indices, verdicts = own(roles), Verdicts()
+        wave = list(zip(indices[::2], indices[1::2], strict=False))
+        verdicts.add(wave, (yield wave))
+        judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
+        if not judged:
+            return Pairs((), _unjudged(len(roles)), dropped="no verdict")
+        draw = random.Random(seed)
+        pairs = [_oriented(a, b, p, draw.random() < p if self.label == "sampled" else p >= 0.5) for a, b, p in judged]
+        return Pairs(_even(pairs), tuple(verdicts.win_rate(i) for i in range(len(roles))))
+
+
+def _oriented(a: int, b: int, probability: float, first_wins: bool) -> Pair:
+    return Pair(a, b, probability) if first_wins else Pair(b, a, 1.0 - probability)
+
+
+def _even(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    kept = tuple(pairs)
+    return tuple(Pair(p.winner, p.loser, p.preference, 1.0 / len(kept), p.term) for p in kept)
+
+
+@dataclass(frozen=True, slots=True)
+class BestWorst:
+    """All K(K-1)/2 comparisons; the response with the best mean win rate against the worst."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave; ties go to the earlier response, and equal extremes drop the example."""
+        indices, verdicts = own(roles), Verdicts()
+        wave = list(itertools.combinations(indices, 2))
+        verdicts.add(wave, (yield wave))
+        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
+        judged = [i for i in indices if not np.isnan(rates[i])]
+        if len(judged) < 2:
+            return Pairs((), rates, dropped="no verdict")
+        best, worst = max(judged, key=lambda i: rates[i]), min(judged, key=lambda i: rates[i])
+        if rates[best] == rates[worst]:
+            return Pairs((), rates, dropped="tie")
+        preference = verdicts.get((best, worst), float("nan"))
+        if np.isnan(preference):
+            return Pairs((), rates, dropped="no verdict")
+        return Pairs((Pair(best, worst, preference),), rates)
+
+
+@dataclass(frozen=True, slots=True)
+class AllPairs:
+    """All K(K-1)/2 comparisons, every one a training pair of equal weight; `label` as in `IndependentPairs`."""
+
+    label: Literal["sampled", "likelier"] = "sampled"
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave."""
+        indices, verdicts = own(roles), Verdicts()
+        wave = list(itertools.combinations(indices, 2))
+        verdicts.add(wave, (yield wave))
+        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
+        judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
+        if not judged:
+            return Pairs((), rates, dropped="no verdict")
+        draw = random.Random(seed)
+        sampled = self.label == "sampled"
+        return Pairs(_even(_oriented(a, b, p, draw.random() < p if sampled else p >= 0.5) for a, b, p in judged), rates)
+
+
+@dataclass(frozen=True, slots=True)
+class Knockout:
+    """INPO's tournament (2407.00617): at most 11 comparisons for K = 8 instead of 28.
+
+    Adjacent matches; winners play on to one winner, losers to one loser; ties go to the first; the
+    pair is kept only if the winner then beats the loser, who are not asked again if they have met. A missing
+    verdict drops the example.
+    """
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """At most log2(K) + 1 waves; needs K a power of two."""
+        indices, verdicts = own(roles), Verdicts()
+        none = _unjudged(len(roles))
+        winners, losers = indices, indices
+        while len(winners) > 1:
+            matches = list(zip(winners[::2], winners[1::2], strict=True))
+            below = list(zip(losers[::2], losers[1::2], strict=True))
+            wave = list(dict.fromkeys([*matches, *below]))
+            verdicts.add(wave, (yield wave))
+            if any(np.isnan(verdicts[match]) for match in wave):
+                return Pairs((), none, dropped="no verdict")
+            winners = [a if verdicts[a, b] >= 0.5 else b for a, b in matches]
+            losers = [b if verdicts[a, b] >= 0.5 else a for a, b in below]
+        final = (winners[0], losers[0])
+        if final not in verdicts:
+            verdicts.add([final], (yield [final]))
+        if np.isnan(verdicts[final]):
+            return Pairs((), none, dropped="no verdict")
+        if verdicts[final] <= 0.5:
+            return Pairs((), none, dropped="final not won")
+        return Pairs((Pair(*final, verdicts[final]),), none)
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """Every response of role `winner` over every response of role `loser`; nothing is judged.
+
+    SPIN: gold over own samples. Offline DPO and IPO: chosen over rejected.
+    """
+
+    winner: str
+    loser: str
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """No comparisons."""
+        yield []
+        pairs = [Pair(win, lose) for win in own(roles, self.winner) for lose in own(roles, self.loser)]
+        return Pairs(_even(pairs), _unjudged(len(roles)))
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRejectedOwn:
+    """SPAC: the data's pair as term DATA; both of its responses against each own one as PESSIMISM."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """No comparisons."""
+        yield []
+        chosen, rejected = own(roles, "chosen")[0], own(roles, "rejected")[0]
+        fresh = own(roles)
+        half = 0.5 / len(fresh)
+        pessimism = [Pair(data, mine, weight=half, term=PESSIMISM) for mine in fresh for data in (chosen, rejected)]
+        pairs = (Pair(chosen, rejected, term=DATA), *pessimism)
+        return Pairs(pairs, _unjudged(len(roles)))
+
+
+@dataclass(frozen=True, slots=True)
+class Listwise:
+    """All K(K-1)/2 comparisons; every judged response is kept as one list, without pairs."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave; fewer than two judged responses, or all equal, drop the example."""
+        indices, verdicts = own(roles), Verdicts()
+        wave = list(itertools.combinations(indices, 2))
+        verdicts.add(wave, (yield wave))
+        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
+        judged = tuple(i for i in indices if not np.isnan(rates[i]))
+        if len(judged) < 2:
+            return Pairs((), rates, dropped="no verdict")
+        if len({rates[i] for i in judged}) == 1:
+            return Pairs((), rates, dropped="tie")
+        return Pairs((), rates, kept=judged)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingRole:
+    """Another pairing, with all responses of `role` kept for the objective."""
+
+    inner: Pairing
+    role: str
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """The inner game."""
+        result = yield from self.inner.play(roles, seed)
+        return replace(result, kept=tuple(own(roles, self.role))) if result.pairs else result

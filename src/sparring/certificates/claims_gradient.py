@@ -1,0 +1,141 @@
+"""Claims where there is no closed form, or the loss misses it: gradients and stationarity of the library's losses.
+
+D1: automatic gradients against central differences, with every clip met. D2: the tabular fit is at a local
+minimum. Leaves out: closed forms (`claims_fit.py`).
+
+    [claim.measured for claim in gradient("chi_po", Effort())]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparring.algorithms.algorithm import SHIPPED, Facts, PolicyRef
+from sparring.certificates.certify import build_for_game
+from sparring.certificates.claim import Check, Checks, Claim, Effort, needs_data, number
+from sparring.certificates.tabular import TabularPlayer, stationarity_gradient
+from sparring.games.game import Array, built_in
+from sparring.objectives.pairs import DATA, PESSIMISM, Batch, Objective
+
+Settings = Mapping[str, Any]
+
+# ---------------------------------------------------------------- gradients
+
+
+GRADIENTS: Mapping[str, Sequence[Settings]] = {
+    "spac": [{}, {"form": "linear", "bound": 0.5}],
+    "rspo": [{"reverse_kl": 0.2, "forward_kl": 0.1, "chi_squared": 0.3, "reference_nll": 0.4, "ratio_bound": 0.5}],
+    "opo": [{}, {"form": "approx"}, {"temperature": 0.1}],
+    "chi_po": [{"reward_bound": 0.6, "ratio_bound": 0.5}, {}],
+}
+"""Settings in which every clip is met (`tests/certificates/test_claims.py`); others are tried as they are on games"""
+CLIPPED = ("spac", "rspo", "chi_po")
+
+
+def gradient(name: str, effort: Effort) -> Iterable[Claim]:
+    """D1: automatic gradients against central differences."""
+    worst = 0.0
+    variants = GRADIENTS.get(name, [{}])
+    for settings in variants:
+        for step in build_for_game(name, settings).steps(1, Facts(100)):
+            for seed in range(3):
+                worst = max(worst, gradient_error(step.objective, tuple(step.anchors), effort.seed * 10 + seed))
+    claim = "gradient of the loss against central differences: largest error, relative to the largest entry"
+    note = f"{len(variants)} settings, 3 random batches of 2 examples; a wrong formula passes"
+    note += "; clips are met on both sides" if name in CLIPPED else ""
+    yield Claim("D1", name, claim, "derived", "0 (< 1e-6)", number(worst), worst < 1e-6, note)
+
+
+def random_batch(anchors: Iterable[str], seed: int) -> Batch:
+    """Two examples of five responses (one a reference sample) with pairs of both terms, float64."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    pairs = torch.tensor([[0, 1], [2, 3], [0, 3], [5, 6], [7, 8], [8, 5]])
+    return Batch(
+        logps_R=normal(10),
+        anchor_logps={name: normal(10) for name in {*anchors, "reference", "iterate"}},
+        lengths_R=torch.ones(10, dtype=torch.long),
+        example_R=torch.arange(10) // 5,
+        roles=("own", "own", "own", "own", "reference") * 2,
+        win_rates_R=torch.rand(10, generator=draw, dtype=torch.float64),
+        pairs_P2=pairs,
+        preference_P=torch.rand(len(pairs), generator=draw, dtype=torch.float64),
+        weight_P=torch.full((len(pairs),), 0.5, dtype=torch.float64),
+        term_P=torch.tensor([DATA, PESSIMISM] * 3),
+    )
+
+
+def gradient_error(objective: Objective, anchors: Iterable[str], seed: int) -> float:
+    """Largest difference between the two gradients, over the largest entry."""
+    batch = random_batch(anchors, seed)
+    leaf = batch.logps_R.clone().requires_grad_()
+    (automatic,) = torch.autograd.grad(objective(replace(batch, logps_R=leaf)).total, leaf)
+    numeric, size = torch.zeros_like(automatic), 1e-6
+    for k in range(len(leaf)):
+        up, down = batch.logps_R.clone(), batch.logps_R.clone()
+        up[k], down[k] = up[k] + size, down[k] - size
+        sides = [float(objective(replace(batch, logps_R=moved)).total) for moved in (up, down)]
+        numeric[k] = (sides[0] - sides[1]) / (2 * size)
+    return float((automatic - numeric).abs().max() / automatic.abs().max().clamp_min(1e-12))
+
+
+# ---------------------------------------------------------------- stationarity
+
+STATIONARY: Mapping[str, tuple[str, int, Sequence[Settings]]] = {
+    "sppo": ("G3", 5, [{}, {"eta": 10.0}, {"labels": "hard"}]),
+    "rspo": ("G3", 5, [{}, {"forward_kl": 0.1}, {"chi_squared": 0.1}]),
+    "dpo": ("GR:5:1", 2, [{"beta": 1.0}]),
+    "chi_po": ("GR:5:1", 2, [{}, {"beta": 2.0}]),
+    "opo": ("GR:5:1", 1, [{"beta": 1.0}]),
+    "spac": ("GD", 2, [{}, {"form": "linear", "data_weight": 5.0}]),
+}
+"""By algorithm: game, rounds, settings"""
+
+
+def stationarity(name: str, effort: Effort) -> Iterable[Claim]:
+    """D2: where there is no closed form, the fit is at a local minimum of the loss."""
+    spec, rounds, variants = STATIONARY[name] if name in STATIONARY else ("GD" if needs_data(name) else "G3", 2, [{}])
+    slopes, lower, tried, endless = [], 0, 0, 0
+    for settings in variants:
+        player = TabularPlayer(build_for_game(name, settings), built_in(spec))
+        steepest, below, count = at_minimum(player, rounds, effort.seed)
+        slopes.append(steepest)
+        lower, tried, endless = lower + below, tried + count, endless + player.endless
+    holds = max(slopes) < 1e-6 and lower == 0
+    shown = f"{number(max(slopes))}; {lower} of {tried} perturbations are lower"
+    claim = "no closed form: largest gradient entry at the fit, and random perturbations that lower the loss"
+    note = f"{spec}, {len(variants)} settings; says nothing of whether the formula is the paper's"
+    note += f"; {endless} fits have no finite minimum and stopped where the loss is flat" if endless else ""
+    yield Claim("D2", name, claim, "derived", "0 (< 1e-6); none", shown, holds, note)
+
+
+def at_minimum(player: TabularPlayer, rounds: int, seed: int) -> tuple[float, int, int]:
+    """Gradient norm of the last fit, and how many of 200 perturbations have a lower loss."""
+    player.play(rounds)
+    steps = player.algorithm.steps(rounds - 1, player.facts())
+    loss = player.loss(steps[-1], steps, 0)
+    end = player.policies[PolicyRef(rounds)][0]
+    value = float(loss(torch.from_numpy(end)))
+    draw = np.random.default_rng(seed)
+    moves: list[Array] = [draw.normal(scale=scale, size=len(end)) for scale in (1e-3, 0.05) for _ in range(100)]
+    least = value - 1e-12 * max(1.0, abs(value))
+    lower = sum(float(loss(torch.from_numpy(end + move))) < least for move in moves)
+    return stationarity_gradient(loss, end), lower, len(moves)
+
+
+def _checks(name: str) -> tuple[Check, ...]:
+    found = (Check(partial(gradient, name), "tabular"),)
+    return (Check(partial(stationarity, name), "tabular"), *found) if name in STATIONARY else found
+
+
+CHECKS: Checks = {name: _checks(name) for name in SHIPPED}

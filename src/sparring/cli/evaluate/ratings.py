@@ -1,0 +1,88 @@
+"""`sparring evaluate ratings`: Bradley-Terry or Elo ratings of a file of matches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+
+class Method(StrEnum):
+    """How matches become ratings."""
+
+    bradley_terry = "bradley-terry"
+    elo = "elo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command("ratings")
+    def command(
+        matches: Annotated[
+            Path,
+            typer.Argument(
+                help="CSV, JSON, JSONL or Parquet with left, right (or model_a, model_b) and winner (left, right "
+                "or tie); optional: prompt, weight, judge (or annotator)."
+            ),
+        ],
+        method: Annotated[
+            Method, typer.Option(help="Elo depends on the order of the matches; Bradley-Terry does not.")
+        ] = Method.bradley_terry,
+        resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples, of prompts where given.")] = 1000,
+        seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+        out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    ) -> None:
+        """Rate players from pairwise results, with 95 % intervals."""
+        from sparring.cli.result import existing, finish, table
+        from sparring.evaluation.ratings import ELO_ARRIVES, ELO_STEP, rate, read_matches
+
+        chosen: Any = method.value
+        found = rate(read_matches(existing([matches])[0]), chosen, resamples, seed)
+
+        def show(console: Console) -> None:
+            # Without an open end, no interval at all means that no resample differs.
+            alike = {r["name"] for r in found.rows if r["low"] is None and not found.unbounded}
+            title = f"{method}: {found.matches} matches, judge {found.judge or 'not named'}"
+            rows = [
+                [
+                    r["name"],
+                    f"{r['rating']:.0f}",
+                    "none" if r["name"] in alike else _span(r["low"], r["high"]),
+                    str(r["matches"]),
+                ]
+                for r in found.rows
+            ]
+            console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
+            console.print(f"intervals over {found.units} {found.unit}; 400 points are odds of ten to one")
+            if alike:
+                console.print(
+                    f"no interval: every resample of the {found.units} {found.unit} gives the same rating, since all "
+                    "of them say the same; that is no certainty"
+                )
+            if found.unbounded:
+                console.print(
+                    f"in {found.unbounded} of {found.resamples} resamples somebody won or lost everything and has no "
+                    "finite rating; where that is more than 2.5 % on one side, the interval has no bound there"
+                )
+            early = [r["name"] for r in found.rows if r["matches"] < ELO_ARRIVES]
+            if method is Method.elo and early:
+                console.print(
+                    f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
+                    f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
+                    "lead, and the intervals do not cover that. Take --method bradley-terry.",
+                    markup=False,
+                )
+
+        finish(asdict(found), [matches], out, json_, show)
+
+
+def _span(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "no bound"
+    return f"{'no bound' if low is None else f'{low:.0f}'} to {'no bound' if high is None else f'{high:.0f}'}"

@@ -1,0 +1,99 @@
+"""What several evaluations take from the command line: a judge, prompts, sampling settings. Leaves out: options' texts.
+
+section = oracle_section("judge.yaml")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+import yaml
+
+if TYPE_CHECKING:
+    from sparring.evaluation.answers import Instruction
+
+
+def oracle_section(spec: str) -> dict[str, Any]:
+    """A judge: an oracle's name, `{name: ...}`, a folder of `oracle train`, or a YAML file with a section or a recipe.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    from sparring.recipe.reading import read_yaml
+
+    if Path(spec).suffix in (".yaml", ".yml"):
+        plain = read_yaml(Path(spec), "--oracle")
+        # A wrapper has a field `oracle` too: only what has no name of its own can be a recipe.
+        section = plain.get("oracle") if isinstance(plain, dict) and "name" not in plain else plain
+        if not isinstance(section, dict) or "name" not in section:
+            raise ValueError(f"--oracle: {spec!r} holds neither `name: ...` nor a recipe's `oracle: {{name: ...}}`.")
+        return section
+    return plain_section(spec)
+
+
+def plain_section(spec: str) -> dict[str, Any]:
+    """A judge that is no file: an oracle's name, `{name: ...}`, or a folder of `oracle train`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if Path(spec).is_dir():
+        if not (Path(spec) / "oracle.json").is_file():
+            raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json: give one that `oracle train` made.")
+        return {"name": "trained", "folder": spec}
+    if not spec.lstrip().startswith(("{", "[")):
+        return {"name": spec}
+    try:
+        section = yaml.safe_load(spec)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--oracle: {spec!r} is not readable YAML. Write {{name: ..., field: ...}}.") from error
+    if not isinstance(section, dict) or "name" not in section:
+        raise ValueError(f"--oracle {spec!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
+    return section
+
+
+def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """`field=value` settings of a recipe's `sampling:` section.
+
+    Raises:
+        ValueError: not of that form, an unknown field, or a value out of bounds.
+    """
+    from pydantic import ValidationError
+
+    from sparring.recipe.explain import explain
+    from sparring.recipe.sections import SamplingConfig
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--sampling {setting!r}: write it as field=value, such as temperature=0.7.")
+        found[field] = yaml.safe_load(value)
+    try:
+        SamplingConfig.model_validate(found)
+    except ValidationError as error:
+        problems = "; ".join(explain(error, SamplingConfig, found))
+        raise ValueError(f"--sampling: {problems}") from error
+    return found
+
+
+def instructions(path: str | None, split: str | None, limit: int | None) -> list[Instruction] | None:
+    """The prompts that are named, and on stderr how many rows are none; None where none are named.
+
+    Raises:
+        ValueError: they cannot be read; or a split or limit of nothing.
+    """
+    from sparring.evaluation.answers import read_instructions
+    from sparring.recipe.sections import DatasetConfig
+
+    if path is None:
+        if split is not None or limit is not None:
+            raise ValueError("--split and --limit choose among --prompts, which is missing.")
+        return None
+    found, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
+    for reason, count in dropped.items():
+        typer.echo(f"{path}: {count} {reason}, left out", err=True)
+    return found

@@ -1,0 +1,256 @@
+"""Rows of users' data become examples: a prompt and the responses that the data hold.
+
+Finds out from the first row where prompt and responses are - columns, whole conversations, HH-RLHF transcripts, ranked
+lists - and holds every later row to it; counts every row it cannot use, by reason. Leaves out: reading files
+(`rows.py`), tokens (`rounds/prepare.py`).
+
+    examples, dropped = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparring.data.checks import passes
+from sparring.data.rows import Placed, Row, stream_rows
+from sparring.models.chat import Message, answer_text, as_messages, conversation, read_transcript, split_conversation
+from sparring.recipe.sections import DatasetConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt, the responses by role, and an optional rule that code can check."""
+
+    id: str
+    """hash of the content, so that it is the same in every run"""
+    messages: list[Message]
+    responses: dict[str, str]
+    check: dict[str, Any] | None = None
+
+
+def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Example], Counter[str]]:
+    """Examples that hold every role, and the dropped rows counted by reason.
+
+    Raises:
+        ValueError: as `stream_examples`.
+    """
+    dropped: Counter[str] = Counter()
+    return list(stream_examples(config, roles, dropped)), dropped
+
+
+def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counter[str]) -> Iterator[Example]:
+    """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
+
+    Only a hash of 8 bytes is kept of each, to find duplicates.
+
+    Raises:
+        ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the
+            row), or nothing is left.
+    """
+    seen: set[int] = set()
+    layout: Layout | None = None
+    for placed in stream_rows(config):
+        layout = layout or Layout.of(placed.row, config, roles)
+        layout.check(placed)
+        try:
+            example = layout.example(placed.row)
+        except UnknownCheck as error:
+            raise ValueError(
+                f"data: {placed.file!r}, row {placed.number}, field {config.columns.check!r}: {error}"
+            ) from error
+        except ValueError as error:
+            dropped[str(error)] += 1
+            continue
+        if (digest := int(example.id, 16)) in seen:
+            dropped["duplicate"] += 1
+        elif "chosen" in roles and example.responses["chosen"] == example.responses["rejected"]:
+            dropped["chosen and rejected are identical"] += 1
+        else:
+            seen.add(digest)
+            yield example
+    if not seen:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
+        raise ValueError(f"data: {config.path!r} holds no usable example: {reasons}.")
+
+
+class Layout:
+    """Where prompt and responses stand in the rows of a data set, as its first row shows."""
+
+    def __init__(self, config: DatasetConfig, prompt: str, responses: dict[str, str], inside: bool) -> None:
+        """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
+        self.path, self.check_column = config.path, config.columns.check
+        self.prompt, self.responses, self.inside = prompt, responses, inside
+        self.ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
+        self.kinds: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, row: Row, config: DatasetConfig, roles: Sequence[str]) -> Layout:
+        """The layout of a data set that begins with `row`.
+
+        Raises:
+            ValueError: a column is missing.
+        """
+        columns = config.columns
+        responses = {role: getattr(columns, role) for role in roles}
+        if "gold" in responses and columns.gold not in row and "messages" in row:
+            responses["gold"] = "messages"
+        if {"chosen", "rejected"} <= responses.keys() and columns.ranked in row and columns.chosen not in row:
+            responses |= {"chosen": columns.ranked, "rejected": columns.ranked}
+        inside = columns.prompt not in row
+        whole = [*responses.values()] or [columns.chosen, columns.gold, "messages"]
+        prompt = next((name for name in whole if inside and _holds_prompt(row.get(name))), columns.prompt)
+        missing = [name for name in (prompt, *responses.values()) if name not in row]
+        if missing:
+            raise ValueError(
+                f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
+                "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ...}."
+                + (" Or have pairs built: data.collect." if "chosen" in roles else "")
+            )
+        return cls(config, prompt, responses, inside)
+
+    def check(self, placed: Placed) -> None:
+        """Hold a row to the columns and kinds of values of the rows before it.
+
+        Raises:
+            ValueError: they changed; names file, row and field.
+        """
+        for column in dict.fromkeys((self.prompt, *self.responses.values())):
+            kind = _kind(placed.row[column]) if column in placed.row else "no such column"
+            before = self.kinds.setdefault(column, kind) if kind != "null" else kind
+            if kind != before:
+                raise ValueError(
+                    f"data: {placed.file!r}, row {placed.number}, field {column!r}: {kind}, but {before} in the rows "
+                    f"before it; the row has {', '.join(map(repr, placed.row))}. Bring all rows into one form, or "
+                    "leave that file out."
+                )
+
+    def example(self, row: Row) -> Example:
+        """The example that a row holds.
+
+        Raises:
+            ValueError: it holds none; the reason.
+        """
+        values = self._ranked(row) if self.ranked else {role: row[name] for role, name in self.responses.items()}
+        for role, value in values.items():
+            if value is None:
+                raise ValueError(f"the {role} response is null")
+        given = [] if self.inside else self._given(row[self.prompt])
+        answers = {role: _answer(value, self.inside) for role, value in values.items()}
+        told = [turns for turns, _ in answers.values() if turns]
+        if self.inside and not answers:
+            told = [_begun(row[self.prompt])]
+        messages = _prompt(given, told)
+        responses = {role: text for role, (_, text) in answers.items()}
+        check = parse_check(row.get(self.check_column))
+        content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
+        return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
+
+    def _given(self, prompt: Any) -> list[Message]:
+        if prompt is None:
+            raise ValueError("the prompt is null")
+        begun = isinstance(prompt, str) and prompt.rstrip().endswith("\n\nAssistant:")
+        return as_messages((begun and read_transcript(prompt)) or prompt)
+
+    def _ranked(self, row: Row) -> Row:
+        """The best and the worst of a list of texts, best first, or of {answer, rank}."""
+        answers = _list(row[self.responses["chosen"]])
+        if len(answers) < 2:
+            raise ValueError("fewer than two ranked answers")
+        if all(isinstance(answer, str) for answer in answers):
+            return {"chosen": answers[0], "rejected": answers[-1]}
+        if not all(isinstance(a, dict) and a.get("rank") is not None and "answer" in a for a in answers):
+            raise ValueError("a ranked answer needs 'answer' and 'rank'")
+        best, worst = min(answers, key=_rank), max(answers, key=_rank)
+        if _rank(best) == _rank(worst):
+            raise ValueError("all answers have one rank")
+        return {"chosen": best["answer"], "rejected": worst["answer"]}
+
+
+def _list(value: Any) -> list[Any]:
+    """Ranked answers; a CSV cell holds them as JSON text."""
+    if value is None:
+        return []
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError("the ranked answers are text, but not a JSON list") from error
+    if not isinstance(found, list | tuple):
+        raise ValueError("the ranked answers are no list")
+    return list(found)
+
+
+def _rank(answer: Row) -> float:
+    try:
+        rank = float(answer["rank"])
+    except (TypeError, ValueError, OverflowError):
+        rank = math.nan
+    if not math.isfinite(rank):
+        raise ValueError("the rank of an answer is no number")
+    return rank
+
+
+def _kind(value: Any) -> str:
+    """What a value is, as far as rows must agree: text and messages may stand side by side."""
+    usual = "text or messages"
+    names = {str: usual, list: usual, dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _holds_prompt(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and read_transcript(value) is not None)
+
+
+def _answer(value: Any, whole: bool) -> tuple[list[Message], str]:
+    """The turns before a response, if it brings them, and its text; `whole`: it is a conversation or a transcript."""
+    if whole and isinstance(value, str):
+        value = read_transcript(value) or value
+    if isinstance(value, str):
+        return [], answer_text(value)
+    turns, text = split_conversation(value)
+    return turns, answer_text(text)
+
+
+def _begun(value: Any) -> list[Message]:
+    """What a conversation's last answer, if there is one, answers."""
+    if value is None:
+        raise ValueError("the prompt is null")
+    turns = read_transcript(value) or [] if isinstance(value, str) else conversation(value)
+    return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
+
+
+def _prompt(given: list[Message], told: list[list[Message]]) -> list[Message]:
+    """The prompt: the turns that the responses bring, of which a prompt beside them may be the first only."""
+    if not told:
+        return as_messages(given)
+    if any(turns != told[0] for turns in told):
+        raise ValueError("the responses answer different prompts")
+    if given and given[-1]["content"].strip() not in [turn["content"].strip() for turn in told[0]]:
+        raise ValueError("the conversation does not hold the prompt")
+    return as_messages(told[0])
+
+
+def parse_check(value: Any) -> Row | None:
+    """A rule, given as an object or as JSON text; empty cells and absent arguments are none.
+
+    Raises:
+        UnknownCheck: the rule or its arguments are not known.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        plain = json.loads(value) if isinstance(value, str) else value
+        check = {name: argument for name, argument in plain.items() if argument is not None}
+        passes(check, "")
+    except (ValueError, AttributeError) as error:
+        raise UnknownCheck(f"the check {value!r} cannot be used: {error}") from error
+    return check
+
+
+class UnknownCheck(Exception):
+    """A rule that cannot be evaluated: the whole data set is refused, not just the row."""

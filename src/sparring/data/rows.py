@@ -1,0 +1,300 @@
+"""Rows of data files, one at a time: a set of any size is read in the memory of a few hundred rows.
+
+JSONL (gzipped too), CSV, Parquet and Arrow files are read piece by piece, and so are folders and patterns of such
+files: shards, a data set fetched from the hub, one written by `save_to_disk`. A .json file is one value and is read
+whole. Leaves out: what the columns mean (`examples.py`).
+
+    for row, file, number in stream_rows(DatasetConfig(path="shards/*.jsonl.gz")): ...
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparring.recipe.sections import DatasetConfig
+
+Row = dict[str, Any]
+ENDINGS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
+BATCH = 256
+"""rows of a Parquet or Arrow file that are Python objects together"""
+NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""what `datasets` writes beside the data"""
+SHARD = re.compile(r"([-_.]?\d+)?([-_.]of[-_.]\d+)?$")
+PLAIN_NAMES = {"", "data", "part", "shard", "chunk", "default"}
+"""names that say nothing about a split"""
+
+
+class Placed(NamedTuple):
+    """A row, and where it stands."""
+
+    row: Row
+    file: str
+    number: int
+    """counted from 1 within the file; not the line, where a row has several"""
+
+
+def data_files(config: DatasetConfig) -> list[Path] | None:
+    """The files of a data set on this machine; None for a shipped one or one of the hub.
+
+    Raises:
+        ValueError: there are none, or a folder holds several splits and none is asked for.
+    """
+    return None if config.path.startswith("sparring:") else _files(config)[0]
+
+
+def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
+    """The files, and whether `split` was a choice among them (and is no column then)."""
+    path = Path(config.path).expanduser()
+    if path.is_file():
+        if not path.stat().st_size:
+            raise ValueError(f"data: {config.path!r} is empty. Write it again, or give another file.")
+        return [path], False
+    if path.is_dir():
+        return _folder(path, config.split)
+    if glob.has_magic(config.path):
+        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
+        if not found:
+            raise ValueError(f"data: no file matches {config.path!r}.")
+        return found, False
+    if path.suffix in ENDINGS or path.suffix == ".gz" or config.path.startswith((".", "/", "~")):
+        raise ValueError(
+            f"data: {config.path!r} is not a file. Give a {', '.join(ENDINGS)} file, a folder or a pattern of such "
+            "files, or a hub data set."
+        )
+    return None, False
+
+
+def _folder(folder: Path, split: str | None) -> tuple[list[Path], bool]:
+    splits: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith((".", "_", "cache-")) for part in inside.parts)
+        if path.is_file() and _ending(path) in ENDINGS and not hidden and path.name not in NOT_DATA:
+            splits.setdefault(_split_name(inside), []).append(path)
+    if not splits:
+        raise ValueError(f"data: the folder {str(folder)!r} holds no data file ({', '.join(ENDINGS)}).")
+    if len(splits) == 1:
+        ((name, files),) = splits.items()
+        return files, name == split
+    if (chosen := split or "train") not in splits:
+        raise ValueError(
+            f"data: the folder {str(folder)!r} holds {', '.join(map(repr, splits))}"
+            + (f" and no split {split!r}." if split else ".")
+            + " Say which under split:, or give a pattern such as 'folder/*.parquet' for all."
+        )
+    return splits[chosen], True
+
+
+def _split_name(inside: Path) -> str:
+    """What a file's name says of its split: train-00000-of-00002.parquet and train/data-00000.arrow are of train."""
+    names = [SHARD.sub("", inside.name.split(".")[0]), *(part for part in reversed(inside.parts[:-1]))]
+    return next((name for name in names if name not in PLAIN_NAMES), "")
+
+
+def _ending(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def stream_rows(config: DatasetConfig) -> Iterator[Placed]:
+    """The rows of a data set, `split` and `limit` applied.
+
+    Raises:
+        ValueError: it is missing or unreadable, or no row is of the split.
+    """
+    if config.path.startswith("sparring:"):
+        rows, by_column = _placed(config.path, _shipped(config.path.removeprefix("sparring:"))), True
+    else:
+        files, named = _files(config)
+        by_column = files is not None and not named
+        rows = _hub(config) if files is None else (r for file in files for r in _placed(str(file), stream_file(file)))
+    if by_column and config.split is not None:
+        rows = _of_split(rows, config)
+    return islice(rows, config.limit)
+
+
+def read_rows(config: DatasetConfig) -> list[Row]:
+    """All rows of a data set at once."""
+    return [placed.row for placed in stream_rows(config)]
+
+
+def _placed(name: str, rows: Iterable[Row]) -> Iterator[Placed]:
+    return (Placed(row, name, number) for number, row in enumerate(rows, start=1))
+
+
+def _of_split(rows: Iterable[Placed], config: DatasetConfig) -> Iterator[Placed]:
+    names: dict[str, None] = {}
+    for placed in rows:
+        if not names and "split" not in placed.row:
+            raise ValueError(f"data: split: {config.split!r} is set, but {config.path!r} has no column 'split'.")
+        names[str(placed.row.get("split"))] = None
+        if placed.row.get("split") == config.split:
+            yield placed
+    if names and config.split not in names:
+        raise ValueError(f"data: {config.path!r} has no row of split {config.split!r}; it has {', '.join(names)}.")
+
+
+def _shipped(name: str) -> Iterator[Row]:
+    file = resources.files("sparring") / "data" / f"{name}.jsonl"
+    if not file.is_file():
+        raise ValueError(f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold.")
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        yield {"gold": row["response"], **row} if "response" in row else row
+
+
+def _hub(config: DatasetConfig) -> Iterator[Placed]:
+    import datasets
+
+    try:
+        found = datasets.load_dataset(config.path, config.name, split=config.split or "train", revision=config.revision)
+    except Exception as error:
+        raise ValueError(
+            f"data: {config.path!r} is neither a file nor a data set that could be fetched from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the spelling and "
+            "the network, or download it and give its file."
+        ) from error
+    return _placed(config.path, (dict(row) for row in found))
+
+
+def read_file(path: Path) -> list[Row]:
+    """All rows of a file at once."""
+    return list(stream_file(path))
+
+
+def stream_file(path: Path) -> Iterator[Row]:
+    """Rows of a JSONL, JSON, CSV, Parquet or Arrow file; text files may be gzipped (`.jsonl.gz`).
+
+    Raises:
+        ValueError: missing, unreadable or cut short; names the file, and the line where there is one.
+    """
+    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
+        ".parquet": _parquet,
+        ".arrow": _arrow,
+        ".csv": _csv,
+        ".json": _json,
+        ".jsonl": _lines,
+    }
+    reader = readers.get(_ending(path))
+    if reader is None:
+        raise ValueError(f"data: {str(path)!r} has an unknown ending. Give one of {', '.join(ENDINGS)}.")
+    try:
+        yield from reader(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data: {str(path)!r} is not UTF-8 (byte {error.start}). Convert it to UTF-8.") from error
+    except EOFError as error:
+        raise ValueError(f"data: {str(path)!r} is cut short. Fetch or write it again.") from error
+    except (json.JSONDecodeError, csv.Error, pa.ArrowException, zlib.error, OSError) as error:
+        raise ValueError(f"data: {str(path)!r} cannot be read: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+        for batch in file.iter_batches(BATCH):
+            yield from batch.to_pylist()
+
+
+def _arrow(path: Path) -> Iterator[Row]:
+    with pa.memory_map(str(path)) as source:
+        for batch in pa.ipc.open_stream(source):
+            for begin in range(0, batch.num_rows, BATCH):
+                yield from batch.slice(begin, BATCH).to_pylist()
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with _open(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        _refuse_other_separator(reader.fieldnames or (), path)
+        try:
+            for row in reader:
+                extra: Any = row.pop(None, [])  # type: ignore[call-overload]
+                given = [value for value in row.values() if value is not None]
+                if not any(value.strip() for value in [*given, *extra]):
+                    continue
+                if len(given) < len(row) or any(value.strip() for value in extra):
+                    found = len(given) + len(extra)
+                    raise ValueError(
+                        f"data: {str(path)!r}, line {reader.line_num}: {found} fields, but the header names "
+                        f"{len(row)}. Put quotes around text that holds commas."
+                    )
+                yield row
+        except UnicodeDecodeError as error:
+            error.start += stream.tell() - len(error.object)  # counted from where the last piece began
+            raise
+
+
+def _refuse_other_separator(names: Sequence[str], path: Path) -> None:
+    for sign, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and sign in names[0]:
+            raise ValueError(
+                f"data: {str(path)!r}: its header is the one field {names[0]!r}. Is it separated by {called}? Save "
+                "it with commas."
+            )
+
+
+def _json(path: Path) -> Iterator[Row]:
+    with _open(path) as stream:
+        text = stream.read().decode("utf-8-sig")
+    try:
+        plain = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise ValueError(f"data: {str(path)!r} is empty. Write it again, or give another file.") from error
+        if _is_object(text.lstrip().split("\n", 1)[0]):
+            raise ValueError(f"data: {str(path)!r} looks like JSON Lines: name it .jsonl.") from error
+        raise
+    if not isinstance(plain, list) or not all(isinstance(row, dict) for row in plain):
+        raise ValueError(f"data: {str(path)!r} must hold a list of objects.")
+    yield from plain
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    begin = 0
+    with _open(path) as stream:
+        # Lines of bytes: a JSON string may hold other line separators, such as U+2028.
+        for number, line in enumerate(stream, start=1):
+            try:
+                # Excel and PowerShell begin files with a mark.
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                error.start += begin
+                raise
+            begin += len(line)
+            if text.strip():
+                yield _line(text, path, number)
+
+
+def _line(text: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Mend or remove that line."
+        ) from error
+    if not isinstance(row, dict):
+        raise ValueError(f'data: {str(path)!r}, line {number}: expected an object like {{"prompt": ...}}.')
+    return row

@@ -1,0 +1,463 @@
+"""Chat completions from any OpenAI-compatible endpoint: concurrent, retried, inside a budget, every reply kept.
+
+Replies are written to a file one by one as they come, under a hash of what was asked, so that a stopped or killed run
+never pays for the same question twice; so are the tokens of replies that hold nothing, which cost too. Rate limits and
+outages are waited out with jitter, `Retry-After` first; an endpoint that stays down, a refused key, an unknown model or
+a spent budget stop the work with an `OracleError`. The key is read from the environment into the client and stands
+nowhere else, also when a reply repeats it. Leaves out: what the replies mean.
+
+    endpoint = Endpoint(Settings(model="m", base_url="http://localhost:8000/v1", key_env=None), Path("replies.jsonl"))
+    endpoint.ask([{"messages": [{"role": "user", "content": "A or B?"}], "max_tokens": 1}])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sparring.endpoints.replies import TOKENS_KEPT, Estimate, Reply, Request, most_out, open_replies
+from sparring.runtime.errors import OracleError
+
+BACKOFF, LONGEST_WAIT = 1.0, 300.0
+"""seconds: the first wait, doubled each time; and the longest that a `Retry-After` is obeyed"""
+DOWN_AFTER = 8
+"""requests that fail in a row, each after all its attempts, before the endpoint counts as down"""
+CHARACTERS_PER_TOKEN = 3.5
+"""of ASCII, for estimates before the endpoint has counted; low for English, so that estimates err upwards"""
+BYTES_PER_TOKEN = 1.0
+"""of other scripts' UTF-8: what a small vocabulary comes to (SmolLM2: 1.0 in Korean, 1.5 in Chinese, 2.1 in Russian)"""
+SHORTEST_SECRET = 8
+"""a shorter "key" is a placeholder for a server without keys; to strike it out of replies would spoil them"""
+PER_WAVE = 4
+"""requests in a wave, per request under way: between two signs of life"""
+REFUSED = (401, 402, 403, 404)
+"""statuses that no retry and no other question can change"""
+PASSING = (408, 409, 425, 429)
+EMPTY = "an empty reply"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Who is asked, how hard, and for how much."""
+
+    model: str
+    base_url: str | None = None
+    key_env: str | None = "OPENAI_API_KEY"
+    concurrency: int = 8
+    timeout: float = 60.0
+    attempts: int = 5
+    max_cost: float | None = None
+    price_in: float | None = None
+    """per million tokens, in the currency of max_cost"""
+    price_out: float | None = None
+    field: str = "oracle"
+    """the section of the recipe that messages name"""
+
+    def check(self) -> None:
+        """Raise a ValueError that names the field, the value and the remedy; never shows what may be a key."""
+        if self.base_url is not None:
+            _check_address(f"{self.field}.base_url", self.base_url)
+        for name in ("concurrency", "timeout", "attempts"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{self.field}.{name} = {getattr(self, name)}: give a positive number.")
+        for name in ("max_cost", "price_in", "price_out"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{self.field}.{name} = {value}: give a number of at least 0.")
+        if self.max_cost is not None and (self.price_in is None or self.price_out is None):
+            raise ValueError(f"{self.field}.max_cost needs {self.field}.price_in and price_out, per million tokens.")
+
+    def key(self) -> str:
+        """The key from the environment; a placeholder where the endpoint takes none.
+
+        Raises:
+            ValueError: the variable is not set, or holds what no request could carry.
+        """
+        if self.key_env is None:
+            return "none"
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env):
+            raise ValueError(
+                f"{self.field}.key_env is not the name of an environment variable (capitals, digits, underscores); "
+                "it is not shown because it may be the key itself. Keys belong in the environment only."
+            )
+        if not (key := os.environ.get(self.key_env, "").strip()):
+            raise ValueError(
+                f"{self.field}.key_env: the environment variable {self.key_env} is not set. Set it to the key, or give "
+                "key_env: null for an endpoint without keys."
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                f"{self.field}.key_env: the environment variable {self.key_env} holds a character that a key cannot "
+                "have (a line break, a typographic quote or another that is not ASCII); it is not shown. Copy it anew."
+            )
+        return key
+
+
+class Endpoint:
+    """Asks, retries, pays and remembers; safe to use from one thread, works with `concurrency` of its own."""
+
+    def __init__(self, settings: Settings, replies: Path) -> None:
+        settings.check()
+        self.settings, self.replies = settings, replies
+        self.counts: Counter[str] = Counter()
+        self.last_error, self._remedy = "", ""
+        self._client = _client(settings)
+        if settings.base_url is None:  # the client library reads it
+            _check_address("OPENAI_BASE_URL", self.where)
+        self.asker = f"{settings.model}@{self.where}"
+        self._kept = open_replies(replies)
+        if self._kept.damaged:
+            self.counts["damaged lines of the reply file"] = self._kept.damaged
+        self._lock = self._kept.lock  # one for all who share the file: they may share a budget
+        self._stop = threading.Event()
+        self._not_before = 0.0
+        self._given_up: set[str] = set()
+        self._failures_in_a_row = 0
+
+    # ---- what is known ------------------------------------------------------------------------
+
+    @property
+    def models(self) -> set[str]:
+        """Who answered, in the endpoint's words."""
+        return self._kept.account(self.asker).models
+
+    @property
+    def wave(self) -> int:
+        """Requests to give at a time, so that progress shows."""
+        return PER_WAVE * self.settings.concurrency
+
+    @property
+    def spent(self) -> float:
+        """What all kept replies of this model at this endpoint cost; 0 without prices."""
+        account = self._kept.account(self.asker)
+        return self.cost(account.tokens_in, account.tokens_out)
+
+    @property
+    def paid(self) -> float | None:
+        """The same; None without prices."""
+        return None if self.settings.price_in is None else self.spent
+
+    def known(self, request: Request) -> Reply | None:
+        """The reply that is kept, if any."""
+        return self._kept.get(self.key(request))
+
+    def cost(self, tokens_in: float, tokens_out: float) -> float:
+        """In the currency of the prices; 0 without prices."""
+        return (tokens_in * (self.settings.price_in or 0) + tokens_out * (self.settings.price_out or 0)) / 1e6
+
+    def worst_cost(self, request: Request) -> tuple[float, float, float]:
+        """(tokens in, tokens out, cost) of a request at most, by its length and what it allows."""
+        tokens_in = sum(_most_tokens(message["content"]) + 8 for message in request["messages"])
+        return tokens_in, most_out(request), self.cost(tokens_in, most_out(request))
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """What asking these would take, before it starts; equal requests count once."""
+        asked = {self.key(request): request for request in requests}
+        new = [request for key, request in asked.items() if key not in self._kept]
+        worst = [self.worst_cost(request) for request in new]
+        tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
+        priced = self.settings.price_in is not None
+        return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, cost if priced else None)
+
+    # ---- asking -------------------------------------------------------------------------------
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
+        """One reply each, in order; None where all attempts failed, then and later. Equal requests are asked once.
+
+        Raises:
+            OracleError: no further request can succeed: refused, down, or the budget is spent.
+        """
+        asked = {self.key(r): r for r in requests}
+        new = {key: r for key, r in asked.items() if key not in self._kept and key not in self._given_up}
+        if new:
+            self._stop.clear()
+            with ThreadPoolExecutor(self.settings.concurrency) as pool:
+                futures = [pool.submit(self._one, key, request) for key, request in new.items()]
+                try:
+                    for future in futures:
+                        future.result()
+                except BaseException:  # Ctrl-C too: nothing more is asked, what is under way may finish
+                    self._stop.set()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        return [self._kept.get(self.key(request)) for request in requests]
+
+    def _one(self, key: str, request: Request) -> None:
+        if not self._attempts(key, request) and not self._stop.is_set():
+            self._given_up.add(key)
+
+    def _reserve(self, request: Request) -> tuple[float, float] | None:
+        """Set the most tokens aside, so that concurrent requests cannot overdraw together; None when work stopped."""
+        tokens_in, tokens_out, cost = self.worst_cost(request)
+        with self._lock:
+            limit = self.settings.max_cost
+            if self._stop.is_set():
+                return None
+            reserved = self._kept.reserved[self.asker]
+            if limit is not None and self.spent + self.cost(*reserved) + cost > limit:
+                self._stop.set()
+                raise OracleError(
+                    f"the budget is spent: its replies in {self.replies} cost {self.spent:.4f}, the next request may "
+                    f"cost {cost:.4f}, and {self.settings.field}.max_cost = {limit:g}. What was answered is kept; "
+                    "raise it to go on."
+                )
+            self._set_aside(tokens_in, tokens_out)
+        return tokens_in, tokens_out
+
+    def _set_aside(self, tokens_in: float, tokens_out: float) -> None:
+        with self._lock:
+            reserved = self._kept.reserved[self.asker]
+            reserved[0] += tokens_in
+            reserved[1] += tokens_out
+
+    def _attempts(self, key: str, request: Request) -> bool:
+        """Whether a reply came and is kept. Every attempt has its own place in the budget: empty replies cost too."""
+        for attempt in range(self.settings.attempts):
+            if not self._wait() or (reserved := self._reserve(request)) is None:
+                return False
+            try:
+                row = self._create(request)
+            except Exception as error:
+                wait = self._failure(error, attempt)
+                if wait is None:
+                    break
+                with self._lock:
+                    self.counts["retries"] += attempt + 1 < self.settings.attempts
+                    self._not_before = max(self._not_before, time.monotonic() + wait)
+            else:
+                self._keep({"key": key, **row})
+                self._failures_in_a_row = 0
+                return True
+            finally:
+                self._set_aside(-reserved[0], -reserved[1])
+        with self._lock:
+            self.counts["failed requests"] += 1
+            self._failures_in_a_row += 1
+            down = self._failures_in_a_row >= DOWN_AFTER and not self._stop.is_set()
+            if down:
+                self._stop.set()
+        if down:
+            raise OracleError(
+                f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). "
+                f"{self._remedy} What was answered is kept in {self.replies}; give the same command to go on."
+            )
+        return False
+
+    def _create(self, request: Request) -> dict[str, Any]:
+        """What will be kept of one reply; one that holds nothing is paid if it is whole or its tokens are counted."""
+        with self._lock:
+            self.counts["requests"] += 1
+        completion = self._client.chat.completions.create(model=self.settings.model, **request)
+        whole, text, cut = _said(completion)
+        spent = self._tokens_spent(completion, request, whole)
+        if text is None:
+            if spent is not None:
+                self._keep({"key": None, "text": "", **spent})
+            raise _Malformed(EMPTY if whole else "a reply without choices[0].message.content")
+        assert spent is not None, "whole replies have a cost"
+        model = getattr(completion, "model", None)
+        return {
+            "text": text,
+            "cut": cut,
+            "tokens": _tokens(completion.choices[0]),
+            **spent,
+            "model": model if isinstance(model, str) else "",
+        }
+
+    def _tokens_spent(self, completion: Any, request: Request, whole: bool) -> dict[str, int] | None:
+        """By the endpoint's count; an estimate from above for what it does not count of a whole reply, else None."""
+        usage = getattr(completion, "usage", None)
+        tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        if not whole and (tokens_in is None or tokens_out is None):
+            return None
+        worst_in, worst_out, _ = self.worst_cost(request)
+        return {
+            "tokens_in": round(worst_in) if tokens_in is None else tokens_in,
+            "tokens_out": round(worst_out) if tokens_out is None else tokens_out,
+        }
+
+    def _wait(self) -> bool:
+        """Sleep until nobody has to wait; False when work stopped meanwhile."""
+        while not self._stop.is_set() and (left := self._not_before - time.monotonic()) > 0:
+            self._stop.wait(left)
+        return not self._stop.is_set()
+
+    def _failure(self, error: Exception, attempt: int) -> float | None:
+        """Seconds to wait before the next attempt; None to give this request up.
+
+        Raises:
+            OracleError: no request can succeed.
+        """
+        import openai
+
+        self.last_error, self._remedy = self._redacted(error), _remedy(error, self.settings)
+        status = getattr(error, "status_code", None)
+        if status in REFUSED or getattr(error, "code", None) == "insufficient_quota":
+            if self._stop.is_set():
+                return None
+            self._stop.set()
+            raise OracleError(
+                f"the endpoint {self.where} refused: {self.last_error}. Check {self.settings.field}.model, base_url "
+                f"and the key (key_env: {self.settings.key_env or 'null'}). What was answered is kept."
+            ) from None
+        passing = status in PASSING or (status or 0) >= 500
+        broken = isinstance(
+            error, openai.APIConnectionError | openai.APIResponseValidationError | _Malformed | ValueError
+        )
+        if not passing and not broken:
+            if status is None:
+                raise error
+            return None  # this question is refused (too long, filtered); others may pass
+        asked = _retry_after(error)
+        if asked is not None and asked > LONGEST_WAIT:
+            self._stop.set()
+            raise OracleError(
+                f"the endpoint {self.where} asks to wait {asked:.0f} s ({self.last_error}). What was answered is kept; "
+                "give the same command later."
+            ) from None
+        # Jitter: callers that were turned away together must not come back together.
+        return (asked or BACKOFF * 2**attempt) * random.uniform(1.0, 1.5)
+
+    @property
+    def where(self) -> str:
+        """The address."""
+        return str(self._client.base_url)
+
+    def _redacted(self, error: Exception) -> str:
+        """The error as one line without the key, which some servers repeat."""
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return (text if self.settings.key_env is None else text.replace(self._client.api_key, "***"))[:300]
+
+    # ---- the file -----------------------------------------------------------------------------
+
+    def key(self, request: Request) -> str:
+        """A hash of endpoint, model and request, under which its reply is kept."""
+        asked = json.dumps([self.where, self.settings.model, request], sort_keys=True)
+        return hashlib.sha256(asked.encode()).hexdigest()
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        secret = self._client.api_key
+        hidden = self.settings.key_env is not None and len(secret) >= SHORTEST_SECRET
+        if hidden and secret in json.dumps([row, "".join(t["token"] for t in row.get("tokens", ()))]):
+            row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
+            row["tokens"] = []
+        with self._lock:
+            self._kept.keep({**row, "asker": self.asker})
+            self.counts["tokens in"] += row["tokens_in"]
+            self.counts["tokens out"] += row["tokens_out"]
+
+
+class _Malformed(Exception):
+    """A success that holds no answer."""
+
+
+def _client(settings: Settings) -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        raise ValueError(
+            f"{settings.field}: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
+        ) from error
+    return openai.OpenAI(api_key=settings.key(), base_url=settings.base_url, timeout=settings.timeout, max_retries=0)
+
+
+def _check_address(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise ValueError(f"{name} holds a user, a password or a query. Put the key in the environment.")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(f"{name} = {url!r}: give http://HOST/v1 or https://HOST/v1.")
+
+
+def _most_tokens(text: str) -> float:
+    plain = sum(map(str.isascii, text))
+    return plain / CHARACTERS_PER_TOKEN + (len(text.encode(errors="replace")) - plain) / BYTES_PER_TOKEN
+
+
+def _said(completion: Any) -> tuple[bool, str | None, bool]:
+    """(it has the shape of a reply, its text if it says anything, it was cut off)."""
+    # The client does not check what it reads: a proxy's error page or half a body arrive as a success of any shape.
+    try:
+        choice = completion.choices[0]
+        text, cut = choice.message.content, choice.finish_reason == "length"
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return False, None, False
+    if not isinstance(text, str | None):
+        return False, None, False
+    text = text or ""
+    # A model that thought until max_tokens has answered: the same question would end the same way.
+    return True, text if cut or text.strip() else None, cut
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _tokens(choice: Any) -> list[dict[str, Any]]:
+    """The last tokens and their log-probabilities; without what has none, and nothing of what has another shape."""
+    try:
+        return [
+            {
+                "token": t.token,
+                "logprob": t.logprob,
+                "top": {a.token: a.logprob for a in t.top_logprobs or () if _likely(a)},
+            }
+            for t in (choice.logprobs.content or ())[-TOKENS_KEPT:]
+            if _likely(t)
+        ]
+    except (AttributeError, KeyError, TypeError):
+        return []
+
+
+def _likely(token: Any) -> bool:
+    """It is a token with a log-probability; servers round 0 upwards."""
+    text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
+    return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01
+
+
+def _remedy(error: Exception, settings: Settings) -> str:
+    """What helps where this is how every request ends."""
+    import openai
+
+    field, status = settings.field, getattr(error, "status_code", None)
+    if isinstance(error, openai.APITimeoutError):
+        return (
+            f"No answer came within {settings.timeout:g} s: raise {field}.timeout, or lower {field}.concurrency "
+            f"({settings.concurrency}) if it answers slowly."
+        )
+    if isinstance(error, openai.APIConnectionError):
+        return f"Is it running, and is {field}.base_url right?"
+    if status == 429:
+        return f"It limits the rate: lower {field}.concurrency ({settings.concurrency}), or go on later."
+    if status is not None and status < 500:
+        return (
+            f"It refuses these questions, so repeating will not help: does the model take {field}.max_tokens and a "
+            f"temperature ({field}.reasoning: true if not), and do questions fit into its context?"
+        )
+    if status is not None:
+        return "The fault is the server's: its own log says more."
+    if str(error) == EMPTY:
+        return f"The model says nothing: is it a chat model, and {field}.max_tokens large enough?"
+    return f"What answers there is no chat API: {field}.base_url usually ends in /v1."
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds that the server asks for; dates are left to our own backoff."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None

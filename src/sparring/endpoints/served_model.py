@@ -1,0 +1,72 @@
+"""Answers of a model that somebody serves under an OpenAI-compatible URL: text in, text out.
+
+The server renders messages with its own template; its text becomes tokens with ours. What such a model's
+log-probabilities are stays unknown, so its answers are data to learn from (a teacher) or to be judged against
+(an opponent), and it can be no anchor, no part of a mixture and no seat of a game. Leaves out: waiting, retrying,
+paying and keeping (`endpoints/endpoint.py`).
+
+    ServedModel(config, "data.teacher", Path("replies.jsonl")).answers([[{"role": "user", "content": "Hi"}]], [1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparring.endpoints.endpoint import Endpoint, Settings
+from sparring.endpoints.replies import Reply
+from sparring.models.chat import Chat, Message
+from sparring.recipe.sections import ServedConfig
+from sparring.runtime.errors import EngineError, OracleError
+from sparring.runtime.progress import Advance
+from sparring.sampling.engine import Response
+
+SETTINGS = ("model", "base_url", "key_env", "concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out")
+SLICE = 8
+"""requests given to the endpoint together, times its concurrency: how often progress shows"""
+
+
+class ServedModel:
+    """Asks one model; what it answered is kept in `replies` and never asked again."""
+
+    def __init__(self, config: ServedConfig, field: str, replies: Path) -> None:
+        self.config, self.field = config, field
+        self.endpoint = Endpoint(Settings(**{name: getattr(config, name) for name in SETTINGS}, field=field), replies)
+
+    def answers(
+        self, prompts: Sequence[Sequence[Message]], seeds: Sequence[int], advance: Advance | None = None
+    ) -> list[Reply | None]:
+        """One reply per prompt, in order; None where every attempt failed.
+
+        Raises:
+            EngineError: no further request can succeed.
+        """
+        requests = [self._request(messages, seed) for messages, seed in zip(prompts, seeds, strict=True)]
+        size = SLICE * self.config.concurrency
+        found: list[Reply | None] = []
+        for begin in range(0, len(requests), size):
+            try:
+                found += self.endpoint.ask(requests[begin : begin + size])
+            except OracleError as error:
+                raise EngineError(str(error)) from error
+            if advance is not None:
+                advance(len(requests[begin : begin + size]))
+        return found
+
+    def _request(self, messages: Sequence[Message], seed: int) -> dict[str, object]:
+        if self.config.system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.config.system}, *messages]
+        config = self.config
+        plain = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
+        return {
+            "messages": list(messages),
+            **({"max_completion_tokens": config.max_tokens} if config.reasoning else plain),
+            "seed": seed % 2**31,
+            **({"extra_body": self.config.extra} if self.config.extra else {}),
+        }
+
+
+def as_response(reply: Reply, chat: Chat) -> Response:
+    """A reply as our tokens; one that was cut off holds no end token."""
+    ids = chat.response_ids(reply.text)
+    return Response(ids[:-1], "length") if reply.cut else Response(ids, "stop")

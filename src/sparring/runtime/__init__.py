@@ -1,0 +1,1 @@
+"""What every floor above stands on: files, errors, seeds, devices, memory, progress. Imports nothing of Sparring."""

@@ -1,0 +1,1 @@
+"""Several methods and seeds trained and compared as one resumable command."""

@@ -1,0 +1,140 @@
+"""Before a study trains: what would stop it hours later, and whether its judges still are those of the runs it has.
+
+A judge is known by its identity, which changes with a function's code: runs under one and runs under the other do not
+compare. Leaves out: recipes that do not compare (`study.py`), a run's own first questions
+(`rounds/preflight.py`).
+
+    check_study(recipes, folders); judge = contest_judge(recipes, folders)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparring.models.weights import resolve_model
+from sparring.oracles.build import build_oracle
+from sparring.oracles.oracle import Comparison, Oracle
+from sparring.planning.starter import to_mend
+from sparring.recipe.reading import load_recipe
+from sparring.recipe.recipe import Recipe
+from sparring.rounds.judge import judges_of
+from sparring.rounds.store import Store
+from sparring.runtime.errors import OracleError
+from sparring.runtime.files import read_json
+from sparring.runtime.layout import RECIPE, SUMMARY, is_finished
+from sparring.runtime.memory import release_memory
+
+Runs = Mapping[tuple[str, int], Recipe]
+"""by method and seed"""
+Folders = Mapping[tuple[str, int], Path]
+Identities = dict[str, str]
+"""by the recipe's field"""
+
+
+def check_study(runs: Runs, folders: Folders) -> None:
+    """Look at every model and data set and build every judge, once each.
+
+    Raises:
+        ValueError: one cannot be used; or runs are still to be made, and stored ones had another judge.
+    """
+    _mend_first(runs)
+    recipe = next(iter(runs.values()))
+    now = {field: build_judge(recipe, field, section).identity for field, section in _sections(recipe).items()}
+    release_memory()
+    if unfinished(runs, folders):
+        _refuse_other_judges(runs, folders, now)
+
+
+def _mend_first(runs: Runs) -> None:
+    found: dict[str, str] = {}
+    for method, recipe in {method: recipe for (method, _), recipe in runs.items()}.items():
+        for problem in to_mend(recipe):
+            found.setdefault(problem, method)
+    if found:
+        lines = "\n".join(f"  method {method}: {problem}" for problem, method in found.items())
+        raise ValueError(f"mend first:\n{lines}")
+
+
+def _sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The judges of a recipe by its field, in the order of a summary's judgments."""
+    training = {} if recipe.oracle is None else {"oracle": recipe.oracle}
+    return training | {f"evaluation.oracles.{i}": s for i, s in enumerate(recipe.evaluation.oracles)}
+
+
+def build_judge(recipe: Recipe, field: str, section: Mapping[str, Any]) -> Oracle:
+    """The judge that a section describes. Raises ValueError naming the field."""
+    start = str(resolve_model(recipe.model.path, recipe.model.revision))
+    try:
+        return build_oracle(section, start)
+    except ValueError as error:
+        raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
+
+
+def unfinished(runs: Runs, folders: Folders) -> bool:
+    """Whether a run is still to be made."""
+    return not all(_finished(folders[key], recipe) for key, recipe in runs.items())
+
+
+def _finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether the run is there whole, so that `run` asks no judge again."""
+    if not is_finished(Store(folder).manifest, recipe.rounds):
+        return False
+    before, now = load_recipe(folder / RECIPE).resolved(), recipe.resolved()
+    return all(before[section] == now[section] for section in ("oracle", "evaluation"))
+
+
+def _asked(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
+    """Who judged in a run so far, as field and identity: in training, and in an evaluation that stays."""
+    found = [("oracle", identity) for identity in judges_of(Store(folder).manifest).values()]
+    if _finished(folder, recipe):
+        judgments = read_json(folder / SUMMARY)["judgments"]
+        found += zip(_sections(recipe), (judgment["identity"] for judgment in judgments), strict=True)
+    return found
+
+
+def _refuse_other_judges(runs: Runs, folders: Folders, now: Identities) -> None:
+    for (method, seed), recipe in runs.items():
+        for field, identity in _asked(folders[method, seed], recipe):
+            if identity != now.get(field):
+                raise ValueError(
+                    f"{field}: method {method}, seed {seed}, was judged by {identity}, and new runs would be by "
+                    f"{now.get(field, 'nobody')}, so the two would not compare. Give another --out, or bring the first "
+                    "judge back."
+                )
+
+
+def contest_judge(runs: Runs, folders: Folders) -> Oracle:
+    """The judge that all these finished runs were trained under; one that is gone lends its kept verdicts only.
+
+    Raises:
+        ValueError: they had several.
+    """
+    asked = {who: key for key, r in runs.items() for field, who in _asked(folders[key], r) if field == "oracle"}
+    if len(asked) > 1:
+        told = "; ".join(f"{method}, seed {seed}: {who}" for who, (method, seed) in asked.items())
+        raise ValueError(f"oracle: the study's runs had several judges and do not compare. Give another --out. {told}")
+    recipe, (identity,) = next(iter(runs.values())), asked
+    assert recipe.oracle is not None
+    try:
+        judge = build_judge(recipe, "oracle", recipe.oracle)
+    except ValueError as error:
+        return Gone(identity, f"it cannot be built any more: {error}")
+    return judge if judge.identity == identity else Gone(identity, f"the recipe's judge is now {judge.identity}.")
+
+
+class Gone:
+    """A judge that cannot be asked any more: what it said is known by its identity."""
+
+    def __init__(self, identity: str, reason: str) -> None:
+        self.identity, self.reason = identity, reason
+
+    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+        """Raises OracleError: there is nobody to ask."""
+        raise OracleError(
+            f"oracle {self.identity} judged the study's runs, and {len(comparisons)} verdicts of it are missing, but "
+            f"{self.reason} Bring it back, or give another --out."
+        )

@@ -1,0 +1,201 @@
+"""The numbers of a study: each method over its seeds, and every method against every other.
+
+A method's figure is the mean over its seeds, with the smallest and largest beside it: three seeds give a range, not an
+interval. Between methods the unit is the prompt, its preferences averaged over seeds first. Leaves out: making the runs
+(`study.py`).
+
+    numbers({("inpo", 0): summary}, {0: {("start", "inpo"): {"Why?": 0.4, "How?": 0.7}}})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparring.evaluation.intervals import SHARE, interval
+from sparring.report.compare import facts, shared_kl_title
+from sparring.report.summary import Summary
+
+Pair = tuple[str, str]
+Preferences = dict[str, float]
+"""P(first beats second) by prompt; NaN where nothing was judged"""
+Tables = dict[Pair, Preferences]
+MEASURED = ("tokens", "finished_share", "kl", "gap", "seconds")
+
+
+def numbers(summaries: Mapping[tuple[str, int], Summary], tables: Mapping[int, Tables]) -> dict[str, Any]:
+    """Plain data: `methods` with their seeds' figures, and `contests` between them."""
+    methods = []
+    for name in dict.fromkeys(name for name, _ in summaries):
+        own = {seed: summary for (n, seed), summary in summaries.items() if n == name}
+        methods.append(_method(name, own))
+    return {"methods": methods, "contests": _contests(tables), "seeds": sorted({seed for _, seed in summaries})}
+
+
+def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
+    rows = [{**facts(name, s), "seed": seed} for seed, s in own.items()]
+    for row in rows:
+        row["gap"] = row["gap"] and row["gap"]["value"]
+    judges: dict[str, dict[str, Any]] = {}
+    for summary in own.values():
+        for judgment in summary["judgments"]:
+            judge = judges.setdefault(
+                judgment.get("identity") or judgment["name"],
+                {"name": judgment["name"], "seen_in_training": False, "win_rates": [], "failed": 0},
+            )
+            judge["seen_in_training"] |= judgment["seen_in_training"]
+            judge["win_rates"].append(judgment["win_rate"]["value"])
+            judge["failed"] += judgment["failed"]
+    for judge in judges.values():
+        judge["over_seeds"] = spread(judge["win_rates"])
+    return {
+        "name": name,
+        "algorithm": rows[0]["algorithm"],
+        "kl_title": rows[0]["kl_title"],
+        "seeds": list(own),
+        "judges": judges,
+        **{key: spread([row[key] for row in rows]) for key in MEASURED},
+    }
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Mean, smallest and largest over seeds; None where nothing was measured."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {"mean": float(np.mean(known)), "least": float(min(known)), "most": float(max(known)), "seeds": len(known)}
+
+
+def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
+    """Mean preference of the first over the second with its interval over prompts, seeds averaged first."""
+    pairs = dict.fromkeys(pair for of_seed in tables.values() for pair in of_seed)
+    found = []
+    for a, b in pairs:
+        by_seed = [of_seed[a, b] for of_seed in tables.values() if (a, b) in of_seed]
+        prompts = dict.fromkeys(prompt for one in by_seed for prompt in one)
+        means = [known_mean(np.array([one[prompt] for one in by_seed if prompt in one])) for prompt in prompts]
+        known = [p for p in means if not np.isnan(p)]
+        if known:
+            seeds = [known_mean(np.array([*one.values()])) for one in by_seed]
+            found.append(
+                {"a": a, "b": b, "preference": interval(known, within=SHARE), "by_seed": seeds, "prompts": len(known)}
+            )
+    return found
+
+
+def known_mean(values: np.ndarray) -> float:
+    """The mean of those that are numbers; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The study as tables."""
+    judges = list(dict.fromkeys(judge for method in result["methods"] for judge in method["judges"]))
+    header = [
+        "method",
+        *(f"wins against start, {_judge_head(judge, result['methods'])}" for judge in judges),
+        "tokens",
+        "finished",
+        shared_kl_title(result["methods"]),
+        "gap",
+        "minutes",
+    ]
+    rows = [
+        [
+            method["name"],
+            *(_shown(method["judges"].get(judge, {}).get("over_seeds"), "{:.1%}") for judge in judges),
+            _shown(method["tokens"], "{:.0f}"),
+            _shown(method["finished_share"], "{:.0%}"),
+            _shown(method["kl"], "{:.2f}"),
+            _shown(method["gap"], "{:.3f}"),
+            _shown(method["seconds"] and {k: v / 60 for k, v in method["seconds"].items()}, "{:.1f}"),
+        ]
+        for method in result["methods"]
+    ]
+    seeds = ", ".join(map(str, result["seeds"]))
+    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judges_told(result["methods"])]
+    if result["contests"]:
+        several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
+        seen = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
+        warning = "Intervals are over prompts, for these seeds' policies; another seed may move a cell by more."
+        lone = f"{result['answered_by_one_side']} prompts had one side's answer only."
+        lost = f"{result['failed']} comparisons failed, {lone}"
+        told = f"Row against column: mean preference in %, with its {seen}, under `{result['judge']}`. {warning} {lost}"
+        parts += [f"\n{told}\n", _matrix(result["contests"])]
+    if rows := result.get("tasks"):
+        parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
+        if any(row["documents"] != row["total"] for row in rows):
+            parts.append("\nScores on part of a benchmark do not compare with published ones.\n")
+    parts += [f"\n{s['method']}, seed {s['seed']}, stopped itself: {s['reason']}\n" for s in result["stopped"]]
+    return "\n".join(parts)
+
+
+def _judges_told(methods: Sequence[Mapping[str, Any]]) -> str:
+    """Who the judges were, and how many of their verdicts failed."""
+    judges = list(dict.fromkeys(judge for method in methods for judge in method["judges"]))
+    lines = []
+    for judge in judges:
+        failed = sum(method["judges"][judge]["failed"] for method in methods if judge in method["judges"])
+        lines.append(f"- {_judge_head(judge, methods)}: `{judge}`, {failed} verdicts failed\n")
+    return "\n" + "".join(lines)
+
+
+def _judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
+    """Its name (numbered where several have it), and which methods' training never asked it."""
+    by = [method for method in methods if judge in method["judges"]]
+    names = {identity: found["name"] for method in methods for identity, found in method["judges"].items()}
+    alike = [identity for identity, name in names.items() if name == names[judge]]
+    name = names[judge] if len(alike) == 1 else f"{names[judge]} {alike.index(judge) + 1}"
+    unseen = [method["name"] for method in by if not method["judges"][judge]["seen_in_training"]]
+    if not unseen:
+        return name
+    return f"{name} (unseen)" if len(unseen) == len(by) else f"{name} (unseen by {', '.join(unseen)})"
+
+
+def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for contest in contests for name in (contest["a"], contest["b"])))
+    cells: dict[Pair, str] = {}
+    for contest in contests:
+        value, low, high = (100 * contest["preference"][key] for key in ("value", "low", "high"))
+        seeds = [100 * one for one in contest["by_seed"] if not np.isnan(one)]
+        cells[contest["a"], contest["b"]] = _cell(value, low, high, seeds)
+        cells[contest["b"], contest["a"]] = _cell(100 - value, 100 - high, 100 - low, [100 - one for one in seeds])
+    return _table(["", *names], [[row, *(cells.get((row, column), "") for column in names)] for row in names])
+
+
+def _cell(value: float, low: float, high: float, seeds: Sequence[float]) -> str:
+    over = f"; seeds {min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else ""
+    return f"{value:.0f} ({low:.0f} to {high:.0f}{over})"
+
+
+def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    header = ["task", "policy", "seeds", "score", "minus start", "p"]
+    lines = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        of_task = [row for row in rows if row["task"] == task]
+        first = of_task[0]
+        name = f"{task} ({first['metric']}, {first['shots']} shots, {first['documents']} of {first['total']})"
+        lines.append([name, "start", "", _percent(first["before"]), "", ""])
+        for row in of_task:
+            cells = [_percent(row["after"]), _percent(row["difference"], "+"), f"{row['p']:.2g} ({row['test']})"]
+            lines.append(["", row["method"], str(row["seeds"]), *cells])
+    return _table(header, lines)
+
+
+def _percent(interval: Mapping[str, float], sign: str = "") -> str:
+    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
+    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(line) + " |\n" for line in [header, ["---"] * len(header), *rows])
+
+
+def _shown(found: Mapping[str, float] | None, form: str) -> str:
+    if found is None:
+        return "-"
+    mean, least, most = (form.format(found[key]) for key in ("mean", "least", "most"))
+    return mean if least == most else f"{mean} ({least} to {most})"

@@ -1,0 +1,58 @@
+"""The anchor pass: log-probabilities of responses under a frozen policy, without gradients.
+
+Runs in the same layout and precision as the fit, so that a policy that has not moved has log-ratios of
+zero, up to rounding in bfloat16. Leaves out: which policies are needed (`rounds/anchor.py`).
+
+    logps = rollout_logps(PolicyScorer(model), rollouts, budget=8192, precision="bfloat16")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from sparring.runtime import devices
+from sparring.training.accumulate import accumulating
+from sparring.training.packing import Rollout, plan_packs
+from sparring.training.scorer import PolicyScorer
+
+ANCHOR_ROOM = 2
+"""Tokens run at once for each of the fit's: no layer is kept here, and longer products are faster (docs/log.md)."""
+
+
+@torch.no_grad()  # in inference mode autocast would cast every weight again for every pack
+def rollout_logps(
+    scorer: PolicyScorer,
+    rollouts: Sequence[Rollout],
+    budget: int,
+    precision: str = "bfloat16",
+    advance: Callable[..., None] | None = None,
+    shared: bool = False,
+) -> list[list[float]]:
+    """Per rollout, the summed log-probability of each response; `budget` is tokens run at once.
+
+    `shared`: all ranks call this with the same rollouts, run some of the packs each and return everything.
+    """
+    scorer.eval()
+    found: list[list[float]] = [[] for _ in rollouts]
+    packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget, scorer.layout)
+    mine = devices.share(packs) if shared else packs
+    low = torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with accumulating(), low:  # one region: the weights' copies are made once, not for every pack
+        for group in mine:
+            flat = scorer(scorer.pack([rollouts[i] for i in group])).tolist()
+            for index in group:
+                count = len(rollouts[index].responses)
+                found[index], flat = flat[:count], flat[count:]
+            if advance is not None:
+                advance(len(group))
+    if not shared:
+        return found
+    for _ in range(len(mine), len(packs[:: devices.count()])):  # weights that are cut need as many passes of every rank
+        with low:
+            scorer(scorer.pack([rollouts[packs[-1][-1]]]))
+    others = sum(not row for row in found)
+    if advance is not None and others:
+        advance(others)
+    return [next(filter(None, rows)) for rows in zip(*devices.gathered(found), strict=True)]

@@ -1,0 +1,204 @@
+"""`certify`: the shape of its result, settings, equilibria on a game from a file, players."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparring.algorithms.algorithm import SHIPPED
+from sparring.certificates.certify import NotPlayable, build_for_game, certify, equilibrium, play
+from sparring.games.equilibrium import duality_gap, nash_is_unique, regularised_gap
+from sparring.games.game import Game, load_game, resolve_game
+
+KEYS = {
+    "algorithm",
+    "settings",
+    "game",
+    "player",
+    "rounds",
+    "solves",
+    "equilibrium",
+    "policy_last",
+    "policy_average",
+    "duality_gap_last",
+    "duality_gap_average",
+    "regularised_gap",
+    "kl_to_equilibrium",
+    "notes",
+}
+NO_CLOSED_FORM = {"spac", "dpo", "opo", "chi_po"}
+MATRICES = [
+    [[0.5, 0.7, 0.2, 0.6], [0.3, 0.5, 0.9, 0.4], [0.8, 0.1, 0.5, 0.75], [0.4, 0.6, 0.25, 0.5]],
+    [[0.5, 0.05, 0.65, 0.3], [0.95, 0.5, 0.2, 0.55], [0.35, 0.8, 0.5, 0.1], [0.7, 0.45, 0.9, 0.5]],
+]
+
+
+@pytest.fixture
+def game(tmp_path: Path) -> Game:
+    """Two contexts of unequal weight, with references and data."""
+    contexts = [
+        {"preference": MATRICES[0], "reference": [0.4, 0.3, 0.2, 0.1], "data": [0.1, 0.2, 0.3, 0.4], "weight": 3},
+        {"preference": MATRICES[1], "data": [0.7, 0.1, 0.1, 0.1]},
+    ]
+    path = tmp_path / "unseen.json"
+    path.write_text(json.dumps({"contexts": contexts}))
+    return load_game(path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_algorithm_plays_a_game_file_with_two_contexts(name: str, game: Game):
+    algorithm = build_for_game(name, {})
+    player = "tabular" if name in NO_CLOSED_FORM else "exact"
+    result = certify(algorithm, game, player, 6)
+    assert result.keys() == KEYS
+    assert len(result["policy_last"]) == len(result["policy_average"]) == len(result["duality_gap_last"]) == 7
+    last, target = np.array(result["policy_last"]), np.array(result["equilibrium"])
+    assert last.shape == (7, 2, 4)
+    assert target.shape == (2, 4)
+    assert last.sum(-1) == pytest.approx(np.ones((7, 2)))
+    assert last[0] == pytest.approx(game.reference)
+    assert np.array(result["policy_average"])[3] == pytest.approx(last[:4].mean(0))
+    assert np.array(result["duality_gap_last"]) == pytest.approx(duality_gap(game.preference, last))
+    assert (result["regularised_gap"] is None) == (algorithm.regularisation() == 0)
+    assert json.loads(json.dumps(result)) == result
+    tau = algorithm.regularisation()
+    for context in range(2):
+        matrix, reference = game.preference[context], game.reference[context]
+        if algorithm.solves == "data":
+            assert game.data is not None
+            assert target[context] == pytest.approx(game.data[context])
+        elif tau > 0:
+            assert regularised_gap(matrix, target[context], reference, tau) < 1e-10
+        else:
+            assert duality_gap(matrix, target[context]) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["inpo", "egpo", "nash_md", "mnpo", "rspo", "comal", "mpo", "onpo"])
+def test_what_should_converge_on_the_file_does(name: str, game: Game):
+    small = {"nash_md": {"eta": 0.02}}
+    run = play(build_for_game(name, small.get(name, {})), game, "exact", 4000)
+    target = equilibrium(build_for_game(name, {}), game)
+    assert target is not None
+    # Nash-MD's fixed step leaves a bias; ONPO is linear but slow here.
+    assert run.kl_from(target)[-1] < {"nash_md": 1e-4, "onpo": 1e-4}.get(name, 1e-8)
+
+
+def test_one_context_has_no_context_axis():
+    result = certify(build_for_game("inpo", {}), resolve_game("G3"), "exact", 5)
+    assert np.array(result["policy_last"]).shape == (6, 3)
+    assert np.array(result["equilibrium"]).shape == (3,)
+    for key in ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium"):
+        assert np.array(result[key]).shape == (6,)
+    assert result["game"] == "G3"
+    assert (result["rounds"], result["player"]) == (5, "exact")
+
+
+def test_the_papers_symbols_and_our_fields_mean_the_same():
+    game = resolve_game("G3")
+    paper = build_for_game("inpo", {"eta": 0.5, "tau": 0.2})
+    ours = build_for_game("inpo", {"step_size": 2.0, "kl_to_reference": 0.2})
+    assert paper == ours
+    assert build_for_game("sppo", {"eta": 2.0}) == build_for_game("sppo", {"step_size": 2.0})
+    assert build_for_game("spin", {"lambda": 2.0, "h": "all"}) == build_for_game("spin", {"beta": 2.0, "window": "all"})
+    assert certify(paper, game, "exact", 3)["settings"]["step_size"] == 2.0
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_symbol_names_a_field(name: str):
+    algorithm = type(build_for_game(name, {}))
+    for symbol in algorithm.symbols.values():
+        assert symbol.field in algorithm.model_fields
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("inpo", {"etta": 1}, "Did you mean 'eta'"),
+        ("inpo", {"eta": 0}, "give a positive number"),
+        ("inpo", {"eta": True}, "give a positive number"),
+        ("inpo", {"tau": True}, "takes no truth value"),
+        ("inpo", {"eta": 1.0, "step_size": 2.0}, "both give inpo.step_size"),
+        ("inpo", {"tau": 5.0}, "kl_to_reference"),
+        ("inpo", {"step_size": "x"}, "inpo.step_size = 'x'"),
+        ("sppo", {"eta": -1.0}, "sppo.step_size"),
+        ("nobody", {}, "unknown algorithm"),
+    ],
+)
+def test_bad_settings(name: str, settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        build_for_game(name, settings)
+
+
+def test_what_cannot_be_played_says_why():
+    game = resolve_game("G3")
+    with pytest.raises(NotPlayable, match="no closed form"):
+        certify(build_for_game("opo", {}), game, "exact", 1)
+    with pytest.raises(NotPlayable, match="imitates a data policy"):
+        certify(build_for_game("spin", {}), game, "exact", 1)
+    with pytest.raises(NotPlayable, match="no data policy"):
+        certify(build_for_game("spac", {}), game, "tabular", 1)
+    for player in ("exact", "tabular"):
+        with pytest.raises(NotPlayable, match="pairing = 'iid'"):
+            certify(build_for_game("inpo", {"pairing": "knockout", "samples": 4}), game, player, 1)
+    with pytest.raises(NotPlayable, match="needs 'reference' samples beside the pairs"):
+        certify(build_for_game("rspo", {"reference_nll": 0.1}), game, "tabular", 1)
+    with pytest.raises(NotPlayable, match="pairing = 'iid'"):
+        certify(build_for_game("inpo", {"pairing": "best_worst", "samples": 4}), game, "tabular", 1)
+
+
+def test_rspo_aims_at_its_own_regularised_equilibrium():
+    algorithm = build_for_game("rspo", {"eta": 0.5, "c": 0.05})
+    assert algorithm.regularisation() == pytest.approx(0.2)
+    game = resolve_game("G3")
+    inpo = build_for_game("inpo", {"tau": 0.2})
+    assert equilibrium(algorithm, game) == pytest.approx(equilibrium(inpo, game))
+    assert certify(algorithm, game, "exact", 1)["solves"] == "regularised"
+
+
+def test_without_a_known_equilibrium_there_is_no_distance():
+    algorithm = build_for_game("rspo", {"forward_kl": 0.1})
+    result = certify(algorithm, resolve_game("G3"), None, 1)
+    assert (result["solves"], result["equilibrium"], result["kl_to_equilibrium"]) == ("unknown", None, None)
+    assert any("no equilibrium is computed" in note for note in result["notes"])
+
+
+def test_an_equilibrium_that_is_one_of_many_has_no_distance(tmp_path: Path):
+    tied, decided = np.full((3, 3), 0.5), np.array([[0.5, 0.9, 0.9], [0.1, 0.5, 0.5], [0.1, 0.5, 0.5]])
+    two_best = np.array([[0.5, 0.5, 0.9], [0.5, 0.5, 0.9], [0.1, 0.1, 0.5]])
+    assert [nash_is_unique(P) for P in (tied, decided, two_best)] == [False, True, False]
+    assert all(nash_is_unique(resolve_game(spec).preference[0]) for spec in ("G3", "GR:8:1", "GBT:6:3"))
+    path = tmp_path / "tied.json"
+    path.write_text(json.dumps({"preference": tied.tolist()}))
+    game = load_game(path)
+    plain, regularised = (certify(build_for_game(name, {}), game, None, 2) for name in ("sppo", "inpo"))
+    assert plain["kl_to_equilibrium"] is None
+    assert any("not unique" in note for note in plain["notes"])
+    assert regularised["kl_to_equilibrium"] == pytest.approx([0.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "player", "note"),
+    [
+        ("ipo", {"pairing": "best_worst"}, "sampled", "BestWorst have no closed form"),
+        ("inpo", {"pairing": "knockout", "samples": 4}, "sampled", "Knockout"),
+        ("rspo", {"reference_nll": 0.1}, "sampled", "reference samples beside the pairs"),
+        ("inpo", {"pairing": "all", "samples": 4}, "exact", None),
+        ("sppo", {}, "exact", "the loss misses it"),
+        ("opo", {}, "tabular", "no finite minimum"),
+    ],
+)
+def test_the_player_that_shows_the_pairing_is_taken(name: str, settings: dict, player: str, note: str | None):
+    result = certify(build_for_game(name, settings), resolve_game("G3"), None, 1, pairs=50)
+    assert result["player"] == player
+    assert any(note in found for found in result["notes"]) if note else result["notes"] == []
+
+
+def test_iterative_ipo_with_a_fixed_reference_goes_to_the_regularised_nash():
+    algorithm = build_for_game("ipo", {"tau": 1.0, "reference": "start"})
+    result = certify(algorithm, resolve_game("G3"), "exact", 200)
+    assert result["solves"] == "regularised"
+    assert result["kl_to_equilibrium"][-1] < 1e-12
+    assert build_for_game("ipo", {"reference": "iterate"}).regularisation() == 0

@@ -1,0 +1,369 @@
+"""Users' data: every kind of file, plain and conversational, and what cannot be used is counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import write_jsonl
+from sparring.data.examples import Example, load_examples
+from sparring.recipe.sections import ColumnsConfig, DatasetConfig
+
+PAIRS = [
+    {"prompt": "Say ant", "chosen": "ant!", "rejected": "no"},
+    {"prompt": "Say bée", "chosen": "line\u2028bée", "rejected": "no,\nno"},
+]
+USER = [{"role": "user", "content": "Say ant"}]
+
+
+def reply(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def load(path: Path | str, *roles: str, **options: Any) -> tuple[list[Example], Counter[str]]:
+    return load_examples(DatasetConfig(path=str(path), **options), roles)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet", ".csv"])
+def test_every_kind_of_file_gives_the_same_examples(ending: str, tmp_path: Path) -> None:
+    examples, dropped = load(write(tmp_path / f"rows{ending}", PAIRS), "chosen", "rejected")
+    assert [e.messages[0]["content"] for e in examples] == ["Say ant", "Say bée"]
+    assert [e.responses for e in examples] == [{k: r[k] for k in ("chosen", "rejected")} for r in PAIRS]
+    assert not dropped
+    again, _ = load(write(tmp_path / "again.jsonl", PAIRS), "chosen", "rejected")
+    assert [e.id for e in again] == [e.id for e in examples]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
+def test_a_byte_order_mark_is_no_part_of_the_data(ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"rows{ending}", PAIRS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load(path, "chosen", "rejected")[0]) == 2
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
+def test_conversational_columns(ending: str, tmp_path: Path) -> None:
+    plain = {"prompt": USER, "chosen": reply("ant!"), "rejected": reply("no")}
+    implicit = {"chosen": USER + reply("ant!"), "rejected": USER + reply("no")}
+    found = []
+    for row in (PAIRS[0], plain, implicit):
+        (example,), dropped = load(write(tmp_path / f"r{ending}", [row]), "chosen", "rejected")
+        assert not dropped
+        found.append(example)
+    assert found[0] == found[1] == found[2]
+
+
+def test_several_turns_are_kept(tmp_path: Path) -> None:
+    talk = [
+        {"role": "system", "content": "S"},
+        *USER,
+        *reply("ant"),
+        {"role": "user", "content": "Again"},
+    ]
+    (example,), _ = load(write_jsonl(tmp_path / "r.jsonl", [{"gold": talk + reply("ant ant")}]), "gold")
+    assert example.messages == talk
+    assert example.responses == {"gold": "ant ant"}
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "r.jsonl", [{"question": "Q", "best": "A", "rule": {"rule": "one_word"}}])
+    columns = ColumnsConfig(prompt="question", gold="best", check="rule")
+    (example,), _ = load(path, "gold", columns=columns)
+    assert (example.messages[0]["content"], example.responses) == ("Q", {"gold": "A"})
+    assert example.check == {"rule": "one_word"}
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet", ".csv"])
+def test_checks_survive_every_kind_of_file(ending: str, tmp_path: Path) -> None:
+    """A Parquet column fills in the other rules' arguments with nulls; a CSV cell is JSON text."""
+    checks: list[dict[str, Any] | None] = [{"rule": "max_words", "count": 3}, {"rule": "lowercase"}, None]
+    text = ending == ".csv"
+    rows = [{"prompt": f"{i}", "check": c and (json.dumps(c) if text else c)} for i, c in enumerate(checks)]
+    assert [e.check for e in load(write(tmp_path / f"r{ending}", rows))[0]] == checks
+
+
+def test_an_unknown_check_refuses_the_data(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "r.jsonl", [{"prompt": "p", "check": {"rule": "max_word", "count": 3}}])
+    with pytest.raises(ValueError, match="unknown rule 'max_word'"):
+        load(path)
+
+
+def test_split_and_limit(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}", "split": "test" if i % 3 else "train"} for i in range(9)]
+    path = write_jsonl(tmp_path / "r.jsonl", [*rows, {"prompt": "no split"}])
+    assert [e.messages[0]["content"] for e in load(path, split="train")[0]] == ["0", "3", "6"]
+    assert [e.messages[0]["content"] for e in load(path, split="test", limit=2)[0]] == ["1", "2"]
+    with pytest.raises(ValueError, match=r"no row of split 'tran'; it has train, test"):
+        load(path, split="tran")
+    with pytest.raises(ValueError, match="no column 'split'"):
+        load(write_jsonl(tmp_path / "s.jsonl", [{"prompt": "a"}]), split="train")
+
+
+def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
+    good = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    rows = [
+        good,
+        good,
+        {**good, "prompt": None},
+        {**good, "prompt": ""},
+        {**good, "prompt": "  \n"},
+        {**good, "chosen": None},
+        {**good, "rejected": " "},
+        {**good, "rejected": "c"},
+    ]
+    examples, dropped = load(write_jsonl(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert len(examples) == 1
+    assert dropped == {
+        "duplicate": 1,
+        "the prompt is null": 1,
+        "the prompt is empty": 2,
+        "the chosen response is null": 1,
+        "the response is empty": 1,
+        "chosen and rejected are identical": 1,
+    }
+
+
+def test_the_shipped_sets() -> None:
+    train, dropped = load("sparring:prompts", split="train")
+    held, held_dropped = load("sparring:prompts", split="held_out")
+    assert not dropped
+    assert not held_dropped
+    assert len(train) > 100
+    assert len(held) >= 64
+    prompts = [{e.messages[0]["content"] for e in part} for part in (train, held)]
+    assert not prompts[0] & prompts[1]
+    assert any(e.check for e in held)
+    gold, dropped = load("sparring:gold", "gold")
+    assert not dropped
+    assert len(gold) > 50
+    assert all(e.responses["gold"].strip() for e in gold)
+    with pytest.raises(ValueError, match=r"'sparring:golden'.*Shipped: prompts, gold"):
+        load("sparring:golden")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.jsonl", b'{"prompt": "a"}\n\n{"prompt": "b"\n', r"line 3: not valid JSON"),
+        ("r.jsonl", b'{"prompt": "a"}\n[1]\n', r"line 2: expected an object"),
+        ("r.jsonl", b'{"prompt": "\xff"}\n', r"not UTF-8 \(byte 12\)"),
+        ("r.csv", b"prompt\nn\xe4\n", r"not UTF-8 \(byte 8\)"),
+        ("r.csv", b'prompt\n"open', r"cannot be read: unexpected end of data"),
+        ("r.json", b'{"prompt": "a"}', r"list of objects"),
+        ("r.json", b"[1, 2", r"cannot be read"),
+        ("r.parquet", b"PAR1 no", r"cannot be read"),
+        ("r.txt", b"hello", r"unknown ending.*\.jsonl"),
+        ("r.jsonl", b"", r"r.jsonl' is empty"),
+        ("r.csv", b"prompt\n", r"it has no rows"),
+        ("r.jsonl", b'{"prompt": ""}\n', r"no usable example: 1 x the prompt is empty"),
+        (
+            "r.jsonl",
+            b'{"text": "a", "id": 1}\n',
+            r"no column 'prompt'; it has 'text', 'id'.*columns:",
+        ),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["none.jsonl", "./none", "/none/rows.csv"])
+def test_a_missing_file(path: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a file\. Give a \.jsonl"):
+        load(path)
+
+
+def test_a_folder_or_pattern_without_data(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("data")
+    with pytest.raises(ValueError, match=r"the folder '.*' holds no data file"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"no file matches '.*\*\.jsonl'"):
+        load(tmp_path / "*.jsonl")
+
+
+def test_shards_are_one_set(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i}"} for i in range(7)]
+    for index, part in enumerate((rows[:2], rows[2:3], rows[3:])):
+        write(tmp_path / f"sub/part-{index}.parquet", part)
+        write(tmp_path / f"part-{index}.jsonl", part)
+    for path in (tmp_path / "sub", tmp_path / "*.jsonl", tmp_path / "s*/**/*.parquet"):
+        assert [e.messages[0]["content"] for e in load(path)[0]] == list("0123456")
+    assert len(load(tmp_path / "sub", limit=4)[0]) == 4
+
+
+def test_a_folder_with_splits(tmp_path: Path) -> None:
+    """As fetched from the hub: data/SPLIT-00000-of-00002.parquet."""
+    for split in ("train", "test"):
+        for index in range(2):
+            rows = [{"prompt": f"{split} {index}"}]
+            write(tmp_path / f"data/{split}-0000{index}-of-00002.parquet", rows)
+    assert [e.messages[0]["content"] for e in load(tmp_path)[0]] == ["train 0", "train 1"]
+    assert [e.messages[0]["content"] for e in load(tmp_path, split="test")[0]] == ["test 0", "test 1"]
+    with pytest.raises(ValueError, match=r"holds 'test', 'train' and no split 'tests'\. Say which"):
+        load(tmp_path, split="tests")
+
+
+def test_what_datasets_saved(tmp_path: Path) -> None:
+    import datasets
+
+    parts = {split: datasets.Dataset.from_list([{"prompt": f"{split} {i}"} for i in range(600)]) for split in "ab"}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "both")
+    parts["a"].save_to_disk(tmp_path / "one", num_shards=2)
+    assert load(tmp_path / "both", split="b")[0][599].messages[0]["content"] == "b 599"
+    assert [e.messages[0]["content"] for e in load(tmp_path / "one")[0]] == [f"a {i}" for i in range(600)]
+    with pytest.raises(ValueError, match="holds 'a', 'b'"):
+        load(tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rejected": 5}, "row 2, field 'rejected': a number, but text or messages in the rows before it"),
+        ({"prompt": {"text": "p"}}, "row 2, field 'prompt': an object, but text or messages"),
+        (None, r"row 2, field 'chosen': no such column, but text or .*has 'prompt', 'better'"),
+    ],
+)
+def test_a_form_that_changes_half_way_is_refused(change: Any, message: str, tmp_path: Path) -> None:
+    other = {**PAIRS[1], **change} if change else {"prompt": "p", "better": "b"}
+    write_jsonl(tmp_path / "a.jsonl", [*PAIRS, {**PAIRS[0], "chosen": None}])
+    second = write_jsonl(tmp_path / "b.jsonl", [{**PAIRS[0], "prompt": "again"}, other])
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path / "*.jsonl", "chosen", "rejected")
+    assert repr(str(second)) in str(caught.value)
+
+
+TALK = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Say\nant\n\nAssistant:"
+TURNS = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Say\nant"},
+]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"chosen": f"{TALK} ant!", "rejected": f"{TALK} no"}, id="hh-rlhf"),
+        pytest.param(
+            {"prompt": TALK, "answers": [{"answer": a, "rank": r} for a, r in (("no", 7.0), ("eh", 2), ("ant!", 1))]},
+            id="nectar",
+        ),
+        pytest.param({"prompt": TURNS, "answers": ["ant!", "eh", "no"]}, id="best first"),
+        pytest.param(
+            {"prompt": "Hi", "chosen": TURNS + reply("ant!"), "rejected": TURNS + reply("no")}, id="binarised"
+        ),
+    ],
+)
+def test_public_forms_of_preferences(row: dict[str, Any], tmp_path: Path) -> None:
+    (example,), dropped = load(write(tmp_path / "r.parquet", [row]), "chosen", "rejected")
+    assert not dropped
+    assert example.messages == TURNS
+    assert example.responses == {"chosen": "ant!", "rejected": "no"}
+
+
+@pytest.mark.parametrize(
+    "row", [{"messages": TURNS + reply("ant")}, {"prompt": "Hi", "messages": TURNS + reply("ant")}]
+)
+def test_messages_hold_a_gold_answer_and_a_prompt(row: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [row])
+    (example,), _ = load(path, "gold")
+    assert (example.messages, example.responses) == (TURNS, {"gold": "ant"})
+    (held_out,), _ = load(path)
+    assert held_out.messages == (TURNS if "prompt" not in row else TURNS[:1])
+
+
+def test_transcripts_hold_held_out_prompts(tmp_path: Path) -> None:
+    (example,), _ = load(write(tmp_path / "r.jsonl", [{"chosen": f"{TALK} ant!", "rejected": f"{TALK} no"}]))
+    assert (example.messages, example.responses) == (TURNS, {})
+
+
+def test_conversations_that_do_not_fit_together_are_counted(tmp_path: Path) -> None:
+    good = {"prompt": "Hi", "chosen": TURNS + reply("ant!"), "rejected": TURNS + reply("no")}
+    rows = [good, {**good, "rejected": TURNS[:1] + reply("no")}, {**good, "prompt": "Ho"}]
+    examples, dropped = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert len(examples) == 1
+    assert dropped == {"the responses answer different prompts": 1, "the conversation does not hold the prompt": 1}
+    ranked = [["a", "b"], ["a"], None, [{"answer": "a", "rank": 1}, {"answer": "b", "rank": 1}], [{"answer": "a"}] * 2]
+    rows = [{"prompt": f"{i}", "answers": answers} for i, answers in enumerate(ranked)]
+    examples, dropped = load(write(tmp_path / "l.jsonl", rows), "chosen", "rejected")
+    assert [e.responses for e in examples] == [{"chosen": "a", "rejected": "b"}]
+    assert dropped == {
+        "fewer than two ranked answers": 2,
+        "all answers have one rank": 1,
+        "a ranked answer needs 'answer' and 'rank'": 1,
+    }
+
+
+def test_odd_lists_are_counted(tmp_path: Path) -> None:
+    def ranked(rank: Any) -> list[Any]:
+        return [{"answer": "a", "rank": rank}, {"answer": "b", "rank": 2}]
+
+    odd = ["words", *map(ranked, ([1], "nan", "1e999"))]
+    rows = [{"prompt": str(i), "answers": answers} for i, answers in enumerate([["a", "b"], *odd])]
+    examples, dropped = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert [e.responses for e in examples] == [{"chosen": "a", "rejected": "b"}]
+    assert dropped == {"the ranked answers are text, but not a JSON list": 1, "the rank of an answer is no number": 3}
+    with pytest.raises(ValueError, match="1 x the ranked answers are no list"):
+        load(write(tmp_path / "five.jsonl", [{"prompt": "1", "answers": 5}]), "chosen", "rejected")
+    with pytest.raises(ValueError, match="a message needs 'role' and 'content'"):
+        load(write(tmp_path / "m.jsonl", [{"messages": ["a"]}]))
+
+
+def test_ranked_answers_in_a_csv_cell(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", [{"prompt": "Say ant", "answers": json.dumps(["ant!", "an ant", "no"])}])
+    (example,), _ = load(path, "chosen", "rejected")
+    assert example.responses == {"chosen": "ant!", "rejected": "no"}
+
+
+def test_blank_csv_rows_and_trailing_commas_are_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("prompt,gold\nHi,a,\n  \n,\nHo,b\n", encoding="utf-8")
+    examples, dropped = load(path, "gold")
+    assert [e.responses["gold"] for e in examples] == ["a", "b"]
+    assert not dropped
+
+
+@pytest.mark.parametrize("row", ["Hi", "Hi,a,b,c"])
+def test_csv_rows_of_another_width_are_refused(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text(f"prompt,chosen,rejected\nHi,a,b\n{row}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"r\.csv', line 3: [14] fields, but the header names 3"):
+        load(path, "chosen", "rejected")
+
+
+def test_an_unknown_check_names_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", [{"prompt": "a"}, {"prompt": "b", "check": {"name": "nothing"}}])
+    with pytest.raises(ValueError, match=r"r\.jsonl', row 2, field 'check': the check .* cannot be used"):
+        load(path)
+
+
+def test_a_hub_name_that_cannot_be_fetched() -> None:
+    with pytest.raises(ValueError, match=r"'nobody/no-set-v1\.0' is neither a file nor a data set.*spelling"):
+        load("nobody/no-set-v1.0")
