@@ -1,7 +1,7 @@
 """Generate docs/certificates.md, its data (certificates.json) and its figures (pictures/*.svg).
 
 `python docs/make_certificates.py` computes every claim (minutes); `--cached` only writes page and figures again from
-certificates.json. Leaves out: the claims (`sparring/certificates/claims*.py`) and drawing (`sparring/certificates/plot.py`).
+certificates.json. Leaves out: the claims (`sparring/certificates/claims*.py`) and drawing (`plot.py` beside them).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asks oracles about labelled pairs, for `evaluation/oracle_quality.py` to judge them. Leaves out: numbers and pictures.
+"""Asks oracles about labelled pairs, for `oracle_quality.py` to judge them. Leaves out: numbers and pictures.
 
 Verdicts go through the guard, which retries, counts failures and keeps them in `verdicts.jsonl`; what an oracle that
 sees places says of either order is kept in `orders.jsonl`. An audit that was stopped goes on where it was, and nothing

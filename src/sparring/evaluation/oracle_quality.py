@@ -2,7 +2,7 @@
 
 Accuracy, calibration, bias of place and of length, per category, and agreement between oracles; every share with a
 95 % interval bootstrapped over prompts. Labels of 1/2 carry no winner and are left out of accuracy; failed verdicts are
-left out of everything and counted. Pure functions of stored numbers. Leaves out: asking (`evaluation/audit_oracles.py`), cycles
+left out of everything and counted. Pure functions of stored numbers. Leaves out: asking (`audit_oracles.py`), cycles
 (`intransitivity.py`), the page (`report/audit.py`).
 
     audit_one(preferences, labels, prompts, lengths, categories)["accuracy"]

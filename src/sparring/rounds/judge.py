@@ -2,7 +2,7 @@
 
 Judging runs the pairings of many prompts in step, a wave at a time, so that an oracle sees large batches;
 verdicts are kept in shards of prompts. Pairing replays the same generators on the stored verdicts, and drops,
-with a reason that is counted, what cannot be trained on. Leaves out: which comparisons are asked (`algorithms/pairing.py`).
+with a reason that is counted, what cannot be trained on. Leaves out: which comparisons are asked (`pairing.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run may ask of a paid judge, said before it starts. Leaves out: keeping to the budget (`endpoints/endpoint.py`).
+"""What a run may ask of a paid judge, said before it starts. Leaves out: keeping to the budget (`endpoints/`).
 
 Counts are upper bounds (a pairing is played with made-up answers); tokens assume the longest answers that the recipe
 allows, so the truth is usually well below.
