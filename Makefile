@@ -1,6 +1,6 @@
 # make demo: set up, and align a real small model by self-play (about twelve minutes on two cores)
 # make test: set up, and run the tests
-# make check: ruff, format, pyright, tests
+# make check: ruff, format, import layers, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
@@ -34,6 +34,7 @@ check: lint test
 lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(READY)

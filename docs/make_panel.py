@@ -26,7 +26,7 @@ from sparring.models.chat import Chat, as_messages
 from sparring.models.weights import load_model, load_tokenizer, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.panel import Panel
-from sparring.oracles.verdicts import wins
+from sparring.oracles.preferences import wins
 from sparring.recipe.sections import DatasetConfig, SamplingConfig
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed

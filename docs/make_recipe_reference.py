@@ -23,23 +23,23 @@ from pydantic_core import PydanticUndefined
 from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 from sparring.oracles.build import SHIPPED as ORACLES
 from sparring.oracles.build import field_hints, find_oracle
-from sparring.recipe import recipe
+from sparring.recipe import recipe, sections
 
 TARGET = Path(__file__).parent / "recipe.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("model", recipe.ModelConfig),
-    ("model.lora", recipe.LoraConfig),
-    ("data", recipe.DataConfig),
-    ("data.train and data.held_out", recipe.DatasetConfig),
-    ("columns of data.train and data.held_out", recipe.ColumnsConfig),
-    ("data.collect", recipe.CollectConfig),
-    ("data.teacher", recipe.ServedConfig),
-    ("sampling", recipe.SamplingConfig),
-    ("sampling.vllm", recipe.VllmConfig),
-    ("fit", recipe.FitConfig),
-    ("fit.tripwires", recipe.TripwireConfig),
-    ("evaluation", recipe.EvaluationConfig),
-    ("evaluation.opponents, a list of", recipe.OpponentConfig),
+    ("model", sections.ModelConfig),
+    ("model.lora", sections.LoraConfig),
+    ("data", sections.DataConfig),
+    ("data.train and data.held_out", sections.DatasetConfig),
+    ("columns of data.train and data.held_out", sections.ColumnsConfig),
+    ("data.collect", sections.CollectConfig),
+    ("data.teacher", sections.ServedConfig),
+    ("sampling", sections.SamplingConfig),
+    ("sampling.vllm", sections.VllmConfig),
+    ("fit", sections.FitConfig),
+    ("fit.tripwires", sections.TripwireConfig),
+    ("evaluation", sections.EvaluationConfig),
+    ("evaluation.opponents, a list of", sections.OpponentConfig),
 )
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 INTRO = """# Recipe reference
