@@ -17,7 +17,7 @@ pytest.importorskip("openai")
 
 from sparring.models.weights import resolve_model
 from sparring.oracles.guard import Guard
-from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.llm_judge import LLMJudge, LLMJudgeConfig
 from sparring.oracles.local_judge import LocalJudge
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import PairModel
@@ -72,7 +72,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def judge(url: str, tmp_path: Path, **fields) -> LLMJudge:
     given = {"base_url": url, "key_env": None, "timeout": 120.0, "replies": str(tmp_path / "replies.jsonl")}
-    return LLMJudge("smol", **given, **fields)
+    return LLMJudge(LLMJudgeConfig(model="smol", **given, **fields))
 
 
 def test_forced_letters_have_the_odds_of_the_model_here(url: str, tmp_path: Path) -> None:
@@ -106,6 +106,7 @@ def test_prose_instead_of_verdicts_stops_the_work(url: str, tmp_path: Path) -> N
 
 
 def test_an_unknown_model_is_refused_at_once(url: str, tmp_path: Path) -> None:
-    oracle = LLMJudge("other", base_url=url, key_env=None, replies=str(tmp_path / "replies.jsonl"))
+    config = LLMJudgeConfig(model="other", base_url=url, key_env=None, replies=str(tmp_path / "replies.jsonl"))
+    oracle = LLMJudge(config)
     with pytest.raises(OracleError, match=r"refused: .*Check oracle\.model"):
         oracle.judge(CASES)

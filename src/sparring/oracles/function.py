@@ -18,8 +18,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from sparring.oracles.build import import_attribute
 from sparring.oracles.oracle import Comparison
+from sparring.runtime.imports import import_attribute
 
 
 class FunctionOracle:
