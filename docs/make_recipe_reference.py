@@ -137,7 +137,7 @@ def oracle_table(name: str) -> str:
     written = {} if config is None else written_fields(config)
     for key, field in fields_of(make).items():
         kind, inner = plain_annotation(field.annotation)
-        meaning = field.description or written[key][1]
+        meaning = field.description or written.get(key, ("", ""))[1]
         text += row(f"`{key}`", f"`{kind}`", shown(field.default), bounds([*field.metadata, *inner]), meaning)
     return text
 

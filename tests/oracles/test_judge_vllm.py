@@ -18,7 +18,7 @@ pytest.importorskip("openai")
 from sparring.models.weights import resolve_model
 from sparring.oracles.guard import Guard
 from sparring.oracles.llm_judge import LLMJudge, LLMJudgeConfig
-from sparring.oracles.local_judge import LocalJudge
+from sparring.oracles.local_judge import LocalJudge, LocalJudgeConfig
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import PairModel
 from sparring.runtime.errors import OracleError
@@ -94,7 +94,8 @@ def test_forced_letters_have_the_odds_of_the_model_here(url: str, tmp_path: Path
 def test_a_served_model_and_the_same_model_here_say_the_same(url: str, tmp_path: Path) -> None:
     options = {"style": "scored", "max_tokens": 16}
     served = judge(url, tmp_path, **options)
-    here = LocalJudge(MODEL, precision="float32", replies=str(tmp_path / "here.jsonl"), **options)
+    config = LocalJudgeConfig(model=MODEL, precision="float32", replies=str(tmp_path / "here.jsonl"), **options)
+    here = LocalJudge(config)
     requests = [request for case in CASES for request in served._requests(case)]
     said = [reply and (reply.text, reply.cut) for reply in served.asker.ask(requests)]
     assert said == [reply and (reply.text, reply.cut) for reply in here.asker.ask(requests)]

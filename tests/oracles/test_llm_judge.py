@@ -403,6 +403,34 @@ def test_a_damaged_reply_file_is_read_around(server, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("fields", "rest"),
+    [
+        ({}, "pairwise=b5bc8c71;logprobs=True,max_tokens=16,temperature=0.0,top_logprobs=5)"),
+        (
+            {"style": "scored", "scale": 2},
+            "scored=7577bb4b;logprobs=True,max_tokens=1024,temperature=0.0,top_logprobs=5;scale=2)",
+        ),
+        (
+            {"style": "mt_bench", "temperature": 0.5, "max_tokens": 7, "logprobs": False},
+            "mt_bench=7b780cbf;max_tokens=7,temperature=0.5)",
+        ),
+        ({"reasoning": True}, "pairwise=b5bc8c71;max_completion_tokens=8208)"),
+        (
+            {"extra": {"b": 1, "a": [2]}, "logprobs": False},
+            "pairwise=b5bc8c71;extra_body={'b': 1, 'a': [2]},max_tokens=16,temperature=0.0)",
+        ),
+        (
+            {"timeout": 5, "max_cost": 1, "price_in": 1, "price_out": 2, "logprobs": False},
+            "pairwise=b5bc8c71;max_tokens=16,temperature=0.0)",
+        ),
+    ],
+)
+def test_identities_are_those_of_kept_verdicts(server, tmp_path, fields, rest):
+    """As versions before had them: with another, every verdict would be asked and paid again."""
+    assert judge(server, tmp_path, **fields).identity == f"llm_judge(m@{server.url}/;{rest}"
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE is not set"),

@@ -187,19 +187,6 @@ class LLMJudge(LanguageJudge):
         return f" Run again; where it keeps failing, give {patience}."
 
 
-def check_style(style: str, temperature: float, max_tokens: int | None, scale: float) -> Style:
-    """The style by name.
-
-    Raises:
-        ValueError: a number is out of its bounds.
-    """
-    if not (temperature >= 0 and scale > 0):
-        raise ValueError(f"oracle: temperature = {temperature}, scale = {scale}: give at least 0, and above 0.")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"oracle.max_tokens = {max_tokens}: give at least 1.")
-    return STYLES[style]
-
-
 def reply_options(style: Style, temperature: float, max_tokens: int | None, logprobs: bool) -> dict[str, Any]:
     """What every request says of the reply."""
     options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens or style.max_tokens}
