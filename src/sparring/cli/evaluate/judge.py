@@ -209,6 +209,7 @@ def endpoint_of(context: typer.Context) -> EndpointConfig:
     from sparring.recipe.explain import explain
     from sparring.recipe.sections import EndpointConfig
 
+    # The two commands declare these options and hand them on unread: nine arguments were easily exchanged.
     given = {name: context.params[name] for name in EndpointConfig.model_fields}
     given["key_env"] = given["key_env"] or None
     try:
