@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from sparring.certificates.claims import check
+from sparring.oracles import abilities
+from sparring.oracles.build import SHIPPED
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.progress import Progress
@@ -123,4 +125,22 @@ def test_the_example_oracle_runs(tiny_recipe: dict[str, Any], tmp_path: Path, mo
     section = {"name": "my_oracle:Keywords", "words": ["a", "e", "o"]}
     recipe = parse_recipe({**tiny_recipe, "oracle": section, "rounds": 1})
     summary = run(recipe, tmp_path / "run", Progress(quiet=True))
-    assert summary["judgments"][0]["identity"] == "keywords-v1(a,e,o;scale=1)"
+    (judgment,) = summary["judgments"]
+    assert judgment["identity"] == "keywords-v1(a,e,o;scale=1)"
+    assert (judgment["name"], judgment["about"]) == ("keywords", "Prefers the answer that uses more of some words.")
+
+
+def test_a_shipped_oracle_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_modules(HOW_TO / "own-oracle.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SHIPPED, "keywords", "my_oracle:Keywords")
+    assert "### oracle: keywords\n\nCounts words; see the module.\n" in load_generator().reference()
+
+
+def test_the_page_names_every_ability():
+    told = re.findall(r"^\| `(\w+)` \| `", (HOW_TO / "own-oracle.md").read_text(), re.M)
+    assert told == [
+        name
+        for name, one in vars(abilities).items()
+        if getattr(one, "__module__", "") == abilities.__name__ and getattr(one, "_is_protocol", False)
+    ]

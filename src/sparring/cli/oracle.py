@@ -130,7 +130,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         from sparring import __version__
         from sparring.cli.result import hashes
         from sparring.evaluation.audit_oracles import planned
-        from sparring.oracles.orders import announce
+        from sparring.oracles.abilities import announce
         from sparring.oracles.train import read_pairs
         from sparring.report.audit import write_audit
         from sparring.runtime.files import write_json

@@ -32,10 +32,10 @@ from sparring.contests.sample_answers import sample_answers
 from sparring.evaluation.annotations import Judgments, annotation_rows
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, no_join, read_answers
 from sparring.evaluation.decided_by_rule import decide, undecided
+from sparring.oracles.abilities import announce
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import announce
 from sparring.oracles.recorded import Recorded
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.store import Made, Store

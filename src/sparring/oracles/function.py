@@ -18,12 +18,15 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from sparring.oracles.build import import_attribute
 from sparring.oracles.oracle import Comparison
+from sparring.runtime.imports import import_attribute
 
 
 class FunctionOracle:
     """Calls `path` (package.module:function); `both_orders` averages P(a, b) and 1 - P(b, a)."""
+
+    title = "function"
+    about = "Any Python function as an oracle: `(prompt, a, b) -> P(a beats b)`."
 
     def __init__(
         self,

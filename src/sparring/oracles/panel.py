@@ -37,6 +37,9 @@ Pair = tuple[str, str]
 class Panel:
     """Weighted voters over `CRITERIA`; scores every distinct (prompt, answer) once."""
 
+    title = "panel"
+    about = "The embedded preference oracle: a small electorate of documented criteria."
+
     def __init__(
         self,
         voters: Annotated[

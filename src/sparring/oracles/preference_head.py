@@ -145,6 +145,11 @@ def save_head(head: Head, folder: Path, embedder: str) -> None:
 class PreferenceHead:
     """Loads what `sparring oracle train --method head` wrote to `model`."""
 
+    title = "preference_head"
+    about = (
+        "A small preference model on frozen sentence embeddings: trained in a minute on a CPU, milliseconds an answer."
+    )
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a folder written by `sparring oracle train --method head`")],

@@ -32,6 +32,9 @@ VERSION = 2
 class RewardModel:
     """Scores each distinct (prompt, answer) once; rendered with the model's own chat template."""
 
+    title = "reward_model"
+    about = "A reward model as an oracle: any Hugging Face sequence classifier with one output, Bradley-Terry."
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a sequence classifier with one output: a folder or a hub name")],

@@ -33,6 +33,9 @@ from sparring.recipe.sections import DatasetConfig
 class Rules:
     """Looks up each prompt's rule and applies it to both answers."""
 
+    title = "rules"
+    about = "Answers that code can check: the one that keeps its prompt's rule wins, both or neither tie."
+
     def __init__(
         self,
         data: Annotated[str, Field(description="a data file, or a shipped set, whose rows hold the rules")],
@@ -82,11 +85,11 @@ class Rules:
             return 0.5
         return (1.0 + passes(check, comparison.a) - passes(check, comparison.b)) / 2
 
-    def unknown(self, comparison: Comparison) -> bool:
+    def abstains(self, comparison: Comparison) -> bool:
         """It is a tie because the prompt has no rule."""
         return comparison.prompt not in self.checks
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """How many comparisons had no rule."""
         return {"comparisons without a rule": self.without_rule}
 

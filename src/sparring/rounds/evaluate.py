@@ -6,7 +6,6 @@ that training never saw are asked too, and whatever they say is written. Leaves 
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from collections import Counter
@@ -24,6 +23,7 @@ from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head
 from sparring.models.chat import PromptText
+from sparring.oracles.abilities import Described, Titled
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
@@ -179,16 +179,14 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
-    module = inspect.getmodule(type(guard.oracle))
-    about = ((module and module.__doc__) or "").strip().splitlines()
     return {
-        "name": getattr(guard.oracle, "title", section["name"]),
+        "name": guard.oracle.title if isinstance(guard.oracle, Titled) else section["name"],
         "identity": guard.identity,
         "seen_in_training": seen,
         "win_rate": interval(outcome.wins, **options, within=SHARE),
         "mean_preference": interval(outcome.preferences, **options, within=SHARE),
         "failed": outcome.failed,
-        "about": about[0] if about else "",
+        "about": guard.oracle.about if isinstance(guard.oracle, Described) else guard.identity,
     }
 
 

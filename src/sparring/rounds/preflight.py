@@ -17,10 +17,9 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.oracles.abilities import Served, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.oracles.llm_judge import LLMJudge
-from sparring.oracles.orders import nested
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
 from sparring.runtime import devices
@@ -38,7 +37,7 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "toke
 """whose versions go into lock.json"""
 
 
-Judges = list[tuple[str, LLMJudge, Estimate]]
+Judges = list[tuple[str, Served, Estimate]]
 """judges that may cost money, each with the recipe's field and the price of the labels it is calibrated on"""
 
 
@@ -78,10 +77,10 @@ def probe(policies: Policies, progress: Progress) -> Probed:
         except ValueError as error:
             raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
         for judge, labels in nested(oracle):
-            if isinstance(judge, LLMJudge):
+            if isinstance(judge, Served):
                 found.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
-                    progress.say(f"judge  {judge.endpoint.settings.model}: {len(labels)} labelled pairs first: {price}")
+                    progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
         Guard(oracle).probe(say=progress.say)
     return found
 

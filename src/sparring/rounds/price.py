@@ -15,7 +15,7 @@ from sparring.algorithms.judged import PAIRINGS
 from sparring.algorithms.pairing import Pairing
 from sparring.endpoints.endpoint import CHARACTERS_PER_TOKEN
 from sparring.endpoints.replies import Estimate
-from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.abilities import Served
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.recipe import Recipe
 
@@ -24,7 +24,7 @@ SAMPLE = 50
 
 
 def judge_price(
-    recipe: Recipe, judge: LLMJudge, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
+    recipe: Recipe, judge: Served, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
 ) -> str:
     """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too.
 
@@ -36,7 +36,7 @@ def judge_price(
     sample = [Comparison(prompt, filler, filler + "y") for prompt in dict.fromkeys([*prompts, *held_out])][:SAMPLE]
     price = judge.estimate(sample).times((training + evaluation) / len(sample)) + labels
     return (
-        f"judge  {judge.endpoint.settings.model}: at most {training:,} comparisons in training and {evaluation:,} in "
+        f"judge  {judge.served_model}: at most {training:,} comparisons in training and {evaluation:,} in "
         f"the evaluation{', and the labels first' if labels.requests + labels.kept else ''}: {price}"
     )
 

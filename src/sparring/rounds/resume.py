@@ -20,7 +20,7 @@ import yaml
 from sparring.algorithms.algorithm import Facts
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import FitConfig
+from sparring.recipe.sections import EndpointConfig, FitConfig
 from sparring.rounds.store import Store
 from sparring.runtime.files import read_json, write_json, write_text
 from sparring.runtime.layout import FIT_SETTINGS, RECIPE, SUMMARY_STAGE, round_folder
@@ -33,7 +33,7 @@ FREE = (
     *("data.teacher.base_url", "data.teacher.key_env"),
 )
 """fields and sections that may change at any time: where and how fast, and what comes after training"""
-LIMITS = {"concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out"}
+LIMITS = EndpointConfig.model_fields.keys() - {"model", "base_url", "key_env"}
 """fields of served models and judges that may change at any time: they choose no answer"""
 ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""

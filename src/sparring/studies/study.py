@@ -27,9 +27,9 @@ from sparring.contests.players import policy_folder
 from sparring.contests.sample_answers import stored_by_prompt
 from sparring.evaluation.decided_by_rule import decide, undecided
 from sparring.models.weights import resolve_model
+from sparring.oracles.abilities import announce
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import announce
 from sparring.recipe.explain import explain
 from sparring.recipe.reading import parse_recipe, read_recipe, read_yaml, shipped_recipes
 from sparring.recipe.recipe import Recipe
