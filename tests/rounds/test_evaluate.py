@@ -13,6 +13,7 @@ from command import sparring
 from conftest import write_jsonl
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.reading import parse_recipe
+from sparring.recipe.recipe import Recipe
 from sparring.report.html import lead
 from sparring.rounds.evaluate import sample_held_out
 from sparring.rounds.policies import Policies
@@ -79,8 +80,8 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     """The run's report, its matrix, head to head and exploitability overrule an oracle that prefers silence."""
     silent: dict[int, dict[int, str]] = {0: {0: "", 1: ""}, 1: {1: "\n\n"}}
 
-    def partly_silent(policies: Policies, ref: PolicyRef, *rest: Any) -> Made:
-        made = sample_held_out(policies, ref, *rest)
+    def partly_silent(policies: Policies, recipe: Recipe, ref: PolicyRef, *rest: Any) -> Made:
+        made = sample_held_out(policies, recipe, ref, *rest)
         path = policies.store.path(f"evaluation/samples-{ref.round}.parquet")
         rows = [{**row, "text": silent[ref.round].get(at, row["text"])} for at, row in enumerate(read_table(path))]
         write_table(path, rows, SAMPLES)
