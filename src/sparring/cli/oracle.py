@@ -171,14 +171,14 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
     from sparring.cli.inputs import plain_section
     from sparring.oracles.build import build_oracle
 
-    sections: list[tuple[str, Any, str]] = []
+    sections: list[tuple[str, Any, str | None]] = []
     for spec in specs:
         if spec.endswith((".yaml", ".yml")):
             sections += _recipe_oracles(spec)
         else:
             section = plain_section(spec)
             name = Path(spec).name if Path(spec).is_dir() else str(section["name"])
-            sections.append((name, section, "start"))
+            sections.append((name, section, None))
     found: dict[str, Oracle] = {}
     seen: Counter[str] = Counter()
     for name, section, start in sections:
@@ -186,18 +186,17 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
         try:
             found[name if seen[name] == 1 else f"{name} {seen[name]}"] = build_oracle(section, start)
         except ValueError as error:
-            hint = " Outside a recipe, 'start' is no model: name one." if "'start'" in str(error) else ""
-            raise ValueError(f"--oracle {name}: {error}{hint}") from error
+            raise ValueError(f"--oracle {name}: {error}") from error
     return found
 
 
-def _recipe_oracles(path: str) -> list[tuple[str, Any, str]]:
-    """Name, section, and the model that `start` stands for."""
+def _recipe_oracles(path: str) -> list[tuple[str, Any, str | None]]:
+    """Name, section, and the model that `start` stands for, where there is a recipe."""
     from sparring.recipe.reading import load_recipe, read_yaml
 
     plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
     if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone
-        return [(str(plain["name"]), plain, "start")]
+        return [(str(plain["name"]), plain, None)]
     recipe = load_recipe(path)
     sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
     return [(str(section.get("name")), section, recipe.model.path) for section in sections]

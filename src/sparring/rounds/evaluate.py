@@ -18,22 +18,25 @@ import numpy as np
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.data.checks import passes
 from sparring.data.text import distinct_trigrams, repeating_share
+from sparring.evaluation.decided_by_rule import undecided
 from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
-from sparring.evaluation.win_rates import Outcome, head_to_head
+from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.chat import PromptText
 from sparring.oracles.abilities import Described, Titled
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Made
+from sparring.rounds.tables import texts_by_example
 from sparring.rounds.teacher import opponent_texts
 from sparring.runtime.files import read_table, write_json
-from sparring.runtime.layout import SUMMARY
+from sparring.runtime.layout import SUMMARY, held_out_samples
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
@@ -41,29 +44,28 @@ Rows = list[dict[str, Any]]
 Texts = list[list[str]]
 
 
-def played(policies: Policies) -> list[PolicyRef]:
+def played(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
     """The policies that are evaluated: the start, the last, and all that are stored between them."""
-    recipe = policies.recipe
     last = PolicyRef(recipe.rounds)
     between = [PolicyRef(t) for t in range(1, recipe.rounds)] if recipe.evaluation.every_iterate else []
     return [REFERENCE, *(ref for ref in between if policies.exists(ref)), last]
 
 
-def sample_held_out(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+def sample_held_out(policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
     """Fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
-    draw = Draw("own", policies.recipe.evaluation.samples, {ref: 1.0})
-    relative = f"evaluation/samples-{ref.round}.parquet"
+    draw = Draw("own", recipe.evaluation.samples, {ref: 1.0})
+    relative = held_out_samples(ref.round)
     stream = f"evaluation/{ref.round}"
     target = policies.store.path(relative)
-    rows = sample_draw(policies, draw, held_out, policies.recipe.sampling, stream, target, progress)
+    rows = sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
     return Made((relative,), {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)})
 
 
-def measure(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+def measure(policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
     """Length, finishing, diversity and KL to the start of one policy's held-out samples."""
-    rows = read_table(policies.store.root / f"evaluation/samples-{ref.round}.parquet")
+    rows = read_table(policies.store.root / held_out_samples(ref.round))
     texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
-    kl, error = _kl_to_start(policies, ref, held_out, rows, progress)
+    kl, error = _kl_to_start(policies, recipe.fit, ref, held_out, rows, progress)
     facts = {
         "round": ref.round,
         "tokens_mean": float(np.mean(lengths)),
@@ -96,7 +98,7 @@ def _commonest_opening(texts: Sequence[str]) -> float:
 
 
 def _kl_to_start(
-    policies: Policies, ref: PolicyRef, held_out: Rows, rows: Rows, progress: Progress
+    policies: Policies, fit: FitConfig, ref: PolicyRef, held_out: Rows, rows: Rows, progress: Progress
 ) -> tuple[float, float | None]:
     """KL(policy || start) in nats per response on the policy's own samples, and its standard error over prompts.
 
@@ -109,7 +111,6 @@ def _kl_to_start(
         Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
         for e in dict.fromkeys(row["example"] for row in rows)
     ]
-    fit = policies.recipe.fit
     values = []
     for who in (ref, REFERENCE):
         title = f"evaluation  KL of {ref}, log-probabilities under {who}"
@@ -122,16 +123,14 @@ def _kl_to_start(
 
 def texts_of(root: Path, ref: PolicyRef, held_out: Rows) -> Texts:
     """Held-out answers of a policy, one list per prompt."""
-    found: dict[str, list[str]] = {row["example"]: [] for row in held_out}
-    for row in sorted(read_table(root / f"evaluation/samples-{ref.round}.parquet"), key=lambda r: r["index"]):
-        found[row["example"]].append(row["text"])
-    return list(found.values())
+    texts = texts_by_example(root / held_out_samples(ref.round))
+    return [texts[row["example"]] for row in held_out]
 
 
-def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made:
+def summarise(policies: Policies, recipe: Recipe, held_out: Rows, facts: dict[str, Any]) -> Made:
     """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
-    recipe, store = policies.recipe, policies.store
-    refs = played(policies)
+    store = policies.store
+    refs = played(policies, recipe)
     prompts = [PromptText(row["messages"]) for row in held_out]
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
@@ -143,7 +142,8 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
         outcome = head_to_head(prompts, final, start, guard)
-        read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
+        asked = undecided(sample_pairs(prompts, final, start))
+        read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
         about = _judgment(section, seen, outcome, guard, recipe)
         judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
         opponents += [

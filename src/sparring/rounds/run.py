@@ -54,6 +54,7 @@ from sparring.runtime.layout import (
     SUMMARY_STAGE,
     TAUGHT,
     TRAIN,
+    held_out_samples,
     round_folder,
 )
 from sparring.runtime.progress import Progress
@@ -89,14 +90,14 @@ class Run:
         self.recipe, self.store, self.progress = recipe, store, progress
         self.trackers = trackers or Trackers([], store.root, {}, progress.say)
         self.algorithm = recipe.build_algorithm()
-        self.policies = Policies(store, recipe)
+        self.policies = Policies(store, recipe.model, recipe.fit.precision)
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""
-        found = probe(self.policies, self.progress)
-        try_model(self.policies)
+        found = probe(self.policies, self.recipe, self.progress)
+        try_model(self.policies, self.recipe.fit)
         self._prepare(found.judges)
-        write_lock(self.policies, found.engine, self.progress)
+        write_lock(self.policies, self.recipe.seed, found.engine, self.progress)
         if self.recipe.data.collect is not None:
             self._collect()
         if self.recipe.data.teacher is not None:
@@ -107,9 +108,9 @@ class Run:
 
     def collect_only(self) -> None:
         """The stages that build a preference set: `collect/pairs.parquet`."""
-        found = probe(self.policies, self.progress)
+        found = probe(self.policies, self.recipe, self.progress)
         self._prepare(found.judges, prompts_only=True)
-        write_lock(self.policies, found.engine, self.progress)
+        write_lock(self.policies, self.recipe.seed, found.engine, self.progress)
         self._collect()
 
     def _prepare(self, judges: Judges, prompts_only: bool = False) -> None:
@@ -124,7 +125,7 @@ class Run:
         for name, reasons in facts["dropped"].items():
             for reason, count in reasons.items():
                 self.progress.say(f"data  {name}: dropped {count}: {reason}")
-        say_prices(self.policies, judges, self.progress)
+        say_prices(self.store, self.recipe, judges, self.progress)
 
     def _data_hashes(self) -> dict[str, str]:
         """Hashes of the data files; the recipe names the others."""
@@ -223,6 +224,7 @@ class Run:
                 draw,
                 examples,
                 self.recipe.sampling,
+                self.recipe.seed,
                 f"{key}/{draw.role}",
                 part,
                 self.progress,
@@ -380,18 +382,18 @@ class Run:
         held_out = read_rows_at(path, range(min(count, self.recipe.evaluation.prompts or count)))
         data_hash = self.store.output_hash("data", HELD_OUT)
         inputs: dict[str, str] = {"data": data_hash}
-        for ref in played(self.policies):
+        for ref in played(self.policies, self.recipe):
             own = {"data": data_hash, "policy": self.policies.hash(ref)}
-            arguments = (self.policies, ref, held_out, self.progress)
+            arguments = (self.policies, self.recipe, ref, held_out, self.progress)
             self.store.stage(f"evaluation/sample-{ref.round}", own, partial(sample_held_out, *arguments))
-            file = f"evaluation/samples-{ref.round}.parquet"
+            file = held_out_samples(ref.round)
             own["samples"] = inputs[file] = self.store.output_hash(f"evaluation/sample-{ref.round}", file)
             self.store.stage(f"evaluation/measure-{ref.round}", own, partial(measure, *arguments))
         for config in self.recipe.evaluation.opponents:
-            file = ask_opponent(self.policies, config, held_out, data_hash, self.progress)
+            file = ask_opponent(self.store, self.recipe, self.policies.chat, config, held_out, data_hash, self.progress)
             inputs[file] = self.store.output_hash(f"evaluation/ask-{config.name}", file)
         self.progress.say("evaluation  judge")
-        self.store.stage(SUMMARY_STAGE, inputs, lambda: summarise(self.policies, held_out, self._facts()))
+        self.store.stage(SUMMARY_STAGE, inputs, lambda: summarise(self.policies, self.recipe, held_out, self._facts()))
         summary = read_json(self.store.root / SUMMARY)
         write_report(summary, self.store.root / REPORT)
         values = {f"evaluation/{j['name']}/win_rate": j["win_rate"]["value"] for j in summary["judgments"]}

@@ -62,12 +62,13 @@ def sample_draw(
     draw: Draw,
     examples: Rows,
     settings: SamplingConfig,
+    seed: int,
     stream: str,
     target: Path,
     progress: Progress,
 ) -> Rows:
-    """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws."""
-    arguments = policies, draw, examples, settings, stream, target
+    """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws of one seed."""
+    arguments = policies, draw, examples, settings, seed, stream, target
     if settings.engine == "transformers":
         keys = devices.together(make_draw, *arguments, progress=progress)
     else:
@@ -81,22 +82,22 @@ def make_draw(
     draw: Draw,
     examples: Rows,
     settings: SamplingConfig,
+    seed: int,
     stream: str,
     target: Path,
     alone: bool = False,
     progress: Progress = QUIET,
 ) -> list[str]:
     """This rank's shards of a draw, or all of them `alone`; returns the keys of all."""
-    recipe = policies.recipe
     served = settings.engine != "transformers"
     jobs: list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]] = []
-    for refs, rows in assign(draw, examples, recipe.seed, stream):
+    for refs, rows in assign(draw, examples, seed, stream):
         # Long prompts first and together: little padding, and the slowest batch shows at once.
         rows.sort(key=lambda row: (-len(examples[row[0]]["prompt_ids"]), row))
         size = max(1, len(rows)) if served else settings.batch_size
         jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
     engines = _Engines(policies, draw, settings)
-    keys = [_key(policies, draw, settings, refs, rows, examples, stream) for refs, rows in jobs]
+    keys = [_key(policies, draw, settings, refs, rows, examples, seed, stream) for refs, rows in jobs]
     mine = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
     total = sum(len(jobs[index][1]) for index in mine)
@@ -105,7 +106,7 @@ def make_draw(
         def make(index: int) -> Rows:
             refs, rows = jobs[index]
             requests = [
-                Request(examples[e]["prompt_ids"], _seed(settings, recipe.seed, stream, examples[e]["example"], k))
+                Request(examples[e]["prompt_ids"], _seed(settings, seed, stream, examples[e]["example"], k))
                 for e, k in rows
             ]
             if served:
@@ -186,6 +187,7 @@ def _key(
     refs: Sequence[PolicyRef],
     rows: Sequence[tuple[int, int]],
     examples: Rows,
+    seed: int,
     stream: str,
 ) -> str:
     """Hash of everything a shard depends on."""
@@ -193,7 +195,7 @@ def _key(
         [policies.hash(ref) for ref in refs],
         [draw.policies[ref] for ref in refs],
         settings.model_dump_json(exclude={"vllm"}),
-        policies.recipe.seed,
+        seed,
         stream,
         [(examples[e]["prompt_ids"], k) for e, k in rows],
     ]
@@ -226,14 +228,14 @@ class _Engines:
         # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
         model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
-        lora = self.policies.recipe.model.lora
+        lora = self.policies.model.lora
         probe_ids = _probe_ids(requests)
         policy = ServedPolicy(
             name=str(ref),
             folder=folder,
             adapter=adapter,
             adapter_rank=0 if lora is None else lora.rank,
-            trust_remote_code=self.policies.recipe.model.trust_remote_code,
+            trust_remote_code=self.policies.model.trust_remote_code,
             vocabulary=model.config.get_text_config().vocab_size,
             probe_ids=probe_ids,
             probe_logps=[_prompt_logps(model, ids) for ids in probe_ids],

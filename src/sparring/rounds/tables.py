@@ -1,11 +1,15 @@
 """The columns of every Parquet file of a run: a contract that users' scripts may read.
 
-Leaves out: how rows are made (`sample.py`, `judge.py`, `anchor.py`).
+And the texts of a file of samples. Leaves out: how rows are made (`sample.py`, `judge.py`, `anchor.py`).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
+
+from sparring.runtime.files import read_table
 
 TOKENS = pa.list_(pa.int32())
 
@@ -71,3 +75,11 @@ PAIRS = pa.schema(
 
 ANCHORS = pa.schema({"example": pa.string(), "weights": pa.string(), "logps": pa.list_(pa.float32())})
 """anchors.parquet: log-probability of each response of pairs.parquet under the policy whose weights have this hash"""
+
+
+def texts_by_example(path: Path) -> dict[str, list[str]]:
+    """The texts of a file of samples by example, each example's in the order of their indices."""
+    texts: dict[str, list[str]] = {}
+    for row in sorted(read_table(path), key=lambda row: row["index"]):
+        texts.setdefault(row["example"], []).append(row["text"])
+    return texts

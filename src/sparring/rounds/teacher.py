@@ -16,9 +16,8 @@ from sparring.endpoints.served_model import ServedModel, as_response
 from sparring.models.chat import Chat
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import OpponentConfig, ServedConfig
-from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES, SAMPLES
+from sparring.rounds.tables import EXAMPLES, SAMPLES, texts_by_example
 from sparring.runtime.errors import EngineError
 from sparring.runtime.files import read_table, write_table
 from sparring.runtime.layout import TAUGHT, TRAIN
@@ -58,9 +57,10 @@ def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) ->
     progress.say(f"teacher  {facts['examples']} gold answers of {facts['model']}{drops}")
 
 
-def ask_opponent(policies: Policies, config: OpponentConfig, held_out: Rows, data: str, progress: Progress) -> str:
+def ask_opponent(
+    store: Store, recipe: Recipe, chat: Chat, config: OpponentConfig, held_out: Rows, data: str, progress: Progress
+) -> str:
     """An opponent's answers to the held-out prompts; returns their file, relative to the run."""
-    recipe, store = policies.recipe, policies.store
     relative = opponent_file(config)
 
     def work() -> Made:
@@ -76,7 +76,7 @@ def ask_opponent(policies: Policies, config: OpponentConfig, held_out: Rows, dat
         for example, answers in zip(held_out, replies, strict=True):
             for index, reply in enumerate(answers):
                 assert reply is not None
-                response = as_response(reply, policies.chat)
+                response = as_response(reply, chat)
                 row = {"example": example["example"], "role": "opponent", "index": index, "policy": config.name}
                 rows.append({**row, "text": reply.text, **response._asdict()})
         write_table(store.path(relative), rows, SAMPLES)
@@ -93,10 +93,8 @@ def opponent_file(config: OpponentConfig) -> str:
 
 def opponent_texts(root: Path, config: OpponentConfig, held_out: Rows) -> list[list[str]]:
     """An opponent's answers, one list per prompt."""
-    found: dict[str, list[str]] = {row["example"]: [] for row in held_out}
-    for row in read_table(root / opponent_file(config)):
-        found[row["example"]].append(row["text"])
-    return list(found.values())
+    texts = texts_by_example(root / opponent_file(config))
+    return [texts[row["example"]] for row in held_out]
 
 
 def _ask(

@@ -39,6 +39,11 @@ def round_folder(t: int, seat: str = "play") -> str:
     return f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}"
 
 
+def held_out_samples(t: int) -> str:
+    """The evaluation's samples of the policy after t rounds, relative to the run."""
+    return f"evaluation/samples-{t}.parquet"
+
+
 def is_run(folder: Path) -> bool:
     """Whether a run was started in `folder`."""
     return (folder / RECIPE).is_file()
