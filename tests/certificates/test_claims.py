@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparring.algorithms.algorithm import SHIPPED, Facts
+from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.sppo import SPPO
 from sparring.certificates import claims_fit, claims_gradient, claims_offline, claims_sampled
 from sparring.certificates.certify import build_for_game
@@ -110,7 +110,7 @@ def test_f2_notices_a_wrong_loss():
 @pytest.mark.parametrize("name", claims_gradient.CLIPPED)
 def test_gradient_batches_meet_clips_on_both_sides(name: str):
     settings = claims_gradient.GRADIENTS[name][0 if name == "chi_po" else -1]
-    objective = build_for_game(name, settings).steps(1, Facts(100))[0].objective
+    objective = build_for_game(name, settings).steps(1, DataFacts(100))[0].objective
     beyond = [clipped(objective, claims_gradient.random_batch((), seed)) for seed in range(3)]
     for sides in zip(*beyond, strict=True):
         assert (torch.cat(sides) > 0).any()

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from pydantic import ValidationError
 
-from sparring.algorithms.algorithm import Algorithm, Facts, find_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, find_algorithm
 from sparring.algorithms.pairing import KeepingRole
 from sparring.certificates.sampled import SampledPlayer
 from sparring.certificates.tabular import POPULATION_PAIRINGS, TabularPlayer
@@ -105,7 +105,7 @@ def play(
 
 def selected(algorithm: Algorithm) -> str | None:
     """The pairing of its first round that only samples can show, by name."""
-    for step in algorithm.steps(0, Facts(1)):
+    for step in algorithm.steps(0, ANY_DATA):
         rule = step.pairing
         if isinstance(rule, KeepingRole):
             return f"{type(rule.inner).__name__} with {rule.role} samples beside the pairs"

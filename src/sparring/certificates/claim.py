@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from sparring.algorithms.algorithm import Facts
+from sparring.algorithms.algorithm import ANY_DATA
 from sparring.certificates.certify import build_for_game, play
 from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import nash, regularised_nash
@@ -79,7 +79,7 @@ Checks = Mapping[str, Sequence[Check]]
 
 def needs_data(name: str) -> bool:
     """Whether the algorithm's steps read responses of a data set."""
-    return any(step.columns() for step in build_for_game(name, {}).steps(0, Facts(1)))
+    return any(step.columns() for step in build_for_game(name, {}).steps(0, ANY_DATA))
 
 
 def g3() -> Game:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparring.algorithms.algorithm import SHIPPED, Facts, PolicyRef
+from sparring.algorithms.algorithm import SHIPPED, DataFacts, PolicyRef
 from sparring.certificates.certify import build_for_game
 from sparring.certificates.claim import Check, Checks, Claim, Effort, needs_data, number
 from sparring.certificates.tabular import TabularPlayer, stationarity_gradient
@@ -44,7 +44,7 @@ def gradient(name: str, effort: Effort) -> Iterable[Claim]:
     worst = 0.0
     variants = GRADIENTS.get(name, [{}])
     for settings in variants:
-        for step in build_for_game(name, settings).steps(1, Facts(100)):
+        for step in build_for_game(name, settings).steps(1, DataFacts(100)):
             for seed in range(3):
                 worst = max(worst, gradient_error(step.objective, tuple(step.anchors), effort.seed * 10 + seed))
     claim = "gradient of the loss against central differences: largest error, relative to the largest entry"
@@ -122,7 +122,7 @@ def stationarity(name: str, effort: Effort) -> Iterable[Claim]:
 def at_minimum(player: TabularPlayer, rounds: int, seed: int) -> tuple[float, int, int]:
     """Gradient norm of the last fit, and how many of 200 perturbations have a lower loss."""
     player.play(rounds)
-    steps = player.algorithm.steps(rounds - 1, player.facts())
+    steps = player.algorithm.steps(rounds - 1, player.data_facts())
     loss = player.loss(steps[-1], steps, 0)
     end = player.policies[PolicyRef(rounds)][0]
     value = float(loss(torch.from_numpy(end)))

@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.algorithms.algorithm import Algorithm, Facts, PolicyRef, Step
+from sparring.algorithms.algorithm import Algorithm, DataFacts, PolicyRef, Step
 from sparring.certificates.certify import build_for_game
 from sparring.certificates.claim import (
     Check,
@@ -195,7 +195,7 @@ def two_policies(name: str, effort: Effort) -> Iterable[Claim]:
     algorithm, game = build_for_game(name, {"step_size": 1.0, "kl_to_reference": 0.1}), g3()
     past = [game.log_reference, START]
     policies = {PolicyRef(t): u for t, u in enumerate(past)}
-    *before, step = algorithm.steps(1, Facts(MANY_EXAMPLES))
+    *before, step = algorithm.steps(1, DataFacts(MANY_EXAMPLES))
     other = game.log_reference if name == "inpo" else START
     honest, mixed = TabularPlayer(algorithm, game, policies=policies), MixedPlayer(algorithm, game, policies=policies)
     mixed.other = other
@@ -219,7 +219,7 @@ def shrunk(effort: Effort) -> Iterable[Claim]:
     for seed in range(effort.seed, effort.seed + 8):
         player = SampledPlayer(algorithm, g3(), prompts=500, seed=seed)
         player.policies = {PolicyRef(0): g3().log_reference}
-        found = player.population(algorithm.steps(0, player.facts())[0], 0)
+        found = player.population(algorithm.steps(0, player.data_facts())[0], 0)
         rates = np.bincount(found.actions, found.win_rates) / np.bincount(found.actions)
         factors.append(float(np.polyfit(exact_rates - 0.5, rates - 0.5, 1)[0]))
     mean, error = mean_and_error(factors)

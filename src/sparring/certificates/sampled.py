@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.algorithms.algorithm import Column, Facts, Reuse, Step
+from sparring.algorithms.algorithm import Column, DataFacts, Reuse, Step
 from sparring.algorithms.pairing import Listwise, Pairing, Pairs
 from sparring.certificates.tabular import Population, TabularPlayer
 from sparring.games.game import Array
@@ -28,9 +28,9 @@ class SampledPlayer(TabularPlayer):
     prompts: int = 1000
     seed: int = 0
 
-    def facts(self) -> Facts:
+    def data_facts(self) -> DataFacts:
         """Every prompt is an example."""
-        return Facts(self.prompts)
+        return DataFacts(self.prompts)
 
     def population(self, step: Step, context: int) -> Population:
         """The responses and pairs of this round's samples."""

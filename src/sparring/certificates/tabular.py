@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 
-from sparring.algorithms.algorithm import Algorithm, Column, Draw, Facts, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import Algorithm, Column, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.pairing import (
     Against,
     AllPairs,
@@ -81,15 +81,15 @@ class TabularPlayer:
     endless: int = 0
     """fits whose loss fell for ever, or was flat, in the direction in which they went"""
 
-    def facts(self) -> Facts:
+    def data_facts(self) -> DataFacts:
         """What a step may know of the data."""
-        return Facts(MANY_EXAMPLES if self.wins is None else int(self.wins.sum()))
+        return DataFacts(MANY_EXAMPLES if self.wins is None else int(self.wins.sum()))
 
     def play(self, rounds: int) -> Trajectory:
         """Log-policies of rounds 0..rounds; round 0 is the game's reference."""
         self.policies = {PolicyRef(0): self.game.log_reference}
         for t in range(rounds):
-            steps = self.algorithm.steps(t, self.facts())
+            steps = self.algorithm.steps(t, self.data_facts())
             for step in steps:
                 made = PolicyRef(t + 1, step.trains)
                 self.policies[made] = np.stack([self.fit(step, steps, c) for c in range(self.game.n_contexts)])

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparring.algorithms.algorithm import Algorithm, Facts, PolicyRef, find_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, PolicyRef, find_algorithm
 from sparring.certificates.certify import NotPlayable, build_for_game, goal
 from sparring.games.dynamics import Trajectory
 from sparring.games.equilibrium import duality_gap, log_normalise, regularised_gap
@@ -183,7 +183,7 @@ def certify_transformer(name: str, settings: Mapping[str, Any], rounds: int, see
         NotPlayable: the algorithm needs data that this game does not have.
     """
     algorithm = build_for_transformer(name, settings)
-    if needed := algorithm.steps(0, Facts(1))[0].columns():
+    if needed := algorithm.steps(0, ANY_DATA)[0].columns():
         raise NotPlayable(f"{algorithm.about.title}: the transformer player has no data ({', '.join(needed)}).")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
