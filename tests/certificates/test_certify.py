@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sparring.algorithms.algorithm import SHIPPED
-from sparring.certificates.certify import NotPlayable, build_for_game, certify, equilibrium, play
+from sparring.certificates.build import NotPlayable, build_for_game
+from sparring.certificates.certify import certify, equilibrium, play
 from sparring.games.equilibrium import duality_gap, nash_is_unique, regularised_gap
 from sparring.games.game import Game, load_game, resolve_game
 

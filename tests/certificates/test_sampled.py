@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from sparring.algorithms.algorithm import DataFacts, PolicyRef
-from sparring.certificates.certify import build_for_game, play
-from sparring.certificates.claim import distance, slope
-from sparring.certificates.sampled import SampledPlayer
-from sparring.certificates.tabular import TabularPlayer
+from sparring.certificates.build import build_for_game
+from sparring.certificates.certify import play
+from sparring.certificates.claims.claim import distance, slope
+from sparring.certificates.players.sampled import SampledPlayer
+from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.game import resolve_game
 from sparring.objectives.pairs import DATA
 

@@ -14,10 +14,11 @@ from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
 from sparring.algorithms.pairing import Against
 from sparring.algorithms.spac import SPAC
-from sparring.certificates.certify import build_for_game, play
-from sparring.certificates.claim import Effort, distance
-from sparring.certificates.claims_fit import CLOSED, closed_form, two_contexts
-from sparring.certificates.tabular import TabularPlayer
+from sparring.certificates.build import build_for_game
+from sparring.certificates.certify import play
+from sparring.certificates.claims.claim import Effort, distance
+from sparring.certificates.claims.fits import CLOSED, closed_form, two_contexts
+from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.dynamics import observe_pairs
 from sparring.games.game import resolve_game, sparse_bandit
 from sparring.objectives.pairs import PESSIMISM, Batch, Loss, Objective, margins, relative_logps

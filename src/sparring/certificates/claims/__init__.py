@@ -1,0 +1,1 @@
+"""What papers and derivations say of the algorithms, each checked by a computation."""
