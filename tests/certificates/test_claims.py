@@ -15,7 +15,8 @@ import torch
 from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.sppo import SPPO
 from sparring.certificates.build import build_for_game
-from sparring.certificates.claims import fits, gradients, offline, pairs
+from sparring.certificates.claims import fits, gradients, offline
+from sparring.certificates.claims import pairs as pair_claims
 from sparring.certificates.claims.check import CLAIMS, check
 from sparring.certificates.claims.claim import Claim, Effort, agrees, distance, tabulated
 from sparring.certificates.players.tabular import TabularPlayer
@@ -131,15 +132,15 @@ def clipped(objective: Objective, batch: Batch) -> list[torch.Tensor]:
 
 
 def test_pairs_of_two_policies_bias_a_step():
-    rows = [row for name in ("inpo", "nash_md", "egpo") for row in pairs.two_policies(name, Effort())]
-    assert not failing([*rows, *pairs.inpo_proposition_6(Effort()), *pairs.sppo_labels_shrink(Effort())])
+    rows = [row for name in ("inpo", "nash_md", "egpo") for row in pair_claims.two_policies(name, Effort())]
+    assert not failing([*rows, *pair_claims.inpo_proposition_6(Effort()), *pair_claims.sppo_labels_shrink(Effort())])
 
 
 def test_enumerated_pairs_are_those_of_the_sampled_player():
     algorithm = build_for_game("inpo", {"pairing": "best_worst", "samples": 4})
-    game = pairs.g3()
-    enumerated = pairs.EnumeratedPlayer(algorithm, game).play(1).policies[1]
-    sampled = pairs.SampledPlayer(algorithm, game, prompts=4000).play(1).policies[1]
+    game = pair_claims.g3()
+    enumerated = pair_claims.EnumeratedPlayer(algorithm, game).play(1).policies[1]
+    sampled = pair_claims.SampledPlayer(algorithm, game, prompts=4000).play(1).policies[1]
     assert np.abs(enumerated - sampled).sum() / 2 < 0.02
 
 
@@ -161,8 +162,8 @@ def selected(pairing: str, actions: tuple[int, ...], beats: np.ndarray) -> tuple
     [("best_worst", ".0672", (".102", ".162", ".265")), ("knockout", ".0679", (".087", ".252", ".368"))],
 )
 def test_selected_pairs_by_another_enumeration(pairing: str, step: str, limits: tuple[str, ...]):
-    """The predicted values of `selected_pairs_fixed_point`: weighted least squares on every tuple, without the library's pairing or fit."""
-    game = pairs.g3()
+    """Weighted least squares on every tuple, without the library's pairing or fit, give the predicted values."""
+    game = pair_claims.g3()
     matrix, log_reference = game.preference[0], game.log_reference[0]
     tuples = list(itertools.product(range(3), repeat=8))
     found = [(t, pair) for t in tuples if (pair := selected(pairing, t, matrix)) is not None and pair[0] != pair[1]]
@@ -176,7 +177,7 @@ def test_selected_pairs_by_another_enumeration(pairing: str, step: str, limits: 
         moved = anchor + np.linalg.lstsq(root * rows, np.full(len(rows), 1 / (2 * eta)) * root[:, 0], rcond=None)[0]
         return moved - np.log(np.exp(moved).sum())
 
-    start = pairs.START[0]
+    start = pair_claims.START[0]
     exact = start + matrix @ np.exp(start)
     apart = np.exp(fitted(start, start, 1.0, 1 / 3)) - np.exp(exact) / np.exp(exact).sum()
     assert agrees(np.abs(apart).sum() / 2, step)
@@ -184,7 +185,7 @@ def test_selected_pairs_by_another_enumeration(pairing: str, step: str, limits: 
         u = log_reference
         for _ in range(60):
             u = fitted(u, log_reference, eta, tau)
-        target = pairs.regularised_target(tau)[0]
+        target = pair_claims.regularised_target(tau)[0]
         assert agrees(np.abs(np.exp(u) - target).sum() / 2, text)
 
 

@@ -1,6 +1,7 @@
 """Exact dynamics against theorems and against measured values of two independent solvers.
 
-A value written as text is checked to the digits that it has. Bounds alone would prove little: at small T some exceed the largest possible KL.
+A value written as text is checked to the digits that it has. Bounds alone would prove little: at small T some exceed
+the largest possible KL.
 """
 
 import functools
