@@ -8,7 +8,7 @@ Leaves out: the computations, one file per family, and what a row is (`claim.py`
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,34 +23,36 @@ FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, off
 CLAIMS: dict[str, tuple[Check, ...]] = {
     name: tuple(check for family in FAMILIES for check in family.CHECKS.get(name, ())) for name in SHIPPED
 }
-"""By algorithm, in the order of the table"""
+"""What the families check of each algorithm, in the order of the table"""
 
 
 def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -> tuple[Sequence[Claim], float]:
-    """An algorithm's claims and the seconds they took; player "exact" computes only what takes no fit.
-
-    A class of yours (`package.module:Class`) gets the checks that need no table: its closed form, or else stationarity,
-    and its gradient.
-    """
+    """An algorithm's claims and the seconds they took; player "exact" computes only those that take no fit."""
     began = time.perf_counter()
-    effort = Effort(rounds, seed)
-    checks = CLAIMS[name] if name in CLAIMS else checks_of_any(name)
-    affordable = [one for one in checks if player == "tabular" or one.player == "exact"]
-    return [
-        replace(claim, algorithm=name) for one in affordable for claim in one.run(effort)
-    ], time.perf_counter() - began
+    affordable = [one for one in checks_of(name) if player == "tabular" or one.player == "exact"]
+    claims = [replace(claim, algorithm=name) for one in affordable for claim in one.run(Effort(rounds, seed))]
+    return claims, time.perf_counter() - began
 
 
-def checks_of_any(name: str) -> list[Check]:
-    """For a class that is not shipped: its gradient; its closed form where it has one, else stationarity."""
+def checks_of(name: str) -> list[Check]:
+    """The checks of a shipped algorithm, or of a class of yours (`package.module:Class`).
+
+    Every algorithm gets a check of its gradient and of its fit, also one that no family lists.
+    """
+    listed = list(CLAIMS.get(name, ()))
+    if name not in CLAIMS:
+        listed.append(Check(partial(gradients.gradient, name), "tabular"))
+    known = name in fits.CHECKS or name in gradients.STATIONARY
+    return listed if known else [Check(partial(fit_of_any, name), "tabular"), *listed]
+
+
+def fit_of_any(name: str, effort: Effort) -> Iterable[Claim]:
+    """Where no family lists its games and settings: the closed form if it has one, else stationarity."""
     algorithm, game = build_for_game(name, {}), built_in("GD") if needs_data(name) else g3()
-    gradient = Check(partial(gradients.gradient, name), "tabular")
     try:
         TabularPlayer(algorithm, game).play(1)
     except ValueError as error:
-        claim = "own loss and pairing, fitted on population pairs"
-        row = Claim("fit_is_closed_form", claim, "derived", "-", f"not played on {game.name}: {error}", None)
-        return [Check(lambda effort: [row], "tabular"), gradient]
+        claim, shown = "own loss and pairing, fitted on population pairs", f"not played on {game.name}: {error}"
+        return [Claim("fit_is_closed_form", claim, "derived", "-", shown, None)]
     closed = algorithm.exact_step(game, [game.log_reference]) is not None
-    fitted = fits.closed_form if closed else gradients.stationarity
-    return [Check(partial(fitted, name), "tabular"), gradient]
+    return (fits.closed_form if closed else gradients.stationarity)(name, effort)
