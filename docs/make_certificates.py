@@ -25,7 +25,7 @@ from sparring.certificates.claims.claim import Claim, Effort, mean_and_interval,
 from sparring.certificates.panels import Curve, LogPanel, Path3, SimplexPanel
 from sparring.certificates.players.transformer import certify_transformer
 from sparring.certificates.plot import svg
-from sparring.games.game import resolve_game
+from sparring.games.files import resolve_game
 
 DOCS = Path(__file__).parent
 CACHE, PAGE, PICTURES = DOCS / "certificates.json", DOCS / "certificates.md", DOCS / "pictures"

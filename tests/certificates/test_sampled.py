@@ -11,7 +11,7 @@ from sparring.certificates.certify import play
 from sparring.certificates.claims.claim import distance, slope
 from sparring.certificates.players.sampled import SampledPlayer
 from sparring.certificates.players.tabular import TabularPlayer
-from sparring.games.game import resolve_game
+from sparring.games.files import resolve_game
 from sparring.objectives.pairs import DATA
 
 G3 = resolve_game("G3")

@@ -19,8 +19,9 @@ from sparring.certificates.certify import play
 from sparring.certificates.claims.claim import Effort, distance
 from sparring.certificates.claims.fits import CLOSED, closed_form, two_contexts
 from sparring.certificates.players.tabular import TabularPlayer
-from sparring.games.dynamics import observe_pairs
-from sparring.games.game import resolve_game, sparse_bandit
+from sparring.games.built_in import sparse_bandit
+from sparring.games.files import resolve_game
+from sparring.games.offline import observe_pairs
 from sparring.objectives.pairs import PESSIMISM, Batch, Loss, Objective, margins, relative_logps
 
 

@@ -17,8 +17,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.games.dynamics import chi_po
 from sparring.games.game import Array, Game
+from sparring.games.squares import chi_po
 from sparring.objectives.pairs import ChiSquaredLogistic
 
 

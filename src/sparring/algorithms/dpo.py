@@ -17,8 +17,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, Step
 from sparring.algorithms.sources import PairSource
-from sparring.games.equilibrium import log_normalise
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise
 from sparring.objectives.pairs import PairLogistic
 
 

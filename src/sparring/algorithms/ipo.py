@@ -19,8 +19,8 @@ from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.games.equilibrium import log_normalise, win_rates
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise, win_rates
 from sparring.objectives.pairs import PairSquare
 
 

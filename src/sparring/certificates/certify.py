@@ -20,9 +20,10 @@ from sparring.algorithms.pairing import KeepingRole
 from sparring.certificates.build import NotPlayable, exact_step, goal
 from sparring.certificates.players.sampled import SampledPlayer
 from sparring.certificates.players.tabular import POPULATION_PAIRINGS, TabularPlayer
-from sparring.games.dynamics import Trajectory, trajectory
-from sparring.games.equilibrium import duality_gap, log_kl, nash, nash_is_unique, regularised_gap, regularised_nash
+from sparring.games.equilibrium import duality_gap, nash, nash_is_unique, regularised_gap, regularised_nash
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_kl
+from sparring.games.trajectory import Trajectory, trajectory
 
 Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")

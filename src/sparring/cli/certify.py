@@ -214,7 +214,7 @@ def trajectories(
     plot: Path | None,
 ) -> None:
     """Play, print one row per algorithm, and write what was asked for."""
-    from sparring.games.game import resolve_game
+    from sparring.games.files import resolve_game
 
     game = resolve_game(spec)
     results = {name: _one(name, many, game, player, settings, options) for name in names}

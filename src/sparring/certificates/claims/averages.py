@@ -13,8 +13,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, exact, g3, nash_target, slope, tabulated
-from sparring.games.equilibrium import duality_gap, log_normalise, win_rates
+from sparring.games.equilibrium import duality_gap
 from sparring.games.game import Array
+from sparring.games.probabilities import log_normalise, win_rates
 
 OURS = "derived"
 

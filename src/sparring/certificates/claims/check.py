@@ -17,7 +17,7 @@ from sparring.certificates.build import build_for_game, needs_data
 from sparring.certificates.claims import averages, fits, gradients, imitation, lists, offline, pairs, regularised
 from sparring.certificates.claims.claim import Check, Claim, Effort, g3
 from sparring.certificates.players.tabular import TabularPlayer
-from sparring.games.game import built_in
+from sparring.games.built_in import built_in
 
 FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, offline)
 CLAIMS: dict[str, tuple[Check, ...]] = {

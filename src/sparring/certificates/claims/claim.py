@@ -16,9 +16,10 @@ from scipy.stats import t as student
 
 from sparring.certificates.build import build_for_game
 from sparring.certificates.certify import play
-from sparring.games.dynamics import Trajectory
+from sparring.games.built_in import built_in
 from sparring.games.equilibrium import nash, regularised_nash
-from sparring.games.game import Array, Game, built_in
+from sparring.games.game import Array, Game
+from sparring.games.trajectory import Trajectory
 
 TAU = 0.1
 """the regularisation of most rows on G3"""

@@ -34,9 +34,13 @@ from sparring.certificates.claims.claim import (
     tabulated,
     vanishes,
 )
-from sparring.games.dynamics import Update, pessimistic_critic, response_square, spin, trajectory
-from sparring.games.equilibrium import log_normalise
-from sparring.games.game import Array, Game, built_in
+from sparring.games.built_in import built_in
+from sparring.games.game import Array, Game
+from sparring.games.imitation import spin
+from sparring.games.offline import pessimistic_critic
+from sparring.games.probabilities import log_normalise
+from sparring.games.squares import response_square
+from sparring.games.trajectory import Update, trajectory
 
 Settings = Mapping[str, Any]
 LARGEST = 1e-8

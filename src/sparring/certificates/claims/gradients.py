@@ -22,7 +22,8 @@ from sparring.certificates.build import build_for_game, needs_data
 from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, number, vanishes
 from sparring.certificates.players.minimise import stationarity_gradient
 from sparring.certificates.players.tabular import TabularPlayer
-from sparring.games.game import Array, built_in
+from sparring.games.built_in import built_in
+from sparring.games.game import Array
 from sparring.objectives.pairs import DATA, PESSIMISM, Batch, Objective
 
 Settings = Mapping[str, Any]

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, agrees, exact, number, tabulated, vanishes
-from sparring.games.dynamics import Trajectory
-from sparring.games.equilibrium import kl, log_kl, log_normalise
-from sparring.games.game import Array, built_in
+from sparring.games.built_in import built_in
+from sparring.games.game import Array
+from sparring.games.probabilities import kl, log_kl, log_normalise
+from sparring.games.trajectory import Trajectory
 
 GD = built_in("GD")
 HUGE = 1e6

@@ -22,9 +22,10 @@ from sparring.algorithms.dpo import DPO
 from sparring.algorithms.spac import SPAC
 from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, mean_and_error, mean_and_interval, slope
 from sparring.certificates.players.tabular import TabularPlayer
-from sparring.games.dynamics import observe_pairs, spac_theory
-from sparring.games.equilibrium import fit_rewards
-from sparring.games.game import Array, sparse_bandit
+from sparring.games.bradley_terry import fit_rewards
+from sparring.games.built_in import sparse_bandit
+from sparring.games.game import Array
+from sparring.games.offline import observe_pairs, spac_theory
 
 COUNTS = (100, 400, 1600, 6400)
 BETAS = (0.05, 0.1, 0.3, 0.5, 1.0)

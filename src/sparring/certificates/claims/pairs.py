@@ -37,8 +37,8 @@ from sparring.certificates.claims.claim import (
 from sparring.certificates.players.population import Population, population_of
 from sparring.certificates.players.sampled import SampledPlayer, play_pairing
 from sparring.certificates.players.tabular import MANY_EXAMPLES, TabularPlayer
-from sparring.games.equilibrium import log_normalise, win_rates
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise, win_rates
 from sparring.objectives.pairs import DATA
 
 Indices = NDArray[np.int64]

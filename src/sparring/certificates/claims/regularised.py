@@ -31,9 +31,10 @@ from sparring.certificates.claims.claim import (
     tabulated,
     vanishes,
 )
-from sparring.games.dynamics import comal_exact, inpo, mmd, trajectory
-from sparring.games.equilibrium import log_normalise
+from sparring.games.dynamics import comal_exact, inpo, mmd
 from sparring.games.game import Array
+from sparring.games.probabilities import log_normalise
+from sparring.games.trajectory import trajectory
 
 OURS = "derived"
 

@@ -27,9 +27,9 @@ from sparring.algorithms.pairing import (
 )
 from sparring.certificates.players.minimise import FAR, Loss, has_no_minimum, minimise, minimise_near
 from sparring.certificates.players.population import Population, batch_of, population_of
-from sparring.games.dynamics import Trajectory
-from sparring.games.equilibrium import log_normalise
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise
+from sparring.games.trajectory import Trajectory
 from sparring.objectives.pairs import DATA, PESSIMISM
 
 POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Against, ChosenRejectedOwn, Listwise)

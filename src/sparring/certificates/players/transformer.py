@@ -23,9 +23,10 @@ import torch
 
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm, PolicyRef, find_algorithm
 from sparring.certificates.build import NotPlayable, build_for_game, goal
-from sparring.games.dynamics import Trajectory
-from sparring.games.equilibrium import duality_gap, log_normalise, regularised_gap
+from sparring.games.equilibrium import duality_gap, regularised_gap
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise
+from sparring.games.trajectory import Trajectory
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.policies import Policies
