@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
@@ -95,12 +95,12 @@ def nash_target() -> Array:
     return nash(g3().preference[0])[None]
 
 
-def exact(name: str, rounds: int, game: Game | None = None, **settings: object) -> Trajectory:
+def exact(name: str, rounds: int, game: Game | None = None, **settings: Any) -> Trajectory:
     """The algorithm's own closed form, through its fields."""
     return play(build_for_game(name, settings), game or g3(), "exact", rounds)
 
 
-def kl_path(name: str, rounds: int, **settings: object) -> Array:
+def kl_path(name: str, rounds: int, **settings: Any) -> Array:
     """(T + 1,): KL(pi*, pi_t) of the closed form on G3, pi* the Nash policy regularised by `TAU`."""
     return exact(name, rounds, **settings).kl_from(regularised_target())
 

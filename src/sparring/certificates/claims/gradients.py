@@ -66,7 +66,8 @@ def random_batch(anchors: Iterable[str], seed: int) -> Batch:
     pairs = torch.tensor([[0, 1], [2, 3], [0, 3], [5, 6], [7, 8], [8, 5]])
     return Batch(
         logps_R=normal(10),
-        anchor_logps={name: normal(10) for name in {*anchors, "reference", "iterate"}},
+        # Sorted: the order of a set of names differs between processes, and the values would with it.
+        anchor_logps={name: normal(10) for name in sorted({*anchors, "reference", "iterate"})},
         lengths_R=torch.ones(10, dtype=torch.long),
         example_R=torch.arange(10) // 5,
         roles=("own", "own", "own", "own", "reference") * 2,

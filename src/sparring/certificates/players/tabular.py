@@ -97,8 +97,8 @@ class TabularPlayer:
     def population(self, step: Step, context: int) -> Population:
         """Every pair that a step's pairing would draw, and each action's win rate against the own samples."""
         preference = self.game.preference[context]
-        laws = {draw.role: np.exp(self._mixture(draw, context)) for draw in step.draws()}
-        own = laws.get("own", np.exp(self._policy(step.start)[context]))
+        laws: dict[str, Array] = {draw.role: np.exp(self._mixture(draw, context)) for draw in step.draws()}
+        own: Array = laws["own"] if "own" in laws else np.exp(self._policy(step.start)[context])
         parts = _weighted_pairs(step.pairing, preference, own, laws, self._columns(step, context))
         return population_of(parts, preference @ own)
 
