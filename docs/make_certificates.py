@@ -175,19 +175,19 @@ SPAC = (
 )
 
 
-def bandit_panel(found: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str], title: str) -> LogPanel:
+def bandit_panel(results: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str], title: str) -> LogPanel:
     """Suboptimality against the number of pairs, with 95 % intervals."""
     curves = []
     for name in names:
-        pairs = [mean_and_interval(values) for values in found[name].values()]
-        counts = [int(n) for n in found[name]]
+        pairs = [mean_and_interval(values) for values in results[name].values()]
+        counts = [int(n) for n in results[name]]
         curves.append(Curve(name, counts, [m for m, _ in pairs], [half for _, half in pairs]))
     return LogPanel(f"{title}: suboptimality on SB", "preference pairs", "bars: 95 % intervals", curves, log_x=True)
 
 
-def transformer_panel(found: Mapping[str, Any]) -> LogPanel:
+def transformer_panel(results: Mapping[str, Any]) -> LogPanel:
     """The exact duality gap of a language model, by round."""
-    curves = [Curve(name, range(len(r["duality_gap_last"])), r["duality_gap_last"]) for name, r in found.items()]
+    curves = [Curve(name, range(len(r["duality_gap_last"])), r["duality_gap_last"]) for name, r in results.items()]
     return LogPanel("Exact duality gap of a tiny Llama", "round", "unregularised gap", curves)
 
 
@@ -252,17 +252,17 @@ def figure_sections(data: Mapping[str, Any]) -> str:
     return FIGURES.replace("{bandit}", bandit).replace("{transformer}", transformer)
 
 
-def bandit_text(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+def bandit_text(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """The table of the sparse bandit, and where SPAC does not win."""
-    counts = list(next(iter(found.values())))
+    counts = list(next(iter(results.values())))
     rows = []
-    for name, row in found.items():
+    for name, row in results.items():
         pairs = (mean_and_interval(values) for values in row.values())
         rows.append([name, *(f"{mean:.3f} ± {half:.3f}" for mean, half in pairs)])
-    sets = len(found["data policy"][counts[0]])
+    sets = len(results["data policy"][counts[0]])
     text = f"Best reward less the policy's: mean and half of its 95 % interval, {sets} data sets; lower is better.\n\n"
     text += table(("method", *(f"n = {n}" for n in counts)), rows) + "\n"
-    numbered = {name: {int(n): values for n, values in row.items()} for name, row in found.items()}
+    numbered = {name: {int(n): values for n, values in row.items()} for name, row in results.items()}
     wins, even, losses = offline.verdicts(numbered)
     rounds = offline.ROUNDS
     text += (
@@ -292,10 +292,10 @@ the exact step, and how far the fit moved. It is the whole path: sampling, judgi
 """
 
 
-def transformer_text(found: Mapping[str, Any]) -> str:
+def transformer_text(results: Mapping[str, Any]) -> str:
     """Gaps per round, and how near a fit came to the exact step."""
     rows = []
-    for name, result in found.items():
+    for name, result in results.items():
         gaps = [f"{gap:.3f}" for gap in result["duality_gap_last"]]
         near = result["distance_to_exact_step"]
         rows.append(

@@ -215,12 +215,12 @@ def find_algorithm(name: str) -> type[Algorithm]:
         )
     module, _, attribute = where.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"algorithm.name: cannot import {where!r}: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+    if not (isinstance(kind, type) and issubclass(kind, Algorithm)):
         raise ValueError(f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm.")
-    return found
+    return kind
 
 
 def build_algorithm(section: Mapping[str, Any]) -> Algorithm:

@@ -63,7 +63,7 @@ class SPPO(JudgedSamples):
         return ResponseSquare(self.step_size, self.labels, self.unit_loss)
 
     def objective(self) -> Objective:
-        """What is fitted: the squares alone."""
+        """The fitted loss: the squares alone."""
         return self.squares()
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:

@@ -132,10 +132,10 @@ def check_files(json_: Path | None, plot: Path | None) -> None:
         raise ValueError(f"--json and --plot are the same file, {plot}; give two.")
 
 
-def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     """`key=value` texts with YAML values; a key may come once."""
     settings: dict[str, Any] = {}
-    for text in given:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"--set {text!r}: write it as symbol=value, for example eta=1.")

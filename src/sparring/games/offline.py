@@ -1,4 +1,4 @@
-"""SPAC of the theory, with its critic kept explicit, on counted comparisons of a one-context game.
+"""SPAC of the theory, with an explicit critic, on counted comparisons of a one-context game.
 
 Leaves out: SPAC's loss on a language model (`algorithms/spac.py`).
 
@@ -50,7 +50,7 @@ def spac_theory(
     data_weight: float | None = None,
     step_size: float | None = None,
 ) -> list[Array]:
-    """SPAC with its critic kept explicit (2406.04274, theory version): log-policies 0..T.
+    """SPAC with an explicit critic (2406.04274, theory version): log-policies 0..T.
 
     Each round finds the pessimistic critic f_t and moves to pi_t exp(step_size f_t). Defaults:
     data_weight sqrt(n pairs), step_size 2 sqrt(log(n actions) / rounds) / bound. The guarantee is

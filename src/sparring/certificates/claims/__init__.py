@@ -1,1 +1,1 @@
-"""What papers and derivations say of the algorithms, each checked by a computation."""
+"""Statements of papers and derivations about the algorithms, each checked by a computation."""

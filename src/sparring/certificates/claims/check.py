@@ -23,7 +23,7 @@ FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, off
 CLAIMS: dict[str, tuple[Check, ...]] = {
     name: tuple(check for family in FAMILIES for check in family.CHECKS.get(name, ())) for name in SHIPPED
 }
-"""What the families check of each algorithm, in the order of the table"""
+"""The checks that the families list for each algorithm, in the order of the table"""
 
 
 def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -> tuple[Sequence[Claim], float]:
