@@ -60,21 +60,8 @@ def test_exact_claims_hold(name: str):
     assert all(row.algorithm == name and row.claim and row.source and row.measured for row in rows)
 
 
-CLOSED_FORMS = {
-    "inpo",
-    "comal",
-    "mpo",
-    "mnpo",
-    "onpo",
-    "egpo",
-    "nash_md",
-    "ipo",
-    "dpo",
-    "chi_po",
-    "spin",
-    "sppo",
-    "rspo",
-}
+CLOSED_FORMS = {"inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin"}
+SQUARES = {"sppo", "rspo"}
 
 
 def test_every_algorithm_has_claims_and_pair_differences_have_a_closed_form():
