@@ -170,7 +170,8 @@ def reference() -> str:
     for name in SHIPPED:
         model = find_algorithm(name)
         text += f"\n### algorithm: {name}\n\n{_first_line(model)} "
-        text += f"See [{name}](algorithms/{name}.md).\n\n{table(model)}"
+        page = f"algorithms/{name}.md"
+        text += (f"See [{name}]({page})." if (TARGET.parent / page).is_file() else "") + f"\n\n{table(model)}"
     return text + ORACLE + "".join(oracle_table(name) for name in ORACLES)
 
 

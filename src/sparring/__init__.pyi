@@ -7,7 +7,7 @@ from .algorithms.algorithm import About as About
 from .algorithms.algorithm import Algorithm as Algorithm
 from .algorithms.algorithm import Column as Column
 from .algorithms.algorithm import Draw as Draw
-from .algorithms.algorithm import Facts as Facts
+from .algorithms.algorithm import DataFacts as DataFacts
 from .algorithms.algorithm import PolicyRef as PolicyRef
 from .algorithms.algorithm import Reuse as Reuse
 from .algorithms.algorithm import Step as Step

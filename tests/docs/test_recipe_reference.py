@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sparring.certificates.claims import check
+from sparring.certificates.claims.check import check
 from sparring.oracles import abilities
 from sparring.oracles.build import SHIPPED
 from sparring.recipe.reading import parse_recipe
@@ -113,9 +113,10 @@ def test_the_example_algorithm_is_certified(tmp_path: Path, monkeypatch: pytest.
     write_modules(HOW_TO / "own-algorithm.md", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     checked, _ = check("my_checked:Checked", rounds=6)
-    assert [(row.id, row.verdict) for row in checked] == [("F1", "holds"), ("D1", "holds")]
+    assert [(row.name, row.verdict) for row in checked] == [("fit_is_closed_form", "holds"), ("loss_gradient", "holds")]
     selecting, _ = check("my_methods:MovingReference", rounds=2)
-    assert [(row.id, row.verdict) for row in selecting] == [("F1", "measured"), ("D1", "holds")]
+    verdicts = [(row.name, row.verdict) for row in selecting]
+    assert verdicts == [("fit_is_closed_form", "measured"), ("loss_gradient", "holds")]
     assert "pairs of BestWorst" in selecting[0].measured
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.oracle_quality import Interval, clustered
-from sparring.games.equilibrium import best_bradley_terry, nash
+from sparring.games.bradley_terry import best_bradley_terry
+from sparring.games.equilibrium import nash
 
 Verdicts = Mapping[tuple[int, int], float]
 CYCLES, TRANSITIVE = 0.01, 0.05

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparring.algorithms.algorithm import Draw, Facts, Reuse, Step
+from sparring.algorithms.algorithm import DataFacts, Draw, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
 from sparring.algorithms.pairing import Pairing
 from sparring.endpoints.endpoint import CHARACTERS_PER_TOKEN
@@ -43,9 +43,9 @@ def judge_price(
 
 def training_comparisons(recipe: Recipe, examples: int) -> int:
     """At most this many comparisons are judged before the evaluation."""
-    algorithm, facts = recipe.build_algorithm(), Facts(num_examples=examples)
+    algorithm, data = recipe.build_algorithm(), DataFacts(num_examples=examples)
     per_round = min(recipe.data.prompts_per_round or examples, examples)
-    steps = [step for t in range(recipe.rounds) for step in algorithm.steps(t, facts) if step.judged]
+    steps = [step for t in range(recipe.rounds) for step in algorithm.steps(t, data) if step.judged]
     count = per_round * sum(asked(step.pairing, roles(step)) for step in steps)
     if (collect := recipe.data.collect) is not None:
         count += examples * asked(PAIRINGS[collect.pairing], ["own"] * collect.samples)

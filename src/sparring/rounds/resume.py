@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from sparring.algorithms.algorithm import Facts
+from sparring.algorithms.algorithm import ANY_DATA
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
@@ -131,7 +131,7 @@ def _change_fit(
 def _fit_folders(recipe: Recipe) -> list[str]:
     """The folder of every fit of the run, in order."""
     algorithm = recipe.build_algorithm()
-    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, Facts(1))]
+    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, ANY_DATA)]
     return [round_folder(t, step.trains) for t, step in steps]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import transformers
 
 import sparring
-from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import ANY_DATA, REFERENCE, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
 from sparring.data.rows import data_files
 from sparring.data.text import repeating_share
@@ -289,7 +289,7 @@ class Run:
         file, data_hash = self._train_file()
         path = self.store.root / file
         names = read_column(path, "example")
-        steps = self.algorithm.steps(t, Facts(len(names)))
+        steps = self.algorithm.steps(t, DataFacts(len(names)))
         examples = read_rows_at(path, round_indices(names, self.recipe.data.prompts_per_round, t, self.recipe.seed))
         for step in steps:
             made = PolicyRef(t + 1, step.trains)
@@ -370,7 +370,7 @@ class Run:
             default=t + 1,
         )
         for old in range(1, min(oldest, t + 1 - keep)):
-            for seat in (step.trains for step in self.algorithm.steps(old - 1, Facts(1))):
+            for seat in (step.trains for step in self.algorithm.steps(old - 1, ANY_DATA)):
                 ref = PolicyRef(old, seat)
                 if self.policies.exists(ref):
                     self.store.prune(f"{round_folder(old - 1, seat)}/fit", self.policies.location(ref))
