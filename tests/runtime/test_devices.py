@@ -109,7 +109,7 @@ def test_every_rank_samples_other_requests(tiny_recipe: dict[str, Any], tmp_path
 
     def arguments(folder: str) -> tuple[Any, ...]:
         policies = Policies(Store(tmp_path / folder), recipe)
-        return policies, draw, examples, recipe.sampling, "test", tmp_path / folder / "samples.parquet"
+        return policies, draw, examples, recipe.sampling, recipe.seed, "test", tmp_path / folder / "samples.parquet"
 
     asked = on_ranks(2, ranks.sampled, *arguments("two"))
     seeds = [{seed for _, seed in requests} for requests in asked]

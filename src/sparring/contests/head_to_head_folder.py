@@ -40,6 +40,7 @@ from sparring.oracles.recorded import Recorded
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.store import Made, Store
 from sparring.runtime.files import write_json
+from sparring.runtime.layout import VERDICT_CACHE
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 
@@ -179,7 +180,7 @@ class Contest:
         """The judge, which must be the one whose verdicts the folder holds."""
         start = next((str(side.policies.base) for side in reversed(sides) if side.file is None), NO_START)
         oracle = Recorded(build_oracle(section, start), self.store.path("cache/orders.jsonl"))
-        guard = Guard(oracle, self.store.path("cache/verdicts.jsonl"))
+        guard = Guard(oracle, self.store.path(VERDICT_CACHE))
         refuse_other_judge(self.store, guard.identity)
         return guard
 

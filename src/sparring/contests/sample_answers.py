@@ -16,8 +16,9 @@ from sparring.models.chat import PromptText
 from sparring.models.weights import context_length
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.tables import ExampleRow, Prompt, texts_by_example
 from sparring.runtime.files import read_table
-from sparring.runtime.layout import HELD_OUT
+from sparring.runtime.layout import HELD_OUT, held_out_samples
 from sparring.runtime.progress import Progress
 
 Rows = list[dict[str, Any]]
@@ -42,10 +43,9 @@ def sample_answers(
     Raises:
         ValueError: no prompt fits.
     """
-    side.policies.recipe = side.policies.recipe.model_copy(update={"seed": seed})
     model = side.policies.recipe.model
     room = (context_length(side.policies.base, model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
-    examples: Rows = []
+    examples: list[Prompt] = []
     unanswered: dict[str, str] = {}
     for number, prompt in enumerate(prompts):
         ids = side.policies.chat.prompt_ids(prompt.messages)
@@ -55,9 +55,8 @@ def sample_answers(
             examples.append({"example": str(number), "prompt_ids": ids})
     if not examples:
         raise ValueError(f"{side.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
-    drawn = sample_draw(
-        side.policies, Draw("own", count, {side.ref: 1.0}), examples, settings, stream, target, progress
-    )
+    draw = Draw("own", count, {side.ref: 1.0})
+    drawn = sample_draw(side.policies, draw, examples, settings, seed, stream, target, progress)
     target.unlink()
     ordered = sorted(drawn, key=lambda row: (int(row["example"]), row["index"]))
     rows = [
@@ -67,15 +66,8 @@ def sample_answers(
     return rows, unanswered
 
 
-def held_out_samples(run: Path, round_: int) -> Path:
-    """Where a run's evaluation keeps a policy's answers to the held-out prompts."""
-    return run / f"evaluation/samples-{round_}.parquet"
-
-
 def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
     """Those answers by prompt (with its turns, for oracles that read them), in the order in which they were drawn."""
-    texts = {row["example"]: PromptText(row["messages"]) for row in read_table(run / HELD_OUT)}
-    found: dict[str, list[str]] = {}
-    for row in sorted(read_table(held_out_samples(run, round_)), key=lambda row: row["index"]):
-        found.setdefault(texts[row["example"]], []).append(row["text"])
-    return found
+    held_out: list[ExampleRow] = read_table(run / HELD_OUT)
+    texts = texts_by_example(run / held_out_samples(round_))
+    return {PromptText(row["messages"]): texts[row["example"]] for row in held_out if row["example"] in texts}
