@@ -255,18 +255,18 @@ def _intransitivity(root: Path) -> dict[str, Any] | None:
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     """Signs that the oracle was gamed, in words."""
     start, final = measured[0], measured[-1]
-    found = []
+    warnings = []
     if final["tokens_mean"] < 0.5 * start["tokens_mean"]:
-        found.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+        warnings.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
     if final["tokens_mean"] > 1.5 * start["tokens_mean"]:
-        found.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+        warnings.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
     if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
-        found.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
+        warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:
-        found.append(f"{final['empty_share']:.0%} of the answers are empty.")
+        warnings.append(f"{final['empty_share']:.0%} of the answers are empty.")
     if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
-        found.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
-    return found
+        warnings.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
+    return warnings
 
 
 def _cut_warnings(judgments: list[dict[str, Any]]) -> list[str]:

@@ -74,7 +74,7 @@ def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
 
 
 def _completed(before: Plain) -> Plain:
-    """A stored recipe with the defaults of fields that came after it: no run was told otherwise."""
+    """A stored recipe with the defaults of fields that came after it, which is how that run was made."""
     try:
         return parse_recipe(before).resolved()
     except ValueError:  # a field that is gone or renamed: the difference shows it
@@ -145,10 +145,10 @@ def _fit_folders(recipe: Recipe) -> list[StepFolder]:
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
     """Fields by their dotted name in a recipe, such as fit.tripwires.repetition."""
-    found: Plain = {}
+    flat: Plain = {}
     for name, value in section.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 def read_settings(root: Path) -> dict[str, Plain]:
@@ -165,8 +165,8 @@ def fit_settings(store: Store, recipe: Recipe, folder: StepFolder) -> FitConfig:
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
     now = yaml.safe_load((root / RECIPE).read_text(encoding="utf-8"))["fit"]
-    found = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
-    return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in found.items() if changes}
+    changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
+    return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 
 
 def _fit(plain: Plain) -> Plain:
