@@ -59,6 +59,18 @@ def test_failed_comparisons_are_left_out_not_ties():
     assert outcome.failed == 1
 
 
+def test_empty_and_equal_answers_are_decided_without_the_oracle():
+    """Also where it cannot judge them, or prefers silence."""
+    guard = Guard(Rule(lambda a, b: np.nan if not a.strip() or not b.strip() else longer(b, a)))
+    ours, theirs = [["", "aa"], ["aa"]], [["a", " "], ["aa"]]
+    outcome = head_to_head(["p", "q"], ours, theirs, guard)
+    assert outcome.wins_by_prompt == [(0 + 0.5 + 0 + 1) / 4, 0.5]
+    assert (outcome.failed, guard.failed, guard.asked) == (0, 0, 1)
+    pool = play_pool(["p", "q"], {"start": theirs, "1": ours}, guard)
+    assert pool.matrix()["win_rate"][1][0] == pytest.approx((0.375 + 0.5) / 2)
+    assert (guard.failed, guard.asked) == (0, 1)
+
+
 def test_interval_is_over_prompts():
     assert interval([0.5] * 10) == {"value": 0.5, "low": 0.5, "high": 0.5}
     wide, narrow = interval([0.0, 1.0] * 10), interval([0.0, 1.0] * 1000)

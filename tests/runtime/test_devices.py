@@ -108,7 +108,7 @@ def test_every_rank_samples_other_requests(tiny_recipe: dict[str, Any], tmp_path
     examples = [{"example": str(i), "prompt_ids": [10 + i, 11, 12][: 1 + i % 3]} for i in range(9)]
 
     def arguments(folder: str) -> tuple[Any, ...]:
-        policies = Policies(Store(tmp_path / folder), recipe)
+        policies = Policies(Store(tmp_path / folder), recipe.model)
         return policies, draw, examples, recipe.sampling, recipe.seed, "test", tmp_path / folder / "samples.parquet"
 
     asked = on_ranks(2, ranks.sampled, *arguments("two"))

@@ -189,7 +189,7 @@ def certify_transformer(name: str, settings: Mapping[str, Any], rounds: int, see
         folder = Path(temporary)
         parsed = parse_recipe(recipe(folder, algorithm, name, rounds, seed))
         run(parsed, folder / "run", Progress(quiet=True))
-        history = _policies(Policies(Store(folder / "run"), parsed), rounds)
+        history = _policies(Policies(Store(folder / "run"), parsed.model), rounds)
     return _report(algorithm, history, seed)
 
 

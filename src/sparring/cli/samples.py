@@ -70,7 +70,7 @@ def fresh(run: Path, prompts: list[str]) -> Rows:
 
     load_summary(run)
     recipe = load_recipe(run / RECIPE)
-    policies = Policies(Store(run), recipe)
+    policies = Policies(Store(run), recipe.model, recipe.fit.precision)
     answers: dict[str, list[str]] = {}
     for name, ref in (("start", REFERENCE), ("final", PolicyRef(recipe.rounds))):
         model = policies.load(ref, DTYPES[recipe.sampling.precision])

@@ -5,7 +5,8 @@ exploitability, because the best response of the whole policy space is not in th
 themselves the pool holds the best of each one's N samples, a cheap stronger attacker. Nothing is chosen and scored on
 the same comparisons, which would find gaps in noise: a best sample is chosen among its siblings and scored against
 other policies, and for the estimate the strongest member is chosen on one half of the prompts and scored on the other.
-The interval is that of all members' together, each at its share of 5 %. Leaves out: sampling.
+The interval is that of all members' together, each at its share of 5 %. Empty and equal answers are decided by rule
+(`decided_by_rule.py`). Leaves out: sampling.
 
     pool = play_pool(prompts, {"start": texts, "3": texts}, guard); pool_gap(pool, "3")
 """
@@ -14,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparring.evaluation.decided_by_rule import decide
 from sparring.evaluation.intervals import SHARE, bounds
 from sparring.games.equilibrium import nash
 from sparring.oracles.guard import Guard
@@ -67,9 +69,9 @@ def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) 
     flat = [text for group in answers for text in group]
     owner = np.repeat(np.arange(len(answers)), [len(group) for group in answers])
     matrix = np.full((len(flat), len(flat)), 0.5)
-    asked = [(i, j) for i, j in product(range(len(flat)), repeat=2) if i < j]
-    found = guard.judge([Comparison(prompt, flat[i], flat[j]) for i, j in asked])
-    for (i, j), p in zip(asked, found, strict=True):
+    pairs = list(combinations(range(len(flat)), 2))
+    preferences, _ = decide([Comparison(prompt, flat[i], flat[j]) for i, j in pairs], guard)
+    for (i, j), p in zip(pairs, preferences, strict=True):
         matrix[i, j], matrix[j, i] = p, 1.0 - p
     return matrix, owner
 

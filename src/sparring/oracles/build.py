@@ -65,13 +65,13 @@ def import_attribute(where: str, field: str) -> Any:
         ) from error
 
 
-def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
-    """An oracle from a recipe's section; `model: start` stands for the run's start model.
+def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
+    """An oracle from a recipe's section; `model: start` stands for `start_model`, the run's, where there is one.
 
     A field that holds an oracle (or a list of them) is a section again, so that wrappers nest.
 
     Raises:
-        ValueError: missing or unknown name, unknown or missing field.
+        ValueError: missing or unknown name, unknown or missing field; or `start` where there is no start model.
     """
     fields = dict(section)
     name = fields.pop("name", None)
@@ -89,10 +89,17 @@ def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
         if parameter.default is parameter.empty and key not in fields:
             raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
     defaults = {key: p.default for key, p in signature.parameters.items() if p.default == "start"}
-    given = {key: start_model if value == "start" else value for key, value in {**defaults, **fields}.items()}
+    given = {key: _model(key, start_model) if v == "start" else v for key, v in {**defaults, **fields}.items()}
     hints = field_hints(make)
     inner = {key: _inner(key, value, _bare(hints.get(key)), start_model) for key, value in given.items()}
     return make(**_converted(hints, inner))
+
+
+def _model(key: str, start_model: str | None) -> str:
+    """The start model's folder."""
+    if start_model is None:
+        raise ValueError(f"oracle.{key} = 'start': there is no start model here. Name a model in the oracle's section.")
+    return start_model
 
 
 def field_hints(make: Callable[..., Oracle]) -> dict[str, Any]:
@@ -105,7 +112,7 @@ def _bare(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def _inner(key: str, value: Any, hint: Any, start_model: str) -> Any:
+def _inner(key: str, value: Any, hint: Any, start_model: str | None) -> Any:
     """The oracle, or list of oracles, that a wrapper's field describes; other values as they are."""
     if hint == list[Oracle]:
         if not isinstance(value, list):

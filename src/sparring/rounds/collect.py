@@ -67,7 +67,7 @@ def collect(
         store = Store(out)
         adopt_recipe(store, recipe, progress)
         store.check()
-        policies = Policies(store, recipe)
+        policies = Policies(store, recipe.model, recipe.fit.precision)
         probed = probe(policies, recipe, progress)
         prepare(policies, recipe, progress, prompts_only=True)
         say_prices(store, recipe, probed.judges, progress)

@@ -54,14 +54,14 @@ class PolicyEngines:
         # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
         model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
-        lora = self.policies.recipe.model.lora
+        lora = self.policies.model.lora
         probe_ids = _probe_ids(requests)
         policy = ServedPolicy(
             name=str(ref),
             folder=folder,
             adapter=adapter,
             adapter_rank=0 if lora is None else lora.rank,
-            trust_remote_code=self.policies.recipe.model.trust_remote_code,
+            trust_remote_code=self.policies.model.trust_remote_code,
             vocabulary=model.config.get_text_config().vocab_size,
             probe_ids=probe_ids,
             probe_logps=[prompt_logps(model, ids) for ids in probe_ids],

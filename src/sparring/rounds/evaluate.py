@@ -19,10 +19,11 @@ import numpy as np
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.data.checks import passes
 from sparring.data.text import distinct_trigrams, repeating_share
+from sparring.evaluation.decided_by_rule import undecided
 from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
-from sparring.evaluation.win_rates import Outcome, head_to_head
+from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.chat import PromptText
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
@@ -156,7 +157,8 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
         outcome = head_to_head(prompts, final, start, guard)
-        read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
+        asked = undecided(sample_pairs(prompts, final, start))
+        read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
         about = _judgment(section, seen, outcome, guard, recipe)
         judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
         opponents += [

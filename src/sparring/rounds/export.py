@@ -79,7 +79,7 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
 
 def _from_run(path: Path, round_: int | None) -> Source:
     recipe = load_recipe(path / RECIPE)
-    policies = Policies(Store(path), recipe)
+    policies = Policies(Store(path), recipe.model, recipe.fit.precision)
     fitted = [t for t in range(1, recipe.rounds + 1) if _is_fitted(policies, t)]
     wanted = recipe.rounds if round_ is None else round_
     if wanted not in fitted:

@@ -79,7 +79,7 @@ class Run:
         self.recipe, self.store, self.progress = recipe, store, progress
         self.trackers = trackers or Trackers([], store.root, {}, progress.say)
         self.algorithm = recipe.build_algorithm()
-        self.policies = Policies(store, recipe)
+        self.policies = Policies(store, recipe.model, recipe.fit.precision)
 
     def execute(self) -> dict[str, Any]:
         """All stages, in order."""

@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
         From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
         """
         from sparring import __version__
-        from sparring.contests.head_to_head_folder import ANNOTATIONS, Contest
+        from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
         from sparring.evaluation import alpaca_eval
         from sparring.evaluation.annotations import read_judgments
         from sparring.runtime.files import write_json, write_text
@@ -89,7 +89,7 @@ def register(app: typer.Typer) -> None:
         prompts = read_instructions(instructions and str(instructions), None, None)
         texts = None if prompts is None else [prompt.text for prompt in prompts]
         settings = sampling_overrides(sampling or [])
-        contest = None if annotations else Contest(_folder(from_stored or out), Progress(console))
+        contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
         game = None
         if annotations:
             read_judgments(annotations)
@@ -159,10 +159,9 @@ def _sides(
 
 def _answered(sides: Sequence[str]) -> list[list[str]]:
     """The instructions of those sides that are answer files."""
-    from sparring.contests.players import answer_file
-    from sparring.evaluation.answers import read_answers
+    from sparring.contests.players import AnswerFile, is_answer_file
 
-    return [list(read_answers(file).texts) for file in map(answer_file, sides) if file is not None]
+    return [list(AnswerFile(spec).answers.texts) for spec in sides if is_answer_file(spec)]
 
 
 def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:

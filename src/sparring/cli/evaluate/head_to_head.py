@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         prompts. Answers and verdicts stay in the folder: the same command goes on where it was stopped and pays for
         nothing twice.
         """
-        from sparring.contests.head_to_head_folder import Contest
+        from sparring.contests.head_to_head_folder import HeadToHeadFolder
         from sparring.runtime.progress import Progress
 
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
                 raise ValueError("head-to-head needs A, B, --oracle and --out (or --from-stored FOLDER).")
             folder = out
             chosen, settings = instructions(prompts, split, limit), sampling_overrides(sampling or [])
-            contest = Contest(folder, Progress(console))
+            contest = HeadToHeadFolder(folder, Progress(console))
             contest.play(a, b, chosen, oracle_section(oracle), settings, seed)
         result = finish(folder)
         if json_:
@@ -78,14 +78,14 @@ def register(app: typer.Typer) -> None:
 def finish(folder: Path) -> dict[str, Any]:
     """result.json and index.html of a contest, from its stored files alone; returns the result."""
     from sparring import __version__
-    from sparring.contests.head_to_head_folder import ANNOTATIONS, Contest, read_orders
+    from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder, read_orders
     from sparring.evaluation.annotations import read_judgments
     from sparring.evaluation.head_to_head import compare
     from sparring.report.versus import write_versus
     from sparring.runtime.files import hash_file, write_json
     from sparring.runtime.progress import Progress
 
-    facts = Contest(folder, Progress(quiet=True)).facts()
+    facts = HeadToHeadFolder(folder, Progress(quiet=True)).facts()
     judgments = read_judgments(folder / ANNOTATIONS)
     orders, decided = read_orders(folder / ANNOTATIONS)
     result = compare(judgments, orders)
