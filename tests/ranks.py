@@ -133,15 +133,15 @@ def sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
 
 
 def _sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
-    from sparring.rounds import sample
+    from sparring.rounds import engines, sample
 
     asked: list[tuple[Sequence[int], int]] = []
 
-    class Noted(sample.TransformersEngine):
+    class Noted(engines.TransformersEngine):
         def sample(self, requests: Any, advance: Any = None) -> Any:
             asked.extend(tuple(request) for request in requests)
             return super().sample(requests, advance)
 
-    sample.TransformersEngine = Noted  # type: ignore[misc]
+    engines.TransformersEngine = Noted  # type: ignore[misc]
     sample.make_draw(*args)
     return devices.gathered(asked)

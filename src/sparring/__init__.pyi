@@ -6,8 +6,8 @@ from .algorithms.algorithm import REFERENCE as REFERENCE
 from .algorithms.algorithm import About as About
 from .algorithms.algorithm import Algorithm as Algorithm
 from .algorithms.algorithm import Column as Column
-from .algorithms.algorithm import Draw as Draw
 from .algorithms.algorithm import DataFacts as DataFacts
+from .algorithms.algorithm import Draw as Draw
 from .algorithms.algorithm import PolicyRef as PolicyRef
 from .algorithms.algorithm import Reuse as Reuse
 from .algorithms.algorithm import Step as Step
@@ -37,7 +37,7 @@ from .recipe.recipe import Recipe as Recipe
 from .rounds.anchor import anchor_logps as anchor_logps
 from .rounds.fit import fit_step as fit_step
 from .rounds.judge import judge_examples as judge_examples
-from .rounds.judge import make_pairs as make_pairs
+from .rounds.pair import make_pairs as make_pairs
 from .rounds.policies import Policies as Policies
 from .rounds.run import run as run
 from .rounds.sample import sample_draw as sample_draw

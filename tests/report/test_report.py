@@ -315,7 +315,7 @@ def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:
     summary = full(prompts=1)
     summary["samples"][0]["final"] = ["broken \ud83d emoji"]
     write_report(summary, tmp_path / "report.html")
-    assert "broken ? emoji" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "broken \ufffd emoji" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_lead_says_the_result_with_its_interval() -> None:

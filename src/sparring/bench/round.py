@@ -20,7 +20,9 @@ from sparring.bench.compare import PEERS, work
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
+from sparring.rounds.tables import SampleRow
 from sparring.runtime.files import read_table
+from sparring.runtime.layout import round_folder, stage_name
 from sparring.runtime.progress import Progress
 
 Job = dict[str, Any]
@@ -41,8 +43,9 @@ def run_round(job: Job) -> dict[str, Any]:
         held_out.write_text(json.dumps({"prompt": "Say hello."}) + "\n", encoding="utf-8")
         run(parse_recipe(_recipe(job, prompts, held_out)), out, Progress(quiet=True))
         manifest = Store(out).manifest
-        stages = {key.split("/")[-1]: manifest[key]["seconds"] for key in manifest if key.startswith("rounds/000/")}
-        drawn = read_table(out / "rounds/000/samples.parquet")
+        folder = round_folder(0)
+        stages = {stage_name(key): manifest[key]["seconds"] for key in manifest if key.startswith(f"{folder}/")}
+        drawn: list[SampleRow] = read_table(out / folder.samples)
         tokens = sum(len(row["token_ids"]) for row in drawn)
     return {"seconds": sum(stages.values()), "stages": stages, "sampled_tokens": tokens, "responses": len(drawn)}
 

@@ -28,6 +28,7 @@ from sparring.oracles.abilities import announce
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.rounds.store import Store
+from sparring.runtime.layout import VERDICT_CACHE
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 
@@ -80,7 +81,7 @@ class ContestFolder(ABC, Generic[Stored]):
 
     def _guarded(self, oracle: Oracle) -> Guard:
         """The judge, which must be the one whose verdicts the folder holds."""
-        guard = Guard(oracle, self.store.path("cache/verdicts.jsonl"))
+        guard = Guard(oracle, self.store.path(VERDICT_CACHE))
         before = self.store.manifest.get("judge", {}).get("inputs", {}).get("judge", guard.identity)
         if before != guard.identity:
             raise ValueError(

@@ -17,7 +17,7 @@ from sparring.evaluation.answers import Instruction
 from sparring.models.chat import PromptText
 from sparring.models.weights import context_length
 from sparring.rounds.sample import sample_draw
-from sparring.rounds.tables import texts_by_example
+from sparring.rounds.tables import ExampleRow, Prompt, texts_by_example
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import HELD_OUT, held_out_samples
 from sparring.runtime.progress import Progress
@@ -54,7 +54,7 @@ def sample_answers(
     """
     policies, prompts, settings = player.policies, questions.prompts, player.settings(questions.sampling)
     room = (context_length(policies.base, policies.model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
-    examples: Rows = []
+    examples: list[Prompt] = []
     unanswered: dict[str, str] = {}
     for number, prompt in enumerate(prompts):
         ids = policies.chat.prompt_ids(prompt.messages)
@@ -77,6 +77,7 @@ def sample_answers(
 
 def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
     """The answers that a run's evaluation stored of a policy, by prompt (its turns included)."""
-    prompts = {row["example"]: PromptText(row["messages"]) for row in read_table(run / HELD_OUT)}
+    held_out: list[ExampleRow] = read_table(run / HELD_OUT)
+    prompts = {row["example"]: PromptText(row["messages"]) for row in held_out}
     stored = texts_by_example(run / held_out_samples(round_))
     return {prompts[example]: texts for example, texts in stored.items()}

@@ -9,7 +9,6 @@ those columns; prompt stands for instruction, and response or answer for output.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +18,11 @@ from typing import Any, NamedTuple
 from sparring.data.rows import read_rows
 from sparring.models.chat import Message, PromptText, as_messages, prompt_text
 from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.files import LONE_SURROGATE
 
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")
 OUTPUT = ("output", "response", "answer")
-HALF = re.compile(r"[\ud800-\udfff]")
-"""half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +87,12 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
             unusable["instruction missing or empty"] += 1
             continue
         instruction = prompt_text(messages)
-        if HALF.search(instruction):
+        if LONE_SURROGATE.search(instruction):
             unusable["instruction with half a character"] += 1
             continue
         turns.setdefault(instruction, messages)
         answer = row.get(output)
-        if not isinstance(answer, str) or HALF.search(answer):
+        if not isinstance(answer, str) or LONE_SURROGATE.search(answer):
             without[instruction] = _no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
@@ -136,7 +134,7 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
             dropped["instruction missing or empty"] += 1
             continue
         text = prompt_text(messages)
-        if HALF.search(text):
+        if LONE_SURROGATE.search(text):
             dropped["instruction with half a character"] += 1
             continue
         if text in found:

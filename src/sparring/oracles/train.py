@@ -41,6 +41,7 @@ from sparring.oracles.reward_model import conversation_ids, padded
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
+from sparring.runtime.files import beside, write_json_lines
 from sparring.runtime.progress import Progress
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.optim import make_optimizer
@@ -139,8 +140,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
         "seconds": round(time.time() - start, 1),
         "train_prompts": sorted({digest(pair.comparison.prompt) for pair in train}),
     }
-    with (made / "held_out.jsonl").open("w", encoding="utf-8") as stream:
-        stream.writelines(_row(pair) for pair in test)
+    write_json_lines(made / "held_out.jsonl", map(_row, test))
     (made / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     # The card comes last: a folder with a card is whole.
     for file in sorted(made.iterdir(), key=lambda file: file.name == CARD):
@@ -162,10 +162,9 @@ def _finished(out: Path, fit_id: str) -> bool:
     return False
 
 
-def _row(pair: Labelled) -> str:
+def _row(pair: Labelled) -> dict[str, Any]:
     prompt, a, b = pair.comparison
-    row = {"prompt": prompt, "a": a, "b": b, "preference": pair.preference, "category": pair.category}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return {"prompt": prompt, "a": a, "b": b, "preference": pair.preference, "category": pair.category}
 
 
 # ---- a head on a frozen encoder -------------------------------------------------------------------
@@ -197,9 +196,8 @@ def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress
             name = hashlib.sha256(json.dumps([encoder, part]).encode()).hexdigest()[:16]
             path = partial / f"embeddings-{name}.npy"
             if not path.exists():
-                with (beside := path.with_suffix(".partial")).open("wb") as stream:
+                with beside(path) as unfinished, unfinished.open("wb") as stream:
                     np.save(stream, embedder.embed(part))
-                beside.replace(path)
             rows |= zip(part, np.load(path), strict=True)
             advance(len(part))
     return rows

@@ -8,7 +8,6 @@ dresses them, `figures.py` draws the curves. Leaves out: computing any number (`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -22,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from sparring.report.figures import fit_figures, kl_title, policy_figures, readme_svg, undrawn
 from sparring.report.summary import Interval, Judgment, Matrix, RoundFacts, StageFacts, Summary
+from sparring.runtime.files import write_text
 
 Favours = Literal["final", "start", "neither"]
 
@@ -37,25 +37,13 @@ DASH = "\u2060–\u2060"
 
 
 def write_report(summary: Summary, path: Path) -> None:
-    """Render the report beside its target, then rename."""
-    write_page(path, render(summary))
+    """Write the report's page."""
+    write_text(path, render(summary))
 
 
 def write_picture(summary: Summary, path: Path) -> None:
-    """Render the README's picture (SVG) beside its target, then rename."""
-    write_page(path, readme_svg(summary))
-
-
-def write_page(path: Path, text: str) -> None:
-    """Text as a file, beside its target first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        # A policy can emit half a surrogate pair, which JSON carries and UTF-8 cannot.
-        stream.write(text.encode("utf-8", "replace"))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    """Write the README's picture (SVG)."""
+    write_text(path, readme_svg(summary))
 
 
 def render(summary: Summary) -> str:

@@ -15,14 +15,15 @@ import numpy as np
 from markupsafe import Markup
 
 from sparring.evaluation.annotations import Judgments
-from sparring.report.html import HERE, environment, write_page
+from sparring.report.html import HERE, environment
+from sparring.runtime.files import write_text
 
 MOST = 2000
 """prompts in the page; the first ones are shown, and the page says so"""
 
 
 def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.ndarray, path: Path) -> None:
-    """Render the page beside its target, then rename."""
+    """Write the contest's page."""
     page = (
         environment()
         .get_template("versus.html")
@@ -37,7 +38,7 @@ def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.nda
             script=Markup((HERE / "versus.js").read_text(encoding="utf-8")),
         )
     )
-    write_page(path, page)
+    write_text(path, page)
 
 
 def _intervals(result: Mapping[str, Any]) -> list[dict[str, Any]]:

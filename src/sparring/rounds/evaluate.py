@@ -33,14 +33,20 @@ from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Made
-from sparring.rounds.tables import texts_by_example
+from sparring.rounds.tables import ExampleRow, SampleRow, VerdictRow, texts_by_example
 from sparring.rounds.teacher import opponent_texts
 from sparring.runtime.files import read_table, write_json
-from sparring.runtime.layout import SUMMARY, held_out_samples
+from sparring.runtime.layout import (
+    SUMMARY,
+    VERDICT_CACHE,
+    evaluation_stage,
+    held_out_samples,
+    policy_measures,
+    verdict_files,
+)
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
-Rows = list[dict[str, Any]]
 Texts = list[list[str]]
 
 
@@ -51,7 +57,9 @@ def played(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
     return [REFERENCE, *(ref for ref in between if policies.exists(ref)), last]
 
 
-def sample_held_out(policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+def sample_held_out(
+    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress
+) -> Made:
     """Fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
     draw = Draw("own", recipe.evaluation.samples, {ref: 1.0})
     relative = held_out_samples(ref.round)
@@ -61,9 +69,11 @@ def sample_held_out(policies: Policies, recipe: Recipe, ref: PolicyRef, held_out
     return Made((relative,), {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)})
 
 
-def measure(policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+def measure(
+    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress
+) -> Made:
     """Length, finishing, diversity and KL to the start of one policy's held-out samples."""
-    rows = read_table(policies.store.root / held_out_samples(ref.round))
+    rows: list[SampleRow] = read_table(policies.store.root / held_out_samples(ref.round))
     texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
     kl, error = _kl_to_start(policies, recipe.fit, ref, held_out, rows, progress)
     facts = {
@@ -80,12 +90,12 @@ def measure(policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Rows, 
         "kl_to_start": kl,
         "kl_standard_error": error,
     }
-    relative = f"evaluation/policy-{ref.round}.json"
+    relative = policy_measures(ref.round)
     write_json(policies.store.path(relative), facts)
     return Made((relative,), facts)
 
 
-def _distinct_answers(rows: Rows) -> float:
+def _distinct_answers(rows: Sequence[SampleRow]) -> float:
     """Share of answers that no other answer to their prompt equals."""
     counts = Counter((row["example"], row["text"].strip()) for row in rows)
     return sum(count for count in counts.values() if count == 1) / len(rows)
@@ -98,7 +108,12 @@ def _commonest_opening(texts: Sequence[str]) -> float:
 
 
 def _kl_to_start(
-    policies: Policies, fit: FitConfig, ref: PolicyRef, held_out: Rows, rows: Rows, progress: Progress
+    policies: Policies,
+    fit: FitConfig,
+    ref: PolicyRef,
+    held_out: Sequence[ExampleRow],
+    rows: Sequence[SampleRow],
+    progress: Progress,
 ) -> tuple[float, float | None]:
     """KL(policy || start) in nats per response on the policy's own samples, and its standard error over prompts.
 
@@ -121,13 +136,13 @@ def _kl_to_start(
     return float(np.mean(gaps)), error
 
 
-def texts_of(root: Path, ref: PolicyRef, held_out: Rows) -> Texts:
+def texts_of(root: Path, ref: PolicyRef, held_out: Sequence[ExampleRow]) -> Texts:
     """Held-out answers of a policy, one list per prompt."""
     texts = texts_by_example(root / held_out_samples(ref.round))
     return [texts[row["example"]] for row in held_out]
 
 
-def summarise(policies: Policies, recipe: Recipe, held_out: Rows, facts: dict[str, Any]) -> Made:
+def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], facts: dict[str, Any]) -> Made:
     """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
     store = policies.store
     refs = played(policies, recipe)
@@ -140,7 +155,7 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Rows, facts: dict[st
     sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
-        guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
+        guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
         outcome = head_to_head(prompts, final, start, guard)
         asked = undecided(sample_pairs(prompts, final, start))
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
@@ -159,7 +174,7 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Rows, facts: dict[st
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = outcome.preferences_by_prompt
-    measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
+    measured = [store.manifest[evaluation_stage("measure", ref.round)]["facts"] for ref in refs]
     summary = {
         **facts,
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
@@ -201,7 +216,7 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
     }
 
 
-def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
+def _checks(held_out: Sequence[ExampleRow], start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
     """Pass rates on prompts with a rule that code can verify."""
     rows = [(json.loads(row["check"]), s, f) for row, s, f in zip(held_out, start, final, strict=True) if row["check"]]
     if not rows:
@@ -227,9 +242,10 @@ def _pool_facts(pool: Pool) -> dict[str, Any]:
 def _intransitivity(root: Path) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
     prompts: list[dict[tuple[int, int], float]] = []
-    for path in sorted([*root.glob("collect/verdicts.parquet"), *root.glob("rounds/**/verdicts.parquet")]):
+    for path in verdict_files(root):
         known: dict[str, dict[tuple[int, int], float]] = {}
-        for row in read_table(path):
+        rows: list[VerdictRow] = read_table(path)
+        for row in rows:
             if row["preference"] is not None:
                 known.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
         prompts += known.values()
@@ -239,21 +255,21 @@ def _intransitivity(root: Path) -> dict[str, Any] | None:
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     """Signs that the oracle was gamed, in words."""
     start, final = measured[0], measured[-1]
-    found = []
+    warnings = []
     if final["tokens_mean"] < 0.5 * start["tokens_mean"]:
-        found.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+        warnings.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
     if final["tokens_mean"] > 1.5 * start["tokens_mean"]:
-        found.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+        warnings.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
     if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
-        found.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
+        warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:
-        found.append(f"{final['empty_share']:.0%} of the answers are empty.")
+        warnings.append(f"{final['empty_share']:.0%} of the answers are empty.")
     if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
-        found.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
-    return found
+        warnings.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
+    return warnings
 
 
-def _cut_warnings(judgments: Rows) -> list[str]:
+def _cut_warnings(judgments: list[dict[str, Any]]) -> list[str]:
     return [
         f"“{j['name']}” read {j['answers_cut']} answers of the start and the final policy only in part: they are "
         "longer than it takes."
@@ -262,7 +278,9 @@ def _cut_warnings(judgments: Rows) -> list[str]:
     ]
 
 
-def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float | None] | None) -> Rows:
+def _samples(
+    held_out: Sequence[ExampleRow], start: Texts, final: Texts, preferences: list[float | None] | None
+) -> list[dict[str, Any]]:
     """Held-out prompts in their order, with all answers of the start and the final policy."""
     rows = []
     for index, (row, before, after) in enumerate(zip(held_out, start, final, strict=True)):

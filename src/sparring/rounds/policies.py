@@ -25,6 +25,7 @@ from sparring.models.weights import hash_weights, load_model, load_tokenizer, re
 from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
+from sparring.runtime.files import folder_beside
 from sparring.runtime.layout import round_folder
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
@@ -58,13 +59,14 @@ class Policies:
 
     def location(self, ref: PolicyRef) -> str:
         """Folder of a trained policy, relative to the run."""
-        return f"{round_folder(ref.round - 1, ref.seat)}/policy"
+        return round_folder(ref.round - 1, ref.seat).policy
 
     def hash(self, ref: PolicyRef) -> str:
         """Hash that identifies the policy's weights; an adapter's covers its base."""
         if ref == REFERENCE or ref.round == 0:
             return self.base_hash
-        own = self.store.output_hash(f"{round_folder(ref.round - 1, ref.seat)}/fit", self.location(ref))
+        folder = round_folder(ref.round - 1, ref.seat)
+        own = self.store.output_hash(folder.stage("fit"), folder.policy)
         if self.model.lora is None:
             return own
         return hashlib.sha256(f"{self.base_hash}+{own}".encode()).hexdigest()
@@ -130,18 +132,12 @@ class Policies:
         """
         relative = self.location(ref)
         target = self.store.path(relative)
-        partial = target.with_name("policy.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
+        with folder_beside(target) as partial:
             if self.model.lora is None:
                 set_end(model, self.chat)
             model.save_pretrained(partial, state_dict=weights)  # type: ignore[operator]
             self._save_tokenizer(partial)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+            shutil.rmtree(target, ignore_errors=True)
         return relative
 
     def _save_tokenizer(self, folder: Path) -> None:

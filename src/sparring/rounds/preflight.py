@@ -2,7 +2,7 @@
 
 Leaves out: checks of the recipe (`recipe/recipe.py`) and of the data (`prepare.py`).
 
-    found = probe(policies, recipe, progress); try_model(policies, recipe.fit)
+    probed = probe(policies, recipe, progress); try_model(policies, recipe.fit)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sparring.rounds.store import Store
 from sparring.runtime import devices
 from sparring.runtime.devices import on_device
 from sparring.runtime.files import read_column, read_json, write_json
-from sparring.runtime.layout import HELD_OUT, LOCK, TRAIN, is_finished
+from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.sampling.vllm_engine import check_vllm
@@ -64,14 +64,14 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
             "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
             "more, or set it false."
         )
-    found = Probed([], {})
+    probed = Probed([], {})
     if is_finished(manifest, recipe.rounds):
-        return found
+        return probed
     if policies.quantized:
         check_quantisation(policies.base)
     check_optimizer(recipe.fit)
     if recipe.sampling.engine == "vllm":
-        found.engine["vllm"] = check_vllm(recipe.sampling.vllm)
+        probed.engine["vllm"] = check_vllm(recipe.sampling.vllm)
     sections = [] if recipe.oracle is None else [("oracle", recipe.oracle)]
     sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(recipe.evaluation.oracles)]
     for field, section in sections:
@@ -81,11 +81,11 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
             raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
         for judge, labels in nested(oracle):
             if isinstance(judge, Served):
-                found.judges.append((field, judge, price := judge.estimate(labels)))
+                probed.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
                     progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
         Guard(oracle).probe(say=progress.say)
-    return found
+    return probed
 
 
 def try_model(policies: Policies, fit: FitConfig) -> None:
@@ -94,7 +94,7 @@ def try_model(policies: Policies, fit: FitConfig) -> None:
     Raises:
         ValueError: it cannot be loaded, or our log-probabilities are not the model's own.
     """
-    if any(key.endswith("/anchor") for key in policies.store.manifest):
+    if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
     assert policies.base_hash  # reads every file: names one that is cut short
     model = policies.load_training(REFERENCE)
@@ -131,7 +131,7 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
             "devices": devices.count(),
         },
         "weights": {"0/play": policies.base_hash},
-        "data": store.manifest["data"]["outputs"],
+        "data": store.manifest[DATA_STAGE]["outputs"],
         "seed": seed,
     }
     path = store.root / LOCK

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from sparring.runtime import devices
+from sparring.runtime.files import beside
 from sparring.training.sharding import cut_like, whole
 
 
@@ -25,16 +26,10 @@ def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> No
     state = whole(state)
     if devices.rank() > 0:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: p.detach().cpu() for name, p in weights.items()}
-    partial = folder / "checkpoint.pt.partial"
-    try:
-        # Through a file of our own: torch's writer reports a full disk as an internal error.
-        with partial.open("wb", buffering=0) as stream:
-            torch.save({"weights": weights, **state}, stream)
-        partial.replace(folder / "checkpoint.pt")
-    finally:
-        partial.unlink(missing_ok=True)
+    # Through a file of our own: torch's writer reports a full disk as an internal error.
+    with beside(folder / "checkpoint.pt") as partial, partial.open("wb", buffering=0) as stream:
+        torch.save({"weights": weights, **state}, stream)
 
 
 def load_checkpoint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -265,9 +264,9 @@ def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], asker: As
     """
     from sparring.oracles.guard import MAX_FAILED_SHARE
     from sparring.runtime.errors import OracleError
-    from sparring.runtime.files import write_text
+    from sparring.runtime.files import write_json_lines
 
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(out, rows)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{len(rows)} judgments in {out}", markup=False)
     if asker.paid is not None:
