@@ -24,7 +24,7 @@ from sparring.runtime.layout import round_folder
 from sparring.runtime.progress import Progress
 from sparring.training.batches import TrainingExample
 from sparring.training.fit import Row, fit
-from sparring.training.sharding import make_scorer, whole_weights
+from sparring.training.sharding import make_scorer, unsharded_weights
 
 Rows = list[dict[str, Any]]
 
@@ -71,7 +71,7 @@ def fit_step(
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
         told: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
-        model, weights, verified, rows = devices.together(train, *arguments, **told)
+        model, weights, verified, rows = devices.on_all_ranks(train, *arguments, **told)
     log = f"{folder}/fit.jsonl"
     write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
     relative = policies.save(model, made, weights)
@@ -101,4 +101,4 @@ def train(
     torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
     scorer, verified = make_scorer(lambda: policies.load_training(start), config)
     rows = fit(scorer, examples, objective, config, seed, partial, **mine)
-    return scorer.model, whole_weights(scorer.model) if config.shard_weights else None, verified, rows
+    return scorer.model, unsharded_weights(scorer.model) if config.shard_weights else None, verified, rows

@@ -124,7 +124,7 @@ class Policies:
     def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Tensor] | None = None) -> str:
         """Write a trained policy in Hugging Face format; returns its folder relative to the run.
 
-        `weights` stand in for the model's own where these are cut over devices.
+        `weights` stand in for the model's own where these are sharded over devices.
         """
         relative = self.location(ref)
         target = self.store.path(relative)

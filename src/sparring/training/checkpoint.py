@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from sparring.runtime import devices
-from sparring.training.sharding import cut_like, whole
+from sparring.training.sharding import shard_like, unshard
 
 
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Write `folder/checkpoint.pt` with the trainable weights and `state`."""
-    weights = whole({name: p for name, p in model.named_parameters() if p.requires_grad})
-    state = whole(state)
+    weights = unshard({name: p for name, p in model.named_parameters() if p.requires_grad})
+    state = unshard(state)
     if devices.rank() > 0:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,5 +54,5 @@ def load_checkpoint(
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in state.pop("weights").items():
-            parameters[name].copy_(cut_like(value, parameters[name]))
+            parameters[name].copy_(shard_like(value, parameters[name]))
     return state

@@ -30,7 +30,7 @@ from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_
 from sparring.training.optim import DAMPED, damped_share, make_optimizer
 from sparring.training.packing import plan_packs
 from sparring.training.scorer import PolicyScorer
-from sparring.training.sharding import cut_state, together
+from sparring.training.sharding import full_tensor, shard_state
 
 Row = dict[str, float]
 
@@ -79,7 +79,7 @@ def fit(
     rows: list[Row] = []
     if state is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.load_state_dict(cut_state(state["optimizer"], parameters))
+        optimizer.load_state_dict(shard_state(state["optimizer"], parameters))
         schedule.load_state_dict(state["schedule"])
         rows = list(state["rows"])
     if config.gradient_checkpointing:
@@ -101,7 +101,7 @@ def fit(
         check_tripwires(rows[-1], config.tripwires)
         if advance is not None:
             advance(1, note=f"loss {row['loss']:.4g}")
-        if devices.agreed(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
+        if devices.broadcast(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
             kept = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
             save_checkpoint(folder, scorer, {**kept, "schedule": schedule.state_dict()})
             saved = time.monotonic()
@@ -122,9 +122,9 @@ def _step(
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
     mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
     groups = micro_batches([examples[i] for i in mine], config)
-    # Cut weights come and go with every micro-batch, and each pass of one rank needs all: some pass in vain.
+    # Sharded weights are gathered by all ranks in every pass: ranks with fewer micro-batches run idle passes beside.
     region = nullcontext() if config.shard_weights else accumulating()
-    idle = max(devices.gathered(len(groups))) - len(groups) if config.shard_weights else 0
+    idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
     # One region around all micro-batches: autocast then keeps its copies of trained weights for the whole step
     # (frozen ones, under an adapter, it casts in every pass).
     with region, torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
@@ -141,7 +141,7 @@ def _step(
         for _ in range(idle):
             (scorer(scorer.pack([examples[0].rollout])).sum() * 0.0).backward()
     devices.add_gradients(scorer.parameters())
-    norm = float(together(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm)))
+    norm = float(full_tensor(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm)))
     if say is not None and (share := damped_share(scorer.parameters(), config.epsilon)) > DAMPED:
         say(
             f"warning: {share:.0%} of the gradient's entries are smaller than fit.epsilon = {config.epsilon:g}, so "
@@ -151,7 +151,7 @@ def _step(
     optimizer.zero_grad()
     if device == "cpu":
         trim_heap()
-    parts = devices.gathered((sums.totals(), float(total), tokens, norm))
+    parts = devices.all_gather((sums.totals(), float(total), tokens, norm))
     assert len({repr(norm) for *_, norm in parts}) == 1, "the ranks' gradients differ"
     totals, tokens = merged(totals for totals, *_ in parts), sum(tokens for _, _, tokens, _ in parts)
     row = {"loss": sum(loss for _, loss, *_ in parts) / len(examples)}

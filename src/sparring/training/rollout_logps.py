@@ -55,4 +55,4 @@ def rollout_logps(
     others = sum(not row for row in found)
     if advance is not None and others:
         advance(others)
-    return [next(filter(None, rows)) for rows in zip(*devices.gathered(found), strict=True)]
+    return [next(filter(None, rows)) for rows in zip(*devices.all_gather(found), strict=True)]
