@@ -15,8 +15,27 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
-# Shapes in annotations are checked at run time, in the tests only.
-CHECKED = ["sparring.objectives", "sparring.training.logprobs"]
+# Shapes in annotations are checked at run time, in the tests only. Not in `training.flex`: torch cannot compile its
+# kernels with the checker in them.
+CHECKED = [
+    "sparring.objectives",
+    "sparring.training.accumulate",
+    "sparring.training.attention",
+    "sparring.training.batches",
+    "sparring.training.lean",
+    "sparring.training.logprobs",
+    "sparring.training.metrics",
+    "sparring.training.packing",
+    "sparring.training.scorer",
+    "sparring.training.sharding",
+    "sparring.sampling",
+    "sparring.oracles",
+    "sparring.certificates.tabular",
+    "sparring.certificates.claims_list",
+    "sparring.endpoints.local",
+    "sparring.planning.footprint",
+    "sparring.bench.ours_memory",
+]
 install_import_hook(CHECKED, "beartype.beartype").__enter__()
 
 import pytest

@@ -6,6 +6,8 @@ certifies is therefore the code that trains language models. Leaves out: selecte
 whose distribution has no closed form here, and samples kept beside pairs; the sampled player draws both.
 
     TabularPlayer(INPO(step_size=1.0, kl_to_reference=0.1, pairing="iid"), g3()).play(50).gaps()
+
+Shapes: n actions of the game, R responses and P pairs of a step in one context.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float, Int
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 
@@ -46,26 +48,28 @@ POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Against, ChosenRejectedOwn, L
 MANY_EXAMPLES = 1_000_000
 """what a step is told where the data are a population"""
 Policies = dict[PolicyRef, Array]
+LogitsLoss = Callable[[Float[Tensor, " n"]], Float[Tensor, ""]]
+"""a loss as a function of one context's logits, float64"""
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
     """Responses (R) and weighted pairs of them (P), as a step's pairing would make them in one context."""
 
-    actions: NDArray[np.int64]
-    """(R,) which action each response is"""
-    win_rates: Array
-    """(R,)"""
-    pairs: NDArray[np.int64]
-    """(P, 2) winner and loser, indices into the responses"""
-    weights: Array
-    """(P,)"""
-    preferences: Array
-    """(P,) P(winner beats loser), NaN where no oracle was asked"""
-    terms: NDArray[np.int64]
-    """(P,)"""
+    actions: Int[np.ndarray, " R"]
+    """which action each response is"""
+    win_rates: Float[np.ndarray, " R"]
+    """mean preference of each response over the first draw"""
+    pairs: Int[np.ndarray, "P 2"]
+    """winner and loser, indices into the responses"""
+    weights: Float[np.ndarray, " P"]
+    """of each pair in the loss"""
+    preferences: Float[np.ndarray, " P"]
+    """P(winner beats loser), NaN where no oracle was asked"""
+    terms: Int[np.ndarray, " P"]
+    """which term of the loss a pair belongs to"""
     roles: tuple[str, ...] = ()
-    """(R,); all "own" unless given"""
+    """R names; empty where all are "own\""""
 
 
 @dataclass
@@ -118,7 +122,7 @@ class TabularPlayer:
         self.endless += _endless(loss, start, found)
         return log_normalise(found)
 
-    def loss(self, step: Step, steps: tuple[Step, ...], context: int) -> Callable[[Tensor], Tensor]:
+    def loss(self, step: Step, steps: tuple[Step, ...], context: int) -> LogitsLoss:
         """The step's objective as a function of the logits (n,) of one context."""
         source = steps[step.responses.step] if isinstance(step.responses, Reuse) else step
         population = self.population(source, context)
@@ -217,7 +221,7 @@ def population_of(parts: Sequence[tuple[Array, Array, int]], win_rates: Array) -
     )
 
 
-def batch_of(logps: Tensor, population: Population, anchors: Mapping[str, Array]) -> Batch:
+def batch_of(logps: Float[Tensor, " n"], population: Population, anchors: Mapping[str, Array]) -> Batch:
     """One context's responses as a batch, each of length 1; log-probabilities (n,) are given per action."""
     count = len(population.actions)
     return Batch(
@@ -234,7 +238,7 @@ def batch_of(logps: Tensor, population: Population, anchors: Mapping[str, Array]
     )
 
 
-def minimise(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
+def minimise(loss: LogitsLoss, start: Array) -> Array:
     """Logits (n,) at a minimum: Newton, and where that gets stuck (kinks, no curvature) gradient sampling.
 
     Raises:
@@ -253,7 +257,7 @@ def minimise(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
     return logits
 
 
-def _endless(loss: Callable[[Tensor], Tensor], start: Array, end: Array) -> bool:
+def _endless(loss: LogitsLoss, start: Array, end: Array) -> bool:
     """Whether the loss is no higher `FAR` nats further from the start."""
     moved = end - start - (end - start).mean()
     if np.abs(moved).max() < 1.0:
@@ -262,7 +266,7 @@ def _endless(loss: Callable[[Tensor], Tensor], start: Array, end: Array) -> bool
     return further <= value + 1e-13 * max(1.0, abs(value))
 
 
-def _newton(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
+def _newton(loss: LogitsLoss, start: Array) -> Array:
     """Saddle-free Newton with backtracking: curvature by absolute value, flat directions left alone."""
     logits, last = torch.from_numpy(start.copy()), (np.inf, np.inf)
     for _ in range(NEWTON_STEPS):
@@ -287,12 +291,12 @@ def _newton(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
     return logits.numpy()
 
 
-def largest_gradient(loss: Callable[[Tensor], Tensor], logits: Array) -> float:
+def largest_gradient(loss: LogitsLoss, logits: Array) -> float:
     """Largest entry of the gradient."""
     return float(_value_and_gradient(loss, torch.from_numpy(logits.copy()))[1].abs().max())
 
 
-def stationarity_gradient(loss: Callable[[Tensor], Tensor], logits: Array, radius: float = 1e-6) -> float:
+def stationarity_gradient(loss: LogitsLoss, logits: Array, radius: float = 1e-6) -> float:
     """The same, but at a kink 0 where gradients nearby can cancel, as at the minimum of a hinge."""
     here = largest_gradient(loss, logits)
     if here <= CONVERGED:
@@ -301,7 +305,7 @@ def stationarity_gradient(loss: Callable[[Tensor], Tensor], logits: Array, radiu
     return float(np.abs(_shortest(near)).max())
 
 
-def _descend(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
+def _descend(loss: LogitsLoss, start: Array) -> Array:
     """Gradient sampling (Burke, Lewis & Overton 2005): steps against the shortest mean of nearby gradients."""
     draw, logits, radius = np.random.default_rng(0), start.copy(), 0.1
     value = float(loss(torch.from_numpy(logits)))
@@ -324,9 +328,7 @@ def _descend(loss: Callable[[Tensor], Tensor], start: Array) -> Array:
     return logits
 
 
-def _gradients_near(
-    loss: Callable[[Tensor], Tensor], logits: Array, radius: float, draw: np.random.Generator, count: int
-) -> Array:
+def _gradients_near(loss: LogitsLoss, logits: Array, radius: float, draw: np.random.Generator, count: int) -> Array:
     """Gradients (count + 1, n) here and at random points within `radius` in every logit."""
     moves = draw.uniform(-radius, radius, (count, len(logits)))
     points = [logits, *(logits + moves)]
@@ -342,7 +344,7 @@ def _shortest(gradients: Array) -> Array:
     return weights @ gradients / weights.sum()
 
 
-def _bounded(loss: Callable[[Tensor], Tensor], start: Array, bound: float) -> Array:
+def _bounded(loss: LogitsLoss, start: Array, bound: float) -> Array:
     def evaluate(logits: Array) -> tuple[float, Array]:
         value, gradient = _value_and_gradient(loss, torch.from_numpy(logits.copy()))
         return float(value), gradient.numpy()
@@ -352,7 +354,7 @@ def _bounded(loss: Callable[[Tensor], Tensor], start: Array, bound: float) -> Ar
     return minimize(evaluate, start, jac=True, method="L-BFGS-B", bounds=limits, options=options).x
 
 
-def _value_and_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
+def _value_and_gradient(loss: LogitsLoss, logits: Float[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
     leaf = logits.clone().requires_grad_()
     value = loss(leaf)
     (gradient,) = torch.autograd.grad(value, leaf)

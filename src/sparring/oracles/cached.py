@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.oracles.oracle import Comparison, Oracle
@@ -25,7 +26,7 @@ from sparring.oracles.orders import both_orders, facts
 from sparring.oracles.verdicts import VerdictFile, verdict_key
 from sparring.runtime.files import cache_folder
 
-Ask = Callable[[Sequence[Comparison]], np.ndarray]
+Ask = Callable[[Sequence[Comparison]], Float[np.ndarray, " N"]]
 
 
 class Cached:
@@ -42,7 +43,7 @@ class Cached:
         self._kept = VerdictFile(cache_folder() / "verdicts" / name if path is None else Path(path).expanduser())
         self._counts: Counter[str] = Counter()
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) as the oracle says, or said."""
         if hasattr(self.oracle, "first_shown"):
             return both_orders(self.first_shown, comparisons)
@@ -58,7 +59,7 @@ class Cached:
         """What the oracle counted, and what it was not asked."""
         return {**facts(self.oracle), **self._counts}
 
-    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         keys = [verdict_key(self.identity + kind, comparison) for comparison in comparisons]
         known = np.array([self._kept.get(key) for key in keys], dtype=np.float64)
         new = {keys[i]: comparisons[i] for i in np.flatnonzero(np.isnan(known)).tolist()}

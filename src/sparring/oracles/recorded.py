@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import facts, swapped
@@ -32,7 +33,7 @@ class Recorded:
         self._known: dict[str, tuple[float, float]] = {}
         read_lines(journal, self._take)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), the mean over both orders where the oracle sees places."""
         first_shown = getattr(self.oracle, "first_shown", None)
         if first_shown is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.oracles.build import build_oracle
@@ -50,7 +51,7 @@ class Trained:
         """Digests of the prompts it was trained on (`training.digest`)."""
         return frozenset(self.card["train_prompts"])
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b)."""
         return self.oracle.judge(comparisons)
 

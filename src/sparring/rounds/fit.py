@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparring.algorithms.algorithm import PolicyRef, Step
@@ -96,8 +97,8 @@ def train(
     seed: int,
     partial: Path,
     **mine: Callable[..., None],
-) -> tuple[nn.Module, dict[str, Tensor] | None, float, list[Row]]:
-    """The model, its weights where they were cut, its difference to its own logits, the log; all devices take part."""
+) -> tuple[nn.Module, dict[str, Float[Tensor, " ..."]] | None, float, list[Row]]:
+    """Model, full weights where they are sharded, difference to the model's own logits, and log; all ranks call it."""
     torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
     scorer, verified = make_scorer(lambda: policies.load_training(start), config)
     rows = fit(scorer, examples, objective, config, seed, partial, **mine)

@@ -79,7 +79,7 @@ def unshard(value: Any) -> Any:
 
     All ranks call it. A tensor that occurs twice (tied weights) stays one.
     """
-    full_by_id: dict[int, Float[Tensor, "..."]] = {}
+    full_by_id: dict[int, Float[Tensor, " ..."]] = {}
 
     def visit(item: Any) -> Any:
         if isinstance(item, Mapping):
@@ -94,19 +94,19 @@ def unshard(value: Any) -> Any:
     return visit(value)
 
 
-def full_tensor(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def full_tensor(tensor: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
     """The full tensor of a shard, on every rank's device; any other tensor as it is. All ranks call it."""
     return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def unsharded_weights(model: nn.Module) -> dict[str, Float[Tensor, "..."]]:
+def unsharded_weights(model: nn.Module) -> dict[str, Float[Tensor, " ..."]]:
     """Full weights by name, as `save_pretrained` takes them for `state_dict`; with an adapter the adapter's alone."""
     state = model.state_dict(keep_vars=True)
     adapter = hasattr(model, "peft_config")
     return unshard({name: tensor for name, tensor in state.items() if tensor.requires_grad or not adapter})
 
 
-def shard_like(value: Shaped[Tensor, "..."], parameter: Float[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+def shard_like(value: Shaped[Tensor, " ..."], parameter: Float[Tensor, " ..."]) -> Shaped[Tensor, " ..."]:
     """This rank's shard of a full tensor, placed as `parameter` is.
 
     The tensor itself where the parameter is not sharded, or has another shape (an optimiser's step count).
@@ -119,7 +119,7 @@ def shard_like(value: Shaped[Tensor, "..."], parameter: Float[Tensor, "..."]) ->
     return distribute_tensor(value.to(parameter.device), place.device_mesh, place.placements, src_data_rank=None)
 
 
-def shard_state(state: Mapping[str, Any], parameters: Sequence[Float[Tensor, "..."]]) -> dict[str, Any]:
+def shard_state(state: Mapping[str, Any], parameters: Sequence[Float[Tensor, " ..."]]) -> dict[str, Any]:
     """An optimiser's full state, sharded as its parameters are."""
     slots = {
         index: {name: shard_like(value, parameters[index]) for name, value in slot.items()}
@@ -128,5 +128,5 @@ def shard_state(state: Mapping[str, Any], parameters: Sequence[Float[Tensor, "..
     return {**state, "state": slots}
 
 
-def _is_sharded(tensor: Shaped[Tensor, "..."]) -> bool:
+def _is_sharded(tensor: Shaped[Tensor, " ..."]) -> bool:
     return hasattr(tensor, "full_tensor")
