@@ -41,7 +41,7 @@ CHECKED = [
     "sparring.planning.footprint",
     "sparring.bench.ours_memory",
 ]
-install_import_hook(CHECKED, "beartype.beartype").__enter__()
+install_import_hook(CHECKED, "shape_checker.check").__enter__()
 
 import pytest
 import torch

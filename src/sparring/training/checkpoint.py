@@ -1,8 +1,8 @@
 """Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
-One checkpoint is kept; it is written beside its target and renamed, so a kill at any moment leaves a
-whole one. It also names the fit it belongs to, and another fit's checkpoint is never loaded, which is said. Rank 0
-writes, all ranks read, and their number may change in between.
+There is one checkpoint at a time; it is written beside its target and renamed, so a kill at any moment leaves a
+complete one. It names the fit that it belongs to; a fit that meets another's checkpoint reports it and does not load
+it. Rank 0 writes, all ranks read, and their number may change in between.
 Leaves out: finished policies (`rounds/policies.py`).
 """
 
@@ -20,7 +20,10 @@ from sparring.training.sharding import shard_like, unshard
 
 
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
-    """Write `folder/checkpoint.pt` with the trainable weights and `state`."""
+    """Write `folder/checkpoint.pt` with the trainable weights and `state`; all ranks call it.
+
+    `state` holds "fit_id" and whatever else the fit goes on from: plain values, and tensors in nested mappings.
+    """
     weights = unshard({name: p for name, p in model.named_parameters() if p.requires_grad})
     state = unshard(state)
     if devices.rank() > 0:
@@ -40,7 +43,11 @@ def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> No
 def load_checkpoint(
     folder: Path, model: nn.Module, fit_id: str, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any] | None:
-    """Restore the weights and return the rest; None when there is nothing to resume."""
+    """Load the checkpoint's weights into the model and return its state; None where there is no checkpoint of this fit.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None

@@ -61,10 +61,10 @@ def fit(
     report: Callable[[Row], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Train the scorer's model in place; returns a row of metrics per optimiser step, each also given to `report`.
+    """Train the scorer's model in place; returns a row of metrics per optimiser step, which `report` gets at once.
 
-    `folder` holds the checkpoint; a fit that finds its own there goes on from it, with the same result, and one that
-    finds another's says so.
+    `folder` holds the checkpoint. A fit that finds its own there goes on from it, with the same result; one that finds
+    another's reports it by `say` and starts over.
 
     Raises:
         ValueError: there are no examples.
@@ -102,8 +102,8 @@ def fit(
         if advance is not None:
             advance(1, note=f"loss {row['loss']:.4g}")
         if devices.broadcast(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
-            kept = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
-            save_checkpoint(folder, scorer, {**kept, "schedule": schedule.state_dict()})
+            states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+            save_checkpoint(folder, scorer, {"fit_id": fit_id, "rows": rows, **states})
             saved = time.monotonic()
     scorer.eval()
     return rows
@@ -117,11 +117,11 @@ def _step(
     config: FitConfig,
     say: Callable[[str], None] | None = None,
 ) -> Row:
-    """One optimiser step over a whole batch; `say` is told if the optimiser's epsilon damps it."""
+    """One optimiser step over all ranks' parts of a batch; warns by `say` if the optimiser's epsilon damps it."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
-    mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
-    groups = micro_batches([examples[i] for i in mine], config)
+    dealt = devices.deal([example.rollout.tokens(config.layout) for example in examples])
+    groups = micro_batches([examples[i] for i in dealt], config)
     # Sharded weights are gathered by all ranks in every pass: ranks with fewer micro-batches run idle passes beside.
     region = nullcontext() if config.shard_weights else accumulating()
     idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
@@ -163,9 +163,9 @@ def _step(
 
 
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
-    """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
+    """SHA-256 of what a fit's result depends on, so that a checkpoint of another fit is never resumed."""
     free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes"}
-    # Checkpoints from before there was a choice of these go on.
+    # Checkpoints from before these fields existed have the identity of their defaults.
     new = {name for name, default in (("attention", "blocks"), ("epsilon", 1e-8)) if getattr(config, name) == default}
     settings = config.model_dump_json(exclude=free | new)
     digest = hashlib.sha256(repr([objective, settings, seed]).encode())
