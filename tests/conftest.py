@@ -15,8 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from jaxtyping import install_import_hook
 
-# Shapes in annotations are checked at run time, in the tests only. Left out: `training.flex`, whose kernels torch
-# cannot compile with the checker in them, and modules that annotate with protocols, which the checker cannot test.
+# Shapes in annotations are checked at run time where policies are trained and sampled, in the tests only. Left out:
+# `training.flex`, whose kernels torch cannot compile with the checker in them.
 CHECKED = [
     "sparring.objectives",
     "sparring.training.accumulate",
@@ -27,19 +27,8 @@ CHECKED = [
     "sparring.training.metrics",
     "sparring.training.packing",
     "sparring.training.scorer",
-    "sparring.training.sharding",
     "sparring.sampling.attention",
     "sparring.sampling.transformers_engine",
-    "sparring.oracles.embedding",
-    "sparring.oracles.pairrm",
-    "sparring.oracles.panel",
-    "sparring.oracles.preference_head",
-    "sparring.oracles.preferences",
-    "sparring.oracles.reward_model",
-    "sparring.certificates.claims_list",
-    "sparring.endpoints.local",
-    "sparring.planning.footprint",
-    "sparring.bench.ours_memory",
 ]
 install_import_hook(CHECKED, "shape_checker.check").__enter__()
 
