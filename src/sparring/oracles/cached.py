@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.oracles.abilities import PositionSensitive
@@ -28,7 +29,7 @@ from sparring.oracles.verdicts import VerdictFile, verdict_key
 from sparring.oracles.wrapper import Wrapper
 from sparring.runtime.files import cache_folder
 
-Ask = Callable[[Sequence[Comparison]], np.ndarray]
+Ask = Callable[[Sequence[Comparison]], Float[np.ndarray, " N"]]
 
 
 class Cached(Wrapper):
@@ -55,7 +56,7 @@ class Cached(Wrapper):
         if isinstance(oracle, PositionSensitive):
             self.first_shown = partial(self._ask, ";first shown", oracle.first_shown)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) as the oracle says, or said."""
         if isinstance(self, PositionSensitive):
             return both_orders(self.first_shown, comparisons)
@@ -65,7 +66,7 @@ class Cached(Wrapper):
         """What the oracle counted, and what it was not asked."""
         return {**super().counts(), **self._counts}
 
-    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         keys = [verdict_key(self.identity + kind, comparison) for comparison in comparisons]
         known = np.array([self._kept.get(key) for key in keys], dtype=np.float64)
         new = {keys[i]: comparisons[i] for i in np.flatnonzero(np.isnan(known)).tolist()}

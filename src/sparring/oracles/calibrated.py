@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
@@ -89,7 +90,7 @@ class Calibrated(Wrapper):
             self._accuracy = float(np.nanmean(np.where(labels > 0.5, wins(answers), 1 - wins(answers))))
         return self._temperature
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), calibrated."""
         return scaled(self.oracle.judge(comparisons), self.temperature)
 
@@ -112,12 +113,12 @@ class Calibrated(Wrapper):
         return {**{k: round(v, 4) for k, v in known.items() if v is not None}, **super().counts()}
 
 
-def scaled(preferences: np.ndarray, temperature: float) -> np.ndarray:
+def scaled(preferences: Float[np.ndarray, " N"], temperature: float) -> Float[np.ndarray, " N"]:
     """Log-odds divided by `temperature`."""
     return expit(logit(np.clip(preferences, EDGE, 1 - EDGE)) / temperature)
 
 
-def fit_temperature(preferences: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(preferences: Float[np.ndarray, " N"], labels: Float[np.ndarray, " N"]) -> float:
     """The temperature of least log-loss against `labels` in [0, 1]; failed verdicts (NaN) are left out.
 
     Raises:

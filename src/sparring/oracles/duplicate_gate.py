@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.data.text import words
@@ -51,7 +52,7 @@ class DuplicateGate(Wrapper):
         """The oracle and the threshold."""
         return f"duplicate_gate({self.oracle.identity};threshold={self.threshold:g})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b); exactly 1/2 for near duplicates."""
         answers = np.full(len(comparisons), 0.5)
         asked = [i for i, c in enumerate(comparisons) if not near_duplicates(c.a, c.b, self.threshold)]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from sparring.oracles.abilities import CutsAnswers, Doubts, Remedies, counts_of, nested
 from sparring.oracles.oracle import Comparison, Oracle
@@ -77,7 +78,7 @@ class Guard:
             if isinstance(inner, Doubts) and (line := inner.doubt()):
                 say(line)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b); NaN where the oracle failed after retries.
 
         Raises:
@@ -130,7 +131,7 @@ class Guard:
         p = self._verdicts.get(key)
         return 1.0 - self._verdicts.get(swapped) if math.isnan(p) else p
 
-    def _answers(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _answers(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
             answers = self._ask(comparisons)
         except OracleError:
@@ -156,7 +157,7 @@ class Guard:
                 break
         return answer
 
-    def _ask(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _ask(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
             given = np.asarray(self.oracle.judge(comparisons))
         except SystemExit as stop:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.oracles.abilities import counts_of
@@ -71,7 +72,7 @@ class Jury:
         members = ";".join(f"{w:.6g}*{m.identity}" for w, m in zip(self.weights, self.members, strict=True))
         return f"jury({self.rule};{members})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """The jury's P(a beats b); NaN where a member failed."""
         p_KN = np.array([member.judge(comparisons) for member in self.members], dtype=np.float64)
         if self.rule == "mean":
@@ -85,7 +86,7 @@ class Jury:
         return {f"member {i}: {k}": v for i, m in enumerate(self.members) for k, v in counts_of(m).items()}
 
 
-def cautious(p_KN: np.ndarray) -> np.ndarray:
+def cautious(p_KN: Float[np.ndarray, "K N"]) -> Float[np.ndarray, " N"]:
     """Per column the probability nearest to 1/2 where all are on one side of it, else 1/2; NaN stays NaN."""
     lead_KN = p_KN - 0.5
     least_N = np.abs(lead_KN).min(0)

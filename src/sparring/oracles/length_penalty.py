@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit, logit
 
@@ -52,7 +53,7 @@ class LengthPenalty(Wrapper):
         """The oracle, strength and scale."""
         return f"length_penalty({self.oracle.identity};strength={self.strength:g};scale={self.scale:g})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) after the penalty."""
         odds = logit(np.clip(self.oracle.judge(comparisons), EDGE, 1 - EDGE))
         words = np.array([count_words(c.a) - count_words(c.b) for c in comparisons], dtype=np.float64)

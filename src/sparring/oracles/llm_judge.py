@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
 
@@ -65,14 +66,14 @@ class LanguageJudge:
         scale = f";scale={self.scale:g}" if self.style.name == "scored" else ""
         return f"{self.who};{self.style.name}={self.style.digest};{options}{scale})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison; NaN where a verdict failed."""
         if self.style.name == "scored":
             ratings = self._values([request for c in comparisons for request in self._ratings(c)])
             return expit((ratings[::2] - ratings[1::2]) / self.scale)
         return both_orders(self.first_shown, comparisons)
 
-    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def first_shown(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) with a shown first."""
         if self.style.name == "scored":
             return self.judge(comparisons)
@@ -122,7 +123,7 @@ class LanguageJudge:
     def _request(self, **texts: str) -> Request:
         return {"messages": self.style.messages(**texts), **self.options}
 
-    def _values(self, requests: Sequence[Request]) -> np.ndarray:
+    def _values(self, requests: Sequence[Request]) -> Float[np.ndarray, " N"]:
         replies = self.asker.ask(requests)
         read = [None if reply is None else read_verdict(reply, self.style) for reply in replies]
         for request, reply, verdict in zip(requests, replies, read, strict=True):

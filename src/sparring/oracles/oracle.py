@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from jaxtyping import Float
 
 
 class Comparison(NamedTuple):
@@ -28,6 +29,6 @@ class Oracle(Protocol):
         """What the verdicts depend on; equal identities give equal verdicts."""
         ...
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64 in [0, 1]."""
         ...

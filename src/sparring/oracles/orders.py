@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.oracles.oracle import Comparison, Oracle
@@ -27,9 +28,9 @@ def swapped(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def both_orders(
-    first_shown: Callable[[Sequence[Comparison]], np.ndarray], comparisons: Sequence[Comparison]
-) -> np.ndarray:
-    """The mean over both orders, asked in one batch; NaN where either failed."""
+    first_shown: Callable[[Sequence[Comparison]], Float[np.ndarray, " N"]], comparisons: Sequence[Comparison]
+) -> Float[np.ndarray, " N"]:
+    """N: the mean over both orders, asked in one batch; NaN where either failed."""
     answers = np.asarray(first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
     there, back = np.split(answers, 2)
     return (there + (1.0 - back)) / 2  # in this order of sums equal halves give exactly 1/2
@@ -49,10 +50,10 @@ class BothOrders(Wrapper):
         """That of the oracle, and that orders are averaged."""
         return f"both_orders({self.oracle.identity})"
 
-    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def first_shown(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """What the oracle says about one order."""
         return self.oracle.judge(comparisons)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), symmetric whatever the oracle says."""
         return both_orders(self.first_shown, comparisons)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sparring.oracles.abilities import PositionSensitive
 from sparring.oracles.oracle import Comparison, Oracle
@@ -35,7 +36,7 @@ class Recorded(Wrapper):
         self._known: dict[str, tuple[float, float]] = {}
         read_lines(journal, self._take)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), the mean over both orders where the oracle sees places."""
         if not isinstance(self.oracle, PositionSensitive):
             return self.oracle.judge(comparisons)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.data.checks import last_number, passes
@@ -74,7 +75,7 @@ class Rules:
         digest = hashlib.sha256(json.dumps(self.checks, sort_keys=True).encode()).hexdigest()
         return f"rules-v1({digest[:16]})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """1, 1/2 or 0."""
         return np.array([self._one(c) for c in comparisons], dtype=np.float64)
 

@@ -27,7 +27,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from sparring.models.template import Template
@@ -49,7 +51,7 @@ from sparring.training.optim import make_optimizer
 TEXTS = 256
 """embedded together, and kept together"""
 
-LogOdds = Callable[[Sequence[Comparison]], torch.Tensor]
+LogOdds = Callable[[Sequence[Comparison]], Float[Tensor, " B"]]
 
 
 class TrainConfig(Frozen):
@@ -187,7 +189,7 @@ def _train_head(
     return {"name": "preference_head"}
 
 
-def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress) -> dict[str, np.ndarray]:
+def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress) -> dict[str, Float[np.ndarray, " D"]]:
     """Each text's embedding; parts that a killed run finished are read again."""
     embedder, rows, encoder = SentenceEmbedder(base), {}, hash_policy(base)
     with progress.task("embed", len(texts)) as advance:
@@ -225,7 +227,7 @@ def _train_model(
     if config.method == "lora":
         model = _adapted(model, config.lora, "CAUSAL_LM" if letters else "SEQ_CLS")
 
-    def log_odds(comparisons: Sequence[Comparison]) -> torch.Tensor:
+    def log_odds(comparisons: Sequence[Comparison]) -> Float[Tensor, " B"]:
         if scorer:
             return scorer.tensor(comparisons, config.max_tokens)
         if config.kind == "pairwise":

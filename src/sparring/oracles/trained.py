@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.oracles.abilities import PositionSensitive
@@ -53,6 +54,6 @@ class Trained(Wrapper):
         """Digests of the prompts it was trained on (`train.digest`)."""
         return frozenset(self.card["train_prompts"])
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b)."""
         return self.oracle.judge(comparisons)

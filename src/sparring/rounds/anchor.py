@@ -70,7 +70,7 @@ def policy_logps(
     policies: Policies, ref: PolicyRef, rollouts: Sequence[Rollout], config: FitConfig, title: str, progress: Progress
 ) -> list[list[float]]:
     """Per rollout, the log-probability of each response under a policy; all devices take part."""
-    return devices.together(_policy_logps, policies, ref, rollouts, config, title, progress=progress)
+    return devices.on_all_ranks(_policy_logps, policies, ref, rollouts, config, title, progress=progress)
 
 
 def _policy_logps(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparring.algorithms.algorithm import PolicyRef, Step
@@ -24,7 +25,7 @@ from sparring.runtime.layout import round_folder
 from sparring.runtime.progress import Progress
 from sparring.training.batches import TrainingExample
 from sparring.training.fit import Row, fit
-from sparring.training.sharding import make_scorer, whole_weights
+from sparring.training.sharding import make_scorer, unsharded_weights
 
 
 def training_examples(
@@ -71,7 +72,7 @@ def fit_step(
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task(f"{str(folder).removeprefix('rounds/')}  fit", steps) as advance:
         listeners: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
-        model, weights, verified, rows = devices.together(train, *arguments, **listeners)
+        model, weights, verified, rows = devices.on_all_ranks(train, *arguments, **listeners)
     write_json_lines(policies.store.path(folder.fit_log), rows)
     relative = policies.save(model, made, weights)
     shutil.rmtree(partial, ignore_errors=True)
@@ -95,9 +96,9 @@ def train(
     seed: int,
     partial: Path,
     **listeners: Callable[..., None],
-) -> tuple[nn.Module, dict[str, Tensor] | None, float, list[Row]]:
-    """The model, its weights where they were cut, its difference to its own logits, the log; all devices take part."""
+) -> tuple[nn.Module, dict[str, Float[Tensor, " ..."]] | None, float, list[Row]]:
+    """Model, full weights where they are sharded, difference to the model's own logits, and log; all ranks call it."""
     torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
     scorer, verified = make_scorer(lambda: policies.load_training(start), config)
     rows = fit(scorer, examples, objective, config, seed, partial, **listeners)
-    return scorer.model, whole_weights(scorer.model) if config.shard_weights else None, verified, rows
+    return scorer.model, unsharded_weights(scorer.model) if config.shard_weights else None, verified, rows

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -125,10 +126,10 @@ class Policies:
             return load_quantised(self.base, dtype, compute, self.model.trust_remote_code)
         return self._model(self.base if ref.round == 0 else self.folder(ref), dtype)
 
-    def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Tensor] | None = None) -> str:
+    def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Float[Tensor, " ..."]] | None = None) -> str:
         """Write a trained policy in Hugging Face format; returns its folder relative to the run.
 
-        `weights` stand in for the model's own where these are cut over devices.
+        `weights` stand in for the model's own where these are sharded over devices.
         """
         relative = self.location(ref)
         target = self.store.path(relative)

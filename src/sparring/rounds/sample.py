@@ -108,7 +108,7 @@ def sample_draw(
     """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws of one seed."""
     arguments = policies, draw, examples, settings, seed, stream, target
     if settings.engine == "transformers":
-        keys = devices.together(make_draw, *arguments, progress=progress)
+        keys = devices.on_all_ranks(make_draw, *arguments, progress=progress)
     else:
         keys = make_draw(*arguments, alone=True, progress=progress)
     join_shards(target, keys, SAMPLES)

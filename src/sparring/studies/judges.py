@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sparring.models.weights import resolve_model
 from sparring.oracles.build import build_oracle
@@ -132,7 +133,7 @@ class Gone:
     def __init__(self, identity: str, reason: str) -> None:
         self.identity, self.reason = identity, reason
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """Raises OracleError: there is nobody to ask."""
         raise OracleError(
             f"oracle {self.identity} judged the study's runs, and {len(comparisons)} verdicts of it are missing, but "

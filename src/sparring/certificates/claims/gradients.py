@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparring.algorithms.algorithm import SHIPPED, DataFacts, PolicyRef
@@ -60,7 +61,7 @@ def random_batch(anchors: Iterable[str], seed: int) -> Batch:
     """Two examples of five responses (one a reference sample) with pairs of both terms, float64."""
     draw = torch.Generator().manual_seed(seed)
 
-    def normal(*shape: int) -> Tensor:
+    def normal(*shape: int) -> Float[Tensor, " ..."]:
         return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
     pairs = torch.tensor([[0, 1], [2, 3], [0, 3], [5, 6], [7, 8], [8, 5]])

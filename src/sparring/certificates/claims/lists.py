@@ -1,6 +1,8 @@
 """Claims on OPO's differentiable NDCG: its limits, and properties that hold for any list.
 
 [claim.measured for claim in ndcg_limits(Effort())]
+
+Shape suffixes: N responses of one list.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, number, vanishes
@@ -18,8 +21,8 @@ from sparring.objectives.lists import ListNDCG, approx_ndcg, discounts, ideal_dc
 SOURCE = "2410.04346"
 
 
-def lists(effort: Effort, count: int = 20) -> list[tuple[Tensor, Tensor]]:
-    """Random scores and gains of 6 responses."""
+def lists(effort: Effort, count: int = 20) -> list[tuple[Float[Tensor, " N"], Float[Tensor, " N"]]]:
+    """Random (scores, gains) of N = 6 responses, float64."""
     draw = torch.Generator().manual_seed(effort.seed)
     return [
         (torch.randn(6, generator=draw, dtype=torch.float64), torch.rand(6, generator=draw, dtype=torch.float64))
@@ -27,12 +30,12 @@ def lists(effort: Effort, count: int = 20) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def ndcg(scores: Tensor, gains: Tensor) -> Tensor:
+def ndcg(scores: Float[Tensor, " N"], gains: Float[Tensor, " N"]) -> Float[Tensor, ""]:
     """The exact NDCG, by sorting."""
     return (gains[scores.argsort(descending=True)] * discounts(len(gains), gains)).sum() / ideal_dcg(gains)
 
 
-def stochastic_error(scores: Tensor, temperature: float) -> float:
+def stochastic_error(scores: Float[Tensor, " N"], temperature: float) -> float:
     """How far rows or columns of the relaxed permutation are from summing to 1."""
     matrix = relaxed_permutation(scores, temperature)
     return max(float((matrix.sum(axis) - 1).abs().max()) for axis in (0, 1))

@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from sparring.games.game import Array
 
-Loss = Callable[[Tensor], Tensor]
-"""of the logits (n,)"""
+Loss = Callable[[Float[Tensor, " n"]], Float[Tensor, ""]]
+"""of the logits, float64"""
 GRADIENT_TOLERANCE = 1e-13
 NEWTON_STEPS = 200
 DESCENT_STEPS = 500
@@ -147,7 +148,7 @@ def minimise_near(loss: Loss, start: Array, bound: float) -> Array:
     return minimize(evaluate, start, jac=True, method="L-BFGS-B", bounds=limits, options=options).x
 
 
-def _value_and_gradient(loss: Loss, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _value_and_gradient(loss: Loss, logits: Float[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
     leaf = logits.clone().requires_grad_()
     value = loss(leaf)
     (gradient,) = torch.autograd.grad(value, leaf)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparring.games.game import Array
@@ -23,20 +23,20 @@ from sparring.objectives.pairs import Batch
 class Population:
     """R responses and P weighted pairs of them, as a step's pairing makes them in one context."""
 
-    actions: NDArray[np.int64]
-    """(R,) which action each response is"""
-    win_rates: Array
-    """(R,) of each response against the own samples"""
-    pairs: NDArray[np.int64]
-    """(P, 2) winner and loser, indices into the responses"""
-    weights: Array
-    """(P,) how often each pair is drawn"""
-    preferences: Array
-    """(P,) P(winner beats loser), NaN where no oracle was asked"""
-    terms: NDArray[np.int64]
-    """(P,) DATA or PESSIMISM: which term of the loss a pair is for"""
+    actions: Int[np.ndarray, " R"]
+    """which action each response is"""
+    win_rates: Float[np.ndarray, " R"]
+    """of each response against the own samples"""
+    pairs: Int[np.ndarray, "P 2"]
+    """winner and loser, indices into the responses"""
+    weights: Float[np.ndarray, " P"]
+    """how often each pair is drawn"""
+    preferences: Float[np.ndarray, " P"]
+    """P(winner beats loser), NaN where no oracle was asked"""
+    terms: Int[np.ndarray, " P"]
+    """DATA or PESSIMISM: which term of the loss a pair is for"""
     roles: tuple[str, ...] = ()
-    """(R,); all "own" unless given"""
+    """of the R responses; all "own" where it is empty"""
 
 
 def population_of(parts: Sequence[tuple[Array, Array, int]], win_rates: Array) -> Population:
@@ -55,7 +55,7 @@ def population_of(parts: Sequence[tuple[Array, Array, int]], win_rates: Array) -
     )
 
 
-def batch_of(logps: Tensor, population: Population, anchors: Mapping[str, Array]) -> Batch:
+def batch_of(logps: Float[Tensor, " n"], population: Population, anchors: Mapping[str, Array]) -> Batch:
     """One context's responses as a batch, each of length 1; log-probabilities (n,) are given per action."""
     count = len(population.actions)
     return Batch(

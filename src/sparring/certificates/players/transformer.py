@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm, PolicyRef, find_algorithm
 from sparring.certificates.build import NotPlayable, build_for_game, goal
@@ -80,7 +81,7 @@ class MatrixOracle:
         """The matrix is the seed's."""
         return f"matrix(seed={self.seed})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison."""
         return np.array([self._one(c) for c in comparisons], dtype=np.float64)
 
