@@ -19,7 +19,7 @@ from sparring.evaluation.ratings import (
     Unbounded,
     bradley_terry,
     elo,
-    fit_logistic,
+    fit_finite,
     make_matches,
     rate,
     read_matches,
@@ -185,7 +185,7 @@ def test_elo_that_has_not_arrived_is_told(tmp_path, count, told):
 
 def test_separated_outcomes_do_not_converge():
     with pytest.raises(Unbounded, match="separated"):
-        fit_logistic(np.array([[1.0], [-1.0]]), np.array([1.0, 0.0]), np.ones(2))
+        fit_finite(np.array([[1.0], [-1.0]]), np.array([1.0, 0.0]), np.ones(2))
 
 
 def write(path: Path, text: str) -> Path:

@@ -22,9 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components, shortest_path
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
 from sparring.data.rows import read_file
+from sparring.evaluation.logistic import fit_logistic
 
 Array = NDArray[np.float64]
 Method = Literal["bradley-terry", "elo"]
@@ -36,9 +37,6 @@ ELO_STEP = 4.0
 """points won at most by one match: small, as in the arenas, so that the last matches do not decide"""
 ELO_ARRIVES = 500
 """matches a player after which Elo has gone from 1000 to the rating: 98 % of the way, at 75 % won"""
-CONVERGED = 1e-10
-"""largest gradient, per match, at which the fit has converged"""
-NEWTON_STEPS = 100
 SAME = 1e-6
 """rating points below which resamples do not differ"""
 SEPARATED = 20.0
@@ -210,7 +208,7 @@ def _strengths(wins_KK: Array) -> Array:
     design[np.arange(len(left)), left] = 1.0
     design[np.arange(len(left)), right] = -1.0
     # The first player stays at zero while fitting: only differences are determined.
-    strengths = np.array([0.0, *fit_logistic(design[:, 1:], wins_KK[left, right] / games, games)])
+    strengths = np.array([0.0, *fit_finite(design[:, 1:], wins_KK[left, right] / games, games)])
     return strengths - strengths.mean()
 
 
@@ -236,33 +234,16 @@ def _refuse_unbounded(wins_KK: Array, names: Sequence[str]) -> None:
         )
 
 
-def fit_logistic(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
-    """Coefficients of a logistic regression without intercept on scores in [0, 1], by damped Newton steps.
+def fit_finite(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
+    """Coefficients of a logistic regression without intercept or penalty on scores in [0, 1].
 
     Raises:
-        ValueError: it does not converge: the features separate wins from losses, or one repeats another.
+        Unbounded: the features separate wins from losses, so the likelihood has no maximum.
     """
-    beta_F = np.zeros(design_MF.shape[1])
-    total = weight_M.sum()
-
-    def likelihood(beta: Array) -> float:
-        logits = design_MF @ beta
-        return float(weight_M @ (score_M * log_expit(logits) + (1 - score_M) * log_expit(-logits))) / total
-
-    for _ in range(NEWTON_STEPS):
-        p_M = expit(design_MF @ beta_F)
-        gradient = design_MF.T @ (weight_M * (score_M - p_M)) / total
-        if np.abs(design_MF @ beta_F).max(initial=0.0) > SEPARATED:
-            break
-        if np.abs(gradient).max(initial=0.0) < CONVERGED:
-            return beta_F
-        hessian = (design_MF * (weight_M * p_M * (1 - p_M))[:, None]).T @ design_MF / total
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        here = likelihood(beta_F)
-        while likelihood(beta_F + step) < here - 1e-15 and np.abs(step).max() > 1e-12:
-            step /= 2
-        beta_F = beta_F + step
-    raise Unbounded("the ratings do not converge: wins and losses are separated. Add matches.")
+    beta_F = fit_logistic(design_MF, score_M, weight_M)
+    if np.abs(design_MF @ beta_F).max(initial=0.0) > SEPARATED:
+        raise Unbounded("the ratings do not converge: wins and losses are separated. Add matches.")
+    return beta_F
 
 
 def elo(matches: Matches, order: Sequence[int] | None = None) -> Array:

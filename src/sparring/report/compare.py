@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
 from sparring.report.figures import kl_title
-from sparring.report.html import DASH, THIN, duration, number, percent, span
+from sparring.report.html import DASH, HERE, THIN, environment, percent, span
 from sparring.report.summary import Summary
 from sparring.runtime.files import write_text
 
-HERE = Path(__file__).parent
 START = "0/play"
 
 
@@ -68,9 +66,9 @@ def answer(comparison: Mapping[str, Any]) -> str:
     )
     rates = next(one["win_rates"] for one in comparison["judgments"] if one["identity"] == under["identity"])
     no_gain = [
-        f"{run['name']} wins {percent(rate['value'], rate)} ({span(rate)}) of comparisons with the start"
+        f"{run['name']} wins {percent(rate.value, rate)} ({span(rate)}) of comparisons with the start"
         for run, rate in zip(comparison["runs"], rates, strict=True)
-        if rate["low"] <= 0.5
+        if rate.low <= 0.5
     ]
     asked = f"Which run gained more over the common start? Under {under['judge']}, {seen}"
     if len(no_gain) == len(rates):  # who lost less did not gain, so this comes first
@@ -84,10 +82,11 @@ def _in_words(one: Mapping[str, Any], first: str, better: str, worse: str) -> st
     found = one["difference"]
     if found is None or one["prompts"] < FEWEST:
         return f"too few prompts to tell {one['name']} from {first} ({one['prompts']}, at least {FEWEST} are needed)"
-    numbers = f"({100 * found['value']:+.1f} points, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
-    if found["low"] <= 0 <= found["high"]:
+    points = found.scaled(100)
+    numbers = f"({points.value:+.1f} points, {points.span('+.1f')})"
+    if found.contains(0):
         return f"no difference between {one['name']} and {first} is shown {numbers}"
-    return f"{one['name']} {better if found['value'] > 0 else worse} than {first} {numbers}"
+    return f"{one['name']} {better if found.value > 0 else worse} than {first} {numbers}"
 
 
 def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
@@ -226,11 +225,7 @@ def _difference(name: str, first: Sequence[float | None], mine: Sequence[float |
 
 def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     """The page, one file without network."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "span": span, "number": number, "duration": duration}
     css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
     title = shared_kl_title(comparison["runs"])
-    page = environment.get_template("compare.html").render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH)
-    write_text(path, page)
+    template = environment().get_template("compare.html")
+    write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH))

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from sparring.report.summary import Interval, Matrix, Summary
+from sparring.evaluation.intervals import Interval
+from sparring.report.summary import Matrix, Summary
 
 SVG_STYLE = """
 text { font: 13px -apple-system, "Segoe UI", system-ui, Arial, sans-serif; fill: #1f2733 }
@@ -50,7 +51,7 @@ def readme_svg(summary: Summary) -> str:
         *(_forest(rows, height - FOOT) if rows else [_text(24, 110, "Nothing was judged.", "muted")]),
         *(_climb(summary["matrix"], height - FOOT) if summary["matrix"] else []),
     ]
-    words = "; ".join(f"{row.name} {_percent(row.interval['value'])} ({_range(row.interval)})" for row in rows)
+    words = "; ".join(f"{row.name} {_percent(row.interval.value)} ({_range(row.interval)})" for row in rows)
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
     label = escape(f"{_title(summary)}. {words}")
     body = "\n".join(parts)
@@ -79,7 +80,7 @@ def _percent(share: float) -> str:
 
 
 def _range(interval: Interval) -> str:
-    return f"{100 * interval['low']:.0f}–{_percent(interval['high'])}"
+    return f"{100 * interval.low:.0f}–{_percent(interval.high)}"
 
 
 def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
@@ -124,13 +125,13 @@ def _forest(rows: Sequence[Row], bottom: float) -> list[str]:
 
 
 def _forest_row(row: Row, y: float, left: float, length: float) -> list[str]:
-    low, value, high = (left + length * row.interval[key] for key in ("low", "value", "high"))
+    low, value, high = (left + length * x for x in (row.interval.low, row.interval.value, row.interval.high))
     style = "unseen" if row.filled else "seen"
     return [
         _text(24, y + 4, _shorten(row.name, 22)),
         _line(low, y, high, y, style, 2),
         _dot(value, y, style),
-        _text(left + length + 54, y + 4, _percent(row.interval["value"]), "value", "end"),
+        _text(left + length + 54, y + 4, _percent(row.interval.value), "value", "end"),
         _text(left + length + 62, y + 4, _range(row.interval), "small muted"),
     ]
 

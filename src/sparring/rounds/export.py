@@ -22,6 +22,7 @@ from sparring.models.chat import Chat
 from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.report.summary import read_summary
 from sparring.rounds.model_card import model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
@@ -87,7 +88,7 @@ def _from_run(path: Path, round_: int | None) -> Source:
 
 
 def _facts(path: Path, recipe: Recipe, wanted: int, digest: str) -> dict[str, Any]:
-    summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else None
+    summary = read_summary(path / SUMMARY) if (path / SUMMARY).exists() else None
     if summary is not None and summary["recipe"]["rounds"] != wanted:
         summary = None  # it is about another round's policy
     data = read_json(path / MANIFEST).get("data", {}).get("facts")

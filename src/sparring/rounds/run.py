@@ -31,6 +31,7 @@ from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.report.html import write_report
+from sparring.report.summary import Summary, read_summary
 from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.evaluate import measure, played, sample_held_out, summarise
 from sparring.rounds.fit import fit_step, training_examples
@@ -63,7 +64,7 @@ from sparring.training.metrics import Tripwire
 Rows = list[dict[str, Any]]
 
 
-def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
     """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json).
 
     Raises:
@@ -91,7 +92,7 @@ class Run:
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe)
 
-    def execute(self) -> dict[str, Any]:
+    def execute(self) -> Summary:
         """All stages, in order."""
         found = probe(self.policies, self.progress)
         try_model(self.policies)
@@ -375,7 +376,7 @@ class Run:
 
     # ---- after training -----------------------------------------------------------------------
 
-    def _evaluate(self) -> dict[str, Any]:
+    def _evaluate(self) -> Summary:
         path, count = self.store.root / HELD_OUT, self.store.manifest["data"]["facts"]["held_out"]
         held_out = read_rows_at(path, range(min(count, self.recipe.evaluation.prompts or count)))
         data_hash = self.store.output_hash("data", HELD_OUT)
@@ -392,9 +393,9 @@ class Run:
             inputs[file] = self.store.output_hash(f"evaluation/ask-{config.name}", file)
         self.progress.say("evaluation  judge")
         self.store.stage(SUMMARY_STAGE, inputs, lambda: summarise(self.policies, held_out, self._facts()))
-        summary = read_json(self.store.root / SUMMARY)
+        summary = read_summary(self.store.root / SUMMARY)
         write_report(summary, self.store.root / REPORT)
-        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"]["value"] for j in summary["judgments"]}
+        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
 

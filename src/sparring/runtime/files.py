@@ -15,6 +15,7 @@ import os
 import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write beside the target, flush to disk, rename."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write beside the target, flush to disk, rename; a dataclass is written as an object of its fields."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=asdict) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

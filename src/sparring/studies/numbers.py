@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.intervals import SHARE, interval
+from sparring.evaluation.intervals import SHARE, Interval, interval, known_mean
 from sparring.report.compare import facts, shared_kl_title
 from sparring.report.summary import Summary
 
@@ -37,7 +37,7 @@ def numbers(summaries: Mapping[tuple[str, int], Summary], tables: Mapping[int, T
 def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
     rows = [{**facts(name, s), "seed": seed} for seed, s in own.items()]
     for row in rows:
-        row["gap"] = row["gap"] and row["gap"]["value"]
+        row["gap"] = row["gap"] and row["gap"].value
     judges: dict[str, dict[str, Any]] = {}
     for summary in own.values():
         for judgment in summary["judgments"]:
@@ -46,7 +46,7 @@ def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
                 {"name": judgment["name"], "seen_in_training": False, "win_rates": [], "failed": 0},
             )
             judge["seen_in_training"] |= judgment["seen_in_training"]
-            judge["win_rates"].append(judgment["win_rate"]["value"])
+            judge["win_rates"].append(judgment["win_rate"].value)
             judge["failed"] += judgment["failed"]
     for judge in judges.values():
         judge["over_seeds"] = spread(judge["win_rates"])
@@ -83,12 +83,6 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
                 {"a": a, "b": b, "preference": interval(known, within=SHARE), "by_seed": seeds, "prompts": len(known)}
             )
     return found
-
-
-def known_mean(values: np.ndarray) -> float:
-    """The mean of those that are numbers; NaN where none is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -159,16 +153,17 @@ def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for contest in contests for name in (contest["a"], contest["b"])))
     cells: dict[Pair, str] = {}
     for contest in contests:
-        value, low, high = (100 * contest["preference"][key] for key in ("value", "low", "high"))
+        of_a = contest["preference"].scaled(100)
+        of_b = Interval(100 - of_a.value, 100 - of_a.high, 100 - of_a.low)
         seeds = [100 * one for one in contest["by_seed"] if not np.isnan(one)]
-        cells[contest["a"], contest["b"]] = _cell(value, low, high, seeds)
-        cells[contest["b"], contest["a"]] = _cell(100 - value, 100 - high, 100 - low, [100 - one for one in seeds])
+        cells[contest["a"], contest["b"]] = _cell(of_a, seeds)
+        cells[contest["b"], contest["a"]] = _cell(of_b, [100 - one for one in seeds])
     return _table(["", *names], [[row, *(cells.get((row, column), "") for column in names)] for row in names])
 
 
-def _cell(value: float, low: float, high: float, seeds: Sequence[float]) -> str:
+def _cell(percent: Interval, seeds: Sequence[float]) -> str:
     over = f"; seeds {min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else ""
-    return f"{value:.0f} ({low:.0f} to {high:.0f}{over})"
+    return f"{percent.value:.0f} ({percent.span('.0f')}{over})"
 
 
 def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -178,16 +173,11 @@ def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
         of_task = [row for row in rows if row["task"] == task]
         first = of_task[0]
         name = f"{task} ({first['metric']}, {first['shots']} shots, {first['documents']} of {first['total']})"
-        lines.append([name, "start", "", _percent(first["before"]), "", ""])
+        lines.append([name, "start", "", f"{first['before'].scaled(100):.1f}", "", ""])
         for row in of_task:
-            cells = [_percent(row["after"]), _percent(row["difference"], "+"), f"{row['p']:.2g} ({row['test']})"]
-            lines.append(["", row["method"], str(row["seeds"]), *cells])
+            score, gain = f"{row['after'].scaled(100):.1f}", f"{row['difference'].scaled(100):+.1f}"
+            lines.append(["", row["method"], str(row["seeds"]), score, gain, f"{row['p']:.2g} ({row['test']})"])
     return _table(header, lines)
-
-
-def _percent(interval: Mapping[str, float], sign: str = "") -> str:
-    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -18,7 +18,7 @@ import copy
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
@@ -26,6 +26,7 @@ from pydantic import Field, ValidationError, field_validator
 from sparring.contests.players import policy_folder
 from sparring.contests.sample_answers import stored_by_prompt
 from sparring.evaluation.decided_by_rule import decide, undecided
+from sparring.evaluation.intervals import known_mean
 from sparring.models.weights import resolve_model
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -42,7 +43,7 @@ from sparring.runtime.files import make_folder, write_json, write_text
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.studies.judges import Gone, check_study, contest_judge, unfinished
-from sparring.studies.numbers import Pair, Preferences, Tables, known_mean, markdown, numbers
+from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
 from sparring.studies.tasks import Found, Tasks, task_rows
 from sparring.training.metrics import Tripwire
 
@@ -167,7 +168,7 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
     for at, ((name, seed), recipe) in enumerate(recipes.items(), 1):
         progress.say(f"study: {name}, seed {seed} ({at} of {len(recipes)})")
         try:
-            summaries[name, seed] = cast(Summary, run(recipe, run_folder(out, name, seed), progress))
+            summaries[name, seed] = run(recipe, run_folder(out, name, seed), progress)
         except Tripwire as reason:
             stopped.append({"method": name, "seed": seed, "reason": str(reason)})
             progress.say(f"study: {name}, seed {seed} stopped itself and is reported so: {reason}")

@@ -184,8 +184,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         ("raw", raw, row["standard_error"]),
         ("length-controlled", controlled, row["lc_standard_error"]),
     ):
-        span = f"{part['low']:.2%} to {part['high']:.2%}"
-        table.add_row(name, f"{part['value']:.2%}", span, f"{error:.2f}")
+        table.add_row(name, f"{part.value:.2%}", part.span(".2%"), f"{error:.2f}")
     console.print(table)
     console.print(
         f"{row['n_wins']} wins, {row['n_wins_base']} losses, {row['n_draws']} ties of {row['n_total']} judged; "

@@ -140,9 +140,7 @@ def show(result: dict[str, Any], folder: Path, console: Console) -> None:
         table.add_column(column)
     for name, key in (("win rate", "win_rate"), ("mean preference", "mean_preference"), ("", "length_controlled")):
         if (rate := result[key]) is not None:
-            table.add_row(
-                name or "at equal lengths", f"{rate['value']:.1%}", f"{rate['low']:.1%} to {rate['high']:.1%}"
-            )
+            table.add_row(name or "at equal lengths", f"{rate.value:.1%}", rate.span(".1%"))
     console.print(table)
     console.print(result["verdict"], markup=False)
     console.print(
