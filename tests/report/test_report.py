@@ -31,6 +31,7 @@ from sparring.report.html import (
     write_picture,
     write_report,
 )
+from sparring.report.picture import readme_svg
 from sparring.report.summary import FitRow, Judgment, Summary
 
 ATTACK = "</script><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
@@ -458,4 +459,4 @@ def test_the_picture_is_well_formed_and_says_its_numbers(rows: int, tmp_path: Pa
 
 
 def test_the_picture_of_a_run_without_oracle() -> None:
-    assert "Nothing was judged." in figures.readme_svg(minimal())
+    assert "Nothing was judged." in readme_svg(minimal())

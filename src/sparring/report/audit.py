@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from sparring.evaluation.cheats import can_tell, falls_for
 from sparring.evaluation.intervals import CountedInterval
-from sparring.report.html import HERE, environment, percent, points, span
+from sparring.report.html import environment, own_files, percent, points, span
 from sparring.runtime.files import write_text
 
 
@@ -34,7 +32,7 @@ def write_audit(found: Mapping[str, Any], path: Path) -> None:
             categories=categories(oracles),
             cheats=cheats(oracles),
             radius=lambda count, whole: round(1.5 + 7 * (count / max(whole, 1)) ** 0.5, 1),
-            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            css=own_files("page.css"),
         )
     )
     write_text(path, page)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
 from sparring.report.figures import kl_title
-from sparring.report.html import DASH, HERE, THIN, environment, percent, span
+from sparring.report.html import DASH, THIN, environment, own_files, percent, span
 from sparring.report.summary import Summary
 from sparring.runtime.files import write_text
 
@@ -225,7 +224,7 @@ def _difference(name: str, first: Sequence[float | None], mine: Sequence[float |
 
 def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     """The page, one file without network."""
-    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    css = own_files("page.css")
     title = shared_kl_title(comparison["runs"])
     template = environment().get_template("compare.html")
     write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH))

@@ -21,7 +21,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sparring.evaluation.intervals import Interval
-from sparring.report.figures import fit_figures, kl_title, policy_figures, readme_svg, undrawn
+from sparring.report.figures import fit_figures, kl_title, policy_figures, undrawn
+from sparring.report.picture import readme_svg
 from sparring.report.summary import Judgment, Matrix, RoundFacts, StageFacts, Summary
 
 Favours = Literal["final", "start", "neither"]
@@ -79,11 +80,15 @@ def render(summary: Summary) -> str:
             recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
             samples=summary["samples"][:MOST_SAMPLES],
             open_samples=OPEN_SAMPLES,
-            # Both are files of ours, not text from a run: nothing in them is to be escaped.
-            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            css=own_files("page.css"),
             plotly=Markup(get_plotlyjs()),
         )
     )
+
+
+def own_files(*names: str) -> Markup:
+    """Style sheets or scripts of this folder, joined: they are not text from a run, so nothing in them is escaped."""
+    return Markup("".join((HERE / name).read_text(encoding="utf-8") for name in names))
 
 
 @cache
