@@ -72,13 +72,26 @@ class Matches:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayerRating:
+    """A player's rating with its 95 % interval.
+
+    An end is None where the interval is open there; both are None also where no resample differs, which shows no
+    certainty.
+    """
+
+    name: str
+    rating: float
+    low: float | None
+    high: float | None
+    matches: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ratings:
-    """Players with ratings and 95 % intervals, best first."""
+    """Players with their ratings, best first."""
 
     method: Method
-    rows: list[dict[str, Any]]
-    """name, rating, low, high, matches; low or high is None where the interval is open, and both are where no resample
-    differs, which shows no certainty"""
+    rows: list[PlayerRating]
     matches: int
     units: int
     unit: str
@@ -266,18 +279,9 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
     fits = {"bradley-terry": _resampled_strengths, "elo": _resampled_elo}
     rating_K = CENTRE + SCALE * bradley_terry(matches) if method == "bradley-terry" else elo(matches)
     found_B2K = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
-    ends = [_interval(found_B2K[:, :, k]) for k in range(len(rating_K))]
-    games_K = np.bincount(matches.left_M, minlength=len(rating_K)) + np.bincount(
-        matches.right_M, minlength=len(rating_K)
-    )
+    games_K = np.bincount(np.concatenate([matches.left_M, matches.right_M]), minlength=len(rating_K))
     rows = [
-        {
-            "name": matches.names[k],
-            "rating": float(rating_K[k]),
-            "low": ends[k][0],
-            "high": ends[k][1],
-            "matches": int(games_K[k]),
-        }
+        PlayerRating(matches.names[k], float(rating_K[k]), *_interval(found_B2K[:, :, k]), int(games_K[k]))
         for k in np.argsort(-rating_K, kind="stable")
     ]
     units = int(matches.unit_M.max()) + 1

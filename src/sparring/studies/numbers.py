@@ -61,7 +61,7 @@ def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Mean, smallest and largest over seeds; None where nothing was measured."""
+    """Mean, smallest and largest over seeds; None where no seed has a value."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -71,7 +71,7 @@ def spread(values: Sequence[float | None]) -> dict[str, float] | None:
 def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
     """Mean preference of the first over the second with its interval over prompts, seeds averaged first."""
     pairs = dict.fromkeys(pair for of_seed in tables.values() for pair in of_seed)
-    found = []
+    contests = []
     for a, b in pairs:
         by_seed = [of_seed[a, b] for of_seed in tables.values() if (a, b) in of_seed]
         prompts = dict.fromkeys(prompt for one in by_seed for prompt in one)
@@ -79,10 +79,10 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
         known = [p for p in means if not np.isnan(p)]
         if known:
             seeds = [known_mean(np.array([*one.values()])) for one in by_seed]
-            found.append(
+            contests.append(
                 {"a": a, "b": b, "preference": interval(known, within=SHARE), "by_seed": seeds, "prompts": len(known)}
             )
-    return found
+    return contests
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -110,15 +110,17 @@ def markdown(result: Mapping[str, Any]) -> str:
         for method in result["methods"]
     ]
     seeds = ", ".join(map(str, result["seeds"]))
-    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judges_told(result["methods"])]
+    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judge_lines(result["methods"])]
     if result["contests"]:
         several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
-        seen = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
+        ranges = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
         warning = "Intervals are over prompts, for these seeds' policies; another seed may move a cell by more."
         lone = f"{result['answered_by_one_side']} prompts had one side's answer only."
         lost = f"{result['failed']} comparisons failed, {lone}"
-        told = f"Row against column: mean preference in %, with its {seen}, under `{result['judge']}`. {warning} {lost}"
-        parts += [f"\n{told}\n", _matrix(result["contests"])]
+        heading = (
+            f"Row against column: mean preference in %, with its {ranges}, under `{result['judge']}`. {warning} {lost}"
+        )
+        parts += [f"\n{heading}\n", _matrix(result["contests"])]
     if rows := result.get("tasks"):
         parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
         if any(row["documents"] != row["total"] for row in rows):
@@ -127,7 +129,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _judges_told(methods: Sequence[Mapping[str, Any]]) -> str:
+def _judge_lines(methods: Sequence[Mapping[str, Any]]) -> str:
     """Who the judges were, and how many of their verdicts failed."""
     judges = list(dict.fromkeys(judge for method in methods for judge in method["judges"]))
     lines = []
@@ -140,7 +142,7 @@ def _judges_told(methods: Sequence[Mapping[str, Any]]) -> str:
 def _judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
     """Its name (numbered where several have it), and which methods' training never asked it."""
     by = [method for method in methods if judge in method["judges"]]
-    names = {identity: found["name"] for method in methods for identity, found in method["judges"].items()}
+    names = {identity: one["name"] for method in methods for identity, one in method["judges"].items()}
     alike = [identity for identity, name in names.items() if name == names[judge]]
     name = names[judge] if len(alike) == 1 else f"{names[judge]} {alike.index(judge) + 1}"
     unseen = [method["name"] for method in by if not method["judges"][judge]["seen_in_training"]]
@@ -184,8 +186,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in [header, ["---"] * len(header), *rows])
 
 
-def _shown(found: Mapping[str, float] | None, form: str) -> str:
-    if found is None:
+def _shown(over_seeds: Mapping[str, float] | None, form: str) -> str:
+    if over_seeds is None:
         return "-"
-    mean, least, most = (form.format(found[key]) for key in ("mean", "least", "most"))
+    mean, least, most = (form.format(over_seeds[key]) for key in ("mean", "least", "most"))
     return mean if least == most else f"{mean} ({least} to {most})"
