@@ -142,11 +142,11 @@ def describe(name: str, one: dict[str, Any]) -> str:
     calibration, length = one["calibration"], one["length"]
     return (
         f"- {name}: {points(one['over_length_rule'])} over the length rule; right in "
-        f"{100 * length['accuracy_longer_right']['value']:.1f} % where the longer is right, in "
-        f"{100 * length['accuracy_shorter_right']['value']:.1f} % where the shorter is: "
+        f"{100 * length['accuracy_longer_right'].value:.1f} % where the longer is right, in "
+        f"{100 * length['accuracy_shorter_right'].value:.1f} % where the shorter is: "
         f"{points(length['accuracy_gap'])} for length; picks the longer answer in "
-        f"{100 * length['oracle_picks_longer']['value']:.1f} % (the labels: "
-        f"{100 * length['label_picks_longer']['value']:.1f} %); calibration error {calibration['ece']:.3f}, of which "
+        f"{100 * length['oracle_picks_longer'].value:.1f} % (the labels: "
+        f"{100 * length['label_picks_longer'].value:.1f} %); calibration error {calibration['ece']:.3f}, of which "
         f"chance gives {calibration['ece_by_chance']:.3f}, best temperature {calibration['temperature']:.2f}."
     )
 

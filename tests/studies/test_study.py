@@ -322,7 +322,7 @@ def judged_by(name: str, judges: dict[str, tuple[str, bool, float]]) -> Any:
 def test_judges_of_one_name_are_kept_apart(monkeypatch: pytest.MonkeyPatch):
     """Two models behind `llm_judge` were averaged into one column, seen and unseen alike."""
     plain = dict.fromkeys(("tokens", "finished_share", "kl", "gap", "seconds", "algorithm"))
-    monkeypatch.setattr("sparring.studies.numbers.facts", lambda name, summary: {**plain, "kl_title": "KL"})
+    monkeypatch.setattr("sparring.studies.numbers.run_row", lambda name, summary: {**plain, "kl_title": "KL"})
     ours: Any = judged_by("a", {"mini": ("llm_judge", True, 0.9), "big": ("llm_judge", False, 0.4)})
     other: Any = judged_by("b", {"mini": ("llm_judge", False, 0.5), "big": ("llm_judge", False, 0.5)})
     found = numbers({("a", 0): ours, ("a", 1): ours, ("b", 0): other}, {})

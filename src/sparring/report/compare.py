@@ -21,7 +21,7 @@ from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
 from sparring.report.figures import kl_title
 from sparring.report.html import DASH, THIN, environment, own_files, percent, span
-from sparring.report.summary import Summary
+from sparring.report.summary import Judgment, Summary
 from sparring.runtime.files import write_text
 
 START = "0/play"
@@ -41,7 +41,7 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
     shared, left_out = _shared_judgments(runs)
     differences, unpaired = _differences(runs, shared)
     comparison = {
-        "runs": [facts(name, summary) for name, summary in runs.items()],
+        "runs": [run_row(name, summary) for name, summary in runs.items()],
         "judgments": shared,
         "left_out": [*left_out, *unpaired],
         "differences": differences,
@@ -100,13 +100,14 @@ def _answers_per_prompt(summary: Summary) -> int:
     return summary["recipe"]["evaluation"]["samples"]
 
 
-def _identity(judgment: Any) -> str:
+def identity_of(judgment: Judgment) -> str:
+    """The judge's identity; its name in runs of older versions."""
     return judgment.get("identity") or judgment["name"]
 
 
 def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]], list[str]]:
     """Judgments by identities that all runs have, and what is left out, in words."""
-    by_run = {name: {_identity(j): j for j in summary["judgments"]} for name, summary in runs.items()}
+    by_run = {name: {identity_of(j): j for j in summary["judgments"]} for name, summary in runs.items()}
     everywhere = set.intersection(*(set(mine) for mine in by_run.values()))
     left_out = [
         f"{judgment['name']} of {name}: not every run was judged by {identity}"
@@ -134,7 +135,7 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
     return sorted(shared, key=lambda judgment: any(judgment["seen_in_training"])), left_out
 
 
-def facts(name: str, summary: Summary) -> dict[str, Any]:
+def run_row(name: str, summary: Summary) -> dict[str, Any]:
     """One run's row."""
     start, final = summary["policies"][0], summary["policies"][-1]
     stages = [stage for one in summary["rounds"] for stage in one["stages"].values()]
@@ -204,7 +205,7 @@ def _differences(
 
 def _by_prompt(summary: Summary, identity: str) -> list[float | None] | None:
     """A judge's preferences by prompt; older runs stored those of the recipe's oracle alone, with the samples."""
-    place = next(i for i, judgment in enumerate(summary["judgments"]) if _identity(judgment) == identity)
+    place = next(i for i, judgment in enumerate(summary["judgments"]) if identity_of(judgment) == identity)
     if (stored := summary["judgments"][place].get("by_prompt")) is not None:
         return stored
     return [one["preference"] for one in summary["samples"]] if place == 0 and summary["headline"] else None

@@ -64,6 +64,8 @@ class Judgment(TypedDict):
     """Final policy against start under one oracle; the oracle of training is among them."""
 
     name: str
+    identity: NotRequired[str]
+    """absent in runs of older versions"""
     seen_in_training: bool
     win_rate: Interval
     """share of comparisons in which the final policy's response is preferred"""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sparring.evaluation.intervals import SHARE, Interval, interval, known_mean
-from sparring.report.compare import facts, shared_kl_title
+from sparring.report.compare import identity_of, run_row, shared_kl_title
 from sparring.report.summary import Summary
 
 Pair = tuple[str, str]
@@ -35,14 +35,14 @@ def numbers(summaries: Mapping[tuple[str, int], Summary], tables: Mapping[int, T
 
 
 def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
-    rows = [{**facts(name, s), "seed": seed} for seed, s in own.items()]
+    rows = [{**run_row(name, s), "seed": seed} for seed, s in own.items()]
     for row in rows:
         row["gap"] = row["gap"] and row["gap"].value
     judges: dict[str, dict[str, Any]] = {}
     for summary in own.values():
         for judgment in summary["judgments"]:
             judge = judges.setdefault(
-                judgment.get("identity") or judgment["name"],
+                identity_of(judgment),
                 {"name": judgment["name"], "seen_in_training": False, "win_rates": [], "failed": 0},
             )
             judge["seen_in_training"] |= judgment["seen_in_training"]
