@@ -129,7 +129,7 @@ def test_a_run_learns_from_a_teacher_and_plays_an_opponent(
     assert {r["role"] for row in pairs for r in row["responses"]} == {"gold", "own"}
     (judged,) = summary["opponents"]
     assert judged["name"] == "rival"
-    assert 0 <= judged["final"]["win_rate"]["value"] <= 1
+    assert 0 <= judged["final"]["win_rate"].value <= 1
     rows = read_table(out / "evaluation/opponent-rival.parquet")
     assert len(rows) == 6
     assert "against rival" in (out / "report.html").read_text()

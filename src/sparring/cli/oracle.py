@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sparring.evaluation.intervals import Interval
     from sparring.oracles.labelled import Labelled
     from sparring.oracles.oracle import Oracle
 
@@ -74,7 +76,7 @@ def _register_train(verbs: typer.Typer) -> None:
         test = train_oracle(config, out, progress)
         found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
         if json_:
-            print(json.dumps(found, allow_nan=False))
+            print(json.dumps(found, allow_nan=False, default=asdict))
             return
         show(found)
         progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
@@ -148,7 +150,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         write_json(out / "audit.json", found)
         write_audit(found, out / "audit.html")
         if json_:
-            print(json.dumps(found, allow_nan=False))
+            print(json.dumps(found, allow_nan=False, default=asdict))
             return
         show(found)
         progress.say(str(out / "audit.html"))
@@ -252,9 +254,8 @@ def show(found: dict[str, Any]) -> None:
         console.print(line, markup=False)
 
 
-def _share(value: dict[str, float] | None, signed: bool = False, short: bool = False) -> str:
-    if value is None:
+def _share(share: Interval | None, signed: bool = False, short: bool = False) -> str:
+    if share is None:
         return "-"
-    sign = "+" if signed else ""
-    text = f"{100 * value['value']:{sign}.1f} %"
-    return text if short else f"{text} ({100 * value['low']:{sign}.1f} to {100 * value['high']:{sign}.1f})"
+    form, percent = "+.1f" if signed else ".1f", share.scaled(100)
+    return f"{percent.value:{form}} %" + ("" if short else f" ({percent.span(form)})")

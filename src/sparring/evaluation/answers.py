@@ -10,7 +10,7 @@ those columns; prompt stands for instruction, and response or answer for output.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,16 +80,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     unusable: Counter[str] = Counter()
     without: dict[str, str] = {}
     turns: dict[str, list[Message]] = {}
-    for row in rows:
-        try:
-            messages = as_messages(row.get(asked))
-        except ValueError:
-            unusable["instruction missing or empty"] += 1
-            continue
-        instruction = prompt_text(messages)
-        if LONE_SURROGATE.search(instruction):
-            unusable["instruction with half a character"] += 1
-            continue
+    for row, instruction, messages in _instructions(rows, asked, unusable):
         turns.setdefault(instruction, messages)
         answer = row.get(output)
         if not isinstance(answer, str) or LONE_SURROGATE.search(answer):
@@ -125,8 +116,19 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
     """
     rows = read_rows(config)
     column = _column(rows, (*INSTRUCTION, config.columns.prompt), Path(config.path))
-    found: dict[str, Instruction] = {}
+    instructions: dict[str, Instruction] = {}
     dropped: Counter[str] = Counter()
+    for _, text, messages in _instructions(rows, column, dropped):
+        if text in instructions:
+            dropped["repeated instructions"] += 1
+        instructions[text] = Instruction(text, messages)
+    if not instructions:
+        raise ValueError(f"prompts: {config.path!r} holds no usable instruction.")
+    return list(instructions.values()), dropped
+
+
+def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> Iterator[tuple[Row, str, list[Message]]]:
+    """Rows with their instruction as text and as turns; a row without a usable one is counted in `dropped`."""
     for row in rows:
         try:
             messages = as_messages(row.get(column))
@@ -136,13 +138,8 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
         text = prompt_text(messages)
         if LONE_SURROGATE.search(text):
             dropped["instruction with half a character"] += 1
-            continue
-        if text in found:
-            dropped["repeated instructions"] += 1
-        found[text] = Instruction(text, messages)
-    if not found:
-        raise ValueError(f"prompts: {config.path!r} holds no usable instruction.")
-    return list(found.values()), dropped
+        else:
+            yield row, text, messages
 
 
 def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:

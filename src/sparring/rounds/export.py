@@ -20,6 +20,7 @@ from sparring.models.chat import Chat
 from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.report.summary import Summary, read_summary
 from sparring.rounds.model_card import model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
@@ -111,11 +112,11 @@ def _about(policies: Policies, recipe: Recipe, t: int) -> dict[str, Any]:
     }
 
 
-def _summary(store: Store, t: int) -> dict[str, Any] | None:
+def _summary(store: Store, t: int) -> Summary | None:
     """The run's summary, if it is about the policy after t rounds: `rounds` may have grown since it was written."""
     if not (is_finished(store.manifest, t) and (store.root / SUMMARY).exists()):
         return None
-    summary = read_json(store.root / SUMMARY)
+    summary = read_summary(store.root / SUMMARY)
     return summary if summary["recipe"]["rounds"] == t else None
 
 

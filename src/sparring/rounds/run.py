@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import transformers
 
@@ -20,6 +19,7 @@ from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import OpponentConfig
 from sparring.report.html import write_report
+from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import measure, played, sample_held_out, summarise
 from sparring.rounds.policies import Policies
@@ -32,7 +32,7 @@ from sparring.rounds.store import Made, Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
-from sparring.runtime.files import read_column, read_json, read_rows_at
+from sparring.runtime.files import read_column, read_rows_at
 from sparring.runtime.layout import (
     COLLECTED,
     COLLECTION,
@@ -53,7 +53,7 @@ from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
 
-def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
     """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json).
 
     Raises:
@@ -81,7 +81,7 @@ class Run:
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
 
-    def execute(self) -> dict[str, Any]:
+    def execute(self) -> Summary:
         """All stages, in order."""
         recipe, progress = self.recipe, self.progress
         probed = probe(self.policies, recipe, progress)
@@ -150,7 +150,7 @@ class Run:
 
     # ---- after training -----------------------------------------------------------------------
 
-    def _evaluate(self) -> dict[str, Any]:
+    def _evaluate(self) -> Summary:
         """The summary, from held-out samples of every stored iterate."""
         count = self.store.manifest[DATA_STAGE]["facts"]["held_out"]
         places = range(min(count, self.recipe.evaluation.prompts or count))
@@ -164,9 +164,9 @@ class Run:
             return summarise(self.policies, self.recipe, held_out, run_record(self.policies, self.recipe))
 
         self.store.stage(SUMMARY_STAGE, inputs, work)
-        summary = read_json(self.store.root / SUMMARY)
+        summary = read_summary(self.store.root / SUMMARY)
         write_report(summary, self.store.root / REPORT)
-        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"]["value"] for j in summary["judgments"]}
+        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
 

@@ -17,6 +17,7 @@ import re
 import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,12 @@ def read_json(path: Path) -> Any:
 
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON that UTF-8 can hold and that reads back the same: only lone surrogates are escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=asdict)
     return LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A value as an indented JSON file."""
+    """A value as an indented JSON file; a dataclass is written as an object of its fields."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 

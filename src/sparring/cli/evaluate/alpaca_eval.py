@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from sparring.cli.inputs import instructions as read_instructions
 from sparring.cli.inputs import oracle_section, sampling_overrides
-from sparring.cli.result import finite
+from sparring.cli.result import finite, table
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
@@ -174,18 +173,15 @@ def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:
 def show(result: dict[str, Any], console: Console) -> None:
     """The result as a table."""
     row, raw, controlled = result["leaderboard"], result["win_rate"], result["length_controlled"]
-    table = Table(
-        title=f"{result['model']} against {result['baseline']}\njudge: {result['judge']}", title_justify="left"
-    )
-    for column in ("", "win rate", "95 % interval", "standard error"):
-        table.add_column(column)
-    for name, part, error in (
-        ("raw", raw, row["standard_error"]),
-        ("length-controlled", controlled, row["lc_standard_error"]),
-    ):
-        span = f"{part['low']:.2%} to {part['high']:.2%}"
-        table.add_row(name, f"{part['value']:.2%}", span, f"{error:.2f}")
-    console.print(table)
+    rows = [
+        [name, f"{rate.value:.2%}", rate.span(".2%"), f"{error:.2f}"]
+        for name, rate, error in (
+            ("raw", raw, row["standard_error"]),
+            ("length-controlled", controlled, row["lc_standard_error"]),
+        )
+    ]
+    title = f"{result['model']} against {result['baseline']}\njudge: {result['judge']}"
+    console.print(table(title, ("", "win rate", "95 % interval", "standard error"), rows))
     console.print(
         f"{row['n_wins']} wins, {row['n_wins_base']} losses, {row['n_draws']} ties of {row['n_total']} judged; "
         f"{row['avg_length']} characters on average"

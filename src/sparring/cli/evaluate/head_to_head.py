@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from sparring.cli.inputs import instructions, oracle_section, sampling_overrides
-from sparring.cli.result import finite
+from sparring.cli.result import finite, table
 from sparring.cli.several import shared
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
@@ -135,15 +134,11 @@ def cautions(result: dict[str, Any]) -> list[str]:
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:
     """The result as a table."""
-    table = Table(title=f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}", title_justify="left")
-    for column in ("", "A", "95 % interval"):
-        table.add_column(column)
-    for name, key in (("win rate", "win_rate"), ("mean preference", "mean_preference"), ("", "length_controlled")):
-        if (rate := result[key]) is not None:
-            table.add_row(
-                name or "at equal lengths", f"{rate['value']:.1%}", f"{rate['low']:.1%} to {rate['high']:.1%}"
-            )
-    console.print(table)
+    names = {"win_rate": "win rate", "mean_preference": "mean preference", "length_controlled": "at equal lengths"}
+    rates = [(name, result[key]) for key, name in names.items() if result[key] is not None]
+    rows = [[name, f"{rate.value:.1%}", rate.span(".1%")] for name, rate in rates]
+    title = f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}"
+    console.print(table(title, ("", "A", "95 % interval"), rows))
     console.print(result["verdict"], markup=False)
     console.print(
         f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"
