@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from sparring.cli.result import say, table, terminal
 from sparring.cli.several import shared
 
 
@@ -43,13 +42,13 @@ def register(app: typer.Typer) -> None:
         from sparring.runtime.progress import Progress
 
         folder = out or Path("runs") / Path(recipe).stem
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        summary = run(load_recipe(recipe, set_ or []), folder, Progress(console))
+        screen = terminal(stderr=json_)
+        summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
         if json_:
             keys = ("name", "headline", "judgments", "checks", "warnings")
             print(json.dumps({key: summary[key] for key in keys}))
         else:
-            show(summary, folder, console)
+            show(summary, folder, screen)
 
 
 def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
@@ -60,39 +59,40 @@ def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
     return True
 
 
-def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
-    """The table at the end of a run."""
-    table = Table(title=f"{summary['name']}: final policy against the start, held out")
-    for column in ("judgment", "in training", "win rate", "95 % interval", "mean preference"):
-        table.add_column(column)
-    for judgment in summary["judgments"]:
-        win, mean = judgment["win_rate"], judgment["mean_preference"]
-        seen = "yes" if judgment["seen_in_training"] else "no"
-        span = f"{win['low']:.1%} to {win['high']:.1%}"
-        table.add_row(judgment["name"], seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
+def show(summary: dict[str, Any], folder: Path, screen: Console) -> None:
+    """The result in a sentence, the table behind it, and where the files are."""
+    from sparring.report.html import lead
+    from sparring.runtime.layout import REPORT, round_folder
+
+    say(screen, f"{summary['name']}: {lead(summary)}")  # type: ignore[arg-type]
+    if rows := judgment_rows(summary):
+        columns = ("final against start, held out", "in training", "win rate", "95 % interval", "mean preference")
+        screen.print(table("", columns, rows))
+    say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
+    say(screen, f"report: {folder / REPORT}")
+    say(screen, f"policy: {folder / round_folder(summary['recipe']['rounds'] - 1) / 'policy'}")
+
+
+def judgment_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row per judgment, per opponent of start and final policy, and of the rule checks."""
+    rows = [_row(judgment["name"], judgment) for judgment in summary["judgments"]]
     for opponent in summary.get("opponents", []):
         for who in ("start", "final"):
             judgment = opponent[who]
-            win, mean = judgment["win_rate"], judgment["mean_preference"]
-            span = f"{win['low']:.1%} to {win['high']:.1%}"
-            name = f"{judgment['name']}: {who} against {opponent['name']}"
-            seen = "yes" if judgment["seen_in_training"] else "no"
-            table.add_row(name, seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
+            rows.append(_row(f"{judgment['name']}: {who} against {opponent['name']}", judgment))
     if checks := summary["checks"]:
-        gain, before, after = (
-            checks["difference"],
-            checks["start"]["value"],
-            checks["final"]["value"],
-        )
-        span = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
-        table.add_row("rule checks passed", "no", f"{before:.1%} -> {after:.1%}", span, "")
-    console.print(table if table.row_count else f"{summary['name']}: trained and not judged; no oracle was named")
-    for warning in summary["warnings"]:
-        console.print(f"warning: {warning}", markup=False)
-    console.print(f"report: {folder / 'report.html'}", markup=False)
-    console.print(f"policy: {last_policy(summary, folder)}", markup=False)
+        gain, before, after = (checks["difference"], checks["start"]["value"], checks["final"]["value"])
+        rows.append(("rule checks passed, start", "no", f"{before:.1%}", "", ""))
+        rows.append(("rule checks passed, final", "no", f"{after:.1%}", "", ""))
+        rows.append(("rule checks passed, gain", "no", f"{gain['value']:+.1%}", _span(gain, "+.1%"), ""))
+    return rows
 
 
-def last_policy(summary: dict[str, Any], folder: Path) -> Path:
-    """Folder of the final policy."""
-    return folder / "rounds" / f"{summary['recipe']['rounds'] - 1:03d}" / "policy"
+def _row(name: str, judgment: dict[str, Any]) -> tuple[str, ...]:
+    win, mean = judgment["win_rate"], judgment["mean_preference"]
+    seen = "yes" if judgment["seen_in_training"] else "no"
+    return name, seen, f"{win['value']:.1%}", _span(win, ".1%"), f"{mean['value']:.3f}"
+
+
+def _span(interval: dict[str, float], form: str) -> str:
+    return f"{interval['low']:{form}} to {interval['high']:{form}}"

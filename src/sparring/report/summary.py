@@ -4,12 +4,16 @@ Every value is JSON: numbers, text, lists, dicts, null. A number that could not 
 Shares are in [0, 1]; intervals are 95 % bootstrap intervals over prompts. Leaves out: how anything
 is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
 
-    summary: Summary = json.loads(Path("runs/demo/evaluation/summary.json").read_text())
+    load_summary(Path("runs/demo"))["headline"]
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
+
+from sparring.runtime.files import read_json
+from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -214,3 +218,16 @@ class Summary(TypedDict):
     warnings: list[str]
     samples: list[Sample]
     """held-out prompts in the data's order, not picked"""
+
+
+def load_summary(run: Path) -> Summary:
+    """The summary of a finished run.
+
+    Raises:
+        ValueError: the run has none yet, or it is no run.
+    """
+    refuse_folder_of_runs(run)
+    path = run / SUMMARY
+    if not path.exists():
+        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
+    return read_json(path)
