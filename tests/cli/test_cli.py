@@ -6,43 +6,17 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-import yaml
 from typer.main import get_command
 
-from command import sparring
+from command import Ran, sparring
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
 from sparring.recipe.reading import load_recipe, shipped_recipes
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
 VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}
-
-
-class Ran(NamedTuple):
-    recipe: Path
-    out: Path
-    printed: str
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """Where the finished run is; filled by the first test that asks."""
-    return {}
-
-
-@pytest.fixture
-def finished(ran: dict[str, Ran], tiny_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    if "run" not in ran:
-        folder = tmp_path_factory.mktemp("cli")
-        recipe = folder / "mine.yaml"
-        recipe.write_text(yaml.safe_dump(tiny_recipe))
-        outcome = sparring("run", recipe, "--out", folder / "run", "--set", "rounds=1")
-        assert (outcome.code, outcome.err) == (0, "")
-        ran["run"] = Ran(recipe, folder / "run", outcome.out)
-    return ran["run"]
 
 
 def test_a_run_prints_plain_progress_lines_and_a_table(finished: Ran) -> None:

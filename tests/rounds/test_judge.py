@@ -9,10 +9,10 @@ import pytest
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.algorithms.pairing import AllPairs, BestWorst, ChosenRejectedOwn, Pairing
-from sparring.rounds.status import in_words
 from sparring.objectives.pairs import DATA, PESSIMISM, AdversarialCritic, Objective, PairLogistic
 from sparring.objectives.responses import ResponseSquare
 from sparring.rounds.judge import make_pairs
+from sparring.rounds.status import in_words
 from sparring.runtime.files import read_table
 
 Rows = list[dict[str, Any]]

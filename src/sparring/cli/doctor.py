@@ -11,7 +11,6 @@ from rich.console import Console
 
 from sparring.cli.result import say, table, terminal
 
-
 MAIN = ("python", "sparring", "torch", "transformers")
 """packages whose versions decide most"""
 

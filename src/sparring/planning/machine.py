@@ -136,7 +136,7 @@ def _cpu(text: str) -> Machine:
 def core_speed(dtype: torch.dtype) -> tuple[float, float]:
     """Operations per second of CPU time on one core, and how many times its CPU time the timed product took.
 
-    CPU time does not count the waiting for a core that other processes hold, so a busy machine measures its quiet speed.
+    CPU time leaves out the waiting for a core that other processes hold, so a busy machine shows its quiet speed.
     """
     import torch
 

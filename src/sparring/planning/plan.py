@@ -1,8 +1,8 @@
 """The plan of a run: memory per stage, tokens, time and disk; whether it fits, and which knob makes it fit.
 
 Reads the model's configuration, and data and tokenizer where they are on this machine; loads no weights. Tokens and
-the bound of the time take sampled responses at their longest, the expected time at a typical length. Several devices share sampling, anchors and
-fit evenly. Leaves out: the oracle, and what devices tell each other.
+the bound of the time take sampled responses at their longest, the expected time at a typical length. Several devices
+share sampling, anchors and fit evenly. Leaves out: the oracle, and what devices tell each other.
 
     plan = make_plan(load_recipe("demo"), parse_machine("cpu"))
 """

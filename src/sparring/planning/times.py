@@ -1,10 +1,10 @@
 """Seconds of every stage, for responses of a given length: the bound at their limit, the expectation at a typical one.
 
-A pass costs `2 P` operations per token forward and `4 P` backward, for P parameters. Sampling reads all weights once per
-step of a batch, and a batch has as many steps as its longest response. Speeds and shares: `machine.py`. Leaves out: the
-oracle, served models, and what devices tell each other.
+A pass costs `2 P` operations per token forward and `4 P` backward, for P parameters. Sampling reads all weights once
+per step of a batch, and a batch has as many steps as its longest response. Speeds and shares: `machine.py`. Leaves out:
+the oracle, served models, and what devices tell each other.
 
-    Times(recipe, machine, parameters, layers, lengths).fit(tokens=50_000)
+    Times(recipe, machine, parameters, layers).fit(tokens=50_000)
 """
 
 from __future__ import annotations
