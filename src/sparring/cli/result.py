@@ -30,6 +30,8 @@ GAP = 2
 """blanks between columns"""
 LONG_WORD = 30
 """longer words, such as paths, are broken before a table grows wider than the terminal"""
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+"""A model may write control characters; a terminal would obey them, so a picture of each is shown."""
 NUMBER = re.compile(r"[-+−]?\d.{0,16}|[-–?]?")
 """cells that are aligned right: short ones that begin with a digit, and marks for a number that is missing"""
 
@@ -52,7 +54,7 @@ class _Sentence:
     """Plain text, of which no word is broken."""
 
     def __init__(self, text: str, style: str = "") -> None:
-        self.text, self.style = text, style
+        self.text, self.style = text.translate(VISIBLE), style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         for line in self.text.split("\n"):
@@ -72,8 +74,8 @@ class _Grid:
     """Columns as wide as their texts where that fits, else with wrapped heads, and then wrapped texts."""
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.columns, self.rows = columns, rows
-        self.cells = [[row[place] for row in rows] for place in range(len(columns))]
+        self.columns, self.rows = columns, [[cell.translate(VISIBLE) for cell in row] for row in rows]
+        self.cells = [[row[place] for row in self.rows] for place in range(len(columns))]
         self.numeric = [
             place > 0 and all(NUMBER.fullmatch(cell) for cell in cells) for place, cells in enumerate(self.cells)
         ]
