@@ -22,7 +22,8 @@ import typer
 import yaml
 from rich.console import Group
 
-from sparring.cli.result import finite, say, table, terminal
+from sparring.cli.result import say, table, terminal
+from sparring.evaluation.result import finite
 
 if TYPE_CHECKING:
     from sparring.certificates.claims import Claim

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.cli.result import hashes, say, table, terminal
+from sparring.cli.result import say, table, terminal
+from sparring.evaluation.result import hashes
 
 if TYPE_CHECKING:
     from sparring.oracles.labelled import Labelled

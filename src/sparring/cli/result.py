@@ -9,7 +9,6 @@ out: the numbers.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import sys
@@ -23,6 +22,8 @@ from rich.console import Console, ConsoleOptions, Group
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from sparring.evaluation.result import store_result
 
 PIPE_WIDTH = 10_000
 """columns of a pipe whose width nobody set: no row wraps"""
@@ -126,32 +127,11 @@ def finish(
     result: Mapping[str, Any], files: Sequence[Path], out: Path | None, as_json: bool, show: Callable[[Console], None]
 ) -> None:
     """Store `result` with the hashes of the files that it came from, then print or show it."""
-    from sparring import __version__
-    from sparring.runtime.files import write_json
-
-    whole = finite({**result, "files": hashes(files), "sparring_version": __version__})
-    if out is not None:
-        write_json(out / "result.json", whole)
+    stored = store_result(result, files, out)
     if as_json:
-        print(json.dumps(whole, allow_nan=False))
-        return
-    show(terminal())
-
-
-def finite(value: Any) -> Any:
-    """Plain data with null for numbers that are not finite, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def hashes(files: Sequence[str | Path]) -> dict[str, str]:
-    """SHA-256 by file; a name that is no file here (a hub's or a shipped data set) is left out."""
-    from sparring.runtime.files import hash_file
-
-    return {str(path): hash_file(Path(path)) for path in files if Path(path).is_file()}
+        print(json.dumps(stored, allow_nan=False))
+    else:
+        show(terminal())
 
 
 def existing(paths: Sequence[Path]) -> list[Path]:

@@ -100,7 +100,7 @@ def read_status(run: Path) -> RunStatus:
     )
 
 
-def _next_stage(plain: Mapping[str, Any], manifest: Mapping[str, Any]) -> str | None:
+def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | None:
     """The first stage that is not finished."""
     try:
         return next((name for name in stage_names(parse_recipe(plain)) if name not in manifest), None)

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from sparring.cli.inputs import instructions as read_instructions
 from sparring.cli.inputs import oracle_section, sampling_overrides
-from sparring.cli.result import finite
 from sparring.cli.several import shared
+from sparring.evaluation.result import finite
 
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
