@@ -65,7 +65,7 @@ def test_verbs_on_a_run(finished: Ran, tmp_path: Path, monkeypatch: pytest.Monke
         fits(out)
         assert [word for word in shown if word not in out] == []
     ran = sparring("run", "mine.yaml", "--out", "one", "--set", "rounds=1", columns=80).out
-    fits(ran[ran.index("one: ") :])
+    fits(ran[ran.index("run: ") :])
     assert "rule checks passed" in ran
     assert "The final policy" in ran
 
