@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from campaigns import first
 from crash_fakes import Crashes, Killed
 from sparring.models.weights import hash_weights
 from sparring.recipe.reading import parse_recipe
@@ -160,7 +161,9 @@ def kill_when(plain: Plain, out: Path, sign: str) -> None:
     assert child.wait(timeout=60) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("sign", ["rounds/000/samples.partial/*.parquet", "rounds/000/fit.partial/checkpoint.pt"])
+@pytest.mark.parametrize(
+    "sign", first(1, ["rounds/000/samples.partial/*.parquet", "rounds/000/fit.partial/checkpoint.pt"])
+)
 def test_sigkill(sign: str, tiny_recipe: Plain, tmp_path: Path, undisturbed: Callable[[str], dict[str, Any]]) -> None:
     plain, out = plain_of(tiny_recipe, "inpo"), tmp_path / "run"
     kill_when(plain, out, sign)
