@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    """Free the garbage collector of all that was imported: runs collect often, and 0.3 s each time was most of a test."""
+    """Imports stay out of garbage collections: a run makes many, and going through all modules was most of its time."""
     gc.collect()
     gc.freeze()
 
