@@ -25,7 +25,7 @@ STATE = ("weights", "gradients", "optimiser")
 
 @pytest.fixture
 def recipe(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
-    fit = {**tiny_recipe.get("fit", {}), "micro_batch_tokens": 256}  # a plan runs a whole pack, if without storage
+    fit = {**tiny_recipe.get("fit", {}), "micro_batch_tokens": 64}  # a plan runs a whole pack, if without storage
     return {**tiny_recipe, "fit": fit, "evaluation": {"samples": 2}}
 
 
