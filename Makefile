@@ -1,5 +1,6 @@
 # make demo: set up, and align a real small model by self-play (about twelve minutes on two cores)
 # make test: set up, and run the tests
+# make test-more: set up, and run the tests that are marked `more`: many seeds, many kills, the real 135M model (.ci/run runs these too)
 # make check: ruff, format, import layers, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
@@ -14,14 +15,19 @@ VLLM_READY = $(VLLM_VENV)/.ready
 TRACKERS_VENV ?= .venv-trackers
 TRACKERS_READY = $(TRACKERS_VENV)/.ready
 
-.PHONY: demo test test-trackers test-vllm check lint docs clean
+.PHONY: demo test test-more test-trackers test-vllm check lint docs clean
 
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
 
 # One thread a worker: torch's threads and pytest's workers would wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+	$(PYTEST) -m "not more"
+
+test-more: $(READY)
+	$(PYTEST) -m more
 
 test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py tests/oracles/test_judge_vllm.py

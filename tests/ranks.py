@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -39,6 +40,7 @@ def on_ranks(count: int, function: Callable[..., Any], *args: Any) -> Any:
 def _rank(rank: int, count: int, port: int, answer: Path, function: Callable[..., Any], args: Any) -> None:
     os.environ.update(environment(rank, count, port))
     torch.set_num_threads(1)
+    gc.freeze()  # as in conftest
     with devices.group() as leads:
         if leads:
             answer.write_bytes(pickle.dumps(function(*args)))

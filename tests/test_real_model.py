@@ -25,7 +25,7 @@ SMALL = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.more
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING}")
 # swigvarlink: raised while importing a compiled dependency of the tokenizer, not by us
 @pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")

@@ -62,13 +62,14 @@ def test_a_deep_model_is_its_shallow_copies_extended(layout: str, monkeypatch: p
 
 
 def test_what_is_known_to_save_memory_does() -> None:
-    plain = fit_footprint(config(), SHAPE, FitConfig(), None)
+    shallow = config(2)
+    plain = fit_footprint(shallow, SHAPE, FitConfig(), None)
     assert plain.trained == plain.weights
     smaller = Shape(20, 30, 2, 80)
-    assert fit_footprint(config(), smaller, FitConfig(), None).working < plain.working
-    assert fit_footprint(config(), SHAPE, FitConfig(gradient_checkpointing=True), None).working < plain.working
-    assert anchor_footprint(config(), SHAPE, FitConfig()).working < plain.working
-    lora = fit_footprint(config(), SHAPE, FitConfig(), LoraConfig(rank=2))
+    assert fit_footprint(shallow, smaller, FitConfig(), None).working < plain.working
+    assert fit_footprint(shallow, SHAPE, FitConfig(gradient_checkpointing=True), None).working < plain.working
+    assert anchor_footprint(shallow, SHAPE, FitConfig()).working < plain.working
+    lora = fit_footprint(shallow, SHAPE, FitConfig(), LoraConfig(rank=2))
     assert 0 < lora.trained < 0.2 * lora.weights
 
 

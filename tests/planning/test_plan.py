@@ -27,7 +27,7 @@ STATE = ("weights", "gradients", "optimiser")
 
 @pytest.fixture
 def recipe(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
-    fit = {**tiny_recipe.get("fit", {}), "micro_batch_tokens": 256}  # a plan runs a whole pack, if without storage
+    fit = {**tiny_recipe.get("fit", {}), "micro_batch_tokens": 64}  # a plan runs a whole pack, if without storage
     return {**tiny_recipe, "fit": fit, "evaluation": {"samples": 2}}
 
 
@@ -110,7 +110,7 @@ def test_vllm_takes_its_share_and_cuts_the_weights(recipe: dict[str, Any]) -> No
 
 def test_several_devices_share_the_work_and_may_share_the_weights(recipe: dict[str, Any]) -> None:
     def fit(count: int, **changes: Any) -> Stage:
-        asked = parse_recipe({**recipe, "fit": {**recipe["fit"], "micro_batch_tokens": 256, **changes}})
+        asked = parse_recipe({**recipe, "fit": {**recipe["fit"], **changes}})
         machine = Machine("test", "cpu", count, 64 * GB, 1e12, 1e11)
         return Planner(asked, machine, read_config(asked), read_lengths(asked)).fit()
 
@@ -141,12 +141,12 @@ def test_every_algorithm_can_be_planned(name: str, recipe: dict[str, Any]) -> No
 
 def test_a_stage_that_does_not_fit_names_the_knob(recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "RUNTIME", 0)
-    recipe["sampling"] = {**recipe["sampling"], "batch_size": 64}
+    recipe["sampling"] = {**recipe["sampling"], "batch_size": 16}
     plain = {s.name: s.peak for s in make_plan(parse_recipe(recipe), cpu(GB)).stages}
     tight = int(plain["sample"] * 0.8 / machine.USABLE)
     plan = make_plan(parse_recipe(recipe), cpu(tight))
-    assert plan.knobs["sample"] == {"sampling.batch_size": 32}
-    mended = changed(parse_recipe(recipe), {"sampling.batch_size": 32})
+    assert plan.knobs["sample"] == {"sampling.batch_size": 8}
+    mended = changed(parse_recipe(recipe), {"sampling.batch_size": 8})
     assert "sample" not in make_plan(mended, cpu(tight)).knobs
     assert make_plan(parse_recipe(recipe), cpu(1000)).knobs["fit"] is None
 

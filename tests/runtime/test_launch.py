@@ -112,6 +112,15 @@ def test_a_run_that_lost_a_rank_goes_on_with_one(
     assert hash_weights(whole / "rounds/000/policy") != hash_weights(Path(plain["model"]["path"]))
 
 
+def test_every_rank_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[list[str], int]] = []
+    monkeypatch.setattr(launch, "launch", lambda arguments, count: started.append((list(arguments), count)))
+    words = ["evaluate", "head-to-head", "a.json", "b.json", "--oracle", "random", "--out", str(tmp_path)]
+    assert sparring(*words, "--devices", 2).code == 0
+    assert started == [([*words, "--devices", "2"], 2)]
+
+
+@pytest.mark.more
 def test_two_devices_answer_as_one_does(
     tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -353,7 +353,7 @@ def test_a_spread_is_mean_least_and_most():
 
 
 def test_the_shipped_study_is_sound():
-    recipes = load_study(Path(__file__).parent.parent / "studies/family.yaml")
+    recipes = load_study(Path(__file__).parents[2] / "studies/family.yaml")
     assert len(recipes) == 21
     budgets = {(r.rounds, r.data.prompts_per_round, r.sampling.max_new_tokens, r.fit) for r in recipes.values()}
     assert len(budgets) == 1
