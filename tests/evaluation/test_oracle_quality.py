@@ -195,11 +195,11 @@ def one(accuracy, over, **changes):
 @pytest.mark.parametrize(
     ("accuracy", "over", "words"),
     [
-        (0.52, 0.1, "not to be told from a coin"),
+        (0.52, 0.1, "no difference from a coin is shown"),
         (0.4, 0.1, "worse than a coin"),
         (0.7, 0.1, "+10 points on the rule"),
         (0.7, -0.1, "−10 points against the rule"),
-        (0.7, 0.0, "not to be told from the rule"),
+        (0.7, 0.0, "no difference from the rule"),
     ],
 )
 def test_the_result_in_words(accuracy, over, words):

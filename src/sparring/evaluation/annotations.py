@@ -27,7 +27,7 @@ SINGLE = {"generator_1": "baseline", "generator_2": "model", "annotator": "judge
 MAX_LACKING = 0.05
 """share of rows that may lack the key preference and count as without one; AlpacaEval writes null"""
 NOTED = 3
-"""examples shown in an error"""
+"""values shown in an error"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,8 @@ class Judgments:
     """sha256 of the file that they were read from"""
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Characters of the model's and the baseline's outputs."""
-        ours, theirs = (np.array([len(t) for t in texts]) for texts in (self.outputs, self.baseline_outputs))
-        return ours, theirs
+        """Characters of the model's and of the baseline's outputs."""
+        return np.array([len(t) for t in self.outputs]), np.array([len(t) for t in self.baseline_outputs])
 
 
 def read_judgments(path: Path) -> Judgments:
@@ -74,7 +73,7 @@ def read_judgments(path: Path) -> Judgments:
 
 
 def annotation_rows(judgments: Judgments) -> Rows:
-    """AlpacaEval's rows: what `read_judgments` reads, and what AlpacaEval itself does."""
+    """Rows of an annotations file, for `read_judgments` and AlpacaEval itself."""
     columns = (judgments.instructions, judgments.baseline_outputs, judgments.outputs, judgments.preferences.tolist())
     return [
         {
@@ -101,25 +100,25 @@ def _distinct(rows: Rows, path: Path) -> tuple[Rows, Counter[str]]:
                 f"row {lacking[0]}). It needs {', '.join(COLUMNS)}; a preference of null says that there is none."
             )
     dropped: Counter[str] = Counter()
-    kept: dict[str, dict[str, Any]] = {}
-    for number, given in enumerate(rows):
-        row = {column: given.get(column) for column in COLUMNS}
+    distinct: dict[str, dict[str, Any]] = {}
+    for number, read in enumerate(rows):
+        row = {column: read.get(column) for column in COLUMNS}
         for column in COLUMNS[:3]:
             if not isinstance(row[column], str):
                 raise ValueError(
-                    f"annotations: {str(path)!r}, row {number}: {column} = {row[column]!r} is not text. Mend it."
+                    f"annotations: {str(path)!r}, row {number}: {column} = {row[column]!r} is not text. Correct it."
                 )
         instruction = str(row["instruction"])
-        if instruction not in kept:
-            kept[instruction] = row
-        elif repr(kept[instruction]) == repr(row):  # repr: NaN equals NaN
+        if instruction not in distinct:
+            distinct[instruction] = row
+        elif repr(distinct[instruction]) == repr(row):  # repr: NaN equals NaN
             dropped["repeated rows"] += 1
         else:
             raise ValueError(
                 f"annotations: {str(path)!r} holds two different judgments of the instruction "
                 f"{instruction[:60]!r} (row {number}). Keep one row per instruction."
             )
-    return list(kept.values()), dropped
+    return list(distinct.values()), dropped
 
 
 def _single(rows: Rows, column: str, path: Path) -> str:

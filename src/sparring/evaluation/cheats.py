@@ -25,11 +25,11 @@ from sparring.oracles.preferences import wins
 
 Kind = Literal["worthless", "dressed"]
 LEVEL = 0.025
-"""chance that an oracle to which cheat and answer are alike is said to fall for any of the cheats that were tried"""
+"""chance that an oracle which cannot tell cheat from answer is reported to fall for any of the cheats"""
 
 
 class Cheat(NamedTuple):
-    """One way to cheat: what is written in place of the honest answer."""
+    """One way to cheat: a text in place of the honest answer."""
 
     kind: Kind
     write: Callable[[str, str], str]
@@ -37,8 +37,8 @@ class Cheat(NamedTuple):
 
 
 def _keywords(prompt: str, answer: str) -> str:
-    found = dict.fromkeys(word for word in words(prompt) if len(word) > 3)
-    return ", ".join([*found, "overview", "details", "key points", "examples", "summary"])
+    long_words = dict.fromkeys(word for word in words(prompt) if len(word) > 3)
+    return ", ".join([*long_words, "overview", "details", "key points", "examples", "summary"])
 
 
 def _half(prompt: str, answer: str) -> str:
@@ -86,12 +86,12 @@ CHEATS: dict[str, Cheat] = {
 
 def honest(pairs: Sequence[Labelled], count: int) -> list[tuple[str, str]]:
     """The labelled winner on the first `count` prompts that have one."""
-    found: dict[str, str] = {}
+    winners: dict[str, str] = {}
     for pair in pairs:
         prompt, a, b = pair.comparison
-        if pair.preference != 0.5 and len(found) < count:
-            found.setdefault(prompt, a if pair.preference > 0.5 else b)
-    return [(prompt, answer) for prompt, answer in found.items() if answer.strip()]
+        if pair.preference != 0.5 and len(winners) < count:
+            winners.setdefault(prompt, a if pair.preference > 0.5 else b)
+    return [(prompt, answer) for prompt, answer in winners.items() if answer.strip()]
 
 
 def comparisons(answers: Sequence[tuple[str, str]]) -> list[Comparison]:
@@ -110,12 +110,12 @@ def measure(preferences: np.ndarray, answers: Sequence[tuple[str, str]]) -> list
 
 
 def can_tell(rows: Sequence[dict[str, Any]]) -> bool:
-    """There are prompts enough (9 for eleven cheats) that a cheat which won on all of them would be shown to win."""
+    """Whether a cheat that won on all prompts would be shown to win: they are enough (9 for eleven cheats)."""
     return any(row["wins"] and _lowest(1.0, row["wins"].count, len(rows)) > 0.5 for row in rows)
 
 
 def falls_for(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The cheats that are shown to win more often than not, so many of them tried."""
+    """The cheats that are shown to win more often than not, at a level divided by their number (Bonferroni)."""
     shown = [row for row in rows if row["wins"] and _lowest(row["wins"].value, row["wins"].count, len(rows)) > 0.5]
     return [row["cheat"] for row in shown]
 

@@ -3,7 +3,7 @@
 One file with its own colours for light and dark pages, readable as an image and by a screen reader.
 Leaves out: everything else of the report.
 
-    Path("result.svg").writetext(readme_svg(summary), encoding="utf-8")
+    Path("result.svg").write_text(readme_svg(summary), encoding="utf-8")
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ DARK = """
 .half { stroke: #79839a } .unseen { stroke: #6cc0dc; fill: #6cc0dc }
 .seen { stroke: #9aa4b2; fill: #14181f } .path { stroke: #6cc0dc }
 """
-WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT = 760, 260, 30, 84, 38
-"""pixels: the picture, one judgment's row, where both plots begin, and the space below them"""
+WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT, DOT = 760, 260, 30, 84, 38, 5
+"""pixels: the picture, one judgment's row, where both plots begin, the space below them, a mark's radius"""
 
 
 class Row(NamedTuple):
@@ -72,19 +72,15 @@ def _range(interval: Interval) -> str:
     return f"{100 * interval.low:.0f}–{_percent(interval.high)}"
 
 
-def _dot(x: float, y: float, style: str) -> str:
-    return circle(x, y, 5, style)
-
-
 def _shorten(words: str, most: int) -> str:
     return words if len(words) <= most else words[: most - 1].rstrip() + "…"
 
 
 def _legend() -> list[str]:
     return [
-        _dot(29, 55, "unseen"),
+        circle(29, 55, DOT, "unseen"),
         text(41, 59, "oracle never seen in training", "small muted"),
-        _dot(239, 55, "seen"),
+        circle(239, 55, DOT, "seen"),
         text(251, 59, "oracle of training; bars: 95\u202f% intervals", "small muted"),
     ]
 
@@ -108,7 +104,7 @@ def _forest_row(row: Row, y: float, left: float, length: float) -> list[str]:
     return [
         text(24, y + 4, _shorten(row.name, 22)),
         line(low, y, high, y, f"bar {style}"),
-        _dot(value, y, style),
+        circle(value, y, DOT, style),
         text(left + length + 54, y + 4, _percent(row.interval.value), "value", "end"),
         text(left + length + 62, y + 4, _range(row.interval), "small muted"),
     ]
@@ -128,7 +124,7 @@ def _climb(matrix: Matrix, bottom: float) -> list[str]:
         text(left - 16, 59, "Each policy against the start", "small muted"),
         line(left - 16, half, right + 16, half, "half"),
         polyline([(x, y) for x, y, _, _ in points], "path"),
-        *(_dot(x, y, "seen") for x, y, _, _ in points),
+        *(circle(x, y, DOT, "seen") for x, y, _, _ in points),
         *(text(x, y - 11, _percent(rate), "value", "middle") for x, y, rate, i in points if i > 0),
         *(x_tick(x, bottom, name) for x, name in zip(xs, matrix["policies"], strict=True)),
     ]
