@@ -66,7 +66,6 @@ class ContestFolder(ABC, Generic[Stored]):
     def _answered(
         self, players: Mapping[str, Player], questions: Questions, judge: Callable[[], Guard]
     ) -> tuple[dict[str, Stored], Guard]:
-        """Every player's answers, and the judge."""
         # Built now to find its faults before any work; policies need its memory, so after them it is built again.
         guard: Guard | None = judge()
         if any(isinstance(player, PolicyPlayer) for player in players.values()):

@@ -126,7 +126,6 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         return self._guarded(Recorded(build_oracle(section, start), self.store.path("cache/orders.jsonl")))
 
     def _judge(self, pairs: Pairs, questions: Questions, names: tuple[str, str], guard: Guard) -> None:
-        """Store the verdicts on all pairs."""
         inputs = {**self._answer_hashes("ab"), "judge": guard.identity, "prompts": questions.digest}
         self.store.stage("judge", inputs, partial(self._annotated, pairs, names, guard))
 
@@ -143,8 +142,6 @@ class HeadToHeadFolder(ContestFolder[Answers]):
             outputs=pairs.ours,
             baseline_outputs=pairs.theirs,
             preferences=preferences,
-            dropped=Counter(),
-            digest="",
         )
         assert isinstance(guard.oracle, Recorded)
         rows = [

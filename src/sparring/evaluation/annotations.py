@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 
 from sparring.data.rows import read_rows
 from sparring.recipe.sections import DatasetConfig
-from sparring.runtime.files import hash_file
 
 Rows = list[dict[str, Any]]
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference")
@@ -41,10 +40,8 @@ class Judgments:
     outputs: list[str]
     baseline_outputs: list[str]
     preferences: np.ndarray
-    dropped: Counter[str]
+    dropped: Counter[str] = field(default_factory=Counter)
     """rows left out, by reason"""
-    digest: str
-    """sha256 of the file that they were read from"""
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """Characters of the model's and of the baseline's outputs."""
@@ -68,7 +65,6 @@ def read_judgments(path: Path) -> Judgments:
         baseline_outputs=[row["output_1"] for row in rows],
         preferences=np.array([_probability(row["preference"], number, path) for number, row in enumerate(rows)]),
         dropped=dropped,
-        digest=hash_file(path),
     )
 
 

@@ -162,5 +162,4 @@ def cross_fitted(attacks_NM: Array) -> Array:
 
 
 def _strongest(attacks_NM: Array) -> int:
-    """The member with the highest mean preference, among those with a verdict."""
     return int(np.argmax([known_mean(column) if not np.isnan(column).all() else -1.0 for column in attacks_NM.T]))

@@ -49,7 +49,6 @@ def cyclic_triples(verdicts: Verdicts) -> tuple[int, int]:
 
 
 def _matrix(verdicts: Verdicts) -> np.ndarray | None:
-    """The full preference matrix, or None where a comparison is missing."""
     verdicts = ordered(verdicts)
     size = 1 + max(b for _, b in verdicts)
     matrix = np.full((size, size), 0.5)

@@ -248,13 +248,11 @@ def single_rows(
     judge: Judge,
 ) -> list[Row]:
     """Ratings of one model's two turns; `prompts` are the rows of judge_prompts.jsonl by name."""
-    asked, requests = [], []
-    for question in questions:
-        for turn in TURNS:
-            name = _prompt_name(question, turn, "single-math-v1", "single-v1")
-            values = _values(question, {"answer": (model, answers)}, references, turn)
-            asked.append((question, turn, name))
-            requests.append(_from_prompt(prompts, name, values, judge))
+    asked = [(q, turn, _prompt_name(q, turn, "single-math-v1", "single-v1")) for q in questions for turn in TURNS]
+    requests = [
+        _from_prompt(prompts, name, _values(question, {"answer": (model, answers)}, references, turn), judge)
+        for question, turn, name in asked
+    ]
     replies = judge.ask(requests)
     identity = judge.identity(wording_of(prompts), replies)
     rows = []
@@ -276,15 +274,13 @@ def pair_rows(
 ) -> list[Row]:
     """Both orders of two models' answers, turn by turn, with the winners in FastChat's words."""
     sides = list(zip(names, answers, strict=True))
-    asked, requests, shown = [], [], []
-    for question in questions:
-        for turn in TURNS:
-            name = _prompt_name(question, turn, "pair-math-v1", "pair-v2")
-            asked.append((question, turn, name))
-            for a, b in ((0, 1), (1, 0)):
-                values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
-                requests.append(_from_prompt(prompts, name, values, judge))
-                shown.append((values[f"answer_a_{turn}"], values[f"answer_b_{turn}"]))
+    asked = [(q, turn, _prompt_name(q, turn, "pair-math-v1", "pair-v2")) for q in questions for turn in TURNS]
+    requests, shown = [], []
+    for question, turn, name in asked:
+        for a, b in ((0, 1), (1, 0)):
+            values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
+            requests.append(_from_prompt(prompts, name, values, judge))
+            shown.append((values[f"answer_a_{turn}"], values[f"answer_b_{turn}"]))
     replies = _ask(judge, requests, shown, CHOICES)
     identity = judge.identity(wording_of(prompts), replies)
     rows = []
