@@ -132,15 +132,17 @@ class HeadToHeadFolder(ContestFolder[Answers]):
     def _annotated(self, pairs: Pairs, names: tuple[str, str], guard: Guard) -> Made:
         """AlpacaEval's annotations of all pairs, with both orders of each verdict and who decided it."""
         guard.probe(say=self.progress.say)
-        compared = [Comparison(*each) for each in zip(pairs.instructions, pairs.ours, pairs.theirs, strict=True)]
+        compared = [
+            Comparison(*each) for each in zip(pairs.instructions, pairs.outputs, pairs.baseline_outputs, strict=True)
+        ]
         preferences, rules = self._judged(compared, guard)
         judgments = Judgments(
             model=names[0],
             baseline=names[1],
             judge=guard.identity,
             instructions=pairs.instructions,
-            outputs=pairs.ours,
-            baseline_outputs=pairs.theirs,
+            outputs=pairs.outputs,
+            baseline_outputs=pairs.baseline_outputs,
             preferences=preferences,
         )
         assert isinstance(guard.oracle, Recorded)

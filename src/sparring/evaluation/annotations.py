@@ -74,14 +74,14 @@ def annotation_rows(judgments: Judgments) -> Rows:
     return [
         {
             "instruction": instruction,
-            "output_1": theirs,
+            "output_1": baseline_output,
             "generator_1": judgments.baseline,
-            "output_2": ours,
+            "output_2": output,
             "generator_2": judgments.model,
             "annotator": judgments.judge,
             "preference": None if math.isnan(preference) else 1 + preference,
         }
-        for instruction, theirs, ours, preference in zip(*columns, strict=True)
+        for instruction, baseline_output, output, preference in zip(*columns, strict=True)
     ]
 
 

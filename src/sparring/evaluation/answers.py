@@ -48,8 +48,8 @@ class Pairs(NamedTuple):
     """Instructions that both sides answered, in the baseline's order."""
 
     instructions: list[str]
-    ours: list[str]
-    theirs: list[str]
+    outputs: list[str]
+    baseline_outputs: list[str]
     left_out: Counter[str]
 
 
@@ -147,33 +147,33 @@ def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
     return present
 
 
-def align(ours: Answers, theirs: Answers, asked: Collection[str] = ()) -> Pairs:
+def align(model: Answers, baseline: Answers, asked: Collection[str] = ()) -> Pairs:
     """The instructions that both sides answered; of those in `asked` the ones that neither answered are counted too.
 
     Raises:
         ValueError: the sides answered no instruction in common.
     """
-    shared = [text for text in theirs.texts if text in ours.texts]
+    shared = [text for text in baseline.texts if text in model.texts]
     if not shared:
         raise ValueError(
-            f"{ours.name} and {theirs.name} share no instruction (they are joined by its text). "
-            + no_join(ours.texts, theirs.texts)
+            f"{model.name} and {baseline.name} share no instruction (they are joined by its text). "
+            + no_join(model.texts, baseline.texts)
         )
     left_out: Counter[str] = Counter()
-    for text in dict.fromkeys([*asked, *ours.texts, *ours.unanswered, *theirs.texts, *theirs.unanswered]):
-        lacking = [side for side in (ours, theirs) if text not in side.texts]
+    for text in dict.fromkeys([*asked, *model.texts, *model.unanswered, *baseline.texts, *baseline.unanswered]):
+        lacking = [side for side in (model, baseline) if text not in side.texts]
         if len(lacking) == 2:
             left_out["answered by neither"] += 1
         elif lacking:
             left_out[lacking[0].why_none(text)] += 1
-    for side in (ours, theirs):
+    for side in (model, baseline):
         left_out.update({f"{reason} ({side.name})": count for reason, count in side.unusable.items()})
-    return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], left_out)
+    return Pairs(shared, [model.texts[t] for t in shared], [baseline.texts[t] for t in shared], left_out)
 
 
-def no_join(ours: Collection[str], theirs: Collection[str]) -> str:
+def no_join(side: Collection[str], other_side: Collection[str]) -> str:
     """Words on two sides without a common instruction: an example of each, and whether only space differs."""
-    one, other = (repr(next(iter(texts))[:60]) for texts in (ours, theirs))
-    if {text.strip() for text in ours} & {text.strip() for text in theirs}:
+    one, other = (repr(next(iter(texts))[:60]) for texts in (side, other_side))
+    if {text.strip() for text in side} & {text.strip() for text in other_side}:
         return f"One side has {one}, the other {other}: they differ in surrounding space. Remove it from both."
     return f"One side has {one}, the other {other}. Give answers to the same prompts."

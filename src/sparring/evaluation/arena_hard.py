@@ -244,12 +244,12 @@ def style_features(answer: Mapping[str, Any]) -> Array:
     return np.array([len(TOKEN.findall(answer["text"])), *counts], dtype=np.float64)
 
 
-def style_difference(ours: Array, theirs: Array, style: Style) -> Array:
+def style_difference(model: Array, baseline: Array, style: Style) -> Array:
     """Relative differences of two answers' `style_features`: of counts (v0.1), or of length and densities (v2.0)."""
     if style == "counts":
-        return (ours - theirs) / (ours + theirs + 1.0)
-    length = (ours[0] - theirs[0]) / max(ours[0] + theirs[0], 1.0)
-    dense, sparse = ours[1:] / max(ours[0], 1.0), theirs[1:] / max(theirs[0], 1.0)
+        return (model - baseline) / (model + baseline + 1.0)
+    length = (model[0] - baseline[0]) / max(model[0] + baseline[0], 1.0)
+    dense, sparse = model[1:] / max(model[0], 1.0), baseline[1:] / max(baseline[0], 1.0)
     return np.array([length, *((dense - sparse) / (dense + sparse + 1.0))])
 
 

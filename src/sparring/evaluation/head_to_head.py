@@ -35,7 +35,7 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
     known = ~np.isnan(judgments.preferences)
     if not known.any():
         raise ValueError("the judge gave no preference at all, so there is nothing to compare.")
-    preferences, (ours, theirs) = judgments.preferences[known], judgments.lengths()
+    preferences, (lengths_a, lengths_b) = judgments.preferences[known], judgments.lengths()
     won = wins(preferences)
     result: dict[str, Any] = {
         "a": judgments.model,
@@ -49,15 +49,15 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "win_rate": interval(won.tolist(), resamples, seed, SHARE),
         "mean_preference": interval(preferences.tolist(), resamples, seed, SHARE),
         "length_controlled": None,
-        "lengths": {"a": float(ours.mean()), "b": float(theirs.mean())},
+        "lengths": {"a": float(lengths_a.mean()), "b": float(lengths_b.mean())},
         "empty": {"a": _empty(judgments.outputs), "b": _empty(judgments.baseline_outputs)},
-        "longer_wins": _longer_wins(won, (ours - theirs)[known]),
+        "longer_wins": _longer_wins(won, (lengths_a - lengths_b)[known]),
         "orders": _agreement(orders[~np.isnan(orders).any(1)]),
     }
-    result["separable"] = separable(ours, theirs)
+    result["separable"] = separable(lengths_a, lengths_b)
     controllable = result["separable"] and not one_with_length(result["longer_wins"])
     if known.sum() >= FEWEST and controllable and unanimous(preferences) is None:
-        result["length_controlled"] = length_controlled(judgments.preferences, ours, theirs, seed=seed).rate
+        result["length_controlled"] = length_controlled(judgments.preferences, lengths_a, lengths_b, seed=seed).rate
     return {**result, "verdict": verdict(result)}
 
 

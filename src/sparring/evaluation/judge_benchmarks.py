@@ -7,7 +7,7 @@ judge_prompts.jsonl, Arena-Hard's from the user. Scores compare only under the s
 so all three stand in the judge's name. Leaves out: how a judge is reached, retried and paid (`endpoints/endpoint.py`),
 and the scores.
 
-    rows = arena_hard_rows(questions, ours, baselines, names, instruction, Judge("gpt-4.1", endpoint.ask, 4096))
+    rows = arena_hard_rows(questions, answers, baselines, names, instruction, Judge("gpt-4.1", endpoint.ask, 4096))
 """
 
 from __future__ import annotations
@@ -184,9 +184,9 @@ def arena_hard_rows(
     shown: list[tuple[str, str]] = []
     for line, question in enumerate(questions, start=1):
         uid = question_id(question, f"question {line}")
-        ours, theirs = _answer(answers, uid, names[0]), _answer(baseline, uid, names[1])
+        own, other = _answer(answers, uid, names[0]), _answer(baseline, uid, names[1])
         asked.append((uid, question.get("category", "arena-hard-v0.1")))
-        for a, b in ((theirs, ours), (ours, theirs)):  # the model is B first, then A
+        for a, b in ((other, own), (own, other)):  # the model is B first, then A
             values = {"question": question_text(question), "a": a, "b": b}
             requests.append(judge.request(instruction, _fill(ARENA_HARD_USER, values)))
             shown.append((a, b))
