@@ -394,7 +394,7 @@ def test_numbers_out_of_range_are_named(labelled, tmp_path, option):
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("nobody", "unknown oracle"), ("[1, 2]", "give a name"), ("mutual_information", "name one")],
+    [("nobody", "unknown oracle"), ("[1, 2]", "give a name"), ("mutual_information", "Name a model")],
 )
 def test_bad_oracles(labelled, tmp_path, spec, message):
     result = sparring("oracle", "audit", labelled, "--oracle", spec, "--out", str(tmp_path / "out"))

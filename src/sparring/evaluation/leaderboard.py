@@ -16,7 +16,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -198,44 +199,37 @@ def _write_task(folder: Path, name: str, config: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- running
 
 
+@dataclass
 class Leaderboard:
-    """One policy's scores, document by document, stored under `out/HASH/` of its weights."""
+    """One policy's scores, document by document, stored under `out/HASH/` of its weights.
 
-    def __init__(
-        self,
-        folder: Path,
-        out: Path,
-        data: LocalData | None = None,
-        limit: int | None = None,
-        shots: int | None = None,
-        chat: bool = False,
-        batch_size: int = 8,
-        device: str | None = None,
-        precision: str = "float32",
-    ) -> None:
-        """Prepare to score the policy in `folder`.
+    Raises:
+        ValueError: lm-eval is not installed, or torch cannot use the device.
+    """
 
-        Args:
-            limit: documents per task of lm-eval.
-            shots: replaces the benchmarks' own number.
-            device: None for the accelerator, where there is one.
+    folder: Path
+    out: Path
+    data: LocalData = field(default_factory=dict)
+    limit: int | None = None
+    """documents per task of lm-eval"""
+    shots: int | None = None
+    """replaces the benchmarks' own number"""
+    chat: bool = False
+    batch_size: int = 8
+    device: str | None = None
+    """None: the accelerator, where there is one"""
+    precision: str = "float32"
 
-        Raises:
-            ValueError: lm-eval is not installed, or torch cannot use the device.
-        """
+    def __post_init__(self) -> None:
         self.version = str(lm_eval().__version__)
         transformers.utils.logging.disable_progress_bar()
-        self.folder, self.out, self.data = folder, out, data or {}
-        self.limit, self.shots, self.chat = limit, shots, chat
-        self.batch_size, self.precision = batch_size, precision
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             torch.empty(0, device=self.device)
         except (AssertionError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"--device {self.device}: torch cannot use it here ({reason}). Give another.") from error
-        self.weights = hash_weights(folder)
-        self._lm: Any = None
+        self.weights = hash_weights(self.folder)
 
     def run(self, benchmark: Benchmark) -> dict[str, Any]:
         """The benchmark's documents with their scores: read where they are stored, else evaluated and stored.
@@ -320,15 +314,12 @@ class Leaderboard:
             raise ValueError(f"task {benchmark.name!r} is unknown.{hint} Ours are {', '.join(BENCHMARKS)}.")
         return manager, [benchmark.task]
 
-    @property
+    @cached_property
     def lm(self) -> Any:
         """lm-eval's wrapper of the policy, loaded when first needed."""
-        if self._lm is None:
-            wrapper = lm_eval("lm_eval.models.huggingface").HFLM
-            model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
-            tokenizer: Any = load_tokenizer(self.folder)
-            self._lm = wrapper(pretrained=model, tokenizer=tokenizer, batch_size=self.batch_size)
-        return self._lm
+        wrapper = lm_eval("lm_eval.models.huggingface").HFLM
+        model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
+        return wrapper(pretrained=model, tokenizer=load_tokenizer(self.folder), batch_size=self.batch_size)
 
     def own_log_likelihoods(self, documents: Sequence[Mapping[str, Any]]) -> list[list[float] | None]:
         """Each document's choices under our own scorer, prompts shared; None where lm-eval would cut the prompt.

@@ -9,7 +9,6 @@ Leaves out: everything else of the report.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sparring.evaluation.intervals import Interval
 from sparring.report.summary import Matrix, Summary
@@ -28,12 +27,8 @@ WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT, DOT = 760, 260, 30, 84, 38, 5
 """pixels: the picture, one judgment's row, where both plots begin, the space below them, a mark's radius"""
 
 
-class Row(NamedTuple):
-    """One interval of the picture."""
-
-    name: str
-    interval: Interval
-    filled: bool
+Row = tuple[str, Interval, bool]
+"""an interval of the picture: its name, the interval, whether its mark is filled"""
 
 
 def readme_svg(summary: Summary) -> str:
@@ -46,15 +41,15 @@ def readme_svg(summary: Summary) -> str:
         *(_forest(rows, height - FOOT) if rows else [text(24, 110, "Nothing was judged.", "muted")]),
         *(_climb(summary["matrix"], height - FOOT) if summary["matrix"] else []),
     ]
-    words = "; ".join(f"{row.name} {_percent(row.interval.value)} ({_range(row.interval)})" for row in rows)
+    words = "; ".join(f"{name} {_percent(interval.value)} ({_range(interval)})" for name, interval, _ in rows)
     return document(WIDTH, height, f"{_title(summary)}. {words}", parts, LIGHT, DARK)
 
 
 def _rows(summary: Summary) -> list[Row]:
     if summary["judgments"]:
-        return [Row(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]]
+        return [(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]]
     if checks := summary["checks"]:
-        return [Row("start", checks["start"], False), Row("final policy", checks["final"], True)]
+        return [("start", checks["start"], False), ("final policy", checks["final"], True)]
     return []
 
 
@@ -99,14 +94,15 @@ def _forest(rows: Sequence[Row], bottom: float) -> list[str]:
 
 
 def _forest_row(row: Row, y: float, left: float, length: float) -> list[str]:
-    low, value, high = (left + length * x for x in (row.interval.low, row.interval.value, row.interval.high))
-    style = "unseen" if row.filled else "seen"
+    name, interval, filled = row
+    low, value, high = (left + length * x for x in (interval.low, interval.value, interval.high))
+    style = "unseen" if filled else "seen"
     return [
-        text(24, y + 4, _shorten(row.name, 22)),
+        text(24, y + 4, _shorten(name, 22)),
         line(low, y, high, y, f"bar {style}"),
         circle(value, y, DOT, style),
-        text(left + length + 54, y + 4, _percent(row.interval.value), "value", "end"),
-        text(left + length + 62, y + 4, _range(row.interval), "small muted"),
+        text(left + length + 54, y + 4, _percent(interval.value), "value", "end"),
+        text(left + length + 62, y + 4, _range(interval), "small muted"),
     ]
 
 
