@@ -116,7 +116,7 @@ class PolicyPlayer(Player):
         self.run = folder if is_run(folder) else None
         refuse_folder_of_runs(folder)
         if self.run is None and round_ is not None:
-            raise ValueError(f"{spec!r}: {str(folder)!r} is no run (no recipe.yaml). Write RUN:ROUND or a model.")
+            raise ValueError(f"{spec!r}: {str(folder)!r} is not a run (no recipe.yaml). Write RUN:ROUND or a model.")
         if self.run is None:
             self.rounds, self.sampling = 0, SamplingConfig()
             self.policies = Policies(Store(out), ModelConfig(path=spec))
