@@ -169,11 +169,7 @@ class Algorithm(BaseModel):
         refs = [
             ref
             for step in self.steps(t, ANY_DATA)
-            for ref in [
-                step.start,
-                *step.anchors.values(),
-                *(p for d in step.draws() for p in d.policies),
-            ]
+            for ref in [step.start, *step.anchors.values(), *(p for d in step.draws() for p in d.policies)]
         ]
         rounds = [ref.round for ref in refs if ref != REFERENCE]
         return min([t, *rounds])

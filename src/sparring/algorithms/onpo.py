@@ -26,13 +26,7 @@ class ONPO(JudgedPlay):
     """ONPO's fields; the step is the paper's 1/eta = .01 of its grid."""
 
     about: ClassVar[About] = About(
-        "ONPO",
-        "2502.16852",
-        "base 1",
-        "iterate, K per prompt",
-        "any",
-        "pair square, twice",
-        "prompts and an oracle",
+        "ONPO", "2502.16852", "base 1", "iterate, K per prompt", "any", "pair square, twice", "prompts and an oracle"
     )
     symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size")}
     on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "pairing": "iid", "samples": 2}

@@ -65,12 +65,7 @@ class RSPO(SPPO):
     def objective(self) -> Objective:
         """SPPO's squares and the divergences."""
         return RegularisedResponseSquare(
-            self.squares(),
-            self.reverse_kl,
-            self.forward_kl,
-            self.chi_squared,
-            self.reference_nll,
-            self.ratio_bound,
+            self.squares(), self.reverse_kl, self.forward_kl, self.chi_squared, self.reference_nll, self.ratio_bound
         )
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:

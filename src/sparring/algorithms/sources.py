@@ -52,9 +52,7 @@ class PairSource(Algorithm):
         common: dict[str, Any] = {"start": iterate, "anchors": anchors, "objective": objective}
         if self.source == "pairs":
             return Step(
-                responses=(Column("chosen"), Column("rejected")),
-                pairing=Against("chosen", "rejected"),
-                **common,
+                responses=(Column("chosen"), Column("rejected")), pairing=Against("chosen", "rejected"), **common
             )
         return Step(
             responses=(Draw("own", self.samples, {iterate: 1.0}),),

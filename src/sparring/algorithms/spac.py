@@ -60,11 +60,7 @@ class SPAC(Algorithm):
         return (
             Step(
                 start=iterate,
-                responses=(
-                    Column("chosen"),
-                    Column("rejected"),
-                    Draw("own", self.samples, {iterate: 1.0}),
-                ),
+                responses=(Column("chosen"), Column("rejected"), Draw("own", self.samples, {iterate: 1.0})),
                 pairing=ChosenRejectedOwn(),
                 anchors={"iterate": iterate},
                 objective=AdversarialCritic(self.beta, weight, self.pessimism_weight, self.form, self.bound),

@@ -29,14 +29,7 @@ Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
 
 
-def play(
-    algorithm: Algorithm,
-    game: Game,
-    player: Player,
-    rounds: int,
-    seed: int = 0,
-    pairs: int = 4000,
-) -> Trajectory:
+def play(algorithm: Algorithm, game: Game, player: Player, rounds: int, seed: int = 0, pairs: int = 4000) -> Trajectory:
     """Log-policies of rounds 0..rounds.
 
     Raises:

@@ -32,13 +32,7 @@ def _reference_weight(step_size: float, kl_to_reference: float) -> float:
     return weight
 
 
-def inpo(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
-) -> Array:
+def inpo(preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float) -> Array:
     """Online mirror descent of INPO (2407.00617, Lemma 5): its eta is 1 / step_size.
 
     pi_{t+1} prop ref^w pi_t^(1 - w) exp(step_size P(. > pi_t)), w = step_size * kl_to_reference.
@@ -48,24 +42,12 @@ def inpo(
     return log_normalise(w * log_reference + (1 - w) * log_policy + step_size * rates)
 
 
-def mmd(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
-) -> Array:
+def mmd(preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float) -> Array:
     """Magnetic mirror descent: exact reverse-KL RSPO (2503.00030) and one step of MPO (2410.16714).
 
     The same map as `inpo` with step_size / (1 + step_size * kl_to_reference).
     """
-    return inpo(
-        preference,
-        log_policy,
-        log_reference,
-        step_size / (1 + step_size * kl_to_reference),
-        kl_to_reference,
-    )
+    return inpo(preference, log_policy, log_reference, step_size / (1 + step_size * kl_to_reference), kl_to_reference)
 
 
 def mwu(preference: Array, log_policy: Array, step_size: float) -> Array:
@@ -77,11 +59,7 @@ def mwu(preference: Array, log_policy: Array, step_size: float) -> Array:
 
 
 def nash_md(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
+    preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float
 ) -> Array:
     """Nash-MD (2312.00886): `mwu` from, and against, the geometric mixture with the reference.
 
@@ -92,11 +70,7 @@ def nash_md(
 
 
 def egpo(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
+    preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float
 ) -> tuple[Array, Array]:
     """Extragradient (EGPO, 2503.08942): the half-step policy and the next, both from pi_t.
 
@@ -160,13 +134,7 @@ def moving_reference(history: Sequence[Array], period: int) -> Array:
     return history[(len(history) - 1) // period * period]
 
 
-def comal(
-    preference: Array,
-    history: Sequence[Array],
-    step_size: float,
-    kl_to_reference: float,
-    period: int,
-) -> Array:
+def comal(preference: Array, history: Sequence[Array], step_size: float, kl_to_reference: float, period: int) -> Array:
     """COMAL (2410.23223): `inpo` whose reference moves to the iterate every `period` rounds."""
     reference = moving_reference(history, period)
     return inpo(preference, history[-1], reference, step_size, kl_to_reference)
@@ -181,13 +149,7 @@ def comal_exact(preference: Array, log_reference: Array, kl_to_reference: float)
     return np.stack(solved).reshape(log_reference.shape)
 
 
-def mpo(
-    preference: Array,
-    history: Sequence[Array],
-    step_size: float,
-    kl_to_reference: float,
-    period: int,
-) -> Array:
+def mpo(preference: Array, history: Sequence[Array], step_size: float, kl_to_reference: float, period: int) -> Array:
     """Magnetic preference optimization (2410.16714): `mmd` with a magnet moved every `period`."""
     magnet = moving_reference(history, period)
     return mmd(preference, history[-1], magnet, step_size, kl_to_reference)

@@ -155,11 +155,7 @@ def _solve(payoff: Array, log_reference: Array, tau: float, logits: Array) -> tu
 
 
 def _step_share(
-    payoff: Array,
-    log_reference: Array,
-    tau: float,
-    logits: Array,
-    direction: NDArray[np.floating],
+    payoff: Array, log_reference: Array, tau: float, logits: Array, direction: NDArray[np.floating]
 ) -> float:
     """Halve the Newton step until the residual falls; 0 where rounding lets it fall no further."""
     norm, share = np.linalg.norm(_residual(payoff, log_reference, tau, logits)), 1.0

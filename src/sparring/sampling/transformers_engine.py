@@ -54,10 +54,7 @@ class TransformersEngine:
     """Draws from one model, or from the token-geometric mixture of several."""
 
     def __init__(
-        self,
-        models: Sequence[tuple[PreTrainedModel, float]],
-        settings: SamplingConfig,
-        end_ids: frozenset[int],
+        self, models: Sequence[tuple[PreTrainedModel, float]], settings: SamplingConfig, end_ids: frozenset[int]
     ) -> None:
         self.models = list(models)
         self.settings = settings
@@ -153,13 +150,7 @@ class TransformersEngine:
         for (model, weight), cache in zip(self.models, caches, strict=True):
             arguments: dict[str, Any] = {"attention_mask": mask_BT, "position_ids": positions_BQ}
             logits = (
-                model(
-                    input_ids=ids_BQ,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                    **arguments,
-                )
+                model(input_ids=ids_BQ, past_key_values=cache, use_cache=True, logits_to_keep=1, **arguments)
                 .logits[:, -1]
                 .float()
             )

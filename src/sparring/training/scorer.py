@@ -92,13 +92,7 @@ class PolicyScorer(nn.Module):
         ).last_hidden_state
         head = cast(nn.Linear, causal.get_output_embeddings())
         softcap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
-        return token_logps(
-            hidden.flatten(0, 1)[pack.predict_N],
-            head.weight,
-            pack.target_N,
-            head.bias,
-            softcap or 0.0,
-        )
+        return token_logps(hidden.flatten(0, 1)[pack.predict_N], head.weight, pack.target_N, head.bias, softcap or 0.0)
 
     def forward(self, pack: Pack) -> Float[Tensor, " R"]:
         """R: log-probability of every response in nats, summed over its tokens."""
@@ -147,9 +141,7 @@ class PolicyScorer(nn.Module):
         try:
             plain = make_pack(probe, "padded", self.pad_id).to(causal.device)
             logits = causal(
-                input_ids=plain.input_ids_BT,
-                attention_mask=plain.mask_BT,
-                position_ids=plain.positions_BT,
+                input_ids=plain.input_ids_BT, attention_mask=plain.mask_BT, position_ids=plain.positions_BT
             ).logits
             rows_NV = logits.flatten(0, 1)[plain.predict_N].float().log_softmax(-1)
             plain_logps_N = rows_NV.gather(1, plain.target_N[:, None])[:, 0]
