@@ -15,8 +15,7 @@ version of the theory, which lives in `games/`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,17 +27,16 @@ from sparring.objectives.pairs import AdversarialCritic
 class SPAC(Algorithm):
     """SPAC's fields; the paper's settings are not known to us, the defaults are ours."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "SPAC",
         "2406.04274",
         "iterate 1",
-        "iterate, one per prompt",
-        "the data's pair, and each of its answers against an own one",
-        "pair logistic + adversarial critic",
-        "pairs",
+        samples="iterate, one per prompt",
+        pairing="the data's pair, and each of its answers against an own one",
+        loss="pair logistic + adversarial critic",
+        needs="pairs",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("beta", inverse=True), "lambda": Symbol("data_weight")}
-    on_games: ClassVar[Mapping[str, Any]] = {}
+    symbols: ClassVar = {"eta": Symbol("beta", inverse=True), "lambda": Symbol("data_weight")}
 
     form: Literal["smoothed", "linear"] = "smoothed"
     """smoothed: the pessimism term inside a log-sigmoid; linear: bounded ratios"""
@@ -57,12 +55,6 @@ class SPAC(Algorithm):
         """One step; only the iterate anchors it."""
         iterate = PolicyRef(t)
         weight = math.sqrt(data.num_examples) if self.data_weight == "sqrt_n" else self.data_weight
-        return (
-            Step(
-                start=iterate,
-                responses=(Column("chosen"), Column("rejected"), Draw("own", self.samples, {iterate: 1.0})),
-                pairing=ChosenRejectedOwn(),
-                anchors={"iterate": iterate},
-                objective=AdversarialCritic(self.beta, weight, self.pessimism_weight, self.form, self.bound),
-            ),
-        )
+        responses = Column("chosen"), Column("rejected"), Draw("own", self.samples, {iterate: 1.0})
+        objective = AdversarialCritic(self.beta, weight, self.pessimism_weight, self.form, self.bound)
+        return (Step(iterate, responses, ChosenRejectedOwn(), objective, anchors={"iterate": iterate}),)

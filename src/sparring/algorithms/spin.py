@@ -12,8 +12,8 @@ hinge variant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,18 +27,18 @@ from sparring.objectives.pairs import PairLogistic
 class SPIN(Algorithm):
     """SPIN's fields; alpha 0 and window 1 are plain SPIN."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "SPIN, alpha-SPIN, fictitious play",
         "2401.01335, 2404.04291",
         "iterate 1 - alpha, base alpha",
-        "iterate, the last h iterates, or the mixture",
-        "gold against own",
-        "pair logistic",
-        "prompts with gold answers",
+        samples="iterate, the last h iterates, or the mixture",
+        pairing="gold against own",
+        loss="pair logistic",
+        needs="prompts with gold answers",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"lambda": Symbol("beta"), "h": Symbol("window")}
-    on_games: ClassVar[Mapping[str, Any]] = {"beta": 1.0}
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "data"
+    symbols: ClassVar = {"lambda": Symbol("beta"), "h": Symbol("window")}
+    on_games: ClassVar = {"beta": 1.0}
+    solves = "data"
 
     beta: float = Field(default=0.1, gt=0)
     """the papers' lambda; SPIN uses 0.1, and 5.0 in its last round"""
@@ -75,17 +75,9 @@ class SPIN(Algorithm):
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step; no oracle is asked."""
-        iterate = PolicyRef(t)
-        weights = {"iterate": 1.0 - self.alpha, "reference": self.alpha}
-        return (
-            Step(
-                start=iterate,
-                responses=(Column("gold"), self.draw(t)),
-                pairing=Against("gold", "own"),
-                anchors={"iterate": iterate, "reference": REFERENCE},
-                objective=PairLogistic(weights, self.beta),
-            ),
-        )
+        responses, anchors = (Column("gold"), self.draw(t)), {"iterate": PolicyRef(t), "reference": REFERENCE}
+        objective = PairLogistic({"iterate": 1.0 - self.alpha, "reference": self.alpha}, self.beta)
+        return (Step(PolicyRef(t), responses, Against("gold", "own"), objective, anchors),)
 
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """The exact minimiser of the logistic loss: anchor * (data / sampler)^(1/beta)."""

@@ -95,7 +95,7 @@ def _joined(by_prompt: list[Pairs], roles: list[str], actions: NDArray[np.int64]
         for pair in result.pairs
     ]
     for prompt, result in enumerate(by_prompt):
-        for index in result.kept:
+        for index in result.unpaired:
             row(prompt, index)
     table = np.array(pairs, dtype=np.float64).reshape(-1, 5)
     return Population(
