@@ -19,8 +19,8 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, Column, DataFacts, Draw, PolicyRef, Step, Symbol
 from sparring.algorithms.pairing import Against
+from sparring.games.dynamics import alpha_spin, fictitious_spin
 from sparring.games.game import Array, Game
-from sparring.games.imitation import alpha_spin, fictitious_spin
 from sparring.objectives.pairs import PairLogistic
 
 

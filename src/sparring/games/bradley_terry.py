@@ -16,12 +16,9 @@ from numpy.typing import ArrayLike
 from sparring.games.game import Array, square_matrix
 
 _NEWTON_STEPS = 200
-
 # 0/1 preferences that a ranking explains have no finite maximum-likelihood rewards.
 _REWARD_BOUND = 30.0
-
 _SLOPE = 1e-11
-
 # How close to a bound a reward counts as held there; keeps the projected step from zigzagging.
 _NEAR = 1e-9
 

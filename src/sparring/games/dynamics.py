@@ -2,8 +2,8 @@
 
 One small pure function per method, in the log domain, over one context (n,) or a stack (C, n); the
 preference has one more axis. `step_size` multiplies the win rates; INPO, COMAL and MNPO print its
-inverse as eta. Histories are sequences of log-policies, oldest (the reference, round 0) first. Leaves out: methods
-that imitate data (`imitation.py`), the minima of response squares (`squares.py`), losses without a closed form.
+inverse as eta. Histories are sequences of log-policies, oldest (the reference, round 0) first. Leaves out: the minima
+of response squares (`squares.py`), losses without a closed form.
 
     mwu(game.preference, game.log_reference, 0.1)
 """
@@ -11,12 +11,13 @@ that imitate data (`imitation.py`), the minima of response squares (`squares.py`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from sparring.games.equilibrium import log_regularised_nash
 from sparring.games.game import Array
-from sparring.games.probabilities import log_normalise, win_rates
+from sparring.games.probabilities import log_normalise, log_sum_exp, win_rates
 
 # ---------------------------------------------------------------- one step from the iterate
 
@@ -153,3 +154,49 @@ def mpo(preference: Array, history: Sequence[Array], step_size: float, kl_to_ref
     """Magnetic preference optimization (2410.16714): `mmd` with a magnet moved every `period`."""
     magnet = moving_reference(history, period)
     return mmd(preference, history[-1], magnet, step_size, kl_to_reference)
+
+
+# ---------------------------------------------------------------- imitation of a data policy
+
+
+def spin(log_policy: Array, log_data: Array, beta: float) -> Array:
+    """SPIN (2401.01335; its lambda is beta): pi_{t+1} prop pi_t (data / pi_t)^(1 / beta).
+
+    Stable around the data policy where beta > 1/2 only.
+    """
+    return _imitate(log_policy, log_policy, log_data, beta)
+
+
+def alpha_spin(
+    log_policy: Array,
+    log_base: Array,
+    log_data: Array,
+    beta: float,
+    alpha: float,
+    sampler: Literal["iterate", "mixture"] = "iterate",
+) -> Array:
+    """alpha-SPIN (2404.04291): SPIN's loss anchored at m prop pi_t^(1 - alpha) base^alpha.
+
+    Opponent samples come from pi_t ("iterate") or from the mixture m itself ("mixture").
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha_spin: alpha = {alpha}; give the base's weight, from 0 to 1")
+    mixture = log_normalise((1 - alpha) * log_policy + alpha * log_base)
+    if sampler not in ("iterate", "mixture"):
+        raise ValueError(f"alpha_spin: sampler = {sampler!r}; choose 'iterate' or 'mixture'")
+    return _imitate(mixture, log_policy if sampler == "iterate" else mixture, log_data, beta)
+
+
+def fictitious_spin(history: Sequence[Array], log_data: Array, beta: float, window: int | None = None) -> Array:
+    """SPIN against the mean of the last `window` iterates, or of all (2404.04291)."""
+    if window is not None and window < 1:
+        raise ValueError(f"window = {window}; give the iterates to average, at least 1, or None for all")
+    recent = np.stack(history if window is None else history[-window:], axis=-1)
+    return _imitate(history[-1], log_sum_exp(recent) - np.log(recent.shape[-1]), log_data, beta)
+
+
+def _imitate(log_anchor: Array, log_sampler: Array, log_data: Array, beta: float) -> Array:
+    """Minimise the logistic loss on (data, sampler) pairs: anchor (data / sampler)^(1 / beta)."""
+    if beta <= 0:
+        raise ValueError(f"beta = {beta}; give the scale of the log-ratios in the loss, above 0")
+    return log_normalise(log_anchor + (log_data - log_sampler) / beta)

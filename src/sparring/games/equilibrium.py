@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 from scipy.special import rel_entr
 
@@ -20,13 +20,10 @@ from sparring.games.probabilities import log_normalise, log_sum_exp, win_rates
 
 # The dual simplex needs minutes at 2,000 actions where the interior point needs seconds.
 _INTERIOR_POINT_FROM = 200
-
 _LARGEST_GAP = 1e-7
-
+# Entries that differ by more than this belong to two Nash policies.
 _ANOTHER = 1e-5
-
 _ACCURACY = 1e-12
-
 _NEWTON_STEPS = 200
 
 
@@ -65,21 +62,14 @@ def nash(P: ArrayLike) -> Array:
 
 
 def nash_is_unique(P: ArrayLike) -> bool:
-    """Whether `nash` is the only one: random directions, maximised over all equilibria, must not move away from it."""
+    """Whether P has one Nash policy alone: the extremes of random directions over all equilibria must be `nash(P)`."""
     preference = square_matrix(P)
     n, policy = len(preference), nash(preference)
-    for direction in np.random.default_rng(0).normal(size=(2, n)):
-        for sign in (1.0, -1.0):
-            other = linprog(
-                c=sign * direction,
-                A_ub=preference - 0.5,
-                b_ub=np.zeros(n),
-                A_eq=np.ones((1, n)),
-                b_eq=np.ones(1),
-                bounds=[(0, None)] * n,
-            )
-            if other.x is not None and np.abs(other.x - policy).max() > _ANOTHER:
-                return False
+    directions = np.random.default_rng(0).normal(size=(2, n))
+    for cost in (*directions, *-directions):
+        other = linprog(cost, preference - 0.5, np.zeros(n), np.ones((1, n)), np.ones(1), [(0, None)] * n)
+        if other.x is not None and np.abs(other.x - policy).max() > _ANOTHER:
+            return False
     return True
 
 
@@ -154,9 +144,7 @@ def _solve(payoff: Array, log_reference: Array, tau: float, logits: Array) -> tu
     return logits, error
 
 
-def _step_share(
-    payoff: Array, log_reference: Array, tau: float, logits: Array, direction: NDArray[np.floating]
-) -> float:
+def _step_share(payoff: Array, log_reference: Array, tau: float, logits: Array, direction: Array) -> float:
     """Halve the Newton step until the residual falls; 0 where rounding lets it fall no further."""
     norm, share = np.linalg.norm(_residual(payoff, log_reference, tau, logits)), 1.0
     while share > 1e-10:

@@ -53,7 +53,7 @@ REMEDIES = {
     "the environment variable VLLM_PORT to a free one.",
     "No module named": f"vLLM's environment is not complete. {INSTALL}",
 }
-"""what a log says -> what to do; the first that is found counts"""
+"""by a text in vLLM's log, the remedy; the first text that the log holds counts"""
 RANK_NAMES = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     | {"TORCHELASTIC_USE_AGENT_STORE"}
@@ -77,7 +77,7 @@ class ServedPolicy:
 
 
 class VllmEngine:
-    """Draws from one policy; `note` says what the probe found."""
+    """Draws from one policy; `note` holds the probe's result."""
 
     def __init__(self, policy: ServedPolicy, settings: SamplingConfig, end_ids: frozenset[int], log: Path) -> None:
         self.policy, self.settings, self.end_ids, self.log = policy, settings, end_ids, log
@@ -140,7 +140,7 @@ class VllmEngine:
             return messages.get(timeout=60 * minutes)
         except queue.Empty:
             raise EngineError(
-                f"vLLM said nothing for {minutes:g} minutes (sampling.vllm.silence_minutes). Its log: {self.log}. "
+                f"vLLM was silent for {minutes:g} minutes (sampling.vllm.silence_minutes). Its log: {self.log}. "
                 "What was sampled is kept; give the same command to go on."
             ) from None
 

@@ -1,9 +1,8 @@
 """Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
 There is one checkpoint at a time; it is written beside its target and renamed, so a kill at any moment leaves a
-complete one. It names the fit that it belongs to; a fit that meets another's checkpoint reports it and does not load
-it. Rank 0 writes, all ranks read, and their number may change in between.
-Leaves out: finished policies (`rounds/policies.py`).
+complete one. It names its fit, and no other fit loads it. Rank 0 writes, all ranks read, and their number may change in
+between. Leaves out: finished policies (`rounds/policies.py`).
 """
 
 from __future__ import annotations

@@ -44,8 +44,7 @@ class MetricSums:
 
     def totals(self) -> Totals:
         """Sum and count by name; names without any value are left out."""
-        totals = {name: (float(total), int(count)) for name, (total, count) in self.sums.items()}
-        return {name: (total, count) for name, (total, count) in totals.items() if count}
+        return {name: (float(total), int(count)) for name, (total, count) in self.sums.items() if count}
 
 
 def _masked(vector: Float[Tensor, " _"] | Masked) -> Masked:

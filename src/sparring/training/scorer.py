@@ -1,9 +1,9 @@
 """Log-probabilities of responses under a causal language model, packed or padded.
 
-`PolicyScorer` wraps any transformers causal model (with or without peft adapters): it runs the decoder
-body once over a pack and projects response positions only. What it computes is compared with the model's
-own logits once per model (`verify`), so an architecture with something unusual between body and
-logits is refused by name instead of being silently wrong. Leaves out: gradients' use (`fit.py`).
+`PolicyScorer` wraps any transformers causal model (with or without peft adapters): it runs the decoder body once over a
+pack and projects response positions only. Once per model its values are compared with the model's own logits
+(`verify`), so an unusual architecture is refused by name instead of being silently wrong. Leaves out: the use of
+gradients (`fit.py`).
 
     scorer = PolicyScorer(model, layout="packed"); logps_R = scorer(scorer.pack(rollouts))
 
@@ -135,7 +135,7 @@ class PolicyScorer(nn.Module):
             logps_N = self.token_logps(self.pack(probe)).float()
         except (AttributeError, TypeError) as error:
             raise ValueError(
-                f"fit.layout = {layout!r}: {type(causal).__name__} cannot be run so ({error}). {remedy}"
+                f"fit.layout = {layout!r}: {type(causal).__name__} cannot be run in this layout ({error}). {remedy}"
             ) from error
         causal.set_attn_implementation("eager")
         try:

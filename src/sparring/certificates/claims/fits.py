@@ -35,8 +35,8 @@ from sparring.certificates.claims.claim import (
     vanishes,
 )
 from sparring.games.built_in import built_in
+from sparring.games.dynamics import spin
 from sparring.games.game import Array, Game
-from sparring.games.imitation import spin
 from sparring.games.offline import pessimistic_critic
 from sparring.games.probabilities import log_normalise
 from sparring.games.squares import response_square
