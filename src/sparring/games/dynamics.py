@@ -19,8 +19,6 @@ from sparring.games.equilibrium import log_regularised_nash
 from sparring.games.game import Array
 from sparring.games.probabilities import log_normalise, log_sum_exp, win_rates
 
-# ---------------------------------------------------------------- one step from the iterate
-
 
 def _reference_weight(step_size: float, kl_to_reference: float) -> float:
     """step_size * kl_to_reference, the reference's share of a geometric mixture."""
@@ -125,9 +123,6 @@ def mnpo(
     return log_normalise(w * log_reference + (1 - w) * past + step_size * rates)
 
 
-# ---------------------------------------------------------------- moving references
-
-
 def moving_reference(history: Sequence[Array], period: int) -> Array:
     """The iterate at the last multiple of `period`: round (t // period) * period for t = newest."""
     if period < 1:
@@ -154,9 +149,6 @@ def mpo(preference: Array, history: Sequence[Array], step_size: float, kl_to_ref
     """Magnetic preference optimization (2410.16714): `mmd` with a magnet moved every `period`."""
     magnet = moving_reference(history, period)
     return mmd(preference, history[-1], magnet, step_size, kl_to_reference)
-
-
-# ---------------------------------------------------------------- imitation of a data policy
 
 
 def spin(log_policy: Array, log_data: Array, beta: float) -> Array:

@@ -27,9 +27,6 @@ _ACCURACY = 1e-12
 _NEWTON_STEPS = 200
 
 
-# ---------------------------------------------------------------- Nash policies
-
-
 def nash(P: ArrayLike) -> Array:
     """A Nash policy of the symmetric zero-sum game, by linear programming.
 
@@ -71,9 +68,6 @@ def nash_is_unique(P: ArrayLike) -> bool:
         if other.x is not None and np.abs(other.x - policy).max() > _ANOTHER:
             return False
     return True
-
-
-# ---------------------------------------------------------------- regularised Nash policies
 
 
 def regularised_nash(P: ArrayLike, reference: ArrayLike, tau: float) -> Array:
@@ -153,9 +147,6 @@ def _step_share(payoff: Array, log_reference: Array, tau: float, logits: Array, 
             return share
         share /= 2
     return 0.0
-
-
-# ---------------------------------------------------------------- gaps
 
 
 def duality_gap(P: ArrayLike, policy: ArrayLike) -> Array:

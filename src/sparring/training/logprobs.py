@@ -33,22 +33,6 @@ CACHED_ROWS = 16
 """Rows made float32 at once on a CPU: 16 x 49,152 x 4 bytes are 3 MB."""
 
 
-def reference_token_logps(
-    hidden_NH: Float[Tensor, "N H"],
-    weight_VH: Float[Tensor, "V H"],
-    targets_N: Int[Tensor, " N"],
-    bias_V: Float[Tensor, " V"] | None = None,
-    softcap: float = 0.0,
-) -> Float[Tensor, " N"]:
-    """N: what `token_logps` computes, in the six obvious lines. The tests compare the two."""
-    logits_NV = _at_least_float32(hidden_NH @ weight_VH.T)
-    if bias_V is not None:
-        logits_NV = logits_NV + bias_V
-    if softcap:
-        logits_NV = softcap * torch.tanh(logits_NV / softcap)
-    return logits_NV.log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
-
-
 def token_logps(
     hidden_NH: Float[Tensor, "N H"],
     weight_VH: Float[Tensor, "V H"],
