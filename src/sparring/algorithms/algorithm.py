@@ -1,6 +1,6 @@
 """The interface of an algorithm, and the table of those that Sparring ships.
 
-An algorithm is a frozen pydantic model: its fields are what a recipe's `algorithm:` section may say,
+An algorithm is a frozen pydantic model: its fields are the keys of a recipe's `algorithm:` section,
 and `steps(t, data)` is a pure function of the round number, so a resumed run needs no hidden
 state. A step names who samples, who judges, how pairs are made, what the loss is anchored to and
 which objective is fitted; every other part of Sparring is blind to which algorithm runs. Leaves
@@ -160,11 +160,11 @@ class Algorithm(BaseModel):
         return None
 
     def regularisation(self) -> float | None:
-        """tau of the regularised game that it plays on exact games, 0 for the plain one; None: of neither."""
+        """tau of the regularised game that it solves on exact games, 0 for the plain one, None if it solves neither."""
         return float(getattr(self, "kl_to_reference", 0.0)) if self.solves == "regularised" else 0.0
 
     def oldest_iterate(self, t: int) -> int:
-        """The oldest round whose policy round t needs, besides the reference; older ones may go."""
+        """The oldest round whose policy round t needs, besides the reference; older ones may be deleted."""
         steps = self.steps(t, ANY_DATA)
         drawn = {ref for step in steps for draw in step.draws() for ref in draw.policies}
         refs = drawn | {ref for step in steps for ref in (step.start, *step.anchors.values())}

@@ -1,4 +1,4 @@
-"""What the methods share that have K responses judged: their fields, and the step that fits the pair square.
+"""Fields and steps of the methods that have K responses judged, most of which fit the pair square.
 
 Leaves out: which policies sample and anchor, which is all that INPO, COMAL, MPO, MNPO, ONPO, EGPO and Nash-MD
 differ in.

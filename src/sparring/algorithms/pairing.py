@@ -68,9 +68,9 @@ def having(roles: Sequence[str], role: str = "own") -> list[int]:
 class Verdicts(dict[Comparison, float]):
     """Probabilities by ordered pair; knows P(b, a) from P(a, b)."""
 
-    def add(self, wave: Wave, answers: Sequence[float]) -> None:
-        """Store a wave's answers in both orders."""
-        for (a, b), probability in zip(wave, answers, strict=True):
+    def add(self, wave: Wave, probabilities: Sequence[float]) -> None:
+        """Store a wave's probabilities in both orders."""
+        for (a, b), probability in zip(wave, probabilities, strict=True):
             self[a, b], self[b, a] = probability, 1.0 - probability
 
     def win_rate(self, index: int) -> float:
@@ -86,7 +86,7 @@ def _unjudged(count: int) -> tuple[float, ...]:
 def _all_compared(
     roles: Sequence[str],
 ) -> Generator[Wave, Sequence[float], tuple[list[int], Verdicts, tuple[float, ...]]]:
-    """One wave of all K(K-1)/2 comparisons of own samples; their indices, the verdicts and everybody's win rate."""
+    """One wave of all K(K-1)/2 comparisons of own samples; their indices, the verdicts and every win rate."""
     indices, verdicts = having(roles), Verdicts()
     wave = list(itertools.combinations(indices, 2))
     verdicts.add(wave, (yield wave))

@@ -48,7 +48,7 @@ class RSPO(SPPO):
     reverse_kl: float = Field(default=0.5, ge=0)
     """coefficient of the squared log-ratio to the start policy"""
     forward_kl: float = Field(default=0.0, ge=0)
-    """coefficient of the importance-weighted forward KL; shortens answers"""
+    """coefficient of the importance-weighted forward KL; shortens responses"""
     chi_squared: float = Field(default=0.0, ge=0)
     """coefficient of the clipped likelihood ratio"""
     ratio_bound: float = Field(default=10.0, gt=0)

@@ -1,9 +1,9 @@
 """SPAC, Self-Play with Adversarial Critic (2406.04274): offline preferences, a pessimistic leader.
 
 The policy plays against the worst reward that still explains a fixed preference set. Each round draws one
-fresh own answer per prompt and solves a single-network problem: a DPO term against the iterate on the data's
-pair, plus a term that lowers own answers relative to the data's. No oracle is asked. What is read from
-the paper and what is reconstructed (the body was not available to us) is in docs/algorithms/spac.md.
+fresh own response per prompt and solves a single-network problem: a DPO term against the iterate on the data's
+pair, plus a term that lowers own responses relative to the data's. No oracle is asked. The paper's body was not
+available to us: docs/algorithms/spac.md separates what is read from what is reconstructed.
 
 `data_weight: sqrt_n` and beta 1 are what makes both forms work on the sparse-coverage bandit; beta 0.1 with both
 weights 1 does worse than the data policy there (docs/certificates.md). Leaves out: the explicit-critic
@@ -49,7 +49,7 @@ class SPAC(Algorithm):
     bound: float = Field(default=4.0, gt=0)
     """linear form: |critic| <= bound"""
     samples: int = Field(default=1, ge=1)
-    """own answers per prompt and round"""
+    """own responses per prompt and round"""
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step; only the iterate anchors it."""

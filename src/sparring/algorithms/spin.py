@@ -3,7 +3,7 @@
 Gold answers against own samples; the loss is logistic and anchored to the iterate, or to the geometric
 mixture (1 - alpha) log pi_t + alpha log pi_0 of iterate and base, which equals a KL penalty towards the base.
 alpha = 0 is SPIN; alpha = 1 is a DPO with a fixed reference on (gold, own) pairs. Fictitious play draws
-the opponent's answers from the average of the last `window` iterates. Which end of [0, 1] the paper calls
+the opponent's responses from the average of the last `window` iterates. Which end of [0, 1] the paper calls
 alpha = 1 was not found; here alpha is the base's weight (docs/algorithms/spin.md). Leaves out: SPIN's
 hinge variant.
 
@@ -49,7 +49,7 @@ class SPIN(Algorithm):
     sampler: Literal["iterates", "mixture"] = "iterates"
     """mixture: sample from the token-level geometric mixture of iterate and base instead (needs window 1)"""
     samples: int = Field(default=1, ge=1)
-    """own answers per prompt and round"""
+    """own responses per prompt and round"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -62,12 +62,12 @@ class SPIN(Algorithm):
         return self
 
     def opponents(self, t: int) -> dict[PolicyRef, float]:
-        """The iterates that the opponent's answers come from, equally weighted."""
+        """The iterates that the opponent's responses come from, equally weighted."""
         count = t + 1 if self.window == "all" else min(self.window, t + 1)
         return {PolicyRef(t - back): 1.0 / count for back in range(count)}
 
     def draw(self, t: int) -> Draw:
-        """Own answers: from the iterates, or from the mixture that also anchors the loss."""
+        """Own responses: from the iterates, or from the mixture that also anchors the loss."""
         if self.sampler == "mixture" and t > 0:
             weights = {PolicyRef(t): 1.0 - self.alpha, REFERENCE: self.alpha}
             return Draw("own", self.samples, weights, "token_geometric")

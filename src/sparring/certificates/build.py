@@ -57,7 +57,7 @@ def _unknown_symbol(name: str, kind: type[Algorithm], key: str) -> str:
 
 
 def _value(kind: type[Algorithm], name: str, symbol: Symbol, key: str, value: Any) -> Any:
-    """What the field of a symbol gets; its inverse where the paper's number is that (`step_size` of eta)."""
+    """The value of a symbol's field; the inverse where the paper's number is one (`step_size` of eta)."""
     if symbol.inverse:
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             raise ValueError(f"--set {key}={value}: give a positive number ({symbol.field} = 1 / {key}).")

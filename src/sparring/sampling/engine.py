@@ -1,4 +1,4 @@
-"""What goes into every sampling engine and comes out: prompts and seeds, and responses as tokens.
+"""The input and output of every sampling engine: prompts with seeds, and responses as tokens.
 
 An engine in this process samples batch after batch; a served one gets all requests at once and yields each
 response when it is finished, whatever the order.

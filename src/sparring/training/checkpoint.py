@@ -22,7 +22,7 @@ from sparring.training.sharding import shard_like, unshard
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Write `folder/checkpoint.pt` with the trainable weights and `state`; all ranks call it.
 
-    `state` holds "fit_id" and whatever else the fit goes on from: plain values, and tensors in nested mappings.
+    `state` holds "fit_id" and all else that the fit continues from: plain values, and tensors in nested mappings.
     """
     weights = unshard({name: p for name, p in model.named_parameters() if p.requires_grad})
     state = unshard(state)

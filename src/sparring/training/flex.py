@@ -52,7 +52,7 @@ def spans(
 
 @lru_cache(maxsize=2)
 def block_mask(segments: tuple[Segment, ...], device: torch.device) -> BlockMask:
-    """What the kernel computes; all layers of a pack share it. Takes BLOCK x T at a time, never T x T."""
+    """The blocks that the kernel computes, for all layers of a pack. Made BLOCK x T at a time, never T x T."""
     own_T, start_T, stop_T = spans(segments, device)
 
     # Places of tokens: scalars when the kernel calls it, Q x 1 and 1 x T below.

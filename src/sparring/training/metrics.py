@@ -1,4 +1,4 @@
-"""What a fit reports each step, and the tripwires that stop it before it ruins a run.
+"""Metrics of every step of a fit, and the tripwires that stop it before it ruins a run.
 
 Leaves out: the loss (`objectives/pairs.py`) and writing (`fit.py`).
 

@@ -18,7 +18,7 @@ from sparring.training.packing import Rollout, plan_packs
 from sparring.training.scorer import PolicyScorer
 
 ANCHOR_ROOM = 2
-"""Tokens run at once for each of the fit's: no layer is kept here, and longer products are faster (docs/log.md)."""
+"""Tokens run at once, as a multiple of the fit's: no layer is stored, and longer products are faster (docs/log.md)."""
 
 
 @torch.no_grad()  # in inference mode autocast would cast every weight again for every pack

@@ -1,4 +1,4 @@
-"""Learning from a fixed preference set of sparse coverage, SPAC's reason to exist.
+"""Learning from a fixed preference set of sparse coverage, the case that SPAC is made for.
 
 Suboptimality (best reward less the policy's mean reward) on the sparse bandit SB: 40 arms, 34 of them seen about 1.5
 times. Compared: SPAC of the theory (explicit critic, average and last policy), both shipped forms with their

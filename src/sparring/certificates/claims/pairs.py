@@ -181,7 +181,7 @@ class MixedPlayer(TabularPlayer):
 
 
 OPPONENTS = {"inpo": "the reference", "nash_md": "the iterate", "egpo": "the iterate"}
-"""Who draws the other response in variants that are in use: an online opponent, the original Nash-MD, a half step"""
+"""The policy of the other response in variants in use: an online opponent, the original Nash-MD, a half step"""
 BIASES = {"nash_md": ".003", "egpo": ".004"}
 
 
