@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 from scipy.special import rel_entr
 
@@ -138,7 +138,9 @@ def _solve(payoff: Array, log_reference: Array, tau: float, logits: Array) -> tu
     return logits, error
 
 
-def _step_share(payoff: Array, log_reference: Array, tau: float, logits: Array, direction: Array) -> float:
+def _step_share(
+    payoff: Array, log_reference: Array, tau: float, logits: Array, direction: NDArray[np.floating]
+) -> float:
     """Halve the Newton step until the residual falls; 0 where rounding lets it fall no further."""
     norm, share = np.linalg.norm(_residual(payoff, log_reference, tau, logits)), 1.0
     while share > 1e-10:
