@@ -1,6 +1,6 @@
 """The interface of an algorithm, and the table of those that Sparring ships.
 
-An algorithm is a frozen pydantic model: its fields are what a recipe's `algorithm:` section may say,
+An algorithm is a frozen pydantic model: its fields are the keys of a recipe's `algorithm:` section,
 and `steps(t, data)` is a pure function of the round number, so a resumed run needs no hidden
 state. A step names who samples, who judges, how pairs are made, what the loss is anchored to and
 which objective is fitted; every other part of Sparring is blind to which algorithm runs. Leaves
@@ -80,23 +80,22 @@ class Step:
     """the seat that this step produces; "play" is the policy of the next round"""
 
     def __post_init__(self) -> None:
-        roles = [] if isinstance(self.responses, Reuse) else [response.role for response in self.responses]
+        roles = [response.role for response in self._sources()]
         if len(set(roles)) < len(roles):
             raise ValueError(
                 f"a step's responses have the roles {roles}: each Draw and Column needs a role of its own."
             )
 
+    def _sources(self) -> tuple[Draw | Column, ...]:
+        return () if isinstance(self.responses, Reuse) else self.responses
+
     def draws(self) -> tuple[Draw, ...]:
         """The responses that must be sampled."""
-        if isinstance(self.responses, Reuse):
-            return ()
-        return tuple(r for r in self.responses if isinstance(r, Draw))
+        return tuple(r for r in self._sources() if isinstance(r, Draw))
 
     def columns(self) -> tuple[str, ...]:
         """The roles that the data must hold."""
-        if isinstance(self.responses, Reuse):
-            return ()
-        return tuple(r.role for r in self.responses if isinstance(r, Column))
+        return tuple(r.role for r in self._sources() if isinstance(r, Column))
 
 
 class DataFacts(NamedTuple):
@@ -123,10 +122,10 @@ class About(NamedTuple):
     title: str
     paper: str
     anchors: str
-    samples: str
-    pairing: str
-    loss: str
-    needs: str
+    samples: str = "iterate, K per prompt"
+    pairing: str = "any"
+    loss: str = "pair square"
+    needs: str = "prompts and an oracle"
 
 
 class Algorithm(BaseModel):
@@ -161,25 +160,18 @@ class Algorithm(BaseModel):
         return None
 
     def regularisation(self) -> float | None:
-        """tau of the regularised game that it plays on exact games, 0 for the plain one; None: of neither."""
+        """tau of the regularised game that it solves on exact games, 0 for the plain one, None if it solves neither."""
         return float(getattr(self, "kl_to_reference", 0.0)) if self.solves == "regularised" else 0.0
 
     def oldest_iterate(self, t: int) -> int:
-        """The oldest round whose policy round t needs, besides the reference; older ones may go."""
-        refs = [
-            ref
-            for step in self.steps(t, ANY_DATA)
-            for ref in [
-                step.start,
-                *step.anchors.values(),
-                *(p for d in step.draws() for p in d.policies),
-            ]
-        ]
-        rounds = [ref.round for ref in refs if ref != REFERENCE]
-        return min([t, *rounds])
+        """The oldest round whose policy round t needs, besides the reference; older ones may be deleted."""
+        steps = self.steps(t, ANY_DATA)
+        drawn = {ref for step in steps for draw in step.draws() for ref in draw.policies}
+        refs = drawn | {ref for step in steps for ref in (step.start, *step.anchors.values())}
+        return min([t, *(ref.round for ref in refs if ref != REFERENCE)])
 
 
-SHIPPED: dict[str, str] = {
+SHIPPED = {
     "spac": "sparring.algorithms.spac:SPAC",
     "spin": "sparring.algorithms.spin:SPIN",
     "inpo": "sparring.algorithms.inpo:INPO",

@@ -57,9 +57,9 @@ def make_pairs(
         pairs = _different(result.pairs, candidates) if only_differences(step.objective) else result.pairs
         if identical := len(result.pairs) - len(pairs):
             dropped_pairs["identical responses"] += identical
-        # Some objectives need responses and no pairs: then `kept` names them.
-        if pairs or (result.kept and not result.pairs):
-            rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.kept)))
+        # Some objectives need responses and no pairs: then `unpaired` names them.
+        if pairs or (result.unpaired and not result.pairs):
+            rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.unpaired)))
         else:
             dropped_examples[result.dropped or "identical responses in every pair"] += 1
     if not rows:
@@ -87,7 +87,7 @@ def _different(pairs: Sequence[Pair], candidates: Sequence[DataResponse]) -> tup
 
 def _pair_row(example: Prompt, candidates: Sequence[DataResponse], result: Pairs) -> PairRow:
     """Only the responses that the objective needs are kept; indices are renumbered."""
-    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)} | set(result.kept))
+    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)} | set(result.unpaired))
     place = {old: new for new, old in enumerate(used)}
     responses: list[PairResponse] = [
         {
