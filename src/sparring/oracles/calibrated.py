@@ -94,8 +94,8 @@ class Calibrated(Wrapper):
         """P(a beats b), calibrated."""
         return scaled(self.oracle.judge(comparisons), self.temperature)
 
-    def doubt(self) -> str:
-        """Why the fitted temperature is not to be trusted; nothing where it is, or none is fitted."""
+    def diagnosis(self) -> str:
+        """A warning where the fitted temperature is not to be trusted; else empty."""
         if self._accuracy is None:
             return ""
         low, high = RANGE

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from sparring.oracles.abilities import CutsAnswers, Doubts, Remedies, counts_of, nested
+from sparring.oracles.abilities import CutsAnswers, Diagnoses, counts_of, nested
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.verdicts import VerdictFile, verdict_key
 from sparring.runtime.errors import OracleError
@@ -62,11 +62,10 @@ class Guard:
             raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
         if np.isnan(answers).any():
             counts = ", ".join(f"{what}: {count}" for what, count in counts_of(self.oracle).items() if count)
-            remedies = (inner.remedy() for inner, _ in nested(self.oracle) if isinstance(inner, Remedies))
             raise OracleError(
                 f"oracle {self.identity}: no preference came of {int(np.isnan(answers).sum())} of the first "
                 f"{len(answers)} questions (NaN).{f' Its counts: {counts}.' if counts else ''} "
-                f"{' '.join(filter(None, remedies)) or 'Give P in [0, 1].'}"
+                f"{' '.join(self._diagnoses()) or 'Give P in [0, 1].'}"
             )
         for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:
@@ -74,9 +73,12 @@ class Guard:
                     f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
                     f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
                 )
-        for inner, _ in nested(self.oracle):
-            if isinstance(inner, Doubts) and (line := inner.doubt()):
-                say(line)
+        for line in self._diagnoses():
+            say(line)
+
+    def _diagnoses(self) -> list[str]:
+        lines = (inner.diagnosis() for inner, _ in nested(self.oracle) if isinstance(inner, Diagnoses))
+        return list(filter(None, lines))
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b); NaN where the oracle failed after retries.

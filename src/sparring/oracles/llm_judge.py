@@ -52,6 +52,8 @@ RepliesFile = Annotated[
 class LanguageJudge:
     """One who is asked in words and answers in words; verdicts are read from the replies."""
 
+    served_model: str | None = None
+
     def __init__(self, asker: Asker, who: str, style: Style, options: dict[str, Any], scale: float) -> None:
         self.asker, self.who, self.style, self.options, self.scale = asker, who, style, options, scale
         self.verdicts: dict[str, str] = {}
@@ -93,17 +95,17 @@ class LanguageJudge:
             counts["cost of all kept replies"] = round(self.asker.paid, 6)
         return {**counts, "served by": ", ".join(sorted(self.asker.models))}
 
-    def remedy(self) -> str:
-        """What to do about the verdicts that failed; nothing where none did."""
-        kinds, said = Counter(self.verdicts.values()), []
+    def diagnosis(self) -> str:
+        """What to do about the verdicts that failed; empty where none did."""
+        kinds, lines = Counter(self.verdicts.values()), []
         if kinds["unanswered"]:
-            said.append(f"Last error: {self.asker.last_error}.{self.about_requests()}")
+            lines.append(f"Last error: {self.asker.last_error}.{self.about_requests()}")
         if self.unfinished:
             cut = f"Replies cut off before a verdict: {len(self.unfinished)}."
-            said.append(f"{cut} Give more max_tokens (now {most_out(self.options)}).")
+            lines.append(f"{cut} Give more max_tokens (now {most_out(self.options)}).")
         if kinds["unreadable"] > len(self.unfinished):
-            said.append("Its reply must end with a verdict: take another wording, or a stronger model.")
-        return " ".join(said)
+            lines.append("Its reply must end with a verdict: take another wording, or a stronger model.")
+        return " ".join(lines)
 
     def about_requests(self) -> str:
         """What to do about requests that fail, after a space."""

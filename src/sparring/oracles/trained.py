@@ -25,6 +25,7 @@ CARD = "oracle.json"
 class Trained(Wrapper):
     """Reads `folder`/oracle.json and is the oracle that it describes."""
 
+    title = "trained"
     about = "An oracle from the folder that `sparring oracle train` made."
 
     def __init__(
