@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from pydantic import Field
 from scipy.special import expit
 
 from sparring.models.chat import Chat, turns
-from sparring.models.weights import hash_policy, load_model, load_tokenizer, resolve_model
+from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps
@@ -119,6 +119,5 @@ class MutualInformation:
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:
-            model: Any = load_model(self.folder, torch.bfloat16)
-            self._scorer = PolicyScorer(model.to("cuda") if torch.cuda.is_available() else model)
+            self._scorer = PolicyScorer(placed(load_model(self.folder, torch.bfloat16)))
         return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")

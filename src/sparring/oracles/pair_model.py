@@ -30,6 +30,7 @@ from scipy.special import expit
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from sparring.models.padding import left_padded
 from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
@@ -136,17 +137,9 @@ class Letters:
     def tensor(self, comparisons: Sequence[Comparison], max_tokens: int) -> Float[Tensor, " B"]:
         """B: the same with its gradient."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
-        width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
-        # Padded on the left, so that every row ends where the letter is due.
-        ids_BT = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.model.device)
-        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
-        positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
-        logits_BV = (
-            self.model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1)
-            .logits[:, -1]
-            .float()
-        )
+        inputs = left_padded(rows, pad, self.model.device)
+        logits_BV = self.model(**inputs, logits_to_keep=1).logits[:, -1].float()
         a, b = self.letters
         return logits_BV[:, a] - logits_BV[:, b]
 

@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from sparring.models.padding import right_padded
 from sparring.models.template import Template
 from sparring.models.weights import hash_policy, hash_weights, load_tokenizer, placed, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder
@@ -39,7 +40,7 @@ from sparring.oracles.labelled import Labelled, held_out, read_labelled
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import Letters, pair_inputs, pair_log_odds
 from sparring.oracles.preference_head import fit_head, save_head
-from sparring.oracles.reward_model import conversation_ids, padded
+from sparring.oracles.reward_model import conversation_ids
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
@@ -235,7 +236,7 @@ def _train_model(
             return pair_log_odds(model(**inputs).logits.float())
         sides = [(c.prompt, text) for c in comparisons for text in (c.a, c.b)]
         rows = [conversation_ids(template, *side)[: config.max_tokens] for side in sides]
-        rewards = model(**padded(rows, model.config.pad_token_id, model.device)).logits[:, 0].float()
+        rewards = model(**right_padded(rows, model.config.pad_token_id, model.device)).logits[:, 0].float()
         return rewards[::2] - rewards[1::2]
 
     if scorer:
