@@ -16,7 +16,7 @@ from sparring.endpoints import endpoint as endpoint_module
 from sparring.endpoints.replies import Reply
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.oracles.judge_prompts import STYLES, find_choice, read_verdict
+from sparring.oracles.judge_prompts import STYLES, find_mark, read_verdict
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
@@ -516,7 +516,8 @@ MT, PAIR, SCORED = STYLES["mt_bench"], STYLES["pairwise"], STYLES["scored"]
     ],
 )
 def test_the_reading_of_verdicts(text, style, cut, choice):
-    assert find_choice(text, style, cut) == choice
+    mark = find_mark(text, style, cut)
+    assert (mark and mark.key) == choice
 
 
 def test_answers_with_braces_and_marks_are_sent_as_they_are():

@@ -1,4 +1,4 @@
-"""Models that read a prompt and two answers at once and say which is better, run here.
+"""Models that read a prompt and two answers together and say which is better, run in this process.
 
 Three formats, each asked in both orders and averaged:
 
@@ -20,7 +20,7 @@ Shape suffixes: N comparisons, B rows of a batch, T tokens, V vocabulary, L outp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -43,22 +43,11 @@ RLHFLOW_CONTEXT = "\n\n\n<turn> user\n {prompt}\n\n\n"
 """one user turn in the plain template that RLHFlow's models were trained with"""
 
 
-class Scorer(Protocol):
-    """Log-odds that the first answer is better, of a batch."""
-
-    shortened: int
-    """questions that did not fit into max_tokens and were cut"""
-
-    def log_odds(self, comparisons: Sequence[Comparison], max_tokens: int) -> list[float]:
-        """One value per comparison, in this order of the answers."""
-        ...
-
-
 class PairModel:
     """`format`: rlhflow, instruct, classifier or pairrm; see the module."""
 
     title = "pair_model"
-    about = "Models that read a prompt and two answers at once and say which is better, run here."
+    about = "Models that read a prompt and two answers together and say which is better, run in this process."
 
     def __init__(
         self,
@@ -77,7 +66,10 @@ class PairModel:
         self.format, self.temperature = format, temperature
         self.batch_size, self.max_tokens, self.precision = batch_size, max_tokens, precision
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._scorer = _scorer(format, folder, dtype)
+        refuse_code(folder, False)
+        # Each has `log_odds` of a batch, and counts the questions cut to max_tokens in `shortened`.
+        scorers = {"classifier": Classifier, "pairrm": PairRM}
+        self._scorer = scorers[format](folder, dtype) if format in scorers else Letters(folder, dtype, format)
         self._hash = hash_policy(folder)
         self._odds: dict[Comparison, float] = {}
 
@@ -106,15 +98,6 @@ class PairModel:
         return {"questions cut to max_tokens": self._scorer.shortened}
 
 
-def _scorer(format: Format, folder: Any, dtype: torch.dtype) -> Scorer:
-    refuse_code(folder, False)
-    if format == "classifier":
-        return Classifier(folder, dtype)
-    if format == "pairrm":
-        return PairRM(folder, dtype)
-    return Letters(folder, dtype, format)
-
-
 class Letters:
     """A causal language model whose next token is A or B."""
 
@@ -135,7 +118,7 @@ class Letters:
         return self.tensor(comparisons, max_tokens).tolist()
 
     def tensor(self, comparisons: Sequence[Comparison], max_tokens: int) -> Float[Tensor, " B"]:
-        """B: the same with its gradient."""
+        """B: logit of A minus logit of B, with its gradient."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
         inputs = left_padded(rows, pad, self.model.device)

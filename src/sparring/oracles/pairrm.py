@@ -89,7 +89,7 @@ class PairRM:
 
     @torch.inference_mode()
     def log_odds(self, comparisons: Sequence[Comparison], max_tokens: int) -> list[float]:
-        """How much the first answer leads."""
+        """Log-odds that the first answer is better."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
         inputs = right_padded(rows, self.tokenizer.pad_token_id or 0, next(self.network.parameters()).device)
         return self.network(*inputs.values(), self.markers).float().tolist()

@@ -2,7 +2,7 @@
 
     P(a beats b) = sigmoid( (r(x, a) - r(x, b)) / temperature )
 
-A reward is transitive by construction: no game-theoretic method can gain from its cycles, it has none. Conversations
+A reward is transitive by construction: it has no cycles for a game-theoretic method to gain from. Conversations
 longer than `max_tokens` are cut at their end, and counted. Leaves out: generative judges and classifiers of pairs.
 
     RewardModel("my-org/reward-model").judge([Comparison(prompt, a, b)])
@@ -28,7 +28,7 @@ from sparring.models.weights import hash_policy, load_tokenizer, placed, resolve
 from sparring.oracles.oracle import Comparison
 
 VERSION = 2
-"""of the rendering: 2 gives the model a prompt's turns as turns, and spelt-out special tokens as text"""
+"""of the rendering: 2 renders a prompt's turns as turns, and special tokens in its text as text"""
 
 
 class RewardModel:
