@@ -134,4 +134,5 @@ def fit_temperature(preferences: Float[np.ndarray, " N"], labels: Float[np.ndarr
         scores = odds / np.exp(log_temperature)
         return float(np.mean(np.logaddexp(0.0, scores) - truth * scores))
 
-    return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded").x))
+    best = minimize_scalar(loss, bounds=(np.log(RANGE[0]), np.log(RANGE[1])), method="bounded")
+    return float(np.exp(best.x))

@@ -43,7 +43,7 @@ class Labelled(NamedTuple):
 
     def flipped(self) -> Labelled:
         """The same pair with its answers exchanged."""
-        return Labelled(*swapped([self.comparison]), 1.0 - self.preference, self.category)
+        return Labelled(swapped([self.comparison])[0], 1.0 - self.preference, self.category)
 
 
 def read_labelled(path: str, split: str | None = None, limit: int | None = None) -> tuple[list[Labelled], Counter[str]]:

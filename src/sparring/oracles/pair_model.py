@@ -102,7 +102,7 @@ class Letters:
     """A causal language model whose next token is A or B."""
 
     def __init__(self, folder: Any, dtype: torch.dtype, format: str) -> None:
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer: Any = load_tokenizer(folder)
         if self.tokenizer.chat_template is None:
             raise ValueError(f"oracle.model: {str(folder)!r} has no chat template, which format: {format} needs.")
         self.format, self.shortened = format, 0
@@ -162,7 +162,7 @@ class Classifier:
         if labels not in (1, 2):
             raise ValueError(f"oracle.model: {str(folder)!r} has {labels} outputs; a classifier of pairs has 1 or 2.")
         self.shortened = 0
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer: Any = load_tokenizer(folder)
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         model.config.pad_token_id = self.tokenizer.pad_token_id

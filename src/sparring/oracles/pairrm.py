@@ -18,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -67,7 +68,7 @@ class PairRM:
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.shortened = 0
         config = DebertaV2Config.from_pretrained(folder)
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer: Any = load_tokenizer(folder)
         names = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
         self.markers = [getattr(config, name, None) for name in names]
         known = [self.tokenizer.convert_tokens_to_ids(marker) for marker in MARKERS]
