@@ -1,14 +1,11 @@
-"""Rule checks: does an answer keep the one requirement its prompt states in words?
+"""Rule checks: does an answer keep the one requirement that its prompt states in words?
 
-A check is a small mapping such as `{"rule": "max_words", "count": 20}`, the `check` column of
-`data/prompts.jsonl`. Every rule is a pure function of the text; an empty answer passes none, so
-that silence never earns "at most 20 words" or "do not use the word".
+A check is a small mapping such as `{"rule": "max_words", "count": 20}`, the `check` column of `data/prompts.jsonl`.
+Every rule is a pure function of the text; an empty answer passes none, so that silence never earns "at most 20 words".
+Leaves out: whether the rest of the answer is good, several rules in one check, languages other than English,
+spelled-out numbers ("seven"), fractions ("3/4") and abbreviations (a space after "e.g." ends a sentence).
 
-Left out: whether the rest of the answer is good, several rules in one check, languages other than
-English, spelled-out numbers ("seven"), fractions ("3/4") and abbreviations (a space after "e.g."
-counts as the end of a sentence).
-
-Try it: `passes({"rule": "contains", "words": ["salt"]}, "Add a pinch of salt.")` is True.
+    passes({"rule": "contains", "words": ["salt"]}, "Add a pinch of salt.")  ->  True
 """
 
 import json

@@ -90,7 +90,7 @@ class Endpoint(Asker):
             return
         self._stop.clear()
         with ThreadPoolExecutor(self.config.concurrency) as pool:
-            futures = [pool.submit(self._one, key, request) for key, request in new.items()]
+            futures = [pool.submit(self._answer_one, key, request) for key, request in new.items()]
             try:
                 for future in futures:
                     future.result()
@@ -98,10 +98,6 @@ class Endpoint(Asker):
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-
-    def _one(self, key: str, request: Request) -> None:
-        if not self._attempts(key, request) and not self._stop.is_set():
-            self._given_up.add(key)
 
     def _reserve(self, request: Request) -> tuple[float, float] | None:
         """Set the most tokens aside, so that concurrent requests cannot overdraw together; None when work stopped."""
@@ -127,11 +123,11 @@ class Endpoint(Asker):
             reserved[0] += tokens_in
             reserved[1] += tokens_out
 
-    def _attempts(self, key: str, request: Request) -> bool:
-        """Whether a reply came and is stored. Every attempt reserves its own tokens: empty replies cost too."""
+    def _answer_one(self, key: str, request: Request) -> None:
+        """Store a reply, or give the request up. Every attempt reserves its own tokens: empty replies cost too."""
         for attempt in range(self.config.attempts):
             if not self._wait() or (reserved := self._reserve(request)) is None:
-                return False
+                return
             try:
                 row = self._create(request)
             except Exception as error:
@@ -144,7 +140,7 @@ class Endpoint(Asker):
             else:
                 self._store_redacted({"key": key, **row})
                 self._failures_in_a_row = 0
-                return True
+                return
             finally:
                 self._set_aside(-reserved[0], -reserved[1])
         with self._lock:
@@ -158,10 +154,11 @@ class Endpoint(Asker):
                 f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). "
                 f"{self._remedy} What was answered is kept in {self.file.path}; give the same command to go on."
             )
-        return False
+        if not self._stop.is_set():
+            self._given_up.add(key)
 
     def _create(self, request: Request) -> dict[str, Any]:
-        """One reply's row of the file. An empty reply raises; its tokens are stored if it is whole or they are counted."""
+        """One reply as a row of the file. An empty reply raises; its tokens are stored where they are known."""
         with self._lock:
             self.counts["requests"] += 1
         completion = self._client.chat.completions.create(model=self.config.model, **request)

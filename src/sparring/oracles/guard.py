@@ -85,7 +85,8 @@ class Guard:
         Raises:
             OracleError: it left [0, 1], or too many comparisons failed.
         """
-        keys = [(self._key(c), self._key(Comparison(c.prompt, c.b, c.a))) for c in comparisons]
+        orders = zip(comparisons, swapped(comparisons), strict=True)
+        keys = [(verdict_key(self.identity, there), verdict_key(self.identity, back)) for there, back in orders]
         new: dict[str, Comparison] = {}
         for (key, back), comparison in zip(keys, comparisons, strict=True):
             if key != back and back not in new and math.isnan(self._known(key, back)):
@@ -133,30 +134,23 @@ class Guard:
         return 1.0 - self._verdicts.get(back) if math.isnan(p) else p
 
     def _answers(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+        answers = self._asked_once(comparisons)
+        # Failed comparisons are asked again one by one, so that one bad comparison does not lose its batch.
+        for index in np.flatnonzero(np.isnan(answers)).tolist():
+            for _ in range(RETRIES):
+                if math.isnan(answers[index]):
+                    answers[index] = self._asked_once([comparisons[index]])[0]
+        return answers
+
+    def _asked_once(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+        """As `_ask`; NaN where the oracle raises."""
         try:
-            answers = self._ask(comparisons)
+            return self._ask(comparisons)
         except OracleError:
             raise
         except Exception as error:
             self.last_error = repr(error)
-            answers = np.full(len(comparisons), math.nan)
-        # Failed comparisons are asked again one by one, so that one bad comparison does not lose its batch.
-        for index in np.flatnonzero(np.isnan(answers)).tolist():
-            answers[index] = self._retried(comparisons[index])
-        return answers
-
-    def _retried(self, comparison: Comparison) -> float:
-        answer = math.nan
-        for _ in range(RETRIES):
-            try:
-                answer = float(self._ask([comparison])[0])
-            except OracleError:
-                raise
-            except Exception as error:
-                self.last_error = repr(error)
-            if not math.isnan(answer):
-                break
-        return answer
+            return np.full(len(comparisons), math.nan)
 
     def _ask(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
@@ -177,6 +171,3 @@ class Guard:
                 f"{comparisons[outside[0]].prompt[:60]!r}."
             )
         return answers
-
-    def _key(self, comparison: Comparison) -> str:
-        return verdict_key(self.identity, comparison)
