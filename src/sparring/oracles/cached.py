@@ -42,7 +42,7 @@ class Cached(Wrapper):
 
     def __init__(
         self,
-        oracle: Annotated[Oracle, Field(description="the oracle whose verdicts are kept")],
+        oracle: Annotated[Oracle, Field(description="the oracle whose verdicts are stored")],
         path: Annotated[str | None, Field(description="the file; null: one per oracle in the cache")] = None,
     ) -> None:
         super().__init__(oracle)

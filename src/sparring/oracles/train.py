@@ -45,6 +45,7 @@ from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
 from sparring.runtime.files import beside, write_json_lines
 from sparring.runtime.progress import Progress
+from sparring.training.adapters import with_adapter
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.optim import make_optimizer
 
@@ -219,7 +220,7 @@ def _train_model(
     scorer = Letters(base, torch.float32, "rlhflow") if letters else None
     model: Any = scorer.model if scorer else _classifier(base, tokenizer.pad_token_id)
     if config.method == "lora":
-        model = _adapted(model, config.lora, "CAUSAL_LM" if letters else "SEQ_CLS")
+        model = with_adapter(model, config.lora, "CAUSAL_LM" if letters else "SEQ_CLS")
 
     def log_odds(comparisons: Sequence[Comparison]) -> Float[Tensor, " B"]:
         if scorer:
@@ -250,19 +251,6 @@ def _classifier(base: Path, pad_token_id: Any) -> Any:
     )
     model.config.pad_token_id = pad_token_id
     return placed(model)
-
-
-def _adapted(model: Any, lora: LoraConfig, task: str) -> Any:
-    import peft
-
-    config = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type=task,  # trains a classifier's fresh head whole
-    )
-    return peft.get_peft_model(model, config)
 
 
 def _fit(
