@@ -12,7 +12,6 @@ out: doing any of it (`rounds/`), and the mathematics (`objectives/pairs.py`, `p
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from sparring.algorithms.pairing import Pairing
 from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
+from sparring.runtime.imports import import_attribute
 
 
 class PolicyRef(NamedTuple):
@@ -205,11 +205,7 @@ def find_algorithm(name: str) -> type[Algorithm]:
             f"algorithm.name: unknown algorithm {name!r}.{hint} Shipped: {', '.join(SHIPPED)}; your own "
             "is named as 'package.module:Class'."
         )
-    module, _, attribute = where.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"algorithm.name: cannot import {where!r}: {error}.") from error
+    kind = import_attribute(where, "algorithm.name")
     if not (isinstance(kind, type) and issubclass(kind, Algorithm)):
         raise ValueError(f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm.")
     return kind

@@ -24,7 +24,7 @@ from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.chat import PromptText
-from sparring.oracles.abilities import Described, Titled
+from sparring.oracles.abilities import Described
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
@@ -194,14 +194,15 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+    oracle = guard.oracle
     return {
-        "name": guard.oracle.title if isinstance(guard.oracle, Titled) else section["name"],
+        "name": oracle.title if isinstance(oracle, Described) else section["name"],
         "identity": guard.identity,
         "seen_in_training": seen,
         "win_rate": interval(outcome.wins, **options, within=SHARE),
         "mean_preference": interval(outcome.preferences, **options, within=SHARE),
         "failed": outcome.failed,
-        "about": guard.oracle.about if isinstance(guard.oracle, Described) else guard.identity,
+        "about": oracle.about if isinstance(oracle, Described) else guard.identity,
     }
 
 

@@ -17,7 +17,7 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
-from sparring.oracles.abilities import Served, nested
+from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
@@ -40,7 +40,7 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "toke
 """whose versions go into lock.json"""
 
 
-Judges = list[tuple[str, Served, Estimate]]
+Judges = list[tuple[str, Estimates, Estimate]]
 """judges that may cost money, each with the recipe's field and the price of the labels it is calibrated on"""
 
 
@@ -80,7 +80,7 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
         except ValueError as error:
             raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
         for judge, labels in nested(oracle):
-            if isinstance(judge, Served):
+            if isinstance(judge, Estimates) and judge.served_model is not None:
                 probed.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
                     progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")

@@ -15,7 +15,7 @@ from sparring.algorithms.judged import PAIRINGS
 from sparring.algorithms.pairing import Pairing
 from sparring.endpoints.endpoint import CHARACTERS_PER_TOKEN
 from sparring.endpoints.replies import Estimate
-from sparring.oracles.abilities import Served
+from sparring.oracles.abilities import Estimates
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.recipe import Recipe
 
@@ -24,7 +24,7 @@ SAMPLE = 50
 
 
 def judge_price(
-    recipe: Recipe, judge: Served, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
+    recipe: Recipe, judge: Estimates, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
 ) -> str:
     """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too.
 

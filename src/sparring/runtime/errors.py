@@ -12,3 +12,8 @@ class EngineError(RuntimeError):
 
 class OracleError(RuntimeError):
     """The oracle does not answer, or answers nonsense."""
+
+
+def first_line(error: Exception) -> str:
+    """An error's type and the first line of its message, to be quoted in another message."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
