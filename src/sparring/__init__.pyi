@@ -35,14 +35,17 @@ from .recipe.reading import parse_recipe as parse_recipe
 from .recipe.recipe import Recipe as Recipe
 from .rounds.anchor import anchor_logps as anchor_logps
 from .rounds.fit import fit_step as fit_step
+from .rounds.fit import training_examples as training_examples
 from .rounds.judge import judge_examples as judge_examples
 from .rounds.pair import make_pairs as make_pairs
 from .rounds.policies import Policies as Policies
 from .rounds.run import run as run
 from .rounds.sample import sample_draw as sample_draw
+from .rounds.step import responses_of as responses_of
 from .rounds.store import Store as Store
 from .runtime.errors import EngineError as EngineError
 from .runtime.errors import OracleError as OracleError
+from .rounds.tables import ExampleRow as ExampleRow
 from .runtime.files import read_table as read_table
 from .runtime.progress import Progress as Progress
 from .training.metrics import Tripwire as Tripwire
