@@ -43,9 +43,9 @@ from .rounds.run import run as run
 from .rounds.sample import sample_draw as sample_draw
 from .rounds.step import responses_of as responses_of
 from .rounds.store import Store as Store
+from .rounds.tables import ExampleRow as ExampleRow
 from .runtime.errors import EngineError as EngineError
 from .runtime.errors import OracleError as OracleError
-from .rounds.tables import ExampleRow as ExampleRow
 from .runtime.files import read_table as read_table
 from .runtime.progress import Progress as Progress
 from .training.metrics import Tripwire as Tripwire
