@@ -9,6 +9,7 @@ from .algorithms.algorithm import Draw as Draw
 from .algorithms.algorithm import PolicyRef as PolicyRef
 from .algorithms.algorithm import Reuse as Reuse
 from .algorithms.algorithm import Step as Step
+from .algorithms.algorithm import Symbol as Symbol
 from .algorithms.pairing import Against as Against
 from .algorithms.pairing import AllPairs as AllPairs
 from .algorithms.pairing import BestWorst as BestWorst
