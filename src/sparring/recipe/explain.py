@@ -14,24 +14,24 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 
-def explain(error: ValidationError, root: type[BaseModel], given: Any, prefix: str = "") -> list[str]:
-    """A line for each field of `given` that is wrong; `root` is the model that refused it."""
+def explain(error: ValidationError, root: type[BaseModel], plain: Any, prefix: str = "") -> list[str]:
+    """A line for each field of `plain` that is wrong; `root` is the model that refused it."""
     fields: dict[tuple[Any, ...], list[Any]] = {}
     for problem in error.errors():
-        fields.setdefault(_path(problem, given), []).append(problem)
+        fields.setdefault(_path(problem, plain), []).append(problem)
     return [_line(path, problems, root, prefix) for path, problems in fields.items()]
 
 
-def _path(problem: Any, given: Any) -> tuple[Any, ...]:
-    """Where in `given` the problem is: a location goes on with the branch of a union that was tried."""
+def _path(problem: Any, plain: Any) -> tuple[Any, ...]:
+    """The place of a problem in `plain`: pydantic's location goes on with the branch of a union that was tried."""
     location = problem["loc"]
     if problem["type"] == "missing":
         return location
     for depth, part in enumerate(location):
-        known = part in given if isinstance(given, dict) else isinstance(given, list) and isinstance(part, int)
+        known = part in plain if isinstance(plain, dict) else isinstance(plain, list) and isinstance(part, int)
         if not known:
             return location[:depth]
-        given = given[part]
+        plain = plain[part]
     return location
 
 

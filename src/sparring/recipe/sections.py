@@ -278,14 +278,10 @@ class FitConfig(Frozen):
     """when to stop"""
 
     @model_validator(mode="after")
-    def _flex_where_it_can_be(self) -> Self:
+    def _consistent(self) -> Self:
         if self.attention == "flex" and (self.layout == "padded" or self.shard_weights):
             other = "layout: padded, which has no branches" if self.layout == "padded" else "shard_weights: true"
             raise ValueError(f"attention: flex does not go with {other}. Set attention: blocks.")
-        return self
-
-    @model_validator(mode="after")
-    def _eight_bits_are_not_cut(self) -> Self:
         if self.shard_weights and self.optimizer == "adamw_8bit":
             raise ValueError(
                 "shard_weights with optimizer: adamw_8bit, whose states are not cut. Set optimizer: adamw."
@@ -304,7 +300,7 @@ class EvaluationConfig(Frozen):
     """Held-out play after training."""
 
     prompts: int | None = Field(default=None, ge=1)
-    """the first so many held-out prompts; null: all"""
+    """how many held-out prompts, from the first; null: all"""
     samples: int = Field(default=2, ge=1)
     """fresh samples per prompt and policy"""
     every_iterate: bool = True

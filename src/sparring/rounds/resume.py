@@ -1,10 +1,10 @@
 """The recipe of a run's folder: written at the start, compared when a run resumes, and what may change then.
 
 `rounds` may grow, `fit` may change for what is not fitted yet (after a tripwire, a lower learning rate), `evaluation`
-is done again as far as it changed, and fields that say where, how fast or how dear may change at any time. The settings
-of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
+is done again as far as it changed, and fields that decide where, how fast or at what price may change at any time. The
+settings of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
 
-    adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, round_folder(1))
+    check_resumable(store, recipe, Progress()); fit_settings(store, recipe, round_folder(1))
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from sparring.algorithms.algorithm import ANY_DATA
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
@@ -47,10 +46,10 @@ ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
 
 
-def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
-    """Write recipe.yaml, or compare it with the one that is there.
+def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
+    """Compare the recipe with the one that the folder's run was started with, and write it to recipe.yaml.
 
-    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be corrected.
+    A folder in which no stage has finished yet takes any recipe: a mistake at the start can be corrected.
 
     Raises:
         ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
@@ -120,27 +119,25 @@ def _change_fit(
     words = "; ".join(f"{name} = {now} (was {was})" for name, (was, now) in changes.items())
     folders = _fit_folders(recipe)
     # A finished fit that comes after an unfinished one will be made again: its start differs.
-    done = list(takewhile(lambda folder: store.finished(folder.stage("fit")), folders))
+    done = [*takewhile(lambda folder: store.finished(folder.stage("fit")), folders)]
     if done == folders and changes.keys() - FREE:
         raise ValueError(
             f"{words}: all {recipe.rounds} rounds in {store.root} are fitted already. Undo the change, raise rounds, "
             "delete a round's policy folder to have it and the later ones fitted again, or give another --out."
         )
     stored = read_settings(store.root)
-    write_json(store.path(FIT_SETTINGS), {str(folder): stored.get(str(folder), before) for folder in done})
+    write_json(store.path(FIT_SETTINGS), {folder: stored.get(folder, before) for folder in done})
     if changes.keys() & ANCHORED:
         for folder in folders[len(done) :]:
             store.forget(folder.stage("anchor"))
     if done != folders:
-        already = f"; {FIT_SETTINGS} holds what {', '.join(map(str, done))} used" if done else ""
+        already = f"; {FIT_SETTINGS} holds what {', '.join(done)} used" if done else ""
         progress.say(f"note  {words}, from {folders[len(done)]} on{already}")
 
 
 def _fit_folders(recipe: Recipe) -> list[StepFolder]:
     """The folder of every fit of the run, in order."""
-    algorithm = recipe.build_algorithm()
-    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, ANY_DATA)]
-    return [round_folder(t, step.trains) for t, step in steps]
+    return [round_folder(t, step.trains) for t, steps in enumerate(recipe.steps()) for step in steps]
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
@@ -158,7 +155,7 @@ def read_settings(root: Path) -> dict[str, Plain]:
 
 def fit_settings(store: Store, recipe: Recipe, folder: StepFolder) -> FitConfig:
     """What the fit in `folder` uses: what it used before where it is finished, otherwise the recipe's."""
-    stored = read_settings(store.root).get(str(folder))
+    stored = read_settings(store.root).get(folder)
     return recipe.fit if stored is None else FitConfig.model_validate(stored)
 
 

@@ -1,8 +1,8 @@
 """A run: the state machine that takes a recipe through its stages, from the first or the next unfinished one.
 
-Every stage is a function from files to files under the store's manifest, so a killed run goes on where it was
-when the same command is given again. This file decides the order and the inputs; it is blind to
-which algorithm runs. Leaves out: a step's stages (`step.py`), and what each stage does (its own file).
+Every stage is a function from files to files under the store's manifest, so a killed run goes on where it was when the
+same command is repeated. This file decides the order and the inputs; it is blind to which algorithm runs. Leaves out: a
+step's stages (`step.py`), and what each stage does (its own file).
 
     run(load_recipe("recipes/demo.yaml"), Path("runs/demo"))
 """
@@ -21,14 +21,13 @@ from sparring.recipe.sections import OpponentConfig
 from sparring.report.html import write_report
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
-from sparring.rounds.evaluate import measure, played, sample_held_out, summarise
+from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
 from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
-from sparring.rounds.resume import adopt_recipe
-from sparring.rounds.run_record import run_record
+from sparring.rounds.resume import check_resumable
 from sparring.rounds.step import StepFit, StepPairs
-from sparring.rounds.store import Made, Store
+from sparring.rounds.store import Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
@@ -46,6 +45,7 @@ from sparring.runtime.layout import (
     TRAIN,
     evaluation_stage,
     held_out_samples,
+    policy_measures,
     round_folder,
     stage_name,
 )
@@ -58,14 +58,12 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
 
     Raises:
         ValueError: the recipe, the data or the folder is not usable; before work is lost.
-        OracleError, Tripwire: a stage stopped; everything finished before it is kept.
+        OracleError, Tripwire: a stage stopped; what finished before it stays on disk.
     """
     progress = progress or Progress()
     transformers.utils.logging.disable_progress_bar()
-    store = Store(out)
-    with store.locked():
-        store = Store(out)
-        adopt_recipe(store, recipe, progress)
+    with Store(out).locked() as store:
+        check_resumable(store, recipe, progress)
         store.check()
         check_trackers(recipe.trackers)
         with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
@@ -75,9 +73,8 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
 class Run:
     """A recipe's stages over a store."""
 
-    def __init__(self, recipe: Recipe, store: Store, progress: Progress, trackers: Trackers | None = None) -> None:
-        self.recipe, self.store, self.progress = recipe, store, progress
-        self.trackers = trackers or Trackers([], store.root, {}, progress.say)
+    def __init__(self, recipe: Recipe, store: Store, progress: Progress, trackers: Trackers) -> None:
+        self.recipe, self.store, self.progress, self.trackers = recipe, store, progress, trackers
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
 
@@ -128,8 +125,8 @@ class Run:
 
     def _steps_before(self, key: str) -> int:
         """Optimiser steps of the run's finished fits but the one of this key."""
-        fits = {other: entry for other, entry in self.store.manifest.items() if stage_name(other) == "fit"}
-        return sum(entry["facts"]["steps"] for other, entry in fits.items() if other != key)
+        fits = {other for other in self.store.manifest if stage_name(other) == "fit"} - {key}
+        return sum(self.store.manifest[fit]["facts"]["steps"] for fit in fits)
 
     def _track(self, before: int, row: dict[str, float]) -> None:
         values = {f"fit/{name}": value for name, value in row.items() if name != "step"}
@@ -156,14 +153,10 @@ class Run:
         places = range(min(count, self.recipe.evaluation.prompts or count))
         held_out: list[ExampleRow] = read_rows_at(self.store.root / HELD_OUT, places)
         inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT)}
-        inputs |= dict(self._measure(ref, held_out) for ref in played(self.policies, self.recipe))
+        inputs |= dict(self._measure(ref, held_out) for ref in evaluated(self.policies, self.recipe))
         inputs |= dict(self._ask(config, held_out) for config in self.recipe.evaluation.opponents)
         self.progress.say("evaluation  judge")
-
-        def work() -> Made:
-            return summarise(self.policies, self.recipe, held_out, run_record(self.policies, self.recipe))
-
-        self.store.stage(SUMMARY_STAGE, inputs, work)
+        self.store.file(SUMMARY_STAGE, SUMMARY, inputs, partial(summarise, self.policies, self.recipe, held_out))
         summary = read_summary(self.store.root / SUMMARY)
         write_report(summary, self.store.root / REPORT)
         values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
@@ -172,19 +165,18 @@ class Run:
 
     def _measure(self, ref: PolicyRef, held_out: list[ExampleRow]) -> tuple[str, str]:
         """A policy's held-out samples, drawn and measured: their file and its hash."""
-        file, key = held_out_samples(ref.round), evaluation_stage("sample", ref.round)
+        t, samples = ref.round, held_out_samples(ref.round)
         inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT), "policy": self.policies.hash(ref)}
         arguments = (self.policies, self.recipe, ref, held_out, self.progress)
-        self.store.stage(key, inputs, partial(sample_held_out, *arguments))
-        inputs["samples"] = self.store.output_hash(key, file)
-        self.store.stage(evaluation_stage("measure", ref.round), inputs, partial(measure, *arguments))
-        return file, inputs["samples"]
+        draw = partial(sample_held_out, *arguments)
+        _, inputs["samples"] = self.store.file(evaluation_stage("sample", t), samples, inputs, draw)
+        self.store.file(evaluation_stage("measure", t), policy_measures(t), inputs, partial(measure, *arguments))
+        return samples, inputs["samples"]
 
     def _ask(self, config: OpponentConfig, held_out: list[ExampleRow]) -> tuple[str, str]:
         """An opponent's answers to the held-out prompts: their file and its hash."""
         data_hash, chat = self.store.output_hash(DATA_STAGE, HELD_OUT), self.policies.chat
-        file = ask_opponent(self.store, self.recipe, chat, config, held_out, data_hash, self.progress)
-        return file, self.store.output_hash(evaluation_stage("ask", config.name), file)
+        return ask_opponent(self.store, self.recipe, chat, config, held_out, data_hash, self.progress)
 
 
 def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:
