@@ -104,7 +104,7 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     gap = json.loads(sparring("evaluate", "exploitability", out, *words, tmp_path / "gap").out)
 
     assert versus["decided_by_rule"] == {"empty answer": 1, "equal answers": 1}
-    assert summary["headline"]["win_rate"]["value"] == versus["win_rate"]["value"] > 0.4
-    assert summary["headline"]["mean_preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])
+    assert summary["headline"]["win_rate"].value == versus["win_rate"]["value"] > 0.4
+    assert summary["headline"]["mean_preference"].value == pytest.approx(versus["mean_preference"]["value"])
     assert summary["matrix"]["win_rate"][1][0] == pytest.approx(versus["win_rate"]["value"])
     assert 1 - gap["attackers"][0]["preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])

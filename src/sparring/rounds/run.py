@@ -17,7 +17,6 @@ import transformers
 
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import OpponentConfig
 from sparring.report.html import write_report
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
@@ -89,7 +88,7 @@ class Run:
         if recipe.data.collect is not None:
             collect_pairs(self.policies, recipe, progress)
         if recipe.data.teacher is not None:
-            ask_teacher(self.store, recipe, self.policies.chat, progress)
+            ask_teacher(self.policies, recipe, progress)
         for t in range(recipe.rounds):
             self._round(t)
             self._prune(t)
@@ -154,7 +153,8 @@ class Run:
         held_out: list[ExampleRow] = read_rows_at(self.store.root / HELD_OUT, places)
         inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT)}
         inputs |= dict(self._measure(ref, held_out) for ref in evaluated(self.policies, self.recipe))
-        inputs |= dict(self._ask(config, held_out) for config in self.recipe.evaluation.opponents)
+        ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=self.progress)
+        inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
         self.progress.say("evaluation  judge")
         self.store.file(SUMMARY_STAGE, SUMMARY, inputs, partial(summarise, self.policies, self.recipe, held_out))
         summary = read_summary(self.store.root / SUMMARY)
@@ -172,11 +172,6 @@ class Run:
         _, inputs["samples"] = self.store.file(evaluation_stage("sample", t), samples, inputs, draw)
         self.store.file(evaluation_stage("measure", t), policy_measures(t), inputs, partial(measure, *arguments))
         return samples, inputs["samples"]
-
-    def _ask(self, config: OpponentConfig, held_out: list[ExampleRow]) -> tuple[str, str]:
-        """An opponent's answers to the held-out prompts: their file and its hash."""
-        data_hash, chat = self.store.output_hash(DATA_STAGE, HELD_OUT), self.policies.chat
-        return ask_opponent(self.store, self.recipe, chat, config, held_out, data_hash, self.progress)
 
 
 def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:

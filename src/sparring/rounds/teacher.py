@@ -3,7 +3,7 @@
 A prompt that the teacher did not answer, or not to the end, is left out and counted; an opponent must answer every
 held-out prompt, or it would be compared on the prompts that suit it. Leaves out: asking (`endpoints/served_model.py`).
 
-    ask_teacher(store, recipe, chat, progress)   ->  teacher/train.parquet
+    ask_teacher(policies, recipe, progress)   ->  teacher/train.parquet
 """
 
 from __future__ import annotations
@@ -15,21 +15,29 @@ from pathlib import Path
 
 from sparring.endpoints.replies import Reply
 from sparring.endpoints.served_model import ServedModel, as_response
-from sparring.models.chat import Chat
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import OpponentConfig, ServedConfig
+from sparring.rounds.policies import Policies
 from sparring.rounds.store import Counts, Store
 from sparring.rounds.tables import EXAMPLES, SAMPLES, DataResponse, ExampleRow, SampleRow
 from sparring.runtime.errors import EngineError
 from sparring.runtime.files import read_table, whole_characters, write_table
-from sparring.runtime.layout import DATA_STAGE, TAUGHT, TEACHER_STAGE, TRAIN, evaluation_stage, opponent_answers
+from sparring.runtime.layout import (
+    DATA_STAGE,
+    HELD_OUT,
+    TAUGHT,
+    TEACHER_STAGE,
+    TRAIN,
+    evaluation_stage,
+    opponent_answers,
+)
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
 
-def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) -> None:
+def ask_teacher(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     """Gold answers for the training prompts, as teacher/train.parquet."""
-    config = recipe.data.teacher
+    config, store, chat = recipe.data.teacher, policies.store, policies.chat
     assert config is not None
 
     def make(target: Path) -> Counts:
@@ -59,16 +67,10 @@ def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) ->
 
 
 def ask_opponent(
-    store: Store,
-    recipe: Recipe,
-    chat: Chat,
-    config: OpponentConfig,
-    held_out: Sequence[ExampleRow],
-    data: str,
-    progress: Progress,
+    policies: Policies, recipe: Recipe, config: OpponentConfig, held_out: Sequence[ExampleRow], progress: Progress
 ) -> tuple[str, str]:
-    """An opponent's answers to the held-out prompts, whose hash is `data`; returns their file and its hash."""
-    relative = opponent_answers(config.name)
+    """An opponent's answers to the held-out prompts: their file and its hash."""
+    store, relative = policies.store, opponent_answers(config.name)
 
     def make(target: Path) -> Counts:
         count, field = recipe.evaluation.samples, f"evaluation.opponents.{config.name}"
@@ -83,7 +85,7 @@ def ask_opponent(
         for example, answers in zip(held_out, replies, strict=True):
             for index, reply in enumerate(answers):
                 assert reply is not None
-                response = as_response(reply, chat)
+                response = as_response(reply, policies.chat)
                 rows.append(
                     {
                         "example": example["example"],
@@ -100,8 +102,8 @@ def ask_opponent(
         write_table(target, rows, SAMPLES)
         return {"responses": len(rows), "cut_off": sum(r["finish_reason"] == "length" for r in rows)}
 
-    _, answers_hash = store.file(evaluation_stage("ask", config.name), relative, {"data": data}, make)
-    return relative, answers_hash
+    inputs = {"data": store.output_hash(DATA_STAGE, HELD_OUT)}
+    return relative, store.file(evaluation_stage("ask", config.name), relative, inputs, make)[1]
 
 
 def _ask(
@@ -118,8 +120,6 @@ def _ask(
     prompts = [example["messages"] for example in examples for _ in range(count)]
     seeds = [noise_seed(seed, field, example["example"], k) for example in examples for k in range(count)]
     with progress.task(f"{field}  ask {config.model}", len(prompts)) as advance:
-        flat = [
-            reply and replace(reply, text=whole_characters(reply.text))
-            for reply in served.answers(prompts, seeds, advance)
-        ]
+        replies = served.answers(prompts, seeds, advance)
+    flat = [reply and replace(reply, text=whole_characters(reply.text)) for reply in replies]
     return [flat[begin : begin + count] for begin in range(0, len(flat), count)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -53,19 +54,13 @@ class Trackers:
     """All trackers of a run."""
 
     def __init__(
-        self,
-        configs: Sequence[TrackerConfig],
-        run: Path,
-        recipe: Mapping[str, Any],
-        say: Callable[[str], None],
+        self, configs: Sequence[TrackerConfig], run: Path, recipe: Mapping[str, Any], say: Callable[[str], None]
     ) -> None:
         self.say = say
         self.live: dict[str, Tracker] = {}
         for config in configs:
-            self._try(config.name, lambda config=config: self._start(config, run, recipe))
-
-    def _start(self, config: TrackerConfig, run: Path, recipe: Mapping[str, Any]) -> None:
-        self.live[config.name] = ADAPTERS[config.name](config, run, recipe)
+            start = partial(ADAPTERS[config.name], config, run, recipe)
+            self._try(config.name, lambda name=config.name, start=start: self.live.update({name: start()}))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Send to every tracker."""
@@ -77,7 +72,7 @@ class Trackers:
             action()
         except Exception as error:  # another's service: whatever happens there, the run goes on
             self.live.pop(name, None)
-            reason = str(error).splitlines()[0] if str(error) else ""
+            reason = next(iter(str(error).splitlines()), "")
             self.say(f"note  tracker {name} is left out from here: {type(error).__name__}: {reason}")
 
     def __enter__(self) -> Self:
@@ -177,20 +172,15 @@ class MLflow:
         if config.offline and config.destination is not None:
             raise ValueError("offline with a destination: MLflow's data stay in the run's folder without one")
         self.client = MlflowClient(config.destination or f"sqlite:///{run.resolve() / 'mlflow.db'}")
-        known_experiment = self.client.get_experiment_by_name(config.project)
-        # A database in the run's folder: MLflow would put files into ./mlruns.
+        # In the run's folder: MLflow would put files into ./mlruns.
         place = None if config.destination else (run.resolve() / "mlflow").as_uri()
-        experiment = (
-            known_experiment.experiment_id
-            if known_experiment is not None
-            else self.client.create_experiment(config.project, place)
-        )
-        known = self.client.search_runs([experiment], f"tags.sparring = '{run_id(run)}'")
-        if known:
-            self.id = known[0].info.run_id
+        experiment = self.client.get_experiment_by_name(config.project)
+        number = experiment.experiment_id if experiment else self.client.create_experiment(config.project, place)
+        if runs := self.client.search_runs([number], f"tags.sparring = '{run_id(run)}'"):
+            self.id = runs[0].info.run_id
         else:
             tags = {"sparring": run_id(run)}
-            self.id = self.client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
+            self.id = self.client.create_run(number, run_name=run.name, tags=tags).info.run_id
             self.client.log_dict(self.id, dict(recipe), "recipe.json")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
