@@ -47,14 +47,13 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
         return f"{where} = {problem['input']!r}: give a section with keys such as {', '.join(_keys(path, root)[:3])}."
     if problem["type"] == "value_error":
         return f"{where.rstrip('.')}: {message}" if where else message
-    if len(problems) > 1:  # every branch of a union has its say
+    if len(problems) > 1:  # one of each branch of a union
         allowed = [str(p["msg"]).removeprefix("Input should be ").partition(", ")[0] for p in problems]
         return f"{where} = {problem['input']!r}: input should be {' or '.join(allowed)}."
     return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}."
 
 
 def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
-    """The allowed key nearest to an unknown one."""
     allowed = _keys(location[:-1], root)
     near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
     return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")

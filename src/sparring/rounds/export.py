@@ -23,16 +23,8 @@ from sparring.report.summary import Summary, read_summary
 from sparring.rounds.model_card import Origin, model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
+from sparring.runtime import layout
 from sparring.runtime.files import folder_beside, read_json, write_json, write_text
-from sparring.runtime.layout import (
-    DATA_STAGE,
-    RECIPE,
-    SUMMARY,
-    is_finished,
-    is_run,
-    refuse_folder_of_runs,
-    round_folder,
-)
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
 
@@ -62,11 +54,11 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
     Raises:
         ValueError: it is neither, or that round's policy is not there.
     """
-    if is_run(path):
+    if layout.is_run(path):
         if base is not None:
             raise ValueError("--base is for adapter folders; a run knows its start model.")
         return _from_run(path, round_)
-    refuse_folder_of_runs(path)
+    layout.refuse_folder_of_runs(path)
     if round_ is not None:
         raise ValueError(f"--round {round_}: {path} is not a run (it has no recipe.yaml).")
     if not path.is_dir():
@@ -78,7 +70,7 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
 
 
 def _from_run(path: Path, round_: int | None) -> Source:
-    recipe = load_recipe(path / RECIPE)
+    recipe = load_recipe(path / layout.RECIPE)
     policies = Policies(Store(path), recipe.model, recipe.fit.precision)
     fitted = [t for t in range(1, recipe.rounds + 1) if _is_fitted(policies, t)]
     wanted = recipe.rounds if round_ is None else round_
@@ -93,7 +85,7 @@ def _from_run(path: Path, round_: int | None) -> Source:
         rounds=wanted,
         weights=policies.hash(PolicyRef(wanted)),
         summary=_summary(policies.store, wanted),
-        data=policies.store.manifest.get(DATA_STAGE, {}).get("facts", {}),
+        data=policies.store.manifest.get(layout.DATA_STAGE, {}).get("facts", {}),
         start=policies.base,
     )
     return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, origin)
@@ -101,15 +93,15 @@ def _from_run(path: Path, round_: int | None) -> Source:
 
 def _is_fitted(policies: Policies, t: int) -> bool:
     """Whether the policy after t rounds is there and its fit finished: a kill may have come in between."""
-    key = round_folder(t - 1).stage("fit")
+    key = layout.round_folder(t - 1).stage("fit")
     return policies.store.finished(key) and policies.exists(PolicyRef(t))
 
 
 def _summary(store: Store, t: int) -> Summary | None:
     """The run's summary, if it is about the policy after t rounds: `rounds` may have grown since it was written."""
-    if not (is_finished(store.manifest, t) and (store.root / SUMMARY).exists()):
+    if not (layout.is_finished(store.manifest, t) and (store.root / layout.SUMMARY).exists()):
         return None
-    summary = read_summary(store.root / SUMMARY)
+    summary = read_summary(store.root / layout.SUMMARY)
     return summary if summary["recipe"]["rounds"] == t else None
 
 

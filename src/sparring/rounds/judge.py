@@ -91,11 +91,7 @@ def _shard_key(
 
 
 def _play_shard(
-    pairing: Pairing,
-    examples: Sequence[ExampleRow],
-    responses: Sequence[Sequence[Candidate]],
-    guard: Guard,
-    seed: int,
+    pairing: Pairing, examples: Sequence[ExampleRow], responses: Sequence[Sequence[Candidate]], guard: Guard, seed: int
 ) -> list[VerdictRow]:
     games = [
         pairing.play([r["role"] for r in rows], noise_seed(seed, "pair", e["example"]))

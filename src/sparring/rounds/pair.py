@@ -104,9 +104,4 @@ def _pair_row(example: Prompt, candidates: Sequence[DataResponse], result: Pairs
         for i in used
     ]
     pairs: list[Any] = [asdict(replace(p, winner=place[p.winner], loser=place[p.loser])) for p in result.pairs]
-    return {
-        "example": example["example"],
-        "prompt_ids": example["prompt_ids"],
-        "responses": responses,
-        "pairs": pairs,
-    }
+    return {"example": example["example"], "prompt_ids": example["prompt_ids"], "responses": responses, "pairs": pairs}

@@ -21,16 +21,8 @@ from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
 from sparring.rounds.store import Store
+from sparring.runtime import layout
 from sparring.runtime.files import read_json, write_json, write_text
-from sparring.runtime.layout import (
-    FIT_SETTINGS,
-    RECIPE,
-    SUMMARY_STAGE,
-    StepFolder,
-    evaluation_stage,
-    in_evaluation,
-    round_folder,
-)
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -55,7 +47,7 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
         ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
     """
     asked = recipe.resolved()
-    path = store.root / RECIPE
+    path = store.root / layout.RECIPE
     if path.exists() and store.manifest:
         before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
         changes = _changes(before, asked)
@@ -97,14 +89,14 @@ def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> Non
     """Forget the parts of a finished evaluation that a change acts on."""
     changed = {name for name in changes if name.startswith("evaluation.")}
     if changed:
-        store.forget(SUMMARY_STAGE)
+        store.forget(layout.SUMMARY_STAGE)
     if changed & {"evaluation.prompts", "evaluation.samples"}:
-        for key in [key for key in store.manifest if in_evaluation(key)]:
+        for key in [key for key in store.manifest if layout.in_evaluation(key)]:
             store.forget(key)
     were, are = changes.get("evaluation.opponents", ([], []))
     for old in were:
         if old not in are:
-            store.forget(evaluation_stage("ask", old["name"]))
+            store.forget(layout.evaluation_stage("ask", old["name"]))
 
 
 def _difference(before: Plain, asked: Plain) -> list[str]:
@@ -126,18 +118,17 @@ def _change_fit(
             "delete a round's policy folder to have it and the later ones fitted again, or give another --out."
         )
     stored = read_settings(store.root)
-    write_json(store.path(FIT_SETTINGS), {folder: stored.get(folder, before) for folder in done})
+    write_json(store.path(layout.FIT_SETTINGS), {folder: stored.get(folder, before) for folder in done})
     if changes.keys() & ANCHORED:
         for folder in folders[len(done) :]:
             store.forget(folder.stage("anchor"))
     if done != folders:
-        already = f"; {FIT_SETTINGS} holds what {', '.join(done)} used" if done else ""
+        already = f"; {layout.FIT_SETTINGS} holds what {', '.join(done)} used" if done else ""
         progress.say(f"note  {words}, from {folders[len(done)]} on{already}")
 
 
-def _fit_folders(recipe: Recipe) -> list[StepFolder]:
-    """The folder of every fit of the run, in order."""
-    return [round_folder(t, step.trains) for t, steps in enumerate(recipe.steps()) for step in steps]
+def _fit_folders(recipe: Recipe) -> list[layout.StepFolder]:
+    return [layout.round_folder(t, step.trains) for t, steps in enumerate(recipe.steps()) for step in steps]
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
@@ -150,10 +141,10 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
 
 def read_settings(root: Path) -> dict[str, Plain]:
     """Whole `fit` sections by folder, of fits that were finished before their recipe's section changed."""
-    return read_json(root / FIT_SETTINGS) if (root / FIT_SETTINGS).exists() else {}
+    return read_json(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
 
 
-def fit_settings(store: Store, recipe: Recipe, folder: StepFolder) -> FitConfig:
+def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> FitConfig:
     """What the fit in `folder` uses: what it used before where it is finished, otherwise the recipe's."""
     stored = read_settings(store.root).get(folder)
     return recipe.fit if stored is None else FitConfig.model_validate(stored)
@@ -161,7 +152,7 @@ def fit_settings(store: Store, recipe: Recipe, folder: StepFolder) -> FitConfig:
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
-    now = yaml.safe_load((root / RECIPE).read_text(encoding="utf-8"))["fit"]
+    now = yaml.safe_load((root / layout.RECIPE).read_text(encoding="utf-8"))["fit"]
     changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
     return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 

@@ -30,24 +30,8 @@ from sparring.rounds.store import Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
+from sparring.runtime import layout
 from sparring.runtime.files import read_column, read_rows_at
-from sparring.runtime.layout import (
-    COLLECTED,
-    COLLECTION,
-    DATA_STAGE,
-    HELD_OUT,
-    REPORT,
-    SUMMARY,
-    SUMMARY_STAGE,
-    TAUGHT,
-    TEACHER_STAGE,
-    TRAIN,
-    evaluation_stage,
-    held_out_samples,
-    policy_measures,
-    round_folder,
-    stage_name,
-)
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
@@ -104,9 +88,9 @@ class Run:
         examples: list[ExampleRow] = read_rows_at(self.store.root / file, places)
         steps = self.algorithm.steps(t, DataFacts(len(names)))
         for step in steps:
-            folder = pair_folder = round_folder(t, step.trains)
+            folder = pair_folder = layout.round_folder(t, step.trains)
             if isinstance(step.responses, Reuse):
-                pair_folder = round_folder(t, steps[step.responses.step].trains)
+                pair_folder = layout.round_folder(t, steps[step.responses.step].trains)
             else:
                 StepPairs(self.policies, self.recipe, folder, step, examples, self.progress).make(data_hash)
             report = partial(self._track, self._steps_before(folder.stage("fit")))
@@ -115,16 +99,16 @@ class Run:
 
     def _train_table(self) -> tuple[str, str]:
         """The training table and its hash."""
-        stage, file = DATA_STAGE, TRAIN
+        stage, file = layout.DATA_STAGE, layout.TRAIN
         if self.recipe.data.collect is not None:
-            stage, file = COLLECTION.stage("freeze"), COLLECTED
+            stage, file = layout.COLLECTION.stage("freeze"), layout.COLLECTED
         elif self.recipe.data.teacher is not None:
-            stage, file = TEACHER_STAGE, TAUGHT
+            stage, file = layout.TEACHER_STAGE, layout.TAUGHT
         return file, self.store.output_hash(stage, file)
 
     def _steps_before(self, key: str) -> int:
         """Optimiser steps of the run's finished fits but the one of this key."""
-        fits = {other for other in self.store.manifest if stage_name(other) == "fit"} - {key}
+        fits = {other for other in self.store.manifest if layout.stage_name(other) == "fit"} - {key}
         return sum(self.store.manifest[fit]["facts"]["steps"] for fit in fits)
 
     def _track(self, before: int, row: dict[str, float]) -> None:
@@ -140,42 +124,42 @@ class Run:
         oldest = min((self.algorithm.oldest_iterate(s) for s in later), default=t + 1)
         for old in range(1, min(oldest, t + 1 - keep)):
             for step in self.algorithm.steps(old - 1, ANY_DATA):
-                folder = round_folder(old - 1, step.trains)
+                folder = layout.round_folder(old - 1, step.trains)
                 if (self.store.root / folder.policy).exists():
                     self.store.prune(folder.stage("fit"), folder.policy)
 
     # ---- after training -----------------------------------------------------------------------
 
     def _evaluate(self) -> Summary:
-        """The summary, from held-out samples of every stored iterate."""
-        count = self.store.manifest[DATA_STAGE]["facts"]["held_out"]
+        count = self.store.manifest[layout.DATA_STAGE]["facts"]["held_out"]
         places = range(min(count, self.recipe.evaluation.prompts or count))
-        held_out: list[ExampleRow] = read_rows_at(self.store.root / HELD_OUT, places)
-        inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT)}
+        held_out: list[ExampleRow] = read_rows_at(self.store.root / layout.HELD_OUT, places)
+        inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT)}
         inputs |= dict(self._measure(ref, held_out) for ref in evaluated(self.policies, self.recipe))
         ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=self.progress)
         inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
         self.progress.say("evaluation  judge")
-        self.store.file(SUMMARY_STAGE, SUMMARY, inputs, partial(summarise, self.policies, self.recipe, held_out))
-        summary = read_summary(self.store.root / SUMMARY)
-        write_report(summary, self.store.root / REPORT)
+        judge = partial(summarise, self.policies, self.recipe, held_out)
+        self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
+        summary = read_summary(self.store.root / layout.SUMMARY)
+        write_report(summary, self.store.root / layout.REPORT)
         values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
 
     def _measure(self, ref: PolicyRef, held_out: list[ExampleRow]) -> tuple[str, str]:
         """A policy's held-out samples, drawn and measured: their file and its hash."""
-        t, samples = ref.round, held_out_samples(ref.round)
-        inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT), "policy": self.policies.hash(ref)}
+        t, samples = ref.round, layout.held_out_samples(ref.round)
+        inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT), "policy": self.policies.hash(ref)}
         arguments = (self.policies, self.recipe, ref, held_out, self.progress)
-        draw = partial(sample_held_out, *arguments)
-        _, inputs["samples"] = self.store.file(evaluation_stage("sample", t), samples, inputs, draw)
-        self.store.file(evaluation_stage("measure", t), policy_measures(t), inputs, partial(measure, *arguments))
+        sample, measured = partial(sample_held_out, *arguments), partial(measure, *arguments)
+        _, inputs["samples"] = self.store.file(layout.evaluation_stage("sample", t), samples, inputs, sample)
+        self.store.file(layout.evaluation_stage("measure", t), layout.policy_measures(t), inputs, measured)
         return samples, inputs["samples"]
 
 
 def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:
-    """The examples of round t by place: all, or the t-th slice of a fixed shuffle that starts over at its end."""
+    """Indices of the examples of round t: all, or the t-th slice of a fixed shuffle that starts over at its end."""
     if count is None or count >= len(names):
         return range(len(names))
     order = sorted(range(len(names)), key=lambda i: noise_seed(seed, "order", names[i]))

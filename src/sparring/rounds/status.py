@@ -1,4 +1,4 @@
-"""How far a run is: its finished stages with their numbers, what was left out, what comes next, and the time so far.
+"""How far a run is: its finished stages with their numbers, drops and time, and the next one.
 
 Reads recipe and manifest; touches no model and no data. Leaves out: how it is shown (`cli/status.py`).
 
@@ -20,23 +20,10 @@ from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.resume import other_settings
 from sparring.rounds.store import Store
-from sparring.runtime.layout import (
-    COLLECTION,
-    DATA_STAGE,
-    RECIPE,
-    SUMMARY_STAGE,
-    TEACHER_STAGE,
-    StageName,
-    evaluation_stage,
-    is_finished,
-    is_run,
-    refuse_folder_of_runs,
-    round_folder,
-    stage_name,
-)
+from sparring.runtime import layout
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
-"""counts of a stage that are never hidden unless they are 0"""
+"""counts of a stage that are shown unless they are 0"""
 NUMBERS = {
     "data": "{train} training examples, {held_out} held out",
     "sample": "{responses} responses, {tokens} tokens, {cut_off} cut off",
@@ -95,13 +82,13 @@ def read_status(run: Path) -> RunStatus:
     Raises:
         ValueError: the folder holds no run.
     """
-    refuse_folder_of_runs(run)
-    if not is_run(run):
+    layout.refuse_folder_of_runs(run)
+    if not layout.is_run(run):
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-    recipe = yaml.safe_load((run / RECIPE).read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((run / layout.RECIPE).read_text(encoding="utf-8"))
     manifest = Store(run).manifest
-    rounds, finished = recipe["rounds"], is_finished(manifest, recipe["rounds"])
-    done = [t for t in range(rounds) if round_folder(t).stage("fit") in manifest]
+    rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
+    done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
     return RunStatus(
         algorithm=recipe["algorithm"]["name"],
         rounds=rounds,
@@ -115,7 +102,6 @@ def read_status(run: Path) -> RunStatus:
 
 
 def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | None:
-    """The first stage that is not finished."""
     try:
         return next((name for name in stage_names(parse_recipe(plain)) if name not in manifest), None)
     except ValueError:  # a recipe of another version, or an algorithm of the user's that is not here
@@ -124,21 +110,21 @@ def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | Non
 
 def stage_names(recipe: Recipe) -> Iterator[str]:
     """The manifest's key of every stage of a run, in order."""
-    yield DATA_STAGE
+    yield layout.DATA_STAGE
     if recipe.data.collect is not None:
-        yield from map(COLLECTION.stage, ("sample", "judge", "pair", "freeze"))
+        yield from map(layout.COLLECTION.stage, ("sample", "judge", "pair", "freeze"))
     if recipe.data.teacher is not None:
-        yield TEACHER_STAGE
+        yield layout.TEACHER_STAGE
     for t, steps in enumerate(recipe.steps()):
         for step in steps:
-            yield from map(round_folder(t, step.trains).stage, _stages_of(step))
+            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step))
     for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
-        yield from (evaluation_stage("sample", t), evaluation_stage("measure", t))
-    yield from (evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
-    yield SUMMARY_STAGE
+        yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
+    yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
+    yield layout.SUMMARY_STAGE
 
 
-def _stages_of(step: Step) -> Iterator[StageName]:
+def _stages_of(step: Step) -> Iterator[layout.StageName]:
     if not isinstance(step.responses, Reuse):
         if step.draws():
             yield "sample"
@@ -151,7 +137,7 @@ def _stages_of(step: Step) -> Iterator[StageName]:
 def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:
     counts = entry["facts"]
     left_out = {key: counts[key] for key in LEFT_OUT if counts.get(key)}
-    form = NUMBERS.get(stage_name(name))
+    form = NUMBERS.get(layout.stage_name(name))
     numbers = _filled(form, counts) if form else in_words({k: v for k, v in counts.items() if k not in left_out})
     return StageStatus(name, entry["seconds"], entry.get("peak_bytes"), numbers, in_words(left_out), in_words(counts))
 

@@ -1,7 +1,7 @@
 """Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, each a few lines over its own library.
 
 A run's numbers are always in its folder (fit.jsonl, manifest.json, evaluation/summary.json); trackers get copies while
-it goes. One that fails is left out with a note: it must not end a run. Leaves out: pictures, tables, weights.
+it goes. A tracker that fails is left out with a note: it must not end a run. Leaves out: pictures, tables, weights.
 
     with Trackers(recipe.trackers, Path("runs/demo"), recipe.resolved(), print) as t: t.log({"fit/loss": 0.2}, 1)
 """
@@ -36,7 +36,7 @@ class Tracker(Protocol):
 
 
 def check_trackers(configs: Sequence[TrackerConfig]) -> None:
-    """Raise ValueError for one whose package is not installed or whose address holds a password; imports nothing."""
+    """Raise ValueError for a tracker that is not installed or has a password in its address; imports nothing."""
     for index, config in enumerate(configs):
         address = urlsplit(config.destination or "")
         if address.password or (address.username and address.scheme in ("http", "https")):
@@ -86,7 +86,7 @@ class Trackers:
 
 
 def run_id(run: Path) -> str:
-    """The same for every start of the run in this folder, so that a resumed run continues its curves."""
+    """A name for the run in this folder, the same at every start, so that a resumed run continues its curves."""
     return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
 
 

@@ -196,11 +196,7 @@ def read_journal(path: Path) -> list[Any]:
 
 
 def sharded(
-    target: Path,
-    keys: Sequence[str],
-    schema: pa.Schema,
-    make: Callable[[int], Rows],
-    done: Callable[[int], None],
+    target: Path, keys: Sequence[str], schema: pa.Schema, make: Callable[[int], Rows], done: Callable[[int], None]
 ) -> None:
     """Make a table in shards that survive a kill: shard i is `make(i)`, stored in `target.partial/`.
 

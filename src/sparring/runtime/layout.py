@@ -1,6 +1,6 @@
 """Where a run's files lie, and whether it is finished: a contract on disk that users' scripts may rely on.
 
-    runs/NAME/recipe.yaml            what was asked, with every default
+    runs/NAME/recipe.yaml            the recipe, with every default
               lock.json              versions, hashes of models and data, hardware
               manifest.json          an entry per finished stage: hashes of its inputs and outputs
               data/                  training and held-out examples
