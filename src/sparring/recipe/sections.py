@@ -56,7 +56,7 @@ class ModelConfig(Frozen):
 
 
 class ColumnsConfig(Frozen):
-    """Which column of the data holds what."""
+    """Names of the data's columns."""
 
     prompt: str = "prompt"
     """text, or a list of messages"""
@@ -73,7 +73,7 @@ class ColumnsConfig(Frozen):
 
 
 class DatasetConfig(Frozen):
-    """Where rows come from."""
+    """A data set: a file, a folder, or a set of the hub."""
 
     path: str
     """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
@@ -173,7 +173,7 @@ class DataConfig(Frozen):
 
 
 class VllmConfig(Frozen):
-    """Where vLLM is and what it may use; may change when a run is resumed, for it does not say what is sampled."""
+    """Place and resources of vLLM; may change when a run is resumed, for responses do not depend on them."""
 
     python: str | None = None
     """the Python that has vLLM, best in an environment of its own; null: the one that runs Sparring"""
@@ -196,7 +196,7 @@ class VllmConfig(Frozen):
 
 
 class SamplingConfig(Frozen):
-    """How responses are drawn."""
+    """The engine that samples responses, and its settings."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
     """who samples: this process, or vLLM in a process of its own (see docs/how-to/engines.md)"""

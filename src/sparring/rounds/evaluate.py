@@ -134,6 +134,7 @@ def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
 
 def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], target: Path) -> Counts:
     """Judge, compare, and write evaluation/summary.json."""
+    record = run_record(policies, recipe)  # first: an error in it would come after the judges are paid
     store, root = policies.store, policies.store.root
     rounds = [ref.round for ref in evaluated(policies, recipe)]
     prompts = [PromptText(row["messages"]) for row in held_out]
@@ -163,7 +164,7 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
     measured = [store.manifest[evaluation_stage("measure", t)]["facts"] for t in rounds]
     samples = _samples(held_out, start, final, preferences)
     summary = {
-        **run_record(policies, recipe),
+        **record,
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,

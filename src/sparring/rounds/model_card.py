@@ -29,13 +29,13 @@ SHIPPED_LICENCE = "Apache-2.0 (comes with Sparring)"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a run made the policy."""
+    """The run that made the policy."""
 
     recipe: Recipe
     rounds: int
-    """rounds that the policy was trained for"""
+    """rounds of training behind the policy"""
     weights: str
-    """hash"""
+    """hash of the policy"""
     summary: Summary | None
     """None where the run did not evaluate this policy"""
     data: Mapping[str, Any]

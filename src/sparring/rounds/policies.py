@@ -1,4 +1,4 @@
-"""Where each policy's weights are, and loading them: the start model, and one folder per iterate.
+"""The folders of a run's policies and loading their weights: the start model, and one folder per iterate.
 
 Iterate t is `rounds/<t-1>/policy`; another seat's is `rounds/<t-1>/<seat>/policy`. With LoRA these hold
 adapters over the start model. Leaves out: training them.
@@ -98,7 +98,7 @@ class Policies:
         return lora is not None and lora.quantize is not None
 
     def stored(self, ref: PolicyRef) -> tuple[Path, Path | None]:
-        """Where the policy's weights are: a model's folder, and an adapter's over it."""
+        """The folders of the policy's weights: a model's, and an adapter's over it or None."""
         if ref.round == 0:
             return self.base, None
         return (self.folder(ref), None) if self.model.lora is None else (self.base, self.folder(ref))

@@ -107,7 +107,7 @@ def try_model(policies: Policies, fit: FitConfig) -> None:
 
 
 def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress) -> None:
-    """What a paid judge may cost, before the run asks it anything but first questions and labels."""
+    """Print the price of paid judges, before the run asks them anything but first questions and labels."""
     if not judges:
         return
     prompts, held = (read_column(store.root / name, "prompt") for name in (TRAIN, HELD_OUT))

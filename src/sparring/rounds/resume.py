@@ -145,7 +145,7 @@ def read_settings(root: Path) -> dict[str, Plain]:
 
 
 def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> FitConfig:
-    """What the fit in `folder` uses: what it used before where it is finished, otherwise the recipe's."""
+    """The settings of the fit in `folder`: those it was finished with, otherwise the recipe's."""
     stored = read_settings(store.root).get(folder)
     return recipe.fit if stored is None else FitConfig.model_validate(stored)
 

@@ -56,7 +56,7 @@ class DrawTask:
         return self.settings.engine != "transformers"
 
     def jobs(self) -> list[tuple[Refs, list[Place]]]:
-        """What is sampled together, by which policies."""
+        """The batches: responses that are sampled together, and their policies."""
         jobs: list[tuple[Refs, list[Place]]] = []
         for refs, rows in self.assigned():
             # Long prompts first and together: little padding, and the slowest batch shows at once.
@@ -66,7 +66,7 @@ class DrawTask:
         return jobs
 
     def assigned(self) -> list[tuple[Refs, list[Place]]]:
-        """Which rows come from which policies, one entry per policy to load; deterministic in seed and stream.
+        """The responses of each policy, one entry per policy to load; deterministic in seed and stream.
 
         A token-geometric mixture is one entry with all its policies.
         """

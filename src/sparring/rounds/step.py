@@ -47,7 +47,7 @@ class StepPairs:
     progress: Progress
 
     def make(self, data_hash: str) -> None:
-        """Run the stages that are not finished; `data_hash`: of the table that holds the examples."""
+        """Run the stages that are not finished; `data_hash` is the hash of the table that holds the examples."""
         inputs = {"data": data_hash}
         samples = self._sample(inputs) if self.step.draws() else []
         responses = responses_of(self.step, self.examples, samples)
@@ -159,7 +159,7 @@ class StepFit:
 
     @cached_property
     def settings(self) -> FitConfig:
-        """How the policy is fitted."""
+        """The `fit` section that this step uses."""
         return fit_settings(self.policies.store, self.recipe, self.folder)
 
     def _pairs(self) -> list[PairRow]:

@@ -70,7 +70,7 @@ class Trackers:
     def _try(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # another's service: whatever happens there, the run goes on
+        except Exception as error:  # of another's service: the run goes on after any of them
             self.live.pop(name, None)
             reason = next(iter(str(error).splitlines()), "")
             self.say(f"note  tracker {name} is left out from here: {type(error).__name__}: {reason}")

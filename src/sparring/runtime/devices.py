@@ -38,7 +38,7 @@ class RankLost(RuntimeError):
 
 
 def count() -> int:
-    """How many ranks work together; 1 without a group."""
+    """The number of ranks that work together; 1 without a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

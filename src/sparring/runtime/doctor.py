@@ -1,4 +1,4 @@
-"""What this machine and installation can do: versions, devices, memory, extras, and what will be slow.
+"""Examine this machine and installation: versions, devices, memory, extras, and sources of slowness.
 
 Looks, and times one small matrix product per precision; starts nothing and asks no network. Leaves out: whether a given
 recipe fits (`sparring plan`).

@@ -88,7 +88,7 @@ def launch(arguments: Sequence[str], count: int) -> None:
 
 
 def meeting() -> Any:
-    """Where ranks on this machine find each other; its port is the system's choice, so no two runs collide."""
+    """The store at which ranks on this machine meet; the system chooses its port, so no two runs collide."""
     from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
 
     return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

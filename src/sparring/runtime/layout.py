@@ -1,4 +1,4 @@
-"""Where a run's files lie, and whether it is finished: a contract on disk that users' scripts may rely on.
+"""The files of a run, and whether it is finished: a contract on disk that users' scripts may rely on.
 
     runs/NAME/recipe.yaml            the recipe, with every default
               lock.json              versions, hashes of models and data, hardware
@@ -80,7 +80,7 @@ def verdict_files(root: Path) -> list[Path]:
 
 
 def stage_name(key: str) -> str:
-    """What kind of stage a manifest's key is of: `fit` of rounds/000/fit, `measure` of evaluation/measure-2."""
+    """The kind of stage of a manifest's key: `fit` of rounds/000/fit, `measure` of evaluation/measure-2."""
     return key.rpartition("/")[2].partition("-")[0]
 
 
