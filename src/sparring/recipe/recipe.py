@@ -119,7 +119,7 @@ class Recipe(Frozen):
         """Roles that the training data must hold (or `data.collect` must build)."""
         return tuple(dict.fromkeys(role for step in self.steps()[0] for role in step.columns()))
 
-    def given_columns(self) -> tuple[str, ...]:
+    def columns_in_data(self) -> tuple[str, ...]:
         """Roles that the rows of `data.train` must hold: those that neither `data.collect` nor a teacher makes."""
         made = {"chosen", "rejected"} if self.data.collect else {"gold"} if self.data.teacher else set()
         return tuple(role for role in self.columns() if role not in made)

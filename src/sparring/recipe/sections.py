@@ -169,7 +169,7 @@ class DataConfig(Frozen):
     max_prompt_tokens: int = Field(default=512, ge=1)
     """longer prompts are dropped and counted"""
     max_response_tokens: int = Field(default=1024, ge=1)
-    """longer given responses are dropped and counted"""
+    """longer responses in the data are dropped and counted"""
 
 
 class VllmConfig(Frozen):

@@ -104,7 +104,7 @@ class Preparation:
 
     def _both(self) -> Made:
         data = self.recipe.data
-        roles = self.recipe.given_columns()
+        roles = self.recipe.columns_in_data()
         if roles and self.chat.opens_thought:
             self.progress.say(
                 "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
