@@ -34,10 +34,12 @@ def register(app: typer.Typer) -> None:
         ] = None,
         lora: Annotated[bool | None, typer.Option(help="Train an adapter instead of all weights.")] = None,
         rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of self-play.")] = None,
-        yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: defaults for what is not given.")] = False,
+        yes: Annotated[
+            bool, typer.Option("--yes", help="Ask nothing: take the default of every option that is left out.")
+        ] = False,
     ) -> None:
         """Ask a few questions and write a commented recipe; options answer them beforehand."""
-        from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, to_mend
+        from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, find_problems
         from sparring.recipe.reading import load_recipe
         from sparring.runtime.files import write_text
 
@@ -61,12 +63,12 @@ def register(app: typer.Typer) -> None:
         )
         write_text(file, compose(answers))
         try:
-            problems = to_mend(load_recipe(file))
+            problems = find_problems(load_recipe(file))
         except ValueError:
             file.unlink()
             raise
         for problem in problems:
-            typer.echo(f"mend first: {problem}", err=True)
+            typer.echo(f"correct this first: {problem}", err=True)
         typer.echo(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
 
 
@@ -74,10 +76,10 @@ class _Asker:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
 
-    def __call__(self, question: str, given: Any, default: Any, kind: Any = None) -> Any:
-        """What was given, else the answer, else the default."""
-        if given is not None:
-            return given
+    def __call__(self, question: str, option: Any, default: Any, kind: Any = None) -> Any:
+        """The option where it has a value, else the answer, else the default."""
+        if option is not None:
+            return option
         if not self.quiet and default is False:
             return typer.confirm(question)
         if not self.quiet:

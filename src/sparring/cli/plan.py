@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 
         plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
         if json_:
-            print(json.dumps(plan.facts()))
+            print(json.dumps(plan.plain()))
         else:
             show(plan, terminal(), verbose)
         if not plan.fits:

@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         from sparring.cli.evaluate.leaderboard import parse_data, task_names
         from sparring.runtime.progress import Progress
         from sparring.studies.judges import check_study
-        from sparring.studies.study import load_study, run_folders, run_study, write_page
+        from sparring.studies.study import load_study, run_folders, run_study
         from sparring.studies.tasks import Tasks
 
         recipes = load_study(study)
@@ -63,12 +63,14 @@ def register(app: typer.Typer) -> None:
             return
         screen = terminal(stderr=json_)
         result = run_study(recipes, folder, Progress(screen), scored)
-        page = write_page(result, folder)
         if json_:
             print(json.dumps(result, default=asdict))
         else:
             show(result, screen)
-            say(screen, f"\nall ranges: {page}; numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html")
+            say(
+                screen,
+                f"\nall ranges: {folder}/study.md; numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html",
+            )
 
 
 def readable(study: Path, check: bool, **_: Any) -> bool:
@@ -81,17 +83,17 @@ def readable(study: Path, check: bool, **_: Any) -> bool:
 
 def show(result: Mapping[str, Any], screen: Console) -> None:
     """Wins under every judge, behaviour and cost, every method against every other, and tasks."""
-    from sparring.studies.numbers import PARTIAL, is_partial
+    from sparring.studies.numbers import PARTIAL, by_task, is_partial, judges_of
 
     methods, tasks = result["methods"], result.get("tasks") or []
     say(screen, f"Seeds {', '.join(map(str, result['seeds']))}: means over the seeds")
-    for judge in dict.fromkeys(judge for method in methods for judge in method["judges"]):
+    for judge in judges_of(methods):
         show_wins(judge, methods, screen)
     show_behaviour(methods, screen)
     if result["contests"]:
         show_contests(result, screen)
-    for task in dict.fromkeys(row["task"] for row in tasks):
-        show_task([row for row in tasks if row["task"] == task], screen)
+    for rows in by_task(tasks):
+        show_task(rows, screen)
     if is_partial(tasks):
         say(screen, PARTIAL)
     for stopped in result["stopped"]:

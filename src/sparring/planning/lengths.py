@@ -46,9 +46,9 @@ def read_lengths(recipe: Recipe) -> Lengths:
     if train is None or chat is None:
         return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False)
     prompts = [len(chat.prompt_ids(example.messages)) for example in train[1]]
-    given = [len(chat.response_ids(text)) for example in train[1] for text in example.responses.values()]
+    responses = [len(chat.response_ids(text)) for example in train[1] for text in example.responses.values()]
     prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
-    return Lengths(rows, held, prompt, _mean([n for n in given if n <= data.max_response_tokens]), True)
+    return Lengths(rows, held, prompt, _mean([n for n in responses if n <= data.max_response_tokens]), True)
 
 
 def _mean(values: list[int]) -> int:

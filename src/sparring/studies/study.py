@@ -1,7 +1,7 @@
 """A study: several methods from the same start, prompts and budget, over several seeds, as one resumable piece of work.
 
     out/METHOD/seed-S/      a run, exactly as `sparring run` makes it
-    out/verdicts.jsonl      what the oracle said between the methods' final policies
+    out/verdicts.jsonl      the oracle's verdicts between the methods' final policies
     out/study.json          every number; study.md shows them
     out/seed-S.html         the runs of one seed side by side
 
@@ -15,7 +15,7 @@ the numbers (`studies/numbers.py`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,7 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
     if tasks is not None:
         result["tasks"] = task_rows(tasks.names, start, _final_scores(recipes, summaries, tasks, out, progress))
     write_json(out / "study.json", result)
+    write_text(out / "study.md", markdown(result))
     return result
 
 
@@ -263,19 +264,9 @@ def _contests(
 
 
 def _judged(comparisons: list[Comparison], guard: Guard) -> Preferences:
-    verdicts = [p for wave in _waves(comparisons) for p in decide(wave, guard)[0].tolist()]
+    waves = [comparisons[begin : begin + WAVE] for begin in range(0, len(comparisons), WAVE)]
+    verdicts = [p for wave in waves for p in decide(wave, guard)[0].tolist()]
     by_prompt: dict[str, list[float]] = {}
     for comparison, p in zip(comparisons, verdicts, strict=True):
         by_prompt.setdefault(comparison.prompt, []).append(p)
     return {text: known_mean(np.array(values)) for text, values in by_prompt.items()}
-
-
-def _waves(comparisons: list[Comparison]) -> Iterator[list[Comparison]]:
-    for begin in range(0, len(comparisons), WAVE):
-        yield comparisons[begin : begin + WAVE]
-
-
-def write_page(result: Mapping[str, Any], out: Path) -> Path:
-    """study.md."""
-    write_text(out / "study.md", markdown(result))
-    return out / "study.md"
