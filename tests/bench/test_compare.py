@@ -118,14 +118,8 @@ def test_a_failing_process_shows_its_last_words(tmp_path: Path):
         work({}, [sys.executable, str(tmp_path / "broken.py")])
 
 
-def test_pairs_of_a_file_name_the_bad_line(tmp_path: Path):
+def test_pairs_of_a_file_name_the_bad_line(tmp_path: Path, tiny_model: Path):
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps({"prompt": "Hi", "chosen": "Hello there"}) + "\n")
-
-    class Plain:
-        def prompt_ids(self, messages): return [1]  # fmt: skip
-
-        def response_ids(self, text): return [2]  # fmt: skip
-
     with pytest.raises(ValueError, match=r"pairs\.jsonl, line 1: .*rejected"):
-        Workload.read(file, Plain(), 4)  # type: ignore[arg-type]
+        Workload.read(file, tiny_model, 4)

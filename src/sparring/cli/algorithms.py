@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import Json, say, table, terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Argument(help="Show all about one: a name, or package.module:Class. Default: list all.")
         ] = None,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show all about every one.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """List the algorithms with their data and paper; for one, also its anchors, samples, pairs and loss."""
         from sparring.algorithms.algorithm import SHIPPED, find_algorithm

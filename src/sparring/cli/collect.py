@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from sparring.cli.result import say, terminal
+from sparring.cli.inputs import Recipe, Set
+from sparring.cli.result import Json, say, terminal
 from sparring.cli.several import shared
-
-
-class FormChoice(StrEnum):
-    """How prompt and answers are written."""
-
-    text = "text"
-    messages = "messages"
 
 
 def register(app: typer.Typer) -> None:
@@ -26,19 +19,16 @@ def register(app: typer.Typer) -> None:
     @app.command("collect")
     @shared
     def command(
-        recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
-        ] = None,
+        recipe: Recipe,
+        set_: Set = None,
         out: Annotated[Path | None, typer.Option(help="Folder to write. Default: collected/NAME-OF-RECIPE.")] = None,
         form: Annotated[
-            FormChoice, typer.Option(help="text: strings; messages: lists of {role, content}.")
-        ] = FormChoice.text,
+            Literal["text", "messages"], typer.Option(help="text: strings; messages: lists of {role, content}.")
+        ] = "text",
         keep_cut_off: Annotated[
             bool, typer.Option("--keep-cut-off", help="Keep pairs with an answer that hit sampling.max_new_tokens.")
         ] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print counts and the file as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Build a preference set: sample the policy, ask the oracle, write prompt, chosen and rejected.
 
@@ -50,9 +40,9 @@ def register(app: typer.Typer) -> None:
 
         screen = terminal(stderr=json_)
         folder = out or Path("collected") / Path(recipe).stem
-        facts = collect(load_collection(recipe, set_ or []), folder, form.value, keep_cut_off, Progress(screen))
+        collected = collect(load_collection(recipe, set_ or []), folder, form, keep_cut_off, Progress(screen))
         if json_:
-            print(json.dumps(facts))
+            print(json.dumps(collected))
             return
-        drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
-        say(screen, f"{facts['file']}: {facts['pairs']} pairs of {facts['prompts']} prompts{drops}")
+        drops = "".join(f", dropped {count}: {reason}" for reason, count in collected["dropped"].items())
+        say(screen, f"{collected['file']}: {collected['pairs']} pairs of {collected['prompts']} prompts{drops}")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import Json, say, table, terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     def command(
         runs: Annotated[list[Path], typer.Argument(help="Finished run folders; differences are to the first.")],
         out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("comparison.html"),
-        json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
         from sparring.report.compare import gather, write_comparison
@@ -43,7 +43,7 @@ def labels(runs: Sequence[Path]) -> list[str]:
     """Folder names, or whole paths where names repeat."""
     names = [run.resolve().name for run in runs]
     if len({run.resolve() for run in runs}) < len(runs):
-        raise ValueError("the same run is given twice.")
+        raise ValueError("the same run is given twice. Give each run once.")
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import Json, say, table, terminal
 
 MAIN = ("python", "sparring", "torch", "transformers")
 """packages whose versions decide most"""
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     @app.command("doctor")
     def command(
         verbose: Annotated[bool, typer.Option("--verbose", help="Show every version, path and extra.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Show versions, devices, memory and extras, and say what will be slow or is broken.
 

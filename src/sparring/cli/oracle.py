@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.cli.result import percent_cells, say, table, terminal
+from sparring.cli.result import Json, percent_cells, say, table, terminal
 from sparring.evaluation.result import hashes
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _register_train(verbs: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--set", help="Another field: epochs=2, learning_rate=1e-5, max_tokens=512, lora.rank=8."),
         ] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the held-out figures as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Train a preference model on pairs with labels, and print its accuracy on prompts it has not seen.
 
@@ -116,7 +116,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         cheats: Annotated[
             int, typer.Option(min=0, help="Prompts on which cheap cheats meet the preferred answer.")
         ] = 30,
-        json_: Annotated[bool, typer.Option("--json", help="Print audit.json instead of a table.")] = False,
+        json_: Json = False,
     ) -> None:
         """Compare oracles with labels, with chance and with "the longer answer wins", and look for their biases.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.inputs import Recipe, Set
+from sparring.cli.result import Json, say, table, terminal
 
 if TYPE_CHECKING:
     from sparring.planning.plan import Plan
@@ -21,16 +22,13 @@ def register(app: typer.Typer) -> None:
 
     @app.command("plan")
     def command(
-        recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+        recipe: Recipe,
         gpus: Annotated[
             str, typer.Option(help="1xH100, A100-40, ..., cpu (this machine's memory) or cpu:64 (GB).")
         ] = "cpu",
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
-        ] = None,
+        set_: Set = None,
         verbose: Annotated[bool, typer.Option("--verbose", help="Show the parts of every stage's memory.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Estimate memory per stage, tokens, time and disk of a run, from the model's configuration alone.
 

@@ -15,8 +15,9 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group
 from rich.segment import Segment
@@ -28,6 +29,7 @@ from sparring.evaluation.result import store_result
 if TYPE_CHECKING:
     from sparring.evaluation.intervals import Interval
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PIPE_WIDTH = 10_000
 """columns of a pipe whose width nobody set: no row wraps"""
 GAP = 2

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.inputs import Recipe, Set
+from sparring.cli.result import Json, say, table, terminal
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
@@ -24,16 +25,10 @@ def register(app: typer.Typer) -> None:
     @app.command("run")
     @partial(shared, first=readable)
     def command(
-        recipe: Annotated[
-            str,
-            typer.Argument(help="A recipe file, or the name of a shipped one (see `sparring recipe`)."),
-        ],
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
-        ] = None,
+        recipe: Recipe,
+        set_: Set = None,
         out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the summary's headline as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Start a run, or resume it where it stopped: the same command does both.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import PIPE_WIDTH, say, table, terminal
+from sparring.cli.result import PIPE_WIDTH, Json, say, table, terminal
 
 SIDE_BY_SIDE = 100
 """columns from which two answers stand beside each other"""
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="Sample these prompts now instead of showing held-out answers."),
         ] = None,
         count: Annotated[int, typer.Option(min=1, help="How many held-out prompts to show.")] = 8,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Show answers of the start and the final policy, on held-out or on your own prompts.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import Json, say, table, terminal
 from sparring.runtime.layout import MANIFEST
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     def command(
         run: Annotated[Path, typer.Argument(help="A run folder.")],
         verbose: Annotated[bool, typer.Option("--verbose", help="Show all counts of every stage.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Show the round, the finished stages with time, memory and counts, and what comes next."""
         from sparring.rounds.status import read_status

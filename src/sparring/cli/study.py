@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import percent_cells, say, table, terminal
+from sparring.cli.inputs import LmEvalData
+from sparring.cli.result import Json, percent_cells, say, table, terminal
 from sparring.cli.several import shared
 
 
@@ -30,15 +31,13 @@ def register(app: typer.Typer) -> None:
         tasks: Annotated[
             str | None, typer.Option(help="Leaderboard tasks too: v1, v2, or names joined by commas (needs lm-eval).")
         ] = None,
-        data: Annotated[
-            list[str] | None, typer.Option(help="Local documents of a task, NAME=FILE or NAME:shots=FILE.")
-        ] = None,
+        data: LmEvalData = None,
         limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, from the first.")] = None,
         shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
         task_seeds: Annotated[
             int | None, typer.Option(min=1, help="Score the policies of so many seeds, from the first. Default: all.")
         ] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Compare methods fairly: the same start, prompts and budget, several seeds, everyone against everyone.
 
@@ -67,10 +66,7 @@ def register(app: typer.Typer) -> None:
             print(json.dumps(result, default=asdict))
         else:
             show(result, screen)
-            say(
-                screen,
-                f"\nall ranges: {folder}/study.md; numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html",
-            )
+            say(screen, f"\nall ranges: {folder}/study.md; numbers: {folder}/study.json; pages: {folder}/seed-*.html")
 
 
 def readable(study: Path, check: bool, **_: Any) -> bool:

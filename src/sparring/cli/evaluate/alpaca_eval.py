@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from sparring.cli.inputs import FromStored, Oracle, Sampling, oracle_section, sampling_overrides
 from sparring.cli.inputs import instructions as read_instructions
-from sparring.cli.inputs import oracle_section, sampling_overrides
-from sparring.cli.result import table
+from sparring.cli.result import Json, table
 from sparring.cli.several import shared
 from sparring.evaluation.result import finite
 
@@ -22,13 +21,8 @@ if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
 
 BY_POSITION = "Take a row's position for its instruction, unchecked, as AlpacaEval does, instead of its text."
-
-
-class Formula(StrEnum):
-    """The regressions that AlpacaEval names."""
-
-    v1 = "length_controlled_v1"
-    minimal = "length_controlled_minimal"
+Formula = Literal["length_controlled_v1", "length_controlled_minimal"]
+"""the regressions that AlpacaEval names"""
 
 
 def register(app: typer.Typer) -> None:
@@ -42,10 +36,7 @@ def register(app: typer.Typer) -> None:
             typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
         ] = None,
         baseline: Annotated[str | None, typer.Option(help="The other side, likewise; reference outputs.")] = None,
-        oracle: Annotated[
-            str | None,
-            typer.Option(help="Who judges: an oracle's name, or a YAML file with its section or a recipe."),
-        ] = None,
+        oracle: Oracle = None,
         annotations: Annotated[
             Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
         ] = None,
@@ -53,7 +44,7 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or outputs in its order)."),
         ] = None,
-        formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = Formula.v1,
+        formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = "length_controlled_v1",
         gamed: Annotated[
             Path | None,
             typer.Option(
@@ -61,17 +52,12 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
-        sampling: Annotated[
-            list[str] | None,
-            typer.Option(help="How a policy answers: field=value of a recipe's sampling section. May be repeated."),
-        ] = None,
+        sampling: Sampling = None,
         seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
         leaderboard: Annotated[Path | None, typer.Option(help="A leaderboard CSV to put the row into.")] = None,
         out: Annotated[Path | None, typer.Option(help="Folder for everything that is made.")] = None,
-        from_stored: Annotated[
-            Path | None, typer.Option(help="Compute everything again from this folder; asks no model and no judge.")
-        ] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+        from_stored: FromStored = None,
+        json_: Json = False,
     ) -> None:
         """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them.
 
@@ -90,6 +76,7 @@ def register(app: typer.Typer) -> None:
         texts = None if prompts is None else [prompt.text for prompt in prompts]
         settings = sampling_overrides(sampling or [])
         contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
+        with_prompts = formula == "length_controlled_v1"  # the minimal one has no difficulty per instruction
         game = None
         if annotations:
             read_judgments(annotations)
@@ -97,10 +84,10 @@ def register(app: typer.Typer) -> None:
             contest.facts()
         else:
             game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
-            if formula is Formula.v1 and texts is None and not by_position:
+            if with_prompts and texts is None and not by_position:
                 alpaca_eval.check_known(_answered(game[:2]))
         shared, files = None, {}
-        if formula is Formula.v1:
+        if with_prompts:
             files["gamed"] = gamed or alpaca_eval.fetch_gamed()
             shared = alpaca_eval.read_gamed(files["gamed"])
             if texts is not None and not by_position:

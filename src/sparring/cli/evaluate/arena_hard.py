@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from sparring.cli.result import Json
+
 if TYPE_CHECKING:
     from sparring.evaluation.arena_hard import ArenaHard
-
-
-class Style(StrEnum):
-    """Which differences of style are controlled for."""
-
-    densities = "densities"
-    counts = "counts"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +29,7 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(help="The baseline where the rows do not name it (v0.1: gpt-4-0314).")
         ] = None,
         style: Annotated[
-            Style | None,
+            Literal["densities", "counts"] | None,
             typer.Option(help="Control for length and markdown: densities (as in v2.0) or counts (as in v0.1)."),
         ] = None,
         answers: Annotated[
@@ -51,7 +45,7 @@ def register(app: typer.Typer) -> None:
         resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples of the questions.")] = 1000,
         seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
         out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Scores against the baseline in percent, with 95 % intervals over questions."""
         from sparring.cli.result import existing, finish
@@ -62,8 +56,7 @@ def register(app: typer.Typer) -> None:
         files = existing([*judgments, *([questions] if questions else []), *(answers or [])])
         scored = select(read_judgments(judgments, baseline), questions, category, common)
         texts = read_answers(answers) if answers else {}
-        chosen: Any = None if style is None else style.value
-        scores = score(scored, texts, chosen, centred, lone_games, resamples, seed)
+        scores = score(scored, texts, style, centred, lone_games, resamples, seed)
         finish({"benchmark": "arena-hard", **asdict(scores)}, files, out, json_, lambda c: show(scores, c))
 
 

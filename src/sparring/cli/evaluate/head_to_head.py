@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.inputs import instructions, oracle_section, sampling_overrides
-from sparring.cli.result import table
+from sparring.cli.inputs import FromStored, Oracle, Sampling, instructions, oracle_section, sampling_overrides
+from sparring.cli.result import Json, table
 from sparring.cli.several import shared
 from sparring.evaluation.result import finite
 
@@ -26,28 +26,20 @@ def register(app: typer.Typer) -> None:
     def command(
         a: Annotated[str | None, typer.Argument(help=SIDE)] = None,
         b: Annotated[str | None, typer.Argument(help="The other side, likewise.")] = None,
-        oracle: Annotated[
-            str | None,
-            typer.Option(help="Who judges: an oracle's name, or a YAML file with its section or a recipe."),
-        ] = None,
+        oracle: Oracle = None,
         prompts: Annotated[
             str | None,
             typer.Option(help="What to answer: a data set. Default: an answer file's, or what the run held out."),
         ] = None,
         split: Annotated[str | None, typer.Option(help="Split of the prompts.")] = None,
         limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
-        sampling: Annotated[
-            list[str] | None,
-            typer.Option(help="How policies answer: field=value of a recipe's sampling section. May be repeated."),
-        ] = None,
+        sampling: Sampling = None,
         seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
         out: Annotated[
             Path | None, typer.Option(help="Folder for answers, verdicts, result.json and index.html.")
         ] = None,
-        from_stored: Annotated[
-            Path | None, typer.Option(help="Compute everything again from this folder; asks no model and no judge.")
-        ] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+        from_stored: FromStored = None,
+        json_: Json = False,
     ) -> None:
         """Compare two policies or answer files: is A better than B, by how much, under whom?
 

@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from sparring.cli.inputs import LmEvalData
+from sparring.cli.result import Json
+
 VERSIONS = {
     "v1": ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande", "gsm8k"),
     "v2": ("ifeval", "bbh", "math", "gpqa", "musr", "mmlu_pro"),
@@ -31,10 +34,7 @@ def register(app: typer.Typer) -> None:
         tasks: Annotated[
             str, typer.Option(help="v1, v2, or names joined by commas: arc,gsm8k, or any task of lm-eval.")
         ] = "v1",
-        data: Annotated[
-            list[str] | None,
-            typer.Option(help="Local documents, NAME=FILE; shots from another file: NAME:shots=FILE. May be repeated."),
-        ] = None,
+        data: LmEvalData = None,
         limit: Annotated[int | None, typer.Option(min=1, help="Documents per task of lm-eval, from the first.")] = None,
         shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
         chat: Annotated[bool, typer.Option(help="Render prompts with the chat template.")] = False,
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         verify: Annotated[
             int, typer.Option(min=0, help="Compare so many documents per task with Sparring's own log-probabilities.")
         ] = 0,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+        json_: Json = False,
     ) -> None:
         """Score a policy on leaderboard tasks; with --before, differences with intervals and paired tests."""
         from sparring.cli.result import finish
