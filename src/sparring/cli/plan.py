@@ -17,34 +17,30 @@ if TYPE_CHECKING:
     from sparring.planning.plan import Plan
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    recipe: Recipe,
+    gpus: Annotated[
+        str, typer.Option(help="1xH100, A100-40, ..., cpu (this machine's memory) or cpu:64 (GB).")
+    ] = "cpu",
+    set_: Set = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the parts of every stage's memory.")] = False,
+    json_: Json = False,
+) -> None:
+    """Estimate memory per stage, tokens, time and disk of a run, from the model's configuration alone.
 
-    @app.command("plan")
-    def command(
-        recipe: Recipe,
-        gpus: Annotated[
-            str, typer.Option(help="1xH100, A100-40, ..., cpu (this machine's memory) or cpu:64 (GB).")
-        ] = "cpu",
-        set_: Set = None,
-        verbose: Annotated[bool, typer.Option("--verbose", help="Show the parts of every stage's memory.")] = False,
-        json_: Json = False,
-    ) -> None:
-        """Estimate memory per stage, tokens, time and disk of a run, from the model's configuration alone.
+    Exit code 1 if a stage cannot fit; then it says which field of the recipe to change.
+    """
+    from sparring.planning.machine import parse_machine
+    from sparring.planning.plan import make_plan
+    from sparring.recipe.reading import load_recipe
 
-        Exit code 1 if a stage cannot fit; then it says which field of the recipe to change.
-        """
-        from sparring.planning.machine import parse_machine
-        from sparring.planning.plan import make_plan
-        from sparring.recipe.reading import load_recipe
-
-        plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
-        if json_:
-            print(json.dumps(plan.plain()))
-        else:
-            show(plan, terminal(), verbose)
-        if not plan.fits:
-            sys.exit(1)
+    plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
+    if json_:
+        print(json.dumps(plan.plain()))
+    else:
+        show(plan, terminal(), verbose)
+    if not plan.fits:
+        sys.exit(1)
 
 
 def show(plan: Plan, screen: Console, verbose: bool) -> None:

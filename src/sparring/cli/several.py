@@ -1,6 +1,5 @@
 """The option `--devices` of verbs whose work several devices can share.
 
-    @app.command("collect")
     @shared
     def command(recipe: str, json_: bool = False) -> None: ...
 

@@ -21,11 +21,7 @@ group = typer.Typer(
     rich_markup_mode="markdown",
     help="Evaluate policies, answers and stored judgments: win rates with intervals, under a named judge.",
 )
-VERBS = (head_to_head, exploitability, alpaca_eval, arena_hard, mt_bench, judge, ratings, leaderboard, overlap)
-for module in VERBS:
-    module.register(group)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    app.add_typer(group, name="evaluate")
+for verb in (head_to_head, exploitability, alpaca_eval, arena_hard, mt_bench, ratings, leaderboard, overlap):
+    group.command(verb.__name__.rpartition(".")[2].replace("_", "-"))(verb.command)
+group.command("judge-arena-hard")(judge.arena_hard)
+group.command("judge-mt-bench")(judge.mt_bench)

@@ -25,104 +25,98 @@ Formula = Literal["length_controlled_v1", "length_controlled_minimal"]
 """the regressions that AlpacaEval names"""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+@shared
+def command(
+    candidate: Annotated[
+        str | None,
+        typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The other side, likewise; reference outputs.")] = None,
+    oracle: Oracle = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
+    ] = None,
+    instructions: Annotated[
+        Path | None,
+        typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or outputs in its order)."),
+    ] = None,
+    formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = "length_controlled_v1",
+    gamed: Annotated[
+        Path | None,
+        typer.Option(help="df_gamed.csv, or a file with its columns. Default: fetched from AlpacaEval's hub data set."),
+    ] = None,
+    by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
+    sampling: Sampling = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
+    leaderboard: Annotated[Path | None, typer.Option(help="A leaderboard CSV to put the row into.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for everything that is made.")] = None,
+    from_stored: FromStored = None,
+    json_: Json = False,
+) -> None:
+    """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them.
 
-    @app.command("alpaca-eval")
-    @shared
-    def command(
-        candidate: Annotated[
-            str | None,
-            typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
-        ] = None,
-        baseline: Annotated[str | None, typer.Option(help="The other side, likewise; reference outputs.")] = None,
-        oracle: Oracle = None,
-        annotations: Annotated[
-            Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
-        ] = None,
-        instructions: Annotated[
-            Path | None,
-            typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or outputs in its order)."),
-        ] = None,
-        formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = "length_controlled_v1",
-        gamed: Annotated[
-            Path | None,
-            typer.Option(
-                help="df_gamed.csv, or a file with its columns. Default: fetched from AlpacaEval's hub data set."
-            ),
-        ] = None,
-        by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
-        sampling: Sampling = None,
-        seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
-        leaderboard: Annotated[Path | None, typer.Option(help="A leaderboard CSV to put the row into.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Folder for everything that is made.")] = None,
-        from_stored: FromStored = None,
-        json_: Json = False,
-    ) -> None:
-        """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them.
+    From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
+    """
+    from sparring import __version__
+    from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
+    from sparring.evaluation import alpaca_eval
+    from sparring.evaluation.annotations import read_judgments
+    from sparring.runtime.files import write_json, write_text
+    from sparring.runtime.progress import Progress
 
-        From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
-        """
-        from sparring import __version__
-        from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
-        from sparring.evaluation import alpaca_eval
-        from sparring.evaluation.annotations import read_judgments
-        from sparring.runtime.files import write_json, write_text
-        from sparring.runtime.progress import Progress
-
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        # What is here is checked before the hub is asked, and all of it before anything is paid for.
-        prompts = read_instructions(instructions and str(instructions), None, None)
-        texts = None if prompts is None else [prompt.text for prompt in prompts]
-        settings = sampling_overrides(sampling or [])
-        contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
-        with_prompts = formula == "length_controlled_v1"  # the minimal one has no difficulty per instruction
-        game = None
-        if annotations:
-            read_judgments(annotations)
-        elif contest and from_stored:
-            contest.facts()
-        else:
-            game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
-            if with_prompts and texts is None and not by_position:
-                alpaca_eval.check_known(_answered(game[:2]))
-        shared, files = None, {}
-        if with_prompts:
-            files["gamed"] = gamed or alpaca_eval.fetch_gamed()
-            shared = alpaca_eval.read_gamed(files["gamed"])
-            if texts is not None and not by_position:
-                alpaca_eval.check_order(texts, len(shared.by_index))
-        if contest:
-            if game:
-                contest.play(*game)
-            out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
-        assert annotations is not None
-        facts = contest.facts() if contest else {"left_out": {}}
-        judgments = read_judgments(annotations)
-        files["annotations"] = annotations
-        if instructions:
-            files["instructions"] = instructions
-        indices = None
-        if shared is not None:
-            indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
-        result = alpaca_eval.evaluate(judgments, shared, indices)
-        result["left_out"] |= facts["left_out"]
-        result |= {
-            "sparring_version": __version__,
-            "files": describe(files),
-            "gamed": None if shared is None else "given file" if gamed else "the hub's file",
-            "sides": facts.get("sides"),
-        }
-        row = result["leaderboard"]
-        if out:
-            write_json(out / "result.json", finite(result))
-            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
-        if leaderboard:
-            write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
-        if json_:
-            print(json.dumps(finite(result), allow_nan=False))
-        else:
-            show(result, console)
+    console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+    # What is here is checked before the hub is asked, and all of it before anything is paid for.
+    prompts = read_instructions(instructions and str(instructions), None, None)
+    texts = None if prompts is None else [prompt.text for prompt in prompts]
+    settings = sampling_overrides(sampling or [])
+    contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
+    with_prompts = formula == "length_controlled_v1"  # the minimal one has no difficulty per instruction
+    game = None
+    if annotations:
+        read_judgments(annotations)
+    elif contest and from_stored:
+        contest.facts()
+    else:
+        game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
+        if with_prompts and texts is None and not by_position:
+            alpaca_eval.check_known(_answered(game[:2]))
+    shared, files = None, {}
+    if with_prompts:
+        files["gamed"] = gamed or alpaca_eval.fetch_gamed()
+        shared = alpaca_eval.read_gamed(files["gamed"])
+        if texts is not None and not by_position:
+            alpaca_eval.check_order(texts, len(shared.by_index))
+    if contest:
+        if game:
+            contest.play(*game)
+        out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
+    assert annotations is not None
+    facts = contest.facts() if contest else {"left_out": {}}
+    judgments = read_judgments(annotations)
+    files["annotations"] = annotations
+    if instructions:
+        files["instructions"] = instructions
+    indices = None
+    if shared is not None:
+        indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
+    result = alpaca_eval.evaluate(judgments, shared, indices)
+    result["left_out"] |= facts["left_out"]
+    result |= {
+        "sparring_version": __version__,
+        "files": describe(files),
+        "gamed": None if shared is None else "given file" if gamed else "the hub's file",
+        "sides": facts.get("sides"),
+    }
+    row = result["leaderboard"]
+    if out:
+        write_json(out / "result.json", finite(result))
+        write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
+    if leaderboard:
+        write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
+    if json_:
+        print(json.dumps(finite(result), allow_nan=False))
+    else:
+        show(result, console)
 
 
 def _folder(path: Path | None) -> Path:

@@ -18,52 +18,46 @@ from sparring.evaluation.result import finite
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+@shared
+def command(
+    a: Annotated[str | None, typer.Argument(help=SIDE)] = None,
+    b: Annotated[str | None, typer.Argument(help="The other side, likewise.")] = None,
+    oracle: Oracle = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="What to answer: a data set. Default: an answer file's, or what the run held out."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the prompts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
+    sampling: Sampling = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for answers, verdicts, result.json and index.html.")] = None,
+    from_stored: FromStored = None,
+    json_: Json = False,
+) -> None:
+    """Compare two policies or answer files: is A better than B, by how much, under whom?
 
-    @app.command("head-to-head")
-    @shared
-    def command(
-        a: Annotated[str | None, typer.Argument(help=SIDE)] = None,
-        b: Annotated[str | None, typer.Argument(help="The other side, likewise.")] = None,
-        oracle: Oracle = None,
-        prompts: Annotated[
-            str | None,
-            typer.Option(help="What to answer: a data set. Default: an answer file's, or what the run held out."),
-        ] = None,
-        split: Annotated[str | None, typer.Option(help="Split of the prompts.")] = None,
-        limit: Annotated[int | None, typer.Option(min=1, help="Only the first prompts.")] = None,
-        sampling: Sampling = None,
-        seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
-        out: Annotated[
-            Path | None, typer.Option(help="Folder for answers, verdicts, result.json and index.html.")
-        ] = None,
-        from_stored: FromStored = None,
-        json_: Json = False,
-    ) -> None:
-        """Compare two policies or answer files: is A better than B, by how much, under whom?
+    Both answer the same prompts, a judge that sees places is asked in both orders, and intervals are over
+    prompts. Answers and verdicts stay in the folder: the same command goes on where it was stopped and pays for
+    nothing twice.
+    """
+    from sparring.contests.head_to_head_folder import HeadToHeadFolder
+    from sparring.runtime.progress import Progress
 
-        Both answer the same prompts, a judge that sees places is asked in both orders, and intervals are over
-        prompts. Answers and verdicts stay in the folder: the same command goes on where it was stopped and pays for
-        nothing twice.
-        """
-        from sparring.contests.head_to_head_folder import HeadToHeadFolder
-        from sparring.runtime.progress import Progress
-
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        if from_stored is not None:
-            folder = from_stored
-        else:
-            if a is None or b is None or oracle is None or out is None:
-                raise ValueError("head-to-head needs A, B, --oracle and --out (or --from-stored FOLDER).")
-            folder = out
-            chosen, settings = instructions(prompts, split, limit), sampling_overrides(sampling or [])
-            HeadToHeadFolder(folder, Progress(console)).play(a, b, chosen, oracle_section(oracle), settings, seed)
-        result = HeadToHeadFolder(folder, Progress(quiet=True)).finish()
-        if json_:
-            print(json.dumps(finite(result), allow_nan=False))
-        else:
-            show(result, folder, console)
+    console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+    if from_stored is not None:
+        folder = from_stored
+    else:
+        if a is None or b is None or oracle is None or out is None:
+            raise ValueError("head-to-head needs A, B, --oracle and --out (or --from-stored FOLDER).")
+        folder = out
+        chosen, settings = instructions(prompts, split, limit), sampling_overrides(sampling or [])
+        HeadToHeadFolder(folder, Progress(console)).play(a, b, chosen, oracle_section(oracle), settings, seed)
+    result = HeadToHeadFolder(folder, Progress(quiet=True)).finish()
+    if json_:
+        print(json.dumps(finite(result), allow_nan=False))
+    else:
+        show(result, folder, console)
 
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:

@@ -49,56 +49,12 @@ SERVED: dict[str, tuple[Any, Any]] = {
         False,
     ),
     "timeout": (Annotated[float, typer.Option(help="Seconds for one reply.")], 300.0),
-    "attempts": (
-        Annotated[int, typer.Option(min=1, help="Tries of one request, with growing waits between them.")],
-        5,
-    ),
+    "attempts": (Annotated[int, typer.Option(min=1, help="Tries of one request, with growing waits between them.")], 5),
     "max_cost": (Annotated[float | None, typer.Option(help="Stop before paying more; needs both prices.")], None),
     "price_in": (Annotated[float | None, typer.Option(help="Per million tokens read.")], None),
     "price_out": (Annotated[float | None, typer.Option(help="Per million tokens written.")], None),
 }
 """the same of those that only a served judge has"""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-
-    @app.command("judge-arena-hard")
-    @with_judge(max_tokens=4096)
-    def arena_hard(
-        answers: Answers,
-        baseline_answers: Annotated[Path, typer.Option(help="The baseline's answers.")],
-        questions: Questions,
-        instruction: Annotated[Path, typer.Option(help="A text file with the judge's system prompt.")],
-        out: Out,
-        judge: Any,
-    ) -> None:
-        """Judge answers against the baseline in both orders, with five-level verdicts."""
-        from sparring.cli.result import existing
-        from sparring.evaluation.judge_files import judge_arena_hard
-        from sparring.runtime.progress import Progress
-
-        existing([answers, baseline_answers, questions, instruction])
-        judge_arena_hard(answers, baseline_answers, questions, instruction, judge, out, Progress())
-
-    @app.command("judge-mt-bench")
-    @with_judge(max_tokens=2048)
-    def mt_bench(
-        answers: Answers,
-        questions: Questions,
-        references: Annotated[Path, typer.Option(help="FastChat's reference answers.")],
-        judge_prompts: Annotated[Path, typer.Option(help="FastChat's judge_prompts.jsonl.")],
-        out: Out,
-        judge: Any,
-        against: Annotated[Path | None, typer.Option(help="Answers of another model: pairwise games.")] = None,
-    ) -> None:
-        """Rate a model's two turns, or compare two models in both orders."""
-        from sparring.cli.result import existing
-        from sparring.evaluation.judge_files import judge_mt_bench
-        from sparring.runtime.progress import Progress
-
-        existing([answers, questions, references, judge_prompts, *([against] if against else [])])
-        judge_mt_bench(answers, questions, references, judge_prompts, against, judge, out, Progress())
 
 
 def with_judge(max_tokens: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -123,6 +79,43 @@ def with_judge(max_tokens: int) -> Callable[[Callable[..., None]], Callable[...,
         return verb
 
     return decorate
+
+
+@with_judge(max_tokens=4096)
+def arena_hard(
+    answers: Answers,
+    baseline_answers: Annotated[Path, typer.Option(help="The baseline's answers.")],
+    questions: Questions,
+    instruction: Annotated[Path, typer.Option(help="A text file with the judge's system prompt.")],
+    out: Out,
+    judge: Any,
+) -> None:
+    """Judge answers against the baseline in both orders, with five-level verdicts."""
+    from sparring.cli.result import existing
+    from sparring.evaluation.judge_files import judge_arena_hard
+    from sparring.runtime.progress import Progress
+
+    existing([answers, baseline_answers, questions, instruction])
+    judge_arena_hard(answers, baseline_answers, questions, instruction, judge, out, Progress())
+
+
+@with_judge(max_tokens=2048)
+def mt_bench(
+    answers: Answers,
+    questions: Questions,
+    references: Annotated[Path, typer.Option(help="FastChat's reference answers.")],
+    judge_prompts: Annotated[Path, typer.Option(help="FastChat's judge_prompts.jsonl.")],
+    out: Out,
+    judge: Any,
+    against: Annotated[Path | None, typer.Option(help="Answers of another model: pairwise games.")] = None,
+) -> None:
+    """Rate a model's two turns, or compare two models in both orders."""
+    from sparring.cli.result import existing
+    from sparring.evaluation.judge_files import judge_mt_bench
+    from sparring.runtime.progress import Progress
+
+    existing([answers, questions, references, judge_prompts, *([against] if against else [])])
+    judge_mt_bench(answers, questions, references, judge_prompts, against, judge, out, Progress())
 
 
 def _refuse_served_options(context: typer.Context) -> None:

@@ -18,63 +18,59 @@ VERSIONS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The policy: RUN (its last), RUN:ROUND (0 is the start), a folder, a hub name, or pypi:PACKAGE."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the scores; finished tasks in it are not run again.")],
+    before: Annotated[str | None, typer.Option(help="Another policy, scored on the same documents.")] = None,
+    tasks: Annotated[
+        str, typer.Option(help="v1, v2, or names joined by commas: arc,gsm8k, or any task of lm-eval.")
+    ] = "v1",
+    data: LmEvalData = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents per task of lm-eval, from the first.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
+    chat: Annotated[bool, typer.Option(help="Render prompts with the chat template.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Requests run at once.")] = 8,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ... Default: the accelerator, where there is one.")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Of the weights while scoring.")
+    ] = "float32",
+    verify: Annotated[
+        int, typer.Option(min=0, help="Compare so many documents per task with Sparring's own log-probabilities.")
+    ] = 0,
+    json_: Json = False,
+) -> None:
+    """Score a policy on leaderboard tasks; with --before, differences with intervals and paired tests."""
+    from sparring.cli.result import finish
+    from sparring.contests.players import policy_folder
+    from sparring.evaluation.leaderboard import Leaderboard, check_local
+    from sparring.evaluation.leaderboard_rows import benchmark_row
 
-    @app.command("leaderboard")
-    def command(
-        model: Annotated[
-            str,
-            typer.Argument(
-                help="The policy: RUN (its last), RUN:ROUND (0 is the start), a folder, a hub name, or pypi:PACKAGE."
-            ),
-        ],
-        out: Annotated[Path, typer.Option(help="Folder for the scores; finished tasks in it are not run again.")],
-        before: Annotated[str | None, typer.Option(help="Another policy, scored on the same documents.")] = None,
-        tasks: Annotated[
-            str, typer.Option(help="v1, v2, or names joined by commas: arc,gsm8k, or any task of lm-eval.")
-        ] = "v1",
-        data: LmEvalData = None,
-        limit: Annotated[int | None, typer.Option(min=1, help="Documents per task of lm-eval, from the first.")] = None,
-        shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
-        chat: Annotated[bool, typer.Option(help="Render prompts with the chat template.")] = False,
-        batch_size: Annotated[int, typer.Option(min=1, help="Requests run at once.")] = 8,
-        device: Annotated[
-            str | None, typer.Option(help="cpu, cuda, ... Default: the accelerator, where there is one.")
-        ] = None,
-        precision: Annotated[
-            Literal["float32", "bfloat16"], typer.Option(help="Of the weights while scoring.")
-        ] = "float32",
-        verify: Annotated[
-            int, typer.Option(min=0, help="Compare so many documents per task with Sparring's own log-probabilities.")
-        ] = 0,
-        json_: Json = False,
-    ) -> None:
-        """Score a policy on leaderboard tasks; with --before, differences with intervals and paired tests."""
-        from sparring.cli.result import finish
-        from sparring.contests.players import policy_folder
-        from sparring.evaluation.leaderboard import Leaderboard, check_local
-        from sparring.evaluation.leaderboard_rows import benchmark_row
-
-        if verify and precision != "float32":
-            raise ValueError("--verify compares float32 arithmetic: leave out --precision.")
-        names = task_names(tasks)
-        files = parse_data(data or [], names)
-        for name, paths in files.items():
-            check_local(name, paths)
-        policies = {"after": model} if before is None else {"before": before, "after": model}
-        options: dict[str, Any] = {"limit": limit, "shots": shots, "chat": chat, "device": device}
-        options |= {"batch_size": batch_size, "precision": precision}
-        boards = {side: Leaderboard(policy_folder(spec, out), out, files, **options) for side, spec in policies.items()}
-        rows = [benchmark_row(name, boards, verify) for name in names]
-        result = {
-            "benchmark": "leaderboard",
-            "models": {side: {"name": policies[side], "weights": board.weights} for side, board in boards.items()},
-            "lm_eval": boards["after"].version,
-            "rows": rows,
-        }
-        used = [path for paths in files.values() for path in paths.values()]
-        finish(result, used, out, json_, lambda console: show(result, console))
+    if verify and precision != "float32":
+        raise ValueError("--verify compares float32 arithmetic: leave out --precision.")
+    names = task_names(tasks)
+    files = parse_data(data or [], names)
+    for name, paths in files.items():
+        check_local(name, paths)
+    policies = {"after": model} if before is None else {"before": before, "after": model}
+    options: dict[str, Any] = {"limit": limit, "shots": shots, "chat": chat, "device": device}
+    options |= {"batch_size": batch_size, "precision": precision}
+    boards = {side: Leaderboard(policy_folder(spec, out), out, files, **options) for side, spec in policies.items()}
+    rows = [benchmark_row(name, boards, verify) for name in names]
+    result = {
+        "benchmark": "leaderboard",
+        "models": {side: {"name": policies[side], "weights": board.weights} for side, board in boards.items()},
+        "lm_eval": boards["after"].version,
+        "rows": rows,
+    }
+    used = [path for paths in files.values() for path in paths.values()]
+    finish(result, used, out, json_, lambda console: show(result, console))
 
 
 def task_names(tasks: str) -> tuple[str, ...]:

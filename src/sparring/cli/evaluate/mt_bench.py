@@ -13,31 +13,27 @@ if TYPE_CHECKING:
     from sparring.evaluation.mt_bench import Pairwise, Single
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    judgments: Annotated[
+        list[Path], typer.Argument(help="Files of model_judgment/: single ratings, or pairwise games.")
+    ],
+    questions: Annotated[
+        Path | None,
+        typer.Option(help="The benchmark's question.jsonl: every turn must be judged, with a reference where due."),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only these models. May be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Mean ratings from 1 to 10, or win rates, with 95 % intervals over questions."""
+    from sparring.cli.result import existing, finish
+    from sparring.evaluation.mt_bench import Pairwise, score_files
 
-    @app.command("mt-bench")
-    def command(
-        judgments: Annotated[
-            list[Path], typer.Argument(help="Files of model_judgment/: single ratings, or pairwise games.")
-        ],
-        questions: Annotated[
-            Path | None,
-            typer.Option(help="The benchmark's question.jsonl: every turn must be judged, with a reference where due."),
-        ] = None,
-        model: Annotated[list[str] | None, typer.Option(help="Only these models. May be repeated.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    ) -> None:
-        """Mean ratings from 1 to 10, or win rates, with 95 % intervals over questions."""
-        from sparring.cli.result import existing, finish
-        from sparring.evaluation.mt_bench import Pairwise, score_files
-
-        files = existing([*judgments, *([questions] if questions else [])])
-        scores = score_files(judgments, questions, model)
-        kind = "pairwise" if isinstance(scores, Pairwise) else "single"
-        result = {"benchmark": "mt-bench", "kind": kind, **asdict(scores)}
-        finish(result, files, out, json_, lambda console: show(scores, console))
+    files = existing([*judgments, *([questions] if questions else [])])
+    scores = score_files(judgments, questions, model)
+    kind = "pairwise" if isinstance(scores, Pairwise) else "single"
+    result = {"benchmark": "mt-bench", "kind": kind, **asdict(scores)}
+    finish(result, files, out, json_, lambda console: show(scores, console))
 
 
 def show(scores: Single | Pairwise, console: Console) -> None:

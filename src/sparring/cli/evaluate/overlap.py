@@ -16,48 +16,44 @@ SHOWN = 120
 """characters of an example"""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    train: Annotated[str, typer.Argument(help="A run's folder, or its training data: a file or a hub data set.")],
+    bench: Annotated[list[str], typer.Argument(help="Files with the benchmarks' prompts, one or several.")],
+    split: Annotated[str | None, typer.Option(help="Split of the training data.")] = None,
+    column: Annotated[str | None, typer.Option(help="The benchmarks' column with the prompt.")] = None,
+    train_column: Annotated[str | None, typer.Option(help="The training data's column with the prompt.")] = None,
+    ngram: Annotated[int, typer.Option("--ngram", min=2, help="Words in a row that count as shared text.")] = 8,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of a prompt's n-grams from which it counts as seen.")
+    ] = 0.5,
+    examples: Annotated[int, typer.Option(min=0, help="Overlapping prompts to show per benchmark.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json, with every overlapping prompt.")] = None,
+    json_: Json = False,
+) -> None:
+    """Did the training see the benchmark? Exact and n-gram overlap of its prompts with the training prompts."""
+    from sparring.cli.result import finish
+    from sparring.evaluation.overlap import find_overlap, read_prompts
 
-    @app.command("overlap")
-    def command(
-        train: Annotated[str, typer.Argument(help="A run's folder, or its training data: a file or a hub data set.")],
-        bench: Annotated[list[str], typer.Argument(help="Files with the benchmarks' prompts, one or several.")],
-        split: Annotated[str | None, typer.Option(help="Split of the training data.")] = None,
-        column: Annotated[str | None, typer.Option(help="The benchmarks' column with the prompt.")] = None,
-        train_column: Annotated[str | None, typer.Option(help="The training data's column with the prompt.")] = None,
-        ngram: Annotated[int, typer.Option("--ngram", min=2, help="Words in a row that count as shared text.")] = 8,
-        share: Annotated[
-            float, typer.Option(min=0.01, max=1.0, help="Share of a prompt's n-grams from which it counts as seen.")
-        ] = 0.5,
-        examples: Annotated[int, typer.Option(min=0, help="Overlapping prompts to show per benchmark.")] = 3,
-        out: Annotated[Path | None, typer.Option(help="Folder for result.json, with every overlapping prompt.")] = None,
-        json_: Json = False,
-    ) -> None:
-        """Did the training see the benchmark? Exact and n-gram overlap of its prompts with the training prompts."""
-        from sparring.cli.result import finish
-        from sparring.evaluation.overlap import find_overlap, read_prompts
-
-        seen = read_prompts(train, split, train_column)
-        rows, files = [], list(seen.files)
-        for path in bench:
-            read = read_prompts(path, None, column)
-            files += read.files
-            overlap = asdict(find_overlap(seen.texts, read.texts, ngram, share))
-            rows.append({"benchmark": path, "column": read.column, **overlap, "dropped": dict(read.dropped)})
-        result = {
-            "train": {
-                "data": train,
-                "column": seen.column,
-                "prompts": len(seen.texts),
-                "dropped": dict(seen.dropped),
-                "files": [str(path) for path in seen.files],
-            },
-            "ngram": ngram,
-            "share": share,
-            "benchmarks": rows,
-        }
-        finish(result, files, out, json_, lambda console: show(result, examples, console))
+    seen = read_prompts(train, split, train_column)
+    rows, files = [], list(seen.files)
+    for path in bench:
+        read = read_prompts(path, None, column)
+        files += read.files
+        overlap = asdict(find_overlap(seen.texts, read.texts, ngram, share))
+        rows.append({"benchmark": path, "column": read.column, **overlap, "dropped": dict(read.dropped)})
+    result = {
+        "train": {
+            "data": train,
+            "column": seen.column,
+            "prompts": len(seen.texts),
+            "dropped": dict(seen.dropped),
+            "files": [str(path) for path in seen.files],
+        },
+        "ngram": ngram,
+        "share": share,
+        "benchmarks": rows,
+    }
+    finish(result, files, out, json_, lambda console: show(result, examples, console))
 
 
 def show(result: Mapping[str, Any], examples: int, console: Console) -> None:
