@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Group
 
 from sparring.cli.result import say, table, terminal
 from sparring.evaluation.result import finite
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
 
 PICTURES = (".svg", ".html")
+FIELDS = ("claim", "source", "predicted", "measured", "note")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
 
 
@@ -61,10 +61,14 @@ def command(
     Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
     them: play that game and print gaps per algorithm.
     """
+    from sparring.algorithms.algorithm import SHIPPED, find_algorithm
+
     settings = parse_settings(set_ or [])
     check_numbers(rounds, pairs, seed)
     check_files(json_, plot)
-    names = named(algorithm)
+    names = list(SHIPPED) if algorithm == "all" else [algorithm]
+    if algorithm != "all":
+        find_algorithm(algorithm)
     chosen = check_player(player)
     if chosen == "transformer":
         transformer(names, game, settings, rounds or 5, seed, json_, plot)
@@ -76,16 +80,6 @@ def command(
 
 
 # ---------------------------------------------------------------- arguments
-
-
-def named(algorithm: str) -> list[str]:
-    """The algorithms that are meant; ValueError for a single one that does not exist."""
-    from sparring.algorithms.algorithm import SHIPPED, find_algorithm
-
-    if algorithm == "all":
-        return list(SHIPPED)
-    find_algorithm(algorithm)
-    return [algorithm]
 
 
 def check_player(player: str | None) -> Any:
@@ -101,12 +95,9 @@ def check_player(player: str | None) -> Any:
 
 def check_numbers(rounds: int | None, pairs: int, seed: int) -> None:
     """Raise ValueError for numbers that no player can use."""
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"--rounds {rounds}: give at least 1.")
-    if pairs < 1:
-        raise ValueError(f"--pairs {pairs}: give at least 1.")
-    if seed < 0:
-        raise ValueError(f"--seed {seed}: give at least 0.")
+    for option, value, least in (("rounds", rounds, 1), ("pairs", pairs, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise ValueError(f"--{option} {value}: give at least {least}.")
 
 
 def check_files(json_: Path | None, plot: Path | None) -> None:
@@ -173,17 +164,11 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
         screen.print(table("", ("claim", "algorithm", "verdict", "claim"), rows))
     for claim in checked:
         if verbose or claim.verdict == "FAILS":
+            rows = [(field, text) for field in FIELDS if (text := getattr(claim, field))]
             screen.print()
-            screen.print(claim_table(claim))
+            screen.print(table(f"{claim.name}, {claim.algorithm}: {claim.verdict}", ("", ""), rows))
     if counts["FAILS"]:
         sys.exit(1)
-
-
-def claim_table(claim: Claim) -> Group:
-    """All about one claim."""
-    fields = ("claim", "source", "predicted", "measured", "note")
-    rows = [(name, text) for name in fields if (text := getattr(claim, name))]
-    return table(f"{claim.name}, {claim.algorithm}: {claim.verdict}", ("", ""), rows)
 
 
 # ---------------------------------------------------------------- trajectories

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -59,9 +58,10 @@ def command(
     """
     from sparring import __version__
     from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
+    from sparring.contests.players import AnswerFile, is_answer_file
     from sparring.evaluation import alpaca_eval
     from sparring.evaluation.annotations import read_judgments
-    from sparring.runtime.files import write_json, write_text
+    from sparring.runtime.files import hash_file, write_json, write_text
     from sparring.runtime.progress import Progress
 
     console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
@@ -69,7 +69,10 @@ def command(
     prompts = read_instructions(instructions and str(instructions), None, None)
     texts = None if prompts is None else [prompt.text for prompt in prompts]
     settings = sampling_overrides(sampling or [])
-    contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
+    folder = from_stored or out
+    if folder is None and annotations is None:
+        raise ValueError("--out: missing. Name a folder for answers and verdicts (or give --annotations).")
+    contest = None if annotations or folder is None else HeadToHeadFolder(folder, Progress(console))
     with_prompts = formula == "length_controlled_v1"  # the minimal one has no difficulty per instruction
     game = None
     if annotations:
@@ -79,7 +82,8 @@ def command(
     else:
         game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
         if with_prompts and texts is None and not by_position:
-            alpaca_eval.check_known(_answered(game[:2]))
+            files_of_answers = [AnswerFile(spec) for spec in game[:2] if is_answer_file(spec)]
+            alpaca_eval.check_known([list(file.answers.texts) for file in files_of_answers])
     shared, files = None, {}
     if with_prompts:
         files["gamed"] = gamed or alpaca_eval.fetch_gamed()
@@ -91,7 +95,7 @@ def command(
             contest.play(*game)
         out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
     assert annotations is not None
-    facts = contest.facts() if contest else {"left_out": {}}
+    stored = contest.facts() if contest else {"left_out": {}}
     judgments = read_judgments(annotations)
     files["annotations"] = annotations
     if instructions:
@@ -100,12 +104,12 @@ def command(
     if shared is not None:
         indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
     result = alpaca_eval.evaluate(judgments, shared, indices)
-    result["left_out"] |= facts["left_out"]
+    result["left_out"] |= stored["left_out"]
     result |= {
         "sparring_version": __version__,
-        "files": describe(files),
+        "files": {name: {"path": str(path), "sha256": hash_file(path)} for name, path in files.items()},
         "gamed": None if shared is None else "given file" if gamed else "the hub's file",
-        "sides": facts.get("sides"),
+        "sides": stored.get("sides"),
     }
     row = result["leaderboard"]
     if out:
@@ -119,37 +123,17 @@ def command(
         show(result, console)
 
 
-def _folder(path: Path | None) -> Path:
-    if path is None:
-        raise ValueError("--out: missing. Name a folder for answers and verdicts (or give --annotations).")
-    return path
-
-
 def _sides(
     candidate: str | None, baseline: str | None, oracle: str | None, prompts: list[Instruction] | None
 ) -> tuple[str, str, list[Instruction] | None, dict[str, Any]]:
-    """Both sides, their prompts and the oracle's section; a ValueError that names what is missing."""
+    """Both sides, their prompts and the oracle's section; ValueError that names a missing argument."""
     if candidate is None or baseline is None or oracle is None:
-        given = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
-        missing = ", ".join(name for name, value in given.items() if value is None)
+        sides = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
+        missing = ", ".join(name for name, value in sides.items() if value is None)
         raise ValueError(
             f"missing: {missing}. Give --annotations, --from-stored, or CANDIDATE --baseline --oracle --out."
         )
     return candidate, baseline, prompts, oracle_section(oracle)
-
-
-def _answered(sides: Sequence[str]) -> list[list[str]]:
-    """The instructions of those sides that are answer files."""
-    from sparring.contests.players import AnswerFile, is_answer_file
-
-    return [list(AnswerFile(spec).answers.texts) for spec in sides if is_answer_file(spec)]
-
-
-def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Name and hash of each file that a result was computed from."""
-    from sparring.runtime.files import hash_file
-
-    return {name: {"path": str(path), "sha256": hash_file(path)} for name, path in files.items()}
 
 
 def show(result: dict[str, Any], console: Console) -> None:
