@@ -62,7 +62,7 @@ class Setup:
         return job
 
     def peer_job(self, micro_batch: int) -> Job:
-        """The same for a peer, with the prompts in the order in which our fit takes them."""
+        """The job for a peer, with the prompts in the order in which our fit takes them."""
         job: Job = self.job() | {"micro_batch": micro_batch}
         order = [
             i for step in batches(len(job["rollouts"]), FitConfig(batch_size=self.batch_size), self.seed) for i in step

@@ -103,7 +103,7 @@ def run_sample(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_generate(job: dict[str, Any]) -> dict[str, Any]:
-    """The same with `model.generate`: left-padded batches, several returned sequences a prompt."""
+    """Sample as `run_sample` does, with `model.generate`: left-padded batches, several sequences a prompt."""
     model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     length, samples = job["max_new_tokens"], job["samples"]
     options = {"temperature": job["temperature"], "top_p": job["top_p"], "top_k": 0, "do_sample": True}

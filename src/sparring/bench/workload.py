@@ -1,4 +1,4 @@
-"""What a benchmark trains on: prompts with responses of log-normal lengths, or a user's pairs; and what it costs.
+"""The data of a benchmark (prompts with responses of log-normal lengths, or a user's pairs) and its useful cost.
 
 A workload is tokens, written to a file that our worker and a peer's read alike. Leaves out: running it.
 

@@ -18,7 +18,7 @@ def command(
         Literal["bfloat16", "float16", "float32"], typer.Option(help="Format of the weights.")
     ] = "bfloat16",
     round_: Annotated[
-        int | None, typer.Option("--round", min=1, help="Take the policy after so many rounds. Default: the last.")
+        int | None, typer.Option("--round", min=1, help="Take the policy of this round. Default: of the last.")
     ] = None,
     base: Annotated[str | None, typer.Option(help="Of an adapter folder: its base model, if that moved.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of these weights, for the card.")] = None,

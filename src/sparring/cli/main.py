@@ -80,7 +80,7 @@ def _explain(error: Exception) -> None:
 
 
 def _disk_full(error: BaseException | None) -> bool:
-    """Whether it, or what it came from, is ENOSPC; safetensors says it only in words."""
+    """Whether the error or its cause is ENOSPC, which safetensors says in words only."""
     if error is None:
         return False
     here = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

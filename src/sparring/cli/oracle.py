@@ -164,7 +164,7 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any, str | None]]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """How often each oracle is right, what it leans to, and doubts in words."""
+    """Show how often each oracle is right, its biases, and doubts in words."""
     from sparring.report.audit import doubts, length_in_words
 
     screen = terminal()
@@ -177,7 +177,7 @@ def show(result: dict[str, Any]) -> None:
     title = f"{result['decided']} decided pairs on {result['prompts']} prompts; chance is 50 %"
     screen.print(table(title, columns, rows))
     columns = ("oracle", "ECE (by chance)", "for length, %", "first wins, %", "cycles, %", "95 % interval", "falls for")
-    screen.print(table("\nwhat it leans to", columns, [_leanings(*item) for item in result["oracles"].items()]))
+    screen.print(table("\nbiases", columns, [_leanings(*item) for item in result["oracles"].items()]))
     for name, one in result["oracles"].items():
         for kind in ("worthless", "dressed"):  # the most successful of each comes first
             for row in [row for row in one["cheats"] if row["kind"] == kind][:1]:

@@ -44,7 +44,7 @@ def command(
 
 
 def show(plan: Plan, screen: Console, verbose: bool) -> None:
-    """Whether it fits and how long it takes, the table, and what that assumes."""
+    """Show whether the run fits, its time, the table of stages, and the assumptions."""
     machine = plan.machine
     say(screen, *verdict(plan))
     rows = []
@@ -77,7 +77,7 @@ def verdict(plan: Plan) -> list[str]:
 
 
 def assumptions(plan: Plan) -> list[str]:
-    """What the numbers rest on."""
+    """The assumptions behind the numbers, and the disk space."""
     lengths, machine = plan.lengths, plan.machine
     source = "read from the data" if lengths.read else "the recipe's limits: the data or the tokenizer is not here"
     lines = [
@@ -102,12 +102,12 @@ def assumptions(plan: Plan) -> list[str]:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes for people."""
+    """A number of bytes in GB or MB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for people."""
+    """A number of seconds in s, min or h."""
     if seconds is None:
         return "?"
     if seconds < 100:

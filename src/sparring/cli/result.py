@@ -1,4 +1,4 @@
-"""How every verb shows its result: tables and sentences that fit 80 columns, and JSON that names its files.
+"""Output of every verb: tables and sentences that fit 80 columns, and JSON that names its files.
 
 In a pipe a row stays one line, however long, and no escape code is written; `COLUMNS` sets a width there too. Leaves
 out: the numbers.
@@ -43,7 +43,7 @@ NUMBER = re.compile(r"[-+−]?\d.{0,16}|[-–?]?")
 
 
 def terminal(stderr: bool = False) -> Console:
-    """Where a verb prints: as wide as the terminal, plain in a pipe or with NO_COLOR."""
+    """The console that a verb prints to: as wide as the terminal, plain in a pipe or with NO_COLOR."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
     plain = "auto" if stream.isatty() and not os.environ.get("NO_COLOR") else None
@@ -87,7 +87,7 @@ class _Grid:
         ]
 
     def _widths(self, room: int) -> list[int]:
-        """Of every column, `room` in all where that is possible."""
+        """The width of every column; together they fill `room` at most, where that is possible."""
         columns = list(zip(self.columns, self.cells, self.numeric, strict=True))
         widths = [max(map(_longest_line, (head, *cells))) for head, cells, _ in columns]
         least = [

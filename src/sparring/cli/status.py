@@ -36,7 +36,7 @@ def command(
 
 
 def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
-    """Where the run stands, then a line per stage."""
+    """Show the state of the run, then a line per stage."""
     from sparring.report.html import duration
 
     state = "finished" if status.finished else "not finished"

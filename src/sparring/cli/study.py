@@ -39,7 +39,7 @@ def command(
     limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, from the first.")] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
     task_seeds: Annotated[
-        int | None, typer.Option(min=1, help="Score the policies of so many seeds, from the first. Default: all.")
+        int | None, typer.Option(min=1, help="Seeds whose policies are scored, from the first. Default: all.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -74,7 +74,7 @@ def command(
 
 
 def show(result: Mapping[str, Any], screen: Console) -> None:
-    """Wins under every judge, behaviour and cost, every method against every other, and tasks."""
+    """Show wins under every judge, behaviour and cost, every method against every other, and tasks."""
     from sparring.studies.numbers import PARTIAL, by_task, is_partial, judges_of
 
     methods, tasks = result["methods"], result.get("tasks") or []
@@ -93,7 +93,7 @@ def show(result: Mapping[str, Any], screen: Console) -> None:
 
 
 def show_wins(judge: str, methods: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    """Under one judge."""
+    """Show every method's wins against the start under one judge."""
     from sparring.studies.numbers import judge_head
 
     rows = []
@@ -106,7 +106,7 @@ def show_wins(judge: str, methods: Sequence[Mapping[str, Any]], screen: Console)
 
 
 def show_behaviour(methods: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    """What the policies write, how far they moved, and what it cost."""
+    """Show the lengths of the policies' responses, their distance from the start, and the cost."""
     from sparring.report.compare import shared_kl_title
 
     forms = {"tokens": "{:.0f}", "finished_share": "{:.0%}", "kl": "{:.2f}", "gap": "{:.3f}", "seconds": "{:.0f}"}
@@ -119,7 +119,7 @@ def show_behaviour(methods: Sequence[Mapping[str, Any]], screen: Console) -> Non
 
 
 def show_contests(result: Mapping[str, Any], screen: Console) -> None:
-    """Every method against every other, with intervals over prompts for these seeds' policies."""
+    """Show every method against every other, with intervals over prompts for these seeds' policies."""
     rows = []
     for contest in result["contests"]:
         preference = contest["preference"].scaled(100)
@@ -133,7 +133,7 @@ def show_contests(result: Mapping[str, Any], screen: Console) -> None:
 
 
 def show_task(rows: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    """One task of the leaderboard."""
+    """Show one task of the leaderboard."""
     from sparring.studies.numbers import task_head
 
     cells = [("start", "", *percent_cells(rows[0]["before"]), "", "", "")]

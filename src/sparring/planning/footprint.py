@@ -75,7 +75,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes."""
+    """Bytes of a stage's tensors, by kind."""
 
     weights: int
     trained: int
@@ -125,12 +125,12 @@ class Live(TorchDispatchMode):
 
 
 def parameters(config: PretrainedConfig, trust_remote_code: bool = False) -> int:
-    """How many weights the model has, tied ones once."""
+    """Number of the model's weights, tied ones once."""
     return sum(p.numel() for p in _on_meta(config, trust_remote_code).parameters())
 
 
 def quantisable(config: PretrainedConfig, trust_remote_code: bool = False) -> int:
-    """How many weights a base in 4 bits stores in 4 bits: those of its linear layers, the head left out."""
+    """Number of weights that a base in 4 bits stores in 4 bits: of its linear layers without the head."""
     model = _on_meta(config, trust_remote_code)
     head = model.get_output_embeddings()
     return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)

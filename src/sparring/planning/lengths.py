@@ -1,4 +1,4 @@
-"""What is known of a recipe's data before a run: rows, and lengths in tokens. Leaves out: fetching anything.
+"""Rows and lengths in tokens of a recipe's data, as far as this machine knows them. Leaves out: fetching anything.
 
 lengths = read_lengths(recipe)
 """
@@ -61,7 +61,7 @@ def on_this_machine(model: str) -> bool:
 
 
 def _local(config: DatasetConfig, roles: tuple[str, ...]) -> tuple[int, list[Example]] | None:
-    """How many examples a set on this machine has, and the first of them; None for one that is not there (yet)."""
+    """Number of examples of a data set on this machine, and the first of them; None for a set that is not here."""
     if not config.path.startswith("sparring:"):
         try:
             here = data_files(config) is not None

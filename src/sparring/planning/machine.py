@@ -37,9 +37,9 @@ USABLE = 0.95
 PASS_SHARE = {"cuda": 0.35, "cpu": 0.5}
 """Arithmetic speed of forward and backward passes over the device's; cpu measured on SmolLM2-135M, cuda assumed."""
 SAMPLE_SHARE = {"cuda": 0.5, "cpu": 0.5}
-"""Of arithmetic speed while sampling; cpu measured on SmolLM2-135M, cuda assumed."""
+"""Arithmetic speed while sampling over the device's; cpu measured on SmolLM2-135M, cuda assumed."""
 READ_SHARE = {"cuda": 0.5, "cpu": 0.7}
-"""Of memory speed while the weights are read for every sampled token; cpu measured on SmolLM2-135M, cuda assumed."""
+"""Memory speed while the weights are read for every sampled token, over the device's; cpu measured, cuda assumed."""
 LAYER_SECONDS = {"cuda": 8e-4, "cpu": 0.0}
 """Least time of a layer per sampled token: launching its kernels one by one. Assumed."""
 LOAD_SECONDS = 1.2e-9

@@ -29,7 +29,7 @@ Change = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run needs on a machine."""
+    """The needs of a run on a machine."""
 
     machine: Machine
     parameters: int
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether every stage does."""
+        """Whether every stage fits into the memory."""
         return not self.knobs
 
     @property

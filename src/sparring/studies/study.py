@@ -126,8 +126,10 @@ def _refuse_unlike(recipes: Recipes, path: Path) -> None:
 
 
 def _shared(recipe: Recipe) -> dict[str, Any]:
-    """What all methods start from, are asked, and may use. How they train is theirs: data.train, data.collect, fit,
-    adapters - but a base in 4 bits is another start."""
+    """Fields in which all methods must agree: the start, the prompts and the budget.
+
+    Methods may train differently (data.train, data.collect, fit, adapters), but a base in 4 bits is another start.
+    """
     model, data = recipe.model.model_dump(exclude={"lora"}), recipe.data
     return {
         **{f"model.{field}": value for field, value in model.items()},
@@ -189,12 +191,12 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
 
 
 def run_folder(out: Path, name: str, seed: int) -> Path:
-    """Where a run of the study lies."""
+    """Folder of a run of the study."""
     return out / name / f"seed-{seed}"
 
 
 def run_folders(recipes: Recipes, out: Path) -> dict[tuple[str, int], Path]:
-    """Where all runs of the study lie."""
+    """Folders of all runs of the study."""
     return {key: run_folder(out, *key) for key in recipes}
 
 
@@ -216,7 +218,7 @@ def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress)
 def _final_scores(
     recipes: Recipes, finished: Collection[tuple[str, int]], tasks: Tasks, out: Path, progress: Progress
 ) -> dict[str, list[list[TaskScores]]]:
-    """By method, for each of its seeds that is wanted and finished, the final policy's documents per task."""
+    """The final policy's documents per task, by method, for each of its scored seeds that is finished."""
     seeds = list(dict.fromkeys(seed for _, seed in recipes))[: tasks.seeds]
     scores: dict[str, list[list[TaskScores]]] = {name: [] for name, _ in recipes}
     for name, seed in finished:
@@ -233,9 +235,9 @@ def _final_scores(
 def _contests(
     recipes: Recipes, finished: list[tuple[str, int]], out: Path, store: Store, progress: Progress
 ) -> tuple[dict[int, Tables], dict[str, Any]]:
-    """By seed and pair of players, P(first's answer beats second's) by prompt: the means over their stored answers.
+    """P(first's response beats second's) by seed, pair of players and prompt: means over their stored responses.
 
-    And who judged, how many comparisons failed, and how many prompts only one side of a pair answered.
+    The second dictionary names the judge, and counts failed comparisons and prompts that one side of a pair lacks.
     """
     first = recipes[finished[0]]
     if first.oracle is None:

@@ -30,7 +30,7 @@ def command(
         str | None,
         typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="The other side, likewise; reference outputs.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The other side, in the same forms (reference outputs).")] = None,
     oracle: Oracle = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
@@ -126,7 +126,7 @@ def command(
 def _sides(
     candidate: str | None, baseline: str | None, oracle: str | None, prompts: list[Instruction] | None
 ) -> tuple[str, str, list[Instruction] | None, dict[str, Any]]:
-    """Both sides, their prompts and the oracle's section; ValueError that names a missing argument."""
+    """The two sides, their prompts and the oracle's section; ValueError that names a missing argument."""
     if candidate is None or baseline is None or oracle is None:
         sides = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
         missing = ", ".join(name for name, value in sides.items() if value is None)

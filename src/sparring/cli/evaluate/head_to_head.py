@@ -21,7 +21,7 @@ SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's poli
 @shared
 def command(
     a: Annotated[str | None, typer.Argument(help=SIDE)] = None,
-    b: Annotated[str | None, typer.Argument(help="The other side, likewise.")] = None,
+    b: Annotated[str | None, typer.Argument(help="The other side, in the same forms.")] = None,
     oracle: Oracle = None,
     prompts: Annotated[
         str | None,

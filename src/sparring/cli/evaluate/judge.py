@@ -127,7 +127,7 @@ def _refuse_served_options(context: typer.Context) -> None:
 
 
 def _judge_settings(options: dict[str, Any]) -> JudgeSettings:
-    """Who judges; ValueError where an option is out of its bounds."""
+    """The judge's settings; ValueError for an option out of its bounds."""
     from pydantic import ValidationError
 
     from sparring.evaluation.judge_files import JudgeSettings

@@ -42,7 +42,7 @@ def command(
         Literal["float32", "bfloat16"], typer.Option(help="Of the weights while scoring.")
     ] = "float32",
     verify: Annotated[
-        int, typer.Option(min=0, help="Compare so many documents per task with Sparring's own log-probabilities.")
+        int, typer.Option(min=0, help="Documents per task to score with Sparring's own log-probabilities too.")
     ] = 0,
     json_: Json = False,
 ) -> None:
