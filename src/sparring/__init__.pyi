@@ -44,8 +44,8 @@ from .rounds.sample import sample_draw as sample_draw
 from .rounds.store import Store as Store
 from .runtime.errors import EngineError as EngineError
 from .runtime.errors import OracleError as OracleError
+from .runtime.errors import Tripwire as Tripwire
 from .runtime.files import read_table as read_table
 from .runtime.progress import Progress as Progress
-from .training.metrics import Tripwire as Tripwire
 
 __version__: str

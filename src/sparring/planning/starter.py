@@ -1,4 +1,4 @@
-"""A first recipe from a few answers, as commented YAML; problems of a recipe's files. Leaves out: asking (`cli/init.py`).
+"""A first recipe as commented YAML, and problems of a recipe's files. Leaves out: asking (`cli/init.py`).
 
 text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judge"))
 """

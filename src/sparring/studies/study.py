@@ -39,13 +39,13 @@ from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
+from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import make_folder, write_json, write_text
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.studies.judges import MissingJudge, check_study, contest_judge, unfinished
 from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
 from sparring.studies.tasks import Tasks, TaskScores, task_rows
-from sparring.training.metrics import Tripwire
 
 START = "start"
 """the common start policy's name among the methods"""

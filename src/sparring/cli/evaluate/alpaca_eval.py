@@ -58,9 +58,10 @@ def command(
     """
     from sparring import __version__
     from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
-    from sparring.contests.players import AnswerFile, is_answer_file
+    from sparring.contests.players import AnswerFile
     from sparring.evaluation import alpaca_eval
     from sparring.evaluation.annotations import read_judgments
+    from sparring.evaluation.answers import is_answer_file
     from sparring.runtime.files import hash_file, write_json, write_text
     from sparring.runtime.progress import Progress
 
