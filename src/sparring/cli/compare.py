@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json, say, table, terminal
+from sparring.cli.result import Json, percent_cells, say, table, terminal
 
 
 def command(
@@ -84,8 +84,6 @@ def show(comparison: Mapping[str, Any], screen: Console) -> None:
 
 def _difference(under: Mapping[str, Any], one: Mapping[str, Any]) -> list[str]:
     """A row; dashes where the runs share no judged prompt."""
-    start = [under["judge"], "yes" if under["seen_in_training"] else "no", one["name"]]
-    if not one["difference"]:
-        return [*start, "-", "-", "-"]
-    low, value, high = (f"{100 * one['difference'][key]:+.1f}" for key in ("low", "value", "high"))
-    return [*start, value, f"{low} to {high}", f"{one['p']:.3g}"]
+    seen = "yes" if under["seen_in_training"] else "no"
+    p = f"{one['p']:.3g}" if one["difference"] else "-"
+    return [under["judge"], seen, one["name"], *percent_cells(one["difference"], "+"), p]
