@@ -47,8 +47,8 @@ from .rounds.store import Store as Store
 from .rounds.tables import ExampleRow as ExampleRow
 from .runtime.errors import EngineError as EngineError
 from .runtime.errors import OracleError as OracleError
+from .runtime.errors import Tripwire as Tripwire
 from .runtime.files import read_table as read_table
 from .runtime.progress import Progress as Progress
-from .training.metrics import Tripwire as Tripwire
 
 __version__: str

@@ -31,7 +31,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ours(losses: float = 0.693):
+def own(losses: float = 0.693):
     def fake(setup: Setup, kind: str = "fit") -> dict:
         steps = len(setup.workload.rollouts) // setup.batch_size
         seconds = [50.0, *[2.0] * (steps - 1)] if steps > 1 else [2.0]
@@ -89,7 +89,7 @@ def test_the_peer_sees_the_same_prompts_in_our_order():
 
 
 def test_ratios_are_medians_of_alternating_runs(peers: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(compare, "ours", ours())
+    monkeypatch.setattr(compare, "run_own", own())
     monkeypatch.setattr(compare, "_model_sizes", lambda _: {"all": 1e8})
     monkeypatch.setattr(compare, "_efficiency", lambda *_: {})
     said: list[str] = []
@@ -105,10 +105,10 @@ def test_ratios_are_medians_of_alternating_runs(peers: Path, monkeypatch: pytest
 
 def test_speeds_of_different_work_are_refused(peers: Path, monkeypatch: pytest.MonkeyPatch):
     setup = Setup("model", Workload.draw("chat", 8, 2, 500))
-    monkeypatch.setattr(compare, "ours", ours(0.7))
+    monkeypatch.setattr(compare, "run_own", own(0.7))
     with pytest.raises(ValueError, match=r"losses of fake and ours differ by 0\.007"):
         check_agreement(setup, "fake", sys.executable, 500)
-    monkeypatch.setattr(compare, "ours", ours())
+    monkeypatch.setattr(compare, "run_own", own())
     assert check_agreement(setup, "fake", sys.executable, 500)["largest_difference"] == 0.0
 
 
@@ -118,14 +118,8 @@ def test_a_failing_process_shows_its_last_words(tmp_path: Path):
         work({}, [sys.executable, str(tmp_path / "broken.py")])
 
 
-def test_pairs_of_a_file_name_the_bad_line(tmp_path: Path):
+def test_pairs_of_a_file_name_the_bad_line(tmp_path: Path, tiny_model: Path):
     file = tmp_path / "pairs.jsonl"
     file.write_text(json.dumps({"prompt": "Hi", "chosen": "Hello there"}) + "\n")
-
-    class Plain:
-        def prompt_ids(self, messages): return [1]  # fmt: skip
-
-        def response_ids(self, text): return [2]  # fmt: skip
-
     with pytest.raises(ValueError, match=r"pairs\.jsonl, line 1: .*rejected"):
-        Workload.read(file, Plain(), 4)  # type: ignore[arg-type]
+        Workload.read(file, tiny_model, 4)

@@ -15,6 +15,7 @@ from rich.console import Console
 from command import Ran, sparring
 from sparring.cli import study
 from sparring.cli.result import say, table, terminal
+from sparring.evaluation.intervals import Interval
 
 PLAIN = (
     (("algorithms",), ("inpo", "prompts and an oracle", "2407.00617")),
@@ -22,7 +23,7 @@ PLAIN = (
     (("algorithms", "--verbose"), ("pair square", "the data's pair, and each of its answers against an own one")),
     (("doctor",), ("no problems found", "versions", "GFLOP/s", "memory")),
     (("doctor", "--verbose"), ("no problems found", "pydantic", "pip install")),
-    (("certify", "inpo", "--player", "exact"), ("5 holds, 0 refuted", "I2 slope", "falls at least as 1/T")),
+    (("certify", "inpo", "--player", "exact"), ("5 holds, 0 refuted", "inpo_theorem_4_slope", "falls at least as 1/T")),
     (("certify", "inpo", "--player", "exact", "--verbose"), ("predicted", "measured", "2407.00617")),
     (("certify", "all", "--game", "G3", "--rounds", "1"), ("regularised", "1 rounds", "nash_md")),
 )
@@ -95,7 +96,7 @@ def test_an_audit(tmp_path: Path) -> None:
 
 def test_a_study(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    share = {"value": 0.51, "low": 0.29, "high": 0.72}
+    share = Interval(0.51, 0.29, 0.72)
     spread = {"mean": 0.4, "least": 0.2, "most": 0.6, "seeds": 2}
     judge = {"name": "panel", "seen_in_training": True, "win_rates": [0.2, 0.6], "failed": 1, "over_seeds": spread}
     method = {"kl_title": "KL on the samples (T = 0.7)", "tokens": spread, "finished_share": spread, "kl": None}

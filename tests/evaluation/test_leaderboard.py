@@ -15,7 +15,6 @@ import pytest
 
 from command import sparring
 from conftest import other_template, tiny_llama, write_jsonl
-from sparring.cli.evaluate.leaderboard import row
 from sparring.contests.players import policy_folder
 from sparring.evaluation.leaderboard import (
     FIELDS,
@@ -26,6 +25,7 @@ from sparring.evaluation.leaderboard import (
     local_tasks,
     pair_documents,
 )
+from sparring.evaluation.leaderboard_rows import benchmark_row
 
 DOCUMENTS = [
     {"sentence": f"The {a} saw the {b} and _ ran.", "option1": f"the {a}", "option2": f"the {b}", "answer": "12"[i % 2]}
@@ -143,7 +143,7 @@ def test_one_policy_alone_is_as_unsure_as_beside_another(lm_eval, tiny_model, tm
     documents = [{"score": 0.0}] * 30
     found = {"metric": "acc", "shots": 0, "documents": documents, "total": 30}
     monkeypatch.setattr(Leaderboard, "run", lambda self, benchmark: found)
-    alone = row("winogrande", {"after": Leaderboard(tiny_model, tmp_path)}, 0)["after"]
+    alone = benchmark_row("winogrande", {"after": Leaderboard(tiny_model, tmp_path)}, 0)["after"]
     assert (alone.low, alone.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 30)))
 
 

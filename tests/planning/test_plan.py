@@ -18,7 +18,7 @@ from sparring.planning.footprint import quantisable
 from sparring.planning.lengths import read_lengths
 from sparring.planning.machine import GB, Machine, parse_machine
 from sparring.planning.plan import changed, make_plan, possible, read_config
-from sparring.planning.stages import Planner, Stage, kept_responses
+from sparring.planning.stages import Planner, Stage, trained_responses
 from sparring.planning.times import Times, typical_response
 from sparring.recipe.reading import load_recipe, parse_recipe
 
@@ -146,20 +146,20 @@ def test_a_stage_that_does_not_fit_names_the_knob(recipe: dict[str, Any], monkey
     tight = int(plain["sample"] * 0.8 / machine.USABLE)
     plan = make_plan(parse_recipe(recipe), cpu(tight))
     assert plan.knobs["sample"] == {"sampling.batch_size": 8}
-    mended = changed(parse_recipe(recipe), {"sampling.batch_size": 8})
-    assert "sample" not in make_plan(mended, cpu(tight)).knobs
+    changed_recipe = changed(parse_recipe(recipe), {"sampling.batch_size": 8})
+    assert "sample" not in make_plan(changed_recipe, cpu(tight)).knobs
     assert make_plan(parse_recipe(recipe), cpu(1000)).knobs["fit"] is None
 
 
 @pytest.mark.parametrize(("name", "kept"), [("iid", 4), ("best_worst", 2), ("knockout", 2), ("all", 4)])
 def test_what_a_pairing_keeps(name: str, kept: int) -> None:
-    assert len(kept_responses(PAIRINGS[name], ["own"] * 4)) == kept
+    assert len(trained_responses(PAIRINGS[name], ["own"] * 4)) == kept
 
 
 def test_what_spin_keeps() -> None:
     recipe = parse_recipe({**_minimal(), "algorithm": {"name": "spin"}})
     (step,) = recipe.build_algorithm().steps(0, DataFacts(1))
-    assert kept_responses(step.pairing, ["gold", "own"]) == [0, 1]
+    assert trained_responses(step.pairing, ["gold", "own"]) == [0, 1]
 
 
 def _minimal() -> dict[str, Any]:

@@ -17,9 +17,9 @@ from sparring.recipe.reading import parse_recipe
 from sparring.rounds.resume import _may_change
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
+from sparring.runtime.errors import Tripwire
 from sparring.runtime.memory import OutOfMemory
 from sparring.runtime.progress import Progress
-from sparring.training.metrics import Tripwire
 
 Plain = dict[str, Any]
 

@@ -19,12 +19,11 @@ from oracle_fakes import Scripted
 from sparring.evaluation.intervals import Interval
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.runtime.errors import OracleError
+from sparring.runtime.errors import OracleError, Tripwire
 from sparring.runtime.progress import Progress
 from sparring.studies import study as module
 from sparring.studies.numbers import markdown, numbers, spread
 from sparring.studies.study import load_study, run_study
-from sparring.training.metrics import Tripwire
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from sparring.algorithms.spac import SPAC
 from sparring.algorithms.spin import SPIN
 from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.sections import FitConfig, TripwireConfig
+from sparring.runtime.errors import Tripwire
 from sparring.training.batches import TrainingExample, make_batch
 from sparring.training.fit import fit, micro_batches
-from sparring.training.metrics import Tripwire
 from sparring.training.optim import rate_factor
 from sparring.training.scorer import PolicyScorer
 

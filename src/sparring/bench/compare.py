@@ -1,7 +1,7 @@
 """Run a fit beside a peer's: same model, tokens, precision, batch and optimiser; alternating, medians, ratios.
 
 Before a speed is reported, the losses of the first steps must agree in float32. The peer gets the micro-batch that is
-fastest for it. Leaves out: what runs inside the processes (`ours.py`, `peers/`).
+fastest for it. Leaves out: what runs inside the processes (`worker.py`, `peers/`).
 
     compare_fit(Setup(model_folder, workload), "trl", python="/opt/trl/bin/python")
 """
@@ -29,7 +29,7 @@ from sparring.training.packing import Layout, Rollout
 from sparring.training.scorer import Attention
 
 PEERS = Path(__file__).parent / "peers"
-WORKER = [sys.executable, "-m", "sparring.bench.ours"]
+WORKER = [sys.executable, "-m", "sparring.bench.worker"]
 """the command of our side, without the job's file and the result's"""
 AGREEMENT = 1e-3
 """largest difference between the two sides' losses, float32"""
@@ -62,7 +62,7 @@ class Setup:
         return job
 
     def peer_job(self, micro_batch: int) -> Job:
-        """The same for a peer, with the prompts in the order in which our fit takes them."""
+        """The job for a peer, with the prompts in the order in which our fit takes them."""
         job: Job = self.job() | {"micro_batch": micro_batch}
         order = [
             i for step in batches(len(job["rollouts"]), FitConfig(batch_size=self.batch_size), self.seed) for i in step
@@ -96,12 +96,12 @@ def work(job: Job, command: list[str]) -> Result:
         return json.loads(result_file.read_text(encoding="utf-8"))
 
 
-def ours(setup: Setup, kind: str = "fit") -> Result:
+def run_own(setup: Setup, kind: str = "fit") -> Result:
     """Our side of a case."""
     return work(setup.job(kind), WORKER)
 
 
-def theirs(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
+def run_peer(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
     """The peer's side of a case."""
     return work(setup.peer_job(micro_batch), [python, str(PEERS / f"{peer}_dpo.py")])
 
@@ -169,23 +169,22 @@ def compare_memory(
         case: dict[str, Any] = {"vocabulary": vocabulary, "anchors": count}
         for side, plain in (("ours", False), ("plain", True)):
             case[side] = work(job | {"plain": plain}, WORKER)
-        ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
-        say(
-            f"vocabulary {vocabulary}, anchors {count}: {ours / 1e9:.2f} GB above the state, plain {plain / 1e9:.2f} GB"
-        )
+        own, plain = (case[side]["peak_above_constant_bytes"] / 1e9 for side in ("ours", "plain"))
+        say(f"vocabulary {vocabulary}, anchors {count}: {own:.2f} GB above the state, plain {plain:.2f} GB")
         cases.append(case)
     return cases
 
 
 def check_agreement(setup: Setup, peer: str, python: str, vocabulary: int, steps: int = 20) -> dict[str, Any]:
-    """The losses of the first steps on short sequences, float32, on both sides.
+    """Compare the losses of the first steps on short sequences, computed in float32 by both sides.
 
     Raises:
         ValueError: they differ by more than `AGREEMENT`.
     """
     short = Workload.draw("chat", steps, len(setup.workload.rollouts[0].responses), vocabulary, seed=1, scale=0.12)
     small = replace(setup, workload=short, batch_size=1, precision="float32")
-    losses, peer_losses = ours(small)["losses"], theirs(small, peer, python, len(short.pairs))["losses"]
+    losses = run_own(small)["losses"]
+    peer_losses = run_peer(small, peer, python, len(short.pairs))["losses"]
     worst = max(abs(a - b) for a, b in zip(losses, peer_losses, strict=True))
     if not worst <= AGREEMENT:
         raise ValueError(
@@ -198,7 +197,7 @@ def check_agreement(setup: Setup, peer: str, python: str, vocabulary: int, steps
 def best_micro_batch(setup: Setup, peer: str, python: str, say: Say) -> int:
     """The peer's fastest micro-batch in pairs, from one optimiser step with each."""
     one = replace(setup, workload=replace(setup.workload, rollouts=setup.workload.rollouts[: setup.batch_size]))
-    return fastest(one.micro_batches(), lambda size: step_seconds(theirs(one, peer, python, size)), peer, say)
+    return fastest(one.micro_batches(), lambda size: step_seconds(run_peer(one, peer, python, size)), peer, say)
 
 
 def fastest(sizes: Iterable[int], seconds: Callable[[int], float], peer: str, say: Say) -> int:
@@ -236,10 +235,10 @@ def compare_fit(
         micro_batch = best_micro_batch(setup, peer, python, say)
     runs: dict[str, list[Result]] = {"ours": [], "theirs": []}
     for repeat in range(setup.repeats):
-        runs["ours"].append(ours(setup))
+        runs["ours"].append(run_own(setup))
         say(f"repeat {repeat + 1}, ours: {step_seconds(runs['ours'][-1]):.1f} s a step")
         if peer is not None and micro_batch is not None:
-            runs["theirs"].append(theirs(setup, peer, python, micro_batch))
+            runs["theirs"].append(run_peer(setup, peer, python, micro_batch))
             say(f"repeat {repeat + 1}, {peer}: {step_seconds(runs['theirs'][-1]):.1f} s a step")
     sizes = _model_sizes(setup.model)
     case["ours"] = _summary(runs["ours"], setup, sizes) | _efficiency(runs["ours"], setup, sizes)
@@ -291,7 +290,7 @@ def _efficiency(results: list[Result], setup: Setup, sizes: dict[str, int]) -> d
     shape = sizes["body"], sizes["head"], sizes["layers"], sizes["width"]
     cost = useful_cost(rollouts, *shape)
     rate = cost.total / steps / statistics.median(step_seconds(r) for r in results)
-    alone = ours(setup, "body")
+    alone = run_own(setup, "body")
     # The last token of a response is fed too there, which a rollout's is not.
     rows = [Rollout(prompt, [[*response, 0]]) for prompt, responses in rollouts for response in responses]
     body = useful_cost(rows, *shape)
@@ -307,11 +306,11 @@ def _efficiency(results: list[Result], setup: Setup, sizes: dict[str, int]) -> d
     }
 
 
-def _ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+def _ratios(own: dict[str, Any], peer: dict[str, Any]) -> dict[str, float]:
     """Speeds above 1 and memories below 1 are in our favour."""
     return {
-        "speed_ratio": theirs["step_seconds"] / ours["step_seconds"],
-        "speed_ratio_with_reference": theirs["with_reference_seconds"] / ours["with_reference_seconds"],
-        "memory_ratio": ours["peak_bytes"] / theirs["peak_bytes"],
-        "memory_ratio_above_constant": ours["peak_above_constant_bytes"] / theirs["peak_above_constant_bytes"],
+        "speed_ratio": peer["step_seconds"] / own["step_seconds"],
+        "speed_ratio_with_reference": peer["with_reference_seconds"] / own["with_reference_seconds"],
+        "memory_ratio": own["peak_bytes"] / peer["peak_bytes"],
+        "memory_ratio_above_constant": own["peak_above_constant_bytes"] / peer["peak_above_constant_bytes"],
     }

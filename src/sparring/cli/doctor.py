@@ -9,33 +9,29 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import Json, say, table, terminal
 
 MAIN = ("python", "sparring", "torch", "transformers")
 """packages whose versions decide most"""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every version, path and extra.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show versions, devices, memory and extras, and say what will be slow or is broken.
 
-    @app.command("doctor")
-    def command(
-        verbose: Annotated[bool, typer.Option("--verbose", help="Show every version, path and extra.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-    ) -> None:
-        """Show versions, devices, memory and extras, and say what will be slow or is broken.
+    Exit code 1 if a requirement is missing or of an untested version.
+    """
+    from sparring.runtime.doctor import examine
 
-        Exit code 1 if a requirement is missing or of an untested version.
-        """
-        from sparring.runtime.doctor import examine
-
-        report = examine()
-        if json_:
-            print(json.dumps(report))
-        else:
-            show(report, terminal(), verbose)
-        if report["problems"]:
-            sys.exit(1)
+    report = examine()
+    if json_:
+        print(json.dumps(report))
+    else:
+        show(report, terminal(), verbose)
+    if report["problems"]:
+        sys.exit(1)
 
 
 def show(report: dict[str, Any], screen: Console, verbose: bool) -> None:

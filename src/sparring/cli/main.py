@@ -41,12 +41,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local may be a token
     help="Align language models by game-theoretic self-play. Start with: **sparring run recipes/demo.yaml**",
 )
-VERBS = (
-    *(init, plan, run, status, report, samples, compare, study, collect, export),
-    *(evaluate, oracle, bench, algorithms, recipe, certify, doctor),
-)
-for module in VERBS:
-    module.register(app)
+VERBS = (init, plan, run, status, report, samples, compare, study, collect, export)
+for verb in (*VERBS, algorithms, recipe, certify, doctor):
+    app.command(verb.__name__.rpartition(".")[2])(verb.command)
+for verbs in (evaluate, oracle, bench):
+    app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
 
 
 def main() -> None:
@@ -75,16 +74,13 @@ def _explain(error: Exception) -> None:
     if isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "sparring":
         _fail(f"stopped: {error}", 3)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        _fail(
-            f"error: no permission for {error.filename}. Give another --out, or change its owner.",
-            2,
-        )
+        _fail(f"error: no permission for {error.filename}. Give another --out, or change its owner.", 2)
     if _disk_full(error):
         _fail("stopped: the disk is full. Free some space and give the same command to go on.", 3)
 
 
 def _disk_full(error: BaseException | None) -> bool:
-    """Whether it, or what it came from, is ENOSPC; safetensors says it only in words."""
+    """Whether the error or its cause is ENOSPC, which safetensors says in words only."""
     if error is None:
         return False
     here = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

@@ -10,47 +10,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.inputs import Recipe, Set
+from sparring.cli.result import Json, say, table, terminal
 
 if TYPE_CHECKING:
     from sparring.planning.plan import Plan
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    recipe: Recipe,
+    gpus: Annotated[
+        str, typer.Option(help="1xH100, A100-40, ..., cpu (this machine's memory) or cpu:64 (GB).")
+    ] = "cpu",
+    set_: Set = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the parts of every stage's memory.")] = False,
+    json_: Json = False,
+) -> None:
+    """Estimate memory per stage, tokens, time and disk of a run, from the model's configuration alone.
 
-    @app.command("plan")
-    def command(
-        recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
-        gpus: Annotated[
-            str, typer.Option(help="1xH100, A100-40, ..., cpu (this machine's memory) or cpu:64 (GB).")
-        ] = "cpu",
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
-        ] = None,
-        verbose: Annotated[bool, typer.Option("--verbose", help="Show the parts of every stage's memory.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    ) -> None:
-        """Estimate memory per stage, tokens, time and disk of a run, from the model's configuration alone.
+    Exit code 1 if a stage cannot fit; then it says which field of the recipe to change.
+    """
+    from sparring.planning.machine import parse_machine
+    from sparring.planning.plan import make_plan
+    from sparring.recipe.reading import load_recipe
 
-        Exit code 1 if a stage cannot fit; then it says which field of the recipe to change.
-        """
-        from sparring.planning.machine import parse_machine
-        from sparring.planning.plan import make_plan
-        from sparring.recipe.reading import load_recipe
-
-        plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
-        if json_:
-            print(json.dumps(plan.facts()))
-        else:
-            show(plan, terminal(), verbose)
-        if not plan.fits:
-            sys.exit(1)
+    plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
+    if json_:
+        print(json.dumps(plan.plain()))
+    else:
+        show(plan, terminal(), verbose)
+    if not plan.fits:
+        sys.exit(1)
 
 
 def show(plan: Plan, screen: Console, verbose: bool) -> None:
-    """Whether it fits and how long it takes, the table, and what that assumes."""
+    """Show whether the run fits, its time, the table of stages, and the assumptions."""
     machine = plan.machine
     say(screen, *verdict(plan))
     rows = []
@@ -83,7 +77,7 @@ def verdict(plan: Plan) -> list[str]:
 
 
 def assumptions(plan: Plan) -> list[str]:
-    """What the numbers rest on."""
+    """The assumptions behind the numbers, and the disk space."""
     lengths, machine = plan.lengths, plan.machine
     source = "read from the data" if lengths.read else "the recipe's limits: the data or the tokenizer is not here"
     lines = [
@@ -108,12 +102,12 @@ def assumptions(plan: Plan) -> list[str]:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes for people."""
+    """A number of bytes in GB or MB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for people."""
+    """A number of seconds in s, min or h."""
     if seconds is None:
         return "?"
     if seconds < 100:

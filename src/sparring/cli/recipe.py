@@ -7,21 +7,17 @@ from typing import Annotated
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    name: Annotated[str | None, typer.Argument(help="A shipped recipe; leave out to list them.")] = None,
+) -> None:
+    """List the shipped recipes, or print one to start your own from: `sparring recipe demo > mine.yaml`."""
+    from sparring.recipe.reading import shipped_recipes
 
-    @app.command("recipe")
-    def command(
-        name: Annotated[str | None, typer.Argument(help="A shipped recipe; leave out to list them.")] = None,
-    ) -> None:
-        """List the shipped recipes, or print one to start your own from: `sparring recipe demo > mine.yaml`."""
-        from sparring.recipe.reading import shipped_recipes
-
-        shipped = shipped_recipes()
-        if name is None:
-            for key, path in shipped.items():
-                print(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}")
-        elif name in shipped:
-            print(shipped[name].read_text(), end="")
-        else:
-            raise ValueError(f"there is no shipped recipe {name!r}. Shipped: {', '.join(shipped)}.")
+    shipped = shipped_recipes()
+    if name is None:
+        for key, path in shipped.items():
+            print(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}")
+    elif name in shipped:
+        print(shipped[name].read_text(), end="")
+    else:
+        raise ValueError(f"there is no shipped recipe {name!r}. Shipped: {', '.join(shipped)}.")

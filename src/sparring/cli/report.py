@@ -10,20 +10,16 @@ import typer
 from sparring.runtime.layout import REPORT
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    picture: Annotated[Path | None, typer.Option(help="Also write the headline picture (SVG) here.")] = None,
+) -> None:
+    """Write report.html from a finished run's evaluation/summary.json, and print where it is."""
+    from sparring.report.html import write_picture, write_report
+    from sparring.report.summary import load_summary
 
-    @app.command("report")
-    def command(
-        run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-        picture: Annotated[Path | None, typer.Option(help="Also write the headline picture (SVG) here.")] = None,
-    ) -> None:
-        """Write report.html from a finished run's evaluation/summary.json, and print where it is."""
-        from sparring.report.html import write_picture, write_report
-        from sparring.report.summary import load_summary
-
-        summary = load_summary(run)
-        write_report(summary, run / REPORT)
-        if picture is not None:
-            write_picture(summary, picture)
-        print(run / REPORT)
+    summary = load_summary(run)
+    write_report(summary, run / REPORT)
+    if picture is not None:
+        write_picture(summary, picture)
+    print(run / REPORT)

@@ -1,4 +1,4 @@
-"""How every verb shows its result: tables and sentences that fit 80 columns, and JSON that names its files.
+"""Output of every verb: tables and sentences that fit 80 columns, and JSON that names its files.
 
 In a pipe a row stays one line, however long, and no escape code is written; `COLUMNS` sets a width there too. Leaves
 out: the numbers.
@@ -15,8 +15,9 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group
 from rich.segment import Segment
@@ -28,6 +29,7 @@ from sparring.evaluation.result import store_result
 if TYPE_CHECKING:
     from sparring.evaluation.intervals import Interval
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PIPE_WIDTH = 10_000
 """columns of a pipe whose width nobody set: no row wraps"""
 GAP = 2
@@ -41,7 +43,7 @@ NUMBER = re.compile(r"[-+−]?\d.{0,16}|[-–?]?")
 
 
 def terminal(stderr: bool = False) -> Console:
-    """Where a verb prints: as wide as the terminal, plain in a pipe or with NO_COLOR."""
+    """The console that a verb prints to: as wide as the terminal, plain in a pipe or with NO_COLOR."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
     plain = "auto" if stream.isatty() and not os.environ.get("NO_COLOR") else None
@@ -85,7 +87,7 @@ class _Grid:
         ]
 
     def _widths(self, room: int) -> list[int]:
-        """Of every column, `room` in all where that is possible."""
+        """The width of every column; together they fill `room` at most, where that is possible."""
         columns = list(zip(self.columns, self.cells, self.numeric, strict=True))
         widths = [max(map(_longest_line, (head, *cells))) for head, cells, _ in columns]
         least = [

@@ -11,48 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.inputs import Recipe, Set
+from sparring.cli.result import Json, say, table, terminal
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
     from sparring.report.summary import Judgment, Summary
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-
-    @app.command("run")
-    @partial(shared, first=readable)
-    def command(
-        recipe: Annotated[
-            str,
-            typer.Argument(help="A recipe file, or the name of a shipped one (see `sparring recipe`)."),
-        ],
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
-        ] = None,
-        out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the summary's headline as JSON.")] = False,
-    ) -> None:
-        """Start a run, or resume it where it stopped: the same command does both.
-
-        Every round samples, judges, pairs, measures anchors and fits; then the policy is evaluated on held-out
-        prompts and a report is written. A killed run loses at most the batch or checkpoint it was in, and may go on
-        with another number of devices.
-        """
-        from sparring.recipe.reading import load_recipe
-        from sparring.rounds.run import run
-        from sparring.runtime.progress import Progress
-
-        folder = out or Path("runs") / Path(recipe).stem
-        screen = terminal(stderr=json_)
-        summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
-        if json_:
-            keys = ("name", "headline", "judgments", "checks", "warnings")
-            print(json.dumps({key: summary[key] for key in keys}, default=asdict))
-        else:
-            show(summary, folder, screen)
 
 
 def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
@@ -61,6 +25,33 @@ def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
 
     load_recipe(recipe, set_ or [])
     return True
+
+
+@partial(shared, first=readable)
+def command(
+    recipe: Recipe,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
+    json_: Json = False,
+) -> None:
+    """Start a run, or resume it where it stopped: the same command does both.
+
+    Every round samples, judges, pairs, measures anchors and fits; then the policy is evaluated on held-out
+    prompts and a report is written. A killed run loses at most the batch or checkpoint it was in, and may go on
+    with another number of devices.
+    """
+    from sparring.recipe.reading import load_recipe
+    from sparring.rounds.run import run
+    from sparring.runtime.progress import Progress
+
+    folder = out or Path("runs") / Path(recipe).stem
+    screen = terminal(stderr=json_)
+    summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
+    if json_:
+        keys = ("name", "headline", "judgments", "checks", "warnings")
+        print(json.dumps({key: summary[key] for key in keys}, default=asdict))
+    else:
+        show(summary, folder, screen)
 
 
 def show(summary: Summary, folder: Path, screen: Console) -> None:

@@ -9,38 +9,33 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import PIPE_WIDTH, say, table, terminal
+from sparring.cli.result import PIPE_WIDTH, Json, say, table, terminal
 
 SIDE_BY_SIDE = 100
 """columns from which two answers stand beside each other"""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Sample these prompts now instead of showing held-out answers.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many held-out prompts to show.")] = 8,
+    json_: Json = False,
+) -> None:
+    """Show answers of the start and the final policy, on held-out or on your own prompts.
 
-    @app.command("samples")
-    def command(
-        run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-        prompt: Annotated[
-            list[str] | None,
-            typer.Option(help="Sample these prompts now instead of showing held-out answers."),
-        ] = None,
-        count: Annotated[int, typer.Option(min=1, help="How many held-out prompts to show.")] = 8,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    ) -> None:
-        """Show answers of the start and the final policy, on held-out or on your own prompts.
+    Side by side where the terminal has 100 columns, else below each other.
+    """
+    from sparring.rounds.side_by_side import fresh, held_out
 
-        Side by side where the terminal has 100 columns, else below each other.
-        """
-        from sparring.rounds.side_by_side import fresh, held_out
-
-        rows = fresh(run, prompt) if prompt else held_out(run, count)
-        if json_:
-            print(json.dumps(rows, ensure_ascii=False))
-            return
-        screen = terminal()
-        for place, row in enumerate(rows):
-            show(row, screen, first=place == 0)
+    rows = fresh(run, prompt) if prompt else held_out(run, count)
+    if json_:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    screen = terminal()
+    for place, row in enumerate(rows):
+        show(row, screen, first=place == 0)
 
 
 def show(row: dict[str, Any], screen: Console, first: bool) -> None:

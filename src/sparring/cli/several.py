@@ -1,6 +1,5 @@
-"""`--devices` for verbs whose work several devices can share.
+"""The option `--devices` of verbs whose work several devices can share.
 
-    @app.command("collect")
     @shared
     def command(recipe: str, json_: bool = False) -> None: ...
 
@@ -32,13 +31,13 @@ def shared(command: Callable[..., None], first: Callable[..., bool] | None = Non
     """
 
     @functools.wraps(command)
-    def verb(devices: int | None, **given: Any) -> None:
+    def verb(devices: int | None, **arguments: Any) -> None:
         from sparring.runtime.launch import LAUNCHED, on_devices
 
         starts = devices is not None and devices > 1 and LAUNCHED not in os.environ
-        if starts and first is not None and not first(**given):
+        if starts and first is not None and not first(**arguments):
             devices = None
-        on_devices(devices, sys.argv[1:], lambda: command(**given))
+        on_devices(devices, sys.argv[1:], lambda: command(**arguments))
 
     signature = inspect.signature(command, eval_str=True)
     *others, json_ = signature.parameters.values()

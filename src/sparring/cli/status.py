@@ -9,38 +9,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import Json, say, table, terminal
 from sparring.runtime.layout import MANIFEST
 
 if TYPE_CHECKING:
     from sparring.rounds.status import RunStatus
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show all counts of every stage.")] = False,
+    json_: Json = False,
+) -> None:
+    """Show the round, the finished stages with time, memory and counts, and what comes next."""
+    from sparring.rounds.status import read_status
+    from sparring.runtime.files import read_json
 
-    @app.command("status")
-    def command(
-        run: Annotated[Path, typer.Argument(help="A run folder.")],
-        verbose: Annotated[bool, typer.Option("--verbose", help="Show all counts of every stage.")] = False,
-        json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    ) -> None:
-        """Show the round, the finished stages with time, memory and counts, and what comes next."""
-        from sparring.rounds.status import read_status
-        from sparring.runtime.files import read_json
-
-        status = read_status(run)
-        if not json_:
-            show(status, run, terminal(), verbose)
-            return
-        stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
-        shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
-        shown |= {"next": status.next_stage, "seconds": status.seconds}
-        print(json.dumps({**shown, "stages": stages, "fit_settings": status.fit_settings}))
+    status = read_status(run)
+    if not json_:
+        show(status, run, terminal(), verbose)
+        return
+    stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
+    shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
+    shown |= {"next": status.next_stage, "seconds": status.seconds}
+    print(json.dumps({**shown, "stages": stages, "fit_settings": status.fit_settings}))
 
 
 def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
-    """Where the run stands, then a line per stage."""
+    """Show the state of the run, then a line per stage."""
     from sparring.report.html import duration
 
     state = "finished" if status.finished else "not finished"

@@ -12,63 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import percent_cells, say, table, terminal
+from sparring.cli.inputs import LmEvalData
+from sparring.cli.result import Json, percent_cells, say, table, terminal
 from sparring.cli.several import shared
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-
-    @app.command("study")
-    @partial(shared, first=readable)
-    def command(
-        study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
-        out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,
-        check: Annotated[
-            bool, typer.Option("--check", help="Only check recipes, models, data and judges; name the runs.")
-        ] = False,
-        tasks: Annotated[
-            str | None, typer.Option(help="Leaderboard tasks too: v1, v2, or names joined by commas (needs lm-eval).")
-        ] = None,
-        data: Annotated[
-            list[str] | None, typer.Option(help="Local documents of a task, NAME=FILE or NAME:shots=FILE.")
-        ] = None,
-        limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, from the first.")] = None,
-        shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
-        task_seeds: Annotated[
-            int | None, typer.Option(min=1, help="Score the policies of so many seeds, from the first. Default: all.")
-        ] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
-    ) -> None:
-        """Compare methods fairly: the same start, prompts and budget, several seeds, everyone against everyone.
-
-        Each run is an ordinary run folder. Stop it at any moment; the same command goes on.
-        """
-        from sparring.cli.evaluate.leaderboard import parse_data, task_names
-        from sparring.runtime.progress import Progress
-        from sparring.studies.judges import check_study
-        from sparring.studies.study import load_study, run_folders, run_study, write_page
-        from sparring.studies.tasks import Tasks
-
-        recipes = load_study(study)
-        names = task_names(tasks or "")
-        if tasks is None and any(option is not None for option in (data, limit, shots, task_seeds)):
-            raise ValueError("--data, --limit, --shots and --task-seeds are for --tasks, which names none.")
-        scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if tasks is not None else None
-        folder = out or Path("runs") / study.stem
-        if check:
-            folders = run_folders(recipes, folder)
-            check_study(recipes, folders)
-            print(*folders.values(), sep="\n")
-            return
-        screen = terminal(stderr=json_)
-        result = run_study(recipes, folder, Progress(screen), scored)
-        page = write_page(result, folder)
-        if json_:
-            print(json.dumps(result, default=asdict))
-        else:
-            show(result, screen)
-            say(screen, f"\nall ranges: {page}; numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html")
 
 
 def readable(study: Path, check: bool, **_: Any) -> bool:
@@ -79,19 +25,67 @@ def readable(study: Path, check: bool, **_: Any) -> bool:
     return not check
 
 
+@partial(shared, first=readable)
+def command(
+    study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check recipes, models, data and judges; name the runs.")
+    ] = False,
+    tasks: Annotated[
+        str | None, typer.Option(help="Leaderboard tasks too: v1, v2, or names joined by commas (needs lm-eval).")
+    ] = None,
+    data: LmEvalData = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, from the first.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Instead of the leaderboard's number.")] = None,
+    task_seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds whose policies are scored, from the first. Default: all.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Compare methods fairly: the same start, prompts and budget, several seeds, everyone against everyone.
+
+    Each run is an ordinary run folder. Stop it at any moment; the same command goes on.
+    """
+    from sparring.cli.evaluate.leaderboard import parse_data, task_names
+    from sparring.runtime.progress import Progress
+    from sparring.studies.judges import check_study
+    from sparring.studies.study import load_study, run_folders, run_study
+    from sparring.studies.tasks import Tasks
+
+    recipes = load_study(study)
+    names = task_names(tasks or "")
+    if tasks is None and any(option is not None for option in (data, limit, shots, task_seeds)):
+        raise ValueError("--data, --limit, --shots and --task-seeds are for --tasks, which names none.")
+    scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if tasks is not None else None
+    folder = out or Path("runs") / study.stem
+    if check:
+        folders = run_folders(recipes, folder)
+        check_study(recipes, folders)
+        print(*folders.values(), sep="\n")
+        return
+    screen = terminal(stderr=json_)
+    result = run_study(recipes, folder, Progress(screen), scored)
+    if json_:
+        print(json.dumps(result, default=asdict))
+    else:
+        show(result, screen)
+        say(screen, f"\nall ranges: {folder}/study.md; numbers: {folder}/study.json; pages: {folder}/seed-*.html")
+
+
 def show(result: Mapping[str, Any], screen: Console) -> None:
-    """Wins under every judge, behaviour and cost, every method against every other, and tasks."""
-    from sparring.studies.numbers import PARTIAL, is_partial
+    """Show wins under every judge, behaviour and cost, every method against every other, and tasks."""
+    from sparring.studies.numbers import PARTIAL, by_task, is_partial, judges_of
 
     methods, tasks = result["methods"], result.get("tasks") or []
     say(screen, f"Seeds {', '.join(map(str, result['seeds']))}: means over the seeds")
-    for judge in dict.fromkeys(judge for method in methods for judge in method["judges"]):
+    for judge in judges_of(methods):
         show_wins(judge, methods, screen)
     show_behaviour(methods, screen)
     if result["contests"]:
         show_contests(result, screen)
-    for task in dict.fromkeys(row["task"] for row in tasks):
-        show_task([row for row in tasks if row["task"] == task], screen)
+    for rows in by_task(tasks):
+        show_task(rows, screen)
     if is_partial(tasks):
         say(screen, PARTIAL)
     for stopped in result["stopped"]:
@@ -99,7 +93,7 @@ def show(result: Mapping[str, Any], screen: Console) -> None:
 
 
 def show_wins(judge: str, methods: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    """Under one judge."""
+    """Show every method's wins against the start under one judge."""
     from sparring.studies.numbers import judge_head
 
     rows = []
@@ -112,7 +106,7 @@ def show_wins(judge: str, methods: Sequence[Mapping[str, Any]], screen: Console)
 
 
 def show_behaviour(methods: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    """What the policies write, how far they moved, and what it cost."""
+    """Show the lengths of the policies' responses, their distance from the start, and the cost."""
     from sparring.report.compare import shared_kl_title
 
     forms = {"tokens": "{:.0f}", "finished_share": "{:.0%}", "kl": "{:.2f}", "gap": "{:.3f}", "seconds": "{:.0f}"}
@@ -125,7 +119,7 @@ def show_behaviour(methods: Sequence[Mapping[str, Any]], screen: Console) -> Non
 
 
 def show_contests(result: Mapping[str, Any], screen: Console) -> None:
-    """Every method against every other, with intervals over prompts for these seeds' policies."""
+    """Show every method against every other, with intervals over prompts for these seeds' policies."""
     rows = []
     for contest in result["contests"]:
         preference = contest["preference"].scaled(100)
@@ -139,7 +133,7 @@ def show_contests(result: Mapping[str, Any], screen: Console) -> None:
 
 
 def show_task(rows: Sequence[Mapping[str, Any]], screen: Console) -> None:
-    """One task of the leaderboard."""
+    """Show one task of the leaderboard."""
     from sparring.studies.numbers import task_head
 
     cells = [("start", "", *percent_cells(rows[0]["before"]), "", "", "")]

@@ -2,6 +2,7 @@
 
     out/answers/{a,b}.json             AlpacaEval's model outputs format
     out/annotations.json               AlpacaEval's annotations: A is output_2, B is output_1
+    out/result.json, out/index.html    the numbers and the page, by `finish`
     out/manifest.json, out/cache/      as in every contest (`folder.py`)
 
 A player is an answer file, a model (folder, hub name, pypi:PACKAGE), or a run's policy: RUN (its last), RUN:2, RUN:0.
@@ -11,6 +12,7 @@ orders, and `orders` of annotations.json holds P(A wins) with A shown first and 
 
     folder = HeadToHeadFolder(Path("out"), Progress())
     folder.play("runs/mine", "runs/mine:0", prompts, section, settings)
+    folder.finish()["win_rate"]
 """
 
 from __future__ import annotations
@@ -25,17 +27,30 @@ from typing import Any
 
 import numpy as np
 
+from sparring import __version__
 from sparring.contests.folder import ContestFolder, answer_path, need_prompts
-from sparring.contests.players import AnswerFile, Player, PolicyPlayer, find_player, prompts_between
+from sparring.contests.players import (
+    AnswerFile,
+    Player,
+    PolicyPlayer,
+    find_player,
+    prompts_between,
+    same_policy,
+    sampled_otherwise,
+)
 from sparring.contests.sample_answers import Questions, sample_answers
-from sparring.evaluation.annotations import Judgments, annotation_rows
+from sparring.evaluation.annotations import Judgments, annotation_rows, read_judgments
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
+from sparring.evaluation.decided_by_rule import JUDGE
+from sparring.evaluation.head_to_head import cautions, compare
+from sparring.evaluation.result import finite
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.recorded import Recorded
+from sparring.report.versus import write_versus
 from sparring.rounds.store import Made
-from sparring.runtime.files import write_json
+from sparring.runtime.files import hash_file, write_json
 
 ANNOTATIONS, WAVE = "annotations.json", 32
 
@@ -80,6 +95,32 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         stages = {name: self.store.manifest[f"answers/{name}"] for name in "ab"}
         sides = {name: {"inputs": stage["inputs"], **stage["facts"]} for name, stage in stages.items()}
         return {**entry["facts"], "sides": sides}
+
+    def finish(self) -> dict[str, Any]:
+        """Compute the result from the stored files alone, write it as result.json and index.html, and return it.
+
+        Raises:
+            ValueError: the folder holds no finished contest, or a file of it was altered.
+        """
+        folder, facts = self.store.root, self.facts()
+        judgments = read_judgments(folder / ANNOTATIONS)
+        orders, decided = read_orders(folder / ANNOTATIONS)
+        result = compare(judgments, orders)
+        failed = result["prompts"] - result["judged"]
+        files = ("answers/a.json", "answers/b.json", ANNOTATIONS)
+        result |= {
+            "sparring_version": __version__,
+            "left_out": {**facts["left_out"], **({"without a verdict": failed} if failed else {})},
+            "decided_by_rule": {rule: count for rule, count in decided.items() if rule != JUDGE},
+            "sides": facts["sides"],
+            "files": {name: {"path": name, "sha256": hash_file(folder / name)} for name in files},
+        }
+        result["cautions"] = sampling_cautions(result["sides"]) + cautions(result)
+        write_json(folder / "result.json", finite(result))
+        write_versus(result, judgments, orders, folder / "index.html")
+        return result
+
+    # ---- answers ------------------------------------------------------------------------------
 
     def _answers(self, name: str, player: Player, questions: Questions) -> Answers:
         how = player.how_sampled(questions.sampling)
@@ -152,6 +193,13 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         ]
         write_json(self.store.path(ANNOTATIONS), rows)
         return Made((ANNOTATIONS,), {"left_out": dict(pairs.left_out)})
+
+
+def sampling_cautions(sides: Mapping[str, Any]) -> list[str]:
+    """Cautions where A and B are the same policy, or were sampled with other settings."""
+    settings_a, settings_b = (sides[name]["inputs"]["sampling"].rpartition(" seed ")[0] for name in ("a", "b"))
+    itself = same_policy(sides["a"], sides["b"], (settings_a, settings_b))
+    return [itself] if itself else sampled_otherwise("A", "B", settings_a, settings_b)
 
 
 def read_orders(path: Path) -> tuple[np.ndarray, Counter[str]]:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.data.rows import ENDINGS
-from sparring.evaluation.answers import Answers, Instruction, no_join, read_answers
+from sparring.evaluation.answers import Answers, Instruction, is_answer_file, no_join, read_answers
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.sections import ModelConfig, SamplingConfig
 from sparring.rounds.policies import Policies
@@ -171,11 +170,6 @@ class PolicyPlayer(Player):
         if exported.get("weights") == weights:
             weights = exported["source_weights"]
         return {"weights": weights, "chat": self.policies.chat.identity}
-
-
-def is_answer_file(spec: str) -> bool:
-    """Whether a name stands for an answer file; else it stands for a policy."""
-    return Path(spec).suffix in (*ENDINGS, ".gz")
 
 
 def find_player(spec: str, out: Path) -> AnswerFile | PolicyPlayer:

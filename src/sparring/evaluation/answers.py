@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparring.data.rows import read_rows
+from sparring.data.rows import ENDINGS, read_rows
 from sparring.models.chat import Message, PromptText, as_messages, prompt_text
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
@@ -63,6 +63,11 @@ class Instruction(NamedTuple):
     def prompt(self) -> PromptText:
         """The prompt for an oracle: the text, and the turns for oracles with a template."""
         return PromptText(self.messages)
+
+
+def is_answer_file(spec: str) -> bool:
+    """Whether a name stands for an answer file; else it stands for a policy."""
+    return Path(spec).suffix in (*ENDINGS, ".gz")
 
 
 def read_answers(path: Path, name: str | None = None) -> Answers:

@@ -188,6 +188,32 @@ def _text(row: Mapping[str, Any], where: str) -> str:
     return text
 
 
+def select(
+    judgments: Sequence[Judgment], questions: Path | None = None, category: str | None = None, common: bool = False
+) -> list[Judgment]:
+    """The judgments of a category (None: of all), of which no question is missing.
+
+    Args:
+        questions: the benchmark's question.jsonl; None: all questions that some model has.
+        common: instead of refusing gaps, leave out the questions that some model lacks.
+
+    Raises:
+        ValueError: no judgment is of the category, or a question is missing.
+    """
+    categories = {judgment.category for judgment in judgments}
+    if category is not None and category not in categories:
+        raise ValueError(f"--category {category}: no judgment is of it; there are {', '.join(sorted(categories))}.")
+    selected = [judgment for judgment in judgments if category in (None, judgment.category)]
+    wanted = None
+    if questions is not None:
+        rows = [row for row in read_file(questions) if category in (None, row.get("category"))]
+        wanted = [question_id(row, f"{questions}, question {line}") for line, row in enumerate(rows, start=1)]
+    if common:
+        return common_questions(selected, wanted)
+    check_complete(selected, wanted)
+    return selected
+
+
 def common_questions(judgments: Sequence[Judgment], questions: Sequence[str] | None = None) -> list[Judgment]:
     """The judgments of questions, out of `questions` where those are named, on which every model was judged.
 

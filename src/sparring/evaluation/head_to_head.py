@@ -76,6 +76,29 @@ def verdict(result: dict[str, Any]) -> str:
     return first + (second or _at_equal_lengths(shown, result["length_controlled"], result["a"]))
 
 
+def cautions(result: dict[str, Any]) -> list[str]:
+    """Reasons in the numbers not to believe the win rate, as sentences; `left_out` counts prompts by reason."""
+    sentences, enough = [], result["judged"] >= FEWEST
+    if result["orders"] is not None and result["orders"]["turned"] > 0.1:
+        sentences.append(f"{result['orders']['turned']:.0%} of the judge's verdicts turn when the answers are swapped.")
+    longer = result["longer_wins"]
+    if longer is not None and enough and abs(longer - 0.5) > 0.25 and not one_with_length(longer):
+        more = "longer" if longer > 0.5 else "shorter"
+        seen = "see the row at equal lengths" if result["length_controlled"] else "the verdict may be length's"
+        sentences.append(f"The {more} answer wins {max(longer, 1 - longer):.0%} of the time: {seen}.")
+    if not result["separable"] and enough:
+        sentences.append(
+            "Lengths differ alike on every prompt: what is length and what is quality cannot be told apart."
+        )
+    lost = sum(result["left_out"].values())
+    if lost > 0.05 * (result["judged"] + lost):
+        sentences.append(f"{lost} of {result['judged'] + lost} rows or prompts were left out.")
+    for side in ("a", "b"):
+        if result["empty"][side] > 0.02 * result["prompts"]:
+            sentences.append(f"{result['empty'][side]} answers of {side.upper()} are empty; an empty answer loses.")
+    return sentences
+
+
 def one_with_length(longer_wins: float | None) -> str:
     """A second sentence where length decides nearly everything, so that equal lengths show nothing; else ""."""
     if longer_wins is None or (most := max(longer_wins, 1 - longer_wins)) < ONE_WITH_LENGTH:

@@ -6,17 +6,19 @@ is a tie. Questions of math, reasoning and coding must be judged beside a refere
 Unlike FastChat, a pairwise game without a verdict is left out and counted; there it becomes a tie. Leaves out: asking a
 judge (`judge_benchmarks.py`).
 
-    single(read_file(Path("model_judgment/gpt-4_single.jsonl"))).models[0].average
+    score_files([Path("model_judgment/gpt-4_single.jsonl")]).models[0]
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sparring.data.rows import read_file
 from sparring.evaluation.intervals import SHARE, Bounds, Interval, clustered_mean
 from sparring.evaluation.ratings import one_judge
 
@@ -76,6 +78,35 @@ class Pairwise:
     """share of turns whose two orders disagree: they count as ties"""
     not_judged: dict[int, int]
     """as for single ratings"""
+
+
+def score_files(
+    judgments: Sequence[Path], questions: Path | None = None, models: Sequence[str] | None = None
+) -> Single | Pairwise:
+    """`single` or `pairwise` on files of model_judgment/, of all models or of those that are named.
+
+    Raises:
+        ValueError: as these two; no judgment is of a model, or the files mix ratings and games.
+    """
+    rows = [row for path in judgments for row in read_file(path)]
+    if models:
+        players = [{str(row[name]) for name in ("model", "model_1", "model_2") if name in row} for row in rows]
+        if unknown := set(models) - set().union(*players):
+            raise ValueError(f"--model {min(unknown)}: no judgment is of it.")
+        rows = [row for row, names in zip(rows, players, strict=True) if names <= set(models)]
+    categories = None if questions is None else read_categories(questions)
+    games = ["g1_winner" in row for row in rows]
+    if any(games) and not all(games):
+        raise ValueError("the files mix single ratings and pairwise games. Give either.")
+    return pairwise(rows, categories) if any(games) else single(rows, categories)
+
+
+def read_categories(path: Path) -> dict[str, str]:
+    """Categories by question; ValueError where the file is not MT-Bench's question.jsonl."""
+    rows = read_file(path)
+    if not rows or not {"question_id", "category"} <= rows[0].keys():
+        raise ValueError(f"{path}: a row needs question_id and category, as in MT-Bench's question.jsonl.")
+    return {str(row["question_id"]): str(row["category"]) for row in rows}
 
 
 def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Single:

@@ -1,1 +1,1 @@
-"""What a run will need, before anything runs: memory, tokens, time and disk."""
+"""Estimates, before anything runs, of the memory, tokens, time and disk of a run."""

@@ -75,7 +75,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes."""
+    """Bytes of a stage's tensors, by kind."""
 
     weights: int
     trained: int
@@ -125,16 +125,13 @@ class Live(TorchDispatchMode):
 
 
 def parameters(config: PretrainedConfig, trust_remote_code: bool = False) -> int:
-    """How many weights the model has, tied ones once."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    return sum(p.numel() for p in model.parameters())
+    """Number of the model's weights, tied ones once."""
+    return sum(p.numel() for p in _on_meta(config, trust_remote_code).parameters())
 
 
 def quantisable(config: PretrainedConfig, trust_remote_code: bool = False) -> int:
-    """How many weights a base in 4 bits holds so: those of its linear layers, the head left out."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    """Number of weights that a base in 4 bits stores in 4 bits: of its linear layers without the head."""
+    model = _on_meta(config, trust_remote_code)
     head = model.get_output_embeddings()
     return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear) and m is not head)
 
@@ -197,12 +194,12 @@ def sample_footprint(config: PretrainedConfig, prompt: int, per_prompt: int, set
             _next(engine, cache, torch.zeros(prompts, prompt, dtype=torch.long))
             prefill = live.working
             cache.batch_select_indices(torch.zeros(rows, dtype=torch.long))
-            kept = _bytes(t for layer in cache.layers for t in (layer.keys, layer.values))  # type: ignore[attr-defined]
-            grown = kept * longest // prompt
+            stored = _bytes(t for layer in cache.layers for t in (layer.keys, layer.values))  # type: ignore[attr-defined]
+            grown = stored * longest // prompt
             live.restart()
             _next(engine, cache, torch.zeros(rows, 1, dtype=torch.long))
             # What grows with the row: a layer's keys and values, copied to add one, and its attention scores.
-            step = live.working + kept // len(cache.layers) * (longest - prompt) // prompt
+            step = live.working + stored // len(cache.layers) * (longest - prompt) // prompt
         return Footprint(_bytes(model.parameters()), 0, max(prefill - grown, step), grown)
 
     return _to_depth(config, run)
@@ -225,10 +222,15 @@ def _tracked() -> Iterator[tuple[FakeTensorMode, Live]]:
         yield fake, live
 
 
-def _model(config: PretrainedConfig, dtype: torch.dtype, lora: LoraConfig | None = None) -> Any:
+def _on_meta(config: PretrainedConfig, trust_remote_code: bool = False, **options: Any) -> Any:
     """The model without storage."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **options)
+
+
+def _model(config: PretrainedConfig, dtype: torch.dtype, lora: LoraConfig | None = None) -> Any:
+    model = _on_meta(config, dtype=dtype)
+    with torch.device("meta"):
         return model if lora is None else with_adapter(model, lora)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a recipe's data before a run: rows, and lengths in tokens. Leaves out: fetching anything.
+"""Rows and lengths in tokens of a recipe's data, as far as this machine knows them. Leaves out: fetching anything.
 
 lengths = read_lengths(recipe)
 """
@@ -46,9 +46,9 @@ def read_lengths(recipe: Recipe) -> Lengths:
     if train is None or chat is None:
         return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False)
     prompts = [len(chat.prompt_ids(example.messages)) for example in train[1]]
-    given = [len(chat.response_ids(text)) for example in train[1] for text in example.responses.values()]
+    responses = [len(chat.response_ids(text)) for example in train[1] for text in example.responses.values()]
     prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
-    return Lengths(rows, held, prompt, _mean([n for n in given if n <= data.max_response_tokens]), True)
+    return Lengths(rows, held, prompt, _mean([n for n in responses if n <= data.max_response_tokens]), True)
 
 
 def _mean(values: list[int]) -> int:
@@ -61,7 +61,7 @@ def on_this_machine(model: str) -> bool:
 
 
 def _local(config: DatasetConfig, roles: tuple[str, ...]) -> tuple[int, list[Example]] | None:
-    """How many examples a set on this machine has, and the first of them; None for one that is not there (yet)."""
+    """Number of examples of a data set on this machine, and the first of them; None for a set that is not here."""
     if not config.path.startswith("sparring:"):
         try:
             here = data_files(config) is not None

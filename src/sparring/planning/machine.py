@@ -1,4 +1,4 @@
-"""Devices that a plan can be made for, and every constant that no configuration tells.
+"""Devices that a plan can be made for, and every constant that stands in no configuration.
 
 Memory and speeds are the makers'; the shares of them that a run reaches, and what is taken before any tensor, are
 the constants below. Leaves out: links between devices.
@@ -37,9 +37,9 @@ USABLE = 0.95
 PASS_SHARE = {"cuda": 0.35, "cpu": 0.5}
 """Arithmetic speed of forward and backward passes over the device's; cpu measured on SmolLM2-135M, cuda assumed."""
 SAMPLE_SHARE = {"cuda": 0.5, "cpu": 0.5}
-"""Of arithmetic speed while sampling; cpu measured on SmolLM2-135M, cuda assumed."""
+"""Arithmetic speed while sampling over the device's; cpu measured on SmolLM2-135M, cuda assumed."""
 READ_SHARE = {"cuda": 0.5, "cpu": 0.7}
-"""Of memory speed while the weights are read for every sampled token; cpu measured on SmolLM2-135M, cuda assumed."""
+"""Memory speed while the weights are read for every sampled token, over the device's; cpu measured, cuda assumed."""
 LAYER_SECONDS = {"cuda": 8e-4, "cpu": 0.0}
 """Least time of a layer per sampled token: launching its kernels one by one. Assumed."""
 LOAD_SECONDS = 1.2e-9
@@ -111,15 +111,15 @@ def parse_machine(text: str) -> Machine:
     """
     if re.fullmatch(r"cpu(:\d+(\.\d+)?)?", text):
         return _cpu(text)
-    found = re.fullmatch(r"(?:(\d+)\s*x\s*)?([\w-]+)", text)
+    match = re.fullmatch(r"(?:(\d+)\s*x\s*)?([\w-]+)", text)
     known = {name.lower(): name for name in GPUS}
-    if found is None or found.group(2).lower() not in known or found.group(1) == "0":
+    if match is None or match[2].lower() not in known or match[1] == "0":
         near = difflib.get_close_matches(text.lower().split("x")[-1], known, n=1)
         hint = f" Did you mean {known[near[0]]!r}?" if near else ""
         raise ValueError(f"--gpus {text!r}: not known.{hint} Give cpu, cpu:GB, or COUNTxNAME of {', '.join(GPUS)}.")
-    name = known[found.group(2).lower()]
+    name = known[match[2].lower()]
     memory, flops, bandwidth = GPUS[name]
-    return Machine(name, "cuda", int(found.group(1) or 1), memory * GB, flops, bandwidth)
+    return Machine(name, "cuda", int(match[1] or 1), memory * GB, flops, bandwidth)
 
 
 def _cpu(text: str) -> Machine:

@@ -29,7 +29,7 @@ Change = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run needs on a machine."""
+    """The needs of a run on a machine."""
 
     machine: Machine
     parameters: int
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether every stage does."""
+        """Whether every stage fits into the memory."""
         return not self.knobs
 
     @property
@@ -66,12 +66,11 @@ class Plan:
         known = [one * stage.times for one, stage in zip(seconds, self.stages, strict=True) if one is not None]
         return sum(known) if len(known) == len(self.stages) else None
 
-    def facts(self) -> dict[str, Any]:
-        """Plain data."""
-        plain = asdict(self)
+    def plain(self) -> dict[str, Any]:
+        """The plan as data for JSON, with the figures that follow from its fields."""
         stages = [{**asdict(stage), "peak": stage.peak} for stage in self.stages]
         times = {"seconds": self.seconds, "expected": self.expected}
-        return {**plain, "stages": stages, **times, "capacity": self.capacity, "fits": self.fits}
+        return {**asdict(self), "stages": stages, **times, "capacity": self.capacity, "fits": self.fits}
 
 
 def make_plan(recipe: Recipe, machine: Machine) -> Plan:
@@ -126,24 +125,19 @@ def possible(recipe: Recipe, name: str, devices: int) -> Iterator[Change]:
         return
     smaller = [{"fit.micro_batch_tokens": size} for size in _halves(recipe.fit.micro_batch_tokens, 512)]
     yield from smaller
-    cut = {"fit.shard_weights": True}
+    shard = {"fit.shard_weights": True}
     lora = recipe.model.lora
-    may_cut = devices > 1 and not recipe.fit.shard_weights and (lora is None or lora.quantize is None)
-    if may_cut:
-        yield cut
-        yield from ({**cut, **change} for change in smaller[-1:])
+    may_shard = devices > 1 and not recipe.fit.shard_weights and (lora is None or lora.quantize is None)
+    if may_shard:
+        yield from ({**shard, **change} for change in ({}, *smaller[-1:]))
     if name == "anchor":
         return
-    recompute = {"fit.gradient_checkpointing": True}
-    yield recompute
-    yield from ({**recompute, **change} for change in smaller[-1:])
-    if may_cut:
-        yield from ({**cut, **recompute, **change} for change in ({}, *smaller[-1:]))
+    recomputing = [{"fit.gradient_checkpointing": True, **change} for change in ({}, *smaller[-1:])]
+    yield from recomputing
+    if may_shard:
+        yield from ({**shard, **change} for change in recomputing)
     if lora is None:
-        adapter = {"model.lora": {}}
-        yield adapter
-        yield {**adapter, **recompute}
-        yield from ({**adapter, **recompute, **change} for change in smaller[-1:])
+        yield from ({"model.lora": {}, **change} for change in ({}, *recomputing))
 
 
 def _halves(value: int, least: int) -> Iterator[int]:

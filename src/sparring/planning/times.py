@@ -72,7 +72,7 @@ class Times:
 
     @property
     def fit_overhead(self) -> float:
-        """Of a fit, beside its passes."""
+        """Seconds of a fit beside its passes."""
         return 4 * self.parameters * FIT_SECONDS
 
     def _passes(self, operations: float) -> float:

@@ -26,11 +26,11 @@ from sparring.rounds.resume import fit_settings
 from sparring.rounds.sample import sample_draws
 from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, VerdictRow
+from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import StepFolder
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
-from sparring.training.metrics import Tripwire
 
 Hashes = dict[str, str]
 

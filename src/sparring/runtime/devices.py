@@ -22,15 +22,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from sparring.runtime.errors import RaisedByAll
 from sparring.runtime.memory import release_memory
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=20)
 """How long ranks wait for each other: a judge may take hours of rank 0. Dead ranks are noticed by the launcher."""
-
-
-class RaisedByAll(RuntimeError):
-    """Raised in a task on every rank alike: rank 0 may go on to another task, and the others wait for it."""
 
 
 class RankLost(RuntimeError):

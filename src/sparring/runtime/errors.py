@@ -6,6 +6,14 @@ Wrong input is a `ValueError` everywhere. Leaves out: memory that ran out (`memo
 from __future__ import annotations
 
 
+class RaisedByAll(RuntimeError):
+    """Raised in a task on every rank alike: rank 0 may go on to another task, and the others wait for it."""
+
+
+class Tripwire(RaisedByAll):
+    """A run was stopped because going on would ruin the policy."""
+
+
 class EngineError(RuntimeError):
     """An engine stopped half-way; its responses until then stay on disk."""
 

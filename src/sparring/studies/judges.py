@@ -1,4 +1,4 @@
-"""Before a study trains: what would stop it hours later, and whether its judges still are those of the runs it has.
+"""Before a study trains, find the problems that would stop it later, and judges other than those of its stored runs.
 
 A judge is known by its identity, which changes with a function's code: runs under one and runs under the other do not
 compare. Leaves out: recipes that do not compare (`study.py`), a run's own first questions
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from sparring.models.weights import resolve_model
 from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.planning.starter import to_mend
+from sparring.planning.starter import find_problems
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.judge import judges_of
@@ -53,7 +53,7 @@ def check_study(runs: Runs, folders: Folders) -> None:
 def _refuse_problems(runs: Runs) -> None:
     problems: dict[str, str] = {}
     for method, recipe in {method: recipe for (method, _), recipe in runs.items()}.items():
-        for problem in to_mend(recipe):
+        for problem in find_problems(recipe):
             problems.setdefault(problem, method)
     if problems:
         lines = "\n".join(f"  method {method}: {problem}" for problem, method in problems.items())
@@ -129,13 +129,13 @@ def contest_judge(runs: Runs, folders: Folders) -> Oracle:
         judge = build_judge(recipe, "oracle", recipe.oracle)
     except ValueError as error:
         return MissingJudge(identity, f"it cannot be built any more: {error}")
-    return (
-        judge if judge.identity == identity else MissingJudge(identity, f"the recipe's judge is now {judge.identity}.")
-    )
+    if judge.identity != identity:
+        return MissingJudge(identity, f"the recipe's judge is now {judge.identity}.")
+    return judge
 
 
 class MissingJudge:
-    """A judge that cannot be asked any more; its stored verdicts are found by its identity."""
+    """A judge that cannot be asked any more: its identity finds its stored verdicts."""
 
     def __init__(self, identity: str, reason: str) -> None:
         self.identity, self.reason = identity, reason

@@ -87,31 +87,23 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The study as tables."""
-    judges = list(dict.fromkeys(judge for method in result["methods"] for judge in method["judges"]))
-    header = [
-        "method",
-        *(f"wins against start, {judge_head(judge, result['methods'])}" for judge in judges),
-        "tokens",
-        "finished",
-        shared_kl_title(result["methods"]),
-        "gap",
-        "minutes",
-    ]
+    """The study's numbers as tables in Markdown."""
+    methods = result["methods"]
+    judges = judges_of(methods)
+    wins = [f"wins against start, {judge_head(judge, methods)}" for judge in judges]
+    header = ["method", *wins, "tokens", "finished", shared_kl_title(methods), "gap", "minutes"]
+    forms = {"tokens": "{:.0f}", "finished_share": "{:.0%}", "kl": "{:.2f}", "gap": "{:.3f}"}
     rows = [
         [
             method["name"],
             *(_shown(method["judges"].get(judge, {}).get("over_seeds"), "{:.1%}") for judge in judges),
-            _shown(method["tokens"], "{:.0f}"),
-            _shown(method["finished_share"], "{:.0%}"),
-            _shown(method["kl"], "{:.2f}"),
-            _shown(method["gap"], "{:.3f}"),
+            *(_shown(method[key], form) for key, form in forms.items()),
             _shown(method["seconds"] and {k: v / 60 for k, v in method["seconds"].items()}, "{:.1f}"),
         ]
-        for method in result["methods"]
+        for method in methods
     ]
     seeds = ", ".join(map(str, result["seeds"]))
-    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judge_lines(result["methods"])]
+    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judge_lines(methods)]
     if result["contests"]:
         several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
         ranges = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
@@ -131,30 +123,34 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def _judge_lines(methods: Sequence[Mapping[str, Any]]) -> str:
-    """Who the judges were, and how many of their verdicts failed."""
-    judges = list(dict.fromkeys(judge for method in methods for judge in method["judges"]))
+    """A line per judge, with the number of its verdicts that failed."""
     lines = []
-    for judge in judges:
+    for judge in judges_of(methods):
         failed = sum(method["judges"][judge]["failed"] for method in methods if judge in method["judges"])
         lines.append(f"- {judge_head(judge, methods)}: `{judge}`, {failed} verdicts failed\n")
     return "\n" + "".join(lines)
 
 
+def judges_of(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The identities of all judges of the methods, each once."""
+    return list(dict.fromkeys(judge for method in methods for judge in method["judges"]))
+
+
 def is_partial(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some task was scored on a part of its documents."""
+    """Whether a task was scored on a part of its documents only."""
     return any(row["documents"] != row["total"] for row in rows)
 
 
 def judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
-    """Its name (numbered where several have it), and which methods' training never asked it."""
-    by = [method for method in methods if judge in method["judges"]]
+    """A judge's name (numbered where several have it), and which methods' training never asked the judge."""
+    judged = [method for method in methods if judge in method["judges"]]
     names = {identity: one["name"] for method in methods for identity, one in method["judges"].items()}
     alike = [identity for identity, name in names.items() if name == names[judge]]
     name = names[judge] if len(alike) == 1 else f"{names[judge]} {alike.index(judge) + 1}"
-    unseen = [method["name"] for method in by if not method["judges"][judge]["seen_in_training"]]
+    unseen = [method["name"] for method in judged if not method["judges"][judge]["seen_in_training"]]
     if not unseen:
         return name
-    return f"{name} (unseen)" if len(unseen) == len(by) else f"{name} (unseen by {', '.join(unseen)})"
+    return f"{name} (unseen)" if len(unseen) == len(judged) else f"{name} (unseen by {', '.join(unseen)})"
 
 
 def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
@@ -177,14 +173,18 @@ def _cell(percent: Interval, seeds: Sequence[float]) -> str:
 def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
     header = ["task", "policy", "seeds", "score", "minus start", "p"]
     lines = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        of_task = [row for row in rows if row["task"] == task]
+    for of_task in by_task(rows):
         first = of_task[0]
         lines.append([task_head(first), "start", "", f"{first['before'].scaled(100):.1f}", "", ""])
         for row in of_task:
             score, gain = f"{row['after'].scaled(100):.1f}", f"{row['difference'].scaled(100):+.1f}"
             lines.append(["", row["method"], str(row["seeds"]), score, gain, f"{row['p']:.2g} ({row['test']})"])
     return _table(header, lines)
+
+
+def by_task(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The rows of each task, in the order of their first rows."""
+    return [[row for row in rows if row["task"] == task] for task in dict.fromkeys(row["task"] for row in rows)]
 
 
 def task_head(row: Mapping[str, Any]) -> str:

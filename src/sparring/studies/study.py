@@ -1,7 +1,7 @@
 """A study: several methods from the same start, prompts and budget, over several seeds, as one resumable piece of work.
 
     out/METHOD/seed-S/      a run, exactly as `sparring run` makes it
-    out/verdicts.jsonl      what the oracle said between the methods' final policies
+    out/verdicts.jsonl      the oracle's verdicts between the methods' final policies
     out/study.json          every number; study.md shows them
     out/seed-S.html         the runs of one seed side by side
 
@@ -15,7 +15,7 @@ the numbers (`studies/numbers.py`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,13 @@ from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
+from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import make_folder, write_json, write_text
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.studies.judges import MissingJudge, check_study, contest_judge, unfinished
 from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
 from sparring.studies.tasks import Tasks, TaskScores, task_rows
-from sparring.training.metrics import Tripwire
 
 START = "start"
 """the common start policy's name among the methods"""
@@ -126,8 +126,10 @@ def _refuse_unlike(recipes: Recipes, path: Path) -> None:
 
 
 def _shared(recipe: Recipe) -> dict[str, Any]:
-    """What all methods start from, are asked, and may use. How they train is theirs: data.train, data.collect, fit,
-    adapters - but a base in 4 bits is another start."""
+    """Fields in which all methods must agree: the start, the prompts and the budget.
+
+    Methods may train differently (data.train, data.collect, fit, adapters), but a base in 4 bits is another start.
+    """
     model, data = recipe.model.model_dump(exclude={"lora"}), recipe.data
     return {
         **{f"model.{field}": value for field, value in model.items()},
@@ -184,16 +186,17 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
     if tasks is not None:
         result["tasks"] = task_rows(tasks.names, start, _final_scores(recipes, summaries, tasks, out, progress))
     write_json(out / "study.json", result)
+    write_text(out / "study.md", markdown(result))
     return result
 
 
 def run_folder(out: Path, name: str, seed: int) -> Path:
-    """Where a run of the study lies."""
+    """Folder of a run of the study."""
     return out / name / f"seed-{seed}"
 
 
 def run_folders(recipes: Recipes, out: Path) -> dict[tuple[str, int], Path]:
-    """Where all runs of the study lie."""
+    """Folders of all runs of the study."""
     return {key: run_folder(out, *key) for key in recipes}
 
 
@@ -215,7 +218,7 @@ def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress)
 def _final_scores(
     recipes: Recipes, finished: Collection[tuple[str, int]], tasks: Tasks, out: Path, progress: Progress
 ) -> dict[str, list[list[TaskScores]]]:
-    """By method, for each of its seeds that is wanted and finished, the final policy's documents per task."""
+    """The final policy's documents per task, by method, for each of its scored seeds that is finished."""
     seeds = list(dict.fromkeys(seed for _, seed in recipes))[: tasks.seeds]
     scores: dict[str, list[list[TaskScores]]] = {name: [] for name, _ in recipes}
     for name, seed in finished:
@@ -232,9 +235,9 @@ def _final_scores(
 def _contests(
     recipes: Recipes, finished: list[tuple[str, int]], out: Path, store: Store, progress: Progress
 ) -> tuple[dict[int, Tables], dict[str, Any]]:
-    """By seed and pair of players, P(first's answer beats second's) by prompt: the means over their stored answers.
+    """P(first's response beats second's) by seed, pair of players and prompt: means over their stored responses.
 
-    And who judged, how many comparisons failed, and how many prompts only one side of a pair answered.
+    The second dictionary names the judge, and counts failed comparisons and prompts that one side of a pair lacks.
     """
     first = recipes[finished[0]]
     if first.oracle is None:
@@ -263,19 +266,9 @@ def _contests(
 
 
 def _judged(comparisons: list[Comparison], guard: Guard) -> Preferences:
-    verdicts = [p for wave in _waves(comparisons) for p in decide(wave, guard)[0].tolist()]
+    waves = [comparisons[begin : begin + WAVE] for begin in range(0, len(comparisons), WAVE)]
+    verdicts = [p for wave in waves for p in decide(wave, guard)[0].tolist()]
     by_prompt: dict[str, list[float]] = {}
     for comparison, p in zip(comparisons, verdicts, strict=True):
         by_prompt.setdefault(comparison.prompt, []).append(p)
     return {text: known_mean(np.array(values)) for text, values in by_prompt.items()}
-
-
-def _waves(comparisons: list[Comparison]) -> Iterator[list[Comparison]]:
-    for begin in range(0, len(comparisons), WAVE):
-        yield comparisons[begin : begin + WAVE]
-
-
-def write_page(result: Mapping[str, Any], out: Path) -> Path:
-    """study.md."""
-    write_text(out / "study.md", markdown(result))
-    return out / "study.md"

@@ -26,7 +26,7 @@ TaskScores = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """What is scored, and for how many of the seeds."""
+    """Leaderboard tasks of a study, their documents, and the number of seeds that are scored."""
 
     names: tuple[str, ...]
     files: LocalData = field(default_factory=dict[str, Mapping[str, Path]])

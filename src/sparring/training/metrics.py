@@ -16,14 +16,10 @@ from torch import Tensor
 
 from sparring.objectives.pairs import Batch, Loss, Masked, margins, of_term
 from sparring.recipe.sections import TripwireConfig
-from sparring.runtime.devices import RaisedByAll
+from sparring.runtime.errors import Tripwire
 
 Totals = dict[str, tuple[float, int]]
 """by metric: sum and count"""
-
-
-class Tripwire(RaisedByAll):
-    """A run was stopped because going on would ruin the policy."""
 
 
 class MetricSums:

@@ -100,9 +100,9 @@ def main() -> None:
 
     def timed_pass(*arguments: Any, **options: Any) -> Any:
         start = time.monotonic()
-        found = plain_pass(*arguments, **options)
+        logps = plain_pass(*arguments, **options)
         reference.append(time.monotonic() - start)
-        return found
+        return logps
 
     DPOTrainer._precompute_ref_logps = timed_pass
     DPOTrainer._get_train_sampler = lambda self, dataset=None: SequentialSampler(dataset or self.train_dataset)

@@ -1,38 +1,27 @@
-"""`sparring evaluate`: the group of evaluations; each is a file of its own, `evaluate_NAME.py`."""
+"""`sparring evaluate`: the group of evaluations, a file of its own for each."""
 
 from __future__ import annotations
 
 import typer
 
-from sparring.cli.evaluate import alpaca_eval as evaluate_alpaca_eval
-from sparring.cli.evaluate import arena_hard as evaluate_arena_hard
-from sparring.cli.evaluate import exploitability as evaluate_exploitability
-from sparring.cli.evaluate import head_to_head as evaluate_head_to_head
-from sparring.cli.evaluate import judge as evaluate_judge
-from sparring.cli.evaluate import leaderboard as evaluate_leaderboard
-from sparring.cli.evaluate import mt_bench as evaluate_mt_bench
-from sparring.cli.evaluate import overlap as evaluate_overlap
-from sparring.cli.evaluate import ratings as evaluate_ratings
+from sparring.cli.evaluate import (
+    alpaca_eval,
+    arena_hard,
+    exploitability,
+    head_to_head,
+    judge,
+    leaderboard,
+    mt_bench,
+    overlap,
+    ratings,
+)
 
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Evaluate policies, answers and stored judgments: win rates with intervals, under a named judge.",
 )
-for module in (
-    evaluate_head_to_head,
-    evaluate_exploitability,
-    evaluate_alpaca_eval,
-    evaluate_arena_hard,
-    evaluate_mt_bench,
-    evaluate_judge,
-    evaluate_ratings,
-    evaluate_leaderboard,
-    evaluate_overlap,
-):
-    module.register(group)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    app.add_typer(group, name="evaluate")
+for verb in (head_to_head, exploitability, alpaca_eval, arena_hard, mt_bench, ratings, leaderboard, overlap):
+    group.command(verb.__name__.rpartition(".")[2].replace("_", "-"))(verb.command)
+group.command("judge-arena-hard")(judge.arena_hard)
+group.command("judge-mt-bench")(judge.mt_bench)

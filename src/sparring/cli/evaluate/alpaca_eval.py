@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from sparring.cli.inputs import FromStored, Oracle, Sampling, oracle_section, sampling_overrides
 from sparring.cli.inputs import instructions as read_instructions
-from sparring.cli.inputs import oracle_section, sampling_overrides
-from sparring.cli.result import table
+from sparring.cli.result import Json, table
 from sparring.cli.several import shared
 from sparring.evaluation.result import finite
 
@@ -22,153 +20,121 @@ if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
 
 BY_POSITION = "Take a row's position for its instruction, unchecked, as AlpacaEval does, instead of its text."
+Formula = Literal["length_controlled_v1", "length_controlled_minimal"]
+"""the regressions that AlpacaEval names"""
 
 
-class Formula(StrEnum):
-    """The regressions that AlpacaEval names."""
+@shared
+def command(
+    candidate: Annotated[
+        str | None,
+        typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The other side, in the same forms (reference outputs).")] = None,
+    oracle: Oracle = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
+    ] = None,
+    instructions: Annotated[
+        Path | None,
+        typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or outputs in its order)."),
+    ] = None,
+    formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = "length_controlled_v1",
+    gamed: Annotated[
+        Path | None,
+        typer.Option(help="df_gamed.csv, or a file with its columns. Default: fetched from AlpacaEval's hub data set."),
+    ] = None,
+    by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
+    sampling: Sampling = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
+    leaderboard: Annotated[Path | None, typer.Option(help="A leaderboard CSV to put the row into.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for everything that is made.")] = None,
+    from_stored: FromStored = None,
+    json_: Json = False,
+) -> None:
+    """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them.
 
-    v1 = "length_controlled_v1"
-    minimal = "length_controlled_minimal"
+    From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
+    """
+    from sparring import __version__
+    from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
+    from sparring.contests.players import AnswerFile
+    from sparring.evaluation import alpaca_eval
+    from sparring.evaluation.annotations import read_judgments
+    from sparring.evaluation.answers import is_answer_file
+    from sparring.runtime.files import hash_file, write_json, write_text
+    from sparring.runtime.progress import Progress
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-
-    @app.command("alpaca-eval")
-    @shared
-    def command(
-        candidate: Annotated[
-            str | None,
-            typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
-        ] = None,
-        baseline: Annotated[str | None, typer.Option(help="The other side, likewise; reference outputs.")] = None,
-        oracle: Annotated[
-            str | None,
-            typer.Option(help="Who judges: an oracle's name, or a YAML file with its section or a recipe."),
-        ] = None,
-        annotations: Annotated[
-            Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
-        ] = None,
-        instructions: Annotated[
-            Path | None,
-            typer.Option(help="AlpacaEval's instructions in their order (alpaca_eval.json, or outputs in its order)."),
-        ] = None,
-        formula: Annotated[Formula, typer.Option(help="The length-controlling regression.")] = Formula.v1,
-        gamed: Annotated[
-            Path | None,
-            typer.Option(
-                help="df_gamed.csv, or a file with its columns. Default: fetched from AlpacaEval's hub data set."
-            ),
-        ] = None,
-        by_position: Annotated[bool, typer.Option("--by-position", help=BY_POSITION)] = False,
-        sampling: Annotated[
-            list[str] | None,
-            typer.Option(help="How a policy answers: field=value of a recipe's sampling section. May be repeated."),
-        ] = None,
-        seed: Annotated[int, typer.Option(min=0, help="Of the answers' noise.")] = 0,
-        leaderboard: Annotated[Path | None, typer.Option(help="A leaderboard CSV to put the row into.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Folder for everything that is made.")] = None,
-        from_stored: Annotated[
-            Path | None, typer.Option(help="Compute everything again from this folder; asks no model and no judge.")
-        ] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    ) -> None:
-        """Win rate, standard error and length-controlled win rate, as AlpacaEval 2 defines them.
-
-        From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
-        """
-        from sparring import __version__
-        from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
-        from sparring.evaluation import alpaca_eval
-        from sparring.evaluation.annotations import read_judgments
-        from sparring.runtime.files import write_json, write_text
-        from sparring.runtime.progress import Progress
-
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        # What is here is checked before the hub is asked, and all of it before anything is paid for.
-        prompts = read_instructions(instructions and str(instructions), None, None)
-        texts = None if prompts is None else [prompt.text for prompt in prompts]
-        settings = sampling_overrides(sampling or [])
-        contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
-        game = None
-        if annotations:
-            read_judgments(annotations)
-        elif contest and from_stored:
-            contest.facts()
-        else:
-            game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
-            if formula is Formula.v1 and texts is None and not by_position:
-                alpaca_eval.check_known(_answered(game[:2]))
-        shared, files = None, {}
-        if formula is Formula.v1:
-            files["gamed"] = gamed or alpaca_eval.fetch_gamed()
-            shared = alpaca_eval.read_gamed(files["gamed"])
-            if texts is not None and not by_position:
-                alpaca_eval.check_order(texts, len(shared.by_index))
-        if contest:
-            if game:
-                contest.play(*game)
-            out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
-        assert annotations is not None
-        facts = contest.facts() if contest else {"left_out": {}}
-        judgments = read_judgments(annotations)
-        files["annotations"] = annotations
-        if instructions:
-            files["instructions"] = instructions
-        indices = None
-        if shared is not None:
-            indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
-        result = alpaca_eval.evaluate(judgments, shared, indices)
-        result["left_out"] |= facts["left_out"]
-        result |= {
-            "sparring_version": __version__,
-            "files": describe(files),
-            "gamed": None if shared is None else "given file" if gamed else "the hub's file",
-            "sides": facts.get("sides"),
-        }
-        row = result["leaderboard"]
-        if out:
-            write_json(out / "result.json", finite(result))
-            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
-        if leaderboard:
-            write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
-        if json_:
-            print(json.dumps(finite(result), allow_nan=False))
-        else:
-            show(result, console)
-
-
-def _folder(path: Path | None) -> Path:
-    if path is None:
+    console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+    # What is here is checked before the hub is asked, and all of it before anything is paid for.
+    prompts = read_instructions(instructions and str(instructions), None, None)
+    texts = None if prompts is None else [prompt.text for prompt in prompts]
+    settings = sampling_overrides(sampling or [])
+    folder = from_stored or out
+    if folder is None and annotations is None:
         raise ValueError("--out: missing. Name a folder for answers and verdicts (or give --annotations).")
-    return path
+    contest = None if annotations or folder is None else HeadToHeadFolder(folder, Progress(console))
+    with_prompts = formula == "length_controlled_v1"  # the minimal one has no difficulty per instruction
+    game = None
+    if annotations:
+        read_judgments(annotations)
+    elif contest and from_stored:
+        contest.facts()
+    else:
+        game = (*_sides(candidate, baseline, oracle, prompts), settings, seed)
+        if with_prompts and texts is None and not by_position:
+            files_of_answers = [AnswerFile(spec) for spec in game[:2] if is_answer_file(spec)]
+            alpaca_eval.check_known([list(file.answers.texts) for file in files_of_answers])
+    shared, files = None, {}
+    if with_prompts:
+        files["gamed"] = gamed or alpaca_eval.fetch_gamed()
+        shared = alpaca_eval.read_gamed(files["gamed"])
+        if texts is not None and not by_position:
+            alpaca_eval.check_order(texts, len(shared.by_index))
+    if contest:
+        if game:
+            contest.play(*game)
+        out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
+    assert annotations is not None
+    stored = contest.facts() if contest else {"left_out": {}}
+    judgments = read_judgments(annotations)
+    files["annotations"] = annotations
+    if instructions:
+        files["instructions"] = instructions
+    indices = None
+    if shared is not None:
+        indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
+    result = alpaca_eval.evaluate(judgments, shared, indices)
+    result["left_out"] |= stored["left_out"]
+    result |= {
+        "sparring_version": __version__,
+        "files": {name: {"path": str(path), "sha256": hash_file(path)} for name, path in files.items()},
+        "gamed": None if shared is None else "given file" if gamed else "the hub's file",
+        "sides": stored.get("sides"),
+    }
+    row = result["leaderboard"]
+    if out:
+        write_json(out / "result.json", finite(result))
+        write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
+    if leaderboard:
+        write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
+    if json_:
+        print(json.dumps(finite(result), allow_nan=False))
+    else:
+        show(result, console)
 
 
 def _sides(
     candidate: str | None, baseline: str | None, oracle: str | None, prompts: list[Instruction] | None
 ) -> tuple[str, str, list[Instruction] | None, dict[str, Any]]:
-    """Both sides, their prompts and the oracle's section; a ValueError that names what is missing."""
+    """The two sides, their prompts and the oracle's section; ValueError that names a missing argument."""
     if candidate is None or baseline is None or oracle is None:
-        given = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
-        missing = ", ".join(name for name, value in given.items() if value is None)
+        sides = {"CANDIDATE": candidate, "--baseline": baseline, "--oracle": oracle}
+        missing = ", ".join(name for name, value in sides.items() if value is None)
         raise ValueError(
             f"missing: {missing}. Give --annotations, --from-stored, or CANDIDATE --baseline --oracle --out."
         )
     return candidate, baseline, prompts, oracle_section(oracle)
-
-
-def _answered(sides: Sequence[str]) -> list[list[str]]:
-    """The instructions of those sides that are answer files."""
-    from sparring.contests.players import AnswerFile, is_answer_file
-
-    return [list(AnswerFile(spec).answers.texts) for spec in sides if is_answer_file(spec)]
-
-
-def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Name and hash of each file that a result was computed from."""
-    from sparring.runtime.files import hash_file
-
-    return {name: {"path": str(path), "sha256": hash_file(path)} for name, path in files.items()}
 
 
 def show(result: dict[str, Any], console: Console) -> None:

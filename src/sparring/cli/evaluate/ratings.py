@@ -3,86 +3,70 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-
-class Method(StrEnum):
-    """How matches become ratings."""
-
-    bradley_terry = "bradley-terry"
-    elo = "elo"
+from sparring.cli.result import Json
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
+def command(
+    matches: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, JSON, JSONL or Parquet with left, right (or model_a, model_b) and winner (left, right "
+            "or tie); optional: prompt, weight, judge (or annotator)."
+        ),
+    ],
+    method: Annotated[
+        Literal["bradley-terry", "elo"],
+        typer.Option(help="Elo depends on the order of the matches; Bradley-Terry does not."),
+    ] = "bradley-terry",
+    resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples, of prompts where there are any.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
+    json_: Json = False,
+) -> None:
+    """Rate players from pairwise results, with 95 % intervals."""
+    from sparring.cli.result import existing, finish, table
+    from sparring.evaluation.ratings import ELO_ARRIVES, ELO_STEP, rate, read_matches
 
-    @app.command("ratings")
-    def command(
-        matches: Annotated[
-            Path,
-            typer.Argument(
-                help="CSV, JSON, JSONL or Parquet with left, right (or model_a, model_b) and winner (left, right "
-                "or tie); optional: prompt, weight, judge (or annotator)."
-            ),
-        ],
-        method: Annotated[
-            Method, typer.Option(help="Elo depends on the order of the matches; Bradley-Terry does not.")
-        ] = Method.bradley_terry,
-        resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples, of prompts where given.")] = 1000,
-        seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-        out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
-        json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    ) -> None:
-        """Rate players from pairwise results, with 95 % intervals."""
-        from sparring.cli.result import existing, finish, table
-        from sparring.evaluation.ratings import ELO_ARRIVES, ELO_STEP, rate, read_matches
+    rated = rate(read_matches(existing([matches])[0]), method, resamples, seed)
 
-        chosen: Any = method.value
-        found = rate(read_matches(existing([matches])[0]), chosen, resamples, seed)
+    def show(console: Console) -> None:
+        # Without an open end, no interval at all means that no resample differs.
+        alike = {r.name for r in rated.rows if r.low is None and not rated.unbounded}
+        title = f"{method}: {rated.matches} matches, judge {rated.judge or 'not named'}"
+        rows = [
+            (r.name, f"{r.rating:.0f}", "none" if r.name in alike else _span(r.low, r.high), str(r.matches))
+            for r in rated.rows
+        ]
+        console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
+        console.print(f"intervals over {rated.units} {rated.unit}; 400 points are odds of ten to one")
+        if alike:
+            console.print(
+                f"no interval: every resample of the {rated.units} {rated.unit} gives the same rating, since all "
+                "of them say the same; that is no certainty"
+            )
+        if rated.unbounded:
+            console.print(
+                f"in {rated.unbounded} of {rated.resamples} resamples somebody won or lost everything and has no "
+                "finite rating; where that is more than 2.5 % on one side, the interval has no bound there"
+            )
+        early = [r.name for r in rated.rows if r.matches < ELO_ARRIVES]
+        if method == "elo" and early:
+            console.print(
+                f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
+                f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
+                "lead, and the intervals do not cover that. Take --method bradley-terry.",
+                markup=False,
+            )
 
-        def show(console: Console) -> None:
-            # Without an open end, no interval at all means that no resample differs.
-            alike = {r.name for r in found.rows if r.low is None and not found.unbounded}
-            title = f"{method}: {found.matches} matches, judge {found.judge or 'not named'}"
-            rows = [
-                [
-                    r.name,
-                    f"{r.rating:.0f}",
-                    "none" if r.name in alike else _span(r.low, r.high),
-                    str(r.matches),
-                ]
-                for r in found.rows
-            ]
-            console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
-            console.print(f"intervals over {found.units} {found.unit}; 400 points are odds of ten to one")
-            if alike:
-                console.print(
-                    f"no interval: every resample of the {found.units} {found.unit} gives the same rating, since all "
-                    "of them say the same; that is no certainty"
-                )
-            if found.unbounded:
-                console.print(
-                    f"in {found.unbounded} of {found.resamples} resamples somebody won or lost everything and has no "
-                    "finite rating; where that is more than 2.5 % on one side, the interval has no bound there"
-                )
-            early = [r.name for r in found.rows if r.matches < ELO_ARRIVES]
-            if method is Method.elo and early:
-                console.print(
-                    f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
-                    f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
-                    "lead, and the intervals do not cover that. Take --method bradley-terry.",
-                    markup=False,
-                )
-
-        finish(asdict(found), [matches], out, json_, show)
+    finish(asdict(rated), [matches], out, json_, show)
 
 
 def _span(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return "no bound"
-    return f"{'no bound' if low is None else f'{low:.0f}'} to {'no bound' if high is None else f'{high:.0f}'}"
+    ends = ("no bound" if end is None else f"{end:.0f}" for end in (low, high))
+    return "no bound" if low is None and high is None else " to ".join(ends)

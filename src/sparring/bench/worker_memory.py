@@ -55,22 +55,17 @@ def run_memory(job: dict[str, Any]) -> dict[str, Any]:
 
 def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: dict[str, Any]) -> None:
     anchor_logps: dict[str, list[list[float]]] = {}
+    budget = ANCHOR_ROOM * job["micro_batch_tokens"]
     for folder in anchors:
         scorer = PolicyScorer(on_device(load_model(folder, torch.float32)))
-        budget = ANCHOR_ROOM * job["micro_batch_tokens"]
         anchor_logps[folder.name] = rollout_logps(scorer, rollouts, budget, job["precision"])
         del scorer
         release_memory()
+    by_example = [{name: logps[i] for name, logps in anchor_logps.items()} for i in range(len(rollouts))]
+    pairs = (Pair(0, 1, weight=1.0),)
     examples = [
-        TrainingExample(
-            str(i),
-            r,
-            ("own", "own"),
-            (0.5, 0.5),
-            {n: logps[i] for n, logps in anchor_logps.items()},
-            (Pair(0, 1, weight=1.0),),
-        )
-        for i, r in enumerate(rollouts)
+        TrainingExample(str(i), rollout, ("own", "own"), (0.5, 0.5), by_example[i], pairs)
+        for i, rollout in enumerate(rollouts)
     ]
     config = FitConfig(
         batch_size=len(rollouts),

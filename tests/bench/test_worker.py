@@ -10,8 +10,8 @@ import pytest
 from conftest import tiny_llama
 from sparring.bench.compare import Setup
 from sparring.bench.measure import matrix_peak
-from sparring.bench.ours import run_body, run_fit, run_generate, run_sample
-from sparring.bench.ours_memory import run_memory
+from sparring.bench.worker import run_body, run_fit, run_generate, run_sample
+from sparring.bench.worker_memory import run_memory
 from sparring.bench.workload import Workload
 
 

@@ -1,6 +1,6 @@
 """Our side of a benchmark: one job file in, one result file out, in a process of its own.
 
-python -m sparring.bench.ours job.json result.json
+python -m sparring.bench.worker job.json result.json
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 
 from sparring.algorithms.pairing import Pair
 from sparring.bench.measure import UNTRIPPED
-from sparring.bench.ours_memory import run_memory
 from sparring.bench.round import run_round
+from sparring.bench.worker_memory import run_memory
 from sparring.models.weights import load_model
 from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.sections import FitConfig, SamplingConfig
@@ -94,12 +94,8 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
 def run_sample(job: dict[str, Any]) -> dict[str, Any]:
     """Our transformers engine on the job's prompts; no token ends a response, so both sides draw as many."""
     model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
-    settings = SamplingConfig(
-        temperature=job["temperature"],
-        top_p=job["top_p"],
-        max_new_tokens=job["max_new_tokens"],
-        batch_size=job["batch_size"],
-    )
+    fields = ("temperature", "top_p", "max_new_tokens", "batch_size")
+    settings = SamplingConfig(**{field: job[field] for field in fields})
     engine = TransformersEngine([(model, 1.0)], settings, frozenset())
     rows = [ids for ids in job["prompts"] for _ in range(job["samples"])]
     requests = [Request(ids, seed) for seed, ids in enumerate(rows)]
@@ -107,7 +103,7 @@ def run_sample(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_generate(job: dict[str, Any]) -> dict[str, Any]:
-    """The same with `model.generate`: left-padded batches, several returned sequences a prompt."""
+    """Sample as `run_sample` does, with `model.generate`: left-padded batches, several sequences a prompt."""
     model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
     length, samples = job["max_new_tokens"], job["samples"]
     options = {"temperature": job["temperature"], "top_p": job["top_p"], "top_k": 0, "do_sample": True}
@@ -148,15 +144,8 @@ def _timed(job: dict[str, Any], work: Callable[[], int]) -> dict[str, Any]:
 def main() -> None:
     """Run the job."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    kinds = {
-        "fit": run_fit,
-        "body": run_body,
-        "memory": run_memory,
-        "sample": run_sample,
-        "generate": run_generate,
-        "round": run_round,
-    }
-    result = kinds[job["kind"]](job)
+    kinds = {"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate}
+    result = (kinds | {"memory": run_memory, "round": run_round})[job["kind"]](job)
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 
 
