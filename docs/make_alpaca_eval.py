@@ -84,7 +84,8 @@ def line(told: dict[str, str], judgments: Judgments, indices: np.ndarray, gamed:
     raw = win_rates(judgments.preferences)["win_rate"]
 
     def controlled(rows: np.ndarray) -> float:
-        return 100 * length_controlled(judgments.preferences, *judgments.lengths(), gamed, rows, resamples=1).win_rate
+        controlled = length_controlled(judgments.preferences, *judgments.lengths(), gamed, rows, resamples=1)
+        return 100 * controlled.rate.value
 
     by_text = controlled(indices)
     whole = len(indices) == COUNT

@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparring.certificates.plot import Curve, LogPanel, svg
+from sparring.certificates.panels import Curve, LogPanel
+from sparring.certificates.plot import svg
 
 DOCS = Path(__file__).parent
 HEAD = """# Benchmarks

@@ -25,6 +25,7 @@ from tables import table, write_section
 
 from sparring.evaluation.audit_oracles import run_audit
 from sparring.evaluation.cheats import CHEATS, honest
+from sparring.evaluation.intervals import Interval
 from sparring.oracles.mutual_information import PER_TOKEN_SCALE, MutualInformation
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.pair_model import PairModel
@@ -112,17 +113,18 @@ def write_pairs(data: Path, work: Path) -> dict[str, str]:
 # ---------------------------------------------------------------- cells
 
 
-def share(value: dict[str, float] | None, digits: int = 1) -> str:
+def share(rate: Interval | None, digits: int = 1) -> str:
     """A share in percent with its interval."""
-    if value is None:
+    if rate is None:
         return "-"
-    mean, low, high = (f"{100 * value[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{mean} % ({low} to {high})"
+    percent = rate.scaled(100)
+    return f"{percent.value:.{digits}f} % ({percent.span(f'.{digits}f')})"
 
 
-def points(value: dict[str, float]) -> str:
+def points(difference: Interval) -> str:
     """A difference of shares with its interval."""
-    return f"{100 * value['value']:+.1f} points ({100 * value['low']:+.1f} to {100 * value['high']:+.1f})"
+    percent = difference.scaled(100)
+    return f"{percent.value:+.1f} points ({percent.span('+.1f')})"
 
 
 def accuracy_rows(found: dict[str, Any], parts: dict[str, str | None]) -> list[list[str]]:
@@ -131,7 +133,7 @@ def accuracy_rows(found: dict[str, Any], parts: dict[str, str | None]) -> list[l
     for title, category in parts.items():
         ones = [one if category is None else one["categories"][category] for one in found["oracles"].values()]
         rule = found["length_rule"] if category is None else ones[0]["length_rule"]
-        rows.append([title, str(rule["count"]), share(rule), *(share(one["accuracy"]) for one in ones)])
+        rows.append([title, str(rule.count), share(rule), *(share(one["accuracy"]) for one in ones)])
     return rows
 
 
@@ -140,11 +142,11 @@ def describe(name: str, one: dict[str, Any]) -> str:
     calibration, length = one["calibration"], one["length"]
     return (
         f"- {name}: {points(one['over_length_rule'])} over the length rule; right in "
-        f"{100 * length['accuracy_longer_right']['value']:.1f} % where the longer is right, in "
-        f"{100 * length['accuracy_shorter_right']['value']:.1f} % where the shorter is: "
+        f"{100 * length['accuracy_longer_right'].value:.1f} % where the longer is right, in "
+        f"{100 * length['accuracy_shorter_right'].value:.1f} % where the shorter is: "
         f"{points(length['accuracy_gap'])} for length; picks the longer answer in "
-        f"{100 * length['oracle_picks_longer']['value']:.1f} % (the labels: "
-        f"{100 * length['label_picks_longer']['value']:.1f} %); calibration error {calibration['ece']:.3f}, of which "
+        f"{100 * length['oracle_picks_longer'].value:.1f} % (the labels: "
+        f"{100 * length['label_picks_longer'].value:.1f} %); calibration error {calibration['ece']:.3f}, of which "
         f"chance gives {calibration['ece_by_chance']:.3f}, best temperature {calibration['temperature']:.2f}."
     )
 
@@ -228,7 +230,7 @@ def people(files: dict[str, str], work: Path) -> None:
     lines += [f"- {known} of their {found['prompts']} prompts were among those that the head was trained on."]
     write_section(PAGE, SCRIPT, lines, "people")
     wins = {name: {row["cheat"]: row["wins"] for row in one["cheats"]} for name, one in found["oracles"].items()}
-    ranked = sorted(CHEATS, key=lambda name: (CHEATS[name].kind != "worthless", -wins["the head"][name]["value"]))
+    ranked = sorted(CHEATS, key=lambda name: (CHEATS[name].kind != "worthless", -wins["the head"][name].value))
     cells = [
         [f"*{CHEATS[cheat].kind}:* {cheat}", *(share(wins[name][cheat], 0) for name in oracles)] for cheat in ranked
     ]

@@ -1,8 +1,8 @@
 """Write docs/recipe.md from the code: each recipe field's type, default, bounds and meaning.
 
-Types and meanings are read from the source (annotation, docstring under the field; oracles are plain classes and use
-`Annotated[..., Field(...)]`), defaults and bounds from pydantic. Leaves out: checks across fields, which raise errors
-that name both.
+Types and meanings are read from the source (annotation, docstring under the field; the constructor of an oracle uses
+`Annotated[..., Field(...)]`, or takes a pydantic model), defaults and bounds from pydantic. Leaves out: checks across
+fields, which raise errors that name both.
 
     python docs/make_recipe_reference.py
 """
@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 from sparring.oracles.build import SHIPPED as ORACLES
-from sparring.oracles.build import field_hints, find_oracle
+from sparring.oracles.build import config_of, fields_of, find_oracle
 from sparring.recipe import recipe, sections
 
 TARGET = Path(__file__).parent / "recipe.md"
@@ -129,32 +129,32 @@ def table(model: type[BaseModel]) -> str:
 
 
 def oracle_table(name: str) -> str:
-    """The arguments that a recipe may give to a shipped oracle."""
+    """The fields that a recipe may give to a shipped oracle."""
     make = find_oracle(name)
     text = f"\n### oracle: {name}\n\n{_first_line(make)}\n\n"
     text += row("field", "type", "default", "bounds", "meaning") + row(*["---"] * 5)
-    written = field_hints(make)
-    for key, parameter in inspect.signature(make).parameters.items():
-        default = "required" if parameter.default is parameter.empty else shown(parameter.default)
-        kind, metadata, meaning = plain_annotation(written[key])
-        text += row(f"`{key}`", f"`{kind}`", default, bounds(metadata), meaning)
+    config = config_of(make)
+    written = {} if config is None else written_fields(config)
+    for key, field in fields_of(make).items():
+        kind, inner = plain_annotation(field.annotation)
+        meaning = field.description or written.get(key, ("", ""))[1]
+        text += row(f"`{key}`", f"`{kind}`", shown(field.default), bounds([*field.metadata, *inner]), meaning)
     return text
 
 
-def plain_annotation(annotation: Any) -> tuple[str, list[Any], str]:
-    """An annotation as a type for readers, with all its bounds, and the meaning given by `Field(description=...)`."""
+def plain_annotation(annotation: Any) -> tuple[str, list[Any]]:
+    """An annotation as a type for readers, with all the bounds inside it."""
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is Annotated:
-        kind, metadata, _ = plain_annotation(inner[0])
-        fields = inner[1:]
-        return kind, [*(part for field in fields for part in field.metadata), *metadata], fields[-1].description or ""
+        kind, metadata = plain_annotation(inner[0])
+        return kind, [*(part for field in inner[1:] for part in field.metadata), *metadata]
     if outer is Literal:
-        return f"Literal{list(inner)}", [], ""
+        return f"Literal{list(inner)}", []
     if outer is None:
-        return getattr(annotation, "__name__", str(annotation)).replace("NoneType", "None"), [], ""
-    kinds, parts, _ = zip(*map(plain_annotation, inner), strict=True)
+        return getattr(annotation, "__name__", str(annotation)).replace("NoneType", "None"), []
+    kinds, parts = zip(*map(plain_annotation, inner), strict=True)
     kind = " | ".join(kinds) if outer in (Union, UnionType) else f"{outer.__name__}[{', '.join(kinds)}]"
-    return kind, [part for some in parts for part in some], ""
+    return kind, [part for some in parts for part in some]
 
 
 def _first_line(thing: Any) -> str:
@@ -170,7 +170,8 @@ def reference() -> str:
     for name in SHIPPED:
         model = find_algorithm(name)
         text += f"\n### algorithm: {name}\n\n{_first_line(model)} "
-        text += f"See [{name}](algorithms/{name}.md).\n\n{table(model)}"
+        page = f"algorithms/{name}.md"
+        text += (f"See [{name}]({page})." if (TARGET.parent / page).is_file() else "") + f"\n\n{table(model)}"
     return text + ORACLE + "".join(oracle_table(name) for name in ORACLES)
 
 

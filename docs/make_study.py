@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from sparring.evaluation.intervals import from_json
 from sparring.studies.numbers import markdown
 
 BEGIN, END = "<!-- tables: written by make_study.py -->", "<!-- end of tables -->"
@@ -19,7 +20,7 @@ BEGIN, END = "<!-- tables: written by make_study.py -->", "<!-- end of tables --
 
 def main(folder: Path, page: Path) -> None:
     """Replace what is between the marks."""
-    tables = markdown(json.loads((folder / "study.json").read_text(encoding="utf-8")))
+    tables = markdown(from_json(json.loads((folder / "study.json").read_text(encoding="utf-8"))))
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from conftest import tiny_llama
-from sparring.algorithms.algorithm import Algorithm, Facts
+from sparring.algorithms.algorithm import Algorithm, DataFacts
 from sparring.algorithms.pairing import Pair
 from sparring.algorithms.spac import SPAC
 from sparring.objectives.pairs import DATA, PESSIMISM
@@ -40,7 +40,7 @@ def exact(**changes) -> FitConfig:
 
 def examples_for(model: torch.nn.Module, algorithm: Algorithm) -> list[TrainingExample]:
     """Every anchor is the model itself, as in round 0."""
-    names = algorithm.steps(0, Facts(400))[0].anchors
+    names = algorithm.steps(0, DataFacts(400))[0].anchors
     logps = rollout_logps(PolicyScorer(model), ROLLOUTS, budget=40, precision="float32")
     pairs = SPAC_PAIRS if isinstance(algorithm, SPAC) else SPAC_PAIRS[:1]
     anchors = {"reference", "iterate", *names}

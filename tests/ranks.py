@@ -51,7 +51,7 @@ def _rank(rank: int, count: int, port: int, answer: Path, function: Callable[...
 
 def numbers() -> list[dict[str, Any]]:
     """What every rank sees and gets."""
-    return devices.together(_numbers, "told")
+    return devices.on_all_ranks(_numbers, "task")
 
 
 def _numbers(word: str) -> list[dict[str, Any]]:
@@ -61,13 +61,13 @@ def _numbers(word: str) -> list[dict[str, Any]]:
         gradient.grad = torch.tensor([1.0, 2.0])
     devices.add_gradients([gradient])
     assert gradient.grad is not None
-    return devices.gathered(
+    return devices.all_gather(
         {
             "word": word,
             "rank": devices.rank(),
             "share": list(devices.share(range(5))),
             "deal": devices.deal([5, 1, 1, 4, 1]),
-            "agreed": devices.agreed(devices.rank() + 10),
+            "broadcast": devices.broadcast(devices.rank() + 10),
             "noise": torch.rand(1).item(),
             "gradient": gradient.grad.tolist(),
         }
@@ -80,7 +80,7 @@ class Stopped(Exception):
 
 def fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int = 0) -> tuple[list[Any], dict[str, Any]]:
     """A fit of the tiny model on all ranks: rows and weights; none when it is stopped."""
-    return devices.together(_fitted, kind, changes, folder, stop_after)
+    return devices.on_all_ranks(_fitted, kind, changes, folder, stop_after)
 
 
 def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -> tuple[list[Any], dict[str, Any]]:
@@ -89,7 +89,7 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
     from sparring.objectives.pairs import PairLogistic
     from sparring.training.fit import fit
     from sparring.training.rollout_logps import rollout_logps
-    from sparring.training.sharding import make_scorer, whole_weights
+    from sparring.training.sharding import make_scorer, unsharded_weights
 
     torch.manual_seed(0)
 
@@ -105,10 +105,10 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
         rows = fit(scorer, examples, objective, config, 0, folder, None, report)
     except Stopped:
         return [], {}
-    # One pack: all ranks but the first pass in vain.
+    # One pack: all ranks but the first run an idle pass.
     logps = rollout_logps(scorer, ROLLOUTS, 10_000, config.precision, shared=True)
     rows[-1]["logps"] = sum(map(sum, logps))
-    weights = {name: p.detach().numpy() for name, p in whole_weights(scorer.model).items()}
+    weights = {name: p.detach().numpy() for name, p in unsharded_weights(scorer.model).items()}
     return rows, weights
 
 
@@ -131,19 +131,19 @@ def studied(file: Path, out: Path) -> dict[str, Any]:
 
 def sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
     """The requests that every rank sampled in a draw."""
-    return devices.together(_sampled, *args)
+    return devices.on_all_ranks(_sampled, *args)
 
 
 def _sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
-    from sparring.rounds import sample
+    from sparring.rounds import engines, sample
 
     asked: list[tuple[Sequence[int], int]] = []
 
-    class Noted(sample.TransformersEngine):
+    class Noted(engines.TransformersEngine):
         def sample(self, requests: Any, advance: Any = None) -> Any:
             asked.extend(tuple(request) for request in requests)
             return super().sample(requests, advance)
 
-    sample.TransformersEngine = Noted  # type: ignore[misc]
+    engines.TransformersEngine = Noted  # type: ignore[misc]
     sample.make_draw(*args)
-    return devices.gathered(asked)
+    return devices.all_gather(asked)

@@ -32,7 +32,7 @@ SMALL = [
 def test_demo_recipe_runs_a_round_and_its_policy_loads_with_transformers(tmp_path):
     out = tmp_path / "run"
     summary = run(load_recipe("demo", SMALL), out, Progress(quiet=True))
-    assert 0 <= summary["headline"]["win_rate"]["value"] <= 1
+    assert 0 <= summary["headline"]["win_rate"].value <= 1
     assert [j["name"] for j in summary["judgments"]] == ["panel", "mutual_information", "information per token"]
     rows = [json.loads(line) for line in (out / "rounds/000/fit.jsonl").read_text().splitlines()]
     assert rows[0]["loss"] == pytest.approx(0.25, abs=0.02)  # bfloat16: within its noise of the closed form

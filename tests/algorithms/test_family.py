@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparring.algorithms.algorithm import SHIPPED, Facts, PolicyRef, Reuse, build_algorithm, find_algorithm
+from sparring.algorithms.algorithm import SHIPPED, DataFacts, PolicyRef, Reuse, build_algorithm, find_algorithm
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.files import read_table
@@ -55,8 +55,8 @@ def test_runs_two_rounds(name, fields, tiny_recipe, tmp_path):
 def test_steps_are_pure_and_end_with_the_policy(name):
     algorithm = build_algorithm({"name": name})
     for t in range(7):
-        steps = algorithm.steps(t, Facts(100))
-        assert steps == algorithm.steps(t, Facts(100))
+        steps = algorithm.steps(t, DataFacts(100))
+        assert steps == algorithm.steps(t, DataFacts(100))
         assert steps[-1].trains == "play"
         for index, step in enumerate(steps):
             assert not isinstance(step.responses, Reuse) or step.responses.step < index
@@ -95,7 +95,7 @@ def test_lists_keep_every_response(tiny_recipe, tmp_path):
 
 
 def test_roles_of_a_step_are_its_own():
-    step = build_algorithm({"name": "inpo"}).steps(0, Facts(1))[0]
+    step = build_algorithm({"name": "inpo"}).steps(0, DataFacts(1))[0]
     with pytest.raises(ValueError, match="a role of its own"):
         replace(step, responses=(*step.draws(), *step.draws()))
 
@@ -104,7 +104,7 @@ def test_roles_of_a_step_are_its_own():
 def test_the_anchor_is_called_what_it_is(name):
     """Otherwise the log's movement against the reference would be that against the iterate."""
     for reference, anchor, ref in (("start", "reference", PolicyRef(0)), ("iterate", "iterate", PolicyRef(2))):
-        step = build_algorithm({"name": name, "reference": reference}).steps(2, Facts(1))[0]
+        step = build_algorithm({"name": name, "reference": reference}).steps(2, DataFacts(1))[0]
         assert step.anchors == {anchor: ref}
 
 

@@ -90,7 +90,7 @@ def test_the_peer_sees_the_same_prompts_in_our_order():
 
 def test_ratios_are_medians_of_alternating_runs(peers: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compare, "ours", ours())
-    monkeypatch.setattr(compare, "_model_facts", lambda _: {"all": 1e8})
+    monkeypatch.setattr(compare, "_model_sizes", lambda _: {"all": 1e8})
     monkeypatch.setattr(compare, "_efficiency", lambda *_: {})
     said: list[str] = []
     setup = Setup("model", Workload.draw("chat", 16, 2, 500), batch_size=8)

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from sparring.algorithms.algorithm import SHIPPED, Facts
+from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.sppo import SPPO
-from sparring.certificates import claims_fit, claims_gradient, claims_offline, claims_sampled
-from sparring.certificates.certify import build_for_game
-from sparring.certificates.claim import Claim, Effort, agrees, distance, tabulated
-from sparring.certificates.claims import CLAIMS, check
-from sparring.certificates.tabular import TabularPlayer
-from sparring.certificates.transformer import (
+from sparring.certificates.build import build_for_game
+from sparring.certificates.claims import fits, gradients, offline
+from sparring.certificates.claims import pairs as pair_claims
+from sparring.certificates.claims.check import CLAIMS, check
+from sparring.certificates.claims.claim import Claim, Effort, agrees, distance, tabulated
+from sparring.certificates.players.tabular import TabularPlayer
+from sparring.certificates.players.transformer import (
     INDEX,
     PROMPTS,
     SEQUENCES,
@@ -52,7 +53,7 @@ def exact(name: str) -> tuple[Claim, ...]:
 
 def failing(claims: list[Claim]) -> list[str]:
     return [
-        f"{claim.algorithm} {claim.id}: {claim.measured}, not {claim.predicted}"
+        f"{claim.algorithm} {claim.name}: {claim.measured}, not {claim.predicted}"
         for claim in claims
         if claim.holds is False
     ]
@@ -66,37 +67,41 @@ def test_exact_claims_hold(name: str):
     assert all(row.algorithm == name and row.claim and row.source and row.measured for row in rows)
 
 
-def test_every_algorithm_has_claims_and_pair_differences_have_f1():
+CLOSED_FORMS = {"inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin"}
+SQUARES = {"sppo", "rspo"}
+
+
+def test_every_algorithm_has_claims_and_pair_differences_have_a_closed_form():
     assert CLAIMS.keys() == SHIPPED.keys()
     assert all(CLAIMS.values())
-    assert claims_fit.CLOSED.keys() | claims_fit.SQUARES.keys() == SHIPPED.keys() - {"spac", "opo"}
+    assert (fits.CLOSED.keys(), fits.SQUARES.keys()) == (CLOSED_FORMS, SQUARES)
 
 
-@pytest.mark.parametrize("name", claims_gradient.STATIONARY)
+@pytest.mark.parametrize("name", gradients.STATIONARY)
 def test_stationarity_where_there_is_no_closed_form(name: str):
-    assert not failing(list(claims_gradient.stationarity(name, Effort())))
+    assert not failing(list(gradients.stationarity(name, Effort())))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_gradients(name: str):
-    assert not failing(list(claims_gradient.gradient(name, Effort())))
+    assert not failing(list(gradients.gradient(name, Effort())))
 
 
 def test_response_squares_miss_their_closed_form_by_the_stated_distance():
-    rows = [*claims_fit.response_square_aim(Effort()), *claims_fit.rspo_square_aim(Effort())]
-    rows += [row for name in ("spac", "dpo") for row in claims_fit.data_term(name, Effort())]
+    rows = [*fits.response_square_aim(Effort()), *fits.rspo_square_aim(Effort())]
+    rows += [row for name in ("spac", "dpo") for row in fits.data_term(name, Effort())]
     assert not failing(rows)
     assert [row.verdict for row in rows] == ["holds", "holds", "refuted", "holds", "holds"]
 
 
-@pytest.mark.parametrize("name", claims_fit.SQUARES)
-def test_f2_response_squares_go_where_lambert_says(name: str):
-    assert not failing(list(claims_fit.response_form(name, Effort(rounds=4))))
+@pytest.mark.parametrize("name", fits.SQUARES)
+def test_response_squares_go_where_lambert_says(name: str):
+    assert not failing(list(fits.response_form(name, Effort(rounds=4))))
 
 
 def test_both_terms_of_spac_are_what_they_were_derived_from():
-    rows = list(claims_fit.spac_terms(Effort(rounds=4)))
-    assert [row.id for row in rows] == ["F1 own", "F1 critic"]
+    rows = list(fits.spac_terms(Effort(rounds=4)))
+    assert [row.name for row in rows] == ["spac_own_term_is_spin", "spac_linear_is_explicit_critic"]
     assert not failing(rows)
 
 
@@ -107,18 +112,18 @@ class Doubled(SPPO):
         return replace(super().squares(), step_size=2 * self.step_size)
 
 
-def test_f2_notices_a_wrong_loss():
+def test_a_square_minimum_notices_a_wrong_loss():
     algorithm = Doubled(step_size=0.5, pairing="iid", samples=2)
-    game = claims_fit.g3()
+    game = fits.g3()
     fitted = TabularPlayer(algorithm, game).play(1).log_policies[1]
-    assert distance(fitted, claims_fit.square_step(algorithm, game, game.log_reference)) > 0.01
+    assert distance(fitted, fits.square_update(algorithm, game, [game.log_reference])) > 0.01
 
 
-@pytest.mark.parametrize("name", claims_gradient.CLIPPED)
+@pytest.mark.parametrize("name", gradients.CLIPPED)
 def test_gradient_batches_meet_clips_on_both_sides(name: str):
-    settings = claims_gradient.GRADIENTS[name][0 if name == "chi_po" else -1]
-    objective = build_for_game(name, settings).steps(1, Facts(100))[0].objective
-    beyond = [clipped(objective, claims_gradient.random_batch((), seed)) for seed in range(3)]
+    settings = gradients.GRADIENTS[name][0 if name == "chi_po" else -1]
+    objective = build_for_game(name, settings).steps(1, DataFacts(100))[0].objective
+    beyond = [clipped(objective, gradients.random_batch((), seed)) for seed in range(3)]
     for sides in zip(*beyond, strict=True):
         assert (torch.cat(sides) > 0).any()
         assert (torch.cat(sides) < 0).any()
@@ -138,15 +143,15 @@ def clipped(objective: Objective, batch: Batch) -> list[torch.Tensor]:
 
 
 def test_pairs_of_two_policies_bias_a_step():
-    rows = [row for name in ("inpo", "nash_md", "egpo") for row in claims_sampled.two_policies(name, Effort())]
-    assert not failing([*rows, *claims_sampled.i1(Effort()), *claims_sampled.shrunk(Effort())])
+    rows = [row for name in ("inpo", "nash_md", "egpo") for row in pair_claims.two_policies(name, Effort())]
+    assert not failing([*rows, *pair_claims.inpo_proposition_6(Effort()), *pair_claims.sppo_labels_shrink(Effort())])
 
 
 def test_enumerated_pairs_are_those_of_the_sampled_player():
-    algorithm = claims_sampled.build_for_game("inpo", {"pairing": "best_worst", "samples": 4})
-    game = claims_sampled.g3()
-    enumerated = claims_sampled.EnumeratedPlayer(algorithm, game).play(1).policies[1]
-    sampled = claims_sampled.SampledPlayer(algorithm, game, prompts=4000).play(1).policies[1]
+    algorithm = build_for_game("inpo", {"pairing": "best_worst", "samples": 4})
+    game = pair_claims.g3()
+    enumerated = pair_claims.EnumeratedPlayer(algorithm, game).play(1).policies[1]
+    sampled = pair_claims.SampledPlayer(algorithm, game, prompts=4000).play(1).policies[1]
     assert np.abs(enumerated - sampled).sum() / 2 < 0.02
 
 
@@ -167,9 +172,9 @@ def selected(pairing: str, actions: tuple[int, ...], beats: np.ndarray) -> tuple
     ("pairing", "step", "limits"),
     [("best_worst", ".0672", (".102", ".162", ".265")), ("knockout", ".0679", (".087", ".252", ".368"))],
 )
-def test_i3_by_another_enumeration(pairing: str, step: str, limits: tuple[str, ...]):
-    """The predicted values of I3: weighted least squares on every tuple, without the library's pairing or fit."""
-    game = claims_sampled.g3()
+def test_selected_pairs_by_another_enumeration(pairing: str, step: str, limits: tuple[str, ...]):
+    """Weighted least squares on every tuple, without the library's pairing or fit, give the predicted values."""
+    game = pair_claims.g3()
     matrix, log_reference = game.preference[0], game.log_reference[0]
     tuples = list(itertools.product(range(3), repeat=8))
     found = [(t, pair) for t in tuples if (pair := selected(pairing, t, matrix)) is not None and pair[0] != pair[1]]
@@ -183,7 +188,7 @@ def test_i3_by_another_enumeration(pairing: str, step: str, limits: tuple[str, .
         moved = anchor + np.linalg.lstsq(root * rows, np.full(len(rows), 1 / (2 * eta)) * root[:, 0], rcond=None)[0]
         return moved - np.log(np.exp(moved).sum())
 
-    start = claims_sampled.START[0]
+    start = pair_claims.START[0]
     exact = start + matrix @ np.exp(start)
     apart = np.exp(fitted(start, start, 1.0, 1 / 3)) - np.exp(exact) / np.exp(exact).sum()
     assert agrees(np.abs(apart).sum() / 2, step)
@@ -191,22 +196,22 @@ def test_i3_by_another_enumeration(pairing: str, step: str, limits: tuple[str, .
         u = log_reference
         for _ in range(60):
             u = fitted(u, log_reference, eta, tau)
-        target = claims_sampled.regularised_target(tau)[0]
+        target = pair_claims.regularised_target(tau)[0]
         assert agrees(np.abs(np.exp(u) - target).sum() / 2, text)
 
 
 def test_spac_beats_the_data_policy_on_one_data_set_of_the_sparse_bandit():
-    found = claims_offline.suboptimality(400, 1)
-    for name in claims_offline.SPAC_NAMES:
+    found = offline.suboptimality(400, 1)
+    for name in offline.SPAC_NAMES:
         assert found[name] < found["data policy"] - 0.4
 
 
 @pytest.mark.more
 def test_spac_beats_the_data_policy_on_the_sparse_bandit():
-    found = claims_offline.table((400,), 2)
-    for name in claims_offline.SPAC_NAMES:
+    found = offline.table((400,), 2)
+    for name in offline.SPAC_NAMES:
         assert np.mean(found[name][400]) < np.mean(found["data policy"][400]) - 0.4
-    wins, even, losses = claims_offline.verdicts(found)
+    wins, even, losses = offline.verdicts(found)
     assert wins + even + len(losses) == 2 * 13
 
 
@@ -215,7 +220,7 @@ def test_spac_beats_the_data_policy_on_the_sparse_bandit():
 
 def test_methods_are_compared_data_set_by_data_set():
     rows = {"SPAC smoothed": (0.1, 0.2), "SPAC linear": (0.5, 0.6), "DPO, beta 1": (0.3, 0.4), "greedy": (0.0, 1.0)}
-    wins, even, losses = claims_offline.verdicts({name: {100: values} for name, values in rows.items()})
+    wins, even, losses = offline.verdicts({name: {100: values} for name, values in rows.items()})
     assert (wins, even) == (1, 2)
     assert losses == ["SPAC linear against DPO, beta 1 at n=100 (0.20 +- 0.00)"]
 
@@ -224,7 +229,7 @@ def test_digits_decide():
     assert agrees(0.0768675, ".0769")
     assert not agrees(0.0770, ".0769")
     assert agrees(4.349e-5, "4.35e-5")
-    row = tabulated("X", "inpo", "c", "s", [("T=1", ".10", 0.104), ("T=2", ".20", 0.21)])
+    row = tabulated("name", "claim", "source", [("T=1", ".10", 0.104), ("T=2", ".20", 0.21)])
     assert (row.holds, row.verdict) == (False, "FAILS")
     assert replace(row, holds=None).verdict == "measured"
     assert replace(row, holds=True).verdict == "holds"
@@ -240,12 +245,19 @@ class Detached:
 
 
 def test_a_wrong_gradient_is_noticed():
-    assert claims_gradient.gradient_error(Detached(), (), 0) > 0.1
+    assert gradients.gradient_error(Detached(), (), 0) > 0.1
 
 
 def test_a_class_of_ones_own_is_checked():
     rows, _ = check("sparring.algorithms.inpo:INPO", "tabular", rounds=2)
-    assert [row.id for row in rows] == ["F1", "D1"]
+    assert [row.name for row in rows] == ["fit_is_closed_form", "loss_gradient"]
+    assert not failing(list(rows))
+
+
+def test_an_entry_in_the_table_is_enough(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SHIPPED, "mine", "sparring.algorithms.inpo:INPO")
+    rows, _ = check("mine", "tabular", rounds=2)
+    assert [row.name for row in rows] == ["fit_is_closed_form", "loss_gradient"]
     assert not failing(list(rows))
 
 
@@ -272,7 +284,7 @@ def test_the_matrix_oracle_is_a_preference():
 def test_enumeration_matches_the_models_own_logits(tmp_path: Path):
     from transformers import AutoModelForCausalLM
 
-    from sparring.certificates.transformer import write_model
+    from sparring.certificates.players.transformer import write_model
 
     write_model(tmp_path, 0)
     model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
@@ -301,6 +313,6 @@ def test_the_page_is_generated_from_its_data():
     assert (DOCS / "certificates.md").read_text(encoding="utf-8") == module.page(data), message
     assert not failing(module.claims_of(data))
     assert {row["algorithm"] for row in data["claims"]} == SHIPPED.keys()
-    stored = {(row["algorithm"], row["id"]) for row in data["claims"]}
-    now = {(row.algorithm, row.id) for name in SHIPPED for row in exact(name)}
+    stored = {(row["algorithm"], row["name"]) for row in data["claims"]}
+    now = {(row.algorithm, row.name) for name in SHIPPED for row in exact(name)}
     assert now <= stored

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparring.algorithms.algorithm import Facts, PolicyRef
-from sparring.certificates.certify import build_for_game, play
-from sparring.certificates.claim import distance, slope
-from sparring.certificates.sampled import SampledPlayer
-from sparring.certificates.tabular import TabularPlayer
-from sparring.games.game import resolve_game
+from sparring.algorithms.algorithm import DataFacts, PolicyRef
+from sparring.certificates.build import build_for_game
+from sparring.certificates.certify import play
+from sparring.certificates.claims.claim import distance, slope
+from sparring.certificates.players.sampled import SampledPlayer
+from sparring.certificates.players.tabular import TabularPlayer
+from sparring.games.files import resolve_game
 from sparring.objectives.pairs import DATA
 
 G3 = resolve_game("G3")
@@ -42,7 +43,7 @@ ALL = {"pairing": "all", "samples": 4}
 )
 def test_sampled_pairs_approach_the_population(name: str, spec: str, settings: dict):
     algorithm, game = build_for_game(name, settings), resolve_game(spec)
-    step = algorithm.steps(0, Facts(1))[0]
+    step = algorithm.steps(0, DataFacts(1))[0]
     joints = []
     for player in (TabularPlayer(algorithm, game), SampledPlayer(algorithm, game, prompts=6000)):
         player.policies = {PolicyRef(0): game.log_reference}
@@ -80,7 +81,7 @@ def test_a_response_keeps_the_win_rate_of_its_own_prompt():
     algorithm = build_for_game("sppo", {"pairing": "best_worst", "samples": 4})
     player = SampledPlayer(algorithm, G3, prompts=500)
     player.policies = {PolicyRef(0): G3.log_reference}
-    found = player.population(algorithm.steps(0, player.facts())[0], 0)
+    found = player.population(algorithm.steps(0, player.data_facts())[0], 0)
     best, worst = (found.win_rates[found.pairs[:, side]] for side in (0, 1))
     assert (best > worst).all()
     assert found.win_rates[found.actions == 0].std() > 0.05
@@ -93,10 +94,10 @@ def test_a_data_set_is_the_same_in_every_round():
     drawn = []
     for t in range(2):
         player.policies = {PolicyRef(k): player.policies[PolicyRef(k)] for k in range(t + 1)}
-        found = player.population(algorithm.steps(t, player.facts())[0], 0)
+        found = player.population(algorithm.steps(t, player.data_facts())[0], 0)
         data = found.terms == DATA
         drawn.append(found.actions[found.pairs[data]])
-        assert player.facts().num_examples == 300
+        assert player.data_facts().num_examples == 300
         player.play(2)
     assert np.array_equal(drawn[0], drawn[1])
 

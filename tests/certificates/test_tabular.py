@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from sparring.algorithms.algorithm import Column, Facts, PolicyRef
+from sparring.algorithms.algorithm import Column, DataFacts, PolicyRef
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
 from sparring.algorithms.pairing import Against
 from sparring.algorithms.spac import SPAC
-from sparring.certificates.certify import build_for_game, play
-from sparring.certificates.claim import Effort, distance
-from sparring.certificates.claims_fit import CLOSED, closed_form, two_contexts
-from sparring.certificates.tabular import TabularPlayer
-from sparring.games.dynamics import observe_pairs
-from sparring.games.game import resolve_game, sparse_bandit
+from sparring.certificates.build import build_for_game
+from sparring.certificates.certify import play
+from sparring.certificates.claims.claim import Effort, distance
+from sparring.certificates.claims.fits import CLOSED, closed_form, two_contexts
+from sparring.certificates.players.tabular import TabularPlayer
+from sparring.games.built_in import sparse_bandit
+from sparring.games.files import resolve_game
+from sparring.games.offline import observe_pairs
 from sparring.objectives.pairs import PESSIMISM, Batch, Loss, Objective, margins, relative_logps
 
 
@@ -32,8 +34,8 @@ def test_f1_the_fit_is_the_closed_form(name: str):
 class WrongAnchors(INPO):
     """INPO with its two weights swapped, as in one comparison table."""
 
-    def steps(self, t: int, facts: Facts):
-        (step,) = super().steps(t, facts)
+    def steps(self, t: int, data: DataFacts):
+        (step,) = super().steps(t, data)
         weights = step.objective.anchors  # type: ignore[attr-defined]
         swapped = {"reference": weights["iterate"], "iterate": weights["reference"]}
         return (replace(step, objective=replace(step.objective, anchors=swapped)),)  # type: ignore[type-var]
@@ -42,8 +44,8 @@ class WrongAnchors(INPO):
 class WrongTarget(INPO):
     """INPO with a target of 1/eta instead of 1/(2 eta)."""
 
-    def steps(self, t: int, facts: Facts):
-        (step,) = super().steps(t, facts)
+    def steps(self, t: int, data: DataFacts):
+        (step,) = super().steps(t, data)
         return (replace(step, objective=replace(step.objective, step_size=2 * self.step_size)),)  # type: ignore[type-var]
 
 
@@ -71,8 +73,8 @@ class FromIterate(INPO):
 
     loss: ClassVar[Objective] = Hinge()
 
-    def steps(self, t: int, facts: Facts):
-        (step,) = super().steps(t, facts)
+    def steps(self, t: int, data: DataFacts):
+        (step,) = super().steps(t, data)
         return (replace(step, objective=self.loss),)
 
 
@@ -86,7 +88,7 @@ def test_a_loss_without_curvature_is_fitted():
     game = resolve_game("G3")
     player = TabularPlayer(FromIterate(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2), game)
     fitted = player.play(1).log_policies[1, 0]
-    steps = player.algorithm.steps(0, player.facts())
+    steps = player.algorithm.steps(0, player.data_facts())
     player.policies = {PolicyRef(0): game.log_reference}
     loss = player.loss(steps[0], steps, 0)
 
@@ -100,7 +102,7 @@ def test_a_loss_without_curvature_is_fitted():
 
 
 def test_a_fit_that_ends_on_a_slope_is_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sparring.certificates.tabular.DESCENT_STEPS", 20)
+    monkeypatch.setattr("sparring.certificates.players.minimise.DESCENT_STEPS", 20)
     algorithm = Jumping(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2)
     with pytest.raises(ValueError, match="the fit did not converge: gradient"):
         TabularPlayer(algorithm, resolve_game("GBT:4:0")).play(1)
@@ -132,7 +134,7 @@ def test_spac_pairs_are_the_data_and_each_of_its_answers_against_own():
     game = resolve_game("GD")
     player = TabularPlayer(SPAC(), game)
     player.policies = {PolicyRef(0): game.log_reference}
-    pairs = player.population(SPAC().steps(0, Facts(100))[0], 0)
+    pairs = player.population(SPAC().steps(0, DataFacts(100))[0], 0)
     pessimism = pairs.terms == PESSIMISM
     assert pairs.weights[~pessimism].sum() == pytest.approx(1.0)
     assert pairs.weights[pessimism].sum() == pytest.approx(1.0)
@@ -152,7 +154,7 @@ def test_offline_counts_stand_for_the_data():
     game = sparse_bandit(100, 0)
     wins = observe_pairs(game, 100, 0)
     player = TabularPlayer(DPO(), game, wins=wins, policies={PolicyRef(0): game.log_reference})
-    pairs = player.population(DPO().steps(0, Facts(100))[0], 0)
+    pairs = player.population(DPO().steps(0, DataFacts(100))[0], 0)
     assert len(pairs.weights) == np.count_nonzero(wins)
     assert pairs.weights.sum() == pytest.approx(1.0)
 
@@ -162,7 +164,7 @@ def test_roles_decide_who_is_paired():
     game = resolve_game("GD")
     player = TabularPlayer(DPO(), game, policies={PolicyRef(0): game.log_reference})
     columns = (Column("gold"), Column("chosen"), Column("rejected"))
-    step = replace(DPO().steps(0, Facts(1))[0], responses=columns, pairing=Against("gold", "rejected"))
+    step = replace(DPO().steps(0, DataFacts(1))[0], responses=columns, pairing=Against("gold", "rejected"))
     pairs = player.population(step, 0)
     assert game.data is not None
     assert np.bincount(pairs.pairs[:, 0], pairs.weights) == pytest.approx(game.data[0])

@@ -10,21 +10,22 @@ import pytest
 
 from command import sparring
 from sparring.algorithms.algorithm import SHIPPED
-from sparring.certificates import claims
-from sparring.certificates.claim import Check, Claim
+from sparring.certificates.claims.check import CLAIMS
+from sparring.certificates.claims.claim import Check, Claim
 
 
 def test_the_claims_of_one_algorithm_without_fits():
     code, out, err = sparring("certify", "nash_md", "--player", "exact")
     assert code == 0
-    for word in ("N1", "N2", "2312.00886", "holds", "3 holds, 0 refuted, 0 measured, 0 FAILS"):
+    names = ("nash_md_falling_step", "nash_md_fixed_step_bias")
+    for word in (*names, "2312.00886", "holds", "3 holds, 0 refuted, 0 measured, 0 FAILS"):
         assert word in out
     assert err.startswith("nash_md: 3 claims")
 
 
 def test_a_claim_that_fails_exits_with_1(monkeypatch: pytest.MonkeyPatch):
-    row = Claim("X", "ipo", "a claim", "nowhere", "[1]", "[2]", False)
-    monkeypatch.setitem(claims.CLAIMS, "ipo", (Check(lambda effort: [row]),))
+    row = Claim("name", "a claim", "nowhere", "[1]", "[2]", False)
+    monkeypatch.setitem(CLAIMS, "ipo", (Check(lambda effort: [row]),))
     code, out, _ = sparring("certify", "ipo")
     assert code == 1
     assert "FAILS" in out

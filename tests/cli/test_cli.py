@@ -123,6 +123,15 @@ def test_status_of_an_unfinished_run(finished: Ran, tmp_path: Path) -> None:
     assert (plain["finished"], list(plain["stages"])) == (False, list(kept))
 
 
+def test_a_run_whose_rounds_were_raised_is_not_finished(finished: Ran, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    (out / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "rounds": 2}))
+    assert "not finished: give the same `sparring run` command" in sparring("status", out).out
+    assert json.loads(sparring("status", out, "--json").out)["finished"] is False
+
+
 def test_report_writes_the_page_and_the_picture(finished: Ran, tmp_path: Path) -> None:
     page = finished.out / "report.html"
     page.unlink()

@@ -166,6 +166,8 @@ def test_mt_bench_is_rated_and_scored(server: Faulty, tmp_path: Any) -> None:
     assert sparring(*words).code == 0
     refused = sparring(*words, "--max-tokens", 9)
     assert (refused.code, "at most 9 tokens) here). Give another --out." in refused.err) == (2, True)
+    refused = sparring(*words, "--timeout", 0)
+    assert (refused.code, "judge.timeout = 0.0: input should be greater than 0." in refused.err) == (2, True)
     other = {"question_id": 81, "model_id": "n", "choices": [{"turns": ["", "x"]}]}
     refused = sparring(*words, "--against", write_jsonl(tmp_path / "n.jsonl", [other]))
     assert (refused.code, "model_1: None there, m here" in refused.err) == (2, True)

@@ -13,7 +13,7 @@ import yaml
 import oracle_fakes
 from command import sparring
 from conftest import other_template, write_jsonl
-from sparring.contests.players import Side, prompts_of, same_policy
+from sparring.contests.players import PolicyPlayer, find_player, same_policy
 from sparring.models.chat import prompt_text, turns
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
@@ -152,7 +152,7 @@ def test_a_prompts_turns_reach_the_judge_as_turns(tmp_path, judge, plain):
 
 def test_a_policy_answers_a_files_turns_as_turns(tmp_path):
     file = write_jsonl(tmp_path / "mine.jsonl", [{"prompt": TALK, "response": "Ho"}, {"prompt": "Hi", "response": "!"}])
-    spoken = prompts_of(Side(str(file), tmp_path))
+    spoken = find_player(str(file), tmp_path).prompts()
     assert [prompt.messages for prompt in spoken or []] == [TALK, [{"role": "user", "content": "Hi"}]]
 
 
@@ -333,11 +333,11 @@ def test_a_policy_against_itself_is_said_first(tmp_path, judge, tiny_recipe):
 
 def test_an_export_is_known_as_the_policy_that_it_was_made_from(tmp_path, tiny_model):
     export(find_source(tiny_model), tmp_path / "exported", "bfloat16")
-    one, two = (Side(str(folder), tmp_path).sampled_from() for folder in (tiny_model, tmp_path / "exported"))
+    one, two = (PolicyPlayer(str(folder), tmp_path).sampled_from() for folder in (tiny_model, tmp_path / "exported"))
     assert one == two
     assert same_policy(one, two, ("{}", "{}"))
     other_template(tmp_path / "exported")
-    three = Side(str(tmp_path / "exported"), tmp_path).sampled_from()
+    three = PolicyPlayer(str(tmp_path / "exported"), tmp_path).sampled_from()
     assert "the same weights, asked in other forms" in (same_policy(one, three, ("{}", "{}")) or "")
     assert same_policy(one, {**two, "weights": "other"}, ("{}", "{}")) is None
     assert same_policy({}, {}, ("", "")) is None
@@ -364,6 +364,7 @@ def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sid
     [
         (lambda t: t.replace("mine.json", "none.json"), "is not a file"),
         (lambda t: t.replace("judge.yaml", "no.yaml"), "does not exist"),
+        (lambda t: t.replace("judge.yaml", "start.yaml"), "oracle.model = 'start': there is no start model here."),
         (lambda t: t + " --sampling heat=1", "unknown key"),
         (lambda t: t + " --sampling temperature=-1", "temperature"),
         (lambda t: t + " --limit 3", "choose among --prompts"),
@@ -374,6 +375,7 @@ def test_alpaca_eval_judges_here_and_writes_its_own_formats(tmp_path, judge, sid
 )
 def test_bad_requests_are_refused(tmp_path, judge, sides, change, message):
     (tmp_path / "folder").mkdir()
+    (tmp_path / "start.yaml").write_text("name: mutual_information")
     words = f"{sides[0]} {sides[1]} --oracle {judge} --out {tmp_path / 'out'}"
     outcome = sparring("evaluate", "head-to-head", *change(words).split())
     assert outcome.code == 2
@@ -384,7 +386,7 @@ def test_a_round_that_the_run_does_not_have_is_named(tmp_path, tiny_recipe):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/recipe.yaml").write_text(yaml.safe_dump({**tiny_recipe, "rounds": 2}))
     with pytest.raises(ValueError, match="run:7': the run has rounds 1 to 2, and 0 for its start"):
-        Side(f"{tmp_path / 'run'}:7", tmp_path)
+        PolicyPlayer(f"{tmp_path / 'run'}:7", tmp_path)
 
 
 def test_damaged_folders_and_files_are_refused(tmp_path, judge, sides):

@@ -133,6 +133,8 @@ def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
         {**good, "chosen": None},
         {**good, "rejected": " "},
         {**good, "rejected": "c"},
+        {**good, "rejected": "a cut \ud83d"},
+        {**good, "prompt": "\udc00 another"},
     ]
     examples, dropped = load(write_jsonl(tmp_path / "r.jsonl", rows), "chosen", "rejected")
     assert len(examples) == 1
@@ -143,6 +145,7 @@ def test_drops_are_counted_by_reason(tmp_path: Path) -> None:
         "the chosen response is null": 1,
         "the response is empty": 1,
         "chosen and rejected are identical": 1,
+        "half a character (a lone surrogate, as a cut emoji leaves)": 2,
     }
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sparring.certificates.claims import check
+from sparring.certificates.claims.check import check
+from sparring.oracles import abilities
+from sparring.oracles.build import SHIPPED
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.progress import Progress
@@ -111,9 +113,10 @@ def test_the_example_algorithm_is_certified(tmp_path: Path, monkeypatch: pytest.
     write_modules(HOW_TO / "own-algorithm.md", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     checked, _ = check("my_checked:Checked", rounds=6)
-    assert [(row.id, row.verdict) for row in checked] == [("F1", "holds"), ("D1", "holds")]
+    assert [(row.name, row.verdict) for row in checked] == [("fit_is_closed_form", "holds"), ("loss_gradient", "holds")]
     selecting, _ = check("my_methods:MovingReference", rounds=2)
-    assert [(row.id, row.verdict) for row in selecting] == [("F1", "measured"), ("D1", "holds")]
+    verdicts = [(row.name, row.verdict) for row in selecting]
+    assert verdicts == [("fit_is_closed_form", "measured"), ("loss_gradient", "holds")]
     assert "pairs of BestWorst" in selecting[0].measured
 
 
@@ -123,4 +126,22 @@ def test_the_example_oracle_runs(tiny_recipe: dict[str, Any], tmp_path: Path, mo
     section = {"name": "my_oracle:Keywords", "words": ["a", "e", "o"]}
     recipe = parse_recipe({**tiny_recipe, "oracle": section, "rounds": 1})
     summary = run(recipe, tmp_path / "run", Progress(quiet=True))
-    assert summary["judgments"][0]["identity"] == "keywords-v1(a,e,o;scale=1)"
+    (judgment,) = summary["judgments"]
+    assert judgment["identity"] == "keywords-v1(a,e,o;scale=1)"
+    assert (judgment["name"], judgment["about"]) == ("keywords", "Prefers the answer that uses more of some words.")
+
+
+def test_a_shipped_oracle_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_modules(HOW_TO / "own-oracle.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SHIPPED, "keywords", "my_oracle:Keywords")
+    assert "### oracle: keywords\n\nCounts words; see the module.\n" in load_generator().reference()
+
+
+def test_the_page_names_every_ability():
+    told = re.findall(r"^\| `(\w+)` \| `", (HOW_TO / "own-oracle.md").read_text(), re.M)
+    assert told == [
+        name
+        for name, one in vars(abilities).items()
+        if getattr(one, "__module__", "") == abilities.__name__ and getattr(one, "_is_protocol", False)
+    ]

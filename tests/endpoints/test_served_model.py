@@ -129,7 +129,7 @@ def test_a_run_learns_from_a_teacher_and_plays_an_opponent(
     assert {r["role"] for row in pairs for r in row["responses"]} == {"gold", "own"}
     (judged,) = summary["opponents"]
     assert judged["name"] == "rival"
-    assert 0 <= judged["final"]["win_rate"]["value"] <= 1
+    assert 0 <= judged["final"]["win_rate"].value <= 1
     rows = read_table(out / "evaluation/opponent-rival.parquet")
     assert len(rows) == 6
     assert "against rival" in (out / "report.html").read_text()
@@ -142,13 +142,13 @@ def test_a_run_whose_server_goes_down_goes_on_where_it_was(
     taught: dict[str, Any], server: Faulty, tmp_path: Path
 ) -> None:
     plain = {**taught, "data": {**taught["data"], "teacher": section(server, concurrency=1)}}
-    server.faults = [completion("one"), completion("two"), (401, {}, "no")]
+    server.faults = [completion("one \ud83d"), completion("two"), (401, {}, "no")]  # a cut emoji stops no run
     with pytest.raises(EngineError, match=r"is kept"):
         run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
     assert len(server.requests) == 3
     run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
     texts = [r["responses"][0]["text"] for r in read_table(tmp_path / "run/teacher/train.parquet")]
-    assert texts[:2] == ["one", "two"]
+    assert texts[:2] == ["one \ufffd", "two"]
     assert len(texts) == 6
 
 

@@ -19,7 +19,8 @@ from scipy.special import expit
 from command import sparring
 from sparring.evaluation import alpaca_eval
 from sparring.evaluation.annotations import annotation_rows, read_judgments
-from sparring.evaluation.length_control import Gamed, cross_entropies, fit, length_controlled, separable
+from sparring.evaluation.length_control import Gamed, length_controlled, separable
+from sparring.evaluation.logistic import cross_entropies, fit_logistic
 
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "-")) / "alpaca_eval"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="SPARRING_EVALUATION_DATA names no folder with alpaca_eval/")
@@ -85,7 +86,7 @@ def test_fit_is_the_penalised_minimum(strength, free):
     features, targets = draw.normal(size=(80, 3)), draw.random(80)
     importance = draw.random(80)
     penalties = np.array([1.0, 0.0 if free else 1.0, 1.0]) / strength
-    found = fit(features, targets, importance, penalties)
+    found = fit_logistic(features, targets, importance, penalties)
 
     def loss(weights: np.ndarray) -> float:
         return float(importance @ cross_entropies(features @ weights, targets) + penalties @ np.abs(weights))
@@ -97,8 +98,8 @@ def test_fit_is_the_penalised_minimum(strength, free):
 def test_equal_lengths_leave_the_win_rate_as_it_is():
     preferences = np.random.default_rng(3).random(60)
     found = length_controlled(preferences, np.full(60, 9), np.full(60, 9))
-    assert found.win_rate == pytest.approx(preferences.mean(), abs=0.01)
-    assert found.weights["length"] == 0
+    assert found.rate.value == pytest.approx(preferences.mean(), abs=0.01)
+    assert found.rate.weights["length"] == 0
 
 
 @pytest.mark.parametrize("count", [30, 100, 200])
@@ -107,8 +108,8 @@ def test_few_prompts_do_not_make_equal_lengths_a_sure_tie(count):
     draw = np.random.default_rng(5)
     preferences = (draw.random(count) < 0.58).astype(float)
     found = length_controlled(preferences, draw.integers(50, 200, count), draw.integers(50, 200, count))
-    assert found.win_rate == pytest.approx(preferences.mean(), abs=0.03)
-    assert found.high - found.low > 3 * np.sqrt(0.25 / count)
+    assert found.rate.value == pytest.approx(preferences.mean(), abs=0.03)
+    assert found.rate.high - found.rate.low > 3 * np.sqrt(0.25 / count)
 
 
 def test_a_judge_of_length_alone_is_controlled_to_a_half():
@@ -117,13 +118,13 @@ def test_a_judge_of_length_alone_is_controlled_to_a_half():
     lengths, baseline = draw.integers(80, 200, 400), draw.integers(50, 150, 400)
     gap = (baseline - lengths).astype(float)
     chances = expit(-2 * np.tanh(gap / gap.std(ddof=1)))
-    assert length_controlled(chances, lengths, baseline).win_rate == pytest.approx(0.5, abs=1e-3)
+    assert length_controlled(chances, lengths, baseline).rate.value == pytest.approx(0.5, abs=1e-3)
     preferences = (draw.random(400) < chances).astype(float)
     found = length_controlled(preferences, lengths, baseline)
     assert preferences.mean() > 0.6
-    assert found.win_rate == pytest.approx(0.5, abs=0.05)
-    assert found.low <= 0.5 <= found.high
-    assert found.high - found.low == pytest.approx(4 * found.standard_error, rel=0.25)
+    assert found.rate.value == pytest.approx(0.5, abs=0.05)
+    assert found.rate.low <= 0.5 <= found.rate.high
+    assert found.rate.high - found.rate.low == pytest.approx(4 * found.standard_error, rel=0.25)
 
 
 def test_few_prompts_do_not_leave_length_in():
@@ -134,9 +135,9 @@ def test_few_prompts_do_not_leave_length_in():
         preferences = (draw.random(30) < expit(1.5 * np.log(ours / theirs))).astype(float)
         found.append((preferences.mean(), length_controlled(preferences, ours.round(), theirs.round(), resamples=60)))
     assert np.mean([raw for raw, _ in found]) > 0.65
-    assert np.mean([one.win_rate for _, one in found]) == pytest.approx(0.5, abs=0.04)
-    assert np.mean([one.low <= 0.5 <= one.high for _, one in found]) > 0.87
-    assert sum(one.weights["length"] == 0 for _, one in found) < 4
+    assert np.mean([one.rate.value for _, one in found]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean([one.rate.low <= 0.5 <= one.rate.high for _, one in found]) > 0.87
+    assert sum(one.rate.weights["length"] == 0 for _, one in found) < 4
 
 
 def test_lengths_that_cannot_be_told_from_the_model_are_refused():
@@ -156,7 +157,7 @@ def test_too_few_or_equal_preferences_are_no_certainty():
     with pytest.raises(ValueError, match="at least 5 preferences, got 1"):
         length_controlled(np.full(1, 0.7), lengths[:1], baseline[:1])
     tied = length_controlled(np.full(30, 0.5), lengths, baseline)
-    assert (tied.win_rate, tied.high - tied.low) == (0.5, pytest.approx(1 - 0.025 ** (1 / 30)))
+    assert (tied.rate.value, tied.rate.high - tied.rate.low) == (0.5, pytest.approx(1 - 0.025 ** (1 / 30)))
 
 
 def test_sides_can_be_swapped():
@@ -165,7 +166,7 @@ def test_sides_can_be_swapped():
     theirs = np.array([len(r["output_1"]) for r in given])
     preferences = np.array([r["preference"] - 1 for r in given])
     there, back = length_controlled(preferences, ours, theirs), length_controlled(1 - preferences, theirs, ours)
-    assert there.win_rate + back.win_rate == pytest.approx(1, abs=1e-6)
+    assert there.rate.value + back.rate.value == pytest.approx(1, abs=1e-6)
 
 
 def test_row_order_does_not_matter_when_instructions_are_given(tmp_path):
@@ -365,7 +366,8 @@ def test_fit_agrees_with_the_solver_that_alpaca_eval_uses():
     twice = np.vstack([features, features]), np.repeat([1, 0], 300), np.concatenate([targets, 1 - targets])
     solver = LogisticRegression(l1_ratio=1, solver="liblinear", C=2.78, fit_intercept=False, tol=1e-8, max_iter=10_000)
     solver.fit(twice[0], twice[1], sample_weight=twice[2])
-    assert fit(features, targets, np.ones(300), np.full(2, 1 / 2.78)) == pytest.approx(solver.coef_[0], abs=1e-4)
+    weights = fit_logistic(features, targets, np.ones(300), np.full(2, 1 / 2.78))
+    assert weights == pytest.approx(solver.coef_[0], abs=1e-4)
 
 
 def test_gamed_rows_pull_the_length_weight_towards_theirs():
@@ -376,5 +378,5 @@ def test_gamed_rows_pull_the_length_weight_towards_theirs():
     lengths, baseline, preferences = draw.integers(10, 90, 50), np.full(50, 50), np.full(50, 0.5)
     free = length_controlled(preferences, lengths, baseline)
     pulled = length_controlled(preferences, lengths, baseline, gamed, np.arange(50))
-    assert free.weights["length"] == pytest.approx(0, abs=0.05)
-    assert pulled.weights["length"] < -0.3
+    assert free.rate.weights["length"] == pytest.approx(0, abs=0.05)
+    assert pulled.rate.weights["length"] < -0.3

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from sparring.evaluation.cheats import CHEATS, can_tell, comparisons, falls_for, honest, measure
+from sparring.evaluation.intervals import CountedInterval
 from sparring.oracles.labelled import Labelled
 from sparring.oracles.oracle import Comparison
 
@@ -38,7 +39,7 @@ def test_wins_are_counted_cheat_by_cheat():
     asked = comparisons(ANSWERS)
     assert len(asked) == len(CHEATS) * len(ANSWERS)
     longer = np.array([1.0 if len(c.a) > len(c.b) else 0.0 for c in asked])
-    found = {row["cheat"]: row["wins"]["value"] for row in measure(longer, ANSWERS)}
+    found = {row["cheat"]: row["wins"].value for row in measure(longer, ANSWERS)}
     assert (found["says it twice"], found["one word"], found["the first half"]) == (1.0, 0.0, 0.0)
     assert falls_for(measure(longer, ANSWERS)) == []  # two prompts show nothing
     many = [(f"{prompt} {i}", answer) for i in range(5) for prompt, answer in ANSWERS]
@@ -50,7 +51,7 @@ def test_wins_are_counted_cheat_by_cheat():
 
 
 def rows(share: float, count: int):
-    return [{"cheat": name, "kind": "dressed", "wins": {"value": share, "count": count}} for name in CHEATS]
+    return [{"cheat": name, "kind": "dressed", "wins": CountedInterval(share, 0.0, 1.0, count)} for name in CHEATS]
 
 
 @pytest.mark.parametrize(

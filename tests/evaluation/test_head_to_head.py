@@ -9,6 +9,7 @@ import pytest
 
 from sparring.evaluation.annotations import Judgments
 from sparring.evaluation.head_to_head import compare, verdict
+from sparring.evaluation.intervals import Interval
 
 
 def judged(preferences: list[float], shortest: int = 5) -> Judgments:
@@ -23,7 +24,7 @@ def told(
     prompts: int = 200,
     longer: float | None = 0.6,
 ) -> str:
-    rates = [None if r is None else {"value": sum(r) / 2, "low": r[0], "high": r[1]} for r in (raw, controlled)]
+    rates = [None if r is None else Interval(sum(r) / 2, *r) for r in (raw, controlled)]
     about = {"a": "A", "b": "B", "judged": prompts, "longer_wins": longer}
     return verdict({**about, "win_rate": rates[0], "length_controlled": rates[1]})
 
@@ -31,7 +32,7 @@ def told(
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_few_prompts_conclude_nothing(value):
     found = compare(judged([value] * 3), np.full((3, 2), np.nan))
-    assert found["win_rate"]["high"] - found["win_rate"]["low"] > 0.5
+    assert found["win_rate"].high - found["win_rate"].low > 0.5
     assert "Too few prompts to say who is better (3, at least 20 are needed)" in found["verdict"]
     assert told((0.6, 0.9), prompts=19).startswith("Too few")
     assert told((0.6, 0.9), prompts=20).startswith("Under this judge A is better than B")
@@ -41,14 +42,14 @@ def test_few_prompts_conclude_nothing(value):
 def test_verdicts_that_are_alike_are_not_certain(preferences):
     found = compare(judged(preferences), np.full((len(preferences), 2), np.nan))
     for rate in (found["win_rate"], found["mean_preference"]):
-        assert rate["high"] - rate["low"] >= 1 - 0.025 ** (1 / len(preferences)) - 1e-9
+        assert rate.high - rate.low >= 1 - 0.025 ** (1 / len(preferences)) - 1e-9
     assert found["length_controlled"] is None
 
 
 def test_unanimous_verdicts_have_an_interval_and_say_nothing_of_length():
     found = compare(judged([1.0] * 30), np.full((30, 2), np.nan))
     assert found["win_rate"] == found["mean_preference"]
-    assert found["win_rate"]["low"] == pytest.approx(0.025 ** (1 / 30))
+    assert found["win_rate"].low == pytest.approx(0.025 ** (1 / 30))
     assert found["length_controlled"] is None
     assert "A is better than B" in found["verdict"]
 
@@ -81,7 +82,7 @@ def test_where_length_decides_everything_nothing_is_said_of_equal_lengths(which)
     assert found["verdict"].endswith(said)
     seldom = np.where(np.arange(140) < 14, 1 - won, won)
     found = compare(judged(seldom.tolist(), shortest=1), np.full((140, 2), np.nan))
-    assert found["length_controlled"]["low"] <= 0.5 <= found["length_controlled"]["high"]
+    assert found["length_controlled"].low <= 0.5 <= found["length_controlled"].high
     assert "told apart" not in found["verdict"]
 
 

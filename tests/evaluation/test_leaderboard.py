@@ -144,7 +144,7 @@ def test_one_policy_alone_is_as_unsure_as_beside_another(lm_eval, tiny_model, tm
     found = {"metric": "acc", "shots": 0, "documents": documents, "total": 30}
     monkeypatch.setattr(Leaderboard, "run", lambda self, benchmark: found)
     alone = row("winogrande", {"after": Leaderboard(tiny_model, tmp_path)}, 0)["after"]
-    assert (alone["low"], alone["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 30)))
+    assert (alone.low, alone.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 30)))
 
 
 class FewTasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from oracle_fakes import Placed
 from sparring.cli.oracle import named_oracles
 from sparring.evaluation import oracle_quality as numbers
 from sparring.evaluation.audit_oracles import answer_groups, repeats, run_audit
+from sparring.evaluation.intervals import CountedInterval
 from sparring.evaluation.oracle_quality import (
     accuracy_gap,
     agreement,
@@ -63,12 +65,12 @@ def test_intervals_resample_prompts_and_not_pairs():
     narrow = clustered(values, [str(i) for i in range(200)])
     assert wide is not None
     assert narrow is not None
-    assert wide["value"] == narrow["value"] == 0.5
-    assert (wide["low"], wide["high"]) == (0.0, 1.0)
-    assert narrow["high"] - narrow["low"] < 0.2
+    assert wide.value == narrow.value == 0.5
+    assert (wide.low, wide.high) == (0.0, 1.0)
+    assert narrow.high - narrow.low < 0.2
     agreed = clustered(np.ones(200), ["one", "two"] * 100)
     assert agreed is not None
-    assert (agreed["low"], agreed["high"]) == (pytest.approx(0.025**0.5), 1.0)
+    assert (agreed.low, agreed.high) == (pytest.approx(0.025**0.5), 1.0)
     assert clustered(np.array([math.nan]), ["p"]) is None
 
 
@@ -112,13 +114,13 @@ def test_a_calibrated_judge_errs_by_chance_alone():
 
 def test_length_bias_is_between_the_accuracies():
     found = length_bias(np.array([0.9, 0.9, 0.1, 0.9]), LABELS, LENGTHS, PROMPTS)
-    assert found["oracle_picks_longer"]["value"] == 1.0
-    assert found["label_picks_longer"]["value"] == pytest.approx(1 / 3)
-    assert found["accuracy_longer_right"]["value"] == 1.0
-    assert found["accuracy_shorter_right"]["value"] == 0.0
-    assert found["accuracy_gap"]["value"] == 1.0
-    assert found["accuracy_gap"]["low"] < 0 < found["accuracy_gap"]["high"] == 1.0  # of three pairs
-    assert found["accuracy_gap"]["count"] == 3
+    assert found["oracle_picks_longer"].value == 1.0
+    assert found["label_picks_longer"].value == pytest.approx(1 / 3)
+    assert found["accuracy_longer_right"].value == 1.0
+    assert found["accuracy_shorter_right"].value == 0.0
+    assert found["accuracy_gap"].value == 1.0
+    assert found["accuracy_gap"].low < 0 < found["accuracy_gap"].high == 1.0  # of three pairs
+    assert found["accuracy_gap"].count == 3
 
 
 @pytest.mark.parametrize(
@@ -150,8 +152,8 @@ def test_one_pair_shows_no_length_bias():
     prompts = [str(i) for i in range(301)]
     found = accuracy_gap(np.r_[np.ones(150), np.zeros(151)], np.r_[np.ones(300), 0.0], prompts)
     assert found is not None
-    assert found["value"] == 0.5
-    assert found["low"] < 0
+    assert found.value == 0.5
+    assert found.low < 0
     assert accuracy_gap(np.ones(301), np.ones(301), prompts) is None
 
 
@@ -163,18 +165,18 @@ def test_intervals_of_the_length_bias_are_over_prompts():
     once, five = accuracy_gap(hit, right, prompts), accuracy_gap(np.tile(hit, 5), np.tile(right, 5), prompts * 5)
     assert once is not None
     assert five is not None
-    assert (once["low"], once["high"]) == (pytest.approx(five["low"]), pytest.approx(five["high"]))
+    assert (once.low, once.high) == (pytest.approx(five.low), pytest.approx(five.high))
 
 
 def test_position_bias():
     found = position_bias(np.array([0.9, 0.9, 0.6]), np.array([0.8, 0.2, 0.7]), PROMPTS[:3])
-    assert found["first_wins"]["value"] == pytest.approx((1 + 0.5 + 1) / 3)
-    assert found["consistent"]["value"] == pytest.approx(1 / 3)
+    assert found["first_wins"].value == pytest.approx((1 + 0.5 + 1) / 3)
+    assert found["consistent"].value == pytest.approx(1 / 3)
 
 
 def test_agreement_counts_half_for_a_tie():
     (row,) = agreement({"x": np.array([0.9, 0.1, 0.5]), "y": np.array([0.6, 0.7, 0.9])}, PROMPTS[:3])
-    assert row["same_winner"]["value"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert row["same_winner"].value == pytest.approx((1 + 0 + 0.5) / 3)
 
 
 def test_only_prompts_with_three_answers_can_show_cycles():
@@ -184,8 +186,8 @@ def test_only_prompts_with_three_answers_can_show_cycles():
 
 
 def one(accuracy, over, **changes):
-    rate = {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05, "count": 200}
-    lead = {"value": over, "low": over - 0.05, "high": over + 0.05, "count": 200}
+    rate = CountedInterval(accuracy, accuracy - 0.05, accuracy + 0.05, 200)
+    lead = CountedInterval(over, over - 0.05, over + 0.05, 200)
     base = {"accuracy": rate, "over_length_rule": lead, "trained_on": 0, "position": None, "failed": 0, "cheats": []}
     return {**base, "length": {"accuracy_gap": None}, **changes}
 
@@ -205,10 +207,10 @@ def test_the_result_in_words(accuracy, over, words):
 
 
 def test_warnings():
-    first = {"first_wins": {"value": 0.8, "low": 0.7, "high": 0.9}}
-    rate = {"value": 0.8, "low": 0.7, "high": 0.9, "count": 30}
-    gap = {"value": 0.2, "low": 0.1, "high": 0.3, "count": 200}
-    length = {"accuracy_longer_right": rate, "accuracy_shorter_right": {**rate, "value": 0.6}, "accuracy_gap": gap}
+    first = {"first_wins": CountedInterval(0.8, 0.7, 0.9, 30)}
+    rate = CountedInterval(0.8, 0.7, 0.9, 30)
+    gap = CountedInterval(0.2, 0.1, 0.3, 200)
+    length = {"accuracy_longer_right": rate, "accuracy_shorter_right": replace(rate, value=0.6), "accuracy_gap": gap}
     cheat = {"cheat": "says it twice", "kind": "dressed", "wins": rate}
     found = warnings({"x": one(0.7, 0.1, failed=2, position=first, length=length, cheats=[cheat])})
     assert len(found) == 4
@@ -222,7 +224,7 @@ def test_everything_without_a_verdict():
     found = audit_one(nothing, LABELS, PROMPTS, LENGTHS, ["c"] * 4, (nothing, nothing))
     assert found["accuracy"] is None
     assert found["failed"] == 4
-    json.dumps(found, allow_nan=False)
+    json.dumps(found, allow_nan=False, default=asdict)
     assert warnings({"x": {**found, "trained_on": 0, "cheats": []}}) == [
         "“x” gave no verdict on 4 pairs; they are left out."
     ]
@@ -288,10 +290,10 @@ def test_an_audit_asks_both_orders_once_and_goes_on_without_asking(labelled, tmp
     first = Counted()
     found = run_audit({"placed": first}, pairs, tmp_path, Progress(quiet=True), 0, 0)["oracles"]["placed"]
     assert first.asked == 2 * len({pair.comparison for pair in pairs}) + 4  # the probe
-    assert found["position"]["mean_preference_for_first"]["count"] == len(pairs)
+    assert found["position"]["mean_preference_for_first"].count == len(pairs)
     comparisons = [pair.comparison for pair in pairs]
     there, back = Placed().first_shown(comparisons), Placed().first_shown(swapped(comparisons))
-    assert found["position"]["mean_preference_for_first"]["value"] == pytest.approx(float(np.mean((there + back) / 2)))
+    assert found["position"]["mean_preference_for_first"].value == pytest.approx(float(np.mean((there + back) / 2)))
     again = Counted()
     assert run_audit({"placed": again}, pairs, tmp_path, Progress(quiet=True), 0, 0)["oracles"]["placed"] == found
     assert again.asked == 4
@@ -301,7 +303,7 @@ def test_an_audit_counts_what_a_judge_of_places_cannot_answer(tmp_path):
     pairs = [Labelled(Comparison(f"Say {i} <b>", "aeiou", "xyz"), 1.0, "") for i in range(40)]
     found = run_audit({"placed": Counted()}, pairs, tmp_path, Progress(quiet=True), 0, 0)["oracles"]["placed"]
     assert found["failed"] == 1
-    assert found["position"]["first_wins"]["count"] == 39
+    assert found["position"]["first_wins"].count == 39
 
 
 def test_a_wrapper_around_a_judge_of_places_is_not_called_symmetric(labelled, tmp_path):

@@ -17,7 +17,7 @@ def test_mcnemar_is_the_binomial_of_the_documents_that_differ():
 def test_right_or_wrong_scores_take_mcnemar():
     found = compare([0, 0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1, 1])
     assert (found["test"], found["gained"], found["lost"], found["p"]) == ("McNemar", 5, 0, pytest.approx(1 / 16))
-    assert found["difference"]["value"] == pytest.approx(found["after"]["value"] - found["before"]["value"])
+    assert found["difference"].value == pytest.approx(found["after"].value - found["before"].value)
 
 
 def test_other_scores_take_sign_flips():

@@ -19,7 +19,7 @@ from sparring.evaluation.ratings import (
     Unbounded,
     bradley_terry,
     elo,
-    fit_logistic,
+    fit_finite,
     make_matches,
     rate,
     read_matches,
@@ -65,9 +65,8 @@ def test_two_players_rate_as_their_odds():
     matches = make_matches([("new", "old")] * 4, [1, 1, 1, 0])
     strengths = dict(zip(matches.names, bradley_terry(matches), strict=True))
     assert strengths["new"] - strengths["old"] == pytest.approx(np.log(3))
-    assert rate(make_matches([("new", "old")] * 110, [1] * 100 + [0] * 10), resamples=50).rows[0][
-        "rating"
-    ] == pytest.approx(1200)
+    rated = rate(make_matches([("new", "old")] * 110, [1] * 100 + [0] * 10), resamples=50).rows
+    assert rated[0].rating == pytest.approx(1200)
 
 
 def test_a_weight_is_that_many_matches():
@@ -83,8 +82,8 @@ def test_intervals_over_prompts_are_wider_than_over_their_repeated_matches():
     prompts = np.repeat([f"p{i}" for i in range(40)], 10).tolist()
     narrow = rate(make_matches(pairs, scores), resamples=200).rows[0]
     wide = rate(make_matches(pairs, scores, prompts=prompts), resamples=200).rows[0]
-    assert wide["rating"] == pytest.approx(narrow["rating"])
-    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+    assert wide.rating == pytest.approx(narrow.rating)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
 def test_intervals_cover_the_truth():
@@ -92,7 +91,7 @@ def test_intervals_cover_the_truth():
     for seed in range(30):
         scores = (np.random.default_rng(seed).random(60) < expit(0.6)).astype(float).tolist()
         row = rate(make_matches([("a", "b")] * 60, scores), resamples=60, seed=seed).rows[0]
-        covered += row["low"] <= 1000 + SCALE * 0.3 <= row["high"]
+        covered += row.low <= 1000 + SCALE * 0.3 <= row.high
     assert covered >= 25
 
 
@@ -101,7 +100,7 @@ def test_intervals_cover_the_truth():
 def test_results_that_are_all_alike_have_no_interval(method, count):
     """Ties gave 1000 to 1000, one single tie too."""
     rows = rate(make_matches([("a", "b")] * count, [0.5] * count), method, resamples=20).rows
-    assert [(row["rating"], row["low"], row["high"]) for row in rows] == [(1000.0, None, None)] * 2
+    assert [(row.rating, row.low, row.high) for row in rows] == [(1000.0, None, None)] * 2
 
 
 def test_the_command_says_why_there_is_no_interval(tmp_path):
@@ -131,14 +130,14 @@ def test_who_nearly_always_wins_has_no_upper_bound():
     """63 of 64 gave 1360 (1258 to 1360): the third of the resamples that said "more" was left out."""
     matches = make_matches([("a", "b")] * 64, [1.0] * 63 + [0.0], prompts=[str(i) for i in range(64)])
     winner, loser = rate(matches).rows
-    assert (winner["high"], loser["low"]) == (None, None)
-    assert 1000 < winner["low"] < winner["rating"] == pytest.approx(2000 - loser["rating"])
-    assert loser["high"] == pytest.approx(2000 - winner["low"])
+    assert (winner.high, loser.low) == (None, None)
+    assert 1000 < winner.low < winner.rating == pytest.approx(2000 - loser.rating)
+    assert loser.high == pytest.approx(2000 - winner.low)
 
 
 def test_an_end_is_open_where_more_than_one_resample_in_forty_has_none():
     """(1 - 4/60)^60 = 1.6 % of the resamples lack all four losses, (1 - 3/60)^60 = 4.6 % lack all three."""
-    highs = [rate(make_matches([("a", "b")] * 60, [1] * (60 - n) + [0] * n)).rows[0]["high"] for n in (3, 4)]
+    highs = [rate(make_matches([("a", "b")] * 60, [1] * (60 - n) + [0] * n)).rows[0].high for n in (3, 4)]
     assert highs[0] is None
     assert highs[1] is not None
 
@@ -149,8 +148,8 @@ def test_one_who_nearly_always_wins_leaves_the_others_their_intervals():
     scores = [1.0] * 29 + [0.0] + [1.0] * 30 + (rng.random(30) < 0.5).astype(float).tolist()
     found = rate(make_matches(pairs, scores), resamples=300)
     first, *others = found.rows
-    assert (first["name"], first["high"], first["low"] > 1000) == ("a", None, True)
-    assert all(row["low"] < row["rating"] < row["high"] < 1000 for row in others)
+    assert (first.name, first.high, first.low > 1000) == ("a", None, True)
+    assert all(row.low < row.rating < row.high < 1000 for row in others)
     assert 80 < found.unbounded < 140  # (29/30)^30 of them
 
 
@@ -159,9 +158,9 @@ def test_who_can_be_either_is_open_on_both_sides():
     rng = np.random.default_rng(0)
     pairs = [("a", "b")] * 40 + [("a", "c")] * 2 + [("b", "c")] * 2
     scores = [*(rng.random(40) < 0.5).astype(float), 1.0, 0.0, 0.0, 1.0]
-    by_name = {row["name"]: row for row in rate(make_matches(pairs, scores), resamples=200).rows}
-    assert (by_name["c"]["low"], by_name["c"]["high"]) == (None, None)
-    assert by_name["a"]["low"] < by_name["a"]["rating"] < by_name["a"]["high"]
+    by_name = {row.name: row for row in rate(make_matches(pairs, scores), resamples=200).rows}
+    assert (by_name["c"].low, by_name["c"].high) == (None, None)
+    assert by_name["a"].low < by_name["a"].rating < by_name["a"].high
 
 
 def test_the_command_shows_open_ends(tmp_path):
@@ -185,7 +184,7 @@ def test_elo_that_has_not_arrived_is_told(tmp_path, count, told):
 
 def test_separated_outcomes_do_not_converge():
     with pytest.raises(Unbounded, match="separated"):
-        fit_logistic(np.array([[1.0], [-1.0]]), np.array([1.0, 0.0]), np.ones(2))
+        fit_finite(np.array([[1.0], [-1.0]]), np.array([1.0, 0.0]), np.ones(2))
 
 
 def write(path: Path, text: str) -> Path:

@@ -9,7 +9,7 @@ import pytest
 
 from sparring.data.text import distinct_trigrams, repeating_share
 from sparring.evaluation.duality_gap import nash_mixture, play_pool, pool_gap
-from sparring.evaluation.intervals import interval
+from sparring.evaluation.intervals import CountedInterval, Interval, interval
 from sparring.evaluation.intransitivity import cyclic_triples, measure
 from sparring.evaluation.win_rates import head_to_head
 from sparring.oracles.guard import Guard
@@ -59,10 +59,22 @@ def test_failed_comparisons_are_left_out_not_ties():
     assert outcome.failed == 1
 
 
+def test_empty_and_equal_answers_are_decided_without_the_oracle():
+    """Also where it cannot judge them, or prefers silence."""
+    guard = Guard(Rule(lambda a, b: np.nan if not a.strip() or not b.strip() else longer(b, a)))
+    ours, theirs = [["", "aa"], ["aa"]], [["a", " "], ["aa"]]
+    outcome = head_to_head(["p", "q"], ours, theirs, guard)
+    assert outcome.wins_by_prompt == [(0 + 0.5 + 0 + 1) / 4, 0.5]
+    assert (outcome.failed, guard.failed, guard.asked) == (0, 0, 1)
+    pool = play_pool(["p", "q"], {"start": theirs, "1": ours}, guard)
+    assert pool.matrix()["win_rate"][1][0] == pytest.approx((0.375 + 0.5) / 2)
+    assert (guard.failed, guard.asked) == (0, 1)
+
+
 def test_interval_is_over_prompts():
-    assert interval([0.5] * 10) == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert interval([0.5] * 10) == Interval(0.5, 0.5, 0.5)
     wide, narrow = interval([0.0, 1.0] * 10), interval([0.0, 1.0] * 1000)
-    assert wide["low"] < 0.35 < narrow["low"] < 0.5 < narrow["high"] < 0.65 < wide["high"]
+    assert wide.low < 0.35 < narrow.low < 0.5 < narrow.high < 0.65 < wide.high
     with pytest.raises(ValueError, match="at least one"):
         interval([])
 
@@ -71,7 +83,7 @@ def test_interval_covers_the_truth():
     """About 95 of 100 intervals hold the true mean; 87 allows for chance and 40 prompts."""
     draw = np.random.default_rng(0)
     found = [interval((draw.random(40) < 0.7).astype(float).tolist(), 400, seed) for seed in range(100)]
-    assert sum(i["low"] <= 0.7 <= i["high"] for i in found) >= 87
+    assert sum(i.low <= 0.7 <= i.high for i in found) >= 87
 
 
 def test_pool_matrix_and_gap_of_a_transitive_oracle():
@@ -80,17 +92,17 @@ def test_pool_matrix_and_gap_of_a_transitive_oracle():
     assert pool.names == ("start", "1", "2")
     assert pool.matrix()["win_rate"] == [[0.5, 0, 0], [1, 0.5, 0], [1, 1, 0.5]]
     assert nash_mixture(pool) == pytest.approx({"2": 1.0})
-    assert pool_gap(pool, "2")["value"] == pytest.approx(0.0)
-    assert pool_gap(pool, "start")["value"] == pytest.approx(0.8)
+    assert pool_gap(pool, "2").value == pytest.approx(0.0)
+    assert pool_gap(pool, "start").value == pytest.approx(0.8)
     few = 1 - 0.0125**0.25  # of two others, each on four prompts: all alike says little
-    assert pool_gap(pool, "start")["low"] == pytest.approx(0.8 - 1.8 * few)
+    assert pool_gap(pool, "start").low == pytest.approx(0.8 - 1.8 * few)
 
 
 def test_pool_of_a_cycle_mixes_and_everybody_has_a_gap():
     texts = {"start": [["r"]] * 3, "1": [["p"]] * 3, "2": [["s"]] * 3}
     pool = play_pool(["x", "y", "z"], texts, Guard(Rule(scissors)))
     assert nash_mixture(pool) == pytest.approx(dict.fromkeys(("start", "1", "2"), 1 / 3))
-    assert [pool_gap(pool, name)["value"] for name in texts] == pytest.approx([0.6] * 3)
+    assert [pool_gap(pool, name).value for name in texts] == pytest.approx([0.6] * 3)
 
 
 def test_the_best_of_several_samples_is_an_attacker():
@@ -120,9 +132,9 @@ def test_noise_alone_gives_no_gap():
     assert means[3:, :3].mean() == pytest.approx(0.5, abs=0.015)
     for name in texts:
         gap = pool_gap(pool, name)
-        assert gap["low"] < 0.03
-        assert gap["low"] <= gap["value"] <= gap["high"]
-        assert gap["value"] == pytest.approx(0.0, abs=0.08)
+        assert gap.low < 0.03
+        assert gap.low <= gap.value <= gap.high
+        assert gap.value == pytest.approx(0.0, abs=0.08)
 
 
 def test_the_best_of_its_own_samples_attacks_a_policy():
@@ -132,14 +144,14 @@ def test_the_best_of_its_own_samples_attacks_a_policy():
     best = pool.names.index("start best of 4")
     assert pool.preferences[:, best, 0] == pytest.approx([0.7] * 2)
     assert pool.preferences[:, 0, best] == pytest.approx([0.3] * 2)
-    assert pool_gap(pool, "start")["value"] == pytest.approx(0.4)
+    assert pool_gap(pool, "start").value == pytest.approx(0.4)
 
 
 def test_a_member_without_verdicts_attacks_nobody():
     unknown = Guard(Rule(lambda a, b: np.nan if "x" in a + b else longer(a, b)))
     pool = play_pool(["p"] * 20, {"start": [["a"]] * 20, "1": [["x"]] * 1 + [["aa"]] * 19}, unknown)
-    assert pool_gap(pool, "start")["value"] == pytest.approx(0.8)
-    assert pool_gap(play_pool(["p"], {"start": [["a"]], "1": [["aa"]]}, Guard(Rule(longer))), "start")["value"] == 0.8
+    assert pool_gap(pool, "start").value == pytest.approx(0.8)
+    assert pool_gap(play_pool(["p"], {"start": [["a"]], "1": [["aa"]]}, Guard(Rule(longer))), "start").value == 0.8
 
 
 def test_cyclic_triples():
@@ -156,8 +168,8 @@ def test_intransitivity_in_words():
     found, none = measure([cycle, order]), measure([order])
     assert found is not None
     assert none is not None
-    assert found["cyclic"] == {"value": 0.5, "low": 0.0, "high": 1.0, "count": 2}
-    assert none["cyclic"] == {"value": 0.0, "low": 0.0, "high": pytest.approx(0.975), "count": 1}
+    assert found["cyclic"] == CountedInterval(0.5, 0.0, 1.0, 2)
+    assert none["cyclic"] == CountedInterval(0.0, 0.0, pytest.approx(0.975), 1)
     assert "1 of 2 triples are cyclic (95 % interval 0.0% to 100.0%)." in found["words"]
     assert found["nash_support"] == 2.0
     assert "too few triples to tell" in found["words"]
@@ -182,7 +194,7 @@ def test_few_triples_tell_nothing(cyclic, count):
     """Of 20 triples, none cyclic was "close to transitive" and one was "has cycles": 5 % makes either."""
     found = measure([{(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.1 if i < cyclic else 0.9} for i in range(count)])
     assert found is not None
-    assert found["cyclic"]["value"] == cyclic / count
+    assert found["cyclic"].value == cyclic / count
     assert "too few triples to tell" in found["words"]
 
 

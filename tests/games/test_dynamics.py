@@ -1,7 +1,7 @@
 """Exact dynamics against theorems and against measured values of two independent solvers.
 
-Letters and numbers (I2, P5, ...) name the claims. A value written as text is checked to the digits
-that it has. Bounds alone would prove little: at small T some exceed the largest possible KL.
+A value written as text is checked to the digits that it has. Bounds alone would prove little: at small T some exceed
+the largest possible KL.
 """
 
 import functools
@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparring.games.built_in import built_in
 from sparring.games.dynamics import (
-    alpha_spin,
     comal,
     comal_exact,
     egpo,
-    fictitious_spin,
     inpo,
     mmd,
     mnpo,
@@ -25,16 +24,15 @@ from sparring.games.dynamics import (
     mpo,
     mwu,
     nash_md,
-    observe_pairs,
     onpo,
     onpo_play,
-    pessimistic_critic,
-    spac_theory,
-    spin,
-    trajectory,
 )
-from sparring.games.equilibrium import duality_gap, kl, log_kl, log_normalise, nash, regularised_nash
-from sparring.games.game import Game, built_in
+from sparring.games.equilibrium import duality_gap, nash, regularised_nash
+from sparring.games.game import Game
+from sparring.games.imitation import alpha_spin, fictitious_spin, spin
+from sparring.games.offline import observe_pairs, pessimistic_critic, spac_theory
+from sparring.games.probabilities import kl, log_kl, log_normalise
+from sparring.games.trajectory import trajectory
 
 G3, GD = built_in("G3"), built_in("GD")
 P, LOG_REF = G3.preference, G3.log_reference

@@ -9,22 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from campaigns import first
-from sparring.games.equilibrium import (
-    best_bradley_terry,
-    cyclic_triples,
-    duality_gap,
-    fit_rewards,
-    kl,
-    log_kl,
-    log_normalise,
-    log_regularised_nash,
-    log_sum_exp,
-    nash,
-    regularised_gap,
-    regularised_nash,
-    win_rates,
-)
-from sparring.games.game import built_in
+from sparring.games.bradley_terry import best_bradley_terry, cyclic_triples, fit_rewards
+from sparring.games.built_in import built_in
+from sparring.games.equilibrium import duality_gap, log_regularised_nash, nash, regularised_gap, regularised_nash
+from sparring.games.probabilities import kl, log_kl, log_normalise, log_sum_exp, win_rates
 
 G3 = built_in("G3")
 P3, REF3 = G3.preference[0], G3.reference[0]

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparring.games.game import Game, built_in, load_game, resolve_game
+from sparring.games.built_in import built_in
+from sparring.games.files import load_game, resolve_game
+from sparring.games.game import Game
 
 CYCLE = [[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from batches import two_pairs
-from sparring.algorithms.algorithm import Facts
+from sparring.algorithms.algorithm import DataFacts
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
 from sparring.algorithms.ipo import IPO
@@ -16,7 +16,7 @@ from sparring.algorithms.spac import SPAC
 from sparring.algorithms.spin import SPIN
 from sparring.objectives.pairs import DATA, PESSIMISM, AdversarialCritic, PairLogistic, PairSquare
 
-FACTS = Facts(num_examples=400)
+DATA_FACTS = DataFacts(num_examples=400)
 
 
 def sigmoid(z: float) -> float:
@@ -97,7 +97,7 @@ def test_without_pessimism_spac_is_dpo_against_the_iterate():
 
 
 def only_objective(algorithm, t=0):
-    return algorithm.steps(t, FACTS)[0].objective
+    return algorithm.steps(t, DATA_FACTS)[0].objective
 
 
 def test_alpha_zero_is_spin_and_alpha_one_a_fixed_reference():

@@ -17,8 +17,8 @@ pytest.importorskip("openai")
 
 from sparring.models.weights import resolve_model
 from sparring.oracles.guard import Guard
-from sparring.oracles.llm_judge import LLMJudge
-from sparring.oracles.local_judge import LocalJudge
+from sparring.oracles.llm_judge import LLMJudge, LLMJudgeConfig
+from sparring.oracles.local_judge import LocalJudge, LocalJudgeConfig
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import PairModel
 from sparring.runtime.errors import OracleError
@@ -72,7 +72,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def judge(url: str, tmp_path: Path, **fields) -> LLMJudge:
     given = {"base_url": url, "key_env": None, "timeout": 120.0, "replies": str(tmp_path / "replies.jsonl")}
-    return LLMJudge("smol", **given, **fields)
+    return LLMJudge(LLMJudgeConfig(model="smol", **given, **fields))
 
 
 def test_forced_letters_have_the_odds_of_the_model_here(url: str, tmp_path: Path) -> None:
@@ -82,19 +82,20 @@ def test_forced_letters_have_the_odds_of_the_model_here(url: str, tmp_path: Path
     here = PairModel(MODEL, format="instruct", precision="float32")
     assert oracle.first_shown(CASES) == pytest.approx(here.first_shown(CASES), abs=2e-3)
     assert oracle.judge(CASES) == pytest.approx(here.judge(CASES), abs=2e-3)
-    facts = oracle.facts()
-    assert facts["soft verdicts"] == 6 + 2
-    assert facts["served by"] == "smol"
-    assert facts["requests"] == facts["soft verdicts"]
+    counts = oracle.counts()
+    assert counts["soft verdicts"] == 6 + 2
+    assert counts["served by"] == "smol"
+    assert counts["requests"] == counts["soft verdicts"]
     again = judge(url, tmp_path, max_tokens=4, extra=forced)
     assert again.judge(CASES).tolist() == oracle.judge(CASES).tolist()
-    assert "requests" not in again.facts()
+    assert "requests" not in again.counts()
 
 
 def test_a_served_model_and_the_same_model_here_say_the_same(url: str, tmp_path: Path) -> None:
     options = {"style": "scored", "max_tokens": 16}
     served = judge(url, tmp_path, **options)
-    here = LocalJudge(MODEL, precision="float32", replies=str(tmp_path / "here.jsonl"), **options)
+    config = LocalJudgeConfig(model=MODEL, precision="float32", replies=str(tmp_path / "here.jsonl"), **options)
+    here = LocalJudge(config)
     requests = [request for case in CASES for request in served._requests(case)]
     said = [reply and (reply.text, reply.cut) for reply in served.asker.ask(requests)]
     assert said == [reply and (reply.text, reply.cut) for reply in here.asker.ask(requests)]
@@ -106,6 +107,7 @@ def test_prose_instead_of_verdicts_stops_the_work(url: str, tmp_path: Path) -> N
 
 
 def test_an_unknown_model_is_refused_at_once(url: str, tmp_path: Path) -> None:
-    oracle = LLMJudge("other", base_url=url, key_env=None, replies=str(tmp_path / "replies.jsonl"))
+    config = LLMJudgeConfig(model="other", base_url=url, key_env=None, replies=str(tmp_path / "replies.jsonl"))
+    oracle = LLMJudge(config)
     with pytest.raises(OracleError, match=r"refused: .*Check oracle\.model"):
         oracle.judge(CASES)

@@ -80,7 +80,7 @@ def test_verdicts_are_soft_where_log_probabilities_are_given(server, tmp_path):
     server.answer = lambda request: completion("A", top={"A": math.log(0.6), " A": math.log(0.1), "B": math.log(0.2)})
     oracle = judge(server, tmp_path)
     assert oracle.first_shown(CASES[:1])[0] == pytest.approx(0.7 / 0.9)
-    assert oracle.facts()["soft verdicts"] == 1
+    assert oracle.counts()["soft verdicts"] == 1
     assert server.requests[0]["top_logprobs"] == 5
 
 
@@ -175,7 +175,7 @@ def test_a_passing_fault_is_waited_out(server, tmp_path, fault):
     server.answer = prefers("ant")
     oracle = judge(server, tmp_path, concurrency=1)
     assert oracle.judge(CASES[:1]).tolist() == [1.0]
-    assert oracle.facts()["retries"] == 1
+    assert oracle.counts()["retries"] == 1
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -260,7 +260,7 @@ def test_a_refusal_stops_at_once_and_never_shows_the_key(server, tmp_path, fault
     with pytest.raises(OracleError, match="refused") as caught:
         Guard(oracle, tmp_path / "verdicts.jsonl").judge(CASES)
     assert len(server.requests) == 1
-    assert KEY not in str(caught.value) + oracle.identity + repr(vars(oracle)) + repr(oracle.facts())
+    assert KEY not in str(caught.value) + oracle.identity + repr(vars(oracle)) + repr(oracle.counts())
     assert not any(KEY in path.read_text() for path in tmp_path.iterdir())
 
 
@@ -298,7 +298,7 @@ def test_the_budget_is_kept_also_when_resumed(server, tmp_path):
     assert before.kept == len(server.requests)
     oracle.judge(CASES)
     assert len(server.requests) == 8
-    assert oracle.facts()["cost of all kept replies"] == pytest.approx(8 * 0.0002)
+    assert oracle.counts()["cost of all kept replies"] == pytest.approx(8 * 0.0002)
     assert oracle.estimate(CASES).cost == 0
 
 
@@ -314,7 +314,7 @@ def test_empty_replies_are_paid_and_keep_to_the_budget(server, tmp_path, empty):
     again = judge(server, tmp_path, **fields)
     assert again.endpoint.spent == pytest.approx(0.0002 * len(server.requests))
     assert again.estimate(CASES).kept == 0
-    assert "damaged lines of the reply file" not in again.facts()
+    assert "damaged lines of the reply file" not in again.counts()
 
 
 def test_an_error_page_is_not_paid_but_a_malformed_reply_with_counts_is(server, tmp_path):
@@ -330,7 +330,7 @@ def test_a_model_that_only_thought_until_max_tokens_is_not_asked_again(server, t
     for _ in range(2):
         oracle = judge(server, tmp_path)
         assert np.isnan(oracle.judge(CASES)).all()
-        assert oracle.facts()["unreadable verdicts"] == 8
+        assert oracle.counts()["unreadable verdicts"] == 8
     assert len(server.requests) == 8
 
 
@@ -397,9 +397,37 @@ def test_a_damaged_reply_file_is_read_around(server, tmp_path):
     path.write_text(path.read_text() + '{"key": "abc", "te')
     again = judge(server, tmp_path)
     again.judge(CASES[:2])
-    assert again.facts()["damaged lines of the reply file"] == 1
+    assert again.counts()["damaged lines of the reply file"] == 1
     assert len(server.requests) == 4
     assert judge(server, tmp_path).estimate(CASES[:2]).kept == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "rest"),
+    [
+        ({}, "pairwise=b5bc8c71;logprobs=True,max_tokens=16,temperature=0.0,top_logprobs=5)"),
+        (
+            {"style": "scored", "scale": 2},
+            "scored=7577bb4b;logprobs=True,max_tokens=1024,temperature=0.0,top_logprobs=5;scale=2)",
+        ),
+        (
+            {"style": "mt_bench", "temperature": 0.5, "max_tokens": 7, "logprobs": False},
+            "mt_bench=7b780cbf;max_tokens=7,temperature=0.5)",
+        ),
+        ({"reasoning": True}, "pairwise=b5bc8c71;max_completion_tokens=8208)"),
+        (
+            {"extra": {"b": 1, "a": [2]}, "logprobs": False},
+            "pairwise=b5bc8c71;extra_body={'b': 1, 'a': [2]},max_tokens=16,temperature=0.0)",
+        ),
+        (
+            {"timeout": 5, "max_cost": 1, "price_in": 1, "price_out": 2, "logprobs": False},
+            "pairwise=b5bc8c71;max_tokens=16,temperature=0.0)",
+        ),
+    ],
+)
+def test_identities_are_those_of_kept_verdicts(server, tmp_path, fields, rest):
+    """As versions before had them: with another, every verdict would be asked and paid again."""
+    assert judge(server, tmp_path, **fields).identity == f"llm_judge(m@{server.url}/;{rest}"
 
 
 @pytest.mark.parametrize(
@@ -438,7 +466,7 @@ def test_a_key_that_a_reply_repeats_is_not_kept(server, tmp_path):
     server.answer = lambda request: said
     oracle = judge(server, tmp_path)
     assert oracle.first_shown(CASES).tolist() == [1.0] * 4
-    assert KEY not in (tmp_path / "replies.jsonl").read_text() + repr(oracle.facts()) + oracle.identity
+    assert KEY not in (tmp_path / "replies.jsonl").read_text() + repr(oracle.counts()) + oracle.identity
 
 
 @pytest.mark.parametrize(("name", "key"), [(None, ""), ("JUDGE_KEY", "EMPTY"), ("JUDGE_KEY", "A")])
@@ -528,7 +556,7 @@ def test_every_verdict_counts_once_however_often_it_is_read(server, tmp_path):
     for _ in range(3):
         oracle.judge(CASES)
         oracle.first_shown(swapped(CASES))
-    assert oracle.facts()["hard verdicts"] == 8
+    assert oracle.counts()["hard verdicts"] == 8
 
 
 def test_the_reply_file_holds_what_a_reader_needs(server, tmp_path):
@@ -578,8 +606,8 @@ def test_judges_on_one_file_keep_their_own_accounts(server, tmp_path):
     cheap.first_shown(CASES)
     dear = judge(server, tmp_path, model="dear", price_in=100.0, price_out=1000.0)
     dear.first_shown(CASES[:1])
-    assert (dear.facts()["cost of all kept replies"], dear.facts()["served by"]) == (0.02, "served-dear")
-    assert (cheap.facts()["cost of all kept replies"], cheap.facts()["served by"]) == (0.0008, "served-cheap")
+    assert (dear.counts()["cost of all kept replies"], dear.counts()["served by"]) == (0.02, "served-dear")
+    assert (cheap.counts()["cost of all kept replies"], cheap.counts()["served by"]) == (0.0008, "served-cheap")
 
 
 def test_replies_of_older_versions_count_for_every_judge(server, tmp_path):
@@ -589,7 +617,7 @@ def test_replies_of_older_versions_count_for_every_judge(server, tmp_path):
     assert {row.pop("asker") for row in rows} == {f"m@{server.url}/"}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     other = judge(server, tmp_path, model="other", price_in=1.0, price_out=10.0)
-    assert other.facts()["cost of all kept replies"] == 0.0008
+    assert other.counts()["cost of all kept replies"] == 0.0008
     assert judge(server, tmp_path).estimate(CASES).kept == 4
 
 
@@ -611,7 +639,7 @@ def test_the_first_reply_of_a_killed_process_may_be_torn(server, tmp_path):
     (tmp_path / "replies.jsonl").write_text('{"ke')
     for kept in (0, 4):
         oracle = judge(server, tmp_path)
-        assert oracle.facts()["damaged lines of the reply file"] == 1
+        assert oracle.counts()["damaged lines of the reply file"] == 1
         assert oracle.estimate(CASES[:2]).kept == kept
         oracle.judge(CASES[:2])
 

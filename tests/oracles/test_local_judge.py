@@ -19,7 +19,7 @@ from sparring.models.weights import load_model
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.judge_prompts import STYLES
-from sparring.oracles.local_judge import LocalJudge
+from sparring.oracles.local_judge import LocalJudge, LocalJudgeConfig
 from sparring.oracles.oracle import Comparison
 from sparring.runtime.errors import OracleError
 
@@ -114,12 +114,12 @@ def test_a_judge_with_too_little_context_stops_the_work(tiny_model, tmp_path):
 
 def test_verdicts_are_read_from_both_orders(tiny_model, tmp_path, monkeypatch):
     long = {"max_tokens": 8, "replies": str(tmp_path / "r.jsonl"), "batch_size": 2}
-    oracle = LocalJudge(str(tiny_model), style="mt_bench", **long)
+    oracle = LocalJudge(LocalJudgeConfig(model=str(tiny_model), style="mt_bench", **long))
     monkeypatch.setattr(oracle.asker, "ask", lambda requests: [Reply("So: [[A]]", False) for _ in requests])
     assert oracle.judge(CASES).tolist() == [0.5, 0.5]
     assert oracle.first_shown(CASES).tolist() == [1.0, 1.0]
     assert oracle.identity.startswith("local_judge(weights ")
-    scored = LocalJudge(str(tiny_model), style="scored", **long)
+    scored = LocalJudge(LocalJudgeConfig(model=str(tiny_model), style="scored", **long))
 
     def rate(requests):
         return [Reply("[[5]]" if "no" in r["messages"][1]["content"] else "[[8]]", False) for r in requests]
@@ -134,7 +134,7 @@ def test_a_model_without_a_chat_template_is_refused_by_name(tmp_path):
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path / "m")
     with pytest.raises(ValueError, match=r"cannot be asked in words.*no chat template"):
-        LocalJudge(str(tmp_path / "m"))
+        LocalJudge(LocalJudgeConfig(model=str(tmp_path / "m")))
 
 
 def test_benchmarks_are_judged_here_too(tiny_model, tmp_path):

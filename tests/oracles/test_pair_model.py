@@ -117,7 +117,7 @@ def test_rlhflow_reads_the_logits_of_two_letters(tiny_model):
 def test_long_questions_are_cut_to_fit_and_counted(tiny_model):
     oracle = build(tiny_model, max_tokens=200)
     oracle.judge([Comparison("p", "long " * 100, "short")])
-    assert oracle.facts() == {"questions cut to max_tokens": 2}
+    assert oracle.counts() == {"questions cut to max_tokens": 2}
     with pytest.raises(ValueError, match="max_tokens = 30 holds not even"):
         build(tiny_model, max_tokens=30).judge(CASES[:1])
 

@@ -32,7 +32,7 @@ def test_checks_that_travel_with_the_data(tmp_path):
     data = jsonl(tmp_path / "c.jsonl", [{"prompt": "p", "check": {"rule": "one_word"}}, {"prompt": "q", "check": None}])
     oracle = build_oracle({"name": "rules", "data": data}, "")
     assert oracle.judge([Comparison("p", "Blue", "It is blue"), Comparison("q", "a", "b")]).tolist() == [1.0, 0.5]
-    assert oracle.facts() == {"comparisons without a rule": 1}
+    assert oracle.counts() == {"comparisons without a rule": 1}
 
 
 @pytest.mark.parametrize(("rule", "gold"), [("equals", "Paris"), ("regex", r"(?i)\bparis\b")])

@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 
 from oracle_fakes import Fixed, Placed
 from sparring.models.chat import PromptText
+from sparring.oracles.abilities import announce, counts_of
 from sparring.oracles.build import build_oracle
 from sparring.oracles.cached import Cached
 from sparring.oracles.calibrated import Calibrated, fit_temperature
@@ -21,7 +22,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.jury import Jury
 from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import BothOrders, announce, both_orders, facts, swapped
+from sparring.oracles.orders import BothOrders, both_orders, swapped
 from sparring.oracles.recorded import Recorded
 from sparring.oracles.verdicts import verdict_key
 
@@ -96,7 +97,7 @@ def test_near_duplicates_tie_unasked():
     near = Comparison("p", LONG * 3, LONG * 3 + "!")
     gate = DuplicateGate(Fixed(0.9))
     assert gate.judge([near, *PAIR]).tolist() == [0.5, 0.9]
-    assert gate.facts()["near duplicates tied"] == 1
+    assert gate.counts()["near duplicates tied"] == 1
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_labels_that_contradict_the_oracle_are_told_before_any_work(tmp_path):
     Guard(Jury([turned, Fixed(0.5)])).probe(["p"], said.append)
     assert len(said) == 1
     assert "of the 400 pairs in oracle.labels" in said[0]
-    assert turned.facts()["accuracy on the labels"] < 0.5
+    assert turned.counts()["accuracy on the labels"] < 0.5
     assert turned.temperature > 19
 
 
@@ -260,7 +261,7 @@ def test_kept_verdicts_are_shared_by_runs(tmp_path):
     assert first.identity == Fixed(0.7).identity
     again = build_oracle(section, "")
     assert again.judge([*PAIR, Comparison("p", "x", "y")]).tolist() == [0.7, 0.7]
-    assert facts(again) == {"kept verdicts used": 1}
+    assert counts_of(again) == {"kept verdicts used": 1}
     other = build_oracle({**section, "oracle": {**inner, "answer": 0.2}}, "")
     assert other.judge(PAIR).tolist() == [0.2]
 
@@ -311,7 +312,7 @@ def test_torn_verdicts_are_passed_over(tmp_path):
     Cached(Fixed(0.7), str(path)).judge([Comparison("p", "x", "y")])
     again = Cached(Fixed(0.7), str(path))
     again.judge([*PAIR, Comparison("p", "x", "y")])
-    assert facts(again) == {"kept verdicts used": 2}
+    assert counts_of(again) == {"kept verdicts used": 2}
 
 
 def test_turns_and_the_text_they_look_like_have_their_own_verdicts():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from command import sparring
-from sparring.algorithms.algorithm import SHIPPED, Facts
+from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.judged import PAIRINGS
 from sparring.planning import machine
 from sparring.planning.footprint import quantisable
@@ -154,7 +154,7 @@ def test_what_a_pairing_keeps(name: str, kept: int) -> None:
 
 def test_what_spin_keeps() -> None:
     recipe = parse_recipe({**_minimal(), "algorithm": {"name": "spin"}})
-    (step,) = recipe.build_algorithm().steps(0, Facts(1))
+    (step,) = recipe.build_algorithm().steps(0, DataFacts(1))
     assert kept_responses(step.pairing, ["gold", "own"]) == [0, 1]
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from command import sparring
 from sparring.cli.compare import labels
+from sparring.evaluation.intervals import Interval
 from sparring.report.compare import gather, write_comparison
 
-RATE = {"value": 0.6, "low": 0.55, "high": 0.65}
+RATE = Interval(0.6, 0.55, 0.65)
 
 
 def judgment(identity, rate=RATE, seen=True):
@@ -35,7 +37,7 @@ def summary(preferences: Any = (0.6, 0.7, 0.5), judgments: Any = ("panel(v1)", "
         "headline": {"oracle": "panel"} if judgments else None,
         "judgments": [judgment(identity) for identity in judgments],
         "checks": None,
-        "pool": {"gaps": {"1": {"value": 0.1, "low": 0.05, "high": 0.2}}},
+        "pool": {"gaps": {"1": Interval(0.1, 0.05, 0.2)}},
         "policies": [{"round": 0, **policy}, {"round": 1, **policy}],
         "rounds": [{"round": 0, "stages": stages}],
         "warnings": [],
@@ -47,10 +49,10 @@ def test_costs_and_differences():
     found = gather({"a": summary(), "b": summary((0.8, 0.9, None))})
     run = found["runs"][0]
     assert (run["seconds"], run["tokens_sampled"], run["tokens_trained"], run["comparisons"]) == (36.0, 150, 70, 8)
-    assert run["gap"]["value"] == 0.1
+    assert run["gap"].value == 0.1
     (under,) = found["differences"]
     assert (under["judge"], under["runs"][0]["prompts"]) == ("panel", 2)
-    assert under["runs"][0]["difference"]["value"] == pytest.approx(0.2)
+    assert under["runs"][0]["difference"].value == pytest.approx(0.2)
     assert found["left_out"] == [
         "paired difference under length: a, b, of an older version, stored it for the training oracle alone"
     ]
@@ -67,7 +69,7 @@ def test_every_shared_judge_has_its_own_difference_unseen_first():
     found = gather(runs)
     assert [one["judge"] for one in found["differences"]] == ["length", "panel"]
     assert [one["name"] for one in found["judgments"]] == ["length", "panel"]
-    assert [d["difference"]["value"] for d in found["differences"][1]["runs"]] == pytest.approx([-0.1, 0.1])
+    assert [d["difference"].value for d in found["differences"][1]["runs"]] == pytest.approx([-0.1, 0.1])
     assert found["answer"].startswith("Which run gained more over the common start? Under length, unseen in training: ")
     assert "b gained more than a (+11.0 points" in found["answer"]
     assert "c gained less than a (-9.0 points" in found["answer"]
@@ -86,7 +88,7 @@ def test_who_lost_less_did_not_gain(first, says):
     runs = {"a": summary(judgments=["panel(v1)"]), "b": summary(judgments=["panel(v1)"])}
     for name, value in (("a", first), ("b", 0.29)):
         runs[name]["samples"] = [{"prompt": f"p{i}", "preference": None} for i in range(30)]
-        rate = {"value": value, "low": value - 0.06, "high": value + 0.06}
+        rate = Interval(value, value - 0.06, value + 0.06)
         runs[name]["judgments"][0] |= {
             "win_rate": rate,
             "by_prompt": [value + (name == "a") * i / 1000 for i in range(30)],
@@ -165,7 +167,7 @@ def test_the_command(tmp_path):
     for name, one in (("a", summary()), ("b", summary((0.8, 0.9, 0.7)))):
         runs.append(tmp_path / name)
         (runs[-1] / "evaluation").mkdir(parents=True)
-        (runs[-1] / "evaluation" / "summary.json").write_text(json.dumps(one))
+        (runs[-1] / "evaluation" / "summary.json").write_text(json.dumps(one, default=asdict))
     shown = sparring("compare", *runs, "--out", tmp_path / "page.html")
     assert shown.code == 0, shown.err
     assert "panel (in training), b - a: +20.0 points" in shown.out

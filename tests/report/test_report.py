@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
+from sparring.evaluation.intervals import CountedInterval, Interval
 from sparring.report import figures
 from sparring.report.html import (
     OPEN_SAMPLES,
@@ -30,14 +31,15 @@ from sparring.report.html import (
     write_picture,
     write_report,
 )
-from sparring.report.summary import FitRow, Interval, Judgment, Summary
+from sparring.report.picture import readme_svg
+from sparring.report.summary import FitRow, Judgment, Summary
 
 ATTACK = "</script><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
 SPACED = "a list:\n\n    - indented  twice\n\ttabbed"
 
 
 def interval(value: float, half: float = 0.05) -> Interval:
-    return {"value": value, "low": value - half, "high": value + half}
+    return Interval(value, value - half, value + half)
 
 
 def judgment(name: str, value: float, seen: bool = False) -> Judgment:
@@ -139,7 +141,7 @@ def full(rounds: int = 3, steps: int = 40, prompts: int = 20) -> Summary:
     ]
     summary["fit"] = [[fit_row(step) for step in range(1, steps + 1)] for _ in range(rounds)]
     summary["intransitivity"] = {
-        "cyclic": {"value": 0.06, "low": 0.02, "high": 0.1, "count": 1440},
+        "cyclic": CountedInterval(0.06, 0.02, 0.1, 1440),
         "bradley_terry_distance": 0.01,
         "nash_support": 1.2,
         "words": "Nearly transitive.",
@@ -315,7 +317,7 @@ def test_half_a_surrogate_pair_does_not_stop_the_report(tmp_path: Path) -> None:
     summary = full(prompts=1)
     summary["samples"][0]["final"] = ["broken \ud83d emoji"]
     write_report(summary, tmp_path / "report.html")
-    assert "broken ? emoji" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "broken \ufffd emoji" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_lead_says_the_result_with_its_interval() -> None:
@@ -457,4 +459,4 @@ def test_the_picture_is_well_formed_and_says_its_numbers(rows: int, tmp_path: Pa
 
 
 def test_the_picture_of_a_run_without_oracle() -> None:
-    assert "Nothing was judged." in figures.readme_svg(minimal())
+    assert "Nothing was judged." in readme_svg(minimal())

@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
+import oracle_fakes
+from command import sparring
+from conftest import write_jsonl
+from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.reading import parse_recipe
+from sparring.recipe.recipe import Recipe
 from sparring.report.html import lead
+from sparring.rounds.evaluate import sample_held_out
+from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
+from sparring.rounds.store import Made
+from sparring.rounds.tables import SAMPLES
+from sparring.runtime.files import read_table, write_table
+from sparring.runtime.layout import HELD_OUT
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -58,3 +69,43 @@ def test_what_could_not_be_measured_is_null(tiny_recipe, tmp_path):
         raise AssertionError(constant)
 
     json.loads((tmp_path / "run/evaluation/summary.json").read_text(), parse_constant=refuse)
+
+
+def shorter(prompt: str, a: str, b: str) -> float:
+    """An oracle that prefers the empty answer to any other."""
+    return 0.5 + 0.4 * ((len(a) < len(b)) - (len(a) > len(b)))
+
+
+def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe, tmp_path, monkeypatch):
+    """The run's report, its matrix, head to head and exploitability overrule an oracle that prefers silence."""
+    silent: dict[int, dict[int, str]] = {0: {0: "", 1: ""}, 1: {1: "\n\n"}}
+
+    def partly_silent(policies: Policies, recipe: Recipe, ref: PolicyRef, *rest: Any) -> Made:
+        made = sample_held_out(policies, recipe, ref, *rest)
+        path = policies.store.path(f"evaluation/samples-{ref.round}.parquet")
+        rows = [{**row, "text": silent[ref.round].get(at, row["text"])} for at, row in enumerate(read_table(path))]
+        write_table(path, rows, SAMPLES)
+        return made
+
+    monkeypatch.setattr("sparring.rounds.run.sample_held_out", partly_silent)
+    monkeypatch.setattr(oracle_fakes, "answer", shorter)
+    judge = {"name": "function", "path": "oracle_fakes:moody"}
+    evaluation = {**tiny_recipe["evaluation"], "samples": 1}
+    summary = go({**tiny_recipe, "oracle": judge, "evaluation": evaluation}, out := tmp_path / "run")
+
+    prompts = {row["example"]: row["prompt"] for row in read_table(out / HELD_OUT)}
+    files = []
+    for which in (1, 0):
+        samples = read_table(out / f"evaluation/samples-{which}.parquet")
+        rows = [{"instruction": prompts[row["example"]], "output": row["text"]} for row in samples]
+        files.append(write_jsonl(tmp_path / f"{which}.jsonl", rows))
+    (tmp_path / "judge.yaml").write_text(json.dumps(judge))
+    words = ("--oracle", tmp_path / "judge.yaml", "--json", "--out")
+    versus = json.loads(sparring("evaluate", "head-to-head", *files, *words, tmp_path / "versus").out)
+    gap = json.loads(sparring("evaluate", "exploitability", out, *words, tmp_path / "gap").out)
+
+    assert versus["decided_by_rule"] == {"empty answer": 1, "equal answers": 1}
+    assert summary["headline"]["win_rate"]["value"] == versus["win_rate"]["value"] > 0.4
+    assert summary["headline"]["mean_preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])
+    assert summary["matrix"]["win_rate"][1][0] == pytest.approx(versus["win_rate"]["value"])
+    assert 1 - gap["attackers"][0]["preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,17 @@ def test_an_earlier_round_has_no_results_of_a_later_one(finished: dict[str, Path
     card = (tmp_path / "x/README.md").read_text()
     assert "1 rounds of" in card
     assert "not evaluated" in card
+
+
+def test_a_policy_whose_fit_did_not_finish_is_none(finished: dict[str, Path], tmp_path: Path) -> None:
+    """A kill between the policy and its manifest entry ended in a KeyError."""
+    run = tmp_path / "run"
+    shutil.copytree(finished["full"], run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != "rounds/001/fit"}))
+    outcome = sparring("export", run, "--out", tmp_path / "e")
+    assert outcome.code == 2
+    assert "no policy after 2 rounds: it has those after 1 rounds; choose with --round" in outcome.err
 
 
 def test_a_plain_folder(tiny_model: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sparring.runtime.files import _beside, check_output, make_folder, write_text
+from sparring.runtime.files import beside, check_output, make_folder, write_text
 
 
 def test_a_path_that_takes_no_file_is_named(tmp_path: Path):
@@ -23,5 +23,5 @@ def test_a_path_that_takes_no_file_is_named(tmp_path: Path):
 
 
 def test_a_missing_input_is_not_told_as_an_output(tmp_path: Path):
-    with pytest.raises(FileNotFoundError), _beside(tmp_path / "page.html"):
+    with pytest.raises(FileNotFoundError), beside(tmp_path / "page.html"):
         (tmp_path / "shard").read_text()

@@ -67,7 +67,7 @@ def test_a_run_reports_every_step_once_and_its_results(
     rows = [json.loads(line) for log in logs for line in log.splitlines()]
     assert [values["fit/loss"] for values, _ in tracker.rows[:4]] == [row["loss"] for row in rows]
     win = summary["judgments"][0]
-    assert tracker.rows[-1] == ({f"evaluation/{win['name']}/win_rate": win["win_rate"]["value"]}, 5)
+    assert tracker.rows[-1] == ({f"evaluation/{win['name']}/win_rate": win["win_rate"].value}, 5)
 
 
 def test_trackers_may_change_between_starts_and_a_broken_one_is_left_out(

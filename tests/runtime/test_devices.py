@@ -30,10 +30,10 @@ SAME = {"rtol": 1e-4, "atol": 2e-6}
 def test_what_ranks_tell_each_other() -> None:
     first, second = on_ranks(2, ranks.numbers)
     assert (first["rank"], second["rank"]) == (0, 1)
-    assert first["word"] == second["word"] == "told"
+    assert first["word"] == second["word"] == "task"
     assert (first["share"], second["share"]) == ([0, 2, 4], [1, 3])
     assert (first["deal"], second["deal"]) == ([0, 2], [1, 3, 4])
-    assert first["agreed"] == second["agreed"] == 10
+    assert first["broadcast"] == second["broadcast"] == 10
     assert first["gradient"] == second["gradient"] == [1.0, 2.0]
     assert first["noise"] != second["noise"]
 
@@ -108,8 +108,8 @@ def test_every_rank_samples_other_requests(tiny_recipe: dict[str, Any], tmp_path
     examples = [{"example": str(i), "prompt_ids": [10 + i, 11, 12][: 1 + i % 3]} for i in range(9)]
 
     def arguments(folder: str) -> tuple[Any, ...]:
-        policies = Policies(Store(tmp_path / folder), recipe)
-        return policies, draw, examples, recipe.sampling, "test", tmp_path / folder / "samples.parquet"
+        policies = Policies(Store(tmp_path / folder), recipe.model)
+        return policies, draw, examples, recipe.sampling, recipe.seed, "test", tmp_path / folder / "samples.parquet"
 
     asked = on_ranks(2, ranks.sampled, *arguments("two"))
     seeds = [{seed for _, seed in requests} for requests in asked]

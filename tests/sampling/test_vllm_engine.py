@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import fake_vllm_child as fake
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import SamplingConfig, VllmConfig
-from sparring.rounds import sample
+from sparring.rounds import engines
 from sparring.rounds.run import run
 from sparring.runtime.errors import EngineError
 from sparring.runtime.files import read_journal, read_table
@@ -208,7 +208,7 @@ def test_the_child_needs_nothing_of_ours() -> None:
 @pytest.fixture
 def served_recipe(tiny_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The tiny recipe with the fake engine, whose log-probabilities the trainer agrees with."""
-    monkeypatch.setattr(sample, "_prompt_logps", lambda model, ids: [fake.logp(token) for token in ids[1:]])
+    monkeypatch.setattr(engines, "prompt_logps", lambda model, ids: [fake.logp(token) for token in ids[1:]])
     section = {**tiny_recipe["sampling"], "engine": "vllm"}
     evaluation = {**tiny_recipe["evaluation"], "samples": 1, "every_iterate": False}
     return {**tiny_recipe, "sampling": section, "evaluation": evaluation, "rounds": 1}

@@ -15,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from conftest import byte_tokenizer
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import SamplingConfig, VllmConfig
+from sparring.rounds.engines import prompt_logps
 from sparring.rounds.run import run
-from sparring.rounds.sample import _prompt_logps
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
 from sparring.sampling.engine import Request, Response
@@ -77,7 +77,7 @@ def served(folder: Path, model: Any, log: Path, adapter: Path | None = None, **c
         trust_remote_code=False,
         vocabulary=260,
         probe_ids=PROMPTS,
-        probe_logps=[_prompt_logps(model, ids) for ids in PROMPTS],
+        probe_logps=[prompt_logps(model, ids) for ids in PROMPTS],
     )
     vllm = VllmConfig(python=PYTHON, **{"kv_cache_gib": 0.25, **changes.pop("vllm", {})})
     settings = SamplingConfig(

@@ -16,6 +16,7 @@ import yaml
 from command import sparring
 from conftest import write_jsonl
 from oracle_fakes import Scripted
+from sparring.evaluation.intervals import Interval
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.runtime.errors import OracleError
@@ -293,7 +294,7 @@ def test_seeds_are_averaged_before_prompts_are_counted():
     """Joined by the prompt, whatever its place and whichever seeds have it."""
     one, two = {"x": 1.0, "y": 0.0, "z": float("nan")}, {"z": 1.0, "y": 0.0, "x": 0.0, "w": 0.5}
     (contest,) = numbers({}, {0: {("a", "b"): one}, 1: {("a", "b"): two}})["contests"]
-    assert contest["preference"]["value"] == pytest.approx((0.5 + 0.0 + 1.0 + 0.5) / 4)
+    assert contest["preference"].value == pytest.approx((0.5 + 0.0 + 1.0 + 0.5) / 4)
     assert contest["by_seed"] == pytest.approx([0.5, 1.5 / 4])
     assert contest["prompts"] == 4
 
@@ -312,7 +313,7 @@ EMPTY = {"seeds": [0], "contests": [], "stopped": []}
 def judged_by(name: str, judges: dict[str, tuple[str, bool, float]]) -> Any:
     """A summary with judgments: by identity name, whether training asked it, and the win rate."""
     judgments = [
-        {"name": called, "identity": who, "seen_in_training": seen, "win_rate": {"value": rate}, "failed": 1}
+        {"name": called, "identity": who, "seen_in_training": seen, "win_rate": Interval(rate, rate, rate), "failed": 1}
         for who, (called, seen, rate) in judges.items()
     ]
     return {"judgments": judgments}
@@ -321,7 +322,7 @@ def judged_by(name: str, judges: dict[str, tuple[str, bool, float]]) -> Any:
 def test_judges_of_one_name_are_kept_apart(monkeypatch: pytest.MonkeyPatch):
     """Two models behind `llm_judge` were averaged into one column, seen and unseen alike."""
     plain = dict.fromkeys(("tokens", "finished_share", "kl", "gap", "seconds", "algorithm"))
-    monkeypatch.setattr("sparring.studies.numbers.facts", lambda name, summary: {**plain, "kl_title": "KL"})
+    monkeypatch.setattr("sparring.studies.numbers.run_row", lambda name, summary: {**plain, "kl_title": "KL"})
     ours: Any = judged_by("a", {"mini": ("llm_judge", True, 0.9), "big": ("llm_judge", False, 0.4)})
     other: Any = judged_by("b", {"mini": ("llm_judge", False, 0.5), "big": ("llm_judge", False, 0.5)})
     found = numbers({("a", 0): ours, ("a", 1): ours, ("b", 0): other}, {})

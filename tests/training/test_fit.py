@@ -10,7 +10,7 @@ import torch
 
 from conftest import tiny_llama
 from fit_fakes import exact, examples_for, model_of
-from sparring.algorithms.algorithm import Facts
+from sparring.algorithms.algorithm import DataFacts
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.inpo import INPO
 from sparring.algorithms.ipo import IPO
@@ -40,7 +40,7 @@ ALGORITHMS = [
 def test_at_the_start_log_ratios_are_zero_and_the_loss_closed_form(algorithm, first, kind, tmp_path):
     model = model_of(kind)
     examples = examples_for(model, algorithm)
-    objective = algorithm.steps(0, Facts(400))[0].objective
+    objective = algorithm.steps(0, DataFacts(400))[0].objective
     row = fit(PolicyScorer(model), examples, objective, exact(), 0, tmp_path)[0]
     assert row["loss"] == pytest.approx(first, abs=1e-5)
     for name in ("chosen_vs_reference", "rejected_vs_reference", "chosen_vs_iterate", "margin"):
@@ -60,7 +60,7 @@ def gradient(model: torch.nn.Module, examples: list[TrainingExample], objective,
 def test_gradients_do_not_depend_on_the_split(algorithm):
     model = tiny_llama()
     examples = examples_for(tiny_llama(seed=1), algorithm)
-    objective = algorithm.steps(0, Facts(400))[0].objective
+    objective = algorithm.steps(0, DataFacts(400))[0].objective
     found = [gradient(model, examples, objective, exact(micro_batch_tokens=n)) for n in (1, 20, 10_000)]
     assert len(micro_batches(examples, exact(micro_batch_tokens=1))) == 6
     for other in found[1:]:

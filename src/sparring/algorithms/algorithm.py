@@ -1,12 +1,12 @@
 """The interface of an algorithm, and the table of those that Sparring ships.
 
 An algorithm is a frozen pydantic model: its fields are what a recipe's `algorithm:` section may say,
-and `steps(t, facts)` is a pure function of the round number, so a resumed run needs no hidden
+and `steps(t, data)` is a pure function of the round number, so a resumed run needs no hidden
 state. A step names who samples, who judges, how pairs are made, what the loss is anchored to and
 which objective is fitted; every other part of Sparring is blind to which algorithm runs. Leaves
 out: doing any of it (`rounds/`), and the mathematics (`objectives/pairs.py`, `pairing.py`).
 
-    build_algorithm({"name": "inpo", "step_size": 50}).steps(0, Facts(num_examples=100))
+    build_algorithm({"name": "inpo", "step_size": 50}).steps(0, DataFacts(num_examples=100))
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from sparring.algorithms.pairing import Pairing
+from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
 
 
@@ -98,11 +99,15 @@ class Step:
         return tuple(r.role for r in self.responses if isinstance(r, Column))
 
 
-class Facts(NamedTuple):
-    """Static facts of a run that a step may depend on."""
+class DataFacts(NamedTuple):
+    """The part of a run's data that a step may depend on: it does not change between rounds."""
 
     num_examples: int
     """training examples in the whole data set"""
+
+
+ANY_DATA = DataFacts(num_examples=1)
+"""where only a step's shape is asked for (its seats, roles, policies), which does not depend on the data"""
 
 
 class Symbol(NamedTuple):
@@ -143,14 +148,15 @@ class Algorithm(BaseModel):
     exact_is_aim: ClassVar[bool] = False
     """`exact_step` is the update that the loss aims at, and the loss's own minimum is another policy"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """The fits of round t, in order; the last must train the seat "play"."""
         raise NotImplementedError
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
-        """The population update in closed form, for exact games: log-policies (C, n) of rounds 0..t to round t + 1.
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
+        """The population update in closed form, for exact games.
 
-        None where there is no closed form.
+        `history` holds the log-policies (C, n) of rounds 0..t; the result is that of round t + 1, or None where there
+        is no closed form.
         """
         return None
 
@@ -162,7 +168,7 @@ class Algorithm(BaseModel):
         """The oldest round whose policy round t needs, besides the reference; older ones may go."""
         refs = [
             ref
-            for step in self.steps(t, Facts(1))
+            for step in self.steps(t, ANY_DATA)
             for ref in [
                 step.start,
                 *step.anchors.values(),
@@ -209,12 +215,12 @@ def find_algorithm(name: str) -> type[Algorithm]:
         )
     module, _, attribute = where.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"algorithm.name: cannot import {where!r}: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+    if not (isinstance(kind, type) and issubclass(kind, Algorithm)):
         raise ValueError(f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm.")
-    return found
+    return kind
 
 
 def build_algorithm(section: Mapping[str, Any]) -> Algorithm:

@@ -5,7 +5,7 @@
 Transcribed from a note on the paper, not from the paper itself. Leaves out: the paper's choice of R from a
 reward bound, which is not known for a language model.
 
-    ChiPO(beta=0.1).steps(t=0, facts=Facts(100))
+    ChiPO(beta=0.1).steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, Step, Symbol
+from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.games.dynamics import chi_po
+from sparring.games.game import Array, Game
+from sparring.games.squares import chi_po
 from sparring.objectives.pairs import ChiSquaredLogistic
 
 
@@ -49,12 +50,12 @@ class ChiPO(PairSource):
     ratio_bound: float = Field(default=20.0, gt=0)
     """log-ratios are cut at this before the exponential, so that it stays finite"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step with one anchor."""
         objective = ChiSquaredLogistic(self.beta, self.reward_bound, self.ratio_bound, self.anchor)
         return (self.pair_step(t, objective),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """On Bradley-Terry games whose rewards no clip reaches; there is no closed form elsewhere."""
         if game.rewards is None or float((game.rewards.max(-1) - game.rewards.min(-1)).max()) >= 2 * self.reward_bound:
             return None

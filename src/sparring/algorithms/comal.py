@@ -6,7 +6,7 @@ goes to a biased one; with too few rounds between refreshes it does not (docs/al
 authors' rejected answer, the second-ranked (we take the worst), and their choice of the best checkpoint by
 validation loss.
 
-    COMAL(step_size=1.0, kl_to_reference=0.1, period=6, pairing="iid").steps(t=7, facts=Facts(100))
+    COMAL(step_size=1.0, kl_to_reference=0.1, period=6, pairing="iid").steps(t=7, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 from sparring.games.dynamics import comal
+from sparring.games.game import Array, Game
 
 
 class COMAL(JudgedPlay):
@@ -58,13 +59,13 @@ class COMAL(JudgedPlay):
         reference_weight(self.step_size, self.kl_to_reference)
         return self
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One INPO step whose reference is the iterate of the last refresh."""
         rho = reference_weight(self.step_size, self.kl_to_reference)
         iterate, moving = PolicyRef(t), PolicyRef(t // self.period * self.period)
         anchors = {"moving_reference": (moving, rho), "iterate": (iterate, 1.0 - rho)}
         return (self.square_step(iterate, anchors, self.step_size),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """The mirror-descent step with the moving reference."""
         return comal(game.preference, history, self.step_size, self.kl_to_reference, self.period)

@@ -5,7 +5,7 @@ starting policy as the reference of every round (or the iterate, by `reference`)
 Bradley-Terry oracle its population minimiser is ref(y) exp(r(y)/beta); off Bradley-Terry there is no such
 form. Leaves out: length-normalised variants.
 
-    DPO(source="own", samples=4).steps(t=0, facts=Facts(100))
+    DPO(source="own", samples=4).steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, Step, Symbol
+from sparring.algorithms.algorithm import About, DataFacts, Step
 from sparring.algorithms.sources import PairSource
-from sparring.games.equilibrium import log_normalise
+from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise
 from sparring.objectives.pairs import PairLogistic
 
 
@@ -33,7 +34,6 @@ class DPO(PairSource):
         "pair logistic",
         "pairs, or prompts and an oracle",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {}
     on_games: ClassVar[Mapping[str, Any]] = {
         "source": "own",
         "beta": 0.5,
@@ -45,11 +45,11 @@ class DPO(PairSource):
     beta: float = Field(default=0.1, gt=0)
     """weight of the KL to the reference, per nat"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step with one anchor."""
         return (self.pair_step(t, PairLogistic({self.anchor: 1.0}, self.beta, self.soft_labels)),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """ref exp(r / beta), on Bradley-Terry games only; off them there is no such form."""
         if game.rewards is None:
             return None

@@ -7,7 +7,7 @@ Each step draws pairs from the policy it compares with, so i.i.d. pairs reproduc
 linear convergence to the regularised Nash policy. Leaves out: the online gradient form of the paper's runs; the
 theorem's constants were not found.
 
-    EGPO(step_size=0.3, kl_to_reference=0.1, pairing="iid").steps(t=0, facts=Facts(100))
+    EGPO(step_size=0.3, kl_to_reference=0.1, pairing="iid").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 from sparring.games.dynamics import egpo
+from sparring.games.game import Array, Game
 
 
 class EGPO(JudgedPlay):
@@ -48,7 +49,7 @@ class EGPO(JudgedPlay):
         reference_weight(self.step_size, self.kl_to_reference)
         return self
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """Half step on the iterate's pairs, then full step from the iterate on the half step's pairs."""
         w = reference_weight(self.step_size, self.kl_to_reference)
         iterate, half = PolicyRef(t), PolicyRef(t + 1, "half")
@@ -58,7 +59,7 @@ class EGPO(JudgedPlay):
             self.square_step(iterate, anchors, self.step_size, self.own_draw(half)),
         )
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """The extragradient's full step."""
         options = self.step_size, self.kl_to_reference
         return egpo(game.preference, history[-1], game.log_reference, *options)[1]

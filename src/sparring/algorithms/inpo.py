@@ -9,7 +9,7 @@ The paper's eta is an inverse step: step_size = 1/eta; its tau is `kl_to_referen
 (best-worst, knockout) breaks the i.i.d. premise of its Prop. 6; i.i.d. pairs keep it. Leaves out:
 the oracle (any will do).
 
-    INPO(step_size=3.0, kl_to_reference=0.1, pairing="iid").steps(t=0, facts=Facts(100))
+    INPO(step_size=3.0, kl_to_reference=0.1, pairing="iid").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, PairingName, reference_weight
 from sparring.games.dynamics import inpo
+from sparring.games.game import Array, Game
 
 
 class INPO(JudgedPlay):
@@ -64,7 +65,7 @@ class INPO(JudgedPlay):
         """The step of round t: fixed, or 2 / (tau (t + 2))."""
         return self.step_size if self.schedule == "fixed" else 2.0 / (self.kl_to_reference * (t + 2))
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step: sample, judge, pair, fit the pair square."""
         step_size = self.step_size_at(t)
         rho = reference_weight(step_size, self.kl_to_reference)
@@ -72,7 +73,7 @@ class INPO(JudgedPlay):
         anchors = {"reference": (REFERENCE, rho), "iterate": (iterate, 1.0 - rho)}
         return (self.square_step(iterate, anchors, step_size),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """Lemma 5: the mirror-descent step."""
         step_size = self.step_size_at(len(history) - 1)
         return inpo(game.preference, history[-1], game.log_reference, step_size, self.kl_to_reference)

@@ -6,7 +6,7 @@ on summed log-probabilities, as the paper writes it; other libraries divide each
 its length, which is another loss. tau is `kl_to_reference`; step_size = 1/tau. Leaves out: the
 averaged variant.
 
-    IPO(kl_to_reference=0.1).steps(t=0, facts=Facts(100))
+    IPO(kl_to_reference=0.1).steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, Step, Symbol
+from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
 from sparring.algorithms.sources import PairSource
-from sparring.games.equilibrium import log_normalise, win_rates
+from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise, win_rates
 from sparring.objectives.pairs import PairSquare
 
 
@@ -48,7 +50,7 @@ class IPO(PairSource):
     unit_loss: bool = True
     """multiply the loss by tau^2 (same minimiser); false is the paper's scale"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step with one anchor."""
         target = "soft" if self.soft_labels else "hard"
         square = PairSquare({self.anchor: 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
@@ -58,10 +60,8 @@ class IPO(PairSource):
         """tau, where the starting policy stays the reference of own samples: the step's fixed point."""
         return self.kl_to_reference if self.source == "own" and self.reference == "start" else 0.0
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """Own i.i.d. samples: anchor exp(P(y > pi_t) / tau), by the argument of INPO's Prop. 6."""
-        import numpy as np
-
         if self.source == "pairs":
             return None
         anchor = game.log_reference if self.reference == "start" else history[-1]

@@ -1,4 +1,4 @@
-"""What methods have in common that draw K responses, have them judged, and fit the pair square.
+"""The fields and the step that methods share which have K responses judged and fit the pair square.
 
 Leaves out: which policies sample and anchor, which is all that INPO, COMAL, MPO, MNPO, ONPO, EGPO and Nash-MD
 differ in.

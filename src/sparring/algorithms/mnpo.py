@@ -7,7 +7,7 @@ not carry over. Their comparison table swaps INPO's two weights; tau/eta is the 
 weights that exist are divided by their sum. Leaves out: heterogeneous opponents (other models), which a recipe
 cannot name yet.
 
-    MNPO(weights=(0.6, 0.4)).steps(t=1, facts=Facts(100))
+    MNPO(weights=(0.6, 0.4)).steps(t=1, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 from sparring.games.dynamics import mnpo
+from sparring.games.game import Array, Game
 
 
 class MNPO(JudgedPlay):
@@ -68,7 +69,7 @@ class MNPO(JudgedPlay):
             )
         return self
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One pair square whose anchor is the mixture of the reference and the recent iterates."""
         rho = reference_weight(self.step_size, self.kl_to_reference)
         recent = self.weights[: t + 1]
@@ -79,7 +80,7 @@ class MNPO(JudgedPlay):
         }
         return (self.square_step(PolicyRef(t), anchors, self.step_size),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """The mirror-descent step from the geometric mean of the history."""
         options = self.step_size, self.kl_to_reference, self.weights
         return mnpo(game.preference, history, game.log_reference, *options)

@@ -5,7 +5,7 @@
 which is the INPO map with eta = 1/step + tau, and the magnet is refreshed every `period` rounds, as in COMAL.
 The paper's results table was not found. Leaves out: its policy-gradient form.
 
-    MPO(step_size=1.0, kl_to_magnet=0.1, period=10, pairing="iid").steps(t=0, facts=Facts(100))
+    MPO(step_size=1.0, kl_to_magnet=0.1, period=10, pairing="iid").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay
 from sparring.games.dynamics import mpo
+from sparring.games.game import Array, Game
 
 
 class MPO(JudgedPlay):
@@ -52,13 +53,13 @@ class MPO(JudgedPlay):
     period: int = Field(default=3, ge=1)
     """M: rounds between refreshes of the magnet"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One pair square whose anchor is the mixture of magnet and iterate."""
         pull = self.step_size * self.kl_to_magnet
         iterate, magnet = PolicyRef(t), PolicyRef(t // self.period * self.period)
         anchors = {"magnet": (magnet, pull / (1.0 + pull)), "iterate": (iterate, 1.0 / (1.0 + pull))}
         return (self.square_step(iterate, anchors, self.step_size / (1.0 + pull)),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """Magnetic mirror descent."""
         return mpo(game.preference, history, self.step_size, self.kl_to_magnet, self.period)

@@ -6,7 +6,7 @@ Both responses of a pair come from m_t. A language model samples the mixture tok
 sequence-level mixture of the theory; on games of one-token responses they are the same. A fixed step converges
 to a biased point. Leaves out: the original on-policy gradient, another algorithm with the same fixed point.
 
-    NashMD(step_size=0.5, kl_to_reference=0.1, pairing="iid").steps(t=0, facts=Facts(100))
+    NashMD(step_size=0.5, kl_to_reference=0.1, pairing="iid").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, Draw, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay, reference_weight
 from sparring.games.dynamics import nash_md
+from sparring.games.game import Array, Game
 
 
 class NashMD(JudgedPlay):
@@ -56,7 +57,7 @@ class NashMD(JudgedPlay):
         """The step of round t."""
         return self.step_size if self.schedule == "fixed" else 2.0 / (self.kl_to_reference * (t + 2))
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One pair square on pairs from the mixture that also anchors it."""
         step_size = self.step_size_at(t)
         w = reference_weight(step_size, self.kl_to_reference)
@@ -67,7 +68,7 @@ class NashMD(JudgedPlay):
         anchors = {"reference": (REFERENCE, w), "iterate": (iterate, 1.0 - w)}
         return (self.square_step(iterate, anchors, step_size, draw),)
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """Mirror descent from the sequence-level mixture."""
         options = self.step_size_at(len(history) - 1), self.kl_to_reference
         return nash_md(game.preference, history[-1], game.log_reference, *options)

@@ -6,7 +6,7 @@ Both fits use the pairs drawn from pi_t: the first is anchored to base_t, the se
 a step here. The game is unregularised; the average converges at 1/T. Leaves out: nothing of the method; its
 absolute results table and code were not found.
 
-    ONPO(step_size=0.5, pairing="iid").steps(t=0, facts=Facts(100))
+    ONPO(step_size=0.5, pairing="iid").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Facts, PolicyRef, Reuse, Step, Symbol
+from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Reuse, Step, Symbol
 from sparring.algorithms.judged import JudgedPlay
 from sparring.games.dynamics import onpo_play
+from sparring.games.game import Array, Game
 
 
 class ONPO(JudgedPlay):
@@ -39,7 +40,7 @@ class ONPO(JudgedPlay):
     step_size: float = Field(default=100.0, gt=0)
     """eta: nats of log-ratio per unit of win rate"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """Fit the base on fresh pairs, then the policy from the new base on the same pairs."""
         base, new_base = PolicyRef(t, "base"), PolicyRef(t + 1, "base")
         draw = self.own_draw(PolicyRef(t))
@@ -48,6 +49,6 @@ class ONPO(JudgedPlay):
             self.square_step(new_base, {"base": (new_base, 1.0)}, self.step_size, Reuse(0)),
         )
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """Optimistic mirror descent."""
         return onpo_play(game.preference, history, self.step_size)

@@ -5,7 +5,7 @@ permutation (NeuralSort and Sinkhorn, in float32); ApproxNDCG with soft ranks. T
 lists are the iterate's own samples, judged. Labels in [0, 1] make gains nearly linear, so the rank discount
 dominates. Leaves out: the paper's list data, which needs a reward label per response.
 
-    OPO(samples=8, form="neural").steps(t=0, facts=Facts(100))
+    OPO(samples=8, form="neural").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import JudgedSamples
 from sparring.algorithms.pairing import Listwise
 from sparring.objectives.lists import ListNDCG
@@ -47,7 +47,7 @@ class OPO(JudgedSamples):
     sharpness: float = Field(default=25.0, gt=0)
     """a of ApproxNDCG's soft ranks"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step on lists of own samples."""
         iterate = PolicyRef(t)
         return (

@@ -3,7 +3,7 @@
 A pairing is a generator: it yields waves of comparisons (a, b) that it wants judged, receives their
 probabilities P(a beats b) (NaN where the oracle failed), and finally returns `Pairs`. The judge
 stage runs it against the oracle, all prompts in step; the pair stage replays it on the stored verdicts.
-So which comparisons are needed, and what they mean, is said once. Leaves out: the losses.
+So the needed comparisons and their meaning stand in one place. Leaves out: the losses.
 
     game = BestWorst().play(["own"] * 4, seed=0); wave = next(game)
 
@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What a pairing makes of one example: pairs, win rates by response, or why there are none."""
+    """One example after its pairing: pairs and win rates by response, or the reason why there are none."""
 
     pairs: tuple[Pair, ...]
     win_rates: tuple[float, ...]
@@ -110,8 +110,8 @@ def _oriented(a: int, b: int, probability: float, first_wins: bool) -> Pair:
 
 
 def _even(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    kept = tuple(pairs)
-    return tuple(Pair(p.winner, p.loser, p.preference, 1.0 / len(kept), p.term) for p in kept)
+    all_pairs = tuple(pairs)
+    return tuple(Pair(p.winner, p.loser, p.preference, 1.0 / len(all_pairs), p.term) for p in all_pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class ChosenRejectedOwn:
         chosen, rejected = own(roles, "chosen")[0], own(roles, "rejected")[0]
         fresh = own(roles)
         half = 0.5 / len(fresh)
-        pessimism = [Pair(data, mine, weight=half, term=PESSIMISM) for mine in fresh for data in (chosen, rejected)]
+        pessimism = [Pair(data, sample, weight=half, term=PESSIMISM) for sample in fresh for data in (chosen, rejected)]
         pairs = (Pair(chosen, rejected, term=DATA), *pessimism)
         return Pairs(pairs, _unjudged(len(roles)))
 

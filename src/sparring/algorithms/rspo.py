@@ -9,7 +9,7 @@ with d = log pi(y)/ref(y); every coefficient is a field, where the authors' code
 surrogate is a squared log-ratio: its gradient is that of the KL for samples of pi, and biased on the iterate's. Their
 `forward` is a mean over tokens, our reference_nll sums a response's. Leaves out: the entropy surrogate and `chisqsm1`.
 
-    RSPO(reverse_kl=0.5).steps(t=0, facts=Facts(100))
+    RSPO(reverse_kl=0.5).steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, Draw, Facts, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, Draw, Step, Symbol
 from sparring.algorithms.pairing import KeepingRole
 from sparring.algorithms.sppo import SPPO
 from sparring.games.dynamics import mmd
+from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
 from sparring.objectives.responses import RegularisedResponseSquare
 
@@ -72,9 +73,9 @@ class RSPO(SPPO):
             self.ratio_bound,
         )
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """SPPO's step, with start-policy samples beside it where they are asked for."""
-        (step,) = super().steps(t, facts)
+        (step,) = super().steps(t, data)
         if self.reference_nll == 0:
             return (step,)
         extra = Draw("reference", self.reference_samples, {REFERENCE: 1.0})
@@ -86,7 +87,7 @@ class RSPO(SPPO):
         alone = not (self.forward_kl or self.chi_squared or self.reference_nll)
         return 2.0 * self.reverse_kl / self.step_size if alone else None
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """Reverse KL alone is magnetic mirror descent with tau = 2 c / eta; nothing closed otherwise."""
         tau = self.regularisation()
         return None if tau is None else mmd(game.preference, history[-1], game.log_reference, self.step_size, tau)

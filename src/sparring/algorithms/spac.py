@@ -9,7 +9,7 @@ the paper and what is reconstructed (the body was not available to us) is in doc
 weights 1 does worse than the data policy there (docs/certificates.md). Leaves out: the explicit-critic
 version of the theory, which lives in `games/`.
 
-    SPAC().steps(t=0, facts=Facts(num_examples=400))
+    SPAC().steps(t=0, data=DataFacts(num_examples=400))
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import About, Algorithm, Column, Draw, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import About, Algorithm, Column, DataFacts, Draw, PolicyRef, Step, Symbol
 from sparring.algorithms.pairing import ChosenRejectedOwn
 from sparring.objectives.pairs import AdversarialCritic
 
@@ -53,10 +53,10 @@ class SPAC(Algorithm):
     samples: int = Field(default=1, ge=1)
     """own answers per prompt and round"""
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step; only the iterate anchors it."""
         iterate = PolicyRef(t)
-        weight = math.sqrt(facts.num_examples) if self.data_weight == "sqrt_n" else self.data_weight
+        weight = math.sqrt(data.num_examples) if self.data_weight == "sqrt_n" else self.data_weight
         return (
             Step(
                 start=iterate,

@@ -7,7 +7,7 @@ the opponent's answers from the average of the last `window` iterates. Which end
 alpha = 1 was not found; here alpha is the base's weight (docs/algorithms/spin.md). Leaves out: SPIN's
 hinge variant.
 
-    SPIN(alpha=0.1, window=2).steps(t=3, facts=Facts(100))
+    SPIN(alpha=0.1, window=2).steps(t=3, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, Column, Draw, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, Column, DataFacts, Draw, PolicyRef, Step, Symbol
 from sparring.algorithms.pairing import Against
-from sparring.games.dynamics import alpha_spin, fictitious_spin
+from sparring.games.game import Array, Game
+from sparring.games.imitation import alpha_spin, fictitious_spin
 from sparring.objectives.pairs import PairLogistic
 
 
@@ -72,7 +73,7 @@ class SPIN(Algorithm):
             return Draw("own", self.samples, weights, "token_geometric")
         return Draw("own", self.samples, self.opponents(t))
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step; no oracle is asked."""
         iterate = PolicyRef(t)
         weights = {"iterate": 1.0 - self.alpha, "reference": self.alpha}
@@ -86,10 +87,8 @@ class SPIN(Algorithm):
             ),
         )
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """The exact minimiser of the logistic loss: anchor * (data / sampler)^(1/beta)."""
-        if game.log_data is None:
-            raise ValueError(f"game {game.name}: SPIN imitates a data policy; add 'data'.")
         if self.window == 1:
             sampler = "mixture" if self.sampler == "mixture" else "iterate"
             return alpha_spin(history[-1], game.log_reference, game.log_data, self.beta, self.alpha, sampler)

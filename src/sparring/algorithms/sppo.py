@@ -6,7 +6,7 @@ The target update is pi_t exp(eta P(y > pi_t)) with log Z replaced by eta/2, whi
 1/2; a pair difference would not need it (docs/algorithms/sppo.md gives the measured distance). The paper's eta is a
 step. Leaves out: the authors' `sppo_single`.
 
-    SPPO(samples=5, labels="soft").steps(t=0, facts=Facts(100))
+    SPPO(samples=5, labels="soft").steps(t=0, data=DataFacts(100))
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import REFERENCE, About, Facts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
 from sparring.algorithms.judged import PAIRINGS, JudgedSamples
 from sparring.games.dynamics import mwu
+from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
 from sparring.objectives.responses import ResponseSquare
 
@@ -62,10 +63,10 @@ class SPPO(JudgedSamples):
         return ResponseSquare(self.step_size, self.labels, self.unit_loss)
 
     def objective(self) -> Objective:
-        """What is fitted: the squares alone."""
+        """The fitted loss: the squares alone."""
         return self.squares()
 
-    def steps(self, t: int, facts: Facts) -> tuple[Step, ...]:
+    def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step: sample, judge all pairs, regress both responses of a pair."""
         iterate = PolicyRef(t)
         return (
@@ -79,6 +80,6 @@ class SPPO(JudgedSamples):
             ),
         )
 
-    def exact_step(self, game: Any, history: Sequence[Any]) -> Any:
+    def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """Multiplicative weights, the update that the loss aims at (and misses where log Z is not eta/2)."""
         return mwu(game.preference, history[-1], self.step_size)

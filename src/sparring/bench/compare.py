@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from sparring.training.packing import Layout, Rollout
 from sparring.training.scorer import Attention
 
 PEERS = Path(__file__).parent / "peers"
+WORKER = [sys.executable, "-m", "sparring.bench.ours"]
+"""the command of our side, without the job's file and the result's"""
 AGREEMENT = 1e-3
 """largest difference between the two sides' losses, float32"""
 Job = dict[str, Any]
@@ -54,14 +56,13 @@ class Setup:
     seed: int = 0
 
     def job(self, kind: str = "fit") -> Job:
-        """What our worker reads."""
-        job = asdict(self) | {"kind": kind, "pairs": self.workload.pairs}
-        job["rollouts"] = [(list(p), list(map(list, r))) for p, r in self.workload.rollouts]
+        """The settings, tokens and pairs of this case, as our worker reads them."""
+        job = asdict(self) | {"kind": kind, "pairs": self.workload.pairs, "rollouts": self.workload.plain()}
         del job["workload"]
         return job
 
     def peer_job(self, micro_batch: int) -> Job:
-        """What a peer reads: the same, in the order in which our fit takes the prompts."""
+        """The same for a peer, with the prompts in the order in which our fit takes them."""
         job: Job = self.job() | {"micro_batch": micro_batch}
         order = [
             i for step in batches(len(job["rollouts"]), FitConfig(batch_size=self.batch_size), self.seed) for i in step
@@ -70,11 +71,11 @@ class Setup:
 
     @property
     def pairs(self) -> int:
-        """Of an optimiser step."""
+        """Pairs of an optimiser step."""
         return self.batch_size * len(self.workload.pairs)
 
     def micro_batches(self) -> list[int]:
-        """Micro-batches, in pairs, that divide the batch: what the peer may choose from."""
+        """Sizes in pairs that divide the batch, from which the peer's micro-batch is chosen."""
         return [size for size in (1, 2, 4, 8, 16, 32, 64) if self.pairs % size == 0]
 
 
@@ -85,18 +86,19 @@ def work(job: Job, command: list[str]) -> Result:
         ValueError: it failed; with the end of what it printed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "job.json", Path(folder) / "result.json"
-        given.write_text(json.dumps(job), encoding="utf-8")
-        done = subprocess.run([*command, str(given), str(made)], capture_output=True, text=True, check=False)
-        if done.returncode != 0 or not made.exists():
-            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-            raise ValueError(f"{' '.join(command)} ended with status {done.returncode}:\n{tail}")
-        return json.loads(made.read_text(encoding="utf-8"))
+        job_file, result_file = Path(folder) / "job.json", Path(folder) / "result.json"
+        job_file.write_text(json.dumps(job), encoding="utf-8")
+        files = [str(job_file), str(result_file)]
+        process = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+        if process.returncode != 0 or not result_file.exists():
+            tail = "\n".join((process.stdout + process.stderr).strip().splitlines()[-12:])
+            raise ValueError(f"{' '.join(command)} ended with status {process.returncode}:\n{tail}")
+        return json.loads(result_file.read_text(encoding="utf-8"))
 
 
 def ours(setup: Setup, kind: str = "fit") -> Result:
     """Our side of a case."""
-    return work(setup.job(kind), [sys.executable, "-m", "sparring.bench.ours"])
+    return work(setup.job(kind), WORKER)
 
 
 def theirs(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
@@ -106,9 +108,9 @@ def theirs(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
 
 def require_peer(peer: str, python: str) -> None:
     """Raise a ValueError where that Python cannot import the peer."""
-    found = subprocess.run([python, "-c", f"import {peer}"], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        why = (found.stderr.strip() or "it ended silently").splitlines()[-1]
+    process = subprocess.run([python, "-c", f"import {peer}"], capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        why = (process.stderr.strip() or "it ended silently").splitlines()[-1]
         raise ValueError(
             f"--against {peer}: {python} has no {peer} that works ({why}). Install it in an environment of its own, "
             f"python3 -m venv ~/{peer} && ~/{peer}/bin/pip install {peer} psutil, and give "
@@ -118,25 +120,24 @@ def require_peer(peer: str, python: str) -> None:
 
 def compare_sampling(job: Job, repeats: int, say: Say) -> dict[str, Any]:
     """Our transformers engine beside `model.generate`, alternating: tokens per second, medians, the ratio."""
-    worker = [sys.executable, "-m", "sparring.bench.ours"]
     rates: dict[str, list[float]] = {"sample": [], "generate": []}
     peaks: dict[str, list[int]] = {"sample": [], "generate": []}
     for repeat in range(repeats):
-        for kind, found in rates.items():
-            result = work(job | {"kind": kind}, worker)
-            found.append(result["tokens"] / step_seconds(result))
+        for kind, measured in rates.items():
+            result = work(job | {"kind": kind}, WORKER)
+            measured.append(result["tokens"] / step_seconds(result))
             peaks[kind].append(result["peak_bytes"])
-            say(f"repeat {repeat + 1}, {kind}: {found[-1]:.0f} tokens a second")
-    mine, other = (statistics.median(rates[kind]) for kind in ("sample", "generate"))
+            say(f"repeat {repeat + 1}, {kind}: {measured[-1]:.0f} tokens a second")
+    engine_rate, generate_rate = (statistics.median(rates[kind]) for kind in ("sample", "generate"))
     return {
         **{k: v for k, v in job.items() if k not in ("prompts", "model")},
-        "ours": {"tokens_per_second": mine, "peak_bytes": statistics.median(peaks["sample"])},
+        "ours": {"tokens_per_second": engine_rate, "peak_bytes": statistics.median(peaks["sample"])},
         "theirs": {
             "peer": "transformers generate",
-            "tokens_per_second": other,
+            "tokens_per_second": generate_rate,
             "peak_bytes": statistics.median(peaks["generate"]),
         },
-        "speed_ratio": mine / other,
+        "speed_ratio": engine_rate / generate_rate,
     }
 
 
@@ -157,18 +158,17 @@ def compare_memory(
     points = [(v, 1) for v in vocabularies] + [(first, a) for a in anchors if a != 1]
     cases: list[dict[str, Any]] = []
     for vocabulary, count in points:
-        drawn = Workload.draw("chat", 8, 2, vocabulary)
         job: Job = {
             "kind": "memory",
             "model": SCALING_MODEL | {"vocab_size": vocabulary},
-            "rollouts": [(list(p), list(map(list, r))) for p, r in drawn.rollouts],
+            "rollouts": Workload.draw("chat", 8, 2, vocabulary).plain(),
             "anchors": count,
             "precision": precision,
             "micro_batch_tokens": budget,
         }
         case: dict[str, Any] = {"vocabulary": vocabulary, "anchors": count}
         for side, plain in (("ours", False), ("plain", True)):
-            case[side] = work(job | {"plain": plain}, [sys.executable, "-m", "sparring.bench.ours"])
+            case[side] = work(job | {"plain": plain}, WORKER)
         ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
         say(
             f"vocabulary {vocabulary}, anchors {count}: {ours / 1e9:.2f} GB above the state, plain {plain / 1e9:.2f} GB"
@@ -185,26 +185,31 @@ def check_agreement(setup: Setup, peer: str, python: str, vocabulary: int, steps
     """
     short = Workload.draw("chat", steps, len(setup.workload.rollouts[0].responses), vocabulary, seed=1, scale=0.12)
     small = replace(setup, workload=short, batch_size=1, precision="float32")
-    mine, other = ours(small)["losses"], theirs(small, peer, python, len(short.pairs))["losses"]
-    worst = max(abs(a - b) for a, b in zip(mine, other, strict=True))
+    losses, peer_losses = ours(small)["losses"], theirs(small, peer, python, len(short.pairs))["losses"]
+    worst = max(abs(a - b) for a, b in zip(losses, peer_losses, strict=True))
     if not worst <= AGREEMENT:
         raise ValueError(
             f"the losses of {peer} and ours differ by {worst:.2g} (allowed: {AGREEMENT:g}), so their speeds are not "
-            f"those of the same work: {list(zip(mine, other, strict=True))[:5]} ..."
+            f"those of the same work: {list(zip(losses, peer_losses, strict=True))[:5]} ..."
         )
-    return {"steps": steps, "largest_difference": worst, "first_loss": mine[0], "last_loss": mine[-1]}
+    return {"steps": steps, "largest_difference": worst, "first_loss": losses[0], "last_loss": losses[-1]}
 
 
 def best_micro_batch(setup: Setup, peer: str, python: str, say: Say) -> int:
-    """The peer's fastest micro-batch, from one step with each; ends when a larger one is a fifth slower."""
+    """The peer's fastest micro-batch in pairs, from one optimiser step with each."""
     one = replace(setup, workload=replace(setup.workload, rollouts=setup.workload.rollouts[: setup.batch_size]))
-    found: dict[int, float] = {}
-    for size in one.micro_batches():
-        found[size] = step_seconds(theirs(one, peer, python, size))
-        say(f"{peer}, micro-batch of {size}: {found[size]:.1f} s a step")
-        if found[size] > 1.2 * min(found.values()):
+    return fastest(one.micro_batches(), lambda size: step_seconds(theirs(one, peer, python, size)), peer, say)
+
+
+def fastest(sizes: Iterable[int], seconds: Callable[[int], float], peer: str, say: Say) -> int:
+    """The micro-batch of the fewest seconds a step; ends when a larger one is a fifth slower than the best."""
+    by_size: dict[int, float] = {}
+    for size in sizes:
+        by_size[size] = seconds(size)
+        say(f"{peer}, micro-batch of {size}: {by_size[size]:.1f} s a step")
+        if by_size[size] > 1.2 * min(by_size.values()):
             break
-    return min(found, key=lambda size: found[size])
+    return min(by_size, key=lambda size: by_size[size])
 
 
 def step_seconds(result: Result) -> float:
@@ -236,16 +241,16 @@ def compare_fit(
         if peer is not None and micro_batch is not None:
             runs["theirs"].append(theirs(setup, peer, python, micro_batch))
             say(f"repeat {repeat + 1}, {peer}: {step_seconds(runs['theirs'][-1]):.1f} s a step")
-    facts = _model_facts(setup.model)
-    case["ours"] = _summary(runs["ours"], setup, facts) | _efficiency(runs["ours"], setup, facts)
+    sizes = _model_sizes(setup.model)
+    case["ours"] = _summary(runs["ours"], setup, sizes) | _efficiency(runs["ours"], setup, sizes)
     if peer is not None:
-        case["theirs"] = _summary(runs["theirs"], setup, facts) | {"peer": peer, "micro_batch": micro_batch}
+        case["theirs"] = _summary(runs["theirs"], setup, sizes) | {"peer": peer, "micro_batch": micro_batch}
         case["theirs"]["version"] = runs["theirs"][0].get("version", "")
         case |= _ratios(case["ours"], case["theirs"])
     return case
 
 
-def _model_facts(folder: str) -> dict[str, float]:
+def _model_sizes(folder: str) -> dict[str, int]:
     """Parameters of body and head, layers and attention width, from the configuration alone."""
     config = AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
@@ -262,11 +267,11 @@ def _model_facts(folder: str) -> dict[str, float]:
     }
 
 
-def _summary(results: list[Result], setup: Setup, facts: dict[str, float]) -> dict[str, Any]:
+def _summary(results: list[Result], setup: Setup, sizes: dict[str, int]) -> dict[str, Any]:
     """Medians over repeats, per optimiser step; the reference pass is spread over the steps that it served."""
     steps = len(setup.workload.rollouts) / setup.batch_size
     seconds = [step_seconds(r) for r in results]
-    constant = 16.0 * facts["all"]  # float32 weights, gradients and two moments
+    constant = 16.0 * sizes["all"]  # float32 weights, gradients and two moments
     peak = statistics.median(r["peak_bytes"] for r in results)
     return {
         "step_seconds": statistics.median(seconds),
@@ -280,10 +285,10 @@ def _summary(results: list[Result], setup: Setup, facts: dict[str, float]) -> di
     }
 
 
-def _efficiency(results: list[Result], setup: Setup, facts: dict[str, float]) -> dict[str, Any]:
+def _efficiency(results: list[Result], setup: Setup, sizes: dict[str, int]) -> dict[str, Any]:
     """Useful operations per second, as a share of a large matrix product's and of what the body alone reaches."""
     rollouts, steps = setup.workload.rollouts, len(setup.workload.rollouts) / setup.batch_size
-    shape = int(facts["body"]), int(facts["head"]), int(facts["layers"]), int(facts["width"])
+    shape = sizes["body"], sizes["head"], sizes["layers"], sizes["width"]
     cost = useful_cost(rollouts, *shape)
     rate = cost.total / steps / statistics.median(step_seconds(r) for r in results)
     alone = ours(setup, "body")
@@ -302,10 +307,11 @@ def _efficiency(results: list[Result], setup: Setup, facts: dict[str, float]) ->
     }
 
 
-def _ratios(mine: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+def _ratios(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
+    """Speeds above 1 and memories below 1 are in our favour."""
     return {
-        "speed_ratio": other["step_seconds"] / mine["step_seconds"],
-        "speed_ratio_with_reference": other["with_reference_seconds"] / mine["with_reference_seconds"],
-        "memory_ratio": mine["peak_bytes"] / other["peak_bytes"],
-        "memory_ratio_above_constant": mine["peak_above_constant_bytes"] / other["peak_above_constant_bytes"],
+        "speed_ratio": theirs["step_seconds"] / ours["step_seconds"],
+        "speed_ratio_with_reference": theirs["with_reference_seconds"] / ours["with_reference_seconds"],
+        "memory_ratio": ours["peak_bytes"] / theirs["peak_bytes"],
+        "memory_ratio_above_constant": ours["peak_above_constant_bytes"] / theirs["peak_above_constant_bytes"],
     }

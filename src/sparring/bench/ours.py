@@ -119,7 +119,7 @@ def run_generate(job: dict[str, Any]) -> dict[str, Any]:
             width = max(map(len, prompts))
             ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
             mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-            found = model.generate(
+            sequences = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 num_return_sequences=samples,
@@ -128,7 +128,7 @@ def run_generate(job: dict[str, Any]) -> dict[str, Any]:
                 pad_token_id=0,
                 **options,
             )
-            drawn += found[:, width:].numel()
+            drawn += sequences[:, width:].numel()
         return drawn
 
     return _timed(job, work)

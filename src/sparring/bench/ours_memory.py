@@ -1,6 +1,8 @@
 """Our worker's round for `sparring bench memory`, and the same round done plainly. Leaves out: choosing the sizes.
 
 run_memory({"model": {...}, "rollouts": [...], "anchors": 2, "plain": False, ...})["peak_bytes"]
+
+Shape suffixes: 2 responses of a pair, T tokens of the longest of them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sparring.algorithms.pairing import Pair
@@ -50,10 +54,11 @@ def run_memory(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: dict[str, Any]) -> None:
-    found: dict[str, list[list[float]]] = {}
+    anchor_logps: dict[str, list[list[float]]] = {}
     for folder in anchors:
         scorer = PolicyScorer(on_device(load_model(folder, torch.float32)))
-        found[folder.name] = rollout_logps(scorer, rollouts, ANCHOR_ROOM * job["micro_batch_tokens"], job["precision"])
+        budget = ANCHOR_ROOM * job["micro_batch_tokens"]
+        anchor_logps[folder.name] = rollout_logps(scorer, rollouts, budget, job["precision"])
         del scorer
         release_memory()
     examples = [
@@ -62,7 +67,7 @@ def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: di
             r,
             ("own", "own"),
             (0.5, 0.5),
-            {n: logps[i] for n, logps in found.items()},
+            {n: logps[i] for n, logps in anchor_logps.items()},
             (Pair(0, 1, weight=1.0),),
         )
         for i, r in enumerate(rollouts)
@@ -73,28 +78,28 @@ def _own_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: di
         precision=job["precision"],
         tripwires=UNTRIPPED,
     )
-    objective = PairLogistic(dict.fromkeys(found, 1.0 / len(found)), 0.1)
+    objective = PairLogistic(dict.fromkeys(anchor_logps, 1.0 / len(anchor_logps)), 0.1)
     with tempfile.TemporaryDirectory() as folder:
         fit(PolicyScorer(model), examples, objective, config, 0, Path(folder))
 
 
 def _plain_round(model: Any, anchors: list[Path], rollouts: list[Rollout], job: dict[str, Any]) -> None:
-    kept = [on_device(load_model(folder, torch.float32)) for folder in anchors]
+    loaded = [on_device(load_model(folder, torch.float32)) for folder in anchors]
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=job["precision"] == "bfloat16"):
         for prompt, responses in rollouts:
             with torch.no_grad():
-                fixed = [_plain_margin(anchor, prompt, responses) for anchor in kept]
+                fixed = [_plain_margin(anchor, prompt, responses) for anchor in loaded]
             margin = _plain_margin(model, prompt, responses) - sum(fixed) / len(fixed)
             (-torch.nn.functional.logsigmoid(0.1 * margin)).backward()
     optimizer.step()
 
 
-def _plain_margin(model: Any, prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Log-probability of the first response less the second's, from logits; a pair is one padded batch."""
+def _plain_margin(model: Any, prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> Float[Tensor, ""]:
+    """Scalar: log-probability of the first response less the second's, from logits; a pair is one padded batch."""
     width = max(map(len, responses))
     ids = torch.tensor([[*prompt, *r, *[0] * (width - len(r))] for r in responses], device=model.device)
     mask = torch.tensor([[1] * (len(prompt) + len(r)) + [0] * (width - len(r)) for r in responses], device=model.device)
     logits = model(input_ids=ids, attention_mask=mask).logits[:, len(prompt) - 1 : -1].float()
-    logps = logits.log_softmax(-1).gather(2, ids[:, len(prompt) :, None])[..., 0] * mask[:, len(prompt) :]
-    return logps[0].sum() - logps[1].sum()
+    logps_2T = logits.log_softmax(-1).gather(2, ids[:, len(prompt) :, None])[..., 0] * mask[:, len(prompt) :]
+    return logps_2T[0].sum() - logps_2T[1].sum()

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sparring.bench.compare import PEERS, work
+from sparring.bench.compare import PEERS, WORKER, Job, fastest, work
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
+from sparring.rounds.tables import SampleRow
 from sparring.runtime.files import read_table
+from sparring.runtime.layout import round_folder, stage_name
 from sparring.runtime.progress import Progress
-
-Job = dict[str, Any]
 
 
 def prefer_distinct_words(prompt: str, a: str, b: str) -> float:
     """1 where `a` has more different words than `b`, 1/2 where as many: the reward of both sides."""
-    mine, other = (len(set(text.lower().split())) for text in (a, b))
-    return 0.5 if mine == other else float(mine > other)
+    words_a, words_b = (len(set(text.lower().split())) for text in (a, b))
+    return 0.5 if words_a == words_b else float(words_a > words_b)
 
 
 def run_round(job: Job) -> dict[str, Any]:
@@ -41,8 +40,9 @@ def run_round(job: Job) -> dict[str, Any]:
         held_out.write_text(json.dumps({"prompt": "Say hello."}) + "\n", encoding="utf-8")
         run(parse_recipe(_recipe(job, prompts, held_out)), out, Progress(quiet=True))
         manifest = Store(out).manifest
-        stages = {key.split("/")[-1]: manifest[key]["seconds"] for key in manifest if key.startswith("rounds/000/")}
-        drawn = read_table(out / "rounds/000/samples.parquet")
+        folder = round_folder(0)
+        stages = {stage_name(key): manifest[key]["seconds"] for key in manifest if key.startswith(f"{folder}/")}
+        drawn: list[SampleRow] = read_table(out / folder.samples)
         tokens = sum(len(row["token_ids"]) for row in drawn)
     return {"seconds": sum(stages.values()), "stages": stages, "sampled_tokens": tokens, "responses": len(drawn)}
 
@@ -74,32 +74,28 @@ def compare_round(job: Job, peer: str | None, python: str, repeats: int, say: Ca
     """Medians of alternating rounds and their ratio; the peer's micro-batch by search over one step."""
     case: dict[str, Any] = {k: v for k, v in job.items() if k not in ("prompts", "model")}
     command = [python, str(PEERS / f"{peer}_round.py")]
-    micro = _best(job, command, say) if peer is not None else 0
-    mine: list[dict[str, Any]] = []
-    other: list[dict[str, Any]] = []
+    micro = _best(job, peer, command, say) if peer is not None else 0
+    ours: list[dict[str, Any]] = []
+    theirs: list[dict[str, Any]] = []
     for repeat in range(repeats):
-        mine.append(work(job | {"kind": "round"}, [sys.executable, "-m", "sparring.bench.ours"]))
-        say(f"repeat {repeat + 1}, ours: {mine[-1]['seconds']:.1f} s, {mine[-1]['sampled_tokens']} tokens sampled")
+        ours.append(work(job | {"kind": "round"}, WORKER))
+        say(f"repeat {repeat + 1}, ours: {ours[-1]['seconds']:.1f} s, {ours[-1]['sampled_tokens']} tokens sampled")
         if peer is not None:
-            other.append(work(job | {"micro_batch": micro}, command))
-            say(f"repeat {repeat + 1}, {peer}: {other[-1]['seconds']:.1f} s, {other[-1]['sampled_tokens']} tokens")
-    case |= {"prompts": len(job["prompts"]), "ours": _median(mine)}
+            theirs.append(work(job | {"micro_batch": micro}, command))
+            say(f"repeat {repeat + 1}, {peer}: {theirs[-1]['seconds']:.1f} s, {theirs[-1]['sampled_tokens']} tokens")
+    case |= {"prompts": len(job["prompts"]), "ours": _median(ours)}
     if peer is not None:
-        case["theirs"] = _median(other) | {"peer": peer, "micro_batch": micro}
+        case["theirs"] = _median(theirs) | {"peer": peer, "micro_batch": micro}
         case["speed_ratio"] = case["theirs"]["seconds"] / case["ours"]["seconds"]
     return case
 
 
-def _best(job: Job, command: list[str], say: Callable[[str], None]) -> int:
+def _best(job: Job, peer: str, command: list[str], say: Callable[[str], None]) -> int:
     one = job | {"prompts": job["prompts"][: job["batch_size"]]}
-    found: dict[int, float] = {}
-    for size in (2, 4, 8, 16):
-        if job["batch_size"] % size == 0:
-            found[size] = work(one | {"micro_batch": size}, command)["seconds"]
-            say(f"peer, micro-batch of {size}: {found[size]:.1f} s a step")
-    if not found:
+    sizes = [size for size in (2, 4, 8, 16) if job["batch_size"] % size == 0]
+    if not sizes:
         raise ValueError(f"--batch-size {job['batch_size']}: give an even one, the peer wants whole pairs of samples.")
-    return min(found, key=lambda size: found[size])
+    return fastest(sizes, lambda size: work(one | {"micro_batch": size}, command)["seconds"], peer, say)
 
 
 def _median(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -56,18 +56,21 @@ class Workload:
         """
         if profile not in PROFILES:
             raise ValueError(f"profile = {profile!r}: give one of {', '.join(PROFILES)}.")
-        given, draw, more = PROFILES[profile], np.random.default_rng(seed), np.random.default_rng([seed, 1])
+        lengths, draw, more = PROFILES[profile], np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
         def ids(median: float) -> list[int]:
-            length = int(np.clip(median * np.exp(given.spread * draw.standard_normal()), 4, LONGEST))
+            length = int(np.clip(median * np.exp(lengths.spread * draw.standard_normal()), 4, LONGEST))
             drawn = draw.integers(100, vocabulary, length).tolist()
             if scale == 1.0:
                 return drawn
+            # Drawn apart, so that the lengths before scaling are the same for every scale.
             return more.integers(100, vocabulary, max(4, round(length * scale))).tolist()
 
-        made = [Rollout(ids(given.prompt), [ids(given.response) for _ in range(responses)]) for _ in range(prompts)]
+        rollouts = [
+            Rollout(ids(lengths.prompt), [ids(lengths.response) for _ in range(responses)]) for _ in range(prompts)
+        ]
         longer = "" if scale == 1.0 else f", {scale:g} times as long"
-        return cls(f"{profile}, K = {responses}{longer}", tuple(made))
+        return cls(f"{profile}, K = {responses}{longer}", tuple(rollouts))
 
     @classmethod
     def read(cls, file: Path, chat: Chat, prompts: int) -> Workload:
@@ -76,18 +79,22 @@ class Workload:
         Raises:
             ValueError: a line is no such pair; names file and line.
         """
-        made: list[Rollout] = []
+        rollouts: list[Rollout] = []
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(itertools.islice(lines, prompts), 1):
                 try:
                     row: dict[str, Any] = json.loads(line)
                     answers = [chat.response_ids(answer_text(row[name])) for name in ("chosen", "rejected")]
-                    made.append(Rollout(chat.prompt_ids(as_messages(row["prompt"])), answers))
+                    rollouts.append(Rollout(chat.prompt_ids(as_messages(row["prompt"])), answers))
                 except (KeyError, TypeError, ValueError) as error:
                     raise ValueError(f"{file}, line {number}: {error!r}. Give prompt, chosen and rejected.") from error
-        if not made:
+        if not rollouts:
             raise ValueError(f"{file}: it holds no pairs.")
-        return cls(f"{file.name}, K = 2", tuple(made))
+        return cls(f"{file.name}, K = 2", tuple(rollouts))
+
+    def plain(self) -> list[tuple[list[int], list[list[int]]]]:
+        """(prompt, responses) of each prompt as plain lists, which a job's file can hold."""
+        return [(list(prompt), list(map(list, responses))) for prompt, responses in self.rollouts]
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

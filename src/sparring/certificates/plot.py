@@ -1,7 +1,7 @@
-"""Figures of trajectories: gaps on log axes, and paths on the simplex of a three-action game.
+"""Drawing of panels: gaps on log axes, and paths on the simplex of a three-action game.
 
 Two formats by suffix: .svg is written by hand (small, own colours for light and dark, readable by a screen reader),
-.html is an interactive plotly page. Leaves out: the report of a run (`report/`).
+.html is an interactive plotly page. Leaves out: which panels there are (`panels.py`), the report of a run (`report/`).
 
     write_plot({"inpo": certify(...)}, game, Path("inpo.svg"))
 """
@@ -9,16 +9,15 @@ Two formats by suffix: .svg is written by hand (small, own colours for light and
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from sparring.games.game import Array, Game
+from sparring.certificates.panels import LogPanel, Panel, SimplexPanel, panels
+from sparring.games.game import Game
 from sparring.runtime.files import write_text
 
 LIGHT = ("#1c6e8c", "#c2571a", "#5b7f2b", "#7a4fa3", "#b0306a", "#6b7280", "#9a7b12", "#2f5fd0")
@@ -27,80 +26,6 @@ FLOOR = 1e-16
 """smaller values are drawn here: a log axis has no zero"""
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN_LEFT, MARGIN_TOP, MARGIN_BOTTOM, LEGEND = 440, 320, 62, 56, 44, 20
 """pixels; a legend's row is `LEGEND` high"""
-
-
-class Curve(NamedTuple):
-    """A line of one figure, optionally with a band."""
-
-    name: str
-    xs: Sequence[float]
-    ys: Sequence[float]
-    errors: Sequence[float] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LogPanel:
-    """Positive values on a logarithmic axis."""
-
-    title: str
-    x_label: str
-    y_label: str
-    curves: Sequence[Curve]
-    log_x: bool = False
-
-
-class Path3(NamedTuple):
-    """A trajectory on the simplex of three actions, (T + 1, 3)."""
-
-    name: str
-    points: Array
-
-
-@dataclass(frozen=True, slots=True)
-class SimplexPanel:
-    """Trajectories among three pure policies; targets are marked by their labels."""
-
-    title: str
-    paths: Sequence[Path3]
-    targets: Mapping[str, Array]
-    corners: Sequence[str] = ("a", "b", "c")
-
-
-Panel = LogPanel | SimplexPanel
-
-
-# ---------------------------------------------------------------- from results
-
-
-def panels(results: Mapping[str, Mapping[str, Any]], game: Game) -> list[Panel]:
-    """The gap panel, and the simplex where the game has three actions and one context."""
-    curves = []
-    for name, result in results.items():
-        keys = {"duality_gap_last": "gap", "duality_gap_average": "gap of the average"}
-        if result["regularised_gap"] is not None:
-            keys["regularised_gap"] = "regularised gap"
-        for key, word in list(keys.items())[: 3 if len(results) == 1 else 1]:
-            values = np.asarray(result[key], dtype=np.float64).reshape(len(result[key]), -1) @ game.context_weights
-            curves.append(Curve(word if len(results) == 1 else name, range(len(values)), values.tolist()))
-    found: list[Panel] = [LogPanel(f"Duality gap on {game.name}", "round", "gap", curves)]
-    if game.n_contexts == 1 and game.n_actions == 3:
-        paths = [Path3(name, np.asarray(result["policy_last"])) for name, result in results.items()]
-        found.append(SimplexPanel(f"Policies on {game.name}", paths, _targets(results)))
-    return found
-
-
-def _targets(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
-    """Each target once, by the word for it; the algorithms that share it where others have another."""
-    groups: dict[tuple[float, ...], list[str]] = {}
-    for name, result in results.items():
-        if result["equilibrium"] is not None:
-            groups.setdefault(tuple(np.round(result["equilibrium"], 6).tolist()), []).append(name)
-    words = {key: results[names[0]]["solves"] for key, names in groups.items()}
-    repeated = [word for word, count in Counter(words.values()).items() if count > 1]
-    return {
-        f"{words[key]} ({', '.join(names)})" if words[key] in repeated else words[key]: np.array(key)
-        for key, names in groups.items()
-    }
 
 
 def write_plot(results: Mapping[str, Mapping[str, Any]], game: Game, path: Path) -> None:

@@ -1,7 +1,7 @@
 """`sparring certify`: algorithms on games whose equilibria are known exactly.
 
 Two uses: the table of claims (no game named), and trajectories on one game as plain data or as a picture. Leaves out:
-what is claimed (`certificates/claims.py`), who plays (`certificates/certify.py`), drawing (`certificates/plot.py`).
+what is claimed (`certificates/claims/`), who plays (`certificates/certify.py`), drawing (`certificates/plot.py`).
 
     sparring certify inpo --game G3 --set eta=1 --set tau=0.1 --rounds 50 --json inpo.json
 """
@@ -26,7 +26,7 @@ from rich.table import Table
 from sparring.cli.result import wide_console
 
 if TYPE_CHECKING:
-    from sparring.certificates.claims import Claim
+    from sparring.certificates.claims.claim import Claim
     from sparring.games.game import Game
 
 PICTURES = (".svg", ".html")
@@ -132,10 +132,10 @@ def check_files(json_: Path | None, plot: Path | None) -> None:
         raise ValueError(f"--json and --plot are the same file, {plot}; give two.")
 
 
-def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     """`key=value` texts with YAML values; a key may come once."""
     settings: dict[str, Any] = {}
-    for text in given:
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"--set {text!r}: write it as symbol=value, for example eta=1.")
@@ -168,29 +168,29 @@ def _number(value: Any) -> Any:
 
 def claims(names: Sequence[str], player: str, rounds: int, seed: int) -> None:
     """Check and print the claims; exit code 1 if one fails."""
-    from sparring.certificates.claims import check
+    from sparring.certificates.claims.check import check
 
     progress = Console(stderr=True, highlight=False)
-    found: list[Claim] = []
+    checked: list[Claim] = []
     for name in names:
         rows, seconds = check(name, player, rounds, seed)
         progress.print(f"{name}: {len(rows)} claims, {seconds:.1f} s", markup=False)
-        found += rows
-    wide_console().print(claims_table(found))
-    counts = Counter(claim.verdict for claim in found)
+        checked += rows
+    wide_console().print(claims_table(checked))
+    counts = Counter(claim.verdict for claim in checked)
     print(", ".join(f"{counts[word]} {word}" for word in VERDICTS))
     if counts["FAILS"]:
         sys.exit(1)
 
 
-def claims_table(found: Sequence[Claim]) -> Table:
+def claims_table(checked: Sequence[Claim]) -> Table:
     """One row per claim."""
     table = Table(show_lines=True)
-    for column in ("id", "algorithm", "claim", "source", "predicted", "measured", "verdict"):
+    for column in ("algorithm", "claim", "source", "predicted", "measured", "verdict"):
         table.add_column(column)
-    for claim in found:
-        text = claim.claim + (f"\n({claim.note})" if claim.note else "")
-        cells = (claim.id, claim.algorithm, text, claim.source, claim.predicted, claim.measured, claim.verdict)
+    for claim in checked:
+        text = f"{claim.name}\n{claim.claim}" + (f"\n({claim.note})" if claim.note else "")
+        cells = (claim.algorithm, text, claim.source, claim.predicted, claim.measured, claim.verdict)
         table.add_row(*(_plain(cell) for cell in cells))
     return table
 
@@ -214,7 +214,7 @@ def trajectories(
     plot: Path | None,
 ) -> None:
     """Play, print one row per algorithm, and write what was asked for."""
-    from sparring.games.game import resolve_game
+    from sparring.games.files import resolve_game
 
     game = resolve_game(spec)
     results = {name: _one(name, many, game, player, settings, options) for name in names}
@@ -242,7 +242,8 @@ def _one(
     name: str, many: bool, game: Game, player: Any, settings: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One algorithm's result; among many, what cannot be played is skipped with its reason."""
-    from sparring.certificates.certify import build_for_game, certify
+    from sparring.certificates.build import build_for_game
+    from sparring.certificates.certify import certify
 
     try:
         return certify(build_for_game(name, settings), game, player, **options)
@@ -310,7 +311,7 @@ def transformer(
         raise ValueError(
             "--player transformer plays one algorithm on a game of its own; leave out --game, --plot and all."
         )
-    from sparring.certificates.transformer import certify_transformer
+    from sparring.certificates.players.transformer import certify_transformer
 
     result = certify_transformer(names[0], settings, rounds, seed)
     if json_ is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
         comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
         write_comparison(comparison, out)
         if json_:
-            print(json.dumps(comparison))
+            print(json.dumps(comparison, default=asdict))
             return
         show(comparison, Console(highlight=False, soft_wrap=True))
         print(out)
@@ -56,8 +57,8 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
         rows = [
             [
                 run["name"],
-                percent(rate["value"], rate),
-                f"{percent(rate['low'])} to {percent(rate['high'])}",
+                percent(rate.value, rate),
+                f"{percent(rate.low)} to {percent(rate.high)}",
                 "yes" if seen else "no",
             ]
             for run, rate, seen in zip(runs, judgment["win_rates"], judgment["seen_in_training"], strict=True)
@@ -66,17 +67,17 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
         console.print(table(f"{judgment['name']} ({judgment['identity']})", columns, rows))
     for under, d in ((group, one) for group in comparison["differences"] for one in group["runs"]):
         if d["difference"]:
-            low, value, high = (f"{100 * d['difference'][key]:+.1f}" for key in ("low", "value", "high"))
+            points = d["difference"].scaled(100)
             seen = "in training" if under["seen_in_training"] else "unseen"
-            against = f"{under['judge']} ({seen}), {d['name']} - {runs[0]['name']}: {value} points of mean preference"
-            console.print(f"{against} ({low} to {high}), p {d['p']:.3g}", markup=False)
+            against = f"{under['judge']} ({seen}), {d['name']} - {runs[0]['name']}: {points.value:+.1f} points of mean"
+            console.print(f"{against} preference ({points.span('+.1f')}), p {d['p']:.3g}", markup=False)
     rows = [
         [
             run["name"],
             run["algorithm"],
             str(run["rounds"]),
             duration(run["seconds"]),
-            *(number(value) for value in (run["tokens"], run["kl"], run["gap"] and run["gap"]["value"])),
+            *(number(value) for value in (run["tokens"], run["kl"], run["gap"] and run["gap"].value)),
         ]
         for run in runs
     ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from sparring.evaluation.intervals import Interval
     from sparring.oracles.labelled import Labelled
     from sparring.oracles.oracle import Oracle
 
@@ -74,7 +76,7 @@ def _register_train(verbs: typer.Typer) -> None:
         test = train_oracle(config, out, progress)
         found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
         if json_:
-            print(json.dumps(found, allow_nan=False))
+            print(json.dumps(found, allow_nan=False, default=asdict))
             return
         show(found)
         progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
@@ -130,7 +132,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         from sparring import __version__
         from sparring.cli.result import hashes
         from sparring.evaluation.audit_oracles import planned
-        from sparring.oracles.orders import announce
+        from sparring.oracles.abilities import announce
         from sparring.oracles.train import read_pairs
         from sparring.report.audit import write_audit
         from sparring.runtime.files import write_json
@@ -148,7 +150,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         write_json(out / "audit.json", found)
         write_audit(found, out / "audit.html")
         if json_:
-            print(json.dumps(found, allow_nan=False))
+            print(json.dumps(found, allow_nan=False, default=asdict))
             return
         show(found)
         progress.say(str(out / "audit.html"))
@@ -171,14 +173,14 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
     from sparring.cli.inputs import plain_section
     from sparring.oracles.build import build_oracle
 
-    sections: list[tuple[str, Any, str]] = []
+    sections: list[tuple[str, Any, str | None]] = []
     for spec in specs:
         if spec.endswith((".yaml", ".yml")):
             sections += _recipe_oracles(spec)
         else:
             section = plain_section(spec)
             name = Path(spec).name if Path(spec).is_dir() else str(section["name"])
-            sections.append((name, section, "start"))
+            sections.append((name, section, None))
     found: dict[str, Oracle] = {}
     seen: Counter[str] = Counter()
     for name, section, start in sections:
@@ -186,18 +188,17 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
         try:
             found[name if seen[name] == 1 else f"{name} {seen[name]}"] = build_oracle(section, start)
         except ValueError as error:
-            hint = " Outside a recipe, 'start' is no model: name one." if "'start'" in str(error) else ""
-            raise ValueError(f"--oracle {name}: {error}{hint}") from error
+            raise ValueError(f"--oracle {name}: {error}") from error
     return found
 
 
-def _recipe_oracles(path: str) -> list[tuple[str, Any, str]]:
-    """Name, section, and the model that `start` stands for."""
+def _recipe_oracles(path: str) -> list[tuple[str, Any, str | None]]:
+    """Name, section, and the model that `start` stands for, where there is a recipe."""
     from sparring.recipe.reading import load_recipe, read_yaml
 
     plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
     if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone
-        return [(str(plain["name"]), plain, "start")]
+        return [(str(plain["name"]), plain, None)]
     recipe = load_recipe(path)
     sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
     return [(str(section.get("name")), section, recipe.model.path) for section in sections]
@@ -253,9 +254,8 @@ def show(found: dict[str, Any]) -> None:
         console.print(line, markup=False)
 
 
-def _share(value: dict[str, float] | None, signed: bool = False, short: bool = False) -> str:
-    if value is None:
+def _share(share: Interval | None, signed: bool = False, short: bool = False) -> str:
+    if share is None:
         return "-"
-    sign = "+" if signed else ""
-    text = f"{100 * value['value']:{sign}.1f} %"
-    return text if short else f"{text} ({100 * value['low']:{sign}.1f} to {100 * value['high']:{sign}.1f})"
+    form, percent = "+.1f" if signed else ".1f", share.scaled(100)
+    return f"{percent.value:{form}} %" + ("" if short else f" ({percent.span(form)})")

@@ -34,11 +34,11 @@ def load_summary(run: Path):
     Raises:
         ValueError: the run has none yet, or it is no run.
     """
-    from sparring.runtime.files import read_json
+    from sparring.report.summary import read_summary
     from sparring.runtime.layout import refuse_folder_of_runs
 
     refuse_folder_of_runs(run)
     path = run / "evaluation" / "summary.json"
     if not path.exists():
         raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
-    return read_json(path)
+    return read_summary(path)

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def finish(
 
 
 def finite(value: Any) -> Any:
-    """Plain data with null for numbers that are not finite, which JSON does not have."""
+    """Plain data: dataclasses as objects of their fields, and null for numbers that are not finite."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, Mapping):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

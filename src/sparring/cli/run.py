@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from sparring.cli.several import shared
+
+if TYPE_CHECKING:
+    from sparring.report.summary import Judgment, Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +51,7 @@ def register(app: typer.Typer) -> None:
         summary = run(load_recipe(recipe, set_ or []), folder, Progress(console))
         if json_:
             keys = ("name", "headline", "judgments", "checks", "warnings")
-            print(json.dumps({key: summary[key] for key in keys}))
+            print(json.dumps({key: summary[key] for key in keys}, default=asdict))
         else:
             show(summary, folder, console)
 
@@ -60,32 +64,20 @@ def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
     return True
 
 
-def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
+def show(summary: Summary, folder: Path, console: Console) -> None:
     """The table at the end of a run."""
     table = Table(title=f"{summary['name']}: final policy against the start, held out")
     for column in ("judgment", "in training", "win rate", "95 % interval", "mean preference"):
         table.add_column(column)
     for judgment in summary["judgments"]:
-        win, mean = judgment["win_rate"], judgment["mean_preference"]
-        seen = "yes" if judgment["seen_in_training"] else "no"
-        span = f"{win['low']:.1%} to {win['high']:.1%}"
-        table.add_row(judgment["name"], seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
+        _add_judgment(table, judgment["name"], judgment)
     for opponent in summary.get("opponents", []):
         for who in ("start", "final"):
-            judgment = opponent[who]
-            win, mean = judgment["win_rate"], judgment["mean_preference"]
-            span = f"{win['low']:.1%} to {win['high']:.1%}"
-            name = f"{judgment['name']}: {who} against {opponent['name']}"
-            seen = "yes" if judgment["seen_in_training"] else "no"
-            table.add_row(name, seen, f"{win['value']:.1%}", span, f"{mean['value']:.3f}")
+            name = f"{opponent[who]['name']}: {who} against {opponent['name']}"
+            _add_judgment(table, name, opponent[who])
     if checks := summary["checks"]:
-        gain, before, after = (
-            checks["difference"],
-            checks["start"]["value"],
-            checks["final"]["value"],
-        )
-        span = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
-        table.add_row("rule checks passed", "no", f"{before:.1%} -> {after:.1%}", span, "")
+        rates = f"{checks['start'].value:.1%} -> {checks['final'].value:.1%}"
+        table.add_row("rule checks passed", "no", rates, checks["difference"].span("+.1%"), "")
     console.print(table if table.row_count else f"{summary['name']}: trained and not judged; no oracle was named")
     for warning in summary["warnings"]:
         console.print(f"warning: {warning}", markup=False)
@@ -93,6 +85,12 @@ def show(summary: dict[str, Any], folder: Path, console: Console) -> None:
     console.print(f"policy: {last_policy(summary, folder)}", markup=False)
 
 
-def last_policy(summary: dict[str, Any], folder: Path) -> Path:
+def _add_judgment(table: Table, name: str, judgment: Judgment) -> None:
+    win, mean = judgment["win_rate"], judgment["mean_preference"]
+    seen = "yes" if judgment["seen_in_training"] else "no"
+    table.add_row(name, seen, f"{win.value:.1%}", win.span(".1%"), f"{mean.value:.3f}")
+
+
+def last_policy(summary: Summary, folder: Path) -> Path:
     """Folder of the final policy."""
     return folder / "rounds" / f"{summary['recipe']['rounds'] - 1:03d}" / "policy"

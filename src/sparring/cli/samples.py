@@ -61,8 +61,8 @@ def fresh(run: Path, prompts: list[str]) -> Rows:
     from sparring.algorithms.algorithm import REFERENCE, PolicyRef
     from sparring.models.chat import as_messages
     from sparring.recipe.reading import load_recipe
+    from sparring.rounds.engines import DTYPES
     from sparring.rounds.policies import Policies
-    from sparring.rounds.sample import DTYPES
     from sparring.rounds.store import Store
     from sparring.runtime.randomness import noise_seed
     from sparring.sampling.engine import Request
@@ -70,7 +70,7 @@ def fresh(run: Path, prompts: list[str]) -> Rows:
 
     load_summary(run)
     recipe = load_recipe(run / RECIPE)
-    policies = Policies(Store(run), recipe)
+    policies = Policies(Store(run), recipe.model, recipe.fit.precision)
     answers: dict[str, list[str]] = {}
     for name, ref in (("start", REFERENCE), ("final", PolicyRef(recipe.rounds))):
         model = policies.load(ref, DTYPES[recipe.sampling.precision])

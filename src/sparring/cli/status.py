@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
         """Show the finished stages of a run, their time, memory and counts, and what comes next."""
         from sparring.rounds.resume import other_settings
         from sparring.runtime.files import read_json
-        from sparring.runtime.layout import refuse_folder_of_runs
+        from sparring.runtime.layout import is_finished, is_run, refuse_folder_of_runs
 
         refuse_folder_of_runs(run)
-        if not (run / RECIPE).exists():
+        if not is_run(run):
             raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
         recipe = yaml.safe_load((run / RECIPE).read_text())
         manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
-        finished = "evaluation/summary" in manifest
+        finished = is_finished(manifest, recipe["rounds"])
         changed = other_settings(run)
         if json_:
             shown = {"rounds": recipe["rounds"], "finished": finished, "stages": manifest, "fit_settings": changed}

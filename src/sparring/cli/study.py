@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,7 @@ def register(app: typer.Typer) -> None:
         result = run_study(recipes, folder, Progress(console), scored)
         page = write_page(result, folder)
         if json_:
-            print(json.dumps(result))
+            print(json.dumps(result, default=asdict))
         else:
             console.print(page.read_text(encoding="utf-8"), markup=False)
             console.print(f"numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html", markup=False)

@@ -1,93 +1,200 @@
-"""One side of a contest: an answer file, a model, or a run's policy.
+"""Who plays: an answer file, or a policy that can be asked (a model, or what a run made of one).
 
-Leaves out: sampling from it (`contest.py`).
+Leaves out: sampling from a policy (`sample_answers.py`).
 
-    Side("runs/mine:2", root).identity
+    find_player("runs/mine:2", Path("out")).identity
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.data.rows import ENDINGS
-from sparring.evaluation.answers import Instruction, read_answers
+from sparring.evaluation.answers import Answers, Instruction, no_join, read_answers
 from sparring.recipe.reading import load_recipe
-from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import DataConfig, DatasetConfig, ModelConfig, SamplingConfig
+from sparring.recipe.sections import ModelConfig, SamplingConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
 from sparring.runtime.files import hash_file, read_json, read_table
-from sparring.runtime.layout import HELD_OUT, RECIPE, is_run, refuse_folder_of_runs
+from sparring.runtime.layout import HELD_OUT, RECIPE, held_out_samples, is_run, refuse_folder_of_runs
 
 
-class Side:
-    """One player: an answer file, or a policy that can be asked."""
+class Player(ABC):
+    """Who takes part: its name, and what it brings along. Defaults are for players that no run made."""
 
-    def __init__(self, spec: str, root: Path) -> None:
+    start_model: str | None = None
+    """folder of the model that `model: start` of an oracle stands for"""
+    oracle: dict[str, Any] | None = None
+    """section of the oracle in its run's recipe"""
+    samples: int = 4
+    """answers per prompt, unless the user says how many"""
+
+    def __init__(self, spec: str) -> None:
+        """`spec`: as the user named it."""
         self.spec = spec
-        path = Path(spec).expanduser()
-        self.file = answer_file(spec)
-        if self.file is not None:
-            if not path.is_file():
-                raise ValueError(f"answers: {spec!r} is not a file.")
-            return
-        before, colon, after = spec.rpartition(":")
-        numbered = bool(colon) and after.isdigit()
-        folder = Path(before).expanduser() if numbered else path
-        run = is_run(folder)
-        refuse_folder_of_runs(folder)
-        if numbered and not run:
-            raise ValueError(
-                f"{spec!r}: {str(folder)!r} is not a run folder (no recipe.yaml). Write RUN:ROUND or a model."
-            )
-        recipe = load_recipe(folder / RECIPE) if run else _no_training(spec)
-        if numbered and int(after) > recipe.rounds:
-            raise ValueError(f"{spec!r}: the run has rounds 1 to {recipe.rounds}, and 0 for its start.")
-        # A model's own folder is not ours to write in: logs go to `root`.
-        self.policies = Policies(Store(folder if run else root), recipe)
-        self.ref = PolicyRef((int(after) if numbered else recipe.rounds) if run else 0)
-        self.run = folder if run else None
-        if self.ref.round:
-            self.policies.folder(self.ref)
 
-    def held_out(self) -> list[Instruction] | None:
-        """The prompts that its run held out; None where there is no run."""
-        if self.file is not None or self.run is None:
-            return None
-        rows = read_table(self.run / HELD_OUT)
-        return [Instruction(row["prompt"], row["messages"]) for row in rows]
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Hash of all that its answers depend on, but the prompts and how it is sampled."""
+
+    @abstractmethod
+    def prompts(self, answered: bool = False) -> list[Instruction] | None:
+        """A file's instructions (only those `answered`, if wanted), or what a run held out; None: it brings none."""
+
+    def how_sampled(self, overrides: Mapping[str, Any]) -> str:
+        """Its sampling settings with `overrides` of single fields, as JSON; "" where nobody knows."""
+        return ""
+
+    def stored_answers(self, prompts: Sequence[Instruction]) -> Path | None:
+        """The file of answers that its run's evaluation stored, where `prompts` are all that the run held out."""
+        return None
+
+    def other_iterates(self) -> list[str]:
+        """The other policies of its run that are on disk, oldest first."""
+        return []
+
+
+class AnswerFile(Player):
+    """Answers that are there already, one per instruction, by anybody."""
+
+    def __init__(self, spec: str) -> None:
+        super().__init__(spec)
+        self.path = Path(spec).expanduser()
+        if not self.path.is_file():
+            raise ValueError(f"answers: {spec!r} is not a file.")
+
+    @cached_property
+    def answers(self) -> Answers:
+        """All that the file holds."""
+        return read_answers(self.path)
 
     @property
     def identity(self) -> str:
-        """Hash of the answers' file; or of the weights, the configuration, and how prompts are rendered."""
-        if self.file:
-            return hash_file(self.file)
+        """Hash of the file."""
+        return hash_file(self.path)
+
+    def prompts(self, answered: bool = False) -> list[Instruction]:
+        """The file's instructions, or only those that it answers."""
+        texts = self.answers.texts if answered else (*self.answers.texts, *self.answers.unanswered)
+        return [Instruction(text, self.answers.messages[text]) for text in texts]
+
+    def answers_to(self, prompts: Sequence[Instruction]) -> dict[str, str]:
+        """The file's answers to `prompts`, by text, in the file's order.
+
+        Raises:
+            ValueError: there are none.
+        """
+        asked = {prompt.text for prompt in prompts}
+        texts = {text: answer for text, answer in self.answers.texts.items() if text in asked}
+        if not texts:
+            why = no_join(self.answers.texts, [prompt.text for prompt in prompts])
+            raise ValueError(
+                f"answers: {str(self.path)!r} answers none of the {len(prompts)} prompts (joined by text). {why}"
+            )
+        return texts
+
+
+class PolicyPlayer(Player):
+    """A model, or the policy of a run after one of its rounds: it can be asked."""
+
+    def __init__(self, spec: str, out: Path) -> None:
+        """`out`: where logs go for a model, whose own folder is not ours to write in.
+
+        Raises:
+            ValueError: it is neither a model nor a policy of a run that is on disk.
+        """
+        super().__init__(spec)
+        folder, round_ = _folder_and_round(spec)
+        self.run = folder if is_run(folder) else None
+        refuse_folder_of_runs(folder)
+        if self.run is None and round_ is not None:
+            raise ValueError(
+                f"{spec!r}: {str(folder)!r} is not a run folder (no recipe.yaml). Write RUN:ROUND or a model."
+            )
+        if self.run is None:
+            self.rounds, self.sampling = 0, SamplingConfig()
+            self.policies = Policies(Store(out), ModelConfig(path=spec))
+        else:
+            recipe = load_recipe(self.run / RECIPE)
+            self.rounds, self.sampling = recipe.rounds, recipe.sampling
+            self.policies = Policies(Store(self.run), recipe.model, recipe.fit.precision)
+            self.oracle, self.samples = recipe.oracle, recipe.evaluation.samples
+        self.start_model = str(self.policies.base)
+        self.ref = PolicyRef(self.rounds if round_ is None else round_)
+        if self.ref.round > self.rounds:
+            raise ValueError(f"{spec!r}: the run has rounds 1 to {self.rounds}, and 0 for its start.")
+        if self.ref.round:
+            self.policies.folder(self.ref)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the weights, of the model's configuration, and of how prompts are rendered."""
         parts = self.policies.hash(self.ref), hash_file(self.policies.base / "config.json"), self.policies.chat.identity
         return hashlib.sha256("+".join(parts).encode()).hexdigest()
 
+    def prompts(self, answered: bool = False) -> list[Instruction] | None:
+        """What its run held out; None for a model."""
+        if self.run is None:
+            return None
+        return [Instruction(row["prompt"], row["messages"]) for row in read_table(self.run / HELD_OUT)]
+
+    def settings(self, overrides: Mapping[str, Any]) -> SamplingConfig:
+        """How it is sampled: as its run does, or by default, with `overrides` of single fields."""
+        return SamplingConfig.model_validate({**self.sampling.model_dump(), **overrides})
+
+    def how_sampled(self, overrides: Mapping[str, Any]) -> str:
+        """These settings as JSON, without those of vLLM, on which answers do not depend."""
+        return self.settings(overrides).model_dump_json(exclude={"vllm"})
+
+    def stored_answers(self, prompts: Sequence[Instruction]) -> Path | None:
+        """Those of its run, where they are there and are to these prompts."""
+        if self.run is None:
+            return None
+        path = self.run / held_out_samples(self.ref.round)
+        return path if path.exists() and self.prompts() == list(prompts) else None
+
+    def other_iterates(self) -> list[str]:
+        """RUN:ROUND of each."""
+        refs = [PolicyRef(t) for t in range(self.rounds + 1) if t != self.ref.round]
+        return [f"{self.run}:{ref.round}" for ref in refs if self.policies.exists(ref)]
+
     def sampled_from(self) -> dict[str, str]:
-        """Hashes of a policy's weights (an export's: of those that it was made from) and of its prompts' form."""
-        own, card = self.policies.hash(self.ref), self.policies.base / "export.json"
-        made = read_json(card) if self.ref.round == 0 and card.is_file() else {}
-        weights = made["source_weights"] if made.get("weights") == own else own
+        """Hashes of its weights (of an export: of those that it was made from) and of its prompts' form."""
+        weights, card = self.policies.hash(self.ref), self.policies.base / "export.json"
+        exported = read_json(card) if self.ref.round == 0 and card.is_file() else {}
+        if exported.get("weights") == weights:
+            weights = exported["source_weights"]
         return {"weights": weights, "chat": self.policies.chat.identity}
 
-    def settings(self, overrides: Mapping[str, Any]) -> SamplingConfig | None:
-        """How it is sampled: as its run does, or by default, and `overrides`; None for a file."""
-        if self.file is not None:
-            return None
-        return SamplingConfig.model_validate({**self.policies.recipe.sampling.model_dump(), **overrides})
+
+def is_answer_file(spec: str) -> bool:
+    """Whether a name stands for an answer file; else it stands for a policy."""
+    return Path(spec).suffix in (*ENDINGS, ".gz")
 
 
-def answer_file(spec: str) -> Path | None:
-    """The file that a side's name stands for; None where it stands for a policy."""
-    path = Path(spec).expanduser()
-    return path if path.suffix in (*ENDINGS, ".gz") else None
+def find_player(spec: str, out: Path) -> AnswerFile | PolicyPlayer:
+    """The answer file (by its ending), model, RUN (its last policy) or RUN:ROUND that `spec` names.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    return AnswerFile(spec) if is_answer_file(spec) else PolicyPlayer(spec, out)
+
+
+def _folder_and_round(spec: str) -> tuple[Path, int | None]:
+    """RUN and ROUND of `RUN:ROUND`; without a number at its end, all of it and None."""
+    folder, _, number = spec.rpartition(":")
+    if folder and number.isdigit():
+        return Path(folder).expanduser(), int(number)
+    return Path(spec).expanduser(), None
 
 
 def policy_folder(spec: str, out: Path) -> Path:
@@ -96,77 +203,59 @@ def policy_folder(spec: str, out: Path) -> Path:
     Raises:
         ValueError: it is an answer file, an adapter, or not there.
     """
-    side = Side(spec, out)
-    if side.file is not None:
+    player = find_player(spec, out)
+    if isinstance(player, AnswerFile):
         raise ValueError(f"{spec}: leaderboard tasks need a policy's probabilities; an answer file has none.")
-    folder, adapter = side.policies.stored(side.ref)
+    folder, adapter = player.policies.stored(player.ref)
     if adapter is not None:
         raise ValueError(
-            f"{spec} is an adapter over its start model. Merge it first: sparring export {side.run} --round "
-            f"{side.ref.round} --out FOLDER --dtype float32, and give that folder."
+            f"{spec} is an adapter over its start model. Merge it first: sparring export {player.run} --round "
+            f"{player.ref.round} --out FOLDER --dtype float32, and give that folder."
         )
     return folder
 
 
-def sampled_otherwise(a: str, b: str, ours: str, theirs: str) -> list[str]:
-    """A caution where policies `a` and `b` were sampled with other settings (as JSON; "": not known)."""
-    other = [f"{field} {x} and {y}" for field, (x, y) in _other_settings(ours, theirs).items()]
-    told = f"{a} and {b} were sampled with other settings ({'; '.join(other)}): part of the difference is theirs."
-    return [told] if other else []
-
-
-def same_policy(ours: Mapping[str, Any], theirs: Mapping[str, Any], sampling: tuple[str, str]) -> str | None:
-    """A caution where the sides (facts of their answers), sampled as `sampling` says, are one policy's weights."""
-    if ours.get("weights") is None or ours["weights"] != theirs.get("weights"):
-        return None
-    told = "A and B are the same weights"
-    if ours["chat"] != theirs["chat"]:
-        told += ", asked in other forms (template or system message)"
-    other = _other_settings(*sampling)
-    if not other:
-        return f"{told}, sampled alike: what else differs is chance."
-    fields = "; ".join(f"{field} {x} and {y}" for field, (x, y) in other.items())
-    remedy = " ".join(f"--sampling {field}={json.dumps(y)}" for field, (_, y) in other.items())
-    return f"{told}: only sampling differs ({fields}). To sample both alike, give {remedy} and another --out."
-
-
-def _other_settings(ours: str, theirs: str) -> dict[str, tuple[Any, Any]]:
-    """Both values of the sampling fields that differ; none where one side's are not known."""
-    if not (ours and theirs):
-        return {}
-    one, two = json.loads(ours), json.loads(theirs)
-    return {f: (one.get(f), two.get(f)) for f in {**one, **two} if one.get(f) != two.get(f)}
-
-
-def _no_training(model: str) -> Recipe:
-    """A recipe for a model that is only sampled: what it says of data and algorithm is never used."""
-    unused = DatasetConfig(path="sparring:prompts")
-    return Recipe(
-        model=ModelConfig(path=model), data=DataConfig(train=unused, held_out=unused), algorithm={"name": "dpo"}
-    )
-
-
-def prompts_of(side: Side, answered: bool = False) -> list[Instruction] | None:
-    """What a side brings along: a file's instructions (or only those it has an answer to), a run's held-out prompts."""
-    if side.file is None:
-        return side.held_out()
-    given = read_answers(side.file)
-    texts = given.texts if answered else (*given.texts, *given.unanswered)
-    return [Instruction(text, given.messages[text]) for text in texts]
-
-
-def prompts_between(one: Side, other: Side) -> list[Instruction] | None:
-    """What two sides are asked: all instructions of two files; what a file answers; what a run held out.
+def prompts_between(one: Player, other: Player) -> list[Instruction] | None:
+    """What two players are asked: all instructions of two files; what one file answers; what a run held out.
 
     `one` comes first. Where only one of two files has an instruction's turns, they are taken.
     """
-    files = [side for side in (one, other) if side.file is not None]
+    files = [player for player in (one, other) if isinstance(player, AnswerFile)]
     if len(files) < 2:
-        given = (prompts_of(side, answered=True) for side in files or (one, other))
-        return next((prompts for prompts in given if prompts is not None), None)
-    found: dict[str, Instruction] = {}
-    for side in files:
-        for prompt in prompts_of(side) or []:
-            before = found.setdefault(prompt.text, prompt)
-            found[prompt.text] = max(before, prompt, key=lambda each: len(each.messages))
-    return list(found.values())
+        offers = (player.prompts(answered=True) for player in files or (one, other))
+        return next((prompts for prompts in offers if prompts is not None), None)
+    prompts: dict[str, Instruction] = {}
+    for prompt in (prompt for file in files for prompt in file.prompts()):
+        before = prompts.setdefault(prompt.text, prompt)
+        prompts[prompt.text] = max(before, prompt, key=lambda each: len(each.messages))
+    return list(prompts.values())
+
+
+def sampled_otherwise(a: str, b: str, a_settings: str, b_settings: str) -> list[str]:
+    """A caution where policies `a` and `b` were sampled with other settings (as JSON; "": not known)."""
+    fields = [f"{field} {x} and {y}" for field, (x, y) in _other_settings(a_settings, b_settings).items()]
+    caution = f"{a} and {b} were sampled with other settings ({'; '.join(fields)}): part of the difference is theirs."
+    return [caution] if fields else []
+
+
+def same_policy(a: Mapping[str, Any], b: Mapping[str, Any], settings: tuple[str, str]) -> str | None:
+    """A caution where A and B (what is stored beside their answers) are the same weights, sampled with `settings`."""
+    if a.get("weights") is None or a["weights"] != b.get("weights"):
+        return None
+    same = "A and B are the same weights"
+    if a["chat"] != b["chat"]:
+        same += ", asked in other forms (template or system message)"
+    other = _other_settings(*settings)
+    if not other:
+        return f"{same}, sampled alike: what else differs is chance."
+    fields = "; ".join(f"{field} {x} and {y}" for field, (x, y) in other.items())
+    remedy = " ".join(f"--sampling {field}={json.dumps(y)}" for field, (_, y) in other.items())
+    return f"{same}: only sampling differs ({fields}). To sample both alike, give {remedy} and another --out."
+
+
+def _other_settings(a: str, b: str) -> dict[str, tuple[Any, Any]]:
+    """Both values of the sampling fields that differ; none where the settings of one are not known."""
+    if not (a and b):
+        return {}
+    one, two = json.loads(a), json.loads(b)
+    return {field: (one.get(field), two.get(field)) for field in {**one, **two} if one.get(field) != two.get(field)}

@@ -1,63 +1,71 @@
-"""Fresh answers of a side to instructions, outside a run: what contests and sieges sample.
+"""Fresh answers of a policy to instructions, outside a run: what head to head and exploitability sample.
 
-rows, unanswered = sample_answers(side, prompts, settings, 0, 1, "contest/a", Path("out/a.parquet"), Progress())
+rows, unanswered = sample_answers(player, questions, 1, "contest/a", Path("out/a.parquet"), Progress())
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Draw
-from sparring.contests.players import Side
+from sparring.contests.players import PolicyPlayer
 from sparring.evaluation.answers import Instruction
 from sparring.models.chat import PromptText
 from sparring.models.weights import context_length
-from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.tables import ExampleRow, Prompt, texts_by_example
 from sparring.runtime.files import read_table
-from sparring.runtime.layout import HELD_OUT
+from sparring.runtime.layout import HELD_OUT, held_out_samples
 from sparring.runtime.progress import Progress
 
 Rows = list[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What the players are asked, and how policies answer."""
+
+    prompts: Sequence[Instruction]
+    sampling: Mapping[str, Any]
+    """fields of a policy's sampling settings that are replaced"""
+    seed: int
+    samples: int | None = None
+    """answers per prompt; None: as the policy's run has them"""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the prompts."""
+        return hashlib.sha256(repr(self.prompts).encode()).hexdigest()
+
+
 def sample_answers(
-    side: Side,
-    prompts: Sequence[Instruction],
-    settings: SamplingConfig,
-    seed: int,
-    count: int,
-    stream: str,
-    target: Path,
-    progress: Progress,
+    player: PolicyPlayer, questions: Questions, count: int, stream: str, target: Path, progress: Progress
 ) -> tuple[Rows, dict[str, str]]:
     """`count` answers to every prompt that fits, in the prompts' order: instruction, text, finish_reason.
 
-    And why a prompt has none, by its text.
-
-    Half-done work is kept beside `target`, which is gone in the end.
+    And why a prompt has none, by its text. Half-done work is kept beside `target`, which is gone in the end.
 
     Raises:
         ValueError: no prompt fits.
     """
-    side.policies.recipe = side.policies.recipe.model_copy(update={"seed": seed})
-    model = side.policies.recipe.model
-    room = (context_length(side.policies.base, model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
-    examples: Rows = []
+    policies, prompts, settings = player.policies, questions.prompts, player.settings(questions.sampling)
+    room = (context_length(policies.base, policies.model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
+    examples: list[Prompt] = []
     unanswered: dict[str, str] = {}
     for number, prompt in enumerate(prompts):
-        ids = side.policies.chat.prompt_ids(prompt.messages)
+        ids = policies.chat.prompt_ids(prompt.messages)
         if len(ids) > room:
             unanswered[prompt.text] = f"prompt longer than {room} tokens"
         else:
             examples.append({"example": str(number), "prompt_ids": ids})
     if not examples:
-        raise ValueError(f"{side.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
-    drawn = sample_draw(
-        side.policies, Draw("own", count, {side.ref: 1.0}), examples, settings, stream, target, progress
-    )
+        raise ValueError(f"{player.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
+    draw = Draw("own", count, {player.ref: 1.0})
+    drawn = sample_draw(policies, draw, examples, settings, questions.seed, stream, target, progress)
     target.unlink()
     ordered = sorted(drawn, key=lambda row: (int(row["example"]), row["index"]))
     rows = [
@@ -67,15 +75,9 @@ def sample_answers(
     return rows, unanswered
 
 
-def held_out_samples(run: Path, round_: int) -> Path:
-    """Where a run's evaluation keeps a policy's answers to the held-out prompts."""
-    return run / f"evaluation/samples-{round_}.parquet"
-
-
 def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
-    """Those answers by prompt (with its turns, for oracles that read them), in the order in which they were drawn."""
-    texts = {row["example"]: PromptText(row["messages"]) for row in read_table(run / HELD_OUT)}
-    found: dict[str, list[str]] = {}
-    for row in sorted(read_table(held_out_samples(run, round_)), key=lambda row: row["index"]):
-        found.setdefault(texts[row["example"]], []).append(row["text"])
-    return found
+    """The answers that a run's evaluation stored of a policy, by prompt (its turns included)."""
+    held_out: list[ExampleRow] = read_table(run / HELD_OUT)
+    prompts = {row["example"]: PromptText(row["messages"]) for row in held_out}
+    stored = texts_by_example(run / held_out_samples(round_))
+    return {prompts[example]: texts for example, texts in stored.items()}

@@ -21,6 +21,7 @@ from sparring.data.checks import passes
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.models.chat import Message, answer_text, as_messages, conversation, read_transcript, split_conversation
 from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.files import LONE_SURROGATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +141,24 @@ class Layout:
         for role, value in values.items():
             if value is None:
                 raise ValueError(f"the {role} response is null")
-        given = [] if self.inside else self._given(row[self.prompt])
-        answers = {role: _answer(value, self.inside) for role, value in values.items()}
-        told = [turns for turns, _ in answers.values() if turns]
-        if self.inside and not answers:
-            told = [_begun(row[self.prompt])]
-        messages = _prompt(given, told)
-        responses = {role: text for role, (_, text) in answers.items()}
+        beside = [] if self.inside else self._prompt_beside(row[self.prompt])
+        parts = {role: _response(value, self.inside) for role, value in values.items()}
+        prompts = [turns for turns, _ in parts.values() if turns]
+        if self.inside and not parts:
+            prompts = [_begun(row[self.prompt])]
+        messages = _prompt(beside, prompts)
+        responses = {role: text for role, (_, text) in parts.items()}
         check = parse_check(row.get(self.check_column))
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
+        if LONE_SURROGATE.search(content):
+            raise ValueError("half a character (a lone surrogate, as a cut emoji leaves)")
         return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
 
-    def _given(self, prompt: Any) -> list[Message]:
+    def _prompt_beside(self, prompt: Any) -> list[Message]:
         if prompt is None:
             raise ValueError("the prompt is null")
-        begun = isinstance(prompt, str) and prompt.rstrip().endswith("\n\nAssistant:")
-        return as_messages((begun and read_transcript(prompt)) or prompt)
+        is_transcript = isinstance(prompt, str) and prompt.rstrip().endswith("\n\nAssistant:")
+        return as_messages((is_transcript and read_transcript(prompt)) or prompt)
 
     def _ranked(self, row: Row) -> Row:
         """The best and the worst of a list of texts, best first, or of {answer, rank}."""
@@ -177,12 +180,12 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        ranked = json.loads(value) if isinstance(value, str) else value
     except json.JSONDecodeError as error:
         raise ValueError("the ranked answers are text, but not a JSON list") from error
-    if not isinstance(found, list | tuple):
+    if not isinstance(ranked, list | tuple):
         raise ValueError("the ranked answers are no list")
-    return list(found)
+    return list(ranked)
 
 
 def _rank(answer: Row) -> float:
@@ -206,7 +209,7 @@ def _holds_prompt(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and read_transcript(value) is not None)
 
 
-def _answer(value: Any, whole: bool) -> tuple[list[Message], str]:
+def _response(value: Any, whole: bool) -> tuple[list[Message], str]:
     """The turns before a response, if it brings them, and its text; `whole`: it is a conversation or a transcript."""
     if whole and isinstance(value, str):
         value = read_transcript(value) or value
@@ -224,15 +227,18 @@ def _begun(value: Any) -> list[Message]:
     return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
 
 
-def _prompt(given: list[Message], told: list[list[Message]]) -> list[Message]:
-    """The prompt: the turns that the responses bring, of which a prompt beside them may be the first only."""
-    if not told:
-        return as_messages(given)
-    if any(turns != told[0] for turns in told):
+def _prompt(beside: list[Message], prompts: list[list[Message]]) -> list[Message]:
+    """The prompt: the turns that the responses bring, or else the prompt `beside` them.
+
+    Where there are both, the one beside may be the first of those turns only.
+    """
+    if not prompts:
+        return as_messages(beside)
+    if any(turns != prompts[0] for turns in prompts):
         raise ValueError("the responses answer different prompts")
-    if given and given[-1]["content"].strip() not in [turn["content"].strip() for turn in told[0]]:
+    if beside and beside[-1]["content"].strip() not in [turn["content"].strip() for turn in prompts[0]]:
         raise ValueError("the conversation does not hold the prompt")
-    return as_messages(told[0])
+    return as_messages(prompts[0])
 
 
 def parse_check(value: Any) -> Row | None:

@@ -66,10 +66,10 @@ def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
     if path.is_dir():
         return _folder(path, config.split)
     if glob.has_magic(config.path):
-        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
-        if not found:
+        matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
+        if not matches:
             raise ValueError(f"data: no file matches {config.path!r}.")
-        return found, False
+        return matches, False
     if path.suffix in ENDINGS or path.suffix == ".gz" or config.path.startswith((".", "/", "~")):
         raise ValueError(
             f"data: {config.path!r} is not a file. Give a {', '.join(ENDINGS)} file, a folder or a pattern of such "
@@ -160,14 +160,14 @@ def _hub(config: DatasetConfig) -> Iterator[Placed]:
     import datasets
 
     try:
-        found = datasets.load_dataset(config.path, config.name, split=config.split or "train", revision=config.revision)
+        rows = datasets.load_dataset(config.path, config.name, split=config.split or "train", revision=config.revision)
     except Exception as error:
         raise ValueError(
             f"data: {config.path!r} is neither a file nor a data set that could be fetched from the hub "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the spelling and "
             "the network, or download it and give its file."
         ) from error
-    return _placed(config.path, (dict(row) for row in found))
+    return _placed(config.path, (dict(row) for row in rows))
 
 
 def read_file(path: Path) -> list[Row]:
@@ -225,13 +225,13 @@ def _csv(path: Path) -> Iterator[Row]:
         try:
             for row in reader:
                 extra: Any = row.pop(None, [])  # type: ignore[call-overload]
-                given = [value for value in row.values() if value is not None]
-                if not any(value.strip() for value in [*given, *extra]):
+                fields = [value for value in row.values() if value is not None]
+                if not any(value.strip() for value in [*fields, *extra]):
                     continue
-                if len(given) < len(row) or any(value.strip() for value in extra):
-                    found = len(given) + len(extra)
+                if len(fields) < len(row) or any(value.strip() for value in extra):
+                    count = len(fields) + len(extra)
                     raise ValueError(
-                        f"data: {str(path)!r}, line {reader.line_num}: {found} fields, but the header names "
+                        f"data: {str(path)!r}, line {reader.line_num}: {count} fields, but the header names "
                         f"{len(row)}. Put quotes around text that holds commas."
                     )
                 yield row
@@ -293,7 +293,7 @@ def _line(text: str, path: Path, number: int) -> Row:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Mend or remove that line."
+            f"data: {str(path)!r}, line {number}: not valid JSON ({error.msg}). Correct or remove that line."
         ) from error
     if not isinstance(row, dict):
         raise ValueError(f'data: {str(path)!r}, line {number}: expected an object like {{"prompt": ...}}.')

@@ -6,7 +6,8 @@ outages are waited out with jitter, `Retry-After` first; an endpoint that stays 
 a spent budget stop the work with an `OracleError`. The key is read from the environment into the client and stands
 nowhere else, also when a reply repeats it. Leaves out: what the replies mean.
 
-    endpoint = Endpoint(Settings(model="m", base_url="http://localhost:8000/v1", key_env=None), Path("replies.jsonl"))
+    config = EndpointConfig(model="m", base_url="http://localhost:8000/v1", key_env=None)
+    endpoint = Endpoint(config, "oracle", Path("replies.jsonl"))
     endpoint.ask([{"messages": [{"role": "user", "content": "A or B?"}], "max_tokens": 1}])
 """
 
@@ -22,12 +23,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sparring.endpoints.replies import TOKENS_KEPT, Estimate, Reply, Request, most_out, open_replies
+from sparring.recipe.sections import EndpointConfig
 from sparring.runtime.errors import OracleError
 
 BACKOFF, LONGEST_WAIT = 1.0, 300.0
@@ -48,75 +49,26 @@ PASSING = (408, 409, 425, 429)
 EMPTY = "an empty reply"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Who is asked, how hard, and for how much."""
-
-    model: str
-    base_url: str | None = None
-    key_env: str | None = "OPENAI_API_KEY"
-    concurrency: int = 8
-    timeout: float = 60.0
-    attempts: int = 5
-    max_cost: float | None = None
-    price_in: float | None = None
-    """per million tokens, in the currency of max_cost"""
-    price_out: float | None = None
-    field: str = "oracle"
-    """the section of the recipe that messages name"""
-
-    def check(self) -> None:
-        """Raise a ValueError that names the field, the value and the remedy; never shows what may be a key."""
-        if self.base_url is not None:
-            _check_address(f"{self.field}.base_url", self.base_url)
-        for name in ("concurrency", "timeout", "attempts"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{self.field}.{name} = {getattr(self, name)}: give a positive number.")
-        for name in ("max_cost", "price_in", "price_out"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"{self.field}.{name} = {value}: give a number of at least 0.")
-        if self.max_cost is not None and (self.price_in is None or self.price_out is None):
-            raise ValueError(f"{self.field}.max_cost needs {self.field}.price_in and price_out, per million tokens.")
-
-    def key(self) -> str:
-        """The key from the environment; a placeholder where the endpoint takes none.
-
-        Raises:
-            ValueError: the variable is not set, or holds what no request could carry.
-        """
-        if self.key_env is None:
-            return "none"
-        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", self.key_env):
-            raise ValueError(
-                f"{self.field}.key_env is not the name of an environment variable (capitals, digits, underscores); "
-                "it is not shown because it may be the key itself. Keys belong in the environment only."
-            )
-        if not (key := os.environ.get(self.key_env, "").strip()):
-            raise ValueError(
-                f"{self.field}.key_env: the environment variable {self.key_env} is not set. Set it to the key, or give "
-                "key_env: null for an endpoint without keys."
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise ValueError(
-                f"{self.field}.key_env: the environment variable {self.key_env} holds a character that a key cannot "
-                "have (a line break, a typographic quote or another that is not ASCII); it is not shown. Copy it anew."
-            )
-        return key
-
-
 class Endpoint:
     """Asks, retries, pays and remembers; safe to use from one thread, works with `concurrency` of its own."""
 
-    def __init__(self, settings: Settings, replies: Path) -> None:
-        settings.check()
-        self.settings, self.replies = settings, replies
+    def __init__(self, config: EndpointConfig, field: str, replies: Path) -> None:
+        """`field`: the section of the recipe that messages name.
+
+        Raises:
+            ValueError: an address that is none, a limit without prices, no key; never shows what may be a key.
+        """
+        if config.base_url is not None:
+            _check_address(f"{field}.base_url", config.base_url)
+        if config.max_cost is not None and (config.price_in is None or config.price_out is None):
+            raise ValueError(f"{field}.max_cost needs {field}.price_in and price_out, per million tokens.")
+        self.config, self.field, self.replies = config, field, replies
         self.counts: Counter[str] = Counter()
         self.last_error, self._remedy = "", ""
-        self._client = _client(settings)
-        if settings.base_url is None:  # the client library reads it
+        self._client = _client(config, field)
+        if config.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
-        self.asker = f"{settings.model}@{self.where}"
+        self.asker = f"{config.model}@{self.where}"
         self._kept = open_replies(replies)
         if self._kept.damaged:
             self.counts["damaged lines of the reply file"] = self._kept.damaged
@@ -136,7 +88,7 @@ class Endpoint:
     @property
     def wave(self) -> int:
         """Requests to give at a time, so that progress shows."""
-        return PER_WAVE * self.settings.concurrency
+        return PER_WAVE * self.config.concurrency
 
     @property
     def spent(self) -> float:
@@ -147,7 +99,7 @@ class Endpoint:
     @property
     def paid(self) -> float | None:
         """The same; None without prices."""
-        return None if self.settings.price_in is None else self.spent
+        return None if self.config.price_in is None else self.spent
 
     def known(self, request: Request) -> Reply | None:
         """The reply that is kept, if any."""
@@ -155,7 +107,7 @@ class Endpoint:
 
     def cost(self, tokens_in: float, tokens_out: float) -> float:
         """In the currency of the prices; 0 without prices."""
-        return (tokens_in * (self.settings.price_in or 0) + tokens_out * (self.settings.price_out or 0)) / 1e6
+        return (tokens_in * (self.config.price_in or 0) + tokens_out * (self.config.price_out or 0)) / 1e6
 
     def worst_cost(self, request: Request) -> tuple[float, float, float]:
         """(tokens in, tokens out, cost) of a request at most, by its length and what it allows."""
@@ -168,7 +120,7 @@ class Endpoint:
         new = [request for key, request in asked.items() if key not in self._kept]
         worst = [self.worst_cost(request) for request in new]
         tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
-        priced = self.settings.price_in is not None
+        priced = self.config.price_in is not None
         return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, cost if priced else None)
 
     # ---- asking -------------------------------------------------------------------------------
@@ -183,7 +135,7 @@ class Endpoint:
         new = {key: r for key, r in asked.items() if key not in self._kept and key not in self._given_up}
         if new:
             self._stop.clear()
-            with ThreadPoolExecutor(self.settings.concurrency) as pool:
+            with ThreadPoolExecutor(self.config.concurrency) as pool:
                 futures = [pool.submit(self._one, key, request) for key, request in new.items()]
                 try:
                     for future in futures:
@@ -202,7 +154,7 @@ class Endpoint:
         """Set the most tokens aside, so that concurrent requests cannot overdraw together; None when work stopped."""
         tokens_in, tokens_out, cost = self.worst_cost(request)
         with self._lock:
-            limit = self.settings.max_cost
+            limit = self.config.max_cost
             if self._stop.is_set():
                 return None
             reserved = self._kept.reserved[self.asker]
@@ -210,7 +162,7 @@ class Endpoint:
                 self._stop.set()
                 raise OracleError(
                     f"the budget is spent: its replies in {self.replies} cost {self.spent:.4f}, the next request may "
-                    f"cost {cost:.4f}, and {self.settings.field}.max_cost = {limit:g}. What was answered is kept; "
+                    f"cost {cost:.4f}, and {self.field}.max_cost = {limit:g}. What was answered is kept; "
                     "raise it to go on."
                 )
             self._set_aside(tokens_in, tokens_out)
@@ -224,7 +176,7 @@ class Endpoint:
 
     def _attempts(self, key: str, request: Request) -> bool:
         """Whether a reply came and is kept. Every attempt has its own place in the budget: empty replies cost too."""
-        for attempt in range(self.settings.attempts):
+        for attempt in range(self.config.attempts):
             if not self._wait() or (reserved := self._reserve(request)) is None:
                 return False
             try:
@@ -234,7 +186,7 @@ class Endpoint:
                 if wait is None:
                     break
                 with self._lock:
-                    self.counts["retries"] += attempt + 1 < self.settings.attempts
+                    self.counts["retries"] += attempt + 1 < self.config.attempts
                     self._not_before = max(self._not_before, time.monotonic() + wait)
             else:
                 self._keep({"key": key, **row})
@@ -259,7 +211,7 @@ class Endpoint:
         """What will be kept of one reply; one that holds nothing is paid if it is whole or its tokens are counted."""
         with self._lock:
             self.counts["requests"] += 1
-        completion = self._client.chat.completions.create(model=self.settings.model, **request)
+        completion = self._client.chat.completions.create(model=self.config.model, **request)
         whole, text, cut = _said(completion)
         spent = self._tokens_spent(completion, request, whole)
         if text is None:
@@ -302,15 +254,15 @@ class Endpoint:
         """
         import openai
 
-        self.last_error, self._remedy = self._redacted(error), _remedy(error, self.settings)
+        self.last_error, self._remedy = self._redacted(error), _remedy(error, self.config, self.field)
         status = getattr(error, "status_code", None)
         if status in REFUSED or getattr(error, "code", None) == "insufficient_quota":
             if self._stop.is_set():
                 return None
             self._stop.set()
             raise OracleError(
-                f"the endpoint {self.where} refused: {self.last_error}. Check {self.settings.field}.model, base_url "
-                f"and the key (key_env: {self.settings.key_env or 'null'}). What was answered is kept."
+                f"the endpoint {self.where} refused: {self.last_error}. Check {self.field}.model, base_url "
+                f"and the key (key_env: {self.config.key_env or 'null'}). What was answered is kept."
             ) from None
         passing = status in PASSING or (status or 0) >= 500
         broken = isinstance(
@@ -338,18 +290,18 @@ class Endpoint:
     def _redacted(self, error: Exception) -> str:
         """The error as one line without the key, which some servers repeat."""
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return (text if self.settings.key_env is None else text.replace(self._client.api_key, "***"))[:300]
+        return (text if self.config.key_env is None else text.replace(self._client.api_key, "***"))[:300]
 
     # ---- the file -----------------------------------------------------------------------------
 
     def key(self, request: Request) -> str:
         """A hash of endpoint, model and request, under which its reply is kept."""
-        asked = json.dumps([self.where, self.settings.model, request], sort_keys=True)
+        asked = json.dumps([self.where, self.config.model, request], sort_keys=True)
         return hashlib.sha256(asked.encode()).hexdigest()
 
     def _keep(self, row: dict[str, Any]) -> None:
         secret = self._client.api_key
-        hidden = self.settings.key_env is not None and len(secret) >= SHORTEST_SECRET
+        hidden = self.config.key_env is not None and len(secret) >= SHORTEST_SECRET
         if hidden and secret in json.dumps([row, "".join(t["token"] for t in row.get("tokens", ()))]):
             row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
             row["tokens"] = []
@@ -363,14 +315,37 @@ class _Malformed(Exception):
     """A success that holds no answer."""
 
 
-def _client(settings: Settings) -> Any:
+def _client(config: EndpointConfig, field: str) -> Any:
     try:
         import openai
     except ImportError as error:
         raise ValueError(
-            f"{settings.field}: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
+            f"{field}: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
         ) from error
-    return openai.OpenAI(api_key=settings.key(), base_url=settings.base_url, timeout=settings.timeout, max_retries=0)
+    key = _key(config.key_env, field)
+    return openai.OpenAI(api_key=key, base_url=config.base_url, timeout=config.timeout, max_retries=0)
+
+
+def _key(key_env: str | None, field: str) -> str:
+    """The key from the environment; a placeholder where the endpoint takes none."""
+    if key_env is None:
+        return "none"
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]*", key_env):
+        raise ValueError(
+            f"{field}.key_env is not the name of an environment variable (capitals, digits, underscores); it is not "
+            "shown because it may be the key itself. Keys belong in the environment only."
+        )
+    if not (key := os.environ.get(key_env, "").strip()):
+        raise ValueError(
+            f"{field}.key_env: the environment variable {key_env} is not set. Set it to the key, or give key_env: null "
+            "for an endpoint without keys."
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(
+            f"{field}.key_env: the environment variable {key_env} holds a character that a key cannot have (a line "
+            "break, a typographic quote or another that is not ASCII); it is not shown. Copy it anew."
+        )
+    return key
 
 
 def _check_address(name: str, url: str) -> None:
@@ -428,20 +403,20 @@ def _likely(token: Any) -> bool:
     return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01
 
 
-def _remedy(error: Exception, settings: Settings) -> str:
+def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
     """What helps where this is how every request ends."""
     import openai
 
-    field, status = settings.field, getattr(error, "status_code", None)
+    status = getattr(error, "status_code", None)
     if isinstance(error, openai.APITimeoutError):
         return (
-            f"No answer came within {settings.timeout:g} s: raise {field}.timeout, or lower {field}.concurrency "
-            f"({settings.concurrency}) if it answers slowly."
+            f"No answer came within {config.timeout:g} s: raise {field}.timeout, or lower {field}.concurrency "
+            f"({config.concurrency}) if it answers slowly."
         )
     if isinstance(error, openai.APIConnectionError):
         return f"Is it running, and is {field}.base_url right?"
     if status == 429:
-        return f"It limits the rate: lower {field}.concurrency ({settings.concurrency}), or go on later."
+        return f"It limits the rate: lower {field}.concurrency ({config.concurrency}), or go on later."
     if status is not None and status < 500:
         return (
             f"It refuses these questions, so repeating will not help: does the model take {field}.max_tokens and a "

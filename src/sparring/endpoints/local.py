@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sparring.endpoints.replies import (
     TOKENS_KEPT,
@@ -169,7 +171,7 @@ class LocalChat:
             found.append([self._token(logps_TV[len(logps_TV) - len(shown) + i], t) for i, t in enumerate(shown)])
         return found
 
-    def _token(self, logps_V: torch.Tensor, chosen: int) -> dict[str, Any]:
+    def _token(self, logps_V: Float[Tensor, " V"], chosen: int) -> dict[str, Any]:
         top = logps_V.topk(min(TOP_LOGPROBS, len(logps_V)))
         names = [self._name(token) for token in top.indices.tolist()]
         return {

@@ -2,7 +2,7 @@
 
 Every reply is a line under a hash of who was asked and what; lines of replies that held nothing count for their tokens
 only. A line that a killed process left half-written is passed over and counted. All judges of a process that name one
-file share it, and what each asker costs there. Leaves out: who is asked (`endpoint.py`: a server; `local_chat.py`: a
+file share it, and what each asker costs there. Leaves out: who is asked (`endpoint.py`: a server; `local.py`: a
 model in this process); other processes, whose lines are seen when the file is opened again.
 
     kept = open_replies(Path("replies.jsonl")); kept.get(key); kept.keep({"key": key, "text": "A", "cut": False, ...})

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparring.endpoints.endpoint import Endpoint, Settings
+from sparring.endpoints.endpoint import Endpoint
 from sparring.endpoints.replies import Reply
 from sparring.models.chat import Chat, Message
 from sparring.recipe.sections import ServedConfig
@@ -21,7 +21,6 @@ from sparring.runtime.errors import EngineError, OracleError
 from sparring.runtime.progress import Advance
 from sparring.sampling.engine import Response
 
-SETTINGS = ("model", "base_url", "key_env", "concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out")
 SLICE = 8
 """requests given to the endpoint together, times its concurrency: how often progress shows"""
 
@@ -30,8 +29,8 @@ class ServedModel:
     """Asks one model; what it answered is kept in `replies` and never asked again."""
 
     def __init__(self, config: ServedConfig, field: str, replies: Path) -> None:
-        self.config, self.field = config, field
-        self.endpoint = Endpoint(Settings(**{name: getattr(config, name) for name in SETTINGS}, field=field), replies)
+        self.config = config
+        self.endpoint = Endpoint(config, field, replies)
 
     def answers(
         self, prompts: Sequence[Sequence[Message]], seeds: Sequence[int], advance: Advance | None = None

@@ -86,7 +86,7 @@ def leaderboard_row(judgments: Judgments, controlled: LengthControlled, mode: st
         **win_rates(judgments.preferences),
         "mode": mode,
         "avg_length": int(lengths.mean()),
-        "length_controlled_winrate": 100 * controlled.win_rate,
+        "length_controlled_winrate": 100 * controlled.rate.value,
         "lc_standard_error": 100 * controlled.standard_error,
         "annotator": judgments.judge,
     }
@@ -99,7 +99,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """Everything that is said about judgments, as plain data; `leaderboard` is AlpacaEval's row, in percent."""
     known = judgments.preferences[~np.isnan(judgments.preferences)]
-    raw = interval(known.tolist(), resamples, within=SHARE) if len(known) else {}
     controlled = control_length(judgments, gamed, indices)
     return {
         "model": judgments.model,
@@ -108,15 +107,8 @@ def evaluate(
         "judged": len(known),
         "left_out": {"no preference": len(judgments.preferences) - len(known), **judgments.dropped},
         "empty_answers": sum(not text.strip() for text in judgments.outputs),
-        "win_rate": raw,
-        "length_controlled": {
-            "value": controlled.win_rate,
-            "low": controlled.low,
-            "high": controlled.high,
-            "formula": controlled.formula,
-            "weights": controlled.weights,
-            "strength": controlled.strength,
-        },
+        "win_rate": interval(known.tolist(), resamples, within=SHARE),
+        "length_controlled": controlled.rate,
         "leaderboard": leaderboard_row(judgments, controlled),
     }
 

@@ -9,9 +9,8 @@ those columns; prompt stands for instruction, and response or answer for output.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +18,11 @@ from typing import Any, NamedTuple
 from sparring.data.rows import read_rows
 from sparring.models.chat import Message, PromptText, as_messages, prompt_text
 from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.files import LONE_SURROGATE
 
 Row = dict[str, Any]
 INSTRUCTION = ("instruction", "prompt")
 OUTPUT = ("output", "response", "answer")
-HALF = re.compile(r"[\ud800-\udfff]")
-"""half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +80,10 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     unusable: Counter[str] = Counter()
     without: dict[str, str] = {}
     turns: dict[str, list[Message]] = {}
-    for row in rows:
-        try:
-            messages = as_messages(row.get(asked))
-        except ValueError:
-            unusable["instruction missing or empty"] += 1
-            continue
-        instruction = prompt_text(messages)
-        if HALF.search(instruction):
-            unusable["instruction with half a character"] += 1
-            continue
+    for row, instruction, messages in _instructions(rows, asked, unusable):
         turns.setdefault(instruction, messages)
         answer = row.get(output)
-        if not isinstance(answer, str) or HALF.search(answer):
+        if not isinstance(answer, str) or LONE_SURROGATE.search(answer):
             without[instruction] = _no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
@@ -127,8 +116,19 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
     """
     rows = read_rows(config)
     column = _column(rows, (*INSTRUCTION, config.columns.prompt), Path(config.path))
-    found: dict[str, Instruction] = {}
+    instructions: dict[str, Instruction] = {}
     dropped: Counter[str] = Counter()
+    for _, text, messages in _instructions(rows, column, dropped):
+        if text in instructions:
+            dropped["repeated instructions"] += 1
+        instructions[text] = Instruction(text, messages)
+    if not instructions:
+        raise ValueError(f"prompts: {config.path!r} holds no usable instruction.")
+    return list(instructions.values()), dropped
+
+
+def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> Iterator[tuple[Row, str, list[Message]]]:
+    """Rows with their instruction as text and as turns; a row without a usable one is counted in `dropped`."""
     for row in rows:
         try:
             messages = as_messages(row.get(column))
@@ -136,15 +136,10 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
             dropped["instruction missing or empty"] += 1
             continue
         text = prompt_text(messages)
-        if HALF.search(text):
+        if LONE_SURROGATE.search(text):
             dropped["instruction with half a character"] += 1
-            continue
-        if text in found:
-            dropped["repeated instructions"] += 1
-        found[text] = Instruction(text, messages)
-    if not found:
-        raise ValueError(f"prompts: {config.path!r} holds no usable instruction.")
-    return list(found.values()), dropped
+        else:
+            yield row, text, messages
 
 
 def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:

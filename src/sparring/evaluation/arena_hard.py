@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparring.data.rows import read_file
-from sparring.evaluation.intervals import SHARE, ratios, unanimous, widened
-from sparring.evaluation.ratings import Unbounded, bootstrap, fit_logistic, one_judge
+from sparring.evaluation.intervals import SHARE, Interval, percentiles, ratios, unanimous, widened
+from sparring.evaluation.ratings import Unbounded, bootstrap, fit_finite, one_judge
 
 Array = NDArray[np.float64]
 Style = Literal["densities", "counts"]
@@ -63,15 +63,6 @@ class Judgment:
         """Score of the model and weight, by game."""
         first, second = (None if verdict is None else VERDICTS[verdict] for verdict in self.verdicts)
         return [None if first is None else (1.0 - first[0], first[1]), second]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,19 +320,18 @@ def score(
     estimate, found = refit(np.ones(len(rows))), bootstrap(question_G, refit, resamples, seed)
     if len(found) < resamples / 2:
         raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
-    low, high = np.quantile(found, [0.025, 0.975], axis=0)
-    for k in range(len(models)):
-        mine = model_G == k
-        won, played = (np.bincount(question_G[mine], x[mine]) for x in (weight_G * score_G, weight_G))
+    rated = []
+    for k, model in enumerate(models):
+        own = model_G == k
+        won, played = (np.bincount(question_G[own], x[own]) for x in (weight_G * score_G, weight_G))
         won, played = won[played > 0], played[played > 0]
+        chance = percentiles(float(estimate[k]), found[:, k])
         # Where all questions agree no resample differs, or only by the others' style weights.
-        ends = unanimous(won / played)
-        if ends is None and style is None:  # the score is the weighted share of wins
-            ends = widened(ratios(won, played), (low[k], high[k]), SHARE)
-        if ends is not None:
-            low[k], high[k] = min(low[k], ends[0]), max(high[k], ends[1])
-    scores = [Interval(*(100.0 * float(x[k]) for x in (estimate, low, high))) for k in range(len(models))]
-    rated = [_model_score(m, s, judgments, kept) for m, s in zip(models, scores, strict=True)]
+        if (exact := unanimous(won / played)) is not None:
+            chance = chance.stretched(exact.low, exact.high)
+        elif style is None:  # the score is the weighted share of wins
+            chance = widened(ratios(won, played), chance, SHARE)
+        rated.append(_model_score(model, chance.scaled(100.0), judgments, kept))
     names = FEATURES if style else ()
     return ArenaHard(
         judge,
@@ -376,7 +366,7 @@ def _fit(model_G: NDArray[np.int64], models: int, features_GF: Array, score_G: A
     if not features_GF.shape[1]:
         return won / played
     one_hot = np.eye(models)[model_G]
-    fitted = fit_logistic(np.hstack([one_hot, features_GF]), score_G, weight_G)
+    fitted = fit_finite(np.hstack([one_hot, features_GF]), score_G, weight_G)
     return np.array([*expit(fitted[:models]), *fitted[models:]])
 
 

@@ -24,10 +24,10 @@ from sparring.evaluation.cheats import honest
 from sparring.evaluation.cheats import measure as measure_cheats
 from sparring.evaluation.intransitivity import measure
 from sparring.evaluation.oracle_quality import agreement, audit_one, clustered, correct, longer_wins
+from sparring.oracles.abilities import Abstains, Calibrates, Learned, PositionSensitive, counts_of, nested
 from sparring.oracles.guard import FIRST_QUESTIONS, Guard
 from sparring.oracles.labelled import Labelled
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts, nested
 from sparring.oracles.recorded import Recorded
 from sparring.oracles.train import digest
 from sparring.runtime.progress import Progress
@@ -61,21 +61,21 @@ def run_audit(
         verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
         cycles = _cycles(guard, groups, f"{name}  triples", progress)
         inside = [inner for inner, _ in nested(oracle)]
-        known = frozenset().union(*(getattr(inner, "train_prompts", ()) for inner in inside))
-        fitted = {unordered(c) for inner in inside for c in getattr(inner, "fitted_on", ())}
-        unknown = [check for inner in inside if (check := getattr(inner, "unknown", None))]
+        known = frozenset().union(*(inner.train_prompts for inner in inside if isinstance(inner, Learned)))
+        fitted = {unordered(c) for inner in inside if isinstance(inner, Calibrates) for c in inner.fitted_on}
+        abstaining = [inner for inner in inside if isinstance(inner, Abstains)]
         found[name] = {
             "identity": guard.identity,
             **audit_one(
                 verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(recorded, comparisons)
             ),
-            "sees_places": any(hasattr(inner, "first_shown") for inner, _ in nested(oracle)),
+            "sees_places": any(isinstance(inner, PositionSensitive) for inner in inside),
             "cycles": cycles,
             "cheats": _cheated(guard, answers, f"{name}  cheats", progress),
-            "without_rule": sum(any(check(c) for check in unknown) for c in comparisons),
+            "without_rule": sum(any(inner.abstains(c) for inner in abstaining) for c in comparisons),
             "calibrated_on": sum(unordered(c) in fitted for c in comparisons),
             "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),
-            "facts": facts(oracle),
+            "facts": counts_of(oracle),
         }
     rule = longer_wins(lengths)
     return {
@@ -129,7 +129,7 @@ def planned(pairs: Sequence[Labelled], triples: int, cheats: int) -> list[Compar
 
 def _orders(recorded: Recorded, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray] | None:
     """What an oracle that sees places said for the answer shown first, a or b; NaN where it failed."""
-    if not hasattr(recorded.oracle, "first_shown"):
+    if not isinstance(recorded.oracle, PositionSensitive):
         return None
     found = [recorded.orders(comparison) or (math.nan, math.nan) for comparison in comparisons]
     there, back = np.array(found, dtype=np.float64).reshape(-1, 2).T

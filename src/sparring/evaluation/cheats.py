@@ -106,21 +106,18 @@ def measure(preferences: np.ndarray, answers: Sequence[tuple[str, str]]) -> list
         {"cheat": name, "kind": cheat.kind, "wins": clustered(wins(part), prompts)}
         for (name, cheat), part in zip(CHEATS.items(), np.split(preferences, len(CHEATS)), strict=True)
     ]
-    return sorted(rows, key=lambda row: -(row["wins"] or {"value": -1.0})["value"])
+    return sorted(rows, key=lambda row: -row["wins"].value if row["wins"] else 1.0)
 
 
 def can_tell(rows: Sequence[dict[str, Any]]) -> bool:
     """There are prompts enough (9 for eleven cheats) that a cheat which won on all of them would be shown to win."""
-    return any(row["wins"] and _lowest(1.0, row["wins"]["count"], len(rows)) > 0.5 for row in rows)
+    return any(row["wins"] and _lowest(1.0, row["wins"].count, len(rows)) > 0.5 for row in rows)
 
 
 def falls_for(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The cheats that are shown to win more often than not, so many of them tried."""
-    return [
-        row["cheat"]
-        for row in rows
-        if row["wins"] and _lowest(row["wins"]["value"], row["wins"]["count"], len(rows)) > 0.5
-    ]
+    shown = [row for row in rows if row["wins"] and _lowest(row["wins"].value, row["wins"].count, len(rows)) > 0.5]
+    return [row["cheat"] for row in shown]
 
 
 def _lowest(share: float, count: int, tried: int) -> float:

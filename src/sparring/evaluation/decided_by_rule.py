@@ -1,6 +1,8 @@
 """Pairs of answers that no judge is needed for: two equal ones tie, and an empty one loses to any other.
 
-Leaves out: benchmarks whose judge is asked about equal answers too (`judging.py`).
+Head to head, exploitability, a study and a run's own evaluation all compare policies through `decide`, so the same
+answers and judge give one win rate. Leaves out: training, which asks its oracle about empty answers too; benchmarks
+whose judge is asked about equal ones (`judge_benchmarks.py`).
 
     preferences, rules = decide(comparisons, guard)
 """

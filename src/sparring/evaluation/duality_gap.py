@@ -5,7 +5,8 @@ exploitability, because the best response of the whole policy space is not in th
 themselves the pool holds the best of each one's N samples, a cheap stronger attacker. Nothing is chosen and scored on
 the same comparisons, which would find gaps in noise: a best sample is chosen among its siblings and scored against
 other policies, and for the estimate the strongest member is chosen on one half of the prompts and scored on the other.
-The interval is that of all members' together, each at its share of 5 %. Leaves out: sampling.
+The interval is that of all members' together, each at its share of 5 %. Empty and equal answers are decided by rule
+(`decided_by_rule.py`). Leaves out: sampling.
 
     pool = play_pool(prompts, {"start": texts, "3": texts}, guard); pool_gap(pool, "3")
 """
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparring.evaluation.intervals import SHARE, bounds
+from sparring.evaluation.decided_by_rule import decide
+from sparring.evaluation.intervals import SHARE, Interval, interval_at, known_mean
 from sparring.games.equilibrium import nash
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -67,9 +69,9 @@ def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) 
     flat = [text for group in answers for text in group]
     owner = np.repeat(np.arange(len(answers)), [len(group) for group in answers])
     matrix = np.full((len(flat), len(flat)), 0.5)
-    asked = [(i, j) for i, j in product(range(len(flat)), repeat=2) if i < j]
-    found = guard.judge([Comparison(prompt, flat[i], flat[j]) for i, j in asked])
-    for (i, j), p in zip(asked, found, strict=True):
+    pairs = list(combinations(range(len(flat)), 2))
+    preferences, _ = decide([Comparison(prompt, flat[i], flat[j]) for i, j in pairs], guard)
+    for (i, j), p in zip(pairs, preferences, strict=True):
         matrix[i, j], matrix[j, i] = p, 1.0 - p
     return matrix, owner
 
@@ -85,7 +87,7 @@ def _blocks(matrix: Array, owner: Indices, several: bool) -> tuple[Array, Array]
 
 def _means(matrix: Array, values: Array, groups: Sequence[Indices], players: Sequence[Indices]) -> Array:
     """Mean of `values` for each row player against each column player; 1/2 against itself."""
-    table = np.array([[_mean(values[np.ix_(a, b)]) for b in players] for a in players])
+    table = np.array([[known_mean(values[np.ix_(a, b)]) for b in players] for a in players])
     for k, group in enumerate(groups[: len(players) - len(groups)]):
         best = len(groups) + k
         table[best, k] = _own_best(matrix, values, group)
@@ -96,19 +98,14 @@ def _means(matrix: Array, values: Array, groups: Sequence[Indices], players: Seq
 
 def _best(matrix: Array, group: Indices) -> int:
     """The sample with the highest mean preference over its siblings; those without a verdict come last."""
-    scores = [_mean(matrix[i, group[group != i]]) for i in group]
+    scores = [known_mean(matrix[i, group[group != i]]) for i in group]
     return int(group[int(np.argmax(np.nan_to_num(scores, nan=-1.0)))])
 
 
 def _own_best(matrix: Array, values: Array, group: Indices) -> float:
     """A policy's best sample against the policy itself: each sample meets the best of the others, chosen without it."""
     rest = [(group[group != j], j) for j in group if len(group) > 1]
-    return _mean(np.array([values[_best(matrix, others), j] for others, j in rest]))
-
-
-def _mean(values: Array) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    return known_mean(np.array([values[_best(matrix, others), j] for others, j in rest]))
 
 
 def nash_mixture(pool: Pool) -> dict[str, float]:
@@ -122,7 +119,7 @@ def _skewed(preferences: Array) -> Array:
     return (preferences + 1.0 - preferences.T) / 2.0
 
 
-def pool_gap(pool: Pool, name: str) -> dict[str, float]:
+def pool_gap(pool: Pool, name: str) -> Interval:
     """Empirical duality gap of a member against the pool, with the 95 % interval of the others' gains together.
 
     The pool holds the member itself, so the estimate is 0 where no other beats it, and the interval may end there.
@@ -132,26 +129,25 @@ def pool_gap(pool: Pool, name: str) -> dict[str, float]:
     return gap_interval(cross_fitted(attacks_NM), attack_intervals(np.delete(attacks_NM, index, axis=1)))
 
 
-def gap_interval(scored: Array, attackers: Sequence[dict[str, float]]) -> dict[str, float]:
+def gap_interval(scored: Array, attackers: Sequence[Interval]) -> Interval:
     """The gap: `value` from cross-fitted scores, `low` and `high` from the attackers' `attack_intervals`.
 
     The strongest attacker gains at least the highest lower end, and at most the highest upper one, unless one of the
     intervals misses: `low` is above it in 2.5 % of cases at most. The ends are moved out to hold the value.
     """
     value = float(2.0 * scored.mean() - 1.0)
-    low, high = (2.0 * max(attacker[end] for attacker in attackers) - 1.0 for end in ("low", "high"))
-    return {"value": value, "low": min(low, value), "high": max(high, value)}
+    low, high = max(one.low for one in attackers), max(one.high for one in attackers)
+    return Interval(value, 2.0 * low - 1.0, 2.0 * high - 1.0).stretched(value)
 
 
-def attack_intervals(attacks_NM: Array) -> list[dict[str, float]]:
+def attack_intervals(attacks_NM: Array) -> list[Interval]:
     """Each of M attackers' mean preference over N prompts, in intervals that hold all together in 95 % of cases.
 
     Each is taken at 0.05 / M (Bonferroni), so whoever has the highest end may be named without choosing on other
     prompts. NaN is left out; every attacker needs a verdict.
     """
     columns = [column[~np.isnan(column)] for column in attacks_NM.T]
-    found = [(column.mean(), *bounds(column, SHARE, 0.025 / len(columns))) for column in columns]
-    return [{"value": float(value), "low": float(low), "high": float(high)} for value, low, high in found]
+    return [interval_at(column, SHARE, 0.025 / len(columns)) for column in columns]
 
 
 def cross_fitted(attacks_NM: Array) -> Array:
@@ -173,4 +169,4 @@ def cross_fitted(attacks_NM: Array) -> Array:
 
 def _strongest(attacks_NM: Array) -> int:
     """The member with the highest mean preference; one without a verdict is none."""
-    return int(np.argmax([_mean(column) if not np.isnan(column).all() else -1.0 for column in attacks_NM.T]))
+    return int(np.argmax([known_mean(column) if not np.isnan(column).all() else -1.0 for column in attacks_NM.T]))

@@ -8,13 +8,12 @@ The unit is the prompt: intervals are bootstrapped over prompts, a tie counts on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sparring.evaluation.annotations import Judgments
-from sparring.evaluation.intervals import SHARE, interval, unanimous
+from sparring.evaluation.intervals import SHARE, Interval, interval, unanimous
 from sparring.evaluation.length_control import length_controlled, separable
 from sparring.oracles.preferences import wins
 
@@ -59,15 +58,14 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
     result["separable"] = separable(ours, theirs)
     told_apart = result["separable"] and not one_with_length(result["longer_wins"])
     if known.sum() >= FEWEST and told_apart and unanimous(preferences) is None:
-        result["length_controlled"] = _controlled(judgments, seed)
+        result["length_controlled"] = length_controlled(judgments.preferences, ours, theirs, seed=seed).rate
     return {**result, "verdict": verdict(result)}
 
 
 def verdict(result: dict[str, Any]) -> str:
     """Who is better, in one sentence that claims no more than the interval does."""
     rate = result["win_rate"]
-    between = f"95 % interval {rate['low']:.1%} to {rate['high']:.1%}"
-    span = f"wins {rate['value']:.1%} of {result['judged']} prompts ({between})"
+    span = f"wins {rate.value:.1%} of {result['judged']} prompts (95 % interval {rate.span('.1%')})"
     if result["judged"] < FEWEST:
         few = f"Too few prompts to say who is better ({result['judged']}, at least {FEWEST} are needed)"
         return f"{few}: under this judge {result['a']} {span} against {result['b']}."
@@ -87,25 +85,18 @@ def one_with_length(longer_wins: float | None) -> str:
     return f" The {which} answer wins {most:.0%} of decided prompts: quality and length cannot be told apart."
 
 
-def _shown(rate: Mapping[str, Any]) -> str:
+def _shown(rate: Interval) -> str:
     """What an interval shows of A: better, worse, or nothing."""
-    return "better" if rate["low"] > 0.5 else "worse" if rate["high"] < 0.5 else ""
+    return "better" if rate.low > 0.5 else "worse" if rate.high < 0.5 else ""
 
 
-def _at_equal_lengths(raw: str, controlled: Mapping[str, Any] | None, name: str) -> str:
+def _at_equal_lengths(raw: str, controlled: Interval | None, name: str) -> str:
     """A second sentence where equal lengths show something else than the win rate; intervals speak, not signs."""
     if controlled is None or (shown := _shown(controlled)) == raw:
         return ""
-    numbers = f"{controlled['value']:.1%} ({controlled['low']:.1%} to {controlled['high']:.1%})"
     if not shown:
-        return f" At equal lengths no difference is shown: {numbers}."
-    return f" At equal lengths {'the verdict turns, ' if raw else ''}{name} is {shown}: {numbers}."
-
-
-def _controlled(judgments: Judgments, seed: int) -> dict[str, Any]:
-    found = length_controlled(judgments.preferences, *judgments.lengths(), seed=seed)
-    kept = {"value": found.win_rate, "low": found.low, "high": found.high, "weights": found.weights}
-    return {**kept, "formula": found.formula, "strength": found.strength}
+        return f" At equal lengths no difference is shown: {controlled:.1%}."
+    return f" At equal lengths {'the verdict turns, ' if raw else ''}{name} is {shown}: {controlled:.1%}."
 
 
 def _empty(texts: list[str]) -> int:

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.oracle_quality import Interval, clustered
-from sparring.games.equilibrium import best_bradley_terry, nash
+from sparring.evaluation.intervals import CountedInterval, Interval
+from sparring.evaluation.oracle_quality import clustered
+from sparring.games.bradley_terry import best_bradley_terry
+from sparring.games.equilibrium import nash
 
 Verdicts = Mapping[tuple[int, int], float]
 CYCLES, TRANSITIVE = 0.01, 0.05
@@ -79,10 +81,9 @@ def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
     }
 
 
-def _words(share: Interval, fits: Sequence[float], beaten: Sequence[bool]) -> str:
-    between = f"95 % interval {share['low']:.1%} to {share['high']:.1%}"
-    cyclic = round(share["value"] * share["count"])
-    parts = [f"{cyclic} of {share['count']} triples are cyclic ({between})."]
+def _words(share: CountedInterval, fits: Sequence[float], beaten: Sequence[bool]) -> str:
+    cyclic = round(share.value * share.count)
+    parts = [f"{cyclic} of {share.count} triples are cyclic (95 % interval {share.span('.1%')})."]
     if fits:
         parts.append(
             f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on "
@@ -92,12 +93,12 @@ def _words(share: Interval, fits: Sequence[float], beaten: Sequence[bool]) -> st
 
 
 def _verdict(share: Interval) -> str:
-    if share["low"] > CYCLES:
+    if share.low > CYCLES:
         return (
             "The oracle has cycles on these samples (of taste or of noise: one verdict a pair cannot tell): no reward "
             "can express them, and if they are taste, a game-theoretic method can gain."
         )
-    if share["high"] < TRANSITIVE:
+    if share.high < TRANSITIVE:
         return "The oracle is close to transitive on these samples: a reward method could do as well here."
     return (
         "These are too few triples to tell whether the oracle is close to transitive (an interval below "

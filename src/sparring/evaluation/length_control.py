@@ -18,18 +18,18 @@ penalty that is left only keeps w_length finite where length decides everything.
 Leaves out: reading files (`alpaca_eval.py`). Differs from AlpacaEval in the solver (to the optimum, where liblinear
 stops early) and in who is in which fold, which can choose a neighbouring C: up to 0.2 points.
 
-    length_controlled(preferences, lengths, baseline_lengths).win_rate
+    length_controlled(preferences, lengths, baseline_lengths).rate
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
-from sparring.evaluation.intervals import unanimous
+from sparring.evaluation.intervals import Interval, percentiles, unanimous
+from sparring.evaluation.logistic import cross_entropies, fit_logistic
 
 STRENGTHS = np.logspace(-4, 4, 10)
 MINIMAL_STRENGTH = 10.0
@@ -39,10 +39,6 @@ GAMED_WEIGHT = 0.1
 """lambda = 0.2 of AlpacaEval, over two gamed versions of the baseline"""
 LEAST_SPREAD = 0.05
 """of the length feature, as a share of its mean"""
-NEWTON_STEPS = 100
-CONVERGED = 1e-13
-"""relative gain of a step below which the optimum is reached"""
-SMALLEST_STEP = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +55,25 @@ class Gamed:
 
 
 @dataclass(frozen=True, slots=True)
-class LengthControlled:
-    """The regression's result; win rates are shares in [0, 1]."""
+class AtEqualLengths(Interval):
+    """Mean of P(model wins) at equal lengths over all instructions, also those without a preference.
 
-    win_rate: float
-    standard_error: float
-    """AlpacaEval's: of the predictions' mean, the weights taken as known; the bootstrap's under the minimal formula"""
-    low: float
-    high: float
-    """95 % bootstrap interval over instructions, the weights fitted again at the same C"""
-    predictions: np.ndarray
-    """P(model wins) of each instruction at equal lengths, also where the judge gave no preference"""
+    The interval is a bootstrap's over instructions, the weights fitted again at the same C.
+    """
+
     weights: dict[str, float]
+    formula: str
     strength: float
     """C, chosen or of the minimal formula: the larger, the weaker the penalty"""
-    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class LengthControlled:
+    """The regression's result."""
+
+    rate: AtEqualLengths
+    standard_error: float
+    """AlpacaEval's: of the predictions' mean, the weights taken as known; the bootstrap's under the minimal formula"""
 
 
 def length_controlled(
@@ -126,24 +126,20 @@ def length_controlled(
 
     everything = np.arange(len(own))
     strength = MINIMAL_STRENGTH if gamed is None else choose_strength(*rows(everything))
-    weights = fit(*rows(everything), penalised / strength)
+    weights = fit_logistic(*rows(everything), penalised / strength)
     predictions = expit(equal @ weights)
     draws = np.random.default_rng(seed).integers(len(own), size=(resamples, len(own)))
-    again = [expit(equal[draw] @ fit(*rows(draw), penalised / strength, weights)).mean() for draw in draws]
-    low, high = np.quantile(again, [0.025, 0.975])
-    if (exact := unanimous(preferences[~np.isnan(preferences)])) is not None:
-        low, high = min(low, exact[0]), max(high, exact[1])
-    return LengthControlled(
-        win_rate=float(predictions.mean()),
-        # At equal lengths the minimal formula predicts the same for every instruction: AlpacaEval's error would be 0.
-        standard_error=float(np.std(again) if gamed is None else predictions.std(ddof=1) / np.sqrt(len(predictions))),
-        low=float(low),
-        high=float(high),
-        predictions=predictions,
-        weights=dict(zip(("length", "model", "difficulty"), weights.tolist(), strict=False)),
-        strength=strength,
-        formula="length_controlled_minimal" if gamed is None else "length_controlled_v1",
+    again = np.array(
+        [expit(equal[draw] @ fit_logistic(*rows(draw), penalised / strength, weights)).mean() for draw in draws]
     )
+    rate = percentiles(float(predictions.mean()), again)
+    if (exact := unanimous(preferences[~np.isnan(preferences)])) is not None:
+        rate = rate.stretched(exact.low, exact.high)
+    named: dict[str, float] = dict(zip(("length", "model", "difficulty"), weights.tolist(), strict=False))
+    formula = "length_controlled_minimal" if gamed is None else "length_controlled_v1"
+    # At equal lengths the minimal formula predicts the same for every instruction: AlpacaEval's error would be 0.
+    error = np.std(again) if gamed is None else predictions.std(ddof=1) / np.sqrt(len(predictions))
+    return LengthControlled(AtEqualLengths(rate.value, rate.low, rate.high, named, formula, strength), float(error))
 
 
 def scaled_differences(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray:
@@ -168,60 +164,7 @@ def choose_strength(features: np.ndarray, targets: np.ndarray, importance: np.nd
         weights = np.zeros(features.shape[1])
         for place, strength in enumerate(STRENGTHS):
             penalties = np.full(len(weights), 1 / strength)
-            weights = fit(features[~held_out], targets[~held_out], importance[~held_out], penalties, weights)
+            weights = fit_logistic(features[~held_out], targets[~held_out], importance[~held_out], penalties, weights)
             loss = cross_entropies(features[held_out] @ weights, targets[held_out])
             losses[place] += (importance[held_out] * loss).mean()
     return float(STRENGTHS[losses.argmin()])
-
-
-def cross_entropies(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """CE(p, sigmoid(z)) of each row."""
-    return -targets * log_expit(logits) - (1 - targets) * log_expit(-logits)
-
-
-def fit(
-    features: np.ndarray,
-    targets: np.ndarray,
-    importance: np.ndarray,
-    penalties: np.ndarray,
-    start: np.ndarray | None = None,
-) -> np.ndarray:
-    """argmin_w sum_k penalty_k |w_k| + sum_i s_i CE(p_i, w . x_i), by proximal Newton steps from `start`."""
-
-    def loss(weights: np.ndarray) -> float:
-        return float(importance @ cross_entropies(features @ weights, targets) + penalties @ np.abs(weights))
-
-    weights = np.zeros(features.shape[1]) if start is None else start
-    value = loss(weights)
-    for _ in range(NEWTON_STEPS):
-        chances = expit(features @ weights)
-        gradient = features.T @ (importance * (chances - targets))
-        curvature = features.T @ (features * (importance * chances * (1 - chances))[:, None])
-        step = _penalised_step(weights, gradient, curvature + 1e-10 * np.eye(len(weights)), penalties)
-        size = 1.0
-        while (found := loss(weights + size * step)) > value and size > SMALLEST_STEP:
-            size /= 2
-        if found > value - CONVERGED * abs(value):
-            break
-        weights, value = weights + size * step, found
-    return weights
-
-
-def _penalised_step(
-    weights: np.ndarray, gradient: np.ndarray, curvature: np.ndarray, penalties: np.ndarray
-) -> np.ndarray:
-    """argmin_d g.d + d'Hd/2 + sum_k penalty_k |w + d|_k, exactly: the best of the stationary points of all signs.
-
-    Three penalised weights have 27 patterns. Coordinate descent crawls where length and constant are nearly collinear.
-    """
-    free_K = penalties == 0
-    signs_SK = np.array(list(product(*((1.0,) if free else (-1.0, 0.0, 1.0) for free in free_K))))
-    active_SK = signs_SK != 0
-    linear = gradient - curvature @ weights
-    both_SKK = active_SK[:, :, None] & active_SK[:, None, :]
-    system_SKK = np.where(both_SKK, curvature, np.eye(len(weights)))
-    found_SK = np.linalg.solve(system_SKK, np.where(active_SK, -linear - penalties * signs_SK, 0.0)[..., None])[..., 0]
-    loss_S = found_SK @ linear + np.abs(found_SK) @ penalties
-    loss_S += np.einsum("sk,kj,sj->s", found_SK, curvature, found_SK) / 2
-    loss_S[((np.sign(found_SK) != signs_SK) & ~free_K).any(1)] = np.inf
-    return found_SK[loss_S.argmin()] - weights

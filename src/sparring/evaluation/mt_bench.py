@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.intervals import SHARE, Bounds, ratios, unanimous, widened
+from sparring.evaluation.intervals import SHARE, Bounds, Interval, clustered_mean
 from sparring.evaluation.ratings import one_judge
 
 Row = Mapping[str, Any]
@@ -30,20 +30,11 @@ WINNERS = ("model_1", "model_2", "tie", "error")
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean with its 95 % bootstrap interval over questions."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class ModelRating:
     """One model's ratings on a scale from 1 to 10."""
 
     model: str
-    average: Mean
+    average: Interval
     turns: dict[int, float | None]
     """None where no rating is of that turn"""
     categories: dict[str, float | None]
@@ -70,7 +61,7 @@ class ModelWins:
     wins: int
     losses: int
     ties: int
-    win_rate: Mean
+    win_rate: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,19 +188,11 @@ def _model_rating(
     )
 
 
-def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, within: Bounds, seed: int = 0) -> Mean:
+def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, within: Bounds) -> Interval:
     """The mean of all values, and its interval when questions are resampled with all their values."""
     questions = {question: i for i, question in enumerate(dict.fromkeys(q for q, _ in values))}
     index = np.array([questions[question] for question, _ in values])
-    sums = np.bincount(index, weights=[value for _, value in values])
-    counts = np.bincount(index)
-    mean = float(sums.sum() / counts.sum())
-    if (exact := unanimous(sums / counts, within)) is not None:
-        return Mean(mean, *exact)
-    draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
-    low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [0.025, 0.975])
-    low, high = widened(ratios(sums, counts), (low, high), within)
-    return Mean(mean, float(low), float(high))
+    return clustered_mean(np.array([value for _, value in values]), index, within, resamples)
 
 
 def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Pairwise:

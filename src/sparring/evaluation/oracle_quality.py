@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, interval, ratios, unanimous, widened
+from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, CountedInterval, clustered_mean, interval, ratios
 from sparring.oracles.calibrated import FEWEST_LABELS, fit_temperature, scaled
 from sparring.oracles.preferences import wins
 
@@ -26,24 +26,16 @@ BINS = 10
 RESAMPLES = 2000
 CHANCE_DRAWS = 200
 """of labels from the oracle's own probabilities, for the calibration error that a calibrated oracle would show"""
-Interval = dict[str, float]
 
 
-def clustered(values: np.ndarray, prompts: Sequence[str], seed: int = 0, within: Bounds = SHARE) -> Interval | None:
+def clustered(values: np.ndarray, prompts: Sequence[str], within: Bounds = SHARE) -> CountedInterval | None:
     """Mean over pairs and its 95 % interval, resampling whole prompts; NaN is left out, None when nothing is left."""
     kept = ~np.isnan(values)
     if not kept.any():
         return None
     _, owner = np.unique(np.asarray(prompts, dtype=object)[kept].astype(str), return_inverse=True)
-    sums, counts = np.bincount(owner, values[kept]), np.bincount(owner)
-    mean, count = float(values[kept].mean()), int(kept.sum())
-    if (exact := unanimous(sums / counts, within)) is not None:
-        return {"value": mean, "low": exact[0], "high": exact[1], "count": count}
-    draws = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    low, high = widened(ratios(sums, counts), (low, high), within)
-    return {"value": mean, "low": float(low), "high": float(high), "count": count}
+    found = clustered_mean(values[kept], owner, within, RESAMPLES)
+    return CountedInterval(found.value, found.low, found.high, int(kept.sum()))
 
 
 def correct(preferences: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -129,7 +121,7 @@ def length_bias(
     }
 
 
-def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[str]) -> Interval | None:
+def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[str]) -> CountedInterval | None:
     """Accuracy where the longer answer is right minus that where the shorter is (1, 0; NaN is left out).
 
     Its interval is over prompts, and not narrower than the two accuracies' own put together (Newcombe's square and
@@ -146,11 +138,11 @@ def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[st
         for values, known in zip(sides, kept, strict=True)
     )
     found = interval((one - other)[np.bincount(owner, kept.any(0)) > 0].tolist(), within=DIFFERENCE)
-    value = longer["value"] - shorter["value"]
-    below = np.hypot(longer["value"] - longer["low"], shorter["high"] - shorter["value"])
-    above = np.hypot(longer["high"] - longer["value"], shorter["value"] - shorter["low"])
-    low, high = min(found["low"], value - below), max(found["high"], value + above)
-    return {"value": value, "low": float(low), "high": float(high), "count": longer["count"] + shorter["count"]}
+    value = longer.value - shorter.value
+    below = float(np.hypot(longer.value - longer.low, shorter.high - shorter.value))
+    above = float(np.hypot(longer.high - longer.value, shorter.value - shorter.low))
+    found = found.stretched(value - below, value + above)
+    return CountedInterval(value, found.low, found.high, longer.count + shorter.count)
 
 
 def position_bias(there: np.ndarray, back: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:

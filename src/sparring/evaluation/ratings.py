@@ -22,9 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components, shortest_path
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
 from sparring.data.rows import read_file
+from sparring.evaluation.logistic import fit_logistic
 
 Array = NDArray[np.float64]
 Method = Literal["bradley-terry", "elo"]
@@ -36,9 +37,6 @@ ELO_STEP = 4.0
 """points won at most by one match: small, as in the arenas, so that the last matches do not decide"""
 ELO_ARRIVES = 500
 """matches a player after which Elo has gone from 1000 to the rating: 98 % of the way, at 75 % won"""
-CONVERGED = 1e-10
-"""largest gradient, per match, at which the fit has converged"""
-NEWTON_STEPS = 100
 SAME = 1e-6
 """rating points below which resamples do not differ"""
 SEPARATED = 20.0
@@ -74,13 +72,26 @@ class Matches:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayerRating:
+    """A player's rating with its 95 % interval.
+
+    An end is None where the interval is open there; both are None also where no resample differs, which shows no
+    certainty.
+    """
+
+    name: str
+    rating: float
+    low: float | None
+    high: float | None
+    matches: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ratings:
-    """Players with ratings and 95 % intervals, best first."""
+    """Players with their ratings, best first."""
 
     method: Method
-    rows: list[dict[str, Any]]
-    """name, rating, low, high, matches; low or high is None where the interval is open, and both are where no resample
-    differs, which shows no certainty"""
+    rows: list[PlayerRating]
     matches: int
     units: int
     unit: str
@@ -210,7 +221,7 @@ def _strengths(wins_KK: Array) -> Array:
     design[np.arange(len(left)), left] = 1.0
     design[np.arange(len(left)), right] = -1.0
     # The first player stays at zero while fitting: only differences are determined.
-    strengths = np.array([0.0, *fit_logistic(design[:, 1:], wins_KK[left, right] / games, games)])
+    strengths = np.array([0.0, *fit_finite(design[:, 1:], wins_KK[left, right] / games, games)])
     return strengths - strengths.mean()
 
 
@@ -236,33 +247,16 @@ def _refuse_unbounded(wins_KK: Array, names: Sequence[str]) -> None:
         )
 
 
-def fit_logistic(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
-    """Coefficients of a logistic regression without intercept on scores in [0, 1], by damped Newton steps.
+def fit_finite(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
+    """Coefficients of a logistic regression without intercept or penalty on scores in [0, 1].
 
     Raises:
-        ValueError: it does not converge: the features separate wins from losses, or one repeats another.
+        Unbounded: the features separate wins from losses, so the likelihood has no maximum.
     """
-    beta_F = np.zeros(design_MF.shape[1])
-    total = weight_M.sum()
-
-    def likelihood(beta: Array) -> float:
-        logits = design_MF @ beta
-        return float(weight_M @ (score_M * log_expit(logits) + (1 - score_M) * log_expit(-logits))) / total
-
-    for _ in range(NEWTON_STEPS):
-        p_M = expit(design_MF @ beta_F)
-        gradient = design_MF.T @ (weight_M * (score_M - p_M)) / total
-        if np.abs(design_MF @ beta_F).max(initial=0.0) > SEPARATED:
-            break
-        if np.abs(gradient).max(initial=0.0) < CONVERGED:
-            return beta_F
-        hessian = (design_MF * (weight_M * p_M * (1 - p_M))[:, None]).T @ design_MF / total
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        here = likelihood(beta_F)
-        while likelihood(beta_F + step) < here - 1e-15 and np.abs(step).max() > 1e-12:
-            step /= 2
-        beta_F = beta_F + step
-    raise Unbounded("the ratings do not converge: wins and losses are separated. Add matches.")
+    beta_F = fit_logistic(design_MF, score_M, weight_M)
+    if np.abs(design_MF @ beta_F).max(initial=0.0) > SEPARATED:
+        raise Unbounded("the ratings do not converge: wins and losses are separated. Add matches.")
+    return beta_F
 
 
 def elo(matches: Matches, order: Sequence[int] | None = None) -> Array:
@@ -285,18 +279,9 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
     fits = {"bradley-terry": _resampled_strengths, "elo": _resampled_elo}
     rating_K = CENTRE + SCALE * bradley_terry(matches) if method == "bradley-terry" else elo(matches)
     found_B2K = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
-    ends = [_interval(found_B2K[:, :, k]) for k in range(len(rating_K))]
-    games_K = np.bincount(matches.left_M, minlength=len(rating_K)) + np.bincount(
-        matches.right_M, minlength=len(rating_K)
-    )
+    games_K = np.bincount(np.concatenate([matches.left_M, matches.right_M]), minlength=len(rating_K))
     rows = [
-        {
-            "name": matches.names[k],
-            "rating": float(rating_K[k]),
-            "low": ends[k][0],
-            "high": ends[k][1],
-            "matches": int(games_K[k]),
-        }
+        PlayerRating(matches.names[k], float(rating_K[k]), *_interval(found_B2K[:, :, k]), int(games_K[k]))
         for k in np.argsort(-rating_K, kind="stable")
     ]
     units = int(matches.unit_M.max()) + 1

@@ -1,7 +1,7 @@
 """Held-out play between policies: who wins how often, under one oracle.
 
-Every sample of one policy meets every sample of the other on each prompt. Leaves out: sampling, intervals
-over anything but prompts.
+Every sample of one policy meets every sample of the other on each prompt; empty and equal answers are decided by rule
+(`decided_by_rule.py`), as in all comparisons of policies. Leaves out: sampling, intervals over anything but prompts.
 
     outcome = head_to_head(prompts, texts_a, texts_b, guard); interval(outcome.wins)
 """
@@ -14,6 +14,7 @@ from itertools import product
 
 import numpy as np
 
+from sparring.evaluation.decided_by_rule import decide
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.preferences import wins
@@ -45,14 +46,23 @@ def head_to_head(
     texts_b: Sequence[Sequence[str]],
     guard: Guard,
 ) -> Outcome:
-    """All sample pairs of each prompt under the oracle."""
-    spans, flat = [], []
-    for prompt, ours, theirs in zip(prompts, texts_a, texts_b, strict=True):
-        spans.append(len(ours) * len(theirs))
-        flat += [Comparison(prompt, a, b) for a, b in product(ours, theirs)]
-    answers = guard.judge(flat)
-    parts = np.split(answers, np.cumsum(spans)[:-1])
-    return Outcome([_mean(wins(part)) for part in parts], [_mean(part) for part in parts], int(np.isnan(answers).sum()))
+    """All sample pairs of each prompt, decided by rule or by the oracle."""
+    preferences, _ = decide(sample_pairs(prompts, texts_a, texts_b), guard)
+    ends = np.cumsum([len(ours) * len(theirs) for ours, theirs in zip(texts_a, texts_b, strict=True)])
+    parts = np.split(preferences, ends[:-1])
+    failed = int(np.isnan(preferences).sum())
+    return Outcome([_mean(wins(part)) for part in parts], [_mean(part) for part in parts], failed)
+
+
+def sample_pairs(
+    prompts: Sequence[str], texts_a: Sequence[Sequence[str]], texts_b: Sequence[Sequence[str]]
+) -> list[Comparison]:
+    """Every sample of A with every sample of B, prompt by prompt."""
+    return [
+        Comparison(prompt, a, b)
+        for prompt, ours, theirs in zip(prompts, texts_a, texts_b, strict=True)
+        for a, b in product(ours, theirs)
+    ]
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -33,7 +33,7 @@ SPACES = ("▁", "Ġ")
 
 
 def as_messages(value: Any) -> list[Message]:
-    """A prompt as messages: a string becomes one user message; a list is checked and kept.
+    """A prompt as messages: a string becomes one user message, a list of messages is checked.
 
     Raises:
         ValueError: not a non-empty string or list of {role, content}; or the last turn is the assistant's.
@@ -117,7 +117,7 @@ class PromptText(str):
         return text
 
     def __getnewargs__(self) -> tuple[list[Message]]:  # type: ignore[override]
-        """What copies and pickles are made from."""
+        """The arguments from which copies and pickles are made."""
         return (self.messages,)
 
 
@@ -164,9 +164,9 @@ class Chat:
         """Hash of all that tokens depend on: the tokenizer, the template's text, the system message."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # Calls leave their padding and truncation behind in a tokenizer.
-        kept = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
-        whole = kept or sorted(self.tokenizer.get_vocab().items())
-        plain = json.dumps([type(self.tokenizer).__name__, whole, self.template, self.system])
+        stored = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+        rules = stored or sorted(self.tokenizer.get_vocab().items())
+        plain = json.dumps([type(self.tokenizer).__name__, rules, self.template, self.system])
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def _choose(self, template: str | None) -> str:

@@ -58,7 +58,7 @@ class Template:
         free = (chr(code) for code in MARKS if chr(code) not in text)
         marks = dict(zip(spelt, free, strict=False))
         hidden = [
-            {k: self._special.sub(lambda found: marks[found[0]], part) for k, part in m.items()} for m in messages
+            {k: self._special.sub(lambda match: marks[match[0]], part) for k, part in m.items()} for m in messages
         ]
         rendered = self.text(hidden, generate)
         # Some tokenizers treat the first piece of a text differently, or let special tokens swallow spaces.
@@ -72,9 +72,9 @@ class Template:
         """Tokens between the special ones, where marks become the names they stand for, as text."""
         ids: list[int] = []
         end = 0
-        for found in self._special.finditer(rendered):
-            ids += [*self._plain(rendered[end : found.start()], names), self._control(found[0])]
-            end = found.end()
+        for match in self._special.finditer(rendered):
+            ids += [*self._plain(rendered[end : match.start()], names), self._control(match[0])]
+            end = match.end()
         return ids + self._plain(rendered[end:], names)
 
     def _control(self, name: str) -> int:

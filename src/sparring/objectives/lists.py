@@ -9,7 +9,7 @@ in the other. Leaves out: pairs.
 
     ListNDCG("neural", beta=0.1)(batch).total
 
-Shape suffixes: N responses of one list.
+Shape suffixes: R responses of a batch, L lists (one per example), N responses of one list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparring.objectives.pairs import Batch, Loss, relative_logps
@@ -27,8 +27,8 @@ SINKHORN_SWEEPS = 50
 SINKHORN_TOLERANCE = 1e-6
 
 
-def discounts(count: int, like: Tensor) -> Tensor:
-    """N: 1 / log2(1 + rank) for ranks 1..N."""
+def discounts(count: int, like: Float[Tensor, " ..."]) -> Float[Tensor, " N"]:
+    """N: 1 / log2(1 + rank) for ranks 1..N, on the device and in the precision of `like`."""
     return 1.0 / torch.log2(torch.arange(2, count + 2, device=like.device, dtype=like.dtype))
 
 
@@ -79,16 +79,15 @@ class ListNDCG:
         """The loss; metrics: each list's relaxed NDCG."""
         scores_R = self.beta * relative_logps(batch, {self.anchor: 1.0})
         gains_R = 2.0**batch.win_rates_R - 1.0
-        values = [self._one(scores_R[mine], gains_R[mine]) for mine in _lists(batch)]
-        ndcg = torch.stack(values)
-        return Loss(-ndcg.sum(), {"ndcg": ndcg.detach()})
+        ndcg_L = torch.stack([self._one(scores_R[listed_R], gains_R[listed_R]) for listed_R in _lists(batch)])
+        return Loss(-ndcg_L.sum(), {"ndcg": ndcg_L.detach()})
 
-    def _one(self, scores_N: Tensor, gains_N: Tensor) -> Tensor:
+    def _one(self, scores_N: Float[Tensor, " N"], gains_N: Float[Tensor, " N"]) -> Float[Tensor, ""]:
         if self.form == "neural":
             return neural_ndcg(scores_N, gains_N, self.temperature)
         return approx_ndcg(scores_N, gains_N, self.sharpness)
 
 
-def _lists(batch: Batch) -> list[Tensor]:
-    """Masks of the examples' lists."""
+def _lists(batch: Batch) -> list[Bool[Tensor, " R"]]:
+    """For each example, which of the batch's responses are its list."""
     return [batch.example_R == example for example in batch.example_R.unique()]

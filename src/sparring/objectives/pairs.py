@@ -13,7 +13,7 @@ nothing. Leaves out: where log-probabilities come from (`training/`), how pairs 
 
     PairSquare({"reference": 0.3, "iterate": 0.7}, step_size=200.0)(batch).total
 
-Shape suffixes: R responses, P pairs, 2 the winner and loser of a pair.
+Shape suffixes: R responses, P pairs, 2 the winner and loser of a pair; `_` is the length of any vector.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Target = Literal["hard", "soft", "win_rate"]
@@ -58,19 +58,20 @@ class Batch:
 
 
 class Masked(NamedTuple):
-    """A vector of which some entries count."""
+    """A vector of which some entries count in a metric's mean."""
 
-    values: Tensor
-    counted: Tensor
+    values: Float[Tensor, " _"]
+    counted: Bool[Tensor, " _"]
+    """as long as `values`"""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What an objective returns: the sum over the batch's examples, and per-pair facts."""
+    """The sum of an objective over the batch's examples, and metrics."""
 
     total: Float[Tensor, ""]
     """scalar: summed over examples, so that micro-batches add up to the big batch"""
-    metrics: Mapping[str, Tensor | Masked] = field(default_factory=dict)
+    metrics: Mapping[str, Float[Tensor, " _"] | Masked] = field(default_factory=dict)
     """by name a vector (usually P) whose mean is worth a line in the log; no gradient"""
 
 
@@ -105,7 +106,10 @@ def margins(values_R: Float[Tensor, " R"], pairs_P2: Int[Tensor, "P 2"]) -> Floa
 
 
 def of_term(values_P: Float[Tensor, " P"], batch: Batch, term: int) -> Masked:
-    """P: the values of one term's pairs. To cut the others off would wait for the device to say how many they are."""
+    """P: the values, of which those of one term's pairs count.
+
+    Selecting these instead would make the host wait for the device, to learn how many there are.
+    """
     return Masked(values_P, batch.term_P == term)
 
 

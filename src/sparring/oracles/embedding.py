@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from transformers import AutoModel, AutoTokenizer
 
 from sparring.models.weights import hash_reading, hash_weights
@@ -41,11 +42,11 @@ class SentenceEmbedder:
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
-        self._rows: dict[str, np.ndarray] = {}
+        self._rows: dict[str, Float[np.ndarray, " D"]] = {}
         self._pieces: dict[str, int] = {}
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit float32 rows, one per text, in the order given."""
+    def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
+        """N x D: unit float32 rows, one per text, in their order."""
         if not texts:
             return np.zeros((0, self.model.config.hidden_size), np.float32)
         new = sorted(
@@ -70,7 +71,7 @@ class SentenceEmbedder:
         return -(-tokens // STEP) * STEP
 
     @torch.inference_mode()
-    def _forward(self, texts: list[str], length: int) -> np.ndarray:
+    def _forward(self, texts: list[str], length: int) -> Float[np.ndarray, "N D"]:
         tokens = self.tokenizer(
             texts + [""] * (ROWS - len(texts)),
             padding="max_length",

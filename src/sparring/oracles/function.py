@@ -16,14 +16,18 @@ from functools import partial
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
-from sparring.oracles.build import import_attribute
 from sparring.oracles.oracle import Comparison
+from sparring.runtime.imports import import_attribute
 
 
 class FunctionOracle:
     """Calls `path` (package.module:function); `both_orders` averages P(a, b) and 1 - P(b, a)."""
+
+    title = "function"
+    about = "Any Python function as an oracle: `(prompt, a, b) -> P(a beats b)`."
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class FunctionOracle:
         digest = hashlib.sha256(_sources(path, self.function).encode()).hexdigest()[:16]
         self.identity = f"function({path};source={digest};both_orders={both_orders})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison."""
         return np.array([self._one(c) for c in comparisons], dtype=np.float64)
 

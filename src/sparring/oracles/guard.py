@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
+from sparring.oracles.abilities import CutsAnswers, Doubts, Remedies, counts_of, nested
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import nested
 from sparring.oracles.verdicts import VerdictFile, verdict_key
 from sparring.runtime.errors import OracleError
 
@@ -60,13 +61,12 @@ class Guard:
         except Exception as error:
             raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
         if np.isnan(answers).any():
-            counts = {k: v for k, v in getattr(self.oracle, "facts", dict)().items() if v}
-            found = f" Its counts: {', '.join(f'{k}: {v}' for k, v in counts.items())}." if counts else ""
-            asked = [getattr(inner, "remedy", None) for inner, _ in nested(self.oracle)]
-            remedy = " ".join(filter(None, (ask() for ask in asked if ask))) or "Give P in [0, 1]."
+            counts = ", ".join(f"{what}: {count}" for what, count in counts_of(self.oracle).items() if count)
+            remedies = (inner.remedy() for inner, _ in nested(self.oracle) if isinstance(inner, Remedies))
             raise OracleError(
                 f"oracle {self.identity}: no preference came of {int(np.isnan(answers).sum())} of the first "
-                f"{len(answers)} questions (NaN).{found} {remedy}"
+                f"{len(answers)} questions (NaN).{f' Its counts: {counts}.' if counts else ''} "
+                f"{' '.join(filter(None, remedies)) or 'Give P in [0, 1].'}"
             )
         for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:
@@ -75,10 +75,10 @@ class Guard:
                     f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
                 )
         for inner, _ in nested(self.oracle):
-            if (doubt := getattr(inner, "doubt", None)) and (line := doubt()):
+            if isinstance(inner, Doubts) and (line := inner.doubt()):
                 say(line)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b); NaN where the oracle failed after retries.
 
         Raises:
@@ -121,8 +121,7 @@ class Guard:
         Of several oracles inside, the one that cuts the most.
         """
         different = list(dict.fromkeys(pairs))
-        able = (getattr(inner, "cut", None) for inner, _ in nested(self.oracle))
-        counts = [count(different) for count in able if count is not None]
+        counts = [inner.cut(different) for inner, _ in nested(self.oracle) if isinstance(inner, CutsAnswers)]
         return {"answers_cut": max(counts)} if counts else {}
 
     def _known(self, key: str, swapped: str) -> float:
@@ -132,7 +131,7 @@ class Guard:
         p = self._verdicts.get(key)
         return 1.0 - self._verdicts.get(swapped) if math.isnan(p) else p
 
-    def _answers(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _answers(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
             answers = self._ask(comparisons)
         except OracleError:
@@ -158,7 +157,7 @@ class Guard:
                 break
         return answer
 
-    def _ask(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def _ask(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
             given = np.asarray(self.oracle.judge(comparisons))
         except SystemExit as stop:

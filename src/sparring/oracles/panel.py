@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.models.weights import resolve_model
@@ -36,6 +37,9 @@ Pair = tuple[str, str]
 
 class Panel:
     """Weighted voters over `CRITERIA`; scores every distinct (prompt, answer) once."""
+
+    title = "panel"
+    about = "The embedded preference oracle: a small electorate of documented criteria."
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class Panel:
         folder = resolve_model(embedder)
         self._embedder = SentenceEmbedder(folder)
         self._encoder = encoder_identity(folder)
-        self._scores: dict[Pair, np.ndarray] = {}
+        self._scores: dict[Pair, Float[np.ndarray, " V"]] = {}
 
     @property
     def identity(self) -> str:
@@ -69,7 +73,7 @@ class Panel:
         voters = ",".join(f"{n}:{self.weights[n]:.6g}/{self.scales[n]:.6g}" for n in sorted(self.weights))
         return f"panel-v{VERSION}({voters};embedder={self._encoder})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64; P(a, b) + P(b, a) is exactly 1."""
         a_NV = self._score([(c.prompt, c.a) for c in comparisons])
         b_NV = self._score([(c.prompt, c.b) for c in comparisons])
@@ -80,12 +84,12 @@ class Panel:
         lead_N = np.tanh((a_NV - b_NV) / (2 * scales_V)) @ weights_V
         return 0.5 + np.round(lead_N * 2**39) / 2**40
 
-    def scores(self, prompt_answer_pairs: Iterable[Pair]) -> dict[str, np.ndarray]:
-        """Each voter's scores in [0, 1], one per (prompt, answer)."""
+    def scores(self, prompt_answer_pairs: Iterable[Pair]) -> dict[str, Float[np.ndarray, " N"]]:
+        """By voter N scores in [0, 1], one per (prompt, answer)."""
         rows_NV = self._score(list(prompt_answer_pairs))
         return {name: rows_NV[:, i] for i, name in enumerate(self.weights)}
 
-    def _score(self, pairs: Sequence[Pair]) -> np.ndarray:
+    def _score(self, pairs: Sequence[Pair]) -> Float[np.ndarray, "N V"]:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
         criteria = [CRITERIA[name] for name in self.weights]
         for pair, seen in zip(new, self._evidence(new), strict=True):

@@ -10,6 +10,8 @@ encoder reads the first 256 tokens of a text and nothing tells the head an answe
 needs reading closely - negations, numbers, code; see `docs/oracles/train.md` for what that costs.
 
     PreferenceHead("runs/my-oracle").judge([Comparison(prompt, a, b)])
+
+Shape suffixes: N comparisons, D width of an embedding, F = 2 D features of an answer, K rank of the second sum.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from scipy.special import expit
+from torch import Tensor
 
 from sparring.models.weights import hash_weights, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
@@ -40,35 +44,40 @@ FOLDS = 4
 STEPS = 200
 WEIGHTS = "head.safetensors"
 
-Rows = Mapping[str, np.ndarray]
+Rows = Mapping[str, Float[np.ndarray, " D"]]
+"""embeddings by text"""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Weights: `mean` and `scale` standardise (F,); `linear` (F,); `left` and `right` (rank, F), empty for a reward."""
+    """Weights: `mean` and `scale` standardise features; `left` and `right` have no rows (K = 0) for a reward."""
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-    linear: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
+    mean: Float[Tensor, " F"]
+    scale: Float[Tensor, " F"]
+    linear: Float[Tensor, " F"]
+    left: Float[Tensor, "K F"]
+    right: Float[Tensor, "K F"]
 
-    def log_odds(self, a_NF: torch.Tensor, b_NF: torch.Tensor) -> torch.Tensor:
-        """Log-odds that a beats b, of raw features."""
+    def log_odds(self, a_NF: Float[Tensor, "N F"], b_NF: Float[Tensor, "N F"]) -> Float[Tensor, " N"]:
+        """N: log-odds that a beats b, of raw features."""
         return _log_odds(
             (a_NF - self.mean) / self.scale, (b_NF - self.mean) / self.scale, self.linear, self.left, self.right
         )
 
 
 def _log_odds(
-    a_NF: torch.Tensor, b_NF: torch.Tensor, linear: torch.Tensor, left: torch.Tensor, right: torch.Tensor
-) -> torch.Tensor:
+    a_NF: Float[Tensor, "N F"],
+    b_NF: Float[Tensor, "N F"],
+    linear: Float[Tensor, " F"],
+    left: Float[Tensor, "K F"],
+    right: Float[Tensor, "K F"],
+) -> Float[Tensor, " N"]:
     skew_N = ((a_NF @ left.T) * (b_NF @ right.T) - (a_NF @ right.T) * (b_NF @ left.T)).sum(-1)
     return (a_NF - b_NF) @ linear + skew_N
 
 
-def features(comparisons: Sequence[Comparison], rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw features of the first and of the second answers, float64 (N, F)."""
+def features(comparisons: Sequence[Comparison], rows: Rows) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N F"]]:
+    """N x F: raw features of the first and of the second answers, float64; F = 2 D."""
     prompts, first, second = (
         np.stack([rows[text] for text in texts]).astype(np.float64) for texts in zip(*comparisons, strict=True)
     )
@@ -78,7 +87,7 @@ def features(comparisons: Sequence[Comparison], rows: Rows) -> tuple[torch.Tenso
 def fit_head(
     kind: Kind,
     comparisons: Sequence[Comparison],
-    labels: np.ndarray,
+    labels: Float[np.ndarray, " N"],
     rows: Rows,
     seed: int = 0,
     told: Callable[[str], None] = lambda _: None,
@@ -106,13 +115,19 @@ def fit_head(
     return Head(mean, scale, *_minimise(kind, a_NF, b_NF, truth_N, best, seed))
 
 
-def _log_loss(odds_N: torch.Tensor, truth_N: torch.Tensor) -> torch.Tensor:
+def _log_loss(odds_N: Float[Tensor, " N"], truth_N: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     return torch.nn.functional.binary_cross_entropy_with_logits(odds_N, truth_N, reduction="none")
 
 
 def _minimise(
-    kind: Kind, a_NF: torch.Tensor, b_NF: torch.Tensor, truth_N: torch.Tensor, l2: float, seed: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    kind: Kind,
+    a_NF: Float[Tensor, "N F"],
+    b_NF: Float[Tensor, "N F"],
+    truth_N: Float[Tensor, " N"],
+    l2: float,
+    seed: int,
+) -> tuple[Float[Tensor, " F"], Float[Tensor, "K F"], Float[Tensor, "K F"]]:
+    """The weights of `linear`, `left` and `right` at the least penalised loss."""
     size, rank = a_NF.shape[1], RANK if kind == "pairwise" else 0
     noise = torch.Generator().manual_seed(seed)
     linear = torch.zeros(size, dtype=torch.float64, requires_grad=True)
@@ -123,7 +138,7 @@ def _minimise(
     weights = [linear, left, right]
     optimizer = torch.optim.LBFGS(weights, max_iter=STEPS, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
+    def closure() -> Float[Tensor, ""]:
         optimizer.zero_grad()
         penalty = l2 * sum(weight.square().sum() for weight in weights)
         loss = _log_loss(_log_odds(a_NF, b_NF, *weights), truth_N).mean() + penalty
@@ -144,6 +159,11 @@ def save_head(head: Head, folder: Path, embedder: str) -> None:
 
 class PreferenceHead:
     """Loads what `sparring oracle train --method head` wrote to `model`."""
+
+    title = "preference_head"
+    about = (
+        "A small preference model on frozen sentence embeddings: trained in a minute on a CPU, milliseconds an answer."
+    )
 
     def __init__(
         self,
@@ -174,7 +194,7 @@ class PreferenceHead:
         """The head, its encoder and the temperature."""
         return f"{self._identity};temperature={self.temperature:g})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), float64."""
         if not comparisons:
             return np.zeros(0)

@@ -6,12 +6,13 @@ wins(np.array([0.7, 0.5, 0.2]))  ->  [1.0, 0.5, 0.0]
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 TIE = 1e-9
 """means of verdicts this near to 1/2 are ties: what is left is rounding, and would be a whole win or loss"""
 
 
-def wins(preferences: np.ndarray) -> np.ndarray:
+def wins(preferences: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """1 where P > 1/2, 1/2 at ties (up to `TIE`), 0 below; NaN stays NaN."""
     lead = preferences - 0.5
     return np.where(np.isnan(lead), np.nan, np.where(np.abs(lead) < TIE, 0.5, lead > 0))

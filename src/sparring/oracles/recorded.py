@@ -1,8 +1,8 @@
 """An oracle whose answers to both orders are kept, so that contests and audits can say how much the order decides.
 
-An oracle that sees places has a method `first_shown`, P(the first shown wins), and its verdict is the mean over both
-orders. Asked through this wrapper it is asked exactly as often and says the same; the two halves go to a file. Other
-oracles pass through unrecorded. Leaves out: retries and the cache (`guard.py`).
+The verdict of an oracle that sees places (`PositionSensitive`) is the mean over both orders. Through this wrapper it is
+asked exactly as often and says the same; the two halves go to a file. Other oracles pass through unrecorded. Leaves
+out: retries and the cache (`guard.py`).
 
     oracle = Recorded(judge, Path("orders.jsonl")); oracle.judge(comparisons); oracle.orders(comparisons[0])
 """
@@ -16,28 +16,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from sparring.oracles.abilities import PositionSensitive
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts, swapped
+from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import verdict_key
+from sparring.oracles.wrapper import Wrapper
 from sparring.runtime.lines import read_lines
 
 
-class Recorded:
+class Recorded(Wrapper):
     """Wraps an oracle; see the module."""
 
     def __init__(self, oracle: Oracle, journal: Path) -> None:
-        self.oracle, self.journal = oracle, journal
+        super().__init__(oracle)
+        self.journal = journal
         self.identity = oracle.identity
         self._known: dict[str, tuple[float, float]] = {}
         read_lines(journal, self._take)
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b), the mean over both orders where the oracle sees places."""
-        first_shown = getattr(self.oracle, "first_shown", None)
-        if first_shown is None:
+        if not isinstance(self.oracle, PositionSensitive):
             return self.oracle.judge(comparisons)
-        answers = np.asarray(first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
+        answers = np.asarray(self.oracle.first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
         if answers.shape != (2 * len(comparisons),):
             return answers  # the guard says what is wrong with it
         first, second = answers[: len(comparisons)], 1 - answers[len(comparisons) :]
@@ -53,10 +56,6 @@ class Recorded:
 
     def _take(self, row: dict[str, Any]) -> None:
         self._known[row["key"]] = (row["first"], row["second"])
-
-    def facts(self) -> dict[str, object]:
-        """What the oracle counted."""
-        return facts(self.oracle)
 
     def _keep(self, comparisons: Sequence[Comparison], first: list[float], second: list[float]) -> None:
         self.journal.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from jinja2 import TemplateError
 from pydantic import Field
 from scipy.special import expit
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from sparring.models.chat import turns
@@ -31,6 +33,9 @@ VERSION = 2
 
 class RewardModel:
     """Scores each distinct (prompt, answer) once; rendered with the model's own chat template."""
+
+    title = "reward_model"
+    about = "A reward model as an oracle: any Hugging Face sequence classifier with one output, Bradley-Terry."
 
     def __init__(
         self,
@@ -76,7 +81,7 @@ class RewardModel:
             f"reward_model-v{VERSION}({self._hash[:16]};temperature={self.temperature:g};max_tokens={self.max_tokens})"
         )
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64."""
         texts = dict.fromkeys((c.prompt, text) for c in comparisons for text in (c.a, c.b))
         new = sorted(
@@ -118,7 +123,7 @@ def conversation_ids(template: Template, prompt: str, answer: str) -> list[int]:
         raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error
 
 
-def padded(rows: Sequence[list[int]], pad: int | None, device: torch.device) -> dict[str, torch.Tensor]:
+def padded(rows: Sequence[list[int]], pad: int | None, device: torch.device) -> dict[str, Int[Tensor, "B T"]]:
     """The rows as a batch, filled up at their ends: what training and scoring both give the model."""
     longest = max(map(len, rows))
     ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)

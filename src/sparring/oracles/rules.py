@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from sparring.data.checks import last_number, passes
@@ -32,6 +33,9 @@ from sparring.recipe.sections import DatasetConfig
 
 class Rules:
     """Looks up each prompt's rule and applies it to both answers."""
+
+    title = "rules"
+    about = "Answers that code can check: the one that keeps its prompt's rule wins, both or neither tie."
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class Rules:
         digest = hashlib.sha256(json.dumps(self.checks, sort_keys=True).encode()).hexdigest()
         return f"rules-v1({digest[:16]})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """1, 1/2 or 0."""
         return np.array([self._one(c) for c in comparisons], dtype=np.float64)
 
@@ -82,11 +86,11 @@ class Rules:
             return 0.5
         return (1.0 + passes(check, comparison.a) - passes(check, comparison.b)) / 2
 
-    def unknown(self, comparison: Comparison) -> bool:
+    def abstains(self, comparison: Comparison) -> bool:
         """It is a tie because the prompt has no rule."""
         return comparison.prompt not in self.checks
 
-    def facts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
         """How many comparisons had no rule."""
         return {"comparisons without a rule": self.without_rule}
 

@@ -27,7 +27,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from sparring.models.template import Template
@@ -41,6 +43,7 @@ from sparring.oracles.reward_model import conversation_ids, padded
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
+from sparring.runtime.files import beside, write_json_lines
 from sparring.runtime.progress import Progress
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.optim import make_optimizer
@@ -48,7 +51,7 @@ from sparring.training.optim import make_optimizer
 TEXTS = 256
 """embedded together, and kept together"""
 
-LogOdds = Callable[[Sequence[Comparison]], torch.Tensor]
+LogOdds = Callable[[Sequence[Comparison]], Float[Tensor, " B"]]
 
 
 class TrainConfig(Frozen):
@@ -139,8 +142,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
         "seconds": round(time.time() - start, 1),
         "train_prompts": sorted({digest(pair.comparison.prompt) for pair in train}),
     }
-    with (made / "held_out.jsonl").open("w", encoding="utf-8") as stream:
-        stream.writelines(_row(pair) for pair in test)
+    write_json_lines(made / "held_out.jsonl", map(_row, test))
     (made / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     # The card comes last: a folder with a card is whole.
     for file in sorted(made.iterdir(), key=lambda file: file.name == CARD):
@@ -162,10 +164,9 @@ def _finished(out: Path, fit_id: str) -> bool:
     return False
 
 
-def _row(pair: Labelled) -> str:
+def _row(pair: Labelled) -> dict[str, Any]:
     prompt, a, b = pair.comparison
-    row = {"prompt": prompt, "a": a, "b": b, "preference": pair.preference, "category": pair.category}
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return {"prompt": prompt, "a": a, "b": b, "preference": pair.preference, "category": pair.category}
 
 
 # ---- a head on a frozen encoder -------------------------------------------------------------------
@@ -188,7 +189,7 @@ def _train_head(
     return {"name": "preference_head"}
 
 
-def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress) -> dict[str, np.ndarray]:
+def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress) -> dict[str, Float[np.ndarray, " D"]]:
     """Each text's embedding; parts that a killed run finished are read again."""
     embedder, rows, encoder = SentenceEmbedder(base), {}, hash_policy(base)
     with progress.task("embed", len(texts)) as advance:
@@ -197,9 +198,8 @@ def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress
             name = hashlib.sha256(json.dumps([encoder, part]).encode()).hexdigest()[:16]
             path = partial / f"embeddings-{name}.npy"
             if not path.exists():
-                with (beside := path.with_suffix(".partial")).open("wb") as stream:
+                with beside(path) as unfinished, unfinished.open("wb") as stream:
                     np.save(stream, embedder.embed(part))
-                beside.replace(path)
             rows |= zip(part, np.load(path), strict=True)
             advance(len(part))
     return rows
@@ -227,7 +227,7 @@ def _train_model(
     if config.method == "lora":
         model = _adapted(model, config.lora, "CAUSAL_LM" if letters else "SEQ_CLS")
 
-    def log_odds(comparisons: Sequence[Comparison]) -> torch.Tensor:
+    def log_odds(comparisons: Sequence[Comparison]) -> Float[Tensor, " B"]:
         if scorer:
             return scorer.tensor(comparisons, config.max_tokens)
         if config.kind == "pairwise":

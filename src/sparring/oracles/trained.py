@@ -1,4 +1,4 @@
-"""An oracle from the folder that `sparring oracle train` made. Leaves out: training it (`training.py`).
+"""An oracle from the folder that `sparring oracle train` made. Leaves out: training it (`train.py`).
 
 oracle: {name: trained, folder: runs/my-oracle}
 """
@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
+from sparring.oracles.abilities import PositionSensitive
 from sparring.oracles.build import build_oracle
-from sparring.oracles.oracle import Comparison, Oracle
-from sparring.oracles.orders import facts
+from sparring.oracles.oracle import Comparison
+from sparring.oracles.wrapper import Wrapper
 
 CARD = "oracle.json"
 
 
-class Trained:
+class Trained(Wrapper):
     """Reads `folder`/oracle.json and is the oracle that it describes."""
+
+    about = "An oracle from the folder that `sparring oracle train` made."
 
     def __init__(
         self,
@@ -35,10 +39,10 @@ class Trained:
             raise ValueError(f"oracle.folder: {folder!r} holds no {CARD}. Make one with `sparring oracle train`.")
         self.card = json.loads(path.read_text(encoding="utf-8"))
         section = {**self.card["oracle"], "model": str(path.parent), "temperature": temperature}
-        self.oracle: Oracle = build_oracle(section, "")
+        super().__init__(build_oracle(section, ""))
         self.title = f"trained ({path.parent.name})"
-        if hasattr(self.oracle, "first_shown"):
-            self.first_shown = self.oracle.first_shown  # type: ignore[attr-defined]
+        if isinstance(self.oracle, PositionSensitive):
+            self.first_shown = self.oracle.first_shown
 
     @property
     def identity(self) -> str:
@@ -47,13 +51,9 @@ class Trained:
 
     @property
     def train_prompts(self) -> frozenset[str]:
-        """Digests of the prompts it was trained on (`training.digest`)."""
+        """Digests of the prompts it was trained on (`train.digest`)."""
         return frozenset(self.card["train_prompts"])
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b)."""
         return self.oracle.judge(comparisons)
-
-    def facts(self) -> dict[str, object]:
-        """What the oracle inside counted."""
-        return facts(self.oracle)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -109,7 +110,7 @@ class Live(TorchDispatchMode):
                 self._add(leaf)
         return made
 
-    def _add(self, tensor: Tensor) -> None:
+    def _add(self, tensor: Shaped[Tensor, " ..."]) -> None:
         storage = tensor.untyped_storage()
         if storage in self._known:
             return
@@ -207,7 +208,7 @@ def sample_footprint(config: PretrainedConfig, prompt: int, per_prompt: int, set
     return _to_depth(config, run)
 
 
-def _next(engine: TransformersEngine, cache: DynamicCache, ids: Tensor) -> Tensor:
+def _next(engine: TransformersEngine, cache: DynamicCache, ids: Int[Tensor, "B Q"]) -> Float[Tensor, "B V"]:
     """The engine's own arithmetic from tokens to choices; `_choose` sorts where top_p is below 1."""
     past = cache.get_seq_length()
     mask = torch.ones(len(ids), past + ids.shape[1], dtype=torch.long)
@@ -233,7 +234,7 @@ def _model(config: PretrainedConfig, dtype: torch.dtype, lora: LoraConfig | None
 
 def _allocate(model: nn.Module) -> None:
     """Give every weight a fake tensor, tied ones the same."""
-    made: dict[int, Tensor] = {}
+    made: dict[int, Shaped[Tensor, " ..."]] = {}
     for module in model.modules():
         for kind in (module._parameters, module._buffers):
             for name, old in kind.items():

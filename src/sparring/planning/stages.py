@@ -13,7 +13,7 @@ from functools import cached_property, partial
 import torch
 from transformers import PretrainedConfig
 
-from sparring.algorithms.algorithm import REFERENCE, Draw, Facts, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import REFERENCE, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.pairing import Pairing
 from sparring.planning.footprint import (
     Footprint,
@@ -64,7 +64,7 @@ class Planner:
     def __init__(self, recipe: Recipe, machine: Machine, config: PretrainedConfig, lengths: Lengths) -> None:
         self.recipe, self.machine, self.config, self.lengths = recipe, machine, config, lengths
         # The second round shows what every later one does: anchors that differ, opponents of the past.
-        self.steps = recipe.build_algorithm().steps(min(1, recipe.rounds - 1), Facts(lengths.train or 1))
+        self.steps = recipe.build_algorithm().steps(min(1, recipe.rounds - 1), DataFacts(lengths.train or 1))
         self.step = max(self.steps, key=lambda step: step_shape(step, recipe, lengths).responses)
         self.shape = step_shape(self.step, recipe, lengths)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import Algorithm, Facts, build_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, build_algorithm
 from sparring.recipe.sections import (
     DataConfig,
     EvaluationConfig,
@@ -24,8 +24,6 @@ from sparring.recipe.sections import (
     Section,
     TrackerConfig,
 )
-
-_ANY_FACTS = Facts(num_examples=1)
 
 
 class Recipe(Frozen):
@@ -59,7 +57,7 @@ class Recipe(Frozen):
                 f"keep_iterates = {self.keep_iterates}, but the algorithm needs the last {span} iterates in "
                 f"round {last}: give keep_iterates: all or at least {span}."
             )
-        steps = [step for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS)]
+        steps = [step for t in range(self.rounds) for step in algorithm.steps(t, ANY_DATA)]
         if self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
             raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
@@ -113,12 +111,12 @@ class Recipe(Frozen):
     def asks_oracle(self) -> bool:
         """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""
         algorithm = self.build_algorithm()
-        judged = any(step.judged for t in range(self.rounds) for step in algorithm.steps(t, _ANY_FACTS))
+        judged = any(step.judged for t in range(self.rounds) for step in algorithm.steps(t, ANY_DATA))
         return judged or self.data.collect is not None
 
     def columns(self) -> tuple[str, ...]:
         """Roles that the training data must hold (or `data.collect` must build)."""
-        steps = self.build_algorithm().steps(0, _ANY_FACTS)
+        steps = self.build_algorithm().steps(0, ANY_DATA)
         return tuple(dict.fromkeys(role for step in steps for role in step.columns()))
 
     def given_columns(self) -> tuple[str, ...]:

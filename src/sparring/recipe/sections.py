@@ -104,15 +104,34 @@ class CollectConfig(Frozen):
         return self
 
 
-class ServedConfig(Frozen):
-    """A model behind an OpenAI-compatible URL: text in, text out, no log-probabilities."""
+class EndpointConfig(Frozen):
+    """A model behind an OpenAI-compatible URL: where it is, how hard it is asked, and for how much."""
 
     model: str
     """the name that the server knows it by"""
     base_url: str | None = None
-    """http://HOST/v1; null: OpenAI's own"""
+    """http://HOST/v1; null: OPENAI_BASE_URL where it is set, else OpenAI's own"""
     key_env: str | None = "OPENAI_API_KEY"
     """environment variable that holds the key; null for a server without keys"""
+    concurrency: int = Field(default=8, ge=1)
+    """requests under way together"""
+    timeout: float = Field(default=60.0, gt=0)
+    """seconds for one request"""
+    attempts: int = Field(default=5, ge=1)
+    """tries of one request, with growing waits between"""
+    max_cost: float | None = Field(default=None, ge=0)
+    """stops before more would be spent, in the prices' currency; needs the prices; null: no limit"""
+    price_in: float | None = Field(default=None, ge=0)
+    """per million tokens read"""
+    price_out: float | None = Field(default=None, ge=0)
+    """per million tokens written"""
+
+
+class ServedConfig(EndpointConfig):
+    """A model behind an OpenAI-compatible URL: text in, text out, no log-probabilities."""
+
+    timeout: float = Field(default=120.0, gt=0)
+    """seconds for one request"""
     system: str | None = None
     """system message put before every prompt that has none"""
     temperature: float = Field(default=1.0, ge=0)
@@ -123,18 +142,6 @@ class ServedConfig(Frozen):
     """longer answers are cut off, by the server's count"""
     reasoning: bool = False
     """a reasoning model: sends max_completion_tokens (thoughts count), no temperature and no top_p"""
-    concurrency: int = Field(default=8, ge=1)
-    """requests under way together"""
-    timeout: float = Field(default=120.0, gt=0)
-    """seconds for one request"""
-    attempts: int = Field(default=5, ge=1)
-    """tries of one request, with growing waits between"""
-    max_cost: float | None = Field(default=None, ge=0)
-    """stops before more would be spent; needs the prices"""
-    price_in: float | None = Field(default=None, ge=0)
-    """per million tokens"""
-    price_out: float | None = Field(default=None, ge=0)
-    """per million tokens"""
     extra: Section = {}
     """further fields of every request, as the server wants them"""
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from sparring.evaluation.cheats import can_tell, falls_for
-from sparring.report.html import HERE, environment, percent, points, span
+from sparring.evaluation.intervals import CountedInterval
+from sparring.report.html import environment, own_files, percent, points, span
 from sparring.runtime.files import write_text
 
 
@@ -33,15 +32,15 @@ def write_audit(found: Mapping[str, Any], path: Path) -> None:
             categories=categories(oracles),
             cheats=cheats(oracles),
             radius=lambda count, whole: round(1.5 + 7 * (count / max(whole, 1)) ** 0.5, 1),
-            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            css=own_files("page.css"),
         )
     )
     write_text(path, page)
 
 
-def rate_text(rate: Mapping[str, float] | None) -> str:
+def rate_text(rate: CountedInterval | None) -> str:
     """62 % (58-66 %) of 410."""
-    return "–" if rate is None else f"{percent(rate['value'])} ({span(dict(rate))}) of {rate['count']:,.0f}"  # type: ignore[arg-type]
+    return "–" if rate is None else f"{percent(rate.value)} ({span(rate)}) of {rate.count:,.0f}"
 
 
 def in_words(name: str, one: Mapping[str, Any]) -> str:
@@ -50,14 +49,14 @@ def in_words(name: str, one: Mapping[str, Any]) -> str:
     if rate is None:
         return f"“{name}” was asked, but no pair has both a verdict and a labelled winner."
     says = f"“{name}” picks the labelled winner in {rate_text(rate)} pairs: "
-    if rate["low"] <= 0.5 <= rate["high"]:
+    if rate.contains(0.5):
         return says + "not to be told from a coin."
-    if rate["high"] < 0.5:
+    if rate.high < 0.5:
         return says + "worse than a coin on these pairs."
-    if lead["low"] > 0:
-        return says + f"{points(lead['value'])} points on the rule that the longer answer wins."
-    if lead["high"] < 0:
-        return says + f"{points(lead['value'])} points against the rule that the longer answer wins."
+    if lead.low > 0:
+        return says + f"{points(lead.value)} points on the rule that the longer answer wins."
+    if lead.high < 0:
+        return says + f"{points(lead.value)} points against the rule that the longer answer wins."
     return says + "not to be told from the rule that the longer answer wins."
 
 
@@ -93,10 +92,10 @@ def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if said := length_in_words(one["length"]):
             found.append(f"“{name}” {said}")
         first = position and position["first_wins"]
-        if first and not first["low"] <= 0.5 <= first["high"]:
+        if first and not first.contains(0.5):
             found.append(
-                f"“{name}” favours the {'first' if first['value'] > 0.5 else 'second'} answer shown: the first wins "
-                f"{percent(first['value'])}. Both orders are averaged, which removes the bias and not "
+                f"“{name}” favours the {'first' if first.value > 0.5 else 'second'} answer shown: the first wins "
+                f"{percent(first.value)}. Both orders are averaged, which removes the bias and not "
                 "the noise."
             )
         if fooled := falls_for(one["cheats"]):
@@ -109,13 +108,13 @@ def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def length_in_words(length: Mapping[str, Any]) -> str | None:
     """What the oracle's errors say of length; None where they are as frequent whichever answer is longer."""
     gap = length["accuracy_gap"]
-    if gap is None or gap["low"] <= 0 <= gap["high"]:
+    if gap is None or gap.contains(0):
         return None
-    pays, more = ("length", "more") if gap["value"] > 0 else ("brevity", "less")
+    pays, more = ("length", "more") if gap.value > 0 else ("brevity", "less")
     return (
-        f"is right in {percent(length['accuracy_longer_right']['value'])} where the longer answer is right and in "
-        f"{percent(length['accuracy_shorter_right']['value'])} where the shorter one is ({points(gap['value'])} "
-        f"points, {points(gap['low'])} to {points(gap['high'])}): it pays for {pays}, and a policy trained on it can "
+        f"is right in {percent(length['accuracy_longer_right'].value)} where the longer answer is right and in "
+        f"{percent(length['accuracy_shorter_right'].value)} where the shorter one is ({points(gap.value)} "
+        f"points, {points(gap.low)} to {points(gap.high)}): it pays for {pays}, and a policy trained on it can "
         f"win by writing {more}."
     )
 
@@ -135,7 +134,7 @@ def categories(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     first = next(iter(oracles.values()))
     return {
         name: {
-            "count": (facts["length_rule"] or {"count": 0})["count"],
+            "count": facts["length_rule"].count if facts["length_rule"] else 0,
             "length_rule": facts["length_rule"],
             "rates": [one["categories"][name]["accuracy"] for one in oracles.values()],
         }

@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
 from sparring.report.figures import kl_title
-from sparring.report.html import DASH, THIN, duration, number, percent, span
-from sparring.report.summary import Summary
+from sparring.report.html import DASH, THIN, environment, own_files, percent, span
+from sparring.report.summary import Judgment, Summary
 from sparring.runtime.files import write_text
 
-HERE = Path(__file__).parent
 START = "0/play"
 
 
@@ -44,7 +41,7 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
     shared, left_out = _shared_judgments(runs)
     differences, unpaired = _differences(runs, shared)
     comparison = {
-        "runs": [facts(name, summary) for name, summary in runs.items()],
+        "runs": [run_row(name, summary) for name, summary in runs.items()],
         "judgments": shared,
         "left_out": [*left_out, *unpaired],
         "differences": differences,
@@ -68,9 +65,9 @@ def answer(comparison: Mapping[str, Any]) -> str:
     )
     rates = next(one["win_rates"] for one in comparison["judgments"] if one["identity"] == under["identity"])
     no_gain = [
-        f"{run['name']} wins {percent(rate['value'], rate)} ({span(rate)}) of comparisons with the start"
+        f"{run['name']} wins {percent(rate.value, rate)} ({span(rate)}) of comparisons with the start"
         for run, rate in zip(comparison["runs"], rates, strict=True)
-        if rate["low"] <= 0.5
+        if rate.low <= 0.5
     ]
     asked = f"Which run gained more over the common start? Under {under['judge']}, {seen}"
     if len(no_gain) == len(rates):  # who lost less did not gain, so this comes first
@@ -84,10 +81,11 @@ def _in_words(one: Mapping[str, Any], first: str, better: str, worse: str) -> st
     found = one["difference"]
     if found is None or one["prompts"] < FEWEST:
         return f"too few prompts to tell {one['name']} from {first} ({one['prompts']}, at least {FEWEST} are needed)"
-    numbers = f"({100 * found['value']:+.1f} points, {100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
-    if found["low"] <= 0 <= found["high"]:
+    points = found.scaled(100)
+    numbers = f"({points.value:+.1f} points, {points.span('+.1f')})"
+    if found.contains(0):
         return f"no difference between {one['name']} and {first} is shown {numbers}"
-    return f"{one['name']} {better if found['value'] > 0 else worse} than {first} {numbers}"
+    return f"{one['name']} {better if found.value > 0 else worse} than {first} {numbers}"
 
 
 def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
@@ -102,13 +100,14 @@ def _answers_per_prompt(summary: Summary) -> int:
     return summary["recipe"]["evaluation"]["samples"]
 
 
-def _identity(judgment: Any) -> str:
+def identity_of(judgment: Judgment) -> str:
+    """The judge's identity; its name in runs of older versions."""
     return judgment.get("identity") or judgment["name"]
 
 
 def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]], list[str]]:
     """Judgments by identities that all runs have, and what is left out, in words."""
-    by_run = {name: {_identity(j): j for j in summary["judgments"]} for name, summary in runs.items()}
+    by_run = {name: {identity_of(j): j for j in summary["judgments"]} for name, summary in runs.items()}
     everywhere = set.intersection(*(set(mine) for mine in by_run.values()))
     left_out = [
         f"{judgment['name']} of {name}: not every run was judged by {identity}"
@@ -136,7 +135,7 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
     return sorted(shared, key=lambda judgment: any(judgment["seen_in_training"])), left_out
 
 
-def facts(name: str, summary: Summary) -> dict[str, Any]:
+def run_row(name: str, summary: Summary) -> dict[str, Any]:
     """One run's row."""
     start, final = summary["policies"][0], summary["policies"][-1]
     stages = [stage for one in summary["rounds"] for stage in one["stages"].values()]
@@ -206,7 +205,7 @@ def _differences(
 
 def _by_prompt(summary: Summary, identity: str) -> list[float | None] | None:
     """A judge's preferences by prompt; older runs stored those of the recipe's oracle alone, with the samples."""
-    place = next(i for i, judgment in enumerate(summary["judgments"]) if _identity(judgment) == identity)
+    place = next(i for i, judgment in enumerate(summary["judgments"]) if identity_of(judgment) == identity)
     if (stored := summary["judgments"][place].get("by_prompt")) is not None:
         return stored
     return [one["preference"] for one in summary["samples"]] if place == 0 and summary["headline"] else None
@@ -226,11 +225,7 @@ def _difference(name: str, first: Sequence[float | None], mine: Sequence[float |
 
 def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     """The page, one file without network."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "span": span, "number": number, "duration": duration}
-    css = Markup((HERE / "page.css").read_text(encoding="utf-8"))
+    css = own_files("page.css")
     title = shared_kl_title(comparison["runs"])
-    page = environment.get_template("compare.html").render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH)
-    write_text(path, page)
+    template = environment().get_template("compare.html")
+    write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH))

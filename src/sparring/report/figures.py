@@ -15,20 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
-from sparring.report.picture import readme_svg
 from sparring.report.summary import FitRow, PolicyFacts
-
-__all__ = [
-    "Figure",
-    "Panel",
-    "fit_figures",
-    "kl_title",
-    "policy_figures",
-    "readme_svg",
-    "smooth",
-    "thin",
-    "undrawn",
-]
 
 Trace = dict[str, Any]
 Values = list[float | None]

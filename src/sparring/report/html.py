@@ -8,7 +8,6 @@ dresses them, `figures.py` draws the curves. Leaves out: computing any number (`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -20,8 +19,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sparring.report.figures import fit_figures, kl_title, policy_figures, readme_svg, undrawn
-from sparring.report.summary import Interval, Judgment, Matrix, RoundFacts, StageFacts, Summary
+from sparring.evaluation.intervals import Interval
+from sparring.report.figures import fit_figures, kl_title, policy_figures, undrawn
+from sparring.report.picture import readme_svg
+from sparring.report.summary import Judgment, Matrix, RoundFacts, StageFacts, Summary
+from sparring.runtime.files import write_text
 
 Favours = Literal["final", "start", "neither"]
 
@@ -37,25 +39,13 @@ DASH = "\u2060–\u2060"
 
 
 def write_report(summary: Summary, path: Path) -> None:
-    """Render the report beside its target, then rename."""
-    write_page(path, render(summary))
+    """Write the report's page."""
+    write_text(path, render(summary))
 
 
 def write_picture(summary: Summary, path: Path) -> None:
-    """Render the README's picture (SVG) beside its target, then rename."""
-    write_page(path, readme_svg(summary))
-
-
-def write_page(path: Path, text: str) -> None:
-    """Text as a file, beside its target first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        # A policy can emit half a surrogate pair, which JSON carries and UTF-8 cannot.
-        stream.write(text.encode("utf-8", "replace"))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    """Write the README's picture (SVG)."""
+    write_text(path, readme_svg(summary))
 
 
 def render(summary: Summary) -> str:
@@ -78,11 +68,15 @@ def render(summary: Summary) -> str:
             recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
             samples=summary["samples"][:MOST_SAMPLES],
             open_samples=OPEN_SAMPLES,
-            # Both are files of ours, not text from a run: nothing in them is to be escaped.
-            css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+            css=own_files("page.css"),
             plotly=Markup(get_plotlyjs()),
         )
     )
+
+
+def own_files(*names: str) -> Markup:
+    """Style sheets or scripts of this folder, joined: they are not text from a run, so nothing in them is escaped."""
+    return Markup("".join((HERE / name).read_text(encoding="utf-8") for name in names))
 
 
 @cache
@@ -112,9 +106,9 @@ def environment() -> Environment:
 
 def favours(rate: Interval) -> Favours:
     """Which policy an interval favours: neither when it holds one half."""
-    if rate["low"] > 0.5:
+    if rate.low > 0.5:
         return "final"
-    return "start" if rate["high"] < 0.5 else "neither"
+    return "start" if rate.high < 0.5 else "neither"
 
 
 def lead(summary: Summary) -> str:
@@ -126,18 +120,18 @@ def lead(summary: Summary) -> str:
     if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
         return _comparison(unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw")
     if checks := summary["checks"]:
-        start, final = percent(checks["start"]["value"]), percent(checks["final"]["value"])
+        start, final = percent(checks["start"].value), percent(checks["final"].value)
         difference = checks["difference"]
         return (
             f"The final policy passes {final} of the responses that code can check, "
-            f"the start {start}: a difference of {points(difference['value'])} points "
+            f"the start {start}: a difference of {points(difference.value)} points "
             f"(95{THIN}% interval {span(difference, points)})."
         )
     return "This run was trained and not judged: no oracle compared its policies, and no prompt carries a check."
 
 
 def _comparison(rate: Interval, oracle: str) -> str:
-    numbers = f"{percent(rate['value'], rate)} of held-out comparisons against the start"
+    numbers = f"{percent(rate.value, rate)} of held-out comparisons against the start"
     interval = f"(95{THIN}% interval {span(rate)})"
     ends: dict[Favours, str] = {
         "final": ".",
@@ -173,7 +167,7 @@ def cautions(judgments: list[Judgment]) -> list[str]:
     """One plain sentence for every unseen judgment whose interval lies below one half."""
     return [
         f"“{j['name']}”, which training never saw, prefers the start: the final policy wins "
-        f"{percent(j['win_rate']['value'], j['win_rate'])} of comparisons, and the whole interval "
+        f"{percent(j['win_rate'].value, j['win_rate'])} of comparisons, and the whole interval "
         f"({span(j['win_rate'])}) lies below 50{THIN}%."
         for j in judgments
         if not j["seen_in_training"] and favours(j["win_rate"]) == "start"
@@ -199,7 +193,7 @@ def percent(share: float | None, interval: Interval | None = None) -> str:
     """74 %; with one decimal when its interval is narrower than five points."""
     if share is None or share != share:
         return "–"
-    narrow = interval is not None and interval["high"] - interval["low"] < 0.05
+    narrow = interval is not None and interval.high - interval.low < 0.05
     return f"{100 * share:.{int(narrow)}f}{THIN}%"
 
 
@@ -210,7 +204,7 @@ def points(share: float, interval: Interval | None = None) -> str:
 
 def span(interval: Interval, form: Any = percent) -> str:
     """68–80 %, or −3 to +4."""
-    low, high = form(interval["low"], interval), form(interval["high"], interval)
+    low, high = form(interval.low, interval), form(interval.high, interval)
     return f"{low.removesuffix(f'{THIN}%')}{DASH}{high}" if form is percent else f"{low} to {high}"
 
 

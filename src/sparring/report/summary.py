@@ -1,15 +1,20 @@
 """The summary of a run: the plain data that the evaluation writes and the report shows.
 
-Every value is JSON: numbers, text, lists, dicts, null. A number that could not be measured is null.
-Shares are in [0, 1]; intervals are 95 % bootstrap intervals over prompts. Leaves out: how anything
-is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
+Every value is JSON (numbers, text, lists, dicts, null) or an `Interval`, which the file holds as an object with
+`value`, `low` and `high`. A number that could not be measured is null. Shares are in [0, 1]; intervals are 95 %
+bootstrap intervals over prompts. Leaves out: how anything is measured (`evaluation/`) and drawn (`figures.py`,
+`html.py`).
 
-    summary: Summary = json.loads(Path("runs/demo/evaluation/summary.json").read_text())
+    summary = read_summary(Path("runs/demo/evaluation/summary.json")); summary["judgments"][0]["win_rate"].low
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
+
+from sparring.evaluation.intervals import CountedInterval, Interval, from_json
+from sparring.runtime.files import read_json
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -18,14 +23,6 @@ clipped (0 or 1), learning_rate, tokens_per_second; other keys are only named.""
 
 Counts = dict[str, int]
 """How many, by reason."""
-
-
-class Interval(TypedDict):
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class AlgorithmFacts(TypedDict):
@@ -67,6 +64,8 @@ class Judgment(TypedDict):
     """Final policy against start under one oracle; the oracle of training is among them."""
 
     name: str
+    identity: NotRequired[str]
+    """absent in runs of older versions"""
     seen_in_training: bool
     win_rate: Interval
     """share of comparisons in which the final policy's response is preferred"""
@@ -140,7 +139,7 @@ class RoundFacts(TypedDict):
 class Intransitivity(TypedDict):
     """How often judged triples of responses beat each other in a circle."""
 
-    cyclic: Interval
+    cyclic: CountedInterval
     """share of the triples, and how many there are (`count`)"""
     bradley_terry_distance: float | None
     """mean distance of the preferences from the best reward model's; null where no prompt was fully judged"""
@@ -214,3 +213,8 @@ class Summary(TypedDict):
     warnings: list[str]
     samples: list[Sample]
     """held-out prompts in the data's order, not picked"""
+
+
+def read_summary(path: Path) -> Summary:
+    """A run's stored summary. Raises ValueError naming the file when it is damaged."""
+    return from_json(read_json(path))

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from sparring.evaluation.annotations import Judgments
-from sparring.report.html import HERE, environment, write_page
+from sparring.report.html import environment, own_files
+from sparring.runtime.files import write_text
 
 MOST = 2000
 """prompts in the page; the first ones are shown, and the page says so"""
 
 
 def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.ndarray, path: Path) -> None:
-    """Render the page beside its target, then rename."""
+    """Write the contest's page."""
     page = (
         environment()
         .get_template("versus.html")
@@ -30,26 +30,23 @@ def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.nda
             r=result,
             intervals=_intervals(result),
             rows=_rows(judgments, orders)[:MOST],
-            # Both are files of ours, not text from a contest: nothing in them is to be escaped.
-            css=Markup(
-                (HERE / "page.css").read_text(encoding="utf-8") + (HERE / "versus.css").read_text(encoding="utf-8")
-            ),
-            script=Markup((HERE / "versus.js").read_text(encoding="utf-8")),
+            css=own_files("page.css", "versus.css"),
+            script=own_files("versus.js"),
         )
     )
-    write_page(path, page)
+    write_text(path, page)
 
 
 def _intervals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of the picture: name, what it is, and its interval."""
-    told = [
+    rows = [
         ("Win rate", "prompts on which A is preferred; a tie counts one half", result["win_rate"]),
         ("Mean preference", "the judge’s probability that A is better, averaged", result["mean_preference"]),
     ]
     if result["length_controlled"]:
         about = "mean preference if both answers had the same length"
-        told.append(("At equal lengths", about, result["length_controlled"]))
-    return [{"name": name, "about": about, "rate": rate} for name, about, rate in told]
+        rows.append(("At equal lengths", about, result["length_controlled"]))
+    return [{"name": name, "about": about, "rate": rate} for name, about, rate in rows]
 
 
 def _rows(judgments: Judgments, orders: np.ndarray) -> list[dict[str, Any]]:

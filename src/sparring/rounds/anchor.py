@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.policies import Policies
-from sparring.rounds.tables import ANCHORS
+from sparring.rounds.tables import ANCHORS, AnchorRow, PairRow
 from sparring.runtime import devices
 from sparring.runtime.files import sharded
 from sparring.runtime.memory import release_memory
@@ -23,10 +22,8 @@ from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import ANCHOR_ROOM, rollout_logps
 from sparring.training.sharding import make_scorer
 
-Rows = list[dict[str, Any]]
 
-
-def rollouts_of(pairs: Rows) -> list[Rollout]:
+def rollouts_of(pairs: Sequence[PairRow]) -> list[Rollout]:
     """The rows of pairs.parquet as rollouts."""
     return [Rollout(row["prompt_ids"], [r["token_ids"] for r in row["responses"]]) for row in pairs]
 
@@ -34,15 +31,15 @@ def rollouts_of(pairs: Rows) -> list[Rollout]:
 def anchor_logps(
     policies: Policies,
     refs: Sequence[PolicyRef],
-    pairs: Rows,
+    pairs: Sequence[PairRow],
     config: FitConfig,
     target: Path,
     progress: Progress,
-    known: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
-    """Write `target`; one shard per distinct policy. Returns facts.
+    measured: Sequence[AnchorRow] = (),
+) -> dict[str, int]:
+    """Write `target`; one shard per distinct policy. Returns counts.
 
-    `known`: rows of the same pairs measured in the same way, whose policies are not run again.
+    `measured`: rows of the same pairs measured in the same way, whose policies are not run again.
     """
     distinct = {policies.hash(ref): ref for ref in reversed(refs)}
     rollouts = rollouts_of(pairs)
@@ -53,19 +50,19 @@ def anchor_logps(
     how = f"{config.layout}{config.precision}{'' if config.attention == 'blocks' else config.attention}"
     keys = [hashlib.sha256(f"{weights}{content}{how}".encode()).hexdigest() for weights in distinct]
 
-    def make(index: int) -> Rows:
+    def make(index: int) -> list[AnchorRow]:
         weights, ref = list(distinct.items())[index]
-        if rows := [row for row in known if row["weights"] == weights]:
+        if rows := [row for row in measured if row["weights"] == weights]:
             return rows
         title = f"{target.parent.name}  anchor {ref}"
-        found = policy_logps(policies, ref, rollouts, config, title, progress)
+        logps = policy_logps(policies, ref, rollouts, config, title, progress)
         return [
-            {"example": row["example"], "weights": weights, "logps": logps}
-            for row, logps in zip(pairs, found, strict=True)
+            {"example": row["example"], "weights": weights, "logps": row_logps}
+            for row, row_logps in zip(pairs, logps, strict=True)
         ]
 
     sharded(target, keys, ANCHORS, make, lambda _: None)
-    reused = len({row["weights"] for row in known} & distinct.keys())
+    reused = len({row["weights"] for row in measured} & distinct.keys())
     return {"policies": len(distinct) - reused, "responses": sum(len(r.responses) for r in rollouts)}
 
 
@@ -73,7 +70,7 @@ def policy_logps(
     policies: Policies, ref: PolicyRef, rollouts: Sequence[Rollout], config: FitConfig, title: str, progress: Progress
 ) -> list[list[float]]:
     """Per rollout, the log-probability of each response under a policy; all devices take part."""
-    return devices.together(_policy_logps, policies, ref, rollouts, config, title, progress=progress)
+    return devices.on_all_ranks(_policy_logps, policies, ref, rollouts, config, title, progress=progress)
 
 
 def _policy_logps(
@@ -87,7 +84,7 @@ def _policy_logps(
     scorer, _ = make_scorer(lambda: policies.load_scoring(ref), config)
     budget = ANCHOR_ROOM * config.micro_batch_tokens
     with progress.task(title, len(rollouts)) as advance:
-        found = rollout_logps(scorer, rollouts, budget, config.precision, advance, shared=True)
+        logps = rollout_logps(scorer, rollouts, budget, config.precision, advance, shared=True)
     del scorer
     release_memory()  # its lean forwards are cycles, which would stay until the next policy is beside it
-    return found
+    return logps

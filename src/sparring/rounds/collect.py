@@ -1,14 +1,14 @@
-"""A preference set from prompts, a policy and an oracle: sampled, judged and paired once, as a file that others read.
+"""A preference set from prompts, the start policy and an oracle: sampled, judged and paired once.
 
-Runs the stages of `data.collect` in a folder of their own, so a killed collection goes on where it was. Leaves out:
-training on the set, which is a run whose `data.train` is the file.
+A run with `data.collect` trains on it in every round and never asks the oracle about training responses again;
+`collect` makes one without a run, as a file that others read. A killed collection goes on where it was. Leaves out:
+training on such a file, which is a run whose `data.train` it is.
 
     collect(load_collection("demo"), Path("collected/demo"), "text")
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,24 @@ from typing import Any, Literal
 
 import transformers
 
+from sparring.algorithms.algorithm import REFERENCE, Draw, Step
+from sparring.algorithms.judged import PAIRINGS
 from sparring.models.chat import Message
+from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.reading import parse_recipe, read_recipe
 from sparring.recipe.recipe import Recipe
-from sparring.rounds.run import Run, adopt_recipe
+from sparring.rounds.policies import Policies
+from sparring.rounds.preflight import probe, say_prices, write_lock
+from sparring.rounds.prepare import prepare
+from sparring.rounds.resume import adopt_recipe
+from sparring.rounds.step import StepPairs
 from sparring.rounds.store import Made, Store
-from sparring.runtime.files import read_table, write_text
-from sparring.runtime.layout import TRAIN
+from sparring.rounds.tables import EXAMPLES, ExampleRow, PairResponse, PairRow, SampleRow
+from sparring.runtime.files import read_table, write_json_lines, write_table
+from sparring.runtime.layout import COLLECTED, COLLECTION, DATA_STAGE, TRAIN
 from sparring.runtime.progress import Progress
 
 Form = Literal["text", "messages"]
-Row = dict[str, Any]
 FILE = "preferences.jsonl"
 CUT_OFF = "a response was cut off"
 
@@ -38,17 +45,17 @@ def load_collection(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         ValueError: as `load_recipe`.
     """
     plain = read_recipe(path, overrides)
-    kept = {key: plain[key] for key in ("model", "data", "oracle", "seed", "sampling") if key in plain}
-    if isinstance(data := kept.get("data"), dict) and "train" in data:
-        kept["data"] = {"collect": {}, **{k: v for k, v in data.items() if v is not None}, "held_out": data["train"]}
-    kept["algorithm"] = {"name": "dpo", "source": "pairs"}
-    return parse_recipe({**kept, "rounds": 1})
+    sections = {key: plain[key] for key in ("model", "data", "oracle", "seed", "sampling") if key in plain}
+    if isinstance(data := sections.get("data"), dict) and "train" in data:
+        given = {key: value for key, value in data.items() if value is not None}
+        sections["data"] = {"collect": {}, **given, "held_out": data["train"]}
+    return parse_recipe({**sections, "algorithm": {"name": "dpo", "source": "pairs"}, "rounds": 1})
 
 
 def collect(
     recipe: Recipe, out: Path, form: Form, keep_cut_off: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Start or resume a collection; returns its facts: counts of prompts, pairs and drops, and the file.
+    """Start or resume a collection; returns counts of prompts, pairs and drops, and the file.
 
     Raises:
         ValueError: the recipe, the data or the folder is not usable, or `form` cannot hold the prompts.
@@ -60,46 +67,97 @@ def collect(
         store = Store(out)
         adopt_recipe(store, recipe, progress)
         store.check()
-        run = Run(recipe, store, progress)
-        run.collect_only()
+        policies = Policies(store, recipe.model, recipe.fit.precision)
+        probed = probe(policies, recipe, progress)
+        prepare(policies, recipe, progress, prompts_only=True)
+        say_prices(store, recipe, probed.judges, progress)
+        write_lock(policies, recipe.seed, probed.engine, progress)
+        collect_pairs(policies, recipe, progress)
         inputs = {
-            "pairs": store.output_hash("collect/pair", "collect/pairs.parquet"),
+            "pairs": _pair_hash(store),
             "form": form,
             "cut_off": "kept" if keep_cut_off else "dropped",
         }
-        facts = store.stage("collect/write", inputs, lambda: write(store, form, keep_cut_off))
-    return {**facts, "file": str(out / FILE)}
+        counts = store.stage(COLLECTION.stage("write"), inputs, lambda: write(store, form, keep_cut_off))
+    return {**counts, "file": str(out / FILE)}
+
+
+def collect_pairs(policies: Policies, recipe: Recipe, progress: Progress) -> None:
+    """The sample, judge and pair stages of `data.collect`, and their pairs as a training table."""
+    config, store = recipe.data.collect, policies.store
+    assert config is not None
+    step = Step(
+        start=REFERENCE,
+        responses=(Draw("own", config.samples, {REFERENCE: 1.0}),),
+        pairing=PAIRINGS[config.pairing],
+        objective=PairLogistic({}, 1.0),
+        anchors={},
+        judged=True,
+    )
+    examples: list[ExampleRow] = read_table(store.root / TRAIN)
+    StepPairs(policies, recipe, COLLECTION, step, examples, progress).make(store.output_hash(DATA_STAGE, TRAIN))
+
+    def freeze() -> Made:
+        rows = preference_rows(examples, read_table(store.root / COLLECTION.pairs))
+        write_table(store.path(COLLECTED), rows, EXAMPLES)
+        return Made((COLLECTED,), {"pairs": len(rows)})
+
+    store.stage(COLLECTION.stage("freeze"), {"pairs": _pair_hash(store)}, freeze)
+
+
+def _pair_hash(store: Store) -> str:
+    return store.output_hash(COLLECTION.stage("pair"), COLLECTION.pairs)
+
+
+def preference_rows(examples: Sequence[ExampleRow], pairs: Sequence[PairRow]) -> list[ExampleRow]:
+    """Pairs as examples with chosen and rejected responses, one example per pair."""
+    by_name = {example["example"]: example for example in examples}
+    rows: list[ExampleRow] = []
+    for row in pairs:
+        for index, pair in enumerate(row["pairs"]):
+            sides = (("chosen", row["responses"][pair["winner"]]), ("rejected", row["responses"][pair["loser"]]))
+            name = row["example"] if index == 0 else f"{row['example']}-{index}"
+            rows.append(
+                {
+                    **by_name[row["example"]],
+                    "example": name,
+                    "responses": [{"role": role, "text": r["text"], "token_ids": r["token_ids"]} for role, r in sides],
+                }
+            )
+    return rows
 
 
 def write(store: Store, form: Form, keep_cut_off: bool) -> Made:
     """preferences.jsonl: one line per pair, in the columns that trainers read."""
-    examples = {row["example"]: row for row in read_table(store.root / TRAIN)}
-    samples = read_table(store.root / "collect/samples.parquet")
+    examples: dict[str, ExampleRow] = {row["example"]: row for row in read_table(store.root / TRAIN)}
+    samples: list[SampleRow] = read_table(store.root / COLLECTION.samples)
+    pairs: list[PairRow] = read_table(store.root / COLLECTION.pairs)
     cut_off = {(s["example"], tuple(s["token_ids"])) for s in samples if s["finish_reason"] == "length"}
-    lines: list[str] = []
+    lines: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
-    for row in read_table(store.root / "collect/pairs.parquet"):
+    for row in pairs:
         for pair in row["pairs"]:
-            answers = row["responses"][pair["winner"]], row["responses"][pair["loser"]]
-            # As text a cut-off answer is not known to be one: a trainer would teach the policy to end there.
-            if not keep_cut_off and any((row["example"], tuple(r["token_ids"])) in cut_off for r in answers):
+            sides = row["responses"][pair["winner"]], row["responses"][pair["loser"]]
+            # As text a cut-off response is not known to be one: a trainer would teach the policy to end there.
+            if not keep_cut_off and any((row["example"], tuple(r["token_ids"])) in cut_off for r in sides):
                 dropped[CUT_OFF] += 1
                 continue
-            chosen, rejected, preference = *answers, pair["preference"]
-            # Some pairings draw their labels; who reads the file takes them for the oracle's opinion.
+            chosen, rejected, preference = *sides, pair["preference"]
+            # Some pairings draw their labels; a reader of the file takes them for the oracle's opinion.
             if preference < 0.5:
                 chosen, rejected, preference = rejected, chosen, 1.0 - preference
-            plain = _row(examples[row["example"]], chosen, rejected, preference, form)
-            lines.append(json.dumps(plain, ensure_ascii=False) + "\n")
+            lines.append(_line(examples[row["example"]], chosen, rejected, preference, form))
     if not lines:
         raise ValueError(
             f"no pair is left: {dropped[CUT_OFF]} x {CUT_OFF}. Raise sampling.max_new_tokens, or give --keep-cut-off."
         )
-    write_text(store.path(FILE), "".join(lines))
+    write_json_lines(store.path(FILE), lines)
     return Made((FILE,), {"prompts": len(examples), "pairs": len(lines), "dropped": dict(dropped)})
 
 
-def _row(example: Row, chosen: Row, rejected: Row, preference: float, form: Form) -> Row:
+def _line(
+    example: ExampleRow, chosen: PairResponse, rejected: PairResponse, preference: float, form: Form
+) -> dict[str, Any]:
     return {
         **_columns(example["messages"], chosen["text"], rejected["text"], form),
         "preference": preference,
@@ -109,12 +167,12 @@ def _row(example: Row, chosen: Row, rejected: Row, preference: float, form: Form
     }
 
 
-def _columns(messages: list[Message], chosen: str, rejected: str, form: Form) -> Row:
+def _columns(messages: list[Message], chosen: str, rejected: str, form: Form) -> dict[str, Any]:
     if form == "messages":
-        answers = {"chosen": chosen, "rejected": rejected}
+        sides = {"chosen": chosen, "rejected": rejected}
         return {
             "prompt": messages,
-            **{name: [{"role": "assistant", "content": text}] for name, text in answers.items()},
+            **{name: [{"role": "assistant", "content": text}] for name, text in sides.items()},
         }
     if len(messages) > 1:
         raise ValueError(

@@ -6,7 +6,6 @@ that training never saw are asked too, and whatever they say is written. Leaves 
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from collections import Counter
@@ -19,51 +18,64 @@ import numpy as np
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.data.checks import passes
 from sparring.data.text import distinct_trigrams, repeating_share
+from sparring.evaluation.decided_by_rule import undecided
 from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
-from sparring.evaluation.win_rates import Outcome, head_to_head
+from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.chat import PromptText
+from sparring.oracles.abilities import Described, Titled
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Made
+from sparring.rounds.tables import ExampleRow, SampleRow, VerdictRow, texts_by_example
 from sparring.rounds.teacher import opponent_texts
 from sparring.runtime.files import read_table, write_json
-from sparring.runtime.layout import SUMMARY
+from sparring.runtime.layout import (
+    SUMMARY,
+    VERDICT_CACHE,
+    evaluation_stage,
+    held_out_samples,
+    policy_measures,
+    verdict_files,
+)
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
-Rows = list[dict[str, Any]]
 Texts = list[list[str]]
 
 
-def played(policies: Policies) -> list[PolicyRef]:
+def played(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
     """The policies that are evaluated: the start, the last, and all that are stored between them."""
-    recipe = policies.recipe
     last = PolicyRef(recipe.rounds)
     between = [PolicyRef(t) for t in range(1, recipe.rounds)] if recipe.evaluation.every_iterate else []
     return [REFERENCE, *(ref for ref in between if policies.exists(ref)), last]
 
 
-def sample_held_out(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+def sample_held_out(
+    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress
+) -> Made:
     """Fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
-    draw = Draw("own", policies.recipe.evaluation.samples, {ref: 1.0})
-    relative = f"evaluation/samples-{ref.round}.parquet"
+    draw = Draw("own", recipe.evaluation.samples, {ref: 1.0})
+    relative = held_out_samples(ref.round)
     stream = f"evaluation/{ref.round}"
     target = policies.store.path(relative)
-    rows = sample_draw(policies, draw, held_out, policies.recipe.sampling, stream, target, progress)
+    rows = sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
     return Made((relative,), {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)})
 
 
-def measure(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progress) -> Made:
+def measure(
+    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress
+) -> Made:
     """Length, finishing, diversity and KL to the start of one policy's held-out samples."""
-    rows = read_table(policies.store.root / f"evaluation/samples-{ref.round}.parquet")
+    rows: list[SampleRow] = read_table(policies.store.root / held_out_samples(ref.round))
     texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
-    kl, error = _kl_to_start(policies, ref, held_out, rows, progress)
+    kl, error = _kl_to_start(policies, recipe.fit, ref, held_out, rows, progress)
     facts = {
         "round": ref.round,
         "tokens_mean": float(np.mean(lengths)),
@@ -78,12 +90,12 @@ def measure(policies: Policies, ref: PolicyRef, held_out: Rows, progress: Progre
         "kl_to_start": kl,
         "kl_standard_error": error,
     }
-    relative = f"evaluation/policy-{ref.round}.json"
+    relative = policy_measures(ref.round)
     write_json(policies.store.path(relative), facts)
     return Made((relative,), facts)
 
 
-def _distinct_answers(rows: Rows) -> float:
+def _distinct_answers(rows: Sequence[SampleRow]) -> float:
     """Share of answers that no other answer to their prompt equals."""
     counts = Counter((row["example"], row["text"].strip()) for row in rows)
     return sum(count for count in counts.values() if count == 1) / len(rows)
@@ -96,7 +108,12 @@ def _commonest_opening(texts: Sequence[str]) -> float:
 
 
 def _kl_to_start(
-    policies: Policies, ref: PolicyRef, held_out: Rows, rows: Rows, progress: Progress
+    policies: Policies,
+    fit: FitConfig,
+    ref: PolicyRef,
+    held_out: Sequence[ExampleRow],
+    rows: Sequence[SampleRow],
+    progress: Progress,
 ) -> tuple[float, float | None]:
     """KL(policy || start) in nats per response on the policy's own samples, and its standard error over prompts.
 
@@ -109,7 +126,6 @@ def _kl_to_start(
         Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
         for e in dict.fromkeys(row["example"] for row in rows)
     ]
-    fit = policies.recipe.fit
     values = []
     for who in (ref, REFERENCE):
         title = f"evaluation  KL of {ref}, log-probabilities under {who}"
@@ -120,18 +136,16 @@ def _kl_to_start(
     return float(np.mean(gaps)), error
 
 
-def texts_of(root: Path, ref: PolicyRef, held_out: Rows) -> Texts:
+def texts_of(root: Path, ref: PolicyRef, held_out: Sequence[ExampleRow]) -> Texts:
     """Held-out answers of a policy, one list per prompt."""
-    found: dict[str, list[str]] = {row["example"]: [] for row in held_out}
-    for row in sorted(read_table(root / f"evaluation/samples-{ref.round}.parquet"), key=lambda r: r["index"]):
-        found[row["example"]].append(row["text"])
-    return list(found.values())
+    texts = texts_by_example(root / held_out_samples(ref.round))
+    return [texts[row["example"]] for row in held_out]
 
 
-def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made:
+def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], facts: dict[str, Any]) -> Made:
     """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
-    recipe, store = policies.recipe, policies.store
-    refs = played(policies)
+    store = policies.store
+    refs = played(policies, recipe)
     prompts = [PromptText(row["messages"]) for row in held_out]
     texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
     start, final = texts["start"], texts[str(recipe.rounds)]
@@ -141,9 +155,10 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
     sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
-        guard = Guard(build_oracle(section, str(policies.base)), store.path("cache/verdicts.jsonl"))
+        guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
         outcome = head_to_head(prompts, final, start, guard)
-        read = ((p, text) for p, *both in zip(prompts, final, start, strict=True) for row in both for text in row)
+        asked = undecided(sample_pairs(prompts, final, start))
+        read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
         about = _judgment(section, seen, outcome, guard, recipe)
         judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
         opponents += [
@@ -159,7 +174,7 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = outcome.preferences_by_prompt
-    measured = [store.manifest[f"evaluation/measure-{ref.round}"]["facts"] for ref in refs]
+    measured = [store.manifest[evaluation_stage("measure", ref.round)]["facts"] for ref in refs]
     summary = {
         **facts,
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
@@ -179,16 +194,14 @@ def summarise(policies: Policies, held_out: Rows, facts: dict[str, Any]) -> Made
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
-    module = inspect.getmodule(type(guard.oracle))
-    about = ((module and module.__doc__) or "").strip().splitlines()
     return {
-        "name": getattr(guard.oracle, "title", section["name"]),
+        "name": guard.oracle.title if isinstance(guard.oracle, Titled) else section["name"],
         "identity": guard.identity,
         "seen_in_training": seen,
         "win_rate": interval(outcome.wins, **options, within=SHARE),
         "mean_preference": interval(outcome.preferences, **options, within=SHARE),
         "failed": outcome.failed,
-        "about": about[0] if about else "",
+        "about": guard.oracle.about if isinstance(guard.oracle, Described) else guard.identity,
     }
 
 
@@ -203,7 +216,7 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
     }
 
 
-def _checks(held_out: Rows, start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
+def _checks(held_out: Sequence[ExampleRow], start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
     """Pass rates on prompts with a rule that code can verify."""
     rows = [(json.loads(row["check"]), s, f) for row, s, f in zip(held_out, start, final, strict=True) if row["check"]]
     if not rows:
@@ -229,9 +242,10 @@ def _pool_facts(pool: Pool) -> dict[str, Any]:
 def _intransitivity(root: Path) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
     prompts: list[dict[tuple[int, int], float]] = []
-    for path in sorted([*root.glob("collect/verdicts.parquet"), *root.glob("rounds/**/verdicts.parquet")]):
+    for path in verdict_files(root):
         known: dict[str, dict[tuple[int, int], float]] = {}
-        for row in read_table(path):
+        rows: list[VerdictRow] = read_table(path)
+        for row in rows:
             if row["preference"] is not None:
                 known.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
         prompts += known.values()
@@ -241,21 +255,21 @@ def _intransitivity(root: Path) -> dict[str, Any] | None:
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     """Signs that the oracle was gamed, in words."""
     start, final = measured[0], measured[-1]
-    found = []
+    warnings = []
     if final["tokens_mean"] < 0.5 * start["tokens_mean"]:
-        found.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+        warnings.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
     if final["tokens_mean"] > 1.5 * start["tokens_mean"]:
-        found.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+        warnings.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
     if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
-        found.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
+        warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:
-        found.append(f"{final['empty_share']:.0%} of the answers are empty.")
+        warnings.append(f"{final['empty_share']:.0%} of the answers are empty.")
     if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
-        found.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
-    return found
+        warnings.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
+    return warnings
 
 
-def _cut_warnings(judgments: Rows) -> list[str]:
+def _cut_warnings(judgments: list[dict[str, Any]]) -> list[str]:
     return [
         f"“{j['name']}” read {j['answers_cut']} answers of the start and the final policy only in part: they are "
         "longer than it takes."
@@ -264,7 +278,9 @@ def _cut_warnings(judgments: Rows) -> list[str]:
     ]
 
 
-def _samples(held_out: Rows, start: Texts, final: Texts, preferences: list[float | None] | None) -> Rows:
+def _samples(
+    held_out: Sequence[ExampleRow], start: Texts, final: Texts, preferences: list[float | None] | None
+) -> list[dict[str, Any]]:
     """Held-out prompts in their order, with all answers of the start and the final policy."""
     rows = []
     for index, (row, before, after) in enumerate(zip(held_out, start, final, strict=True)):

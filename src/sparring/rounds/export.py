@@ -8,8 +8,6 @@ appears whole or not at all. Leaves out: quantised formats (their converters rea
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,20 @@ from sparring.models.chat import Chat
 from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.report.summary import Summary, read_summary
 from sparring.rounds.model_card import model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
-from sparring.runtime.files import make_folder, read_json, write_text
-from sparring.runtime.layout import MANIFEST, RECIPE, SUMMARY, refuse_folder_of_runs
+from sparring.runtime.files import folder_beside, read_json, write_json, write_text
+from sparring.runtime.layout import (
+    DATA_STAGE,
+    RECIPE,
+    SUMMARY,
+    is_finished,
+    is_run,
+    refuse_folder_of_runs,
+    round_folder,
+)
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
 
@@ -56,7 +63,7 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
     Raises:
         ValueError: it is neither, or that round's policy is not there.
     """
-    if (path / RECIPE).exists():
+    if is_run(path):
         if base is not None:
             raise ValueError("--base is for adapter folders; a run knows its start model.")
         return _from_run(path, round_)
@@ -73,25 +80,44 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
 
 def _from_run(path: Path, round_: int | None) -> Source:
     recipe = load_recipe(path / RECIPE)
-    policies = Policies(Store(path), recipe)
-    made = [t for t in range(1, recipe.rounds + 1) if policies.exists(PolicyRef(t))]
+    policies = Policies(Store(path), recipe.model, recipe.fit.precision)
+    fitted = [t for t in range(1, recipe.rounds + 1) if _is_fitted(policies, t)]
     wanted = recipe.rounds if round_ is None else round_
-    if wanted not in made:
-        found = f"it has those after {', '.join(map(str, made))} rounds; choose with --round" if made else "it has none"
-        raise ValueError(f"{path} has no policy after {wanted} rounds: {found}, or finish it with `sparring run`.")
+    if wanted not in fitted:
+        choice = ", ".join(map(str, fitted))
+        there = f"it has those after {choice} rounds; choose with --round" if fitted else "it has none"
+        raise ValueError(f"{path} has no policy after {wanted} rounds: {there}, or finish it with `sparring run`.")
     folder = path / policies.location(PolicyRef(wanted))
-    facts = _facts(path, recipe, wanted, policies.hash(PolicyRef(wanted)))
     base = None if recipe.model.lora is None else policies.base
-    known = {**facts, "start": str(policies.base)}
-    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, known)
+    about = _about(policies, recipe, wanted)
+    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, about)
 
 
-def _facts(path: Path, recipe: Recipe, wanted: int, digest: str) -> dict[str, Any]:
-    summary = read_json(path / SUMMARY) if (path / SUMMARY).exists() else None
-    if summary is not None and summary["recipe"]["rounds"] != wanted:
-        summary = None  # it is about another round's policy
-    data = read_json(path / MANIFEST).get("data", {}).get("facts")
-    return {"recipe": recipe, "rounds": wanted, "weights": digest, "summary": summary, "data": data}
+def _is_fitted(policies: Policies, t: int) -> bool:
+    """Whether the policy after t rounds is there and its fit finished: a kill may have come in between."""
+    key = round_folder(t - 1).stage("fit")
+    return policies.store.finished(key) and policies.exists(PolicyRef(t))
+
+
+def _about(policies: Policies, recipe: Recipe, t: int) -> dict[str, Any]:
+    """What the card says of the policy after t rounds."""
+    store = policies.store
+    return {
+        "recipe": recipe,
+        "rounds": t,
+        "weights": policies.hash(PolicyRef(t)),
+        "summary": _summary(store, t),
+        "data": store.manifest.get(DATA_STAGE, {}).get("facts"),
+        "start": str(policies.base),
+    }
+
+
+def _summary(store: Store, t: int) -> Summary | None:
+    """The run's summary, if it is about the policy after t rounds: `rounds` may have grown since it was written."""
+    if not (is_finished(store.manifest, t) and (store.root / SUMMARY).exists()):
+        return None
+    summary = read_summary(store.root / SUMMARY)
+    return summary if summary["recipe"]["rounds"] == t else None
 
 
 def export(source: Source, out: Path, dtype: str, licence: str | None = None) -> dict[str, Any]:
@@ -102,10 +128,7 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial.parent)
-    try:
+    with folder_beside(out) as partial:
         model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
         _check_vocabulary(source, model, tokenizer)
         if source.chat is not None:
@@ -119,14 +142,10 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
             "source_weights": source.facts.get("weights") or hash_weights(source.folder),
             "merged_adapter": source.base is not None,
         }
-        write_text(partial / "export.json", json.dumps(facts, indent=2) + "\n")
+        write_json(partial / "export.json", facts)
         write_text(partial / "README.md", model_card(out.name, source.facts, facts, licence))
         if out.exists():
             out.rmdir()
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return facts
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparring.algorithms.algorithm import PolicyRef, Step
@@ -18,25 +18,26 @@ from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import rollouts_of
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made
+from sparring.rounds.tables import AnchorRow, PairRow
 from sparring.runtime import devices
-from sparring.runtime.files import write_text
+from sparring.runtime.files import write_json_lines
 from sparring.runtime.layout import round_folder
 from sparring.runtime.progress import Progress
 from sparring.training.batches import TrainingExample
 from sparring.training.fit import Row, fit
-from sparring.training.sharding import make_scorer, whole_weights
-
-Rows = list[dict[str, Any]]
+from sparring.training.sharding import make_scorer, unsharded_weights
 
 
-def training_examples(pairs: Rows, anchors: Rows, names: Mapping[str, str]) -> list[TrainingExample]:
+def training_examples(
+    pairs: Sequence[PairRow], anchors: Sequence[AnchorRow], names: Mapping[str, str]
+) -> list[TrainingExample]:
     """Join pairs with anchors; `names` maps each anchor name to a weight hash.
 
     Raises:
         ValueError: log-probabilities are missing for some examples (the first ten are named).
     """
-    known = {(row["example"], row["weights"]): row["logps"] for row in anchors}
-    missing = [row["example"] for row in pairs if any((row["example"], h) not in known for h in names.values())]
+    logps = {(row["example"], row["weights"]): row["logps"] for row in anchors}
+    missing = [row["example"] for row in pairs if any((row["example"], h) not in logps for h in names.values())]
     if missing:
         raise ValueError(
             f"anchors.parquet lacks {len(missing)} examples: {missing[:10]}. Delete it to have it made again."
@@ -47,7 +48,7 @@ def training_examples(pairs: Rows, anchors: Rows, names: Mapping[str, str]) -> l
             rollout=rollout,
             roles=tuple(r["role"] for r in row["responses"]),
             win_rates=tuple(r["win_rate"] for r in row["responses"]),
-            anchors={name: known[row["example"], weights] for name, weights in names.items()},
+            anchors={name: logps[row["example"], weights] for name, weights in names.items()},
             pairs=tuple(Pair(**pair) for pair in row["pairs"]),
         )
         for row, rollout in zip(pairs, rollouts_of(pairs), strict=True)
@@ -69,11 +70,10 @@ def fit_step(
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
     arguments = policies, step.start, examples, step.objective, config, seed, partial
     steps = config.epochs * -(-len(examples) // config.batch_size)
-    with progress.task(f"{folder.removeprefix('rounds/')}  fit", steps) as advance:
-        told: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
-        model, weights, verified, rows = devices.together(train, *arguments, **told)
-    log = f"{folder}/fit.jsonl"
-    write_text(policies.store.path(log), "".join(json.dumps(row) + "\n" for row in rows))
+    with progress.task(f"{str(folder).removeprefix('rounds/')}  fit", steps) as advance:
+        listeners: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
+        model, weights, verified, rows = devices.on_all_ranks(train, *arguments, **listeners)
+    write_json_lines(policies.store.path(folder.fit_log), rows)
     relative = policies.save(model, made, weights)
     shutil.rmtree(partial, ignore_errors=True)
     facts = {
@@ -84,7 +84,7 @@ def fit_step(
         "tokens": sum(row["tokens"] for row in rows),
         "logp_check": verified,
     }
-    return Made((relative, log), facts)
+    return Made((relative, folder.fit_log), facts)
 
 
 def train(
@@ -95,10 +95,10 @@ def train(
     config: FitConfig,
     seed: int,
     partial: Path,
-    **mine: Callable[..., None],
-) -> tuple[nn.Module, dict[str, Tensor] | None, float, list[Row]]:
-    """The model, its weights where they were cut, its difference to its own logits, the log; all devices take part."""
+    **listeners: Callable[..., None],
+) -> tuple[nn.Module, dict[str, Float[Tensor, " ..."]] | None, float, list[Row]]:
+    """Model, full weights where they are sharded, difference to the model's own logits, and log; all ranks call it."""
     torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
     scorer, verified = make_scorer(lambda: policies.load_training(start), config)
-    rows = fit(scorer, examples, objective, config, seed, partial, **mine)
-    return scorer.model, whole_weights(scorer.model) if config.shard_weights else None, verified, rows
+    rows = fit(scorer, examples, objective, config, seed, partial, **listeners)
+    return scorer.model, unsharded_weights(scorer.model) if config.shard_weights else None, verified, rows

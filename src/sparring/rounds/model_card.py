@@ -103,14 +103,13 @@ def _results(summary: dict[str, Any] | None) -> list[str]:
     for judgment in summary["judgments"]:
         win, mean = judgment["win_rate"], judgment["mean_preference"]
         lines.append(
-            f"| {judgment['name']} | {'yes' if judgment['seen_in_training'] else 'no'} | {win['value']:.1%} | "
-            f"{win['low']:.1%} to {win['high']:.1%} | {mean['value']:.3f} |"
+            f"| {judgment['name']} | {'yes' if judgment['seen_in_training'] else 'no'} | {win.value:.1%} | "
+            f"{win.span('.1%')} | {mean.value:.3f} |"
         )
     if checks := summary["checks"]:
-        before, after, gain = checks["start"]["value"], checks["final"]["value"], checks["difference"]
         lines.append(
-            f"| rules that code checks ({checks['prompts']} prompts) | no | {before:.1%} to {after:.1%} pass | "
-            f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f} points | |"
+            f"| rules that code checks ({checks['prompts']} prompts) | no | {checks['start'].value:.1%} to "
+            f"{checks['final'].value:.1%} pass | {checks['difference'].scaled(100).span('+.1f')} points | |"
         )
     lines += ["", *(f"- Warning: {warning}" for warning in summary["warnings"])]
     return [*lines, ""] if summary["warnings"] else lines

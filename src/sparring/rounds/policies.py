@@ -3,7 +3,7 @@
 Iterate t is `rounds/<t-1>/policy`; another seat's is `rounds/<t-1>/<seat>/policy`. With LoRA these hold
 adapters over the start model. Leaves out: training them.
 
-    Policies(store, recipe).load(PolicyRef(2), torch.bfloat16)
+    Policies(store, recipe.model, recipe.fit.precision).load(PolicyRef(2), torch.bfloat16)
 """
 
 from __future__ import annotations
@@ -13,31 +13,35 @@ import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.models.chat import Chat
 from sparring.models.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
-from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
+from sparring.runtime.files import folder_beside
 from sparring.runtime.layout import round_folder
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
 
 
 class Policies:
-    """All policies of a run."""
+    """The start model and the policies that a store's rounds trained from it."""
 
-    def __init__(self, store: Store, recipe: Recipe) -> None:
-        self.store = store
-        self.recipe = recipe
-        self.base = resolve_model(recipe.model.path, recipe.model.revision)
-        refuse_code(self.base, recipe.model.trust_remote_code)
+    def __init__(
+        self, store: Store, model: ModelConfig, precision: Literal["bfloat16", "float32"] = "bfloat16"
+    ) -> None:
+        """`precision`: of the fits' matrix products, which a base in 4 bits computes in everywhere."""
+        self.store, self.model, self.precision = store, model, precision
+        self.base = resolve_model(model.path, model.revision)
+        refuse_code(self.base, model.trust_remote_code)
 
     def __getstate__(self) -> dict[str, Any]:
         """What other devices get; the tokenizer stays here."""
@@ -51,19 +55,20 @@ class Policies:
     @cached_property
     def chat(self) -> Chat:
         """The start model's tokenizer and template."""
-        model = self.recipe.model
-        return Chat(load_tokenizer(self.base, model.trust_remote_code), model.chat_template, model.system)
+        tokenizer = load_tokenizer(self.base, self.model.trust_remote_code)
+        return Chat(tokenizer, self.model.chat_template, self.model.system)
 
     def location(self, ref: PolicyRef) -> str:
         """Folder of a trained policy, relative to the run."""
-        return f"{round_folder(ref.round - 1, ref.seat)}/policy"
+        return round_folder(ref.round - 1, ref.seat).policy
 
     def hash(self, ref: PolicyRef) -> str:
         """Hash that identifies the policy's weights; an adapter's covers its base."""
         if ref == REFERENCE or ref.round == 0:
             return self.base_hash
-        own = self.store.output_hash(f"{round_folder(ref.round - 1, ref.seat)}/fit", self.location(ref))
-        if self.recipe.model.lora is None:
+        folder = round_folder(ref.round - 1, ref.seat)
+        own = self.store.output_hash(folder.stage("fit"), folder.policy)
+        if self.model.lora is None:
             return own
         return hashlib.sha256(f"{self.base_hash}+{own}".encode()).hexdigest()
 
@@ -80,7 +85,7 @@ class Policies:
         def placed(model: Any) -> Any:
             return on_device(model) if device is None else model.to(device)
 
-        if self.recipe.model.lora is None or ref.round == 0:
+        if self.model.lora is None or ref.round == 0:
             return placed(self._whole(ref, dtype))
         if self.quantized:
             beside: Any = load_adapter(self._whole(REFERENCE, dtype), self.folder(ref), False)
@@ -91,24 +96,24 @@ class Policies:
     @property
     def quantized(self) -> bool:
         """Whether the base is held in 4 bits."""
-        lora = self.recipe.model.lora
+        lora = self.model.lora
         return lora is not None and lora.quantize is not None
 
     def stored(self, ref: PolicyRef) -> tuple[Path, Path | None]:
         """Where the policy's weights are: a model's folder, and an adapter's over it."""
         if ref.round == 0:
             return self.base, None
-        return (self.folder(ref), None) if self.recipe.model.lora is None else (self.base, self.folder(ref))
+        return (self.folder(ref), None) if self.model.lora is None else (self.base, self.folder(ref))
 
     def load_scoring(self, ref: PolicyRef) -> nn.Module:
         """A policy for anchors: float32, on the CPU, in the form the fit uses (adapter beside its base)."""
-        if self.recipe.model.lora is None or ref.round == 0:
+        if self.model.lora is None or ref.round == 0:
             return self._whole(ref, torch.float32)
         return load_adapter(self._whole(REFERENCE, torch.float32), self.folder(ref), False).eval()
 
     def load_training(self, start: PolicyRef) -> nn.Module:
         """A policy to be trained, float32, on the CPU: all weights, or an adapter (fresh in round 0)."""
-        lora = self.recipe.model.lora
+        lora = self.model.lora
         if lora is None:
             return self._whole(start, torch.float32)
         base = self._whole(REFERENCE, torch.float32)
@@ -117,35 +122,29 @@ class Policies:
 
     def _whole(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
         if self.quantized:
-            compute = torch.bfloat16 if self.recipe.fit.precision == "bfloat16" else torch.float32
-            return load_quantised(self.base, dtype, compute, self.recipe.model.trust_remote_code)
+            compute = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+            return load_quantised(self.base, dtype, compute, self.model.trust_remote_code)
         return self._model(self.base if ref.round == 0 else self.folder(ref), dtype)
 
-    def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Tensor] | None = None) -> str:
+    def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Float[Tensor, " ..."]] | None = None) -> str:
         """Write a trained policy in Hugging Face format; returns its folder relative to the run.
 
-        `weights` stand in for the model's own where these are cut over devices.
+        `weights` stand in for the model's own where these are sharded over devices.
         """
         relative = self.location(ref)
         target = self.store.path(relative)
-        partial = target.with_name("policy.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            if self.recipe.model.lora is None:
+        with folder_beside(target) as partial:
+            if self.model.lora is None:
                 set_end(model, self.chat)
             model.save_pretrained(partial, state_dict=weights)  # type: ignore[operator]
             self._save_tokenizer(partial)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+            shutil.rmtree(target, ignore_errors=True)
         return relative
 
     def _save_tokenizer(self, folder: Path) -> None:
         """The tokenizer, with the template that the policy was trained with."""
         tokenizer = self.chat.tokenizer
-        if self.recipe.model.chat_template is not None:
+        if self.model.chat_template is not None:
             tokenizer.chat_template = self.chat.template
         tokenizer.save_pretrained(folder)
 
@@ -161,7 +160,7 @@ class Policies:
         return folder
 
     def _model(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-        return load_model(folder, dtype, self.recipe.model.trust_remote_code)
+        return load_model(folder, dtype, self.model.trust_remote_code)
 
 
 def set_end(model: Any, chat: Chat) -> None:

@@ -2,7 +2,7 @@
 
 Leaves out: checks of the recipe (`recipe/recipe.py`) and of the data (`prepare.py`).
 
-    found = probe(policies, progress); try_model(policies); write_lock(policies, found.engine, progress)
+    probed = probe(policies, recipe, progress); try_model(policies, recipe.fit)
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.oracles.abilities import Served, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.oracles.llm_judge import LLMJudge
-from sparring.oracles.orders import nested
+from sparring.recipe.recipe import Recipe
+from sparring.recipe.sections import FitConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
+from sparring.rounds.store import Store
 from sparring.runtime import devices
 from sparring.runtime.devices import on_device
 from sparring.runtime.files import read_column, read_json, write_json
-from sparring.runtime.layout import HELD_OUT, LOCK, TRAIN, is_finished
+from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.sampling.vllm_engine import check_vllm
@@ -38,7 +40,7 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "toke
 """whose versions go into lock.json"""
 
 
-Judges = list[tuple[str, LLMJudge, Estimate]]
+Judges = list[tuple[str, Served, Estimate]]
 """judges that may cost money, each with the recipe's field and the price of the labels it is calibrated on"""
 
 
@@ -50,26 +52,26 @@ class Probed(NamedTuple):
     """version of a sampling engine of its own"""
 
 
-def probe(policies: Policies, progress: Progress) -> Probed:
+def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     """Ask every oracle a first question, and vLLM for its version. A calibrated one judges its labels before that.
 
     Raises:
         ValueError: one of them, the optimiser or the quantisation cannot be used; names the field.
     """
-    recipe, manifest = policies.recipe, policies.store.manifest
+    manifest = policies.store.manifest
     if recipe.fit.shard_weights and devices.count() < 2:
         raise ValueError(
             "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
             "more, or set it false."
         )
-    found = Probed([], {})
+    probed = Probed([], {})
     if is_finished(manifest, recipe.rounds):
-        return found
+        return probed
     if policies.quantized:
         check_quantisation(policies.base)
     check_optimizer(recipe.fit)
     if recipe.sampling.engine == "vllm":
-        found.engine["vllm"] = check_vllm(recipe.sampling.vllm)
+        probed.engine["vllm"] = check_vllm(recipe.sampling.vllm)
     sections = [] if recipe.oracle is None else [("oracle", recipe.oracle)]
     sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(recipe.evaluation.oracles)]
     for field, section in sections:
@@ -78,24 +80,24 @@ def probe(policies: Policies, progress: Progress) -> Probed:
         except ValueError as error:
             raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
         for judge, labels in nested(oracle):
-            if isinstance(judge, LLMJudge):
-                found.judges.append((field, judge, price := judge.estimate(labels)))
+            if isinstance(judge, Served):
+                probed.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
-                    progress.say(f"judge  {judge.endpoint.settings.model}: {len(labels)} labelled pairs first: {price}")
+                    progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
         Guard(oracle).probe(say=progress.say)
-    return found
+    return probed
 
 
-def try_model(policies: Policies) -> None:
+def try_model(policies: Policies, fit: FitConfig) -> None:
     """Load the start model as the fit will and compare log-probabilities once: hours before the first fit.
 
     Raises:
         ValueError: it cannot be loaded, or our log-probabilities are not the model's own.
     """
-    if any(key.endswith("/anchor") for key in policies.store.manifest):
+    if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
     assert policies.base_hash  # reads every file: names one that is cut short
-    model, fit = policies.load_training(REFERENCE), policies.recipe.fit
+    model = policies.load_training(REFERENCE)
     # One that is to be cut need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
     scorer = PolicyScorer(placed, fit.layout, fit.attention).eval()
@@ -106,16 +108,16 @@ def try_model(policies: Policies) -> None:
     release_memory()
 
 
-def say_prices(policies: Policies, judges: Judges, progress: Progress) -> None:
+def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress) -> None:
     """What a paid judge may cost, before the run asks it anything but first questions and labels."""
     if not judges:
         return
-    prompts, held = (read_column(policies.store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
+    prompts, held = (read_column(store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
     for field, judge, labels in judges:
-        progress.say(judge_price(policies.recipe, judge, field == "oracle", prompts, held, labels))
+        progress.say(judge_price(recipe, judge, field == "oracle", prompts, held, labels))
 
 
-def write_lock(policies: Policies, engine: dict[str, str], progress: Progress) -> None:
+def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: Progress) -> None:
     """lock.json: versions, hardware, the start's weights and the data; says which versions changed."""
     store = policies.store
     versions = {name: metadata.version(name) for name in PACKAGES}
@@ -129,8 +131,8 @@ def write_lock(policies: Policies, engine: dict[str, str], progress: Progress) -
             "devices": devices.count(),
         },
         "weights": {"0/play": policies.base_hash},
-        "data": store.manifest["data"]["outputs"],
-        "seed": policies.recipe.seed,
+        "data": store.manifest[DATA_STAGE]["outputs"],
+        "seed": seed,
     }
     path = store.root / LOCK
     before = read_json(path) if path.exists() else lock

@@ -2,7 +2,7 @@
 
 Every row that cannot be used is counted by reason. Train and held-out prompts must not overlap. Rows pass through in
 shards, so a set of any size takes the memory of one; a shard that is on disk is not tokenised again when a killed run
-goes on. Leaves out: building pairs from samples (`judge.py`).
+goes on. Leaves out: building pairs from samples (`pair.py`).
 """
 
 from __future__ import annotations
@@ -14,25 +14,47 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparring.data.examples import Example, stream_examples
+from sparring.data.rows import data_files
 from sparring.models.chat import Chat, prompt_text
+from sparring.models.weights import context_length, vocabulary_size
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
+from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES
-from sparring.runtime.files import write_table, write_tables
-from sparring.runtime.layout import HELD_OUT, TRAIN
+from sparring.rounds.tables import EXAMPLES, ExampleRow
+from sparring.runtime.files import hash_files, write_table, write_tables
+from sparring.runtime.layout import DATA_STAGE, HELD_OUT, TRAIN
 from sparring.runtime.progress import Progress
 
 SHARD = 1024
 """examples tokenised and kept together"""
 DROPPED = b"dropped"
 """a shard's counts of dropped examples, in its Parquet metadata"""
+
+
+def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only: bool = False) -> None:
+    """The data stage; says what was dropped. `prompts_only`: the training prompts alone, without responses."""
+    model = policies.base, recipe.model.trust_remote_code
+    sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
+    inputs = {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
+    preparation = Preparation(policies.store, recipe, policies.chat, inputs, *sizes, progress)
+    counts = policies.store.stage(DATA_STAGE, inputs, lambda: preparation.run(prompts_only))
+    held_out = f", {counts['held_out']} held out" if "held_out" in counts else ""
+    progress.say(f"data  {counts['train']} training examples{held_out}")
+    for name, reasons in counts["dropped"].items():
+        for reason, count in reasons.items():
+            progress.say(f"data  {name}: dropped {count}: {reason}")
+
+
+def _data_hashes(recipe: Recipe) -> dict[str, str]:
+    """Hashes of the data files on this machine; for the other sets the recipe's own words must do."""
+    files = {"train": data_files(recipe.data.train), "held_out": data_files(recipe.data.held_out)}
+    return {name: hash_files(paths) for name, paths in files.items() if paths is not None}
 
 
 class Preparation:
@@ -66,7 +88,7 @@ class Preparation:
             )
 
     def run(self, prompts_only: bool = False) -> Made:
-        """Write both tables, or the training prompts alone; facts hold the counts of rows and of drops by reason.
+        """Write both tables, or the training prompts alone; returns counts of rows, and of drops by reason.
 
         Raises:
             ValueError: no row is left, or the tokenizer makes tokens that the model does not know.
@@ -127,7 +149,7 @@ class Preparation:
             raise ValueError(f"data.{name}: every example was dropped: {reasons}.")
         return shards, dropped
 
-    def _tokenised(self, examples: Iterable[Example]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    def _tokenised(self, examples: Iterable[Example]) -> tuple[list[ExampleRow], Counter[str]]:
         rows, dropped = [], Counter[str]()
         for example in examples:
             try:
@@ -143,7 +165,7 @@ class Preparation:
             check_tokens(rows, self.chat, self.vocabulary)
         return rows, dropped
 
-    def _too_long(self, row: dict[str, Any]) -> str | None:
+    def _too_long(self, row: ExampleRow) -> str | None:
         prompt, lengths = len(row["prompt_ids"]), [len(r["token_ids"]) for r in row["responses"]]
         most = self.recipe.data.max_response_tokens
         if prompt > self.longest:
@@ -158,14 +180,14 @@ class Preparation:
         """The shards as one table, without rows whose prompt is in `without`: how many are in it, and how many not."""
         count = left_out = 0
 
-        def kept() -> Iterator[pa.Table]:
+        def filtered() -> Iterator[pa.Table]:
             nonlocal count, left_out
             for table in _tables(shards):
                 mask = [digest not in without for digest in _digests(table)] if without else [True] * table.num_rows
                 count, left_out = count + sum(mask), left_out + len(mask) - sum(mask)
                 yield table.filter(pa.array(mask, pa.bool_()))
 
-        write_tables(self.store.path(relative), kept(), EXAMPLES)
+        write_tables(self.store.path(relative), filtered(), EXAMPLES)
         return count, left_out
 
 
@@ -184,7 +206,7 @@ def _digests(table: pa.Table) -> list[int]:
     return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
 
 
-def check_tokens(rows: Sequence[dict[str, Any]], chat: Chat, vocabulary: int) -> None:
+def check_tokens(rows: Sequence[ExampleRow], chat: Chat, vocabulary: int) -> None:
     """Refuse data with tokens beyond the model's embedding; tokens that never occur may lie there, as in Gemma 3."""
     responses = [response["token_ids"] for row in rows for response in row["responses"]]
     largest = max(chat.end_id, *(max(ids) for ids in [*responses, *(row["prompt_ids"] for row in rows)]))
@@ -197,7 +219,7 @@ def check_tokens(rows: Sequence[dict[str, Any]], chat: Chat, vocabulary: int) ->
         )
 
 
-def _row(example: Example, chat: Chat) -> dict[str, Any]:
+def _row(example: Example, chat: Chat) -> ExampleRow:
     return {
         "example": example.id,
         "messages": example.messages,

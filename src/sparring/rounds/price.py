@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sparring.algorithms.algorithm import Draw, Facts, Reuse, Step
+from sparring.algorithms.algorithm import DataFacts, Draw, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
 from sparring.algorithms.pairing import Pairing
 from sparring.endpoints.endpoint import CHARACTERS_PER_TOKEN
 from sparring.endpoints.replies import Estimate
-from sparring.oracles.llm_judge import LLMJudge
+from sparring.oracles.abilities import Served
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.recipe import Recipe
 
@@ -24,7 +24,7 @@ SAMPLE = 50
 
 
 def judge_price(
-    recipe: Recipe, judge: LLMJudge, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
+    recipe: Recipe, judge: Served, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
 ) -> str:
     """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too.
 
@@ -36,16 +36,16 @@ def judge_price(
     sample = [Comparison(prompt, filler, filler + "y") for prompt in dict.fromkeys([*prompts, *held_out])][:SAMPLE]
     price = judge.estimate(sample).times((training + evaluation) / len(sample)) + labels
     return (
-        f"judge  {judge.endpoint.settings.model}: at most {training:,} comparisons in training and {evaluation:,} in "
+        f"judge  {judge.served_model}: at most {training:,} comparisons in training and {evaluation:,} in "
         f"the evaluation{', and the labels first' if labels.requests + labels.kept else ''}: {price}"
     )
 
 
 def training_comparisons(recipe: Recipe, examples: int) -> int:
     """At most this many comparisons are judged before the evaluation."""
-    algorithm, facts = recipe.build_algorithm(), Facts(num_examples=examples)
+    algorithm, data = recipe.build_algorithm(), DataFacts(num_examples=examples)
     per_round = min(recipe.data.prompts_per_round or examples, examples)
-    steps = [step for t in range(recipe.rounds) for step in algorithm.steps(t, facts) if step.judged]
+    steps = [step for t in range(recipe.rounds) for step in algorithm.steps(t, data) if step.judged]
     count = per_round * sum(asked(step.pairing, roles(step)) for step in steps)
     if (collect := recipe.data.collect) is not None:
         count += examples * asked(PAIRINGS[collect.pairing], ["own"] * collect.samples)

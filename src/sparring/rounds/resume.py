@@ -4,7 +4,7 @@
 is done again as far as it changed, and fields that say where, how fast or how dear may change at any time. The settings
 of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
 
-    adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, "rounds/001")
+    adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, round_folder(1))
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ from typing import Any
 
 import yaml
 
-from sparring.algorithms.algorithm import Facts
+from sparring.algorithms.algorithm import ANY_DATA
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import FitConfig
+from sparring.recipe.sections import EndpointConfig, FitConfig
 from sparring.rounds.store import Store
 from sparring.runtime.files import read_json, write_json, write_text
-from sparring.runtime.layout import FIT_SETTINGS, RECIPE, SUMMARY_STAGE, round_folder
+from sparring.runtime.layout import (
+    FIT_SETTINGS,
+    RECIPE,
+    SUMMARY_STAGE,
+    StepFolder,
+    evaluation_stage,
+    in_evaluation,
+    round_folder,
+)
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -33,7 +41,7 @@ FREE = (
     *("data.teacher.base_url", "data.teacher.key_env"),
 )
 """fields and sections that may change at any time: where and how fast, and what comes after training"""
-LIMITS = {"concurrency", "timeout", "attempts", "max_cost", "price_in", "price_out"}
+LIMITS = EndpointConfig.model_fields.keys() - {"model", "base_url", "key_env"}
 """fields of served models and judges that may change at any time: they choose no answer"""
 ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
@@ -42,7 +50,7 @@ ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
     """Write recipe.yaml, or compare it with the one that is there.
 
-    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be mended.
+    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be corrected.
 
     Raises:
         ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
@@ -66,7 +74,7 @@ def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
 
 
 def _completed(before: Plain) -> Plain:
-    """A stored recipe with the defaults of fields that came after it: no run was told otherwise."""
+    """A stored recipe with the defaults of fields that came after it, which is how that run was made."""
     try:
         return parse_recipe(before).resolved()
     except ValueError:  # a field that is gone or renamed: the difference shows it
@@ -92,12 +100,12 @@ def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> Non
     if changed:
         store.forget(SUMMARY_STAGE)
     if changed & {"evaluation.prompts", "evaluation.samples"}:
-        for key in [key for key in store.manifest if key.startswith("evaluation/")]:
+        for key in [key for key in store.manifest if in_evaluation(key)]:
             store.forget(key)
     were, are = changes.get("evaluation.opponents", ([], []))
     for old in were:
         if old not in are:
-            store.forget(f"evaluation/ask-{old['name']}")
+            store.forget(evaluation_stage("ask", old["name"]))
 
 
 def _difference(before: Plain, asked: Plain) -> list[str]:
@@ -112,35 +120,35 @@ def _change_fit(
     words = "; ".join(f"{name} = {now} (was {was})" for name, (was, now) in changes.items())
     folders = _fit_folders(recipe)
     # A finished fit that comes after an unfinished one will be made again: its start differs.
-    done = list(takewhile(lambda folder: store.finished(f"{folder}/fit"), folders))
+    done = list(takewhile(lambda folder: store.finished(folder.stage("fit")), folders))
     if done == folders and changes.keys() - FREE:
         raise ValueError(
             f"{words}: all {recipe.rounds} rounds in {store.root} are fitted already. Undo the change, raise rounds, "
             "delete a round's policy folder to have it and the later ones fitted again, or give another --out."
         )
-    kept = read_settings(store.root)
-    write_json(store.path(FIT_SETTINGS), {folder: kept.get(folder, before) for folder in done})
+    stored = read_settings(store.root)
+    write_json(store.path(FIT_SETTINGS), {str(folder): stored.get(str(folder), before) for folder in done})
     if changes.keys() & ANCHORED:
         for folder in folders[len(done) :]:
-            store.forget(f"{folder}/anchor")
+            store.forget(folder.stage("anchor"))
     if done != folders:
-        already = f"; {FIT_SETTINGS} holds what {', '.join(done)} used" if done else ""
+        already = f"; {FIT_SETTINGS} holds what {', '.join(map(str, done))} used" if done else ""
         progress.say(f"note  {words}, from {folders[len(done)]} on{already}")
 
 
-def _fit_folders(recipe: Recipe) -> list[str]:
+def _fit_folders(recipe: Recipe) -> list[StepFolder]:
     """The folder of every fit of the run, in order."""
     algorithm = recipe.build_algorithm()
-    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, Facts(1))]
+    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, ANY_DATA)]
     return [round_folder(t, step.trains) for t, step in steps]
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
     """Fields by their dotted name in a recipe, such as fit.tripwires.repetition."""
-    found: Plain = {}
+    flat: Plain = {}
     for name, value in section.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 def read_settings(root: Path) -> dict[str, Plain]:
@@ -148,17 +156,17 @@ def read_settings(root: Path) -> dict[str, Plain]:
     return read_json(root / FIT_SETTINGS) if (root / FIT_SETTINGS).exists() else {}
 
 
-def fit_settings(store: Store, recipe: Recipe, folder: str) -> FitConfig:
+def fit_settings(store: Store, recipe: Recipe, folder: StepFolder) -> FitConfig:
     """What the fit in `folder` uses: what it used before where it is finished, otherwise the recipe's."""
-    kept = read_settings(store.root).get(folder)
-    return recipe.fit if kept is None else FitConfig.model_validate(kept)
+    stored = read_settings(store.root).get(str(folder))
+    return recipe.fit if stored is None else FitConfig.model_validate(stored)
 
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
     now = yaml.safe_load((root / RECIPE).read_text(encoding="utf-8"))["fit"]
-    found = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
-    return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in found.items() if changes}
+    changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
+    return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 
 
 def _fit(plain: Plain) -> Plain:

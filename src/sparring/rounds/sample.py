@@ -11,36 +11,74 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedModel
-
 from sparring.algorithms.algorithm import Draw, PolicyRef
+from sparring.data.text import repeating_share
 from sparring.recipe.sections import SamplingConfig
+from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
-from sparring.rounds.tables import SAMPLES
+from sparring.rounds.tables import SAMPLES, Prompt, SampleRow
 from sparring.runtime import devices
-from sparring.runtime.files import join_shards, make_shards, read_journal, read_table
-from sparring.runtime.memory import release_memory
+from sparring.runtime.files import join_shards, make_shards, read_journal, read_table, write_table
 from sparring.runtime.progress import QUIET, Advance, Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.engine import Request, Response
-from sparring.sampling.transformers_engine import TransformersEngine
-from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
+from sparring.sampling.vllm_engine import VllmEngine
 
-Rows = list[dict[str, Any]]
-PROBE_PROMPTS, PROBE_TOKENS = 4, 24
-"""what a served policy is recognised by"""
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+Place = tuple[int, int]
+"""which example, and which of its responses"""
+
+
+def sample_draws(
+    policies: Policies,
+    draws: Sequence[Draw],
+    examples: Sequence[Prompt],
+    settings: SamplingConfig,
+    seed: int,
+    stream: str,
+    target: Path,
+    inputs: Mapping[str, str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """All responses of a step's draws, written to `target`; returns counts.
+
+    `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same.
+    """
+    if len(draws) == 1:
+        rows = sample_draw(policies, draws[0], examples, settings, seed, f"{stream}/{draws[0].role}", target, progress)
+        return _counts(rows)
+    digest = hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
+    parts = {draw.role: target.with_name(f"samples.{draw.role}.{digest}.partial.parquet") for draw in draws}
+    rows = []
+    for draw in draws:
+        if (part := parts[draw.role]).exists():
+            rows += read_table(part)
+        else:
+            rows += sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", part, progress)
+    write_table(target, rows, SAMPLES)
+    for part in parts.values():
+        part.unlink()
+    return _counts(rows)
+
+
+def _counts(rows: Sequence[SampleRow]) -> dict[str, Any]:
+    texts = [row["text"] for row in rows]
+    return {
+        "responses": len(rows),
+        "tokens": sum(len(row["token_ids"]) for row in rows),
+        "cut_off": sum(row["finish_reason"] == "length" for row in rows),
+        "empty": sum(not text.strip() for text in texts),
+        "repeating_share": repeating_share(texts),
+    }
 
 
 def assign(
-    draw: Draw, examples: Rows, seed: int, stream: str
-) -> list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]]:
+    draw: Draw, examples: Sequence[Prompt], seed: int, stream: str
+) -> list[tuple[tuple[PolicyRef, ...], list[Place]]]:
     """Which (example, index) rows come from which policies; one entry per policy to load.
 
     Deterministic in seed and stream; a token-geometric mixture is one entry with all its policies.
@@ -60,16 +98,17 @@ def assign(
 def sample_draw(
     policies: Policies,
     draw: Draw,
-    examples: Rows,
+    examples: Sequence[Prompt],
     settings: SamplingConfig,
+    seed: int,
     stream: str,
     target: Path,
     progress: Progress,
-) -> Rows:
-    """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws."""
-    arguments = policies, draw, examples, settings, stream, target
+) -> list[SampleRow]:
+    """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws of one seed."""
+    arguments = policies, draw, examples, settings, seed, stream, target
     if settings.engine == "transformers":
-        keys = devices.together(make_draw, *arguments, progress=progress)
+        keys = devices.on_all_ranks(make_draw, *arguments, progress=progress)
     else:
         keys = make_draw(*arguments, alone=True, progress=progress)
     join_shards(target, keys, SAMPLES)
@@ -79,46 +118,48 @@ def sample_draw(
 def make_draw(
     policies: Policies,
     draw: Draw,
-    examples: Rows,
+    examples: Sequence[Prompt],
     settings: SamplingConfig,
+    seed: int,
     stream: str,
     target: Path,
     alone: bool = False,
     progress: Progress = QUIET,
 ) -> list[str]:
     """This rank's shards of a draw, or all of them `alone`; returns the keys of all."""
-    recipe = policies.recipe
     served = settings.engine != "transformers"
-    jobs: list[tuple[tuple[PolicyRef, ...], list[tuple[int, int]]]] = []
-    for refs, rows in assign(draw, examples, recipe.seed, stream):
+    jobs: list[tuple[tuple[PolicyRef, ...], list[Place]]] = []
+    for refs, rows in assign(draw, examples, seed, stream):
         # Long prompts first and together: little padding, and the slowest batch shows at once.
         rows.sort(key=lambda row: (-len(examples[row[0]]["prompt_ids"]), row))
         size = max(1, len(rows)) if served else settings.batch_size
         jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
-    engines = _Engines(policies, draw, settings)
-    keys = [_key(policies, draw, settings, refs, rows, examples, stream) for refs, rows in jobs]
-    mine = range(len(jobs)) if alone else devices.share(range(len(jobs)))
+    engines = PolicyEngines(policies, draw, settings)
+    keys = [_key(policies, draw, settings, refs, rows, examples, seed, stream) for refs, rows in jobs]
+    own_jobs = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
-    total = sum(len(jobs[index][1]) for index in mine)
+    total = sum(len(jobs[index][1]) for index in own_jobs)
     with progress.task(f"{target.parent.name}  sample {draw.role} from {_names(draw)}{portion}", total) as advance:
 
-        def make(index: int) -> Rows:
+        def make(index: int) -> list[SampleRow]:
             refs, rows = jobs[index]
             requests = [
-                Request(examples[e]["prompt_ids"], _seed(settings, recipe.seed, stream, examples[e]["example"], k))
+                Request(examples[e]["prompt_ids"], _seed(settings, seed, stream, examples[e]["example"], k))
                 for e, k in rows
             ]
             if served:
                 journal = target.with_name(f"{target.stem}.partial") / f"{keys[index][:16]}.jsonl"
-                found = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
+                responses = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
             else:
-                found = engines.get(refs).sample(requests)
+                responses = engines.get(refs).sample(requests)
             return [
                 _sample_row(policies, draw, examples[e], k, refs, request.seed, response)
-                for (e, k), request, response in zip(rows, requests, found, strict=True)
+                for (e, k), request, response in zip(rows, requests, responses, strict=True)
             ]
 
-        make_shards(target, keys, mine, SAMPLES, make, lambda index: None if served else advance(len(jobs[index][1])))
+        make_shards(
+            target, keys, own_jobs, SAMPLES, make, lambda index: None if served else advance(len(jobs[index][1]))
+        )
     return keys
 
 
@@ -160,12 +201,12 @@ def _names(draw: Draw) -> str:
 def _sample_row(
     policies: Policies,
     draw: Draw,
-    example: dict[str, Any],
+    example: Prompt,
     k: int,
     refs: Sequence[PolicyRef],
     seed: int,
     response: Response,
-) -> dict[str, Any]:
+) -> SampleRow:
     return {
         "example": example["example"],
         "role": draw.role,
@@ -184,8 +225,9 @@ def _key(
     draw: Draw,
     settings: SamplingConfig,
     refs: Sequence[PolicyRef],
-    rows: Sequence[tuple[int, int]],
-    examples: Rows,
+    rows: Sequence[Place],
+    examples: Sequence[Prompt],
+    seed: int,
     stream: str,
 ) -> str:
     """Hash of everything a shard depends on."""
@@ -193,66 +235,8 @@ def _key(
         [policies.hash(ref) for ref in refs],
         [draw.policies[ref] for ref in refs],
         settings.model_dump_json(exclude={"vllm"}),
-        policies.recipe.seed,
+        seed,
         stream,
         [(examples[e]["prompt_ids"], k) for e, k in rows],
     ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-class _Engines:
-    """The engine of the policies last asked for: one policy (or mixture) in memory at a time."""
-
-    def __init__(self, policies: Policies, draw: Draw, settings: SamplingConfig) -> None:
-        self.policies, self.draw, self.settings = policies, draw, settings
-        self.current: tuple[PolicyRef, ...] = ()
-        self.engine: TransformersEngine | None = None
-
-    def get(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
-        if self.engine is None or refs != self.current:
-            self.engine = None  # frees the policy before the next one is loaded
-            self.engine, self.current = self._make(refs), refs
-        return self.engine
-
-    def _make(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
-        dtype = DTYPES[self.settings.precision]
-        models = [(self.policies.load(ref, dtype), self.draw.policies[ref]) for ref in refs]
-        end_ids = self.policies.chat.end_ids(models[0][0].generation_config)
-        return TransformersEngine(models, self.settings, end_ids)
-
-    def serve(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request]) -> VllmEngine:
-        """vLLM for one policy, with log-probabilities of some prompts to recognise it by."""
-        (ref,) = refs
-        # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
-        model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
-        folder, adapter = self.policies.stored(ref)
-        lora = self.policies.recipe.model.lora
-        probe_ids = _probe_ids(requests)
-        policy = ServedPolicy(
-            name=str(ref),
-            folder=folder,
-            adapter=adapter,
-            adapter_rank=0 if lora is None else lora.rank,
-            trust_remote_code=self.policies.recipe.model.trust_remote_code,
-            vocabulary=model.config.get_text_config().vocab_size,
-            probe_ids=probe_ids,
-            probe_logps=[_prompt_logps(model, ids) for ids in probe_ids],
-        )
-        end_ids = self.policies.chat.end_ids(model.generation_config)
-        del model
-        release_memory()  # vLLM wants the device for itself
-        return VllmEngine(policy, self.settings, end_ids, self.policies.store.root / "logs/vllm.log")
-
-
-def _probe_ids(requests: Sequence[Request]) -> list[list[int]]:
-    """The first tokens of a few different prompts, at least two each."""
-    distinct = dict.fromkeys(tuple(request.prompt_ids[:PROBE_TOKENS]) for request in requests)
-    return [list(ids) for ids in distinct if len(ids) > 1][:PROBE_PROMPTS]
-
-
-@torch.inference_mode()
-def _prompt_logps(model: PreTrainedModel, ids: list[int]) -> list[float]:
-    """Log-probability of every token but the first."""
-    tokens = torch.tensor([ids], device=model.device)
-    logps = model(input_ids=tokens).logits[0, :-1].float().log_softmax(-1)
-    return logps.gather(1, tokens[0, 1:, None])[:, 0].tolist()

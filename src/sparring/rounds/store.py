@@ -23,7 +23,7 @@ from typing import Any
 
 from sparring.models.weights import hash_weights
 from sparring.runtime.files import hash_file, make_folder, read_json, write_json
-from sparring.runtime.layout import MANIFEST
+from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
 Facts = dict[str, Any]
@@ -36,7 +36,7 @@ SAVERS = {
     "judge": "the oracle's batch_size or max_tokens",
     "summary": "the oracles' batch_size or max_tokens",
 }
-"""by the beginning of a stage's name: what to lower where memory ran out"""
+"""by the stage's name: what to lower where memory ran out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,8 @@ class Store:
 
     def _foreign(self) -> bool:
         """Whether the folder holds something, but neither a run's lock nor its manifest."""
-        ours = any((self.root / name).exists() for name in ("run.lock", "manifest.json"))
-        return not ours and self.root.exists() and any(self.root.iterdir())
+        own = any((self.root / name).exists() for name in (RUN_LOCK, MANIFEST))
+        return not own and self.root.exists() and any(self.root.iterdir())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ class Store:
                 f"{self.root} holds files and is not a run folder; a run could overwrite them. Give another --out."
             )
         make_folder(self.root)
-        with (self.root / "run.lock").open("w") as handle:
+        with (self.root / RUN_LOCK).open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -175,7 +175,7 @@ def _with_remedy(key: str, work: Callable[[], Made]) -> Made:
     try:
         return work()
     except Exception as error:
-        saver = SAVERS.get(key.rpartition("/")[2].partition("-")[0])
+        saver = SAVERS.get(stage_name(key))
         if saver is None or not ran_out(error):
             raise
         first = (str(error) or type(error).__name__).splitlines()[0]

@@ -1,11 +1,18 @@
-"""The columns of every Parquet file of a run: a contract that users' scripts may read.
+"""The tables of a run: the columns of every Parquet file, which users' scripts may read, and the types of their rows.
 
-Leaves out: how rows are made (`sample.py`, `judge.py`, `anchor.py`).
+And the texts of a file of samples. Leaves out: how rows are made (`prepare.py`, `sample.py`, `judge.py`, `pair.py`,
+`anchor.py`).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TypedDict
+
 import pyarrow as pa
+
+from sparring.models.template import Message
+from sparring.runtime.files import read_table
 
 TOKENS = pa.list_(pa.int32())
 
@@ -71,3 +78,92 @@ PAIRS = pa.schema(
 
 ANCHORS = pa.schema({"example": pa.string(), "weights": pa.string(), "logps": pa.list_(pa.float32())})
 """anchors.parquet: log-probability of each response of pairs.parquet under the policy whose weights have this hash"""
+
+
+class Prompt(TypedDict):
+    """The columns that sampling reads."""
+
+    example: str
+    prompt_ids: list[int]
+
+
+class DataResponse(TypedDict):
+    """A response that the data hold: `chosen`, `rejected` or `gold`."""
+
+    role: str
+    text: str
+    token_ids: list[int]
+
+
+class ExampleRow(Prompt):
+    """A row of EXAMPLES."""
+
+    messages: list[Message]
+    prompt: str
+    responses: list[DataResponse]
+    check: str | None
+
+
+class Candidate(DataResponse):
+    """A response as judging and pairing see it, drawn or from the data."""
+
+    finish_reason: str
+
+
+class SampleRow(Candidate):
+    """A row of SAMPLES; a served opponent has neither weights nor seed."""
+
+    example: str
+    index: int
+    policy: str
+    weights: str | None
+    seed: int | None
+
+
+class VerdictRow(TypedDict):
+    """A row of VERDICTS."""
+
+    example: str
+    a: int
+    b: int
+    preference: float | None
+
+
+class PairResponse(DataResponse):
+    """A response that some pair, or the objective, needs."""
+
+    win_rate: float
+
+
+class PairEntry(TypedDict):
+    """One pair of an example, as `algorithms.pairing.Pair`."""
+
+    winner: int
+    loser: int
+    preference: float
+    weight: float
+    term: int
+
+
+class PairRow(Prompt):
+    """A row of PAIRS."""
+
+    responses: list[PairResponse]
+    pairs: list[PairEntry]
+
+
+class AnchorRow(TypedDict):
+    """A row of ANCHORS."""
+
+    example: str
+    weights: str
+    logps: list[float]
+
+
+def texts_by_example(path: Path) -> dict[str, list[str]]:
+    """The texts of a file of samples by example, each example's in the order of their indices."""
+    texts: dict[str, list[str]] = {}
+    rows: list[SampleRow] = read_table(path)
+    for row in sorted(rows, key=lambda row: row["index"]):
+        texts.setdefault(row["example"], []).append(row["text"])
+    return texts

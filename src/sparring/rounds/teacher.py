@@ -9,23 +9,22 @@ held-out prompt, or it would be played on the prompts that it likes. Leaves out:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from sparring.endpoints.replies import Reply
 from sparring.endpoints.served_model import ServedModel, as_response
 from sparring.models.chat import Chat
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import OpponentConfig, ServedConfig
-from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES, SAMPLES
+from sparring.rounds.tables import EXAMPLES, SAMPLES, DataResponse, ExampleRow, SampleRow, texts_by_example
 from sparring.runtime.errors import EngineError
-from sparring.runtime.files import read_table, write_table
-from sparring.runtime.layout import TAUGHT, TRAIN
+from sparring.runtime.files import read_table, whole_characters, write_table
+from sparring.runtime.layout import DATA_STAGE, TAUGHT, TEACHER_STAGE, TRAIN, evaluation_stage, opponent_answers
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
-
-Rows = list[dict[str, Any]]
 
 
 def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) -> None:
@@ -34,9 +33,10 @@ def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) ->
     assert config is not None
 
     def work() -> Made:
-        examples = read_table(store.root / TRAIN)
+        examples: list[ExampleRow] = read_table(store.root / TRAIN)
         replies = _ask(config, "data.teacher", examples, 1, recipe.seed, store, progress)
-        rows, dropped = [], Counter[str]()
+        rows: list[ExampleRow] = []
+        dropped = Counter[str]()
         for example, (reply,) in zip(examples, replies, strict=True):
             if reply is None:
                 dropped["the teacher gave no answer"] += 1
@@ -45,7 +45,7 @@ def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) ->
             elif len(ids := chat.response_ids(reply.text)) > recipe.data.max_response_tokens:
                 dropped[f"the teacher's answer is longer than {recipe.data.max_response_tokens} tokens"] += 1
             else:
-                gold = {"role": "gold", "text": reply.text, "token_ids": ids}
+                gold: DataResponse = {"role": "gold", "text": reply.text, "token_ids": ids}
                 rows.append({**example, "responses": [*example["responses"], gold]})
         if not rows:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
@@ -53,15 +53,22 @@ def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) ->
         write_table(store.path(TAUGHT), rows, EXAMPLES)
         return Made((TAUGHT,), {"model": config.model, "examples": len(rows), "dropped": dict(dropped)})
 
-    facts = store.stage("teacher", {"data": store.output_hash("data", TRAIN)}, work)
-    drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
-    progress.say(f"teacher  {facts['examples']} gold answers of {facts['model']}{drops}")
+    counts = store.stage(TEACHER_STAGE, {"data": store.output_hash(DATA_STAGE, TRAIN)}, work)
+    drops = "".join(f", dropped {count}: {reason}" for reason, count in counts["dropped"].items())
+    progress.say(f"teacher  {counts['examples']} gold answers of {counts['model']}{drops}")
 
 
-def ask_opponent(policies: Policies, config: OpponentConfig, held_out: Rows, data: str, progress: Progress) -> str:
+def ask_opponent(
+    store: Store,
+    recipe: Recipe,
+    chat: Chat,
+    config: OpponentConfig,
+    held_out: Sequence[ExampleRow],
+    data: str,
+    progress: Progress,
+) -> str:
     """An opponent's answers to the held-out prompts; returns their file, relative to the run."""
-    recipe, store = policies.recipe, policies.store
-    relative = opponent_file(config)
+    relative = opponent_answers(config.name)
 
     def work() -> Made:
         count, field = recipe.evaluation.samples, f"evaluation.opponents.{config.name}"
@@ -72,40 +79,53 @@ def ask_opponent(policies: Policies, config: OpponentConfig, held_out: Rows, dat
                 f"{field}: {missing} of {count * len(held_out)} requests got no answer. What was answered is kept; "
                 "give the same command to ask for the rest, or take this opponent out of the recipe."
             )
-        rows = []
+        rows: list[SampleRow] = []
         for example, answers in zip(held_out, replies, strict=True):
             for index, reply in enumerate(answers):
                 assert reply is not None
-                response = as_response(reply, policies.chat)
-                row = {"example": example["example"], "role": "opponent", "index": index, "policy": config.name}
-                rows.append({**row, "text": reply.text, **response._asdict()})
+                response = as_response(reply, chat)
+                rows.append(
+                    {
+                        "example": example["example"],
+                        "role": "opponent",
+                        "index": index,
+                        "policy": config.name,
+                        "weights": None,
+                        "seed": None,
+                        "text": reply.text,
+                        "token_ids": response.token_ids,
+                        "finish_reason": response.finish_reason,
+                    }
+                )
         write_table(store.path(relative), rows, SAMPLES)
         return Made((relative,), {"responses": len(rows), "cut_off": sum(r["finish_reason"] == "length" for r in rows)})
 
-    store.stage(f"evaluation/ask-{config.name}", {"data": data}, work)
+    store.stage(evaluation_stage("ask", config.name), {"data": data}, work)
     return relative
 
 
-def opponent_file(config: OpponentConfig) -> str:
-    """Where an opponent's answers are, relative to the run."""
-    return f"evaluation/opponent-{config.name}.parquet"
-
-
-def opponent_texts(root: Path, config: OpponentConfig, held_out: Rows) -> list[list[str]]:
+def opponent_texts(root: Path, config: OpponentConfig, held_out: Sequence[ExampleRow]) -> list[list[str]]:
     """An opponent's answers, one list per prompt."""
-    found: dict[str, list[str]] = {row["example"]: [] for row in held_out}
-    for row in read_table(root / opponent_file(config)):
-        found[row["example"]].append(row["text"])
-    return list(found.values())
+    texts = texts_by_example(root / opponent_answers(config.name))
+    return [texts[row["example"]] for row in held_out]
 
 
 def _ask(
-    config: ServedConfig, field: str, examples: Rows, count: int, seed: int, store: Store, progress: Progress
-) -> list[list[Any]]:
-    """`count` replies per example."""
+    config: ServedConfig,
+    field: str,
+    examples: Sequence[ExampleRow],
+    count: int,
+    seed: int,
+    store: Store,
+    progress: Progress,
+) -> list[list[Reply | None]]:
+    """`count` replies per example, in whole characters: neither tokenizers nor tables take half a surrogate pair."""
     served = ServedModel(config, field, store.path(f"cache/{field}.jsonl"))
     prompts = [example["messages"] for example in examples for _ in range(count)]
     seeds = [noise_seed(seed, field, example["example"], k) for example in examples for k in range(count)]
     with progress.task(f"{field}  ask {config.model}", len(prompts)) as advance:
-        flat = served.answers(prompts, seeds, advance)
+        flat = [
+            reply and replace(reply, text=whole_characters(reply.text))
+            for reply in served.answers(prompts, seeds, advance)
+        ]
     return [flat[begin : begin + count] for begin in range(0, len(flat), count)]

@@ -177,10 +177,14 @@ class MLflow:
         if config.offline and config.destination is not None:
             raise ValueError("offline with a destination: MLflow's data stay in the run's folder without one")
         self.client = MlflowClient(config.destination or f"sqlite:///{run.resolve() / 'mlflow.db'}")
-        found = self.client.get_experiment_by_name(config.project)
+        known_experiment = self.client.get_experiment_by_name(config.project)
         # A database in the run's folder: MLflow would put files into ./mlruns.
         place = None if config.destination else (run.resolve() / "mlflow").as_uri()
-        experiment = found.experiment_id if found is not None else self.client.create_experiment(config.project, place)
+        experiment = (
+            known_experiment.experiment_id
+            if known_experiment is not None
+            else self.client.create_experiment(config.project, place)
+        )
         known = self.client.search_runs([experiment], f"tags.sparring = '{run_id(run)}'")
         if known:
             self.id = known[0].info.run_id

@@ -1,9 +1,10 @@
 """Several devices, one process each: rank 0 goes through the run, and all ranks do the heavy tasks that it hands out.
 
-Rank 0 reads and writes the run's files as a single process does. What is worth sharing it hands to `together`: a plain
-function that every rank calls with the same arguments and that takes its part by `share` or `deal`. The other ranks
-wait for the next task. Without a group there is one rank, a share is the whole and a sum is its own: the same code.
-Leaves out: starting the processes (`launch.py`), and weights cut over devices (`training/sharding.py`).
+Rank 0 reads and writes the run's files as a single process does. Work that is worth sharing goes through
+`on_all_ranks`: a plain function that every rank calls with the same arguments, and that takes its part by `share` or
+`deal`. The other ranks wait for the next task. Without a group there is one rank, whose share is everything and whose
+sum is its own value, so the same code serves both.
+Leaves out: starting the processes (`launch.py`), and weights sharded over devices (`training/sharding.py`).
 
     with group() as leads:
         if leads: run(recipe, out)
@@ -42,7 +43,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """This process' number; 0 writes files and speaks."""
+    """This process' number, from 0; rank 0 writes files and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -79,7 +80,7 @@ def group() -> Iterator[bool]:
     # Not destroyed when an exception passes: that could wait for ranks that wait for this one.
     if rank() == 0:
         yield True
-        _told(None)
+        _next_task(None)
     else:
         _follow()
         yield False
@@ -95,27 +96,31 @@ def check_gpus(wanted: int) -> None:
         )
 
 
-def together(task: Callable[..., T], *args: Any, **mine: Any) -> T:
+def on_all_ranks(task: Callable[..., T], *args: Any, **callbacks: Any) -> T:
     """Call `task(*args)` on every rank; returns rank 0's result when all are done.
 
-    Rank 0 calls it; task and arguments are pickled. Keywords (progress, callbacks) stay with rank 0.
+    Only rank 0 calls this, while the others wait in `group`. Task and arguments are pickled; `callbacks` (progress,
+    reports) are passed on rank 0 alone.
+
+    Raises:
+        RankLost: another rank ended.
     """
     if count() == 1:
-        return task(*args, **mine)
-    _told((task, args))
-    result = task(*args, **mine)
-    agreed(None)
+        return task(*args, **callbacks)
+    _next_task((task, args))
+    result = task(*args, **callbacks)
+    all_gather(None)  # nothing is exchanged: rank 0 goes on only when every rank has finished
     return result
 
 
 def _follow() -> None:
     """Do rank 0's tasks until it says that there are no more."""
-    while (message := _told(None)) is not None:
+    while (message := _next_task(None)) is not None:
         task, args = message
         with contextlib.suppress(RaisedByAll):
             task(*args)
-            gathered(None)
-        del task, args, message
+            all_gather(None)
+        del task, args, message  # they hold a model and its data while rank 0 goes on alone
         release_memory()
 
 
@@ -123,7 +128,7 @@ def _follow() -> None:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This rank's part: every N-th item."""
+    """This rank's part of the items: every N-th of them, for N ranks."""
     return items[rank() :: count()]
 
 
@@ -133,7 +138,10 @@ def portion() -> str:
 
 
 def deal(sizes: Sequence[int]) -> list[int]:
-    """Indices of this rank's part: the largest first, each to the rank that has least so far."""
+    """Indices of this rank's items, in rising order, so that all ranks get about the same sum of sizes.
+
+    Greedy (longest processing time first): the largest item first, each to the rank with the smallest sum so far.
+    """
     loads = [0] * count()
     owners = [0] * len(sizes)
     for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
@@ -142,8 +150,8 @@ def deal(sizes: Sequence[int]) -> list[int]:
     return [index for index, owner in enumerate(owners) if owner == rank()]
 
 
-def gathered(value: T) -> list[T]:
-    """Every rank's value, on every rank."""
+def all_gather(value: T) -> list[T]:
+    """The values of all ranks in rank order, on every rank; all ranks call it, and wait for each other."""
     if count() == 1:
         return [value]
     values: list[Any] = [None] * count()
@@ -152,35 +160,36 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def agreed(value: T) -> T:
-    """Rank 0's value, on every rank."""
-    return gathered(value)[0]
+def broadcast(value: T) -> T:
+    """Rank 0's value, on every rank; all ranks call it, and wait for each other."""
+    return all_gather(value)[0]
 
 
 def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its sum over ranks; cut weights (`DTensor`) have theirs added already."""
+    """Replace every gradient by its sum over ranks; FSDP has summed those of sharded weights (`DTensor`) already."""
     if count() == 1:
         return
     from torch.distributed.tensor import DTensor  # slow to import, and one rank never needs it
 
-    whole = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
-    for p in whole:
+    replicated = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
+    for p in replicated:
         if p.grad is None:  # this rank had no example in this step
             p.grad = torch.zeros_like(p)
     with _lost():
-        for work in [dist.all_reduce(p.grad, async_op=True) for p in whole]:
+        for work in [dist.all_reduce(p.grad, async_op=True) for p in replicated]:
             assert work is not None
             work.wait()
 
 
 @contextlib.contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Ranks enter one after the other: what they need much memory for they do not need at once."""
+    """Ranks run this block one after the other, so that the main memory it takes is needed once and not N times."""
+    # Each all_gather waits for all ranks: rank r enters after r of them, and everyone takes part in all N.
     for _ in range(rank()):
-        gathered(None)
+        all_gather(None)
     yield
     for _ in range(rank(), count()):
-        gathered(None)
+        all_gather(None)
 
 
 def seed_noise(*parts: object) -> None:
@@ -188,8 +197,8 @@ def seed_noise(*parts: object) -> None:
     torch.manual_seed(random.Random("/".join(map(str, (*parts, rank())))).getrandbits(63))
 
 
-def _told(message: Any) -> Any:
-    """What rank 0 says."""
+def _next_task(message: Any) -> Any:
+    """Rank 0's message, on every rank: (task, arguments), or None when there are no more tasks."""
     box = [message]
     with _lost():
         dist.broadcast_object_list(box, src=0)
@@ -198,7 +207,7 @@ def _told(message: Any) -> Any:
 
 @contextlib.contextmanager
 def _lost() -> Iterator[None]:
-    """Name what gloo and NCCL call by many names."""
+    """Raise `RankLost` for the many errors by which gloo and NCCL report that a rank is gone."""
     try:
         yield
     except RuntimeError as error:

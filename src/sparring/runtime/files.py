@@ -1,7 +1,8 @@
 """Files: read whole or refused by name, written beside their target and renamed, so that no half-written one is seen.
 
 JSON, text, Parquet tables, journals (JSON lines that are appended to), and tables made in shards that survive a kill.
-Leaves out: which files a run has (`rounds/store.py`).
+A server may send half a surrogate pair (a lone surrogate, as a cut emoji leaves), which UTF-8 cannot hold: JSON keeps
+it as an escape, text and tables get U+FFFD. Leaves out: which files a run has (`layout.py`).
 
     write_json(Path("summary.json"), {"rounds": 3}); read_table(Path("pairs.parquet"))
 """
@@ -12,17 +13,23 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+Rows = Sequence[Mapping[str, object]]
+"""of a table; `TypedDict`s are such mappings too"""
 NO_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 """what the system says of a path where nothing can be written"""
+LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
 
 def read_json(path: Path) -> Any:
@@ -33,17 +40,31 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is damaged: {error}. Restore it, or start a new run folder.") from error
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that UTF-8 can hold and that reads back the same: only lone surrogates are escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=asdict)
+    return LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write beside the target, flush to disk, rename."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """A value as an indented JSON file; a dataclass is written as an object of its fields."""
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as a JSON-lines file."""
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the target, flush to disk, rename."""
-    with _beside(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Text as a UTF-8 file; lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
+    with beside(path) as partial:
+        partial.write_bytes(whole_characters(text).encode())
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD in place of every lone surrogate."""
+    return LONE_SURROGATE.sub("\ufffd", text)
 
 
 def make_folder(folder: Path) -> None:
@@ -64,23 +85,39 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{path} is a folder, not a file to write. Give another --out.")
     make_folder(path.parent)
     partial = _partial(path)
-    with _told(path, partial):
+    with _blaming(path, partial):
         partial.touch()
     partial.unlink()
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` at the end; nothing is left when writing fails."""
+def beside(path: Path) -> Iterator[Path]:
+    """A path to write to, flushed to disk and renamed to `path` at the end; nothing is left when writing fails."""
     make_folder(path.parent)
     partial = _partial(path)
-    with _told(path, partial):
+    with _blaming(path, partial):
         try:
             yield partial
+            with partial.open("rb+") as stream:
+                os.fsync(stream.fileno())
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+@contextlib.contextmanager
+def folder_beside(target: Path) -> Iterator[Path]:
+    """A folder to fill, renamed at the end to `target`, which is not there by then; a failure leaves nothing."""
+    make_folder(target.parent)
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _partial(path: Path) -> Path:
@@ -88,7 +125,7 @@ def _partial(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _told(path: Path, partial: Path) -> Iterator[None]:
+def _blaming(path: Path, partial: Path) -> Iterator[None]:
     """Raise a ValueError that names `path` where `partial` cannot be written; a missing input stays what it is."""
     try:
         yield
@@ -98,26 +135,25 @@ def _told(path: Path, partial: Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be written: {error.strerror}. Give another --out.") from error
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Rows as one Parquet file, written beside the target and renamed."""
-    with _beside(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema), partial)
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
+def write_table(path: Path, rows: Rows, schema: pa.Schema) -> None:
+    """Rows as one Parquet file; lone surrogates in their texts, which Parquet cannot hold, become U+FFFD."""
+    try:
+        table = pa.Table.from_pylist(rows, schema)
+    except UnicodeEncodeError:
+        table = pa.Table.from_pylist(json.loads(whole_characters(json.dumps(rows, ensure_ascii=False))), schema)
+    with beside(path) as partial:
+        pq.write_table(table, partial)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
-    """Tables one after the other as one Parquet file, a row group each, written beside the target and renamed."""
-    with _beside(path) as partial:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for table in tables:
-                writer.write_table(table)
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
+    """Tables one after the other as one Parquet file, a row group each."""
+    with beside(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """All rows of a Parquet file.
+def read_table(path: Path) -> list[Any]:
+    """All rows of a Parquet file; `rounds/tables.py` has a type for the rows of each table of a run.
 
     Raises:
         ValueError: it is not a whole Parquet file.
@@ -133,9 +169,9 @@ def read_column(path: Path, name: str) -> list[Any]:
     return pq.read_table(path, columns=[name])[name].to_pylist()
 
 
-def read_rows_at(path: Path, indices: Sequence[int]) -> list[dict[str, Any]]:
+def read_rows_at(path: Path, indices: Sequence[int]) -> list[Any]:
     """The rows at these places, in this order; one row group of the file is in memory at a time."""
-    found: dict[int, dict[str, Any]] = {}
+    rows_by_index: dict[int, dict[str, Any]] = {}
     wanted = sorted(set(indices))
     with pq.ParquetFile(path) as file:
         end = 0
@@ -144,26 +180,26 @@ def read_rows_at(path: Path, indices: Sequence[int]) -> list[dict[str, Any]]:
             here = wanted[bisect_left(wanted, begin) : bisect_left(wanted, end)]
             if here:
                 rows = file.read_row_group(group).take([index - begin for index in here]).to_pylist()
-                found.update(zip(here, rows, strict=True))
-    return [found[index] for index in indices]
+                rows_by_index.update(zip(here, rows, strict=True))
+    return [rows_by_index[index] for index in indices]
 
 
 def read_journal(path: Path) -> list[Any]:
     """The whole lines of a JSON-lines file that is appended to; one cut off by a kill is removed from the file."""
     if not path.exists():
         return []
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if kept != whole:
-        os.truncate(path, len(kept))
-    return [json.loads(line) for line in kept.splitlines()]
+    content = path.read_bytes()
+    whole_lines = content[: content.rfind(b"\n") + 1]
+    if whole_lines != content:
+        os.truncate(path, len(whole_lines))
+    return [json.loads(line) for line in whole_lines.splitlines()]
 
 
 def sharded(
     target: Path,
     keys: Sequence[str],
     schema: pa.Schema,
-    make: Callable[[int], list[dict[str, Any]]],
+    make: Callable[[int], Rows],
     done: Callable[[int], None],
 ) -> None:
     """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
@@ -179,7 +215,7 @@ def make_shards(
     keys: Sequence[str],
     indices: Sequence[int],
     schema: pa.Schema,
-    make: Callable[[int], list[dict[str, Any]]],
+    make: Callable[[int], Rows],
     done: Callable[[int], None],
 ) -> None:
     """The shards with these indices, each a file of its own: several processes may make some each."""

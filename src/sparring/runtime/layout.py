@@ -12,16 +12,20 @@
 
 Leaves out: columns of the tables (`rounds/tables.py`), and writing them.
 
-    round_folder(2)  ->  "rounds/002"
+    round_folder(2).pairs  ->  "rounds/002/pairs.parquet"
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 RECIPE = "recipe.yaml"
 LOCK = "lock.json"
+RUN_LOCK = "run.lock"
+"""held by the process that works on the run"""
 MANIFEST = "manifest.json"
 FIT_SETTINGS = "fit_settings.json"
 """whole `fit` sections by folder, of fits that were finished before their recipe's section changed"""
@@ -29,14 +33,102 @@ TRAIN = "data/train.parquet"
 HELD_OUT = "data/held_out.parquet"
 COLLECTED = "collect/train.parquet"
 TAUGHT = "teacher/train.parquet"
+VERDICT_CACHE = "cache/verdicts.jsonl"
+"""what the oracle said, so that nothing is asked twice"""
+VLLM_LOG = "logs/vllm.log"
 SUMMARY = "evaluation/summary.json"
 REPORT = "report.html"
+DATA_STAGE = "data"
+TEACHER_STAGE = "teacher"
 SUMMARY_STAGE = "evaluation/summary"
+StageName = Literal["sample", "judge", "pair", "freeze", "write", "anchor", "fit"]
 
 
-def round_folder(t: int, seat: str = "play") -> str:
-    """Folder of a round's step, relative to the run."""
-    return f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}"
+@dataclass(frozen=True, slots=True)
+class StepFolder:
+    """Files and manifest keys of one step: a round's, a seat's of a round, or the collection's; relative to the run."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def stage(self, name: StageName) -> str:
+        """The manifest's key of one of its stages."""
+        return f"{self.name}/{name}"
+
+    @property
+    def samples(self) -> str:
+        """The responses that were drawn."""
+        return f"{self.name}/samples.parquet"
+
+    @property
+    def verdicts(self) -> str:
+        """What the oracle said of them."""
+        return f"{self.name}/verdicts.parquet"
+
+    @property
+    def pairs(self) -> str:
+        """The training pairs."""
+        return f"{self.name}/pairs.parquet"
+
+    @property
+    def anchors(self) -> str:
+        """Log-probabilities of the pairs' responses."""
+        return f"{self.name}/anchors.parquet"
+
+    @property
+    def fit_log(self) -> str:
+        """One line of metrics per optimiser step."""
+        return f"{self.name}/fit.jsonl"
+
+    @property
+    def policy(self) -> str:
+        """The trained policy's folder."""
+        return f"{self.name}/policy"
+
+
+COLLECTION = StepFolder("collect")
+
+
+def round_folder(t: int, seat: str = "play") -> StepFolder:
+    """The folder of a round's step."""
+    return StepFolder(f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}")
+
+
+def verdict_files(root: Path) -> list[Path]:
+    """The oracle's verdicts on training responses, every seat's, of the run in `root`."""
+    return sorted([*root.glob(COLLECTION.verdicts), *root.glob("rounds/**/verdicts.parquet")])
+
+
+def stage_name(key: str) -> str:
+    """What kind of stage a manifest's key is of: `fit` of rounds/000/fit, `measure` of evaluation/measure-2."""
+    return key.rpartition("/")[2].partition("-")[0]
+
+
+def evaluation_stage(name: Literal["sample", "measure", "ask"], of: int | str) -> str:
+    """The manifest's key of an evaluation stage, of the policy after `of` rounds or the opponent of this name."""
+    return f"evaluation/{name}-{of}"
+
+
+def in_evaluation(key: str) -> bool:
+    """Whether the stage of this key is one of the evaluation."""
+    return key.startswith("evaluation/")
+
+
+def held_out_samples(t: int) -> str:
+    """Responses of the policy after t rounds to the held-out prompts."""
+    return f"evaluation/samples-{t}.parquet"
+
+
+def policy_measures(t: int) -> str:
+    """Length, diversity and KL of those responses."""
+    return f"evaluation/policy-{t}.json"
+
+
+def opponent_answers(name: str) -> str:
+    """An opponent's answers to the held-out prompts."""
+    return f"evaluation/opponent-{name}.parquet"
 
 
 def is_run(folder: Path) -> bool:
@@ -46,7 +138,7 @@ def is_run(folder: Path) -> bool:
 
 def is_finished(stages: Collection[str], rounds: int) -> bool:
     """Whether the finished `stages` (keys of the manifest) hold the last of `rounds` fits and the evaluation."""
-    return {SUMMARY_STAGE, f"{round_folder(rounds - 1)}/fit"} <= set(stages)
+    return {SUMMARY_STAGE, round_folder(rounds - 1).stage("fit")} <= set(stages)
 
 
 def refuse_folder_of_runs(folder: Path, mark: str = RECIPE) -> None:

@@ -3,6 +3,9 @@
 The general kernel that transformers would call repeats keys for every head and splits work badly at one query
 (13 times slower at 64 rows of SmolLM2, docs/log.md). Prompts still go through the general one.
 Leaves out: accelerators, which have good kernels.
+
+Shape suffixes: B rows, H query heads, G key heads (H a multiple of G), Q queries of a row (1 while decoding), T keys of
+a row, D width of a query or key head, E width of a value head.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -20,18 +24,20 @@ DECODE_ATTENTION = "sparring_decode"
 
 def decode_attention(
     module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
+    query: Float[Tensor, "B H Q D"],
+    key: Float[Tensor, "B G T D"],
+    value: Float[Tensor, "B G T E"],
+    attention_mask: Bool[Tensor, "B 1 Q T"] | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **extra: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """B x H x 1 x D queries on B x G x T x D keys; returns B x 1 x H x D. Longer queries use the general kernel.
+) -> tuple[Float[Tensor, "B Q H E"], Float[Tensor, "B H Q T"] | None]:
+    """B x Q x H x E: softmax(scale * q k) v over the keys that the mask lets each query see, as transformers calls it.
+
+    More than one query a row go to the general kernel. Attention weights are not returned (None).
 
     Raises:
-        ValueError: the model means something else than softmax attention (`plain_attention` finds the known ones).
+        ValueError: the model computes anything but softmax attention (`plain_attention` finds the known ones).
     """
     unusual = [name for name in ("softcap", "s_aux", "position_bias") if extra.get(name) is not None]
     if unusual:
@@ -46,6 +52,7 @@ def decode_attention(
     rows, heads, _, width = query.shape
     groups = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling
+    # The H / G heads that share a key head become rows of one product, so that keys are not repeated.
     grouped = query.reshape(rows, groups, heads // groups, width)
     scores = (grouped @ key.transpose(2, 3)).float() * scale
     if attention_mask is not None:

@@ -1,7 +1,7 @@
 """What every sampling engine looks like: prompts and seeds in, responses as tokens out.
 
-An engine in this process samples batch after batch; a served one is given everything at once and hands each
-response over when it is finished, whatever the order.
+An engine in this process samples batch after batch; a served one gets all requests at once and yields each
+response when it is finished, whatever the order.
 
     engine.sample([Request(prompt_ids, seed=1)])  ->  [Response(token_ids, "stop")]
     served.stream([Request(prompt_ids, seed=1)])  ->  (0, Response(token_ids, "stop")), ...

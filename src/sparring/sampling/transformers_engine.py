@@ -7,7 +7,8 @@ continuous batching (a served engine's work).
 
     TransformersEngine([(model, 1.0)], settings, end_ids).sample(requests)
 
-Shape suffixes: B rows, P distinct prompts, T tokens, V vocabulary.
+Shape suffixes: B rows of a batch, P its distinct prompts, T tokens of a row so far, Q those of them that are fed at
+once, S tokens that may be sampled (`max_new_tokens`), V vocabulary, K likeliest tokens, A rows that have not ended.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
@@ -34,13 +36,18 @@ COMPACT_AT = 0.75
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows being sampled: what each has so far, and the state of each model."""
+    """Rows being sampled, and the state of each model."""
 
     rows: list[int]
-    uniforms_BT: Tensor
-    mask_BT: Tensor
+    """B places among the batch's requests"""
+    uniforms_BS: Float[Tensor, "B S"]
+    """a uniform number in [0, 1) for each token that a row may get"""
+    mask_BT: Int[Tensor, "B T"]
+    """1 on tokens, 0 on the padding left of a prompt"""
     caches: list[DynamicCache]
-    logps_BV: Tensor
+    """one per model"""
+    logps_BV: Float[Tensor, "B V"]
+    """of the next token; with one model its logits, which give the same choice"""
 
 
 class TransformersEngine:
@@ -67,10 +74,10 @@ class TransformersEngine:
         responses: list[Response] = []
         size = self.settings.batch_size
         for begin in range(0, len(requests), size):
-            found = self._sample_batch(requests[begin : begin + size])
-            responses += found
+            batch = self._sample_batch(requests[begin : begin + size])
+            responses += batch
             if advance is not None:
-                advance(len(found))
+                advance(len(batch))
         return responses
 
     def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
@@ -78,7 +85,7 @@ class TransformersEngine:
         ended = [False] * len(requests)
         batch = self._prefill(requests)
         for step in range(self.settings.max_new_tokens):
-            chosen_B = self._choose(batch.logps_BV, batch.uniforms_BT[:, step])
+            chosen_B = self._choose(batch.logps_BV, batch.uniforms_BS[:, step])
             for row, token in zip(batch.rows, chosen_B.tolist(), strict=True):
                 if not ended[row]:
                     tokens[row].append(token)
@@ -88,9 +95,9 @@ class TransformersEngine:
             if not alive or step + 1 == self.settings.max_new_tokens:
                 break
             if len(alive) <= COMPACT_AT * len(batch.rows):
-                kept = torch.tensor(alive, device=self.device)
-                batch = self._keep(batch, kept)
-                chosen_B = chosen_B[kept]
+                alive_A = torch.tensor(alive, device=self.device)
+                batch = self._keep(batch, alive_A)
+                chosen_B = chosen_B[alive_A]
             self._advance(batch, chosen_B)
         return [Response(row, "stop" if end else "length") for row, end in zip(tokens, ended, strict=True)]
 
@@ -111,34 +118,43 @@ class TransformersEngine:
         rows_B = torch.repeat_interleave(torch.arange(len(groups), device=self.device), counts)
         for cache in caches:
             cache.batch_select_indices(rows_B)
-        uniforms_BT = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
-        return _Batch(list(range(len(requests))), uniforms_BT, mask_PT[rows_B], caches, logps_PV[rows_B])
+        uniforms_BS = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
+        return _Batch(list(range(len(requests))), uniforms_BS, mask_PT[rows_B], caches, logps_PV[rows_B])
 
-    def _uniforms(self, seed: int) -> Tensor:
+    def _uniforms(self, seed: int) -> Float[Tensor, " S"]:
+        # Made on the CPU: devices draw other numbers from the same seed.
         generator = torch.Generator().manual_seed(seed)
         return torch.rand(self.settings.max_new_tokens, generator=generator, dtype=torch.float64)
 
-    def _keep(self, batch: _Batch, kept: Tensor) -> _Batch:
+    def _keep(self, batch: _Batch, alive_A: Int[Tensor, " A"]) -> _Batch:
+        """The batch of the rows at these places alone."""
         for cache in batch.caches:
-            cache.batch_select_indices(kept)
-        rows = [batch.rows[place] for place in kept.tolist()]
-        return _Batch(rows, batch.uniforms_BT[kept], batch.mask_BT[kept], batch.caches, batch.logps_BV[kept])
+            cache.batch_select_indices(alive_A)
+        rows = [batch.rows[place] for place in alive_A.tolist()]
+        tensors = batch.uniforms_BS[alive_A], batch.mask_BT[alive_A]
+        return _Batch(rows, *tensors, batch.caches, batch.logps_BV[alive_A])
 
-    def _advance(self, batch: _Batch, chosen_B: Tensor) -> None:
+    def _advance(self, batch: _Batch, chosen_B: Int[Tensor, " B"]) -> None:
         """Feed the chosen tokens and refresh the next-token log-probabilities."""
         ones = torch.ones_like(batch.mask_BT[:, :1])
         batch.mask_BT = torch.cat([batch.mask_BT, ones], dim=1)
-        positions = batch.mask_BT.sum(1, keepdim=True) - 1
-        batch.logps_BV = self._logps(chosen_B[:, None], batch.mask_BT, positions, batch.caches)
+        positions_B1 = batch.mask_BT.sum(1, keepdim=True) - 1
+        batch.logps_BV = self._logps(chosen_B[:, None], batch.mask_BT, positions_B1, batch.caches)
 
-    def _logps(self, ids: Tensor, mask: Tensor, positions: Tensor, caches: list[DynamicCache]) -> Tensor:
-        """B x V: next-token log-probabilities (one model: logits will do), float32."""
-        total: Tensor | None = None
+    def _logps(
+        self,
+        ids_BQ: Int[Tensor, "B Q"],
+        mask_BT: Int[Tensor, "B T"],
+        positions_BQ: Int[Tensor, "B Q"],
+        caches: list[DynamicCache],
+    ) -> Float[Tensor, "B V"]:
+        """B x V: next-token log-probabilities, float32: sum_k w_k log p_k for several models, logits for one."""
+        total_BV: Float[Tensor, "B V"] | None = None
         for (model, weight), cache in zip(self.models, caches, strict=True):
-            arguments: dict[str, Any] = {"attention_mask": mask, "position_ids": positions}
+            arguments: dict[str, Any] = {"attention_mask": mask_BT, "position_ids": positions_BQ}
             logits = (
                 model(
-                    input_ids=ids,
+                    input_ids=ids_BQ,
                     past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
@@ -148,11 +164,11 @@ class TransformersEngine:
                 .float()
             )
             part = weight * logits.log_softmax(-1) if len(self.models) > 1 else logits
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+            total_BV = part if total_BV is None else total_BV + part
+        assert total_BV is not None
+        return total_BV
 
-    def _choose(self, logps_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+    def _choose(self, logps_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
         """B: a token per row by the inverse cumulative distribution; temperature 0 is greedy."""
         if self.settings.temperature == 0:
             return logps_BV.argmax(-1)
@@ -162,29 +178,32 @@ class TransformersEngine:
         return _inverse_cdf(probs_BV, uniforms_B)
 
 
-def _inverse_cdf(probs_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+def _inverse_cdf(probs_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
     """B: the first index whose cumulative mass exceeds the uniform number times the total mass."""
     mass_BV = probs_BV.cumsum(-1)
     total_B1 = mass_BV[:, -1:]
     wanted_B1 = (uniforms_B[:, None] * total_B1).to(mass_BV.dtype)
-    # Rounded up to the whole mass it would find the last token of the vocabulary, which may have no mass at all.
+    # Rounding may lift a number to the total mass, and the search would then return the vocabulary's last token, which
+    # may have no mass at all.
     wanted_B1 = torch.minimum(wanted_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
     return torch.searchsorted(mass_BV, wanted_B1, right=True)[:, 0]
 
 
-def _nucleus(probs_BV: Tensor, uniforms_B: Tensor, top_p: float) -> Tensor:
+def _nucleus(probs_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"], top_p: float) -> Int[Tensor, " B"]:
     """B: a token from the smallest set of likeliest tokens whose mass reaches top_p."""
-    top_BV, index_BV = probs_BV.topk(min(NUCLEUS, probs_BV.shape[-1]), dim=-1)
-    chosen_B = _within(top_BV, index_BV, uniforms_B, top_p)
-    flat = (top_BV.sum(-1) < top_p).nonzero()[:, 0]
-    if len(flat):  # whole rows are sorted, but only theirs
-        top_BV, index_BV = probs_BV[flat].sort(dim=-1, descending=True, stable=True)
-        chosen_B[flat] = _within(top_BV, index_BV, uniforms_B[flat], top_p)
+    top_BK, token_BK = probs_BV.topk(min(NUCLEUS, probs_BV.shape[-1]), dim=-1)
+    chosen_B = _within(top_BK, token_BK, uniforms_B, top_p)
+    flat = (top_BK.sum(-1) < top_p).nonzero()[:, 0]
+    if len(flat):  # sorting a vocabulary is slow: only in the rows whose K likeliest tokens hold too little mass
+        top_BK, token_BK = probs_BV[flat].sort(dim=-1, descending=True, stable=True)
+        chosen_B[flat] = _within(top_BK, token_BK, uniforms_B[flat], top_p)
     return chosen_B
 
 
-def _within(top_BV: Tensor, index_BV: Tensor, uniforms_B: Tensor, top_p: float) -> Tensor:
-    """B: a token of the nucleus, given probabilities from the likeliest down and their tokens."""
-    before_BV = top_BV.cumsum(-1) - top_BV
-    kept_BV = torch.where(before_BV < top_p, top_BV, 0.0)
-    return index_BV.gather(1, _inverse_cdf(kept_BV, uniforms_B)[:, None])[:, 0]
+def _within(
+    top_BK: Float[Tensor, "B K"], token_BK: Int[Tensor, "B K"], uniforms_B: Float[Tensor, " B"], top_p: float
+) -> Int[Tensor, " B"]:
+    """B: a token of the nucleus, from probabilities in falling order and the tokens that have them."""
+    before_BK = top_BK.cumsum(-1) - top_BK  # the first token that reaches top_p still belongs to the nucleus
+    nucleus_BK = torch.where(before_BK < top_p, top_BK, 0.0)
+    return token_BK.gather(1, _inverse_cdf(nucleus_BK, uniforms_B)[:, None])[:, 0]

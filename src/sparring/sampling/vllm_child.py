@@ -42,7 +42,7 @@ def main():
         job = json.load(stream)
     answer(job, say)
     lines.flush()
-    # Interpreter shutdown can hang in vLLM's threads; everything is said.
+    # Interpreter shutdown can hang in vLLM's threads, and every line is written.
     os._exit(0)
 
 
@@ -101,9 +101,9 @@ def answer(job, say):
     while engine.has_unfinished_requests():
         for output in engine.step():
             rows = job["requests"][int(output.request_id)][1]
-            for found in output.outputs:
-                for row in rows if greedy else [rows[found.index]]:
-                    say(row=row, token_ids=list(found.token_ids), finish_reason=found.finish_reason)
+            for drawn in output.outputs:
+                for row in rows if greedy else [rows[drawn.index]]:
+                    say(row=row, token_ids=list(drawn.token_ids), finish_reason=drawn.finish_reason)
 
 
 def engine_arguments(job, cpu, nucleus):
@@ -178,13 +178,13 @@ def probe(llm, params, lora, prompts):
     wanted = [(ids[:end], ids[end]) for ids in prompts for end in range(1, len(ids))]
     if not wanted:
         return []
-    found = llm.generate(
+    outputs = llm.generate(
         [{"prompt_token_ids": before} for before, _ in wanted],
         [params(max_tokens=1, temperature=0, logprobs=0, allowed_token_ids=[t], detokenize=False) for _, t in wanted],
         use_tqdm=False,
         lora_request=lora,
     )
-    return [output.outputs[0].logprobs[0][token].logprob for output, (_, token) in zip(found, wanted, strict=True)]
+    return [output.outputs[0].logprobs[0][token].logprob for output, (_, token) in zip(outputs, wanted, strict=True)]
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class VllmEngine:
         """
         groups = grouped(requests)
         shares = [groups[i :: self.settings.vllm.data_parallel] for i in range(self.settings.vllm.data_parallel)]
-        found: queue.SimpleQueue[tuple[_Child, dict[str, Any] | None]] = queue.SimpleQueue()
+        messages: queue.SimpleQueue[tuple[_Child, dict[str, Any] | None]] = queue.SimpleQueue()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         begin = self.log.stat().st_size if self.log.exists() else 0
         with ExitStack() as stack:
@@ -101,11 +101,11 @@ class VllmEngine:
             for index, share in enumerate(share for share in shares if share):
                 job = folder / f"job-{index}.json"
                 job.write_text(json.dumps(self._job(share)), encoding="utf-8")
-                child = _Child(self.settings.vllm, job, index, self.log, found)
+                child = _Child(self.settings.vllm, job, index, self.log, messages)
                 stack.callback(child.end)
                 running.add(child)
             while running:
-                child, message = self._next(found)
+                child, message = self._next(messages)
                 if message is None:
                     running.remove(child)
                     if code := child.process.wait():
@@ -134,10 +134,10 @@ class VllmEngine:
             **vllm.model_dump(exclude={"python", "data_parallel", "silence_minutes"}),
         }
 
-    def _next(self, found: queue.SimpleQueue[Any]) -> tuple[_Child, dict[str, Any] | None]:
+    def _next(self, messages: queue.SimpleQueue[Any]) -> tuple[_Child, dict[str, Any] | None]:
         minutes = self.settings.vllm.silence_minutes
         try:
-            return found.get(timeout=60 * minutes)
+            return messages.get(timeout=60 * minutes)
         except queue.Empty:
             raise EngineError(
                 f"vLLM said nothing for {minutes:g} minutes (sampling.vllm.silence_minutes). Its log: {self.log}. "
@@ -145,7 +145,7 @@ class VllmEngine:
             ) from None
 
     def _check(self, message: dict[str, Any]) -> None:
-        """Whether what is served is the policy."""
+        """Raise ValueError unless vLLM's log-probabilities of the probe are the trainer's; note how near they are."""
         policy = self.policy
         if message["vocabulary"] != policy.vocabulary:
             raise ValueError(
@@ -153,17 +153,18 @@ class VllmEngine:
                 f"{policy.name} has {policy.vocabulary}: a number means another token there. "
                 "Sample with engine: transformers."
             )
-        ours = [logp for row in policy.probe_logps for logp in row]
-        theirs = message["probe"]
-        mean = sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / max(1, len(ours))
+        logps = [logp for row in policy.probe_logps for logp in row]
+        mean = sum(abs(a - b) for a, b in zip(logps, message["probe"], strict=True)) / max(1, len(logps))
         bound = PROBE_TOLERANCE[self.settings.precision]
         version, device = message["ready"]["vllm"], message["ready"]["device"]
-        self.note = f"vLLM {version} on {device}: {len(ours)} log-probabilities within {mean:.2g} nats of the trainer's"
+        self.note = (
+            f"vLLM {version} on {device}: {len(logps)} log-probabilities within {mean:.2g} nats of the trainer's"
+        )
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(f"sparring: policy {policy.name}: {self.note}\n")
         if not mean <= bound:
             raise ValueError(
-                f"sampling.engine = 'vllm': it does not serve policy {policy.name}: log-probabilities of {len(ours)} "
+                f"sampling.engine = 'vllm': it does not serve policy {policy.name}: log-probabilities of {len(logps)} "
                 f"tokens differ by {mean:.3g} nats on average (at most {bound:g} for {self.settings.precision}). "
                 "Sample with engine: transformers, or try another version of vLLM."
             )
@@ -185,22 +186,22 @@ class VllmEngine:
 class _Child:
     """One vLLM process; its messages go to a queue, then None."""
 
-    def __init__(self, config: VllmConfig, job: Path, index: int, log: Path, found: queue.SimpleQueue[Any]) -> None:
+    def __init__(self, config: VllmConfig, job: Path, index: int, log: Path, messages: queue.SimpleQueue[Any]) -> None:
         self.ready = False
         with log.open("a", encoding="utf-8") as stream:
             self.process = _start(config, [str(job)], environment(config, index), stream)
-        self.reader = threading.Thread(target=self._read, args=(found,), daemon=True)
+        self.reader = threading.Thread(target=self._read, args=(messages,), daemon=True)
         self.reader.start()
 
-    def _read(self, found: queue.SimpleQueue[Any]) -> None:
+    def _read(self, messages: queue.SimpleQueue[Any]) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             try:
                 message = json.loads(line)
             except ValueError:  # cut off: the process was killed while it wrote
                 break
-            found.put((self, message))
-        found.put((self, None))
+            messages.put((self, message))
+        messages.put((self, None))
 
     def end(self) -> None:
         """End the process and everything it started."""
@@ -245,8 +246,8 @@ def python_of(config: VllmConfig) -> str:
 
 def environment(config: VllmConfig, index: int) -> dict[str, str]:
     """The child's environment: not our ranks, not our Python's paths where its Python is another, and its own GPUs."""
-    ours = {name: value for name, value in os.environ.items() if name not in RANK_NAMES}
-    env = {**ours, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in RANK_NAMES}
+    env = {**inherited, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     if config.python is not None:
         env = {name: value for name, value in env.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     if config.data_parallel > 1 and torch.cuda.is_available():
@@ -274,15 +275,15 @@ def check_vllm(config: VllmConfig) -> str:
     text, errors = process.communicate()
     timer.cancel()
     try:
-        found = json.loads(text)
+        versions = json.loads(text)
     except ValueError as error:
         raise ValueError(
             f"sampling.vllm.python = {config.python!r} does not answer as a Python should. "
             f"{errors.strip()[-300:]} {INSTALL}"
         ) from error
-    if found["vllm"] is None:
+    if versions["vllm"] is None:
         raise ValueError(f"sampling.vllm.python: {python_of(config)} has no vLLM. {INSTALL}")
-    return str(found["vllm"])
+    return str(versions["vllm"])
 
 
 def grouped(requests: Sequence[Request]) -> list[tuple[int, list[int], list[int]]]:

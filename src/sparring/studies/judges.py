@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from sparring.models.weights import resolve_model
 from sparring.oracles.build import build_oracle
@@ -41,7 +42,7 @@ def check_study(runs: Runs, folders: Folders) -> None:
     Raises:
         ValueError: one cannot be used; or runs are still to be made, and stored ones had another judge.
     """
-    _mend_first(runs)
+    _refuse_problems(runs)
     recipe = next(iter(runs.values()))
     now = {field: build_judge(recipe, field, section).identity for field, section in _sections(recipe).items()}
     release_memory()
@@ -49,14 +50,14 @@ def check_study(runs: Runs, folders: Folders) -> None:
         _refuse_other_judges(runs, folders, now)
 
 
-def _mend_first(runs: Runs) -> None:
-    found: dict[str, str] = {}
+def _refuse_problems(runs: Runs) -> None:
+    problems: dict[str, str] = {}
     for method, recipe in {method: recipe for (method, _), recipe in runs.items()}.items():
         for problem in to_mend(recipe):
-            found.setdefault(problem, method)
-    if found:
-        lines = "\n".join(f"  method {method}: {problem}" for problem, method in found.items())
-        raise ValueError(f"mend first:\n{lines}")
+            problems.setdefault(problem, method)
+    if problems:
+        lines = "\n".join(f"  method {method}: {problem}" for problem, method in problems.items())
+        raise ValueError(f"correct these first:\n{lines}")
 
 
 def _sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -80,25 +81,25 @@ def unfinished(runs: Runs, folders: Folders) -> bool:
 
 
 def _finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether the run is there whole, so that `run` asks no judge again."""
+    """Whether the run is finished under this recipe, so that `run` asks no judge again."""
     if not is_finished(Store(folder).manifest, recipe.rounds):
         return False
     before, now = load_recipe(folder / RECIPE).resolved(), recipe.resolved()
     return all(before[section] == now[section] for section in ("oracle", "evaluation"))
 
 
-def _asked(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
-    """Who judged in a run so far, as field and identity: in training, and in an evaluation that stays."""
-    found = [("oracle", identity) for identity in judges_of(Store(folder).manifest).values()]
+def _judges_of_run(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
+    """The judges of a run so far, as field and identity: those of training, and those of a finished evaluation."""
+    judges = [("oracle", identity) for identity in judges_of(Store(folder).manifest).values()]
     if _finished(folder, recipe):
         judgments = read_json(folder / SUMMARY)["judgments"]
-        found += zip(_sections(recipe), (judgment["identity"] for judgment in judgments), strict=True)
-    return found
+        judges += zip(_sections(recipe), (judgment["identity"] for judgment in judgments), strict=True)
+    return judges
 
 
 def _refuse_other_judges(runs: Runs, folders: Folders, now: Identities) -> None:
     for (method, seed), recipe in runs.items():
-        for field, identity in _asked(folders[method, seed], recipe):
+        for field, identity in _judges_of_run(folders[method, seed], recipe):
             if identity != now.get(field):
                 raise ValueError(
                     f"{field}: method {method}, seed {seed}, was judged by {identity}, and new runs would be by "
@@ -108,31 +109,38 @@ def _refuse_other_judges(runs: Runs, folders: Folders, now: Identities) -> None:
 
 
 def contest_judge(runs: Runs, folders: Folders) -> Oracle:
-    """The judge that all these finished runs were trained under; one that is gone lends its kept verdicts only.
+    """The judge that all these finished runs were trained under; of a missing one only stored verdicts can be used.
 
     Raises:
         ValueError: they had several.
     """
-    asked = {who: key for key, r in runs.items() for field, who in _asked(folders[key], r) if field == "oracle"}
-    if len(asked) > 1:
-        told = "; ".join(f"{method}, seed {seed}: {who}" for who, (method, seed) in asked.items())
-        raise ValueError(f"oracle: the study's runs had several judges and do not compare. Give another --out. {told}")
-    recipe, (identity,) = next(iter(runs.values())), asked
+    judges = {
+        identity: key
+        for key, recipe in runs.items()
+        for field, identity in _judges_of_run(folders[key], recipe)
+        if field == "oracle"
+    }
+    if len(judges) > 1:
+        names = "; ".join(f"{method}, seed {seed}: {identity}" for identity, (method, seed) in judges.items())
+        raise ValueError(f"oracle: the study's runs had several judges and do not compare. Give another --out. {names}")
+    recipe, (identity,) = next(iter(runs.values())), judges
     assert recipe.oracle is not None
     try:
         judge = build_judge(recipe, "oracle", recipe.oracle)
     except ValueError as error:
-        return Gone(identity, f"it cannot be built any more: {error}")
-    return judge if judge.identity == identity else Gone(identity, f"the recipe's judge is now {judge.identity}.")
+        return MissingJudge(identity, f"it cannot be built any more: {error}")
+    return (
+        judge if judge.identity == identity else MissingJudge(identity, f"the recipe's judge is now {judge.identity}.")
+    )
 
 
-class Gone:
-    """A judge that cannot be asked any more: what it said is known by its identity."""
+class MissingJudge:
+    """A judge that cannot be asked any more; its stored verdicts are found by its identity."""
 
     def __init__(self, identity: str, reason: str) -> None:
         self.identity, self.reason = identity, reason
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """Raises OracleError: there is nobody to ask."""
         raise OracleError(
             f"oracle {self.identity} judged the study's runs, and {len(comparisons)} verdicts of it are missing, but "

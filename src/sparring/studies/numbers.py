@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.intervals import SHARE, interval
-from sparring.report.compare import facts, shared_kl_title
+from sparring.evaluation.intervals import SHARE, Interval, interval, known_mean
+from sparring.report.compare import identity_of, run_row, shared_kl_title
 from sparring.report.summary import Summary
 
 Pair = tuple[str, str]
@@ -35,18 +35,18 @@ def numbers(summaries: Mapping[tuple[str, int], Summary], tables: Mapping[int, T
 
 
 def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
-    rows = [{**facts(name, s), "seed": seed} for seed, s in own.items()]
+    rows = [{**run_row(name, s), "seed": seed} for seed, s in own.items()]
     for row in rows:
-        row["gap"] = row["gap"] and row["gap"]["value"]
+        row["gap"] = row["gap"] and row["gap"].value
     judges: dict[str, dict[str, Any]] = {}
     for summary in own.values():
         for judgment in summary["judgments"]:
             judge = judges.setdefault(
-                judgment.get("identity") or judgment["name"],
+                identity_of(judgment),
                 {"name": judgment["name"], "seen_in_training": False, "win_rates": [], "failed": 0},
             )
             judge["seen_in_training"] |= judgment["seen_in_training"]
-            judge["win_rates"].append(judgment["win_rate"]["value"])
+            judge["win_rates"].append(judgment["win_rate"].value)
             judge["failed"] += judgment["failed"]
     for judge in judges.values():
         judge["over_seeds"] = spread(judge["win_rates"])
@@ -61,7 +61,7 @@ def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
-    """Mean, smallest and largest over seeds; None where nothing was measured."""
+    """Mean, smallest and largest over seeds; None where no seed has a value."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -71,7 +71,7 @@ def spread(values: Sequence[float | None]) -> dict[str, float] | None:
 def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
     """Mean preference of the first over the second with its interval over prompts, seeds averaged first."""
     pairs = dict.fromkeys(pair for of_seed in tables.values() for pair in of_seed)
-    found = []
+    contests = []
     for a, b in pairs:
         by_seed = [of_seed[a, b] for of_seed in tables.values() if (a, b) in of_seed]
         prompts = dict.fromkeys(prompt for one in by_seed for prompt in one)
@@ -79,16 +79,10 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
         known = [p for p in means if not np.isnan(p)]
         if known:
             seeds = [known_mean(np.array([*one.values()])) for one in by_seed]
-            found.append(
+            contests.append(
                 {"a": a, "b": b, "preference": interval(known, within=SHARE), "by_seed": seeds, "prompts": len(known)}
             )
-    return found
-
-
-def known_mean(values: np.ndarray) -> float:
-    """The mean of those that are numbers; NaN where none is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    return contests
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -116,15 +110,17 @@ def markdown(result: Mapping[str, Any]) -> str:
         for method in result["methods"]
     ]
     seeds = ", ".join(map(str, result["seeds"]))
-    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judges_told(result["methods"])]
+    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judge_lines(result["methods"])]
     if result["contests"]:
         several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
-        seen = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
+        ranges = "95 % interval over prompts" + (" and its range over the seeds" if several else "")
         warning = "Intervals are over prompts, for these seeds' policies; another seed may move a cell by more."
         lone = f"{result['answered_by_one_side']} prompts had one side's answer only."
         lost = f"{result['failed']} comparisons failed, {lone}"
-        told = f"Row against column: mean preference in %, with its {seen}, under `{result['judge']}`. {warning} {lost}"
-        parts += [f"\n{told}\n", _matrix(result["contests"])]
+        heading = (
+            f"Row against column: mean preference in %, with its {ranges}, under `{result['judge']}`. {warning} {lost}"
+        )
+        parts += [f"\n{heading}\n", _matrix(result["contests"])]
     if rows := result.get("tasks"):
         parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
         if any(row["documents"] != row["total"] for row in rows):
@@ -133,7 +129,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _judges_told(methods: Sequence[Mapping[str, Any]]) -> str:
+def _judge_lines(methods: Sequence[Mapping[str, Any]]) -> str:
     """Who the judges were, and how many of their verdicts failed."""
     judges = list(dict.fromkeys(judge for method in methods for judge in method["judges"]))
     lines = []
@@ -146,7 +142,7 @@ def _judges_told(methods: Sequence[Mapping[str, Any]]) -> str:
 def _judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
     """Its name (numbered where several have it), and which methods' training never asked it."""
     by = [method for method in methods if judge in method["judges"]]
-    names = {identity: found["name"] for method in methods for identity, found in method["judges"].items()}
+    names = {identity: one["name"] for method in methods for identity, one in method["judges"].items()}
     alike = [identity for identity, name in names.items() if name == names[judge]]
     name = names[judge] if len(alike) == 1 else f"{names[judge]} {alike.index(judge) + 1}"
     unseen = [method["name"] for method in by if not method["judges"][judge]["seen_in_training"]]
@@ -159,16 +155,17 @@ def _matrix(contests: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for contest in contests for name in (contest["a"], contest["b"])))
     cells: dict[Pair, str] = {}
     for contest in contests:
-        value, low, high = (100 * contest["preference"][key] for key in ("value", "low", "high"))
+        of_a = contest["preference"].scaled(100)
+        of_b = Interval(100 - of_a.value, 100 - of_a.high, 100 - of_a.low)
         seeds = [100 * one for one in contest["by_seed"] if not np.isnan(one)]
-        cells[contest["a"], contest["b"]] = _cell(value, low, high, seeds)
-        cells[contest["b"], contest["a"]] = _cell(100 - value, 100 - high, 100 - low, [100 - one for one in seeds])
+        cells[contest["a"], contest["b"]] = _cell(of_a, seeds)
+        cells[contest["b"], contest["a"]] = _cell(of_b, [100 - one for one in seeds])
     return _table(["", *names], [[row, *(cells.get((row, column), "") for column in names)] for row in names])
 
 
-def _cell(value: float, low: float, high: float, seeds: Sequence[float]) -> str:
+def _cell(percent: Interval, seeds: Sequence[float]) -> str:
     over = f"; seeds {min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else ""
-    return f"{value:.0f} ({low:.0f} to {high:.0f}{over})"
+    return f"{percent.value:.0f} ({percent.span('.0f')}{over})"
 
 
 def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -178,24 +175,19 @@ def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
         of_task = [row for row in rows if row["task"] == task]
         first = of_task[0]
         name = f"{task} ({first['metric']}, {first['shots']} shots, {first['documents']} of {first['total']})"
-        lines.append([name, "start", "", _percent(first["before"]), "", ""])
+        lines.append([name, "start", "", f"{first['before'].scaled(100):.1f}", "", ""])
         for row in of_task:
-            cells = [_percent(row["after"]), _percent(row["difference"], "+"), f"{row['p']:.2g} ({row['test']})"]
-            lines.append(["", row["method"], str(row["seeds"]), *cells])
+            score, gain = f"{row['after'].scaled(100):.1f}", f"{row['difference'].scaled(100):+.1f}"
+            lines.append(["", row["method"], str(row["seeds"]), score, gain, f"{row['p']:.2g} ({row['test']})"])
     return _table(header, lines)
-
-
-def _percent(interval: Mapping[str, float], sign: str = "") -> str:
-    value, low, high = (100 * interval[key] for key in ("value", "low", "high"))
-    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in [header, ["---"] * len(header), *rows])
 
 
-def _shown(found: Mapping[str, float] | None, form: str) -> str:
-    if found is None:
+def _shown(over_seeds: Mapping[str, float] | None, form: str) -> str:
+    if over_seeds is None:
         return "-"
-    mean, least, most = (form.format(found[key]) for key in ("mean", "least", "most"))
+    mean, least, most = (form.format(over_seeds[key]) for key in ("mean", "least", "most"))
     return mean if least == most else f"{mean} ({least} to {most})"

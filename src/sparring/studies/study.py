@@ -18,7 +18,7 @@ import copy
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
@@ -26,10 +26,11 @@ from pydantic import Field, ValidationError, field_validator
 from sparring.contests.players import policy_folder
 from sparring.contests.sample_answers import stored_by_prompt
 from sparring.evaluation.decided_by_rule import decide, undecided
+from sparring.evaluation.intervals import known_mean
 from sparring.models.weights import resolve_model
+from sparring.oracles.abilities import announce
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.oracles.orders import announce
 from sparring.recipe.explain import explain
 from sparring.recipe.reading import parse_recipe, read_recipe, read_yaml, shipped_recipes
 from sparring.recipe.recipe import Recipe
@@ -41,9 +42,9 @@ from sparring.rounds.store import Store
 from sparring.runtime.files import make_folder, write_json, write_text
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
-from sparring.studies.judges import Gone, check_study, contest_judge, unfinished
-from sparring.studies.numbers import Pair, Preferences, Tables, known_mean, markdown, numbers
-from sparring.studies.tasks import Found, Tasks, task_rows
+from sparring.studies.judges import MissingJudge, check_study, contest_judge, unfinished
+from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
+from sparring.studies.tasks import Tasks, TaskScores, task_rows
 from sparring.training.metrics import Tripwire
 
 START = "start"
@@ -167,10 +168,10 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
     for at, ((name, seed), recipe) in enumerate(recipes.items(), 1):
         progress.say(f"study: {name}, seed {seed} ({at} of {len(recipes)})")
         try:
-            summaries[name, seed] = cast(Summary, run(recipe, run_folder(out, name, seed), progress))
+            summaries[name, seed] = run(recipe, run_folder(out, name, seed), progress)
         except Tripwire as reason:
             stopped.append({"method": name, "seed": seed, "reason": str(reason)})
-            progress.say(f"study: {name}, seed {seed} stopped itself and is reported so: {reason}")
+            progress.say(f"study: {name}, seed {seed} stopped itself and is reported as stopped: {reason}")
         release_memory()
     if not summaries:
         raise ValueError("every run of the study stopped itself, so there is nothing to compare.")
@@ -196,7 +197,7 @@ def run_folders(recipes: Recipes, out: Path) -> dict[tuple[str, int], Path]:
     return {key: run_folder(out, *key) for key in recipes}
 
 
-def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress) -> list[Found]:
+def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress) -> list[TaskScores]:
     """The common start's documents per task, before any run: what cannot be loaded stops the study here."""
     tasks.check()
     for (name, _), recipe in recipes.items():
@@ -206,26 +207,26 @@ def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress)
                 "sparring evaluate leaderboard."
             )
     model = next(iter(recipes.values())).model
-    found = tasks.score(resolve_model(model.path, model.revision), out / "scores", START, progress)
+    scores = tasks.score(resolve_model(model.path, model.revision), out / "scores", START, progress)
     release_memory()
-    return found
+    return scores
 
 
 def _final_scores(
     recipes: Recipes, finished: Collection[tuple[str, int]], tasks: Tasks, out: Path, progress: Progress
-) -> dict[str, list[list[Found]]]:
+) -> dict[str, list[list[TaskScores]]]:
     """By method, for each of its seeds that is wanted and finished, the final policy's documents per task."""
     seeds = list(dict.fromkeys(seed for _, seed in recipes))[: tasks.seeds]
-    found: dict[str, list[list[Found]]] = {name: [] for name, _ in recipes}
+    scores: dict[str, list[list[TaskScores]]] = {name: [] for name, _ in recipes}
     for name, seed in finished:
         if seed in seeds:
             folder = policy_folder(str(run_folder(out, name, seed)), out)
-            found[name].append(tasks.score(folder, out / "scores", f"{name}, seed {seed}", progress))
+            scores[name].append(tasks.score(folder, out / "scores", f"{name}, seed {seed}", progress))
             release_memory()
-    for name in [name for name, scored in found.items() if not scored]:
+    for name in [name for name, of_seeds in scores.items() if not of_seeds]:
         progress.say(f"tasks: no run of {name} is scored, since those of seeds {', '.join(map(str, seeds))} stopped")
-        del found[name]
-    return found
+        del scores[name]
+    return scores
 
 
 def _contests(
@@ -250,15 +251,15 @@ def _contests(
             one, two = answers[a], answers[b]
             asked[seed, (a, b)] = [Comparison(t, x, y) for t in one if t in two for x, y in product(one[t], two[t])]
             lone += len(one.keys() ^ two.keys())
-    if not isinstance(guard.oracle, Gone):
+    if not isinstance(guard.oracle, MissingJudge):
         guard.probe(say=progress.say)
     announce(guard.oracle, undecided([comparison for own in asked.values() for comparison in own]), progress.say)
-    found: dict[int, Tables] = {}
+    tables: dict[int, Tables] = {}
     with progress.task("contests", len(asked)) as advance:
         for (seed, pair), comparisons in asked.items():
-            found.setdefault(seed, {})[pair] = _judged(comparisons, guard)
+            tables.setdefault(seed, {})[pair] = _judged(comparisons, guard)
             advance(1)
-    return found, {"judge": guard.identity, "failed": guard.failed, "answered_by_one_side": lone}
+    return tables, {"judge": guard.identity, "failed": guard.failed, "answered_by_one_side": lone}
 
 
 def _judged(comparisons: list[Comparison], guard: Guard) -> Preferences:

@@ -20,7 +20,7 @@ from sparring.evaluation.leaderboard import Leaderboard, LocalData, check_local,
 from sparring.evaluation.paired import compare
 from sparring.runtime.progress import Progress
 
-Found = Mapping[str, Any]
+TaskScores = Mapping[str, Any]
 """a policy's documents of one task, as `Leaderboard.run` gives them"""
 
 
@@ -44,18 +44,18 @@ class Tasks:
         for name, files in self.files.items():
             check_local(name, files)
 
-    def score(self, folder: Path, scores: Path, who: str, progress: Progress) -> list[Found]:
+    def score(self, folder: Path, scores: Path, who: str, progress: Progress) -> list[TaskScores]:
         """A policy's documents per task; what `scores` holds is not run again."""
         board = Leaderboard(folder, scores, self.files, self.limit, self.shots)
-        found = []
+        scored = []
         for name in self.names:
             progress.say(f"{who}: task {name}")
-            found.append(board.run(find_benchmark(name)))
-        return found
+            scored.append(board.run(find_benchmark(name)))
+        return scored
 
 
 def task_rows(
-    names: Sequence[str], start: Sequence[Found], methods: Mapping[str, Sequence[Sequence[Found]]]
+    names: Sequence[str], start: Sequence[TaskScores], methods: Mapping[str, Sequence[Sequence[TaskScores]]]
 ) -> list[dict[str, Any]]:
     """Per method and task both means, their difference with its interval over documents, and p.
 
@@ -70,7 +70,7 @@ def task_rows(
             pairs = [pair_documents(start[place], seed[place]) for seed in seeds]
             before, after = pairs[0][0], np.mean([own for _, own in pairs], axis=0).tolist()
             first = start[place]
-            told = {"method": method, "task": name, "metric": first["metric"], "shots": first["shots"]}
+            task = {"method": method, "task": name, "metric": first["metric"], "shots": first["shots"]}
             documents = {"documents": len(before), "total": find_benchmark(name).documents or first["total"]}
-            rows.append({**told, **documents, "seeds": len(seeds), **compare(before, after)})
+            rows.append({**task, **documents, "seeds": len(seeds), **compare(before, after)})
     return rows

@@ -9,6 +9,8 @@ all other weights, whose gradients are made in one piece anyway.
         for pack in packs:
             objective(scorer(pack)).backward()
     optimizer.step()
+
+Shape suffixes: V rows of a weight (its vocabulary), H hidden size; `*ids` is the shape of the token ids.
 """
 
 from __future__ import annotations
@@ -19,21 +21,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 PLAIN = (Tensor, nn.Parameter, FakeTensor)
-"""not a shard: its gradient is another process's business too; planning counts bytes with fake ones"""
+"""tensors whose gradient belongs to this process alone, unlike a shard's; planning counts bytes with fake ones"""
 
-_copies: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] | None = None
-"""weights and their casts within `accumulating`, the weights held so that no other takes their id; None outside"""
+_copies: dict[tuple[int, torch.dtype], tuple[Float[Tensor, "V H"], Float[Tensor, "V H"]]] | None = None
+"""weights and their casts within `accumulating`; holding the weight keeps its id from being reused; None outside"""
 
 
 @contextmanager
 def accumulating() -> Iterator[None]:
-    """A region in which weights do not change and `backward` means adding to `.grad`.
+    """A region in which weights do not change and `backward` adds to `.grad`.
 
-    `torch.autograd.grad` and hooks on the gradients of embedding and head see nothing of those two in here.
+    Within it `torch.autograd.grad` and hooks do not see the gradients of embedding and head.
     """
     global _copies
     assert _copies is None, "regions do not nest"
@@ -44,8 +47,8 @@ def accumulating() -> Iterator[None]:
         _copies = None
 
 
-def cast_once(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight in another dtype, without gradient; within a region made once."""
+def cast_once(weight: Float[Tensor, "V H"], dtype: torch.dtype) -> Float[Tensor, "V H"]:
+    """V x H: the weight in another dtype, without gradient; within a region made once."""
     if _copies is None or weight.dtype == dtype:
         return weight.detach().to(dtype)
     key = id(weight), dtype
@@ -54,19 +57,19 @@ def cast_once(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return _copies[key][1]
 
 
-def adds_in_place(weight: Tensor) -> bool:
+def adds_in_place(weight: Float[Tensor, "V H"]) -> bool:
     """Whether a gradient may go straight to `weight.grad`: a plain trainable leaf, within a region."""
     return _copies is not None and type(weight) in PLAIN and weight.is_leaf and weight.requires_grad
 
 
-def gradient_of(weight: Tensor) -> Tensor:
-    """`weight.grad`, zeros where there is none yet."""
+def gradient_of(weight: Float[Tensor, "V H"]) -> Float[Tensor, "V H"]:
+    """V x H: `weight.grad`, zeros where there is none yet."""
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
     return weight.grad
 
 
-def embed(ids: Tensor, weight: Tensor, padding_idx: int | None) -> Tensor:
+def embed(ids: Int[Tensor, "*ids"], weight: Float[Tensor, "V H"], padding_idx: int | None) -> Float[Tensor, "*ids H"]:
     """Rows of an embedding; within a region their gradient is added to those rows of `weight.grad` alone."""
     if not adds_in_place(weight):
         return F.embedding(ids, weight, padding_idx)
@@ -75,12 +78,14 @@ def embed(ids: Tensor, weight: Tensor, padding_idx: int | None) -> Tensor:
 
 class _Embed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, padding_idx: int | None) -> Tensor:
+    def forward(
+        ctx: Any, weight: Float[Tensor, "V H"], ids: Int[Tensor, "*ids"], padding_idx: int | None
+    ) -> Float[Tensor, "*ids H"]:
         ctx.weight, ctx.ids, ctx.padding_idx = weight, ids, padding_idx
         return F.embedding(ids, weight)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, *grads: Float[Tensor, "*ids H"]) -> tuple[None, None, None]:
         rows = grads[0].flatten(0, -2).to(ctx.weight.dtype)
         if ctx.padding_idx is not None:
             rows = rows.masked_fill((ctx.ids == ctx.padding_idx).flatten()[:, None], 0.0)

@@ -38,9 +38,9 @@ def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
 
 
 def _check_targets(model: PreTrainedModel, targets: Sequence[str]) -> None:
-    """Hold every name to be that of linear layers, found as peft finds them, and not of the head.
+    """Raise ValueError unless every name is that of linear layers (matched as peft matches), and not of the head.
 
-    Our projection ignores an adapter on the head, and merging one on tied embeddings would change the head.
+    The scorer's projection would ignore an adapter on the head; merging one on tied embeddings would change the head.
     """
     head = model.get_output_embeddings()
     linear = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head}
@@ -48,11 +48,11 @@ def _check_targets(model: PreTrainedModel, targets: Sequence[str]) -> None:
     if not targets:
         raise ValueError(f"model.lora.target_modules = []: nothing would be trained. {allowed}")
     for target in targets:
-        found = [(n, m) for n, m in model.named_modules() if n == target or n.endswith(f".{target}")]
-        wrong = [name for name, _ in found if name not in linear]
-        if not found:
+        matches = [(n, m) for n, m in model.named_modules() if n == target or n.endswith(f".{target}")]
+        wrong = [name for name, _ in matches if name not in linear]
+        if not matches:
             reason = f"no module of the model is called {target!r}."
-        elif any(module is head for _, module in found):
+        elif any(module is head for _, module in matches):
             reason = f"an adapter on the LM head ({target!r}) is not supported. Remove it."
         elif wrong:
             reason = f"{wrong[0]!r} is not a linear layer, and only those get an adapter. Remove it."

@@ -1,6 +1,8 @@
 """Training examples, and how some of them become one `Batch` for an objective.
 
 Leaves out: reading them from a run's files (`rounds/fit.py`).
+
+Shape suffixes: R responses, P pairs, 2 the winner and loser of a pair.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sparring.algorithms.pairing import Pair
@@ -29,13 +32,16 @@ class TrainingExample:
     pairs: tuple[Pair, ...]
 
 
-def make_batch(examples: Sequence[TrainingExample], logps_R: Tensor) -> Batch:
-    """The examples' facts as tensors beside the trained log-probabilities, on the same device."""
+def make_batch(examples: Sequence[TrainingExample], logps_R: Float[Tensor, " R"]) -> Batch:
+    """The examples as tensors beside the trained log-probabilities, on the same device.
+
+    `logps_R` holds the log-probabilities (nats) of all examples' responses, in their order.
+    """
     offsets = [0]
     for example in examples:
         offsets.append(offsets[-1] + len(example.roles))
 
-    def tensor(values: Sequence[float], dtype: torch.dtype = logps_R.dtype) -> Tensor:
+    def tensor(values: Sequence[float], dtype: torch.dtype = logps_R.dtype) -> Shaped[Tensor, " _"]:
         return torch.tensor(values, dtype=dtype, device=logps_R.device)
 
     pairs = [(offset, pair) for offset, e in zip(offsets, examples, strict=False) for pair in e.pairs]

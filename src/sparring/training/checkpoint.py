@@ -1,8 +1,8 @@
 """Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
-One checkpoint is kept; it is written beside its target and renamed, so a kill at any moment leaves a
-whole one. It also names the fit it belongs to, and another fit's checkpoint is never loaded, which is said. Rank 0
-writes, all ranks read, and their number may change in between.
+There is one checkpoint at a time; it is written beside its target and renamed, so a kill at any moment leaves a
+complete one. It names the fit that it belongs to; a fit that meets another's checkpoint reports it and does not load
+it. Rank 0 writes, all ranks read, and their number may change in between.
 Leaves out: finished policies (`rounds/policies.py`).
 """
 
@@ -16,31 +16,33 @@ import torch
 from torch import nn
 
 from sparring.runtime import devices
-from sparring.training.sharding import cut_like, whole
+from sparring.runtime.files import beside
+from sparring.training.sharding import shard_like, unshard
 
 
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
-    """Write `folder/checkpoint.pt` with the trainable weights and `state`."""
-    weights = whole({name: p for name, p in model.named_parameters() if p.requires_grad})
-    state = whole(state)
+    """Write `folder/checkpoint.pt` with the trainable weights and `state`; all ranks call it.
+
+    `state` holds "fit_id" and whatever else the fit goes on from: plain values, and tensors in nested mappings.
+    """
+    weights = unshard({name: p for name, p in model.named_parameters() if p.requires_grad})
+    state = unshard(state)
     if devices.rank() > 0:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: p.detach().cpu() for name, p in weights.items()}
-    partial = folder / "checkpoint.pt.partial"
-    try:
-        # Through a file of our own: torch's writer reports a full disk as an internal error.
-        with partial.open("wb", buffering=0) as stream:
-            torch.save({"weights": weights, **state}, stream)
-        partial.replace(folder / "checkpoint.pt")
-    finally:
-        partial.unlink(missing_ok=True)
+    # Through a file of our own: torch's writer reports a full disk as an internal error.
+    with beside(folder / "checkpoint.pt") as partial, partial.open("wb", buffering=0) as stream:
+        torch.save({"weights": weights, **state}, stream)
 
 
 def load_checkpoint(
     folder: Path, model: nn.Module, fit_id: str, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any] | None:
-    """Restore the weights and return the rest; None when there is nothing to resume."""
+    """Load the checkpoint's weights into the model and return its state; None where there is no checkpoint of this fit.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
@@ -54,5 +56,5 @@ def load_checkpoint(
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in state.pop("weights").items():
-            parameters[name].copy_(cut_like(value, parameters[name]))
+            parameters[name].copy_(shard_like(value, parameters[name]))
     return state

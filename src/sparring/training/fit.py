@@ -30,7 +30,7 @@ from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_
 from sparring.training.optim import DAMPED, damped_share, make_optimizer
 from sparring.training.packing import plan_packs
 from sparring.training.scorer import PolicyScorer
-from sparring.training.sharding import cut_state, together
+from sparring.training.sharding import full_tensor, shard_state
 
 Row = dict[str, float]
 
@@ -61,10 +61,10 @@ def fit(
     report: Callable[[Row], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Train the scorer's model in place; returns a row of metrics per optimiser step, each also given to `report`.
+    """Train the scorer's model in place; returns a row of metrics per optimiser step, which `report` gets at once.
 
-    `folder` holds the checkpoint; a fit that finds its own there goes on from it, with the same result, and one that
-    finds another's says so.
+    `folder` holds the checkpoint. A fit that finds its own there goes on from it, with the same result; one that finds
+    another's reports it by `say` and starts over.
 
     Raises:
         ValueError: there are no examples.
@@ -79,7 +79,7 @@ def fit(
     rows: list[Row] = []
     if state is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.load_state_dict(cut_state(state["optimizer"], parameters))
+        optimizer.load_state_dict(shard_state(state["optimizer"], parameters))
         schedule.load_state_dict(state["schedule"])
         rows = list(state["rows"])
     if config.gradient_checkpointing:
@@ -101,9 +101,9 @@ def fit(
         check_tripwires(rows[-1], config.tripwires)
         if advance is not None:
             advance(1, note=f"loss {row['loss']:.4g}")
-        if devices.agreed(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
-            kept = {"fit_id": fit_id, "rows": rows, "optimizer": optimizer.state_dict()}
-            save_checkpoint(folder, scorer, {**kept, "schedule": schedule.state_dict()})
+        if devices.broadcast(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
+            states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+            save_checkpoint(folder, scorer, {"fit_id": fit_id, "rows": rows, **states})
             saved = time.monotonic()
     scorer.eval()
     return rows
@@ -117,14 +117,14 @@ def _step(
     config: FitConfig,
     say: Callable[[str], None] | None = None,
 ) -> Row:
-    """One optimiser step over a whole batch; `say` is told if the optimiser's epsilon damps it."""
+    """One optimiser step over all ranks' parts of a batch; warns by `say` if the optimiser's epsilon damps it."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
-    mine = devices.deal([example.rollout.tokens(config.layout) for example in examples])
-    groups = micro_batches([examples[i] for i in mine], config)
-    # Cut weights come and go with every micro-batch, and each pass of one rank needs all: some pass in vain.
+    dealt = devices.deal([example.rollout.tokens(config.layout) for example in examples])
+    groups = micro_batches([examples[i] for i in dealt], config)
+    # Sharded weights are gathered by all ranks in every pass: ranks with fewer micro-batches run idle passes beside.
     region = nullcontext() if config.shard_weights else accumulating()
-    idle = max(devices.gathered(len(groups))) - len(groups) if config.shard_weights else 0
+    idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
     # One region around all micro-batches: autocast then keeps its copies of trained weights for the whole step
     # (frozen ones, under an adapter, it casts in every pass).
     with region, torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
@@ -141,7 +141,7 @@ def _step(
         for _ in range(idle):
             (scorer(scorer.pack([examples[0].rollout])).sum() * 0.0).backward()
     devices.add_gradients(scorer.parameters())
-    norm = float(together(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm)))
+    norm = float(full_tensor(torch.nn.utils.clip_grad_norm_(scorer.parameters(), config.max_grad_norm)))
     if say is not None and (share := damped_share(scorer.parameters(), config.epsilon)) > DAMPED:
         say(
             f"warning: {share:.0%} of the gradient's entries are smaller than fit.epsilon = {config.epsilon:g}, so "
@@ -151,7 +151,7 @@ def _step(
     optimizer.zero_grad()
     if device == "cpu":
         trim_heap()
-    parts = devices.gathered((sums.totals(), float(total), tokens, norm))
+    parts = devices.all_gather((sums.totals(), float(total), tokens, norm))
     assert len({repr(norm) for *_, norm in parts}) == 1, "the ranks' gradients differ"
     totals, tokens = merged(totals for totals, *_ in parts), sum(tokens for _, _, tokens, _ in parts)
     row = {"loss": sum(loss for _, loss, *_ in parts) / len(examples)}
@@ -163,9 +163,9 @@ def _step(
 
 
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
-    """What a fit's result depends on, so that a checkpoint of another fit is never resumed."""
+    """SHA-256 of what a fit's result depends on, so that a checkpoint of another fit is never resumed."""
     free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes"}
-    # Checkpoints from before there was a choice of these go on.
+    # Checkpoints from before these fields existed have the identity of their defaults.
     new = {name for name, default in (("attention", "blocks"), ("epsilon", 1e-8)) if getattr(config, name) == default}
     settings = config.model_dump_json(exclude=free | new)
     digest = hashlib.sha256(repr([objective, settings, seed]).encode())

@@ -4,9 +4,10 @@ The same function as `attention.py`, chosen by `fit.attention: flex`. Tested her
 uncompiled form; the compiled one was not run by us for want of a GPU. Leaves out: other devices, and whatever
 `attention.py` refuses.
 
-    out_THD = flex_branches(q_HTD, k_GTD, v_GTD, segments, scale=D**-0.5)
+    out_THE = flex_branches(q_HTD, k_GTD, v_GTE, segments, scale=D**-0.5)
 
-Shape suffixes: as in `attention.py`, and N blocks of `BLOCK` tokens.
+Shape suffixes: as in `attention.py` (T tokens, H query heads, G key heads, D and E head widths), and N blocks of
+`BLOCK` tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -36,13 +38,15 @@ def check_flex(device: torch.device) -> None:
         )
 
 
-def spans(segments: tuple[Segment, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def spans(
+    segments: tuple[Segment, ...], device: torch.device
+) -> tuple[Int[Tensor, " T"], Int[Tensor, " T"], Int[Tensor, " T"]]:
     """Each T: where a token's own span begins, and where its prompt begins and ends."""
     places = [(s.prompt, s.prompt) for s in segments] + [(b, s.prompt) for s in segments for b in s.branches]
-    found = torch.zeros(3, max(end for (_, end), _ in places), dtype=torch.int32)
+    limits_3T = torch.zeros(3, max(end for (_, end), _ in places), dtype=torch.int32)
     for (begin, end), (prompt, prompt_end) in places:
-        found[:, begin:end] = torch.tensor([[begin], [prompt], [prompt_end]])
-    own_T, start_T, stop_T = found.to(device)
+        limits_3T[:, begin:end] = torch.tensor([[begin], [prompt], [prompt_end]])
+    own_T, start_T, stop_T = limits_3T.to(device)
     return own_T, start_T, stop_T
 
 
@@ -51,7 +55,10 @@ def block_mask(segments: tuple[Segment, ...], device: torch.device) -> BlockMask
     """What the kernel computes; all layers of a pack share it. Takes BLOCK x T at a time, never T x T."""
     own_T, start_T, stop_T = spans(segments, device)
 
-    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    # Places of tokens: scalars when the kernel calls it, Q x 1 and 1 x T below.
+    def sees(
+        batch: Int[Tensor, ""], head: Int[Tensor, ""], query: Int[Tensor, " ..."], key: Int[Tensor, " ..."]
+    ) -> Bool[Tensor, " ..."]:
         shared = (key >= start_T[query]) & (key < stop_T[query])
         return (key <= query) & ((key >= own_T[query]) | shared)
 
@@ -71,7 +78,7 @@ def block_mask(segments: tuple[Segment, ...], device: torch.device) -> BlockMask
     )
 
 
-def _listed(blocks_NN: Tensor) -> tuple[Tensor, Tensor]:
+def _listed(blocks_NN: Bool[Tensor, "N N"]) -> tuple[Int[Tensor, "1 1 N"], Int[Tensor, "1 1 N N"]]:
     """1 x 1 x N counts of the key blocks of every query block, and 1 x 1 x N x N their numbers, those first."""
     order = blocks_NN.int().argsort(dim=1, descending=True, stable=True)
     return blocks_NN.sum(1).int()[None, None], order.int()[None, None]
@@ -79,33 +86,38 @@ def _listed(blocks_NN: Tensor) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    # Without fullgraph a pack too many would go on uncompiled, with all T x T scores, and say nothing.
+    # Without fullgraph, torch would run further packs uncompiled without a word, with all T x T scores in memory.
     return torch.compile(flex_attention, dynamic=True, fullgraph=True)
 
 
 def flex_branches(
-    q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, segments: tuple[Segment, ...], scale: float, softcap: float = 0.0
-) -> Tensor:
-    """T x H x D, as `attend_branches`."""
+    q_HTD: Float[Tensor, "H T D"],
+    k_GTD: Float[Tensor, "G T D"],
+    v_GTE: Float[Tensor, "G T E"],
+    segments: tuple[Segment, ...],
+    scale: float,
+    softcap: float = 0.0,
+) -> Float[Tensor, "T H E"]:
+    """T x H x E, as `attend_branches`."""
     cap = torch.tensor(softcap or 1.0, device=q_HTD.device)
 
-    def capped(score: Tensor, *place: Tensor) -> Tensor:
+    def capped(score: Float[Tensor, " ..."], *place: Int[Tensor, " ..."]) -> Float[Tensor, " ..."]:
         return cap * torch.tanh(score / cap)
 
-    out_HTD = _compiled()(
+    out_HTE = _compiled()(
         q_HTD[None],
         k_GTD[None],
-        v_GTD[None],
+        v_GTE[None],
         score_mod=capped if softcap else None,
         block_mask=block_mask(segments, q_HTD.device),
         scale=scale,
         enable_gqa=len(q_HTD) != len(k_GTD),
     )[0]
-    return out_HTD.transpose(0, 1)
+    return out_HTE.transpose(0, 1)
 
 
-def flex_attention_forward(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    """As transformers calls it."""
+def flex_attention_forward(*args: Any, **kwargs: Any) -> tuple[Float[Tensor, "1 T H E"], None]:
+    """`branch_attention` by FlexAttention, with the same arguments."""
     return branch_attention(*args, **kwargs, attend=flex_branches)
 
 

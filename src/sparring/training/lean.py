@@ -6,6 +6,8 @@ computes the gate's activation again. Values are the same up to the order of rou
 from their own forward are left alone. Leaves out: attention (`attention.py`) and the head (`logprobs.py`).
 
     make_lean(model)   # in place; returns how many modules of each kind it took
+
+Shape suffixes: H width of a norm or of an MLP's input, I width inside an MLP; `*rows` are all dimensions before it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from sparring.training.accumulate import embed
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[[Shaped[Tensor, "..."]], Float[Tensor, "..."]]
 
 
 def make_lean(model: nn.Module) -> dict[str, int]:
@@ -67,14 +70,14 @@ def _agrees(module: nn.Module, lean: Forward, width: int) -> bool:
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32
     modes = {part: part.training for part in module.modules()}
     module.eval()  # an adapter's dropout would make two equal forwards differ
-    plain, ours = module(probe.to(dtype)), lean(probe.to(dtype))
+    plain, leaner = module(probe.to(dtype)), lean(probe.to(dtype))
     for part, mode in modes.items():
         part.training = mode
-    return plain.dtype == ours.dtype and torch.allclose(plain, ours, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5)
+    return plain.dtype == leaner.dtype and torch.allclose(plain, leaner, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
 def _lean_norm(module: Any, epsilon: float) -> Forward:
-    def forward(hidden_states: Tensor) -> Tensor:
+    def forward(hidden_states: Float[Tensor, "*rows H"]) -> Float[Tensor, "*rows H"]:
         device = hidden_states.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
         with torch.autocast(device, enabled=False):
@@ -84,7 +87,7 @@ def _lean_norm(module: Any, epsilon: float) -> Forward:
 
 
 def _lean_mlp(module: Any) -> Forward:
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Float[Tensor, "*rows H"]) -> Float[Tensor, "*rows H"]:
         return module.down_proj(_GatedSilu.apply(module.gate_proj(x), module.up_proj(x)))
 
     return forward
@@ -94,14 +97,16 @@ class _RMSNorm(torch.autograd.Function):
     """y = w x r with r = 1 / rms(x); dx = r (w dy) - x r^3 mean(w dy x)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x: Float[Tensor, "*rows H"], weight: Float[Tensor, " H"], epsilon: float, dtype: torch.dtype
+    ) -> Float[Tensor, "*rows H"]:
         high = x.to(torch.promote_types(x.dtype, torch.float32))
         inverse = (torch.linalg.vector_norm(high, dim=-1, keepdim=True).square_() / x.shape[-1] + epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (high * inverse).mul_(weight).to(dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Float[Tensor, "*rows H"]) -> tuple[Float[Tensor, " ..."] | None, ...]:
         x, weight, inverse = ctx.saved_tensors
         d_y, high = grads[0].to(inverse.dtype), x.to(inverse.dtype)
         scaled = high * inverse
@@ -116,12 +121,14 @@ class _GatedSilu(torch.autograd.Function):
     """silu(gate) * up, keeping only its two inputs."""
 
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, gate: Float[Tensor, "*rows I"], up: Float[Tensor, "*rows I"]) -> Float[Tensor, "*rows I"]:
         ctx.save_for_backward(gate, up)
         return F.silu(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(
+        ctx: Any, *grads: Float[Tensor, "*rows I"]
+    ) -> tuple[Float[Tensor, "*rows I"], Float[Tensor, "*rows I"]]:
         gate, up = ctx.saved_tensors
         d_gate = torch.ops.aten.silu_backward(grads[0] * up, gate)
         return d_gate, F.silu(gate).mul_(grads[0])

@@ -76,7 +76,7 @@ def chunk_rows(vocabulary: int) -> int:
     return max(FEWEST_ROWS, CHUNK_LOGITS // vocabulary)
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
+def _at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -84,14 +84,14 @@ class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        hidden_NH: Tensor,
-        weight_VH: Tensor,
-        targets_N: Tensor,
-        bias_V: Tensor | None,
+        hidden_NH: Float[Tensor, "N H"],
+        weight_VH: Float[Tensor, "V H"],
+        targets_N: Int[Tensor, " N"],
+        bias_V: Float[Tensor, " V"] | None,
         softcap: float,
         chunk: int,
         dtype: torch.dtype,
-    ) -> Tensor:
+    ) -> Float[Tensor, " N"]:
         logits = _Logits(hidden_NH.to(dtype), cast_once(weight_VH, dtype), bias_V, softcap, chunk)
         logps_N = torch.empty(len(targets_N), dtype=torch.promote_types(torch.float32, dtype), device=hidden_NH.device)
         for span in _spans(len(targets_N), chunk):
@@ -101,10 +101,10 @@ class _TokenLogps(torch.autograd.Function):
         return logps_N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Float[Tensor, " N"]) -> tuple[Float[Tensor, " ..."] | None, ...]:
         """d logp / d logits = onehot - p, the target's own 1 - p kept apart: it would be lost in bfloat16.
 
-        What is multiplied with weight and hidden states is p without the target; the upstream gradient scales
+        The products with weight and hidden states take p without the target's entry; the upstream gradient scales
         the small side of each product, so nothing of size C x V is touched besides the softmax.
         """
         hidden_NH, weight_VH, targets_N, bias_V, logps_N = ctx.saved_tensors
@@ -139,21 +139,28 @@ class _TokenLogps(torch.autograd.Function):
 
 
 def _spans(count: int, chunk: int) -> list[slice]:
-    """Chunks of positions, the odd one first: the last is what backward finds already computed."""
+    """Chunks of positions, the shorter one first: backward begins with the last, whose logits are in the buffer."""
     cuts = [0, *range(count % chunk or chunk, count + 1, chunk)] if count else [0]
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 class _Logits:
-    """Logits of a chunk in a buffer that is used again: fresh pages for every chunk would cost a tenth of the time."""
+    """Logits of a chunk in one buffer for all chunks: fresh pages for every chunk would cost a tenth of the time."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float, chunk: int) -> None:
+    def __init__(
+        self,
+        hidden: Float[Tensor, "N H"],
+        weight: Float[Tensor, "V H"],
+        bias: Float[Tensor, " V"] | None,
+        softcap: float,
+        chunk: int,
+    ) -> None:
         self.hidden, self.weight, self.bias, self.softcap = hidden, weight, bias, softcap
         self.buffer_CV = hidden.new_empty(min(chunk, len(hidden)), len(weight))
         self.held = slice(0, 0)
 
-    def __call__(self, span: slice) -> tuple[Tensor, Tensor | None]:
-        """Logits C x V as the product leaves them, and the cap's derivative where there is a cap."""
+    def __call__(self, span: slice) -> tuple[Float[Tensor, "C V"], Float[Tensor, "C V"] | None]:
+        """C x V: logits in the product's dtype, and the cap's derivative where there is a cap."""
         rows = self.hidden[span]
         logits_CV = self.buffer_CV[: len(rows)]
         if span != self.held:
@@ -167,19 +174,21 @@ class _Logits:
         return (self.softcap * tanh_CV).to(logits_CV.dtype), (1.0 - tanh_CV**2).to(logits_CV.dtype)
 
 
-def _add_product(d_weight_VH: Tensor, others_CV: Tensor, scaled_CH: Tensor) -> None:
+def _add_product(
+    d_weight_VH: Float[Tensor, "V H"], others_CV: Float[Tensor, "C V"], scaled_CH: Float[Tensor, "C H"]
+) -> None:
     """d_weight += others^T scaled, a slice of the vocabulary at a time: the products stay in the cache."""
     for begin in range(0, len(d_weight_VH), VOCABULARY_SLICE):
         span = slice(begin, begin + VOCABULARY_SLICE)
         d_weight_VH[span] += (others_CV[:, span].T @ scaled_CH).to(d_weight_VH.dtype)
 
 
-def _target_logps(logits_CV: Tensor, targets_C: Tensor) -> Tensor:
+def _target_logps(logits_CV: Float[Tensor, "C V"], targets_C: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
     """C: log-probabilities of the targets in float32, a few rows at a time so that the copies stay in the cache."""
     step = CACHED_ROWS if logits_CV.device.type == "cpu" else len(logits_CV)
     dtype = torch.promote_types(logits_CV.dtype, torch.float32)
-    found = [
+    parts = [
         logits_CV[row : row + step].log_softmax(-1, dtype=dtype).gather(1, targets_C[row : row + step, None])
         for row in range(0, len(logits_CV), step)
     ]
-    return torch.cat(found)[:, 0]
+    return torch.cat(parts)[:, 0]

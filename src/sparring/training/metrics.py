@@ -1,6 +1,8 @@
 """What a fit reports each step, and the tripwires that stop it before it ruins a run.
 
 Leaves out: the loss (`objectives/pairs.py`) and writing (`fit.py`).
+
+Shape suffixes: R responses, P pairs; `_` is the length of any vector whose mean is reported.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sparring.objectives.pairs import Batch, Loss, Masked, margins, of_term
@@ -16,6 +19,7 @@ from sparring.recipe.sections import TripwireConfig
 from sparring.runtime.devices import RaisedByAll
 
 Totals = dict[str, tuple[float, int]]
+"""by metric: sum and count"""
 
 
 class Tripwire(RaisedByAll):
@@ -23,63 +27,65 @@ class Tripwire(RaisedByAll):
 
 
 class MetricSums:
-    """Sums and counts of per-pair facts over micro-batches; no host sync until `totals`."""
+    """Sums and counts of metrics over micro-batches; they stay on the device, without a host sync, until `totals`."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self.sums: dict[str, tuple[Float[Tensor, ""], Float[Tensor, ""]]] = {}
 
-    def add(self, values: Mapping[str, Tensor | Masked]) -> None:
-        """Add vectors by name."""
+    def add(self, values: Mapping[str, Float[Tensor, " _"] | Masked]) -> None:
+        """Add the counted entries of each vector to its metric's sum."""
         for name, vector in values.items():
-            part, counted = _whole(vector)
-            zero = torch.zeros((), device=part.device)
+            entries, counted = _masked(vector)
+            zero = torch.zeros((), device=entries.device)
             total, count = self.sums.get(name, (zero, zero))
-            kept = part.detach().float().where(counted, zero)
-            self.sums[name] = total + kept.sum(), count + counted.sum()
+            # `where`, not a product: an entry that does not count may be NaN.
+            part = entries.detach().float().where(counted, zero).sum()
+            self.sums[name] = total + part, count + counted.sum()
 
     def totals(self) -> Totals:
         """Sum and count by name; names without any value are left out."""
-        found = {name: (float(total), int(count)) for name, (total, count) in self.sums.items()}
-        return {name: (total, count) for name, (total, count) in found.items() if count}
+        totals = {name: (float(total), int(count)) for name, (total, count) in self.sums.items()}
+        return {name: (total, count) for name, (total, count) in totals.items() if count}
 
 
-def _whole(vector: Tensor | Masked) -> Masked:
+def _masked(vector: Float[Tensor, " _"] | Masked) -> Masked:
+    """The vector with its mask; all entries of a plain tensor count."""
     return vector if isinstance(vector, Masked) else Masked(vector, torch.ones_like(vector, dtype=torch.bool))
 
 
 def merged(parts: Iterable[Totals]) -> Totals:
     """Totals of several ranks together."""
-    found: Totals = {}
+    merged_totals: Totals = {}
     for part in parts:
         for name, (total, count) in part.items():
-            before, counted = found.get(name, (0.0, 0))
-            found[name] = before + total, counted + count
-    return found
+            before, counted = merged_totals.get(name, (0.0, 0))
+            merged_totals[name] = before + total, counted + count
+    return merged_totals
 
 
 @torch.no_grad()
-def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Tensor | Masked]:
+def pair_metrics(batch: Batch, loss: Loss) -> dict[str, Float[Tensor, " _"] | Masked]:
     """Margin and target from the objective, accuracy, and log-ratios to reference and iterate.
 
     `chosen_vs_reference` is log pi(y_w)/pi_ref(y_w) in nats per response, and so on; `kl_to_iterate` is
     log pi_t(y)/pi(y) on the iterate's own responses: unbiased for KL(pi_t || pi) when these were not selected.
     """
-    found = dict(loss.metrics)
+    metrics = dict(loss.metrics)
     winner_P, loser_P = batch.pairs_P2.unbind(1)
     for name in ("reference", "iterate"):
         if name in batch.anchor_logps:
             ratio_R = batch.logps_R - batch.anchor_logps[name]
-            found[f"chosen_vs_{name}"] = of_term(ratio_R[winner_P], batch, 0)
-            found[f"rejected_vs_{name}"] = of_term(ratio_R[loser_P], batch, 0)
-    if "margin" in found:
-        margin_P, counted_P = _whole(found["margin"])
-        found["accuracy"] = Masked((margin_P > 0).float(), counted_P)
+            metrics[f"chosen_vs_{name}"] = of_term(ratio_R[winner_P], batch, 0)
+            metrics[f"rejected_vs_{name}"] = of_term(ratio_R[loser_P], batch, 0)
+    if "margin" in metrics:
+        margin_P, counted_P = _masked(metrics["margin"])
+        metrics["accuracy"] = Masked((margin_P > 0).float(), counted_P)
     if "iterate" in batch.anchor_logps:
         places = [i for i, role in enumerate(batch.roles) if role == "own"]
         own = torch.tensor(places, dtype=torch.long, device=batch.logps_R.device)
-        found["kl_to_iterate"] = (batch.anchor_logps["iterate"] - batch.logps_R)[own]
-    found["policy_margin"] = of_term(margins(batch.logps_R, batch.pairs_P2), batch, 0)
-    return found
+        metrics["kl_to_iterate"] = (batch.anchor_logps["iterate"] - batch.logps_R)[own]
+    metrics["policy_margin"] = of_term(margins(batch.logps_R, batch.pairs_P2), batch, 0)
+    return metrics
 
 
 def check_tripwires(row: Mapping[str, float], bounds: TripwireConfig) -> None:

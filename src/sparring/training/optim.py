@@ -23,7 +23,7 @@ def make_optimizer(
     """The optimiser over the trainable parameters, and its schedule over `steps` steps.
 
     Raises:
-        ValueError: it wants a GPU or a package that is not here.
+        ValueError: the optimiser needs a GPU or a package that is not here.
     """
     trained = [p for p in parameters if p.requires_grad]
     adamw: dict[str, Any] = {
@@ -81,13 +81,14 @@ PART = 1 << 22
 
 def damped_share(parameters: Iterable[torch.nn.Parameter], epsilon: float) -> float:
     """Share of this device's gradient entries that are not zero, and smaller than the optimiser's epsilon."""
-    small = known = 0
+    small = nonzero = 0
     for parameter in parameters:
         if (gradient := parameter.grad) is None:
             continue
-        here = gradient.to_local() if isinstance(gradient, DTensor) else gradient
-        for part in here.flatten().split(PART):
+        local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+        for part in local.flatten().split(PART):
             count = int(torch.count_nonzero(part))
-            known += count
+            nonzero += count
+            # Entries of rows that no token touched are zero: they take no step, and are not damped.
             small += int((part.abs() < epsilon).sum()) - (len(part) - count)
-    return small / known if known else 0.0
+    return small / nonzero if nonzero else 0.0

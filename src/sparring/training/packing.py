@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 Layout = Literal["packed", "padded"]
@@ -53,18 +54,19 @@ class Segment(NamedTuple):
 class Pack:
     """Some rollouts as model input, and where their response tokens are predicted."""
 
-    input_ids_BT: Tensor
-    positions_BT: Tensor
-    predict_N: Tensor
+    input_ids_BT: Int[Tensor, "B T"]
+    positions_BT: Int[Tensor, "B T"]
+    """place of a token in its own sequence, prompt and branch, from 0"""
+    predict_N: Int[Tensor, " N"]
     """index into the flattened B*T hidden states"""
-    target_N: Tensor
+    target_N: Int[Tensor, " N"]
     """the token predicted there"""
-    response_N: Tensor
+    response_N: Int[Tensor, " N"]
     """the response it belongs to, 0..R-1 in rollout order"""
     num_responses: int
     segments: tuple[Segment, ...] | None
     """packed layout; None when padded"""
-    mask_BT: Tensor | None
+    mask_BT: Int[Tensor, "B T"] | None
     """padded layout: 1 on tokens, 0 on padding; None when packed"""
 
     def to(self, device: torch.device) -> Pack:
@@ -98,7 +100,11 @@ def plan_packs(sizes: Sequence[int], budget: int, layout: Layout = "packed") -> 
 
 
 def make_pack(rollouts: Sequence[Rollout], layout: Layout, pad_id: int = 0) -> Pack:
-    """The rollouts as one pack. Raises ValueError for an empty prompt or response."""
+    """The rollouts as one pack, on the CPU; `pad_id` fills up rows of the padded layout.
+
+    Raises:
+        ValueError: a prompt or a response is empty.
+    """
     for rollout in rollouts:
         if not rollout.prompt_ids or not all(rollout.responses):
             raise ValueError("a prompt and every response need at least one token")
@@ -141,13 +147,9 @@ def _padded(rollouts: Sequence[Rollout], pad_id: int) -> Pack:
     return Pack(ids, positions, torch.tensor(predict), *_targets(rollouts), segments=None, mask_BT=mask)
 
 
-def _targets(rollouts: Sequence[Rollout]) -> tuple[Tensor, Tensor, int]:
+def _targets(rollouts: Sequence[Rollout]) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"], int]:
+    """N: every response's tokens, and the response each belongs to; and R, the number of responses."""
     responses = [response for rollout in rollouts for response in rollout.responses]
-    owner = torch.repeat_interleave(
-        torch.arange(len(responses)), torch.tensor([len(response) for response in responses])
-    )
-    return (
-        torch.tensor([token for response in responses for token in response]),
-        owner,
-        len(responses),
-    )
+    lengths_R = torch.tensor([len(response) for response in responses])
+    response_N = torch.repeat_interleave(torch.arange(len(responses)), lengths_R)
+    return torch.tensor([token for response in responses for token in response]), response_N, len(responses)

@@ -30,29 +30,31 @@ def rollout_logps(
     advance: Callable[..., None] | None = None,
     shared: bool = False,
 ) -> list[list[float]]:
-    """Per rollout, the summed log-probability of each response; `budget` is tokens run at once.
+    """Per rollout, the log-probability (nats) of each response, summed over its tokens.
 
-    `shared`: all ranks call this with the same rollouts, run some of the packs each and return everything.
+    `budget` is the number of tokens run at once. `shared`: all ranks call this with the same rollouts; each runs some
+    of the packs, and all return all values.
     """
     scorer.eval()
-    found: list[list[float]] = [[] for _ in rollouts]
+    logps: list[list[float]] = [[] for _ in rollouts]
     packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget, scorer.layout)
-    mine = devices.share(packs) if shared else packs
+    own_packs = devices.share(packs) if shared else packs
     low = torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with accumulating(), low:  # one region: the weights' copies are made once, not for every pack
-        for group in mine:
+        for group in own_packs:
             flat = scorer(scorer.pack([rollouts[i] for i in group])).tolist()
             for index in group:
                 count = len(rollouts[index].responses)
-                found[index], flat = flat[:count], flat[count:]
+                logps[index], flat = flat[:count], flat[count:]
             if advance is not None:
                 advance(len(group))
     if not shared:
-        return found
-    for _ in range(len(mine), len(packs[:: devices.count()])):  # weights that are cut need as many passes of every rank
+        return logps
+    # Sharded weights need as many passes on every rank: ranks with a pack less than rank 0 run an idle one.
+    for _ in range(len(own_packs), len(packs[:: devices.count()])):
         with low:
             scorer(scorer.pack([rollouts[packs[-1][-1]]]))
-    others = sum(not row for row in found)
+    others = sum(not row for row in logps)
     if advance is not None and others:
         advance(others)
-    return [next(filter(None, rows)) for rows in zip(*devices.gathered(found), strict=True)]
+    return [next(filter(None, rows)) for rows in zip(*devices.all_gather(logps), strict=True)]

@@ -6,6 +6,8 @@ own logits once per model (`verify`), so an architecture with something unusual 
 logits is refused by name instead of being silently wrong. Leaves out: gradients' use (`fit.py`).
 
     scorer = PolicyScorer(model, layout="packed"); logps_R = scorer(scorer.pack(rollouts))
+
+Shape suffixes: N response tokens of a pack, R its responses, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -33,7 +36,7 @@ ROUNDED_TOLERANCE = 0.5
 def without_dropout(causal: nn.Module) -> None:
     """Switch the base model's dropout off; an adapter's own stays.
 
-    Log-ratios to a reference are what is fitted, and noise in one side of them only would be fitted too.
+    A fit moves log-ratios to a reference, and would also fit noise that only one of the two sides has.
     """
     for name, module in causal.named_modules():
         if isinstance(module, nn.Dropout) and "lora_" not in name:
@@ -76,8 +79,8 @@ class PolicyScorer(nn.Module):
         """The rollouts in this scorer's layout, on the model's device."""
         return make_pack(rollouts, self.layout, self.pad_id).to(self.causal.device)
 
-    def token_logps(self, pack: Pack) -> Tensor:
-        """N: log-probability of every response token, float32."""
+    def token_logps(self, pack: Pack) -> Float[Tensor, " N"]:
+        """N: log-probability of every response token in nats, float32."""
         causal = self.causal
         extra: dict[str, Any] = {} if pack.segments is None else {"segments": pack.segments}
         hidden = causal.base_model(
@@ -97,8 +100,8 @@ class PolicyScorer(nn.Module):
             softcap or 0.0,
         )
 
-    def forward(self, pack: Pack) -> Tensor:
-        """R: log-probability of every response, summed over its tokens."""
+    def forward(self, pack: Pack) -> Float[Tensor, " R"]:
+        """R: log-probability of every response in nats, summed over its tokens."""
         logps_N = self.token_logps(pack)
         zeros = logps_N.new_zeros(pack.num_responses)
         return zeros.index_add(0, pack.response_N, logps_N)
@@ -135,7 +138,7 @@ class PolicyScorer(nn.Module):
         probe = [Rollout(ids[:5], [ids[5:9], ids[9:12]])]
         remedy = "Use fit.layout: padded." if layout == "packed" else "This architecture is not supported."
         try:
-            ours = self.token_logps(self.pack(probe)).float()
+            logps_N = self.token_logps(self.pack(probe)).float()
         except (AttributeError, TypeError) as error:
             raise ValueError(
                 f"fit.layout = {layout!r}: {type(causal).__name__} cannot be run so ({error}). {remedy}"
@@ -148,11 +151,11 @@ class PolicyScorer(nn.Module):
                 attention_mask=plain.mask_BT,
                 position_ids=plain.positions_BT,
             ).logits
-            rows = logits.flatten(0, 1)[plain.predict_N].float().log_softmax(-1)
-            theirs = rows.gather(1, plain.target_N[:, None])[:, 0]
+            rows_NV = logits.flatten(0, 1)[plain.predict_N].float().log_softmax(-1)
+            plain_logps_N = rows_NV.gather(1, plain.target_N[:, None])[:, 0]
         finally:
             causal.set_attn_implementation(self._attention)
-        worst = float((ours - theirs).abs().max())
+        worst = float((logps_N - plain_logps_N).abs().max())
         exact = causal.dtype == torch.float32 and not getattr(causal, "is_quantized", False)
         if not worst <= (VERIFY_TOLERANCE if exact else ROUNDED_TOLERANCE):
             raise ValueError(

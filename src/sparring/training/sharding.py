@@ -1,10 +1,13 @@
-"""Weights cut over the devices (FSDP2): for models whose weights, gradients and optimiser state do not fit on one.
+"""Weights sharded over the devices (FSDP2): for models whose weights, gradients and optimiser state do not fit on one.
 
-Every device keeps a slice of each weight. A layer is put together on all of them when it runs, and its gradient is
-summed and cut again, so all ranks must run the same number of passes. Leaves out: sampling, which wants a whole copy on
+Every device keeps a slice of each weight. All devices gather a layer's full weights when it runs, and sum and shard its
+gradient afterwards, so all ranks must run the same number of passes. Leaves out: sampling, which needs a full copy on
 each device, or vLLM's tensor parallelism.
 
-    scorer, _ = make_scorer(lambda: load(...), config); ...; state = whole(scorer.model.state_dict(keep_vars=True))
+    scorer, _ = make_scorer(lambda: load(...), config); ...; state = unsharded_weights(scorer.model)
+
+Shape suffixes: none; `...` is the full shape of a weight or of a slot of the optimiser, and a shard (`DTensor`) has it
+too.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from sparring.recipe.sections import FitConfig
@@ -22,9 +26,13 @@ from sparring.training.scorer import PolicyScorer
 
 
 def make_scorer(load: Callable[[], nn.Module], config: FitConfig) -> tuple[PolicyScorer, float]:
-    """A scorer, cut where the recipe says so, and how far it was from the model's own logits before.
+    """A scorer of the model that `load` returns on the CPU, sharded with `fit.shard_weights`.
 
-    `load` gives it on the CPU. Ranks load one that is to be cut one after the other, so that main memory holds one.
+    The second value is its largest difference to the model's own logits in nats per token, measured before sharding.
+    Ranks load a model to be sharded one after the other, so that main memory holds one copy.
+
+    Raises:
+        ValueError: the scorer differs from the model, or the model does not say what its layers are.
     """
     if not config.shard_weights:
         scorer = PolicyScorer(on_device(load()), config.layout, config.attention).eval()
@@ -35,12 +43,12 @@ def make_scorer(load: Callable[[], nn.Module], config: FitConfig) -> tuple[Polic
     with devices.one_at_a_time():
         scorer = PolicyScorer(load(), config.layout, config.attention).eval()
         verified = scorer.verify()
-        cut(scorer, mesh, config.precision)
+        shard(scorer, mesh, config.precision)
     return scorer, verified
 
 
-def cut(scorer: PolicyScorer, mesh: Any, precision: str) -> None:
-    """Cut a scorer's weights over the mesh's devices, layer by layer, in place.
+def shard(scorer: PolicyScorer, mesh: Any, precision: str) -> None:
+    """Shard a scorer's weights over the mesh's devices, layer by layer, in place.
 
     Raises:
         ValueError: the architecture does not say what its layers are.
@@ -53,7 +61,7 @@ def cut(scorer: PolicyScorer, mesh: Any, precision: str) -> None:
         raise ValueError(
             f"fit.shard_weights = true: {type(scorer.causal).__name__} does not say what its layers are. Set it false."
         )
-    # Layers come together in bfloat16: of float32 ones autocast would keep a whole copy for backward on every device.
+    # Layers are gathered in bfloat16: autocast would keep a full copy of float32 ones for backward on every device.
     # Embedding and head stay float32, as under autocast, so that the residual stream does.
     low = torch.bfloat16 if precision == "bfloat16" else None
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -66,41 +74,44 @@ def cut(scorer: PolicyScorer, mesh: Any, precision: str) -> None:
             module.set_force_sum_reduction_for_comms(True)
 
 
-def whole(value: Any) -> Any:
-    """Nested data with every cut tensor put together, on rank 0's CPU; the others get empty tensors in their place.
+def unshard(value: Any) -> Any:
+    """Nested mappings with full tensors, on rank 0's CPU, for shards; on other ranks empty tensors take their place.
 
-    A tensor that occurs twice (tied weights) stays one.
+    All ranks call it. A tensor that occurs twice (tied weights) stays one.
     """
-    made: dict[int, Tensor] = {}
+    full_by_id: dict[int, Float[Tensor, " ..."]] = {}
 
     def visit(item: Any) -> Any:
         if isinstance(item, Mapping):
             return {key: visit(part) for key, part in item.items()}
-        if isinstance(item, Tensor) and _is_cut(item):
-            if id(item) not in made:
-                full = together(item.detach())
-                made[id(item)] = full.cpu() if devices.rank() == 0 else full.new_empty(0)
-            return made[id(item)]
+        if isinstance(item, Tensor) and _is_sharded(item):
+            if id(item) not in full_by_id:
+                full = full_tensor(item.detach())
+                full_by_id[id(item)] = full.cpu() if devices.rank() == 0 else full.new_empty(0)
+            return full_by_id[id(item)]
         return item
 
     return visit(value)
 
 
-def together(tensor: Tensor) -> Tensor:
-    """A cut tensor put together, on every rank's device."""
-    return tensor.full_tensor() if _is_cut(tensor) else tensor  # type: ignore[attr-defined]
+def full_tensor(tensor: Float[Tensor, " ..."]) -> Float[Tensor, " ..."]:
+    """The full tensor of a shard, on every rank's device; any other tensor as it is. All ranks call it."""
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """What `save_pretrained` wants as `state_dict`; of a model with an adapter only that."""
+def unsharded_weights(model: nn.Module) -> dict[str, Float[Tensor, " ..."]]:
+    """Full weights by name, as `save_pretrained` takes them for `state_dict`; with an adapter the adapter's alone."""
     state = model.state_dict(keep_vars=True)
     adapter = hasattr(model, "peft_config")
-    return whole({name: tensor for name, tensor in state.items() if tensor.requires_grad or not adapter})
+    return unshard({name: tensor for name, tensor in state.items() if tensor.requires_grad or not adapter})
 
 
-def cut_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """This rank's slice of a whole tensor, cut as `parameter` is; the tensor itself where that is not cut."""
-    if not _is_cut(parameter) or value.shape != parameter.shape:
+def shard_like(value: Shaped[Tensor, " ..."], parameter: Float[Tensor, " ..."]) -> Shaped[Tensor, " ..."]:
+    """This rank's shard of a full tensor, placed as `parameter` is.
+
+    The tensor itself where the parameter is not sharded, or has another shape (an optimiser's step count).
+    """
+    if not _is_sharded(parameter) or value.shape != parameter.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
 
@@ -108,14 +119,14 @@ def cut_like(value: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(value.to(parameter.device), place.device_mesh, place.placements, src_data_rank=None)
 
 
-def cut_state(state: Mapping[str, Any], parameters: Sequence[Tensor]) -> dict[str, Any]:
-    """An optimiser's whole state, cut as its parameters are."""
+def shard_state(state: Mapping[str, Any], parameters: Sequence[Float[Tensor, " ..."]]) -> dict[str, Any]:
+    """An optimiser's full state, sharded as its parameters are."""
     slots = {
-        index: {name: cut_like(value, parameters[index]) for name, value in slot.items()}
+        index: {name: shard_like(value, parameters[index]) for name, value in slot.items()}
         for index, slot in state["state"].items()
     }
     return {**state, "state": slots}
 
 
-def _is_cut(tensor: Tensor) -> bool:
+def _is_sharded(tensor: Shaped[Tensor, " ..."]) -> bool:
     return hasattr(tensor, "full_tensor")

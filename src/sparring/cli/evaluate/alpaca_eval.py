@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from sparring.cli.inputs import instructions as read_instructions
 from sparring.cli.inputs import oracle_section, sampling_overrides
-from sparring.cli.result import finite
+from sparring.cli.result import finite, table
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def register(app: typer.Typer) -> None:
         From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
         """
         from sparring import __version__
-        from sparring.contests.head_to_head_folder import ANNOTATIONS, Contest
+        from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
         from sparring.evaluation import alpaca_eval
         from sparring.evaluation.annotations import read_judgments
         from sparring.runtime.files import write_json, write_text
@@ -89,7 +88,7 @@ def register(app: typer.Typer) -> None:
         prompts = read_instructions(instructions and str(instructions), None, None)
         texts = None if prompts is None else [prompt.text for prompt in prompts]
         settings = sampling_overrides(sampling or [])
-        contest = None if annotations else Contest(_folder(from_stored or out), Progress(console))
+        contest = None if annotations else HeadToHeadFolder(_folder(from_stored or out), Progress(console))
         game = None
         if annotations:
             read_judgments(annotations)
@@ -159,10 +158,9 @@ def _sides(
 
 def _answered(sides: Sequence[str]) -> list[list[str]]:
     """The instructions of those sides that are answer files."""
-    from sparring.contests.players import answer_file
-    from sparring.evaluation.answers import read_answers
+    from sparring.contests.players import AnswerFile, is_answer_file
 
-    return [list(read_answers(file).texts) for file in map(answer_file, sides) if file is not None]
+    return [list(AnswerFile(spec).answers.texts) for spec in sides if is_answer_file(spec)]
 
 
 def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:
@@ -175,18 +173,15 @@ def describe(files: dict[str, Path]) -> dict[str, dict[str, str]]:
 def show(result: dict[str, Any], console: Console) -> None:
     """The result as a table."""
     row, raw, controlled = result["leaderboard"], result["win_rate"], result["length_controlled"]
-    table = Table(
-        title=f"{result['model']} against {result['baseline']}\njudge: {result['judge']}", title_justify="left"
-    )
-    for column in ("", "win rate", "95 % interval", "standard error"):
-        table.add_column(column)
-    for name, part, error in (
-        ("raw", raw, row["standard_error"]),
-        ("length-controlled", controlled, row["lc_standard_error"]),
-    ):
-        span = f"{part['low']:.2%} to {part['high']:.2%}"
-        table.add_row(name, f"{part['value']:.2%}", span, f"{error:.2f}")
-    console.print(table)
+    rows = [
+        [name, f"{rate.value:.2%}", rate.span(".2%"), f"{error:.2f}"]
+        for name, rate, error in (
+            ("raw", raw, row["standard_error"]),
+            ("length-controlled", controlled, row["lc_standard_error"]),
+        )
+    ]
+    title = f"{result['model']} against {result['baseline']}\njudge: {result['judge']}"
+    console.print(table(title, ("", "win rate", "95 % interval", "standard error"), rows))
     console.print(
         f"{row['n_wins']} wins, {row['n_wins_base']} losses, {row['n_draws']} ties of {row['n_total']} judged; "
         f"{row['avg_length']} characters on average"

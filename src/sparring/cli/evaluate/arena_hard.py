@@ -100,7 +100,7 @@ def show(found: ArenaHard, console: Console) -> None:
         [
             m.model,
             f"{m.score.value:.1f}",
-            f"{m.score.low:.1f} to {m.score.high:.1f}",
+            m.score.span(".1f"),
             str(m.questions),
             str(m.without_verdict),
             f"{m.consistent:.0%}",

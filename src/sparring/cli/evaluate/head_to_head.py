@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from sparring.cli.inputs import instructions, oracle_section, sampling_overrides
-from sparring.cli.result import finite
+from sparring.cli.result import finite, table
 from sparring.cli.several import shared
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
@@ -55,7 +54,7 @@ def register(app: typer.Typer) -> None:
         prompts. Answers and verdicts stay in the folder: the same command goes on where it was stopped and pays for
         nothing twice.
         """
-        from sparring.contests.head_to_head_folder import Contest
+        from sparring.contests.head_to_head_folder import HeadToHeadFolder
         from sparring.runtime.progress import Progress
 
         console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
@@ -66,7 +65,7 @@ def register(app: typer.Typer) -> None:
                 raise ValueError("head-to-head needs A, B, --oracle and --out (or --from-stored FOLDER).")
             folder = out
             chosen, settings = instructions(prompts, split, limit), sampling_overrides(sampling or [])
-            contest = Contest(folder, Progress(console))
+            contest = HeadToHeadFolder(folder, Progress(console))
             contest.play(a, b, chosen, oracle_section(oracle), settings, seed)
         result = finish(folder)
         if json_:
@@ -78,14 +77,14 @@ def register(app: typer.Typer) -> None:
 def finish(folder: Path) -> dict[str, Any]:
     """result.json and index.html of a contest, from its stored files alone; returns the result."""
     from sparring import __version__
-    from sparring.contests.head_to_head_folder import ANNOTATIONS, Contest, read_orders
+    from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder, read_orders
     from sparring.evaluation.annotations import read_judgments
     from sparring.evaluation.head_to_head import compare
     from sparring.report.versus import write_versus
     from sparring.runtime.files import hash_file, write_json
     from sparring.runtime.progress import Progress
 
-    facts = Contest(folder, Progress(quiet=True)).facts()
+    facts = HeadToHeadFolder(folder, Progress(quiet=True)).facts()
     judgments = read_judgments(folder / ANNOTATIONS)
     orders, decided = read_orders(folder / ANNOTATIONS)
     result = compare(judgments, orders)
@@ -135,15 +134,11 @@ def cautions(result: dict[str, Any]) -> list[str]:
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:
     """The result as a table."""
-    table = Table(title=f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}", title_justify="left")
-    for column in ("", "A", "95 % interval"):
-        table.add_column(column)
-    for name, key in (("win rate", "win_rate"), ("mean preference", "mean_preference"), ("", "length_controlled")):
-        if (rate := result[key]) is not None:
-            table.add_row(
-                name or "at equal lengths", f"{rate['value']:.1%}", f"{rate['low']:.1%} to {rate['high']:.1%}"
-            )
-    console.print(table)
+    names = {"win_rate": "win rate", "mean_preference": "mean preference", "length_controlled": "at equal lengths"}
+    rates = [(name, result[key]) for key, name in names.items() if result[key] is not None]
+    rows = [[name, f"{rate.value:.1%}", rate.span(".1%")] for name, rate in rates]
+    title = f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}"
+    console.print(table(title, ("", "A", "95 % interval"), rows))
     console.print(result["verdict"], markup=False)
     console.print(
         f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from sparring.endpoints.endpoint import Settings
     from sparring.endpoints.replies import Asker, Request
     from sparring.evaluation.judge_benchmarks import Ask, Judge
+    from sparring.recipe.sections import EndpointConfig
 
 Model = Annotated[str, typer.Option(help="The judging model's name at the endpoint; it stands in every judgment.")]
 Local = Annotated[bool, typer.Option("--local", help="Run --model here: a folder, a hub name or pypi:PACKAGE.")]
@@ -62,7 +61,6 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Judge answers against the baseline in both orders, with five-level verdicts."""
         from sparring.cli.result import existing
-        from sparring.endpoints.endpoint import Settings
         from sparring.evaluation.arena_hard import read_answers
         from sparring.evaluation.judge_benchmarks import arena_hard_rows, read_questions
 
@@ -70,9 +68,8 @@ def register(app: typer.Typer) -> None:
         existing([answers, baseline_answers, questions, instruction])
         ours, theirs = (one_model(read_answers([path]), path) for path in (answers, baseline_answers))
         asked, text = read_questions(questions), read_instruction(instruction)
-        given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
         different(ours[0], theirs[0], "--baseline-answers")
-        judge, asker = judge_at(Settings(*given, field="judge"), max_tokens, out, local, reasoning)
+        judge, asker = judge_at(endpoint_of(context), max_tokens, out, local, reasoning)
         refuse_others(out, {"model": ours[0], "baseline": theirs[0], "judge": judge.identity(text, [])})
         rows = arena_hard_rows(asked, ours[1], theirs[1], (ours[0], theirs[0]), text, judge)
         games = [(game["judgment"], game["score"] is not None) for row in rows for game in row["games"]]
@@ -103,7 +100,6 @@ def register(app: typer.Typer) -> None:
         """Rate a model's two turns, or compare two models in both orders."""
         from sparring.cli.result import existing
         from sparring.data.rows import read_file
-        from sparring.endpoints.endpoint import Settings
         from sparring.evaluation.judge_benchmarks import (
             pair_rows,
             read_prompts,
@@ -119,10 +115,9 @@ def register(app: typer.Typer) -> None:
         known = one_model(read_turns(read_file(references)), references)[1]
         asked, prompts = read_questions(questions, ("category", "turns")), read_prompts(judge_prompts)
         theirs = None if against is None else one_model(read_turns(read_file(against)), against)
-        given = model, base_url, key_env or None, concurrency, timeout, attempts, max_cost, price_in, price_out
         if theirs is not None:
             different(ours[0], theirs[0], "--against")
-        judge, asker = judge_at(Settings(*given, field="judge"), max_tokens, out, local, reasoning)
+        judge, asker = judge_at(endpoint_of(context), max_tokens, out, local, reasoning)
         sides = {"model": ours[0]} if theirs is None else {"model_1": ours[0], "model_2": theirs[0]}
         refuse_others(out, {**sides, "judge": judge.identity(wording_of(prompts), [])})
         if theirs is None:
@@ -202,7 +197,27 @@ def refuse_served_options(context: typer.Context) -> None:
         raise ValueError(f"--local runs the model here, without a server or a price: remove {', '.join(given)}.")
 
 
-def judge_at(settings: Settings, max_tokens: int, out: Path, local: bool, reasoning: bool) -> tuple[Judge, Asker]:
+def endpoint_of(context: typer.Context) -> EndpointConfig:
+    """The options that say where the judge is, how hard it is asked and for how much.
+
+    Raises:
+        ValueError: one is out of its bounds.
+    """
+    from pydantic import ValidationError
+
+    from sparring.recipe.explain import explain
+    from sparring.recipe.sections import EndpointConfig
+
+    # The two commands declare these options and hand them on unread: nine arguments were easily exchanged.
+    given = {name: context.params[name] for name in EndpointConfig.model_fields}
+    given["key_env"] = given["key_env"] or None
+    try:
+        return EndpointConfig(**given)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error, EndpointConfig, given, "judge."))) from error
+
+
+def judge_at(config: EndpointConfig, max_tokens: int, out: Path, local: bool, reasoning: bool) -> tuple[Judge, Asker]:
     """The judge, its replies kept beside `out`.
 
     Raises:
@@ -213,12 +228,12 @@ def judge_at(settings: Settings, max_tokens: int, out: Path, local: bool, reason
 
     kept = out.with_name(f"{out.name}.replies.jsonl")
     if not local:
-        asker: Asker = Endpoint(settings, kept)
+        asker: Asker = Endpoint(config, "judge", kept)
     else:
         from sparring.endpoints.local import LocalChat
 
-        asker = LocalChat(settings.model, str(kept), settings.concurrency)
-    return Judge(settings.model, announced(asker, settings.model), max_tokens, reasoning), asker
+        asker = LocalChat(config.model, str(kept), config.concurrency)
+    return Judge(config.model, announced(asker, config.model), max_tokens, reasoning), asker
 
 
 def announced(asker: Asker, model: str) -> Ask:
@@ -249,9 +264,9 @@ def store(rows: Sequence[Mapping[str, Any]], readable: Sequence[bool], asker: As
     """
     from sparring.oracles.guard import MAX_FAILED_SHARE
     from sparring.runtime.errors import OracleError
-    from sparring.runtime.files import write_text
+    from sparring.runtime.files import write_json_lines
 
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(out, rows)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{len(rows)} judgments in {out}", markup=False)
     if asker.paid is not None:

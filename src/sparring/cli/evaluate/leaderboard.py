@@ -157,7 +157,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     rows = []
     for r in result["rows"]:
         documents = str(r["documents"]) if r["documents"] == r["total"] else f"{r['documents']} of {r['total']}"
-        cells = [r["name"], r["metric"], str(r["shots"]), documents, *(_interval(r[side]) for side in sides)]
+        cells = [r["name"], r["metric"], str(r["shots"]), documents, *(f"{r[side].scaled(100):.1f}" for side in sides)]
         rows.append([*cells, *((f"{r['p']:.3g} {r['test']}", f"{r['gained']}, {r['lost']}") if paired else ())])
     console.print(table(f"{models} (lm-eval {result['lm_eval']})", columns, rows))
     if any(r["documents"] != r["total"] for r in result["rows"]):
@@ -166,7 +166,3 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         if known := r.get("verified"):
             agreed = f"{known['documents']} documents agree with Sparring's scorer"
             console.print(f"{r['name']}: {agreed} to {known['largest_difference']:.1e} nats")
-
-
-def _interval(interval: Mapping[str, float]) -> str:
-    return "{value:.1f} ({low:.1f} to {high:.1f})".format(**{key: 100 * x for key, x in interval.items()})

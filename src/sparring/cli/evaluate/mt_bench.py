@@ -88,7 +88,7 @@ def _tables(found: Single | Pairwise, console: Console) -> None:
             [
                 m.model,
                 f"{m.average.value:.2f}",
-                f"{m.average.low:.2f} to {m.average.high:.2f}",
+                m.average.span(".2f"),
                 *(_mean(m.turns[turn]) for turn in (1, 2)),
                 str(m.without_rating),
             ]
@@ -101,7 +101,7 @@ def _tables(found: Single | Pairwise, console: Console) -> None:
             console.print(table("", ("category", *(m.model for m in found.models)), rows))
         return
     rows = [
-        [m.model, f"{m.win_rate.value:.1%}", f"{m.win_rate.low:.1%} to {m.win_rate.high:.1%}"]
+        [m.model, f"{m.win_rate.value:.1%}", m.win_rate.span(".1%")]
         + [str(count) for count in (m.wins, m.ties, m.losses)]
         for m in found.models
     ]

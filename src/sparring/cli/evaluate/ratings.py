@@ -47,14 +47,14 @@ def register(app: typer.Typer) -> None:
 
         def show(console: Console) -> None:
             # Without an open end, no interval at all means that no resample differs.
-            alike = {r["name"] for r in found.rows if r["low"] is None and not found.unbounded}
+            alike = {r.name for r in found.rows if r.low is None and not found.unbounded}
             title = f"{method}: {found.matches} matches, judge {found.judge or 'not named'}"
             rows = [
                 [
-                    r["name"],
-                    f"{r['rating']:.0f}",
-                    "none" if r["name"] in alike else _span(r["low"], r["high"]),
-                    str(r["matches"]),
+                    r.name,
+                    f"{r.rating:.0f}",
+                    "none" if r.name in alike else _span(r.low, r.high),
+                    str(r.matches),
                 ]
                 for r in found.rows
             ]
@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
                     f"in {found.unbounded} of {found.resamples} resamples somebody won or lost everything and has no "
                     "finite rating; where that is more than 2.5 % on one side, the interval has no bound there"
                 )
-            early = [r["name"] for r in found.rows if r["matches"] < ELO_ARRIVES]
+            early = [r.name for r in found.rows if r.matches < ELO_ARRIVES]
             if method is Method.elo and early:
                 console.print(
                     f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "

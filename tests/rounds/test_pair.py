@@ -12,7 +12,7 @@ from sparring.algorithms.pairing import AllPairs, BestWorst, ChosenRejectedOwn, 
 from sparring.cli.status import _short
 from sparring.objectives.pairs import DATA, PESSIMISM, AdversarialCritic, Objective, PairLogistic
 from sparring.objectives.responses import ResponseSquare
-from sparring.rounds.judge import make_pairs
+from sparring.rounds.pair import make_pairs
 from sparring.runtime.files import read_table
 
 Rows = list[dict[str, Any]]

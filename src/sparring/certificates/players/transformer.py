@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
-from sparring.algorithms.algorithm import Algorithm, Facts, PolicyRef, find_algorithm
-from sparring.certificates.certify import NotPlayable, build_for_game, goal
-from sparring.games.dynamics import Trajectory
-from sparring.games.equilibrium import duality_gap, log_normalise, regularised_gap
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, PolicyRef, find_algorithm
+from sparring.certificates.build import NotPlayable, build_for_game, goal
+from sparring.games.equilibrium import duality_gap, regularised_gap
 from sparring.games.game import Array, Game
+from sparring.games.probabilities import log_normalise
+from sparring.games.trajectory import Trajectory
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.policies import Policies
@@ -45,7 +47,7 @@ SEQUENCES: tuple[tuple[int, ...], ...] = (
     *((i, len(LETTERS)) for i in range(len(LETTERS))),
     *itertools.product(range(len(LETTERS)), repeat=2),
 )
-"""Every response as tokens: the end alone, a letter and the end, two letters cut off"""
+"""Every response as tokens: the end alone, a letter and the end, or two letters cut off by the token limit"""
 TEXTS = tuple("".join(LETTERS[i] for i in ids if i < len(LETTERS)) for ids in SEQUENCES)
 INDEX = {text: index for index, text in enumerate(TEXTS)}
 FEATURES = 4
@@ -79,7 +81,7 @@ class MatrixOracle:
         """The matrix is the seed's."""
         return f"matrix(seed={self.seed})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison."""
         return np.array([self._one(c) for c in comparisons], dtype=np.float64)
 
@@ -145,7 +147,7 @@ def recipe(folder: Path, algorithm: Algorithm, name: str, rounds: int, seed: int
         "model": {"path": str(folder / "model")},
         "data": {part: {"path": str(folder / f"{part}.jsonl")} for part in ("train", "held_out")},
         "algorithm": {"name": name, **algorithm.model_dump(mode="json")},
-        "oracle": {"name": "sparring.certificates.transformer:MatrixOracle", "seed": seed},
+        "oracle": {"name": "sparring.certificates.players.transformer:MatrixOracle", "seed": seed},
         "rounds": rounds,
         "seed": seed,
         "sampling": {"max_new_tokens": 2, "batch_size": 512, "precision": "float32"},
@@ -170,10 +172,9 @@ noise. Fitting i.i.d. verdicts on 241 responses needs far more samples for the s
 def build_for_transformer(name: str, settings: Mapping[str, Any]) -> Algorithm:
     """An algorithm at the scale of games, with many samples."""
     kind = find_algorithm(name)
-    given = {"pairing", "target"} & settings.keys()
-    fits = "pairing" in kind.on_games and not given
-    chosen = DEFAULTS if fits else {"samples": DEFAULTS["samples"]}
-    return build_for_game(name, {**{k: v for k, v in chosen.items() if k in kind.model_fields}, **settings})
+    own_pairing = "pairing" not in kind.on_games or {"pairing", "target"} & settings.keys()
+    defaults = {"samples": DEFAULTS["samples"]} if own_pairing else DEFAULTS
+    return build_for_game(name, {**{k: v for k, v in defaults.items() if k in kind.model_fields}, **settings})
 
 
 def certify_transformer(name: str, settings: Mapping[str, Any], rounds: int, seed: int = 0) -> dict[str, Any]:
@@ -183,17 +184,17 @@ def certify_transformer(name: str, settings: Mapping[str, Any], rounds: int, see
         NotPlayable: the algorithm needs data that this game does not have.
     """
     algorithm = build_for_transformer(name, settings)
-    if needed := algorithm.steps(0, Facts(1))[0].columns():
+    if needed := algorithm.steps(0, ANY_DATA)[0].columns():
         raise NotPlayable(f"{algorithm.about.title}: the transformer player has no data ({', '.join(needed)}).")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         parsed = parse_recipe(recipe(folder, algorithm, name, rounds, seed))
         run(parsed, folder / "run", Progress(quiet=True))
-        history = _policies(Policies(Store(folder / "run"), parsed), rounds)
+        history = _policies(Policies(Store(folder / "run"), parsed.model), rounds)
     return _report(algorithm, history, seed)
 
 
-def _policies(policies: Any, rounds: int) -> Array:
+def _policies(policies: Policies, rounds: int) -> Array:
     """(T + 1, C, 241): every round's policy."""
     prompts = [policies.chat.prompt_ids([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
     loaded = (policies.load(PolicyRef(t), torch.float32) for t in range(rounds + 1))
@@ -205,16 +206,16 @@ def _report(algorithm: Algorithm, history: Array, seed: int) -> dict[str, Any]:
     reference = np.exp(history[0])
     weights = np.full(len(PROMPTS), 1 / len(PROMPTS))
     game = Game("transformer", preference, reference / reference.sum(-1, keepdims=True), None, None, weights)
-    played, tau = Trajectory(game, history), algorithm.regularisation()
-    plain = duality_gap(preference, played.policies).mean(axis=1)
-    own = regularised_gap(preference, played.policies, game.reference, tau).mean(axis=1) if tau else plain
-    steps = [algorithm.exact_step(game, list(history[: t + 1])) for t in range(len(history) - 1)]
-    known = all(step is not None for step in steps)
+    policies, tau = Trajectory(game, history).policies, algorithm.regularisation()
+    plain = duality_gap(preference, policies).mean(axis=1)
+    own_gap = regularised_gap(preference, policies, game.reference, tau).mean(axis=1) if tau else plain
+    closed = [algorithm.exact_step(game, list(history[: t + 1])) for t in range(len(history) - 1)]
+    steps = [step for step in closed if step is not None]
 
     def distances(targets: Sequence[Array]) -> list[float]:
-        """Mean total variation of each round's policy from a target."""
-        pairs = zip(targets, history[1:], strict=True)
-        return [float(np.abs(np.exp(target) - np.exp(made)).sum(-1).mean() / 2) for target, made in pairs]
+        """Total variation of each round's policy from its target, mean over prompts."""
+        rounds = zip(targets, history[1:], strict=True)
+        return [float(np.abs(np.exp(target) - np.exp(policy)).sum(-1).mean() / 2) for target, policy in rounds]
 
     return {
         "algorithm": algorithm.about.title,
@@ -225,7 +226,7 @@ def _report(algorithm: Algorithm, history: Array, seed: int) -> dict[str, Any]:
         "prompts": len(PROMPTS),
         "solves": goal(algorithm),
         "duality_gap_last": plain.tolist(),
-        "gap": own.tolist(),
-        "distance_to_exact_step": distances(steps) if known else None,
+        "gap": own_gap.tolist(),
+        "distance_to_exact_step": distances(steps) if len(steps) == len(closed) else None,
         "distance_moved": distances(list(history[:-1])),
     }

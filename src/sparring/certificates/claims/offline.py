@@ -1,4 +1,4 @@
-"""S1 and S2: learning from a fixed preference set of sparse coverage, SPAC's reason to exist.
+"""Learning from a fixed preference set of sparse coverage, SPAC's reason to exist.
 
 Suboptimality (best reward less the policy's mean reward) on the sparse bandit SB: 40 arms, 34 of them seen about 1.5
 times. Compared: SPAC of the theory (explicit critic, average and last policy), both shipped forms with their
@@ -20,11 +20,12 @@ from sparring.algorithms.algorithm import Algorithm
 from sparring.algorithms.chi_po import ChiPO
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.spac import SPAC
-from sparring.certificates.claim import Check, Checks, Claim, Effort, mean_and_error, mean_and_interval, slope
-from sparring.certificates.tabular import TabularPlayer
-from sparring.games.dynamics import observe_pairs, spac_theory
-from sparring.games.equilibrium import fit_rewards
-from sparring.games.game import Array, sparse_bandit
+from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, mean_and_error, mean_and_interval, slope
+from sparring.certificates.players.tabular import TabularPlayer
+from sparring.games.bradley_terry import fit_rewards
+from sparring.games.built_in import sparse_bandit
+from sparring.games.game import Array
+from sparring.games.offline import observe_pairs, spac_theory
 
 COUNTS = (100, 400, 1600, 6400)
 BETAS = (0.05, 0.1, 0.3, 0.5, 1.0)
@@ -32,10 +33,10 @@ ROUNDS = 3
 REWARD_BOUND = 4.0
 """rewards of the class [0, 4]; DPO's log-ratios are within 4 / beta of 0, in its narrow class within 2 / beta"""
 SPAC_NAMES = ("SPAC theory, last", "SPAC smoothed", "SPAC linear")
-NOTED_SETS = 12
-NOTED = {
-    "SPAC theory, average": (0.756, 0.362, 0.262, 0.226),
-    "SPAC theory, last": (0.674, 0.215, 0.078, 0.033),
+PREDICTED_SETS = 12
+PREDICTED = {
+    "SPAC theory, average": ("spac_theory_average", (0.756, 0.362, 0.262, 0.226)),
+    "SPAC theory, last": ("spac_theory_last", (0.674, 0.215, 0.078, 0.033)),
 }
 """Means over 12 data sets of a solver written independently, whose rare arms have another draw of rewards"""
 Table = Mapping[str, Mapping[int, Sequence[float]]]
@@ -94,86 +95,92 @@ def show(values: Mapping[int, Sequence[float]]) -> str:
     return ", ".join(parts)
 
 
-def s1(effort: Effort) -> Iterable[Claim]:
+def spac_theory_on_sparse_bandit(effort: Effort) -> Iterable[Claim]:
     """The theory version: values and rate."""
-    found = table(COUNTS, effort.data_sets, effort.seed)
-    for name, noted in NOTED.items():
+    results = table(COUNTS, effort.data_sets, effort.seed)
+    for name, (row, predicted_means) in PREDICTED.items():
         # Both are means of random data sets; three standard errors of their difference.
-        wide = 3 * math.sqrt(1 + effort.data_sets / NOTED_SETS)
-        measured = [mean_and_error(found[name][n]) for n in COUNTS]
-        close = all(abs(mean - value) < wide * error for (mean, error), value in zip(measured, noted, strict=True))
-        predicted = ", ".join(f"n={n}: {value}" for n, value in zip(COUNTS, noted, strict=True))
+        wide = 3 * math.sqrt(1 + effort.data_sets / PREDICTED_SETS)
+        measured = [mean_and_error(results[name][n]) for n in COUNTS]
+        close = all(
+            abs(mean - value) < wide * error for (mean, error), value in zip(measured, predicted_means, strict=True)
+        )
+        predicted = ", ".join(f"n={n}: {value}" for n, value in zip(COUNTS, predicted_means, strict=True))
         claim = f"{name} policy: suboptimality on SB, 95 % intervals of {effort.data_sets} data sets"
         note = "predicted by another solver, on another draw of the rare arms' rewards; within three standard errors"
-        yield Claim("S1", "spac", claim, "2406.04274 (second hand)", predicted, show(found[name]), bool(close), note)
-    fitted, error = slope_and_error(found["SPAC theory, last"])
+        yield Claim(row, claim, "2406.04274 (second hand)", predicted, show(results[name]), bool(close), note)
+    fitted, error = slope_and_error(results["SPAC theory, last"])
     claim = "last policy falls at least as n^-1/2 on SB (its average has a T^-1/2 floor)"
     shown = f"log-log slope {fitted:.2f} +- {error:.2f} (standard error over data sets)"
     holds = fitted - 2 * error <= -0.5
-    yield Claim("S1 slope", "spac", claim, "2406.04274 (second hand)", "<= -.5", shown, holds)
-    worst = found["greedy maximum likelihood"]
+    yield Claim("spac_theory_last_slope", claim, "2406.04274 (second hand)", "<= -.5", shown, holds)
+    worst = results["greedy maximum likelihood"]
     fails = all(mean_and_error(worst[n])[0] > 1.2 for n in COUNTS)
     claim = "greedy maximum likelihood fails: a rare arm that won its one comparison looks best"
-    yield Claim("S1 greedy", "spac", claim, "derived", "> 1.2 at every n", show(worst), fails)
+    yield Claim("greedy_maximum_likelihood_fails", claim, "derived", "> 1.2 at every n", show(worst), fails)
 
 
 def slope_and_error(values: Mapping[int, Sequence[float]]) -> tuple[float, float]:
     """Log-log slope of the mean against n, and its standard error by leaving out one data set at a time."""
     table = np.array([values[n] for n in values])
+    # The jackknife: the variance of slopes, each with one data set left out.
     without = [slope(list(values), np.delete(table, k, axis=1).mean(axis=1)) for k in range(table.shape[1])]
     spread = (table.shape[1] - 1) * float(np.var(without))
     return slope(list(values), table.mean(axis=1)), math.sqrt(spread)
 
 
-def x1(effort: Effort) -> Iterable[Claim]:
-    """X1: chi-PO with its regularisation falling as the theory asks."""
-    found = table(COUNTS, effort.data_sets, effort.seed)
-    fitted, error = slope_and_error(found["chi-PO, beta 10/sqrt(n)"])
+def chi_po_rate(effort: Effort) -> Iterable[Claim]:
+    """Chi-PO with its regularisation falling as the theory asks."""
+    results = table(COUNTS, effort.data_sets, effort.seed)
+    fitted, error = slope_and_error(results["chi-PO, beta 10/sqrt(n)"])
     claim = "suboptimality <= c sqrt(C log card(Pi) / n) with beta of order 1/sqrt(n): slope on SB, beta 10/sqrt(n)"
-    shown = f"log-log slope {fitted:.2f} +- {error:.2f}; {show(found['chi-PO, beta 10/sqrt(n)'])}"
+    shown = f"log-log slope {fitted:.2f} +- {error:.2f}; {show(results['chi-PO, beta 10/sqrt(n)'])}"
     note = (
         "constants not known to us, so nothing is refuted: no rate shows at these n, perhaps for the clip's flat ends"
     )
-    yield Claim("X1", "chi_po", claim, "2407.13399 (second hand)", "slope -.5", shown, None, note)
+    yield Claim("chi_po_theory_rate", claim, "2407.13399 (second hand)", "slope -.5", shown, None, note)
 
 
-def s2(effort: Effort) -> Iterable[Claim]:
+def spac_against_baselines(effort: Effort) -> Iterable[Claim]:
     """Both shipped forms against every baseline, data set by data set."""
-    found = table(COUNTS, effort.data_sets, effort.seed)
+    results = table(COUNTS, effort.data_sets, effort.seed)
     for name in ("SPAC smoothed", "SPAC linear"):
-        gains = [mean_and_interval(differences(found, name, "data policy", n)) for n in COUNTS]
+        gains = [mean_and_interval(differences(results, name, "data policy", n)) for n in COUNTS]
         better = all(mean > half for mean, half in gains)
-        fitted, error = slope_and_error(found[name])
+        fitted, error = slope_and_error(results[name])
         claim = f"{name}, shipped defaults, {ROUNDS} rounds: better than the data policy at every n, and falls with n"
-        shown = f"{show(found[name])}; slope {fitted:.2f} +- {error:.2f}"
+        shown = f"{show(results[name])}; slope {fitted:.2f} +- {error:.2f}"
         holds = better and fitted + 2 * error < 0
-        yield Claim("S2", "spac", claim, "derived", "better (95 %); slope < 0 (2 errors)", shown, holds)
-    for name in found:
+        row, predicted = f"{name.lower().replace(' ', '_')}_defaults", "better (95 %); slope < 0 (2 errors)"
+        yield Claim(row, claim, "derived", predicted, shown, holds)
+    for name in results:
         if name.startswith(("DPO", "chi-PO")) or name.endswith("DPO's weights"):
-            yield Claim("S2 baseline", "spac", f"{name}: suboptimality on SB", "derived", "-", show(found[name]), None)
-    wins, even, losses = verdicts(found)
+            claim = f"{name}: suboptimality on SB"
+            yield Claim("sparse_bandit_baseline", claim, "derived", "-", show(results[name]), None)
+    wins, even, losses = verdicts(results)
     claim = (
         "shipped forms against DPO (5 beta; 4 in a narrow class), chi-PO (3), greedy: 95 % intervals of the paired "
         "difference"
     )
     shown = f"SPAC better in {wins}, undecided in {even}, worse in {len(losses)}"
-    yield Claim("S2 wins", "spac", claim, "derived", "-", shown, None, "worse: " + ("; ".join(losses) or "nowhere"))
+    note = "worse: " + ("; ".join(losses) or "nowhere")
+    yield Claim("spac_against_baselines", claim, "derived", "-", shown, None, note)
 
 
-def differences(found: Table, name: str, other: str, n: int) -> list[float]:
+def differences(results: Table, name: str, other: str, n: int) -> list[float]:
     """How much lower the first method's suboptimality is, data set by data set."""
-    return [b - a for a, b in zip(found[name][n], found[other][n], strict=True)]
+    return [b - a for a, b in zip(results[name][n], results[other][n], strict=True)]
 
 
-def verdicts(found: Table) -> tuple[int, int, list[str]]:
+def verdicts(results: Table) -> tuple[int, int, list[str]]:
     """Counts of cells where a shipped form is better or undecided, and those where it is worse."""
     wins, even, losses = 0, 0, []
     for name in ("SPAC smoothed", "SPAC linear"):
-        for other in found:
+        for other in results:
             if not other.startswith(("DPO", "chi-PO", "greedy")):
                 continue
-            for n in found[name]:
-                mean, half = mean_and_interval(differences(found, name, other, n))
+            for n in results[name]:
+                mean, half = mean_and_interval(differences(results, name, other, n))
                 if mean < -half:
                     losses.append(f"{name} against {other} at n={n} ({-mean:.2f} +- {half:.2f})")
                 elif mean > half:
@@ -183,4 +190,7 @@ def verdicts(found: Table) -> tuple[int, int, list[str]]:
     return wins, even, losses
 
 
-CHECKS: Checks = {"spac": (Check(s1, "tabular"), Check(s2, "tabular")), "chi_po": (Check(x1, "tabular"),)}
+CHECKS: Checks = {
+    "spac": (Check(spac_theory_on_sparse_bandit, "tabular"), Check(spac_against_baselines, "tabular")),
+    "chi_po": (Check(chi_po_rate, "tabular"),),
+}

@@ -1,0 +1,1 @@
+"""Statements of papers and derivations about the algorithms, each checked by a computation."""

@@ -1,0 +1,115 @@
+"""The pair stage: a step's pairing is replayed on the stored verdicts, and its pairs become training examples.
+
+What cannot be trained on is dropped, with a reason that is counted. Leaves out: asking the oracle (`judge.py`), and
+which pairs a pairing makes (`algorithms/pairing.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparring.algorithms.algorithm import Step
+from sparring.algorithms.pairing import Pair, Pairing, Pairs
+from sparring.objectives.pairs import only_differences
+from sparring.rounds.tables import PAIRS, DataResponse, PairResponse, PairRow, Prompt, VerdictRow
+from sparring.runtime.files import write_table
+from sparring.runtime.randomness import noise_seed
+
+VerdictsByMatch = Mapping[tuple[int, int], float]
+"""P(a beats b) of one example by (a, b); NaN where the oracle failed"""
+
+
+def replay(pairing: Pairing, roles: Sequence[str], seed: int, verdicts: VerdictsByMatch) -> Pairs:
+    """The pairing's result on stored verdicts; a missing one counts as failed."""
+    game = pairing.play(roles, seed)
+    wave = next(game)
+    while True:
+        try:
+            wave = game.send([verdicts.get(match, math.nan) for match in wave])
+        except StopIteration as stop:
+            return stop.value
+
+
+def make_pairs(
+    step: Step,
+    examples: Sequence[Prompt],
+    responses: Sequence[Sequence[DataResponse]],
+    verdicts: Sequence[VerdictRow],
+    seed: int,
+    target: Path,
+) -> dict[str, Any]:
+    """Write `target` with one row per usable example; returns counts of what is used, and of what is dropped by reason.
+
+    Pairs of identical responses are dropped where the loss sees only differences. The others keep their weights: those
+    would add nothing to the gradient. `dropped_examples` are whole prompts, so that with `examples` they add up to all;
+    `dropped_pairs` are pairs, of examples that are used or not.
+    """
+    verdicts_of = _by_example(verdicts)
+    rows: list[PairRow] = []
+    dropped_examples, dropped_pairs = Counter[str](), Counter[str]()
+    for example, candidates in zip(examples, responses, strict=True):
+        name, roles = example["example"], [candidate["role"] for candidate in candidates]
+        result = replay(step.pairing, roles, noise_seed(seed, "pair", name), verdicts_of.get(name, {}))
+        pairs = _different(result.pairs, candidates) if only_differences(step.objective) else result.pairs
+        if identical := len(result.pairs) - len(pairs):
+            dropped_pairs["identical responses"] += identical
+        # Some objectives need responses and no pairs: then `kept` names them.
+        if pairs or (result.kept and not result.pairs):
+            rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.kept)))
+        else:
+            dropped_examples[result.dropped or "identical responses in every pair"] += 1
+    if not rows:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped_examples.items())
+        raise ValueError(
+            f"no training pair is left: {reasons}. Raise sampling.temperature or algorithm.samples, or "
+            "look at the oracle's verdicts."
+        )
+    write_table(target, rows, PAIRS)
+    counts = {"examples": len(rows), "pairs": sum(len(row["pairs"]) for row in rows)}
+    return {**counts, "dropped_examples": dict(dropped_examples), "dropped_pairs": dict(dropped_pairs)}
+
+
+def _by_example(verdicts: Sequence[VerdictRow]) -> dict[str, dict[tuple[int, int], float]]:
+    verdicts_of: dict[str, dict[tuple[int, int], float]] = {}
+    for row in verdicts:
+        preference = math.nan if row["preference"] is None else row["preference"]
+        verdicts_of.setdefault(row["example"], {})[row["a"], row["b"]] = preference
+    return verdicts_of
+
+
+def _different(pairs: Sequence[Pair], candidates: Sequence[DataResponse]) -> tuple[Pair, ...]:
+    return tuple(p for p in pairs if candidates[p.winner]["token_ids"] != candidates[p.loser]["token_ids"])
+
+
+def _pair_row(example: Prompt, candidates: Sequence[DataResponse], result: Pairs) -> PairRow:
+    """Only the responses that the objective needs are kept; indices are renumbered."""
+    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)} | set(result.kept))
+    place = {old: new for new, old in enumerate(used)}
+    responses: list[PairResponse] = [
+        {
+            "role": candidates[i]["role"],
+            "text": candidates[i]["text"],
+            "token_ids": candidates[i]["token_ids"],
+            "win_rate": result.win_rates[i],
+        }
+        for i in used
+    ]
+    return {
+        "example": example["example"],
+        "prompt_ids": example["prompt_ids"],
+        "responses": responses,
+        "pairs": [
+            {
+                "winner": place[p.winner],
+                "loser": place[p.loser],
+                "preference": p.preference,
+                "weight": p.weight,
+                "term": p.term,
+            }
+            for p in result.pairs
+        ],
+    }

@@ -1,0 +1,51 @@
+"""What the summary says of the run itself: recipe, versions, weights, and every round's stages and fit.
+
+Leaves out: what is measured on held-out prompts (`evaluate.py`).
+
+    run_record(policies, recipe)["rounds"][0]["stages"]["fit"]["seconds"]
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import sparring
+from sparring.algorithms.algorithm import PolicyRef
+from sparring.recipe.recipe import Recipe
+from sparring.rounds.policies import Policies
+from sparring.rounds.resume import other_settings
+from sparring.rounds.store import Store
+from sparring.runtime.files import read_json
+from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
+
+
+def run_record(policies: Policies, recipe: Recipe) -> dict[str, Any]:
+    """The run's part of the summary, when all rounds are finished."""
+    store = policies.store
+    weights = {str(ref): policies.hash(ref) for ref in map(PolicyRef, range(recipe.rounds + 1))}
+    return {
+        "name": store.root.name,
+        "sparring_version": sparring.__version__,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "algorithm": recipe.build_algorithm().about._asdict(),
+        "recipe": recipe.resolved(),
+        "fit_settings": other_settings(store.root),
+        "lock": {**read_json(store.root / LOCK), "weights": weights},
+        "rounds": [{"round": t, "stages": _stages(store, t)} for t in range(recipe.rounds)],
+        "fit": [_fit_log(store, t) for t in range(recipe.rounds)],
+        "dropped": store.manifest[DATA_STAGE]["facts"]["dropped"],
+    }
+
+
+def _stages(store: Store, t: int) -> dict[str, Any]:
+    """Seconds and counts of a round's stages, those of other seats (`half/fit`) too."""
+    prefix = f"{round_folder(t)}/"
+    entries = {key.removeprefix(prefix): entry for key, entry in store.manifest.items() if key.startswith(prefix)}
+    return {key: {name: entry[name] for name in ("seconds", "facts")} for key, entry in entries.items()}
+
+
+def _fit_log(store: Store, t: int) -> list[dict[str, Any]]:
+    lines = (store.root / round_folder(t).fit_log).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

@@ -1,0 +1,25 @@
+"""What `package.module:name` in a recipe refers to. Leaves out: the shipped names, which have tables of their own.
+
+import_attribute("my_package.judges:longer", "oracle.path")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def import_attribute(where: str, field: str) -> Any:
+    """What `package.module:name` refers to; `field` is the recipe's field that errors name.
+
+    Raises:
+        ValueError: there is no such module, or it has no such name.
+    """
+    module, _, attribute = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:  # ValueError: nothing before the colon
+        raise ValueError(
+            f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
+            "the folder that sparring is started from."
+        ) from error
