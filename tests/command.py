@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -18,13 +19,24 @@ class Outcome(NamedTuple):
     err: str
 
 
-def sparring(*words: object) -> Outcome:
-    """Run `sparring WORDS`."""
+class Ran(NamedTuple):
+    """A finished run: its recipe, its folder, and what the command printed."""
+
+    recipe: Path
+    out: Path
+    printed: str
+
+
+def sparring(*words: object, columns: int | None = 200) -> Outcome:
+    """Run `sparring WORDS` in a pipe of so many columns; None: of no width of its own."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["sparring", *map(str, words)])
         patch.setattr(sys, "path", list(sys.path))
-        patch.setenv("COLUMNS", "200")
+        if columns is None:
+            patch.delenv("COLUMNS", raising=False)
+        else:
+            patch.setenv("COLUMNS", str(columns))
         redirected = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
         with redirected[0], redirected[1], pytest.raises(SystemExit) as exit_:
             main()

@@ -15,7 +15,7 @@ from sparring.certificates.claims.claim import Check, Claim
 
 
 def test_the_claims_of_one_algorithm_without_fits():
-    code, out, err = sparring("certify", "nash_md", "--player", "exact")
+    code, out, err = sparring("certify", "nash_md", "--player", "exact", "--verbose")
     assert code == 0
     names = ("nash_md_falling_step", "nash_md_fixed_step_bias")
     for word in (*names, "2312.00886", "holds", "3 holds, 0 refuted, 0 measured, 0 FAILS"):

@@ -6,43 +6,17 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-import yaml
 from typer.main import get_command
 
-from command import sparring
+from command import Ran, sparring
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
 from sparring.recipe.reading import load_recipe, shipped_recipes
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
 VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}
-
-
-class Ran(NamedTuple):
-    recipe: Path
-    out: Path
-    printed: str
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """Where the finished run is; filled by the first test that asks."""
-    return {}
-
-
-@pytest.fixture
-def finished(ran: dict[str, Ran], tiny_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    if "run" not in ran:
-        folder = tmp_path_factory.mktemp("cli")
-        recipe = folder / "mine.yaml"
-        recipe.write_text(yaml.safe_dump(tiny_recipe))
-        outcome = sparring("run", recipe, "--out", folder / "run", "--set", "rounds=1")
-        assert (outcome.code, outcome.err) == (0, "")
-        ran["run"] = Ran(recipe, folder / "run", outcome.out)
-    return ran["run"]
 
 
 def test_a_run_prints_plain_progress_lines_and_a_table(finished: Ran) -> None:
@@ -96,11 +70,12 @@ def test_an_oracle_beside_the_recipe_is_found(finished: Ran, tmp_path: Path, mon
 def test_status_of_a_finished_run(finished: Ran) -> None:
     code, out, _ = sparring("status", finished.out)
     assert code == 0
-    assert "inpo, 1 rounds" in out
+    assert out.startswith("finished: inpo, 1 of 1 rounds fitted, ")
     for key in ("data", "rounds/000/sample", "rounds/000/fit", "evaluation/summary"):
         assert key in out
-    assert out.splitlines()[-1] == "finished"
-    assert re.search(r": wins\s+[│\s]*\d+\.\d% ", out)
+    assert re.search(r": wins \d+\.\d% ", out)
+    assert "logp_check" not in out
+    assert "logp_check" in sparring("status", finished.out, "--verbose").out
     plain = json.loads(sparring("status", finished.out, "--json").out)
     assert plain["finished"] is True
     assert plain["rounds"] == 1
@@ -117,7 +92,8 @@ def test_status_of_an_unfinished_run(finished: Ran, tmp_path: Path) -> None:
     printed = sparring("status", out).out
     assert "rounds/000/sample" in printed
     assert "evaluation/summary" not in printed
-    assert "not finished: give the same `sparring run` command" in printed
+    assert printed.startswith("not finished: inpo, 0 of 1 rounds fitted, ")
+    assert "next: rounds/000/judge; give the same `sparring run` command" in printed
     assert "half done: rounds/000/verdicts.partial" in printed
     plain = json.loads(sparring("status", out, "--json").out)
     assert (plain["finished"], list(plain["stages"])) == (False, list(kept))
@@ -177,6 +153,9 @@ def test_algorithms() -> None:
         assert all(about.values())
     printed = sparring("algorithms").out
     assert all(name in printed for name in SHIPPED)
+    assert "reference tau/eta" in sparring("algorithms", "inpo").out
+    assert json.loads(sparring("algorithms", "inpo", "--json").out) == {"inpo": rows["inpo"]}
+    assert "Did you mean 'inpo'" in sparring("algorithms", "inop").err
 
 
 def test_recipes_are_listed_and_printed() -> None:

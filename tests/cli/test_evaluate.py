@@ -11,7 +11,7 @@ import pytest
 from command import sparring
 from conftest import write_jsonl
 from sparring.cli.inputs import oracle_section
-from sparring.cli.result import finite
+from sparring.evaluation.result import finite
 
 DATA = os.environ.get("SPARRING_EVALUATION_DATA")
 published = pytest.mark.skipif(DATA is None, reason="SPARRING_EVALUATION_DATA names no folder with published judgments")

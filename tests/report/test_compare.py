@@ -170,7 +170,8 @@ def test_the_command(tmp_path):
         (runs[-1] / "evaluation" / "summary.json").write_text(json.dumps(one, default=asdict))
     shown = sparring("compare", *runs, "--out", tmp_path / "page.html")
     assert shown.code == 0, shown.err
-    assert "panel (in training), b - a: +20.0 points" in shown.out
+    assert "minus that of a, by prompt" in shown.out
+    assert re.search(r"\npanel +yes +b +\+20\.0 ", shown.out)
     assert (tmp_path / "page.html").exists()
     plain = sparring("compare", *runs, "--out", tmp_path / "page.html", "--json")
     assert [run["name"] for run in json.loads(plain.out)["runs"]] == ["a", "b"]

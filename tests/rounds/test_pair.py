@@ -9,10 +9,10 @@ import pytest
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.algorithms.pairing import AllPairs, BestWorst, ChosenRejectedOwn, Pairing
-from sparring.cli.status import _short
 from sparring.objectives.pairs import DATA, PESSIMISM, AdversarialCritic, Objective, PairLogistic
 from sparring.objectives.responses import ResponseSquare
 from sparring.rounds.pair import make_pairs
+from sparring.rounds.status import in_words
 from sparring.runtime.files import read_table
 
 Rows = list[dict[str, Any]]
@@ -54,7 +54,7 @@ def test_examples_and_pairs_are_counted_apart(tmp_path: Path) -> None:
     assert facts["examples"] + sum(facts["dropped_examples"].values()) == len(names)
     (row,) = read_table(target)
     assert [pair["weight"] for pair in row["pairs"]] == pytest.approx([1 / 3] * 2)
-    assert _short(facts) == (
+    assert in_words(facts) == (
         "examples 1, pairs 2, dropped examples 1: identical responses in every pair, "
         "dropped examples 1: no verdict, dropped pairs 4: identical responses"
     )
@@ -80,7 +80,7 @@ def test_identical_answers_stay_where_the_loss_sees_each_of_them(tmp_path: Path)
 
 def test_what_is_dropped_from_the_data_names_the_data_set() -> None:
     dropped = {"train": {"duplicate": 2}, "held_out": {}}
-    assert _short({"train": 6, "dropped": dropped}) == "train 6, dropped train 2: duplicate"
+    assert in_words({"train": 6, "dropped": dropped}) == "train 6, dropped train 2: duplicate"
 
 
 def test_nothing_left_says_why(tmp_path: Path) -> None:

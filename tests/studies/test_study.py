@@ -54,7 +54,7 @@ def test_a_study_from_the_command_line(file: Path, tmp_path: Path, monkeypatch: 
     assert {(c["a"], c["b"]) for c in result["contests"]} == {("start", "inpo"), ("start", "dpo"), ("inpo", "dpo")}
     assert {c["prompts"] for c in result["contests"]} == {3}
     assert (out / "seed-0.html").exists()
-    for word in ("inpo", "dpo", "Seeds 0, 1", "wins against start", "Row against column"):
+    for word in ("inpo", "dpo", "Seeds 0, 1", "wins against start", "mean preference of the first over the second"):
         assert word in printed
 
     def no_stage(*_: Any, **__: Any):

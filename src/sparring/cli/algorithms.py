@@ -6,8 +6,8 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from sparring.cli.result import say, table, terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -15,19 +15,27 @@ def register(app: typer.Typer) -> None:
 
     @app.command("algorithms")
     def command(
+        name: Annotated[
+            str | None, typer.Argument(help="Show all about one: a name, or package.module:Class. Default: list all.")
+        ] = None,
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show all about every one.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     ) -> None:
-        """List the algorithms: paper, what anchors the loss, who samples, how pairs are made, what data it needs."""
+        """List the algorithms with their data and paper; for one, also its anchors, samples, pairs and loss."""
         from sparring.algorithms.algorithm import SHIPPED, find_algorithm
 
-        rows = {name: find_algorithm(name).about._asdict() for name in SHIPPED}
+        rows = {one: find_algorithm(one).about._asdict() for one in ([name] if name else SHIPPED)}
         if json_:
             print(json.dumps(rows))
             return
-        table = Table(show_lines=True)
-        table.add_column("name")
-        for column in next(iter(rows.values())):
-            table.add_column(column)
-        for name, about in rows.items():
-            table.add_row(name, *about.values())
-        Console(highlight=False).print(table)
+        screen = terminal()
+        if not (verbose or name):
+            columns = ("needs", "paper")
+            cells = [[one, *(about[column] for column in columns)] for one, about in rows.items()]
+            screen.print(table("", ("name", "needs", "paper (arXiv)"), cells))
+            say(screen, "All about one: sparring algorithms NAME; about every one: --verbose")
+            return
+        for place, (one, about) in enumerate(rows.items()):
+            if place:
+                screen.print()
+            screen.print(table(one, ("", ""), list(about.items())))

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group
 
-from sparring.cli.result import wide_console
+from sparring.cli.result import table, terminal
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -76,7 +75,7 @@ def fit(
         raise ValueError(f"--responses {min(responses or [2])}: a pair needs two.")
     folder = resolve_model(model)
     tokenizer = load_tokenizer(folder)
-    python, say = peer_python or sys.executable, Console(stderr=True, highlight=False).print
+    python, say = peer_python or sys.executable, terminal(stderr=True).print
     count = prompts * steps
     if data is not None:
         workloads = [Workload.read(data, Chat(tokenizer), count)]
@@ -101,7 +100,7 @@ def fit(
         result["cases"].append(compare_fit(setup, against, python, say, peer_micro_batch))
         if file is not None:  # a long benchmark keeps what it has
             file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    wide_console().print(_fit_table(result["cases"]))
+    terminal().print(fit_table(result["cases"]))
 
 
 @bench.command()
@@ -138,7 +137,7 @@ def sample(
         "precision": precision,
         "passes": 2,
     }
-    case = compare_sampling(job, repeats, Console(stderr=True, highlight=False).print)
+    case = compare_sampling(job, repeats, terminal(stderr=True).print)
     if file is not None:
         result = {"bench": "sample", "command": _command(), "model": model, "machine": machine(), "cases": [case]}
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -165,17 +164,18 @@ def memory(
     for name, values, least in (("vocabulary", sizes, 512), ("anchors", counts, 1)):
         if min(values) < least:
             raise ValueError(f"--{name} {min(values)}: at least {least}.")
-    say = Console(stderr=True, highlight=False).print
+    say = terminal(stderr=True).print
     cases = compare_memory(sizes, counts, precision, micro_batch_tokens, say)
     if file is not None:
         result = {"bench": "memory", "command": _command(), "model": "random", "machine": machine(), "cases": cases}
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    table = Table("vocabulary", "anchors", "above state GB", "plain GB", "ratio")
+    rows = []
     for case in cases:
         ours, plain = (case[side]["peak_above_constant_bytes"] for side in ("ours", "plain"))
         shown = (f"{ours / 1e9:.2f}", f"{plain / 1e9:.2f}", f"{ours / plain:.0%}")
-        table.add_row(f"{case['vocabulary']:,}", str(case["anchors"]), *shown)
-    wide_console().print(table)
+        rows.append((f"{case['vocabulary']:,}", str(case["anchors"]), *shown))
+    columns = ("vocabulary", "anchors", "above state, GB", "plain, GB", "ratio")
+    terminal().print(table("", columns, rows))
 
 
 @bench.command(name="round")
@@ -215,7 +215,7 @@ def one_round(
         "beta": 0.1,
         "seed": 0,
     }
-    say = Console(stderr=True, highlight=False).print
+    say = terminal(stderr=True).print
     if against is not None:
         require_peer(against, peer_python or sys.executable)
     case = compare_round(job, against, peer_python or sys.executable, repeats, say)
@@ -234,27 +234,23 @@ def _command() -> str:
     return " ".join(["sparring", *kept])
 
 
-def _fit_table(cases: list[dict[str, Any]]) -> Table:
-    table = Table("case", "", "s a step", "with reference", "peak GB", "above state GB", "matrix peak", "body alone")
+def fit_table(cases: list[dict[str, Any]]) -> Group:
+    """A row per case and side, and their ratio."""
+    rows = []
     for case in cases:
-        for side in ("ours", "theirs"):
-            if side in case:
-                table.add_row(*_fit_row(case, side))
+        rows += [_fit_row(case, side) for side in ("ours", "theirs") if side in case]
         if "theirs" in case:
-            table.add_row(
-                "",
-                "ratio",
-                f"{case['speed_ratio']:.2f} x",
-                f"{case['speed_ratio_with_reference']:.2f} x",
-                f"{case['memory_ratio']:.0%}",
-                f"{case['memory_ratio_above_constant']:.0%}",
-            )
-    return table
+            ratios = (case["speed_ratio"], case["speed_ratio_with_reference"])
+            shares = (case["memory_ratio"], case["memory_ratio_above_constant"])
+            rows.append(["", "ratio", *(f"{r:.2f} x" for r in ratios), *(f"{share:.0%}" for share in shares), "", ""])
+    columns = ("step, s", "with reference, s", "peak, GB", "above state, GB", "of matrix peak", "of body alone")
+    return table("", ("case", "", *columns), rows)
 
 
 def _fit_row(case: dict[str, Any], side: str) -> list[str]:
     found = case[side]
-    shares = [f"{found[name]:.0%}" for name in ("share_of_matrix_peak", "share_of_body_alone") if name in found]
+    names = ("share_of_matrix_peak", "share_of_body_alone")
+    shares = [f"{found[name]:.0%}" if name in found else "" for name in names]
     return [
         case["name"] if side == "ours" else "",
         "sparring" if side == "ours" else f"{found['peer']}, micro-batch {found['micro_batch']}",

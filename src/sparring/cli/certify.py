@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group
 
-from sparring.cli.result import wide_console
+from sparring.cli.result import say, table, terminal
+from sparring.evaluation.result import finite
 
 if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
@@ -59,6 +59,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
         seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
+        ] = False,
         json_: Annotated[Path | None, typer.Option("--json", help="Write trajectories here as JSON; - prints.")] = None,
         plot: Annotated[Path | None, typer.Option(help="Draw the gaps here; .svg or .html.")] = None,
     ) -> None:
@@ -75,7 +78,7 @@ def register(app: typer.Typer) -> None:
         if chosen == "transformer":
             transformer(names, game, settings, rounds or 5, seed, json_, plot)
         elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
-            claims(names, chosen or "tabular", rounds or 20, seed)
+            claims(names, chosen or "tabular", rounds or 20, seed, verbose)
         else:
             options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
             trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
@@ -166,38 +169,34 @@ def _number(value: Any) -> Any:
 # ---------------------------------------------------------------- claims
 
 
-def claims(names: Sequence[str], player: str, rounds: int, seed: int) -> None:
+def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: bool) -> None:
     """Check and print the claims; exit code 1 if one fails."""
     from sparring.certificates.claims.check import check
 
-    progress = Console(stderr=True, highlight=False)
     checked: list[Claim] = []
     for name in names:
         rows, seconds = check(name, player, rounds, seed)
-        progress.print(f"{name}: {len(rows)} claims, {seconds:.1f} s", markup=False)
+        say(terminal(stderr=True), f"{name}: {len(rows)} claims, {seconds:.1f} s")
         checked += rows
-    wide_console().print(claims_table(checked))
     counts = Counter(claim.verdict for claim in checked)
-    print(", ".join(f"{counts[word]} {word}" for word in VERDICTS))
+    screen = terminal()
+    say(screen, ", ".join(f"{counts[word]} {word}" for word in VERDICTS))
+    if not verbose:
+        rows = [(claim.name, claim.algorithm, claim.verdict, claim.claim) for claim in checked]
+        screen.print(table("", ("claim", "algorithm", "verdict", "claim"), rows))
+    for claim in checked:
+        if verbose or claim.verdict == "FAILS":
+            screen.print()
+            screen.print(claim_table(claim))
     if counts["FAILS"]:
         sys.exit(1)
 
 
-def claims_table(checked: Sequence[Claim]) -> Table:
-    """One row per claim."""
-    table = Table(show_lines=True)
-    for column in ("algorithm", "claim", "source", "predicted", "measured", "verdict"):
-        table.add_column(column)
-    for claim in checked:
-        text = f"{claim.name}\n{claim.claim}" + (f"\n({claim.note})" if claim.note else "")
-        cells = (claim.algorithm, text, claim.source, claim.predicted, claim.measured, claim.verdict)
-        table.add_row(*(_plain(cell) for cell in cells))
-    return table
-
-
-def _plain(text: str) -> str:
-    """Brackets in a cell are text, not markup."""
-    return text.replace("[", r"\[")
+def claim_table(claim: Claim) -> Group:
+    """All about one claim."""
+    fields = ("claim", "source", "predicted", "measured", "note")
+    rows = [(name, text) for name in fields if (text := getattr(claim, name))]
+    return table(f"{claim.name}, {claim.algorithm}: {claim.verdict}", ("", ""), rows)
 
 
 # ---------------------------------------------------------------- trajectories
@@ -229,13 +228,12 @@ def trajectories(
         write_plot(played, game, plot)
         print(plot, file=sys.stderr)
     if json_ != Path("-"):
-        console = wide_console()
-        console.print(results_table(results, game))
+        screen = terminal()
+        screen.print(results_table(results, game))
         for name, result in results.items():
-            for note in result.get("notes", ()):
-                console.print(f"{name}: {note}", markup=False)
+            say(screen, *(f"{name}: {note}" for note in result.get("notes", ())))
             if "skipped" in result:
-                console.print(f"{name} skipped: {result['skipped']}", markup=False)
+                say(screen, f"{name} skipped: {result['skipped']}")
 
 
 def _one(
@@ -255,8 +253,6 @@ def _one(
 
 def write_json(content: Any, path: Path) -> None:
     """Plain JSON: numbers that are not finite become null."""
-    from sparring.cli.result import finite
-
     text = json.dumps(finite(content), allow_nan=False)
     if path == Path("-"):
         print(text)
@@ -266,28 +262,18 @@ def write_json(content: Any, path: Path) -> None:
         write_text(path, text + "\n")
 
 
-def results_table(results: Mapping[str, Mapping[str, Any]], game: Game) -> Table:
+def results_table(results: Mapping[str, Mapping[str, Any]], game: Game) -> Group:
     """Where each algorithm ended; several contexts are averaged by their weight."""
-    table = Table(title=f"game {game.name}: {game.n_contexts} context(s), {game.n_actions} actions")
-    columns = (
-        "algorithm",
-        "player",
-        "rounds",
-        "gap, last",
-        "gap, average",
-        "regularised gap",
-        "KL(target, last)",
-        "target",
-    )
-    for column in columns:
-        table.add_column(column)
-    for name, result in results.items():
-        if "skipped" in result:
-            continue
-        keys = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
-        ends = (_end(result[key], game) for key in keys)
-        table.add_row(_plain(name), result["player"], str(result["rounds"]), *ends, result["solves"])
-    return table
+    played = {name: result for name, result in results.items() if "skipped" not in result}
+    ends = ("gap, last", "gap, average", "regularised gap", "KL(target, last)")
+    keys = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
+    rows = [
+        (name, result["player"], *(_end(result[key], game) for key in keys), result["solves"])
+        for name, result in played.items()
+    ]
+    rounds = ", ".join(str(count) for count in dict.fromkeys(result["rounds"] for result in played.values()))
+    title = f"game {game.name}: {game.n_contexts} context(s), {game.n_actions} actions, {rounds} rounds"
+    return table(title, ("algorithm", "player", *ends, "target"), rows)
 
 
 def _end(values: Any, game: Game) -> str:
@@ -316,15 +302,15 @@ def transformer(
     result = certify_transformer(names[0], settings, rounds, seed)
     if json_ is not None:
         write_json(result, json_)
-    table = Table(title=f"{names[0]}: a tiny Llama over {result['responses']} responses, {result['prompts']} prompts")
-    for column in ("round", "duality gap", "gap of its own game", "total variation to the exact step"):
-        table.add_column(column)
+    rows = []
     for t, (plain, gap) in enumerate(zip(result["duality_gap_last"], result["gap"], strict=True)):
         distance = result["distance_to_exact_step"]
         shown = "-" if t == 0 or distance is None else f"{distance[t - 1]:.3f}"
-        table.add_row(str(t), f"{plain:.4f}", f"{gap:.4f}", shown)
+        rows.append((str(t), f"{plain:.4f}", f"{gap:.4f}", shown))
     if json_ != Path("-"):
-        wide_console().print(table)
+        title = f"{names[0]}: a tiny Llama over {result['responses']} responses, {result['prompts']} prompts"
+        columns = ("round", "duality gap", "gap of its own game", "total variation to the exact step")
+        terminal().print(table(title, columns, rows))
     if not result["gap"][-1] < result["gap"][0]:
         print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}", file=sys.stderr)
         sys.exit(1)

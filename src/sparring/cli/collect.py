@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from sparring.cli.result import say, terminal
 from sparring.cli.several import shared
 
 
@@ -49,11 +48,11 @@ def register(app: typer.Typer) -> None:
         from sparring.rounds.collect import collect, load_collection
         from sparring.runtime.progress import Progress
 
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+        screen = terminal(stderr=json_)
         folder = out or Path("collected") / Path(recipe).stem
-        facts = collect(load_collection(recipe, set_ or []), folder, form.value, keep_cut_off, Progress(console))
+        facts = collect(load_collection(recipe, set_ or []), folder, form.value, keep_cut_off, Progress(screen))
         if json_:
             print(json.dumps(facts))
             return
         drops = "".join(f", dropped {count}: {reason}" for reason, count in facts["dropped"].items())
-        console.print(f"{facts['file']}: {facts['pairs']} pairs of {facts['prompts']} prompts{drops}", markup=False)
+        say(screen, f"{facts['file']}: {facts['pairs']} pairs of {facts['prompts']} prompts{drops}")

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sparring.cli.result import say, table, terminal
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -22,8 +24,8 @@ def register(app: typer.Typer) -> None:
         json_: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     ) -> None:
         """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
-        from sparring.cli.report import load_summary
         from sparring.report.compare import gather, write_comparison
+        from sparring.report.summary import load_summary
         from sparring.runtime.files import check_output
 
         names = labels(runs)
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
         if json_:
             print(json.dumps(comparison, default=asdict))
             return
-        show(comparison, Console(highlight=False, soft_wrap=True))
+        show(comparison, terminal())
         print(out)
 
 
@@ -45,15 +47,15 @@ def labels(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
-def show(comparison: Mapping[str, Any], console: Console) -> None:
-    """The comparison as tables."""
-    from sparring.cli.result import table
+def show(comparison: Mapping[str, Any], screen: Console) -> None:
+    """The answer in a sentence, then a table per judge, the differences, and what the runs cost."""
     from sparring.report.compare import shared_kl_title
     from sparring.report.html import duration, number, percent
 
     runs = comparison["runs"]
-    console.print(comparison["answer"], markup=False)
+    say(screen, comparison["answer"])
     for judgment in comparison["judgments"]:
+        rates = zip(runs, judgment["win_rates"], judgment["seen_in_training"], strict=True)
         rows = [
             [
                 run["name"],
@@ -61,16 +63,14 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
                 f"{percent(rate.low)} to {percent(rate.high)}",
                 "yes" if seen else "no",
             ]
-            for run, rate, seen in zip(runs, judgment["win_rates"], judgment["seen_in_training"], strict=True)
+            for run, rate, seen in rates
         ]
         columns = ("run", "wins against start", "95 % interval", "in training")
-        console.print(table(f"{judgment['name']} ({judgment['identity']})", columns, rows))
-    for under, d in ((group, one) for group in comparison["differences"] for one in group["runs"]):
-        if d["difference"]:
-            points = d["difference"].scaled(100)
-            seen = "in training" if under["seen_in_training"] else "unseen"
-            against = f"{under['judge']} ({seen}), {d['name']} - {runs[0]['name']}: {points.value:+.1f} points of mean"
-            console.print(f"{against} preference ({points.span('+.1f')}), p {d['p']:.3g}", markup=False)
+        screen.print(table(f"\n{judgment['name']} ({judgment['identity']})", columns, rows))
+    if rows := [_difference(under, one) for under in comparison["differences"] for one in under["runs"]]:
+        title = f"\nmean preference over the start, minus that of {runs[0]['name']}, by prompt"
+        screen.print(table(title, ("judge", "in training", "run", "points", "95 % interval", "p"), rows))
+    kl = f"{shared_kl_title(runs)} to start"
     rows = [
         [
             run["name"],
@@ -81,7 +81,15 @@ def show(comparison: Mapping[str, Any], console: Console) -> None:
         ]
         for run in runs
     ]
-    kl = f"{shared_kl_title(runs)} to start"
-    console.print(table("", ("run", "algorithm", "rounds", "time", "tokens an answer", kl, "gap"), rows))
-    for line in comparison["left_out"]:
-        console.print(f"left out: {line}", markup=False)
+    columns = ("run", "algorithm", "rounds", "time", "tokens an answer", kl, "gap")
+    screen.print(table("\nbehaviour and cost", columns, rows))
+    say(screen, *(f"left out: {line}" for line in comparison["left_out"]))
+
+
+def _difference(under: Mapping[str, Any], one: Mapping[str, Any]) -> list[str]:
+    """A row; dashes where the runs share no judged prompt."""
+    start = [under["judge"], "yes" if under["seen_in_training"] else "no", one["name"]]
+    if not one["difference"]:
+        return [*start, "-", "-", "-"]
+    low, value, high = (f"{100 * one['difference'][key]:+.1f}" for key in ("low", "value", "high"))
+    return [*start, value, f"{low} to {high}", f"{one['p']:.3g}"]

@@ -8,7 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from sparring.cli.result import say, table, terminal
+
+MAIN = ("python", "sparring", "torch", "transformers")
+"""packages whose versions decide most"""
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("doctor")
     def command(
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show every version, path and extra.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     ) -> None:
         """Show versions, devices, memory and extras, and say what will be slow or is broken.
@@ -24,50 +29,54 @@ def register(app: typer.Typer) -> None:
         """
         from sparring.runtime.doctor import examine
 
-        found = examine()
+        report = examine()
         if json_:
-            print(json.dumps(found))
+            print(json.dumps(report))
         else:
-            show(found, Console(highlight=False, soft_wrap=True))
-        if found["problems"]:
+            show(report, terminal(), verbose)
+        if report["problems"]:
             sys.exit(1)
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    """Tables of facts, then problems and notes."""
-    table = Table(show_header=False)
-    for name, lines in sections(found).items():
-        table.add_row(name, "\n".join(lines).replace("[", r"\["))
-    console.print(table)
-    for problem in found["problems"]:
-        console.print(f"problem: {problem}", markup=False)
-    for note in found["notes"]:
-        console.print(f"note: {note}", markup=False)
-    if not found["problems"]:
-        console.print("no problems found")
+def show(report: dict[str, Any], screen: Console, verbose: bool) -> None:
+    """Problems and notes, then what is here."""
+    say(screen, f"{len(report['problems']) or 'no'} problem{'' if len(report['problems']) == 1 else 's'} found")
+    say(screen, *(f"problem: {problem}" for problem in report["problems"]))
+    say(screen, *(f"note: {note}" for note in report["notes"]))
+    named = sections(report, verbose).items()
+    rows = [("" if place else name, line) for name, lines in named for place, line in enumerate(lines)]
+    screen.print()
+    screen.print(table("", ("", ""), rows))
+    if not verbose:
+        say(screen, "Every version, path and extra: --verbose")
 
 
-def sections(found: dict[str, Any]) -> dict[str, list[str]]:
-    """What is shown, line by line."""
-    memory, cpu = found["memory"], found["devices"][0]
+def sections(report: dict[str, Any], verbose: bool) -> dict[str, list[str]]:
+    """Lines by the name of their section."""
+    cpu, memory = report["devices"][0], report["memory"]
     cores = cpu["cores"]
     gpus = [
         f"{gpu['name']}: {gpu['free'] / 1e9:.0f} of {gpu['memory'] / 1e9:.0f} GB free, capability {gpu['capability']}"
-        for gpu in found["devices"][1:]
+        for gpu in report["devices"][1:]
     ]
+    versions = [f"{name} {version or 'missing'}" for name, version in report["versions"].items()]
+    main = [text for text in versions if text.split()[0] in MAIN]
+    extras = report["extras"]
+    there = [name for name, packages in extras.items() if None not in packages.values()]
     return {
-        "versions": _columns([f"{name} {version or 'missing'}" for name, version in found["versions"].items()]),
-        "CPU": [
-            f"{cpu['name']}, {cores['physical']} cores ({cores['logical']} logical, {cpu['usable_cores']} usable), "
-            f"{cpu['threads']} torch threads, {cpu['instructions']}"
-        ],
+        "versions": [", ".join(versions if verbose else main)],
+        "CPU": [f"{cpu['name']}, {cores['physical']} cores ({cpu['usable_cores']} usable), {cpu['threads']} threads"],
         "GPU": gpus or ["none"],
         "memory": [f"{memory['available'] / 1e9:.1f} of {memory['total'] / 1e9:.1f} GB available"],
-        "disk": [f"{name}: {p['free'] / 1e9:.0f} GB free ({p['path']})" for name, p in found["disk"].items()],
-        "speed": [", ".join(f"{name} {value:,.0f} GFLOP/s" for name, value in found["speed"].items())],
-        "extras": [_extra(name, packages) for name, packages in found["extras"].items()],
-        "environment": [f"{name}: {value}" for name, value in found["environment"].items() if value is not None],
+        "disk": [_disk(name, place, verbose) for name, place in report["disk"].items()],
+        "speed": [", ".join(f"{name} {value:,.0f} GFLOP/s" for name, value in report["speed"].items())],
+        "extras": [_extra(name, packages) for name, packages in extras.items()] if verbose else [", ".join(there)],
+        "environment": [f"{name}: {value}" for name, value in report["environment"].items() if value is not None],
     }
+
+
+def _disk(name: str, place: dict[str, Any], verbose: bool) -> str:
+    return f"{place['free'] / 1e9:.0f} GB free, {name}" + (f": {place['path']}" if verbose else "")
 
 
 def _extra(name: str, packages: dict[str, str | None]) -> str:
@@ -75,7 +84,3 @@ def _extra(name: str, packages: dict[str, str | None]) -> str:
     if missing:
         return f"{name}: lacks {', '.join(missing)} (pip install 'sparring[{name}]')"
     return f"{name}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
-
-
-def _columns(entries: list[str], width: int = 5) -> list[str]:
-    return [", ".join(entries[i : i + width]) for i in range(0, len(entries), width)]

@@ -9,18 +9,17 @@ Leaves out: the training (`oracles/train.py`), the asking (`evaluation/audit_ora
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from sparring.cli.result import percent_cells, say, table, terminal
+from sparring.evaluation.result import hashes
 
 if TYPE_CHECKING:
-    from sparring.evaluation.intervals import Interval
     from sparring.oracles.labelled import Labelled
     from sparring.oracles.oracle import Oracle
 
@@ -33,11 +32,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(verbs, name="oracle")
     _register_train(verbs)
     _register_audit(verbs)
-
-
-def _console(json_: bool) -> Console:
-    """Where progress is told: beside the JSON, not in it."""
-    return Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
 
 
 def _register_train(verbs: typer.Typer) -> None:
@@ -72,7 +66,7 @@ def _register_train(verbs: typer.Typer) -> None:
 
         given = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
         config = train_config(given, set_ or [])
-        progress = Progress(_console(json_))
+        progress = Progress(terminal(stderr=json_))
         test = train_oracle(config, out, progress)
         found = _audit({out.name: Trained(str(out))}, test, out / "held_out", progress, 0)
         if json_:
@@ -130,7 +124,6 @@ def _register_audit(verbs: typer.Typer) -> None:
         verdicts are asked and paid for once.
         """
         from sparring import __version__
-        from sparring.cli.result import hashes
         from sparring.evaluation.audit_oracles import planned
         from sparring.oracles.abilities import announce
         from sparring.oracles.train import read_pairs
@@ -138,7 +131,7 @@ def _register_audit(verbs: typer.Typer) -> None:
         from sparring.runtime.files import write_json
         from sparring.runtime.progress import Progress
 
-        progress = Progress(_console(json_))
+        progress = Progress(terminal(stderr=json_))
         pairs, dropped = read_pairs(data, limit)
         for reason, count in dropped.items():
             progress.say(f"data  dropped {count}: {reason}")
@@ -205,57 +198,42 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any, str | None]]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """A table of the figures that matter most."""
-    from sparring.cli.result import wide_console
-    from sparring.evaluation.cheats import can_tell, falls_for
+    """How often each oracle is right, what it leans to, and doubts in words."""
     from sparring.report.audit import doubts, length_in_words
 
-    table = Table(title=f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %")
-    for column in (
-        "oracle",
-        "accuracy",
-        "over the length rule",
-        "ECE (by chance)",
-        "for length",
-        "first wins",
-        "cycles",
-        "falls for",
-        "failed",
-    ):
-        table.add_column(column)
-    table.add_row("longer wins", _share(found["length_rule"]), "", "", "+100.0 %", "", "", "", "")
+    screen = terminal()
+    rows = [("longer wins", *percent_cells(found["length_rule"]), "", "", "")]
     for name, one in found["oracles"].items():
-        calibration, cycles, position = one["calibration"], one["cycles"], one["position"]
-        table.add_row(
-            name,
-            _share(one["accuracy"]),
-            _share(one["over_length_rule"], signed=True),
-            f"{calibration['ece']:.3f} ({calibration['ece_by_chance']:.3f})" if calibration else "-",
-            _share(one["length"]["accuracy_gap"], signed=True, short=True),
-            _share(position["first_wins"], short=True) if position else "-" if one["sees_places"] else "same",
-            _share(cycles["cyclic"]) if cycles else "-",
-            "-"
-            if not one["cheats"]
-            else f"{len(falls_for(one['cheats']))} of {len(one['cheats'])} cheats"
-            if can_tell(one["cheats"])
-            else "too few prompts to tell",
-            str(one["failed"]),
+        rows.append(
+            (name, *percent_cells(one["accuracy"]), *percent_cells(one["over_length_rule"], "+"), str(one["failed"]))
         )
-    console = wide_console()
-    console.print(table)
+    columns = ("oracle", "right, %", "95 % interval", "over longer wins", "95 % interval", "failed")
+    title = f"{found['decided']} decided pairs on {found['prompts']} prompts; chance is 50 %"
+    screen.print(table(title, columns, rows))
+    columns = ("oracle", "ECE (by chance)", "for length, %", "first wins, %", "cycles, %", "95 % interval", "falls for")
+    screen.print(table("\nwhat it leans to", columns, [_leanings(*item) for item in found["oracles"].items()]))
     for name, one in found["oracles"].items():
         for kind in ("worthless", "dressed"):  # the most successful of each comes first
             for row in [row for row in one["cheats"] if row["kind"] == kind][:1]:
-                said = f"{name}: the {kind} text that does best against preferred answers is {row['cheat']!r}"
-                console.print(f"{said}; it wins {_share(row['wins'])}", markup=False)
-        if said := length_in_words(one["length"]):
-            console.print(f"{name} {said}", markup=False)
-    for line in doubts(found):
-        console.print(line, markup=False)
+                value, span = percent_cells(row["wins"])
+                best = f"{name}: the {kind} text that does best against preferred answers is {row['cheat']!r}"
+                say(screen, f"{best}; it wins {value} % ({span})")
+        if leaning := length_in_words(one["length"]):
+            say(screen, f"{name} {leaning}")
+    say(screen, *doubts(found))
 
 
-def _share(share: Interval | None, signed: bool = False, short: bool = False) -> str:
-    if share is None:
-        return "-"
-    form, percent = "+.1f" if signed else ".1f", share.scaled(100)
-    return f"{percent.value:{form}} %" + ("" if short else f" ({percent.span(form)})")
+def _leanings(name: str, one: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the second table."""
+    from sparring.evaluation.cheats import can_tell, falls_for
+
+    calibration, cheats = one["calibration"], one["cheats"]
+    fooled = f"{len(falls_for(cheats))} of {len(cheats)} cheats" if cheats else "-"
+    return (
+        name,
+        f"{calibration['ece']:.3f} ({calibration['ece_by_chance']:.3f})" if calibration else "-",
+        percent_cells(one["length"]["accuracy_gap"], "+")[0],
+        percent_cells(one["position"]["first_wins"])[0] if one["position"] else "-" if one["sees_places"] else "same",
+        *percent_cells(one["cycles"] and one["cycles"]["cyclic"]),
+        fooled if not cheats or can_tell(cheats) else "too few prompts to tell",
+    )

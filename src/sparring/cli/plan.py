@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from sparring.cli.result import say, table, terminal
 
 if TYPE_CHECKING:
     from sparring.planning.plan import Plan
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--set", help="Change a field: section.field=value. May be repeated."),
         ] = None,
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show the parts of every stage's memory.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     ) -> None:
         """Estimate memory per stage, tokens, time and disk of a run, from the model's configuration alone.
@@ -42,39 +44,33 @@ def register(app: typer.Typer) -> None:
         if json_:
             print(json.dumps(plan.facts()))
         else:
-            show(plan, Console(highlight=False, soft_wrap=True))
+            show(plan, terminal(), verbose)
         if not plan.fits:
             sys.exit(1)
 
 
-def show(plan: Plan, console: Console) -> None:
-    """The table, what it assumes, and the verdict."""
+def show(plan: Plan, screen: Console, verbose: bool) -> None:
+    """Whether it fits and how long it takes, the table, and what that assumes."""
     machine = plan.machine
-    title = f"{machine.name}, {gigabytes(machine.memory)}: {plan.parameters:,} parameters, {plan.trained:,} trained"
-    table = Table(title=title, title_justify="left")
-    for column in ("stage", "times", "peak memory", "of which", "tokens, at most", "time, at most"):
-        table.add_column(column)
+    say(screen, *verdict(plan))
+    rows = []
     for stage in plan.stages:
-        parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in stage.memory.items())
         tokens = "?" if stage.tokens is None else f"{stage.tokens:,}"
-        row = (stage.name, str(stage.times), gigabytes(stage.peak), parts, tokens, duration(stage.seconds))
-        table.add_row(*row)
-    console.print(table)
-    for line in remarks(plan):
-        console.print(line, markup=False)
+        times = (duration(stage.expected), duration(stage.seconds))
+        rows.append((stage.name, str(stage.times), f"{stage.peak / 1e9:.1f}", tokens, *times))
+    columns = ("stage", "times", "memory, GB", "tokens, at most", "time, expected", "time, at most")
+    title = f"{machine.name}, {gigabytes(machine.memory)}: {plan.parameters:,} parameters, {plan.trained:,} trained"
+    screen.print(table(f"\n{title}", columns, rows))
+    if verbose:
+        parts = [(stage.name, part, gigabytes(size)) for stage in plan.stages for part, size in stage.memory.items()]
+        screen.print(table("", ("stage", "of its memory", "size"), parts))
+    say(screen, "", *assumptions(plan))
 
 
-def remarks(plan: Plan) -> list[str]:
-    """What stands under the table."""
-    disk = ", ".join(f"{name} {gigabytes(size)}" for name, size in plan.disk.items())
-    lines = [f"disk: {disk}", f"time: at most {duration(plan.seconds)} in all, without the oracle's"]
-    if plan.machine.kind == "cpu":
-        lines.append(f"speed: {plan.machine.flops / 1e9:,.0f} billion operations a second, timed just now{_others()}")
-    lengths = plan.lengths
-    source = "read from the data" if lengths.read else "the recipe's limits: the data or the tokenizer is not here"
-    lines.append(f"lengths: prompts of {lengths.prompt} tokens, {source}")
-    if plan.machine.count > 1:
-        lines.append(f"devices: {plan.machine.count}, with `sparring run RECIPE --devices {plan.machine.count}`")
+def verdict(plan: Plan) -> list[str]:
+    """The headline, and for stages that do not fit what would help."""
+    times = f"expected {duration(plan.expected)}, at most {duration(plan.seconds)}, without the oracle's time"
+    lines = [f"{'fits' if plan.fits else 'does not fit'}; {times}"]
     for name, change in plan.knobs.items():
         stage = next(stage for stage in plan.stages if stage.name == name)
         short = f"{name} needs {gigabytes(stage.peak)} and has {gigabytes(plan.capacity)}"
@@ -83,15 +79,32 @@ def remarks(plan: Plan) -> list[str]:
         else:
             knobs = " ".join(f"--set {key}={json.dumps(value)}" for key, value in change.items())
             lines.append(f"does not fit: {short}. It would with: {knobs}")
-    return [*lines, "fits"] if plan.fits else lines
+    return lines
 
 
-def _others() -> str:
-    """What else was running while this machine's speed was timed."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load < cores / 2:
-        return ""
-    return f" beside other work ({load:.1f} processes on {cores} cores): times are those of a machine this busy"
+def assumptions(plan: Plan) -> list[str]:
+    """What the numbers rest on."""
+    lengths, machine = plan.lengths, plan.machine
+    source = "read from the data" if lengths.read else "the recipe's limits: the data or the tokenizer is not here"
+    lines = [
+        f"lengths: prompts of {lengths.prompt} tokens, {source}; responses of {plan.response} tokens expected, "
+        "of sampling.max_new_tokens at most"
+    ]
+    if machine.kind == "cpu":
+        lines.append(
+            f"speed: {machine.flops / 1e9:,.0f} billion bfloat16 operations a second while nothing else runs, from the "
+            "CPU time of a product timed just now"
+        )
+        if machine.busy:
+            load, cores = os.getloadavg()[0], os.cpu_count() or 1
+            lines.append(
+                f"busy: {load:.1f} processes on {cores} cores; the product took {machine.slowdown:.1f} times its CPU "
+                "time, and while this lasts so may the run"
+            )
+    if machine.count > 1:
+        lines.append(f"devices: {machine.count}, with `sparring run RECIPE --devices {machine.count}`")
+    disk = ", ".join(f"{name} {gigabytes(size)}" for name, size in plan.disk.items())
+    return [*lines, f"disk: {disk}"]
 
 
 def gigabytes(size: float) -> str:

@@ -20,25 +20,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write report.html from a finished run's evaluation/summary.json, and print where it is."""
         from sparring.report.html import write_picture, write_report
+        from sparring.report.summary import load_summary
 
         summary = load_summary(run)
         write_report(summary, run / REPORT)
         if picture is not None:
             write_picture(summary, picture)
         print(run / REPORT)
-
-
-def load_summary(run: Path):
-    """The summary of a finished run.
-
-    Raises:
-        ValueError: the run has none yet, or it is no run.
-    """
-    from sparring.report.summary import read_summary
-    from sparring.runtime.layout import refuse_folder_of_runs
-
-    refuse_folder_of_runs(run)
-    path = run / "evaluation" / "summary.json"
-    if not path.exists():
-        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
-    return read_summary(path)

@@ -1,68 +1,148 @@
-"""What the evaluations have in common: a result that names its files, stored, printed or shown. Leaves out: tables."""
+"""How every verb shows its result: tables and sentences that fit 80 columns, and JSON that names its files.
+
+In a pipe a row stays one line, however long, and no escape code is written; `COLUMNS` sets a width there too. Leaves
+out: the numbers.
+
+    screen = terminal(); screen.print(table("", ("run", "time, s"), [("demo", "720")])); say(screen, "finished")
+"""
 
 from __future__ import annotations
 
 import json
-import math
+import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
-PIPE_WIDTH = 160
+from sparring.evaluation.result import store_result
+
+if TYPE_CHECKING:
+    from sparring.evaluation.intervals import Interval
+
+PIPE_WIDTH = 10_000
+"""columns of a pipe whose width nobody set: no row wraps"""
+GAP = 2
+"""blanks between columns"""
+LONG_WORD = 30
+"""longer words, such as paths, are broken before a table grows wider than the terminal"""
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+"""A model may write control characters; a terminal would obey them, so a picture of each is shown."""
+NUMBER = re.compile(r"[-+−]?\d.{0,16}|[-–?]?")
+"""cells that are aligned right: short ones that begin with a digit, and marks for a number that is missing"""
+
+
+def terminal(stderr: bool = False) -> Console:
+    """Where a verb prints: as wide as the terminal, plain in a pipe or with NO_COLOR."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
+    plain = "auto" if stream.isatty() and not os.environ.get("NO_COLOR") else None
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width, color_system=plain)
+
+
+def say(screen: Console, *lines: str) -> None:
+    """Sentences, wrapped between words where the width is known; no path or command is broken."""
+    for line in lines:
+        screen.print(_Sentence(line))
+
+
+class _Sentence:
+    """Plain text, of which no word is broken."""
+
+    def __init__(self, text: str, style: str = "") -> None:
+        self.text, self.style = text.translate(VISIBLE), style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        for line in self.text.split("\n"):
+            pieces = textwrap.wrap(line, options.max_width, break_long_words=False, break_on_hyphens=False) or [""]
+            yield from (Text(piece, self.style, no_wrap=True, overflow="ignore") for piece in pieces)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """Rows of plain text under heads, without a frame; no head at all where every column's is empty.
+
+    Columns of numbers are aligned right and never wrapped; a long text wraps in its own column. No cell is cut short.
+    """
+    return Group(*([_Sentence(title, "bold")] if title else []), _Grid(columns, rows))
+
+
+class _Grid:
+    """Columns as wide as their texts where that fits, else with wrapped heads, and then wrapped texts."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self.columns, self.rows = columns, [[cell.translate(VISIBLE) for cell in row] for row in rows]
+        self.cells = [[row[place] for row in self.rows] for place in range(len(columns))]
+        self.numeric = [
+            place > 0 and all(NUMBER.fullmatch(cell) for cell in cells) for place, cells in enumerate(self.cells)
+        ]
+
+    def _widths(self, room: int) -> list[int]:
+        """Of every column, `room` in all where that is possible."""
+        columns = list(zip(self.columns, self.cells, self.numeric, strict=True))
+        widths = [max(map(_longest_line, (head, *cells))) for head, cells, _ in columns]
+        least = [
+            max(_longest_word(head), max(map(_longest_line if numeric else _longest_word, cells), default=0))
+            for head, cells, numeric in columns
+        ]
+        excess = sum(widths) + GAP * (len(widths) - 1) - room
+        for numbers in (True, False):  # heads of numbers wrap before texts do
+            while excess > 0:
+                wide = [i for i, n in enumerate(self.numeric) if n == numbers and widths[i] > min(least[i], LONG_WORD)]
+                if not wide:
+                    break
+                widths[max(wide, key=widths.__getitem__)] -= 1
+                excess -= 1
+        return widths
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=any(self.columns))
+        for head, numeric, width in zip(self.columns, self.numeric, self._widths(options.max_width), strict=True):
+            grid.add_column(Text(head, "bold"), justify="right" if numeric else "left", width=width, overflow="fold")
+        for row in self.rows:
+            grid.add_row(*map(Text, row))
+        wider = options.update(max_width=PIPE_WIDTH, no_wrap=False, overflow="fold")
+        for line in console.render_lines(grid, wider, pad=False):
+            # No blanks at the end: they would wrap a full line of a terminal, and a copied one has them.
+            while line and not line[-1].text.strip():
+                line.pop()
+            yield from line[:-1]
+            yield from [Segment(last.text.rstrip(), last.style) for last in line[-1:]]
+            yield Segment.line()
+
+
+def _longest_line(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
+
+
+def percent_cells(share: Interval | None, sign: str = "") -> tuple[str, str]:
+    """A share in per cent and its interval, as two cells of a table."""
+    if share is None:
+        return "-", "-"
+    percent = share.scaled(100)
+    return f"{percent.value:{sign}.1f}", percent.span(f"{sign}.1f")
 
 
 def finish(
     result: Mapping[str, Any], files: Sequence[Path], out: Path | None, as_json: bool, show: Callable[[Console], None]
 ) -> None:
     """Store `result` with the hashes of the files that it came from, then print or show it."""
-    from sparring import __version__
-    from sparring.runtime.files import write_json
-
-    whole = finite({**result, "files": hashes(files), "sparring_version": __version__})
-    if out is not None:
-        write_json(out / "result.json", whole)
+    stored = store_result(result, files, out)
     if as_json:
-        print(json.dumps(whole, allow_nan=False))
-        return
-    show(wide_console())
-
-
-def finite(value: Any) -> Any:
-    """Plain data: dataclasses as objects of their fields, and null for numbers that are not finite."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def wide_console() -> Console:
-    """For tables: a pipe has no width of its own, and rich's 80 columns would break them."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-
-
-def hashes(files: Sequence[str | Path]) -> dict[str, str]:
-    """SHA-256 by file; what is no file here (a hub's or a shipped data set) is left out."""
-    from sparring.runtime.files import hash_file
-
-    return {str(path): hash_file(Path(path)) for path in files if Path(path).is_file()}
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Rows of plain text: names of models are not markup."""
-    made = Table(title=title.replace("[", r"\["), title_justify="left")
-    for column in columns:
-        made.add_column(column)
-    for row in rows:
-        made.add_row(*(cell.replace("[", r"\[") for cell in row))
-    return made
+        print(json.dumps(stored, allow_nan=False))
+    else:
+        show(terminal())
 
 
 def existing(paths: Sequence[Path]) -> list[Path]:

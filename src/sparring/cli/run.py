@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from sparring.cli.result import say, table, terminal
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
@@ -47,13 +46,13 @@ def register(app: typer.Typer) -> None:
         from sparring.runtime.progress import Progress
 
         folder = out or Path("runs") / Path(recipe).stem
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        summary = run(load_recipe(recipe, set_ or []), folder, Progress(console))
+        screen = terminal(stderr=json_)
+        summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
         if json_:
             keys = ("name", "headline", "judgments", "checks", "warnings")
             print(json.dumps({key: summary[key] for key in keys}, default=asdict))
         else:
-            show(summary, folder, console)
+            show(summary, folder, screen)
 
 
 def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
@@ -64,33 +63,36 @@ def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
     return True
 
 
-def show(summary: Summary, folder: Path, console: Console) -> None:
-    """The table at the end of a run."""
-    table = Table(title=f"{summary['name']}: final policy against the start, held out")
-    for column in ("judgment", "in training", "win rate", "95 % interval", "mean preference"):
-        table.add_column(column)
-    for judgment in summary["judgments"]:
-        _add_judgment(table, judgment["name"], judgment)
+def show(summary: Summary, folder: Path, screen: Console) -> None:
+    """The result in a sentence, the table behind it, and where the files are."""
+    from sparring.report.html import lead
+    from sparring.runtime.layout import REPORT, round_folder
+
+    say(screen, f"{summary['name']}: {lead(summary)}")
+    if rows := judgment_rows(summary):
+        columns = ("final against start, held out", "in training", "win rate", "95 % interval", "mean preference")
+        screen.print(table("", columns, rows))
+    say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
+    say(screen, f"report: {folder / REPORT}")
+    say(screen, f"policy: {folder / round_folder(summary['recipe']['rounds'] - 1).policy}")
+
+
+def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:
+    """A row per judgment, per opponent of start and final policy, and of the rule checks."""
+    rows = [_row(judgment["name"], judgment) for judgment in summary["judgments"]]
     for opponent in summary.get("opponents", []):
         for who in ("start", "final"):
-            name = f"{opponent[who]['name']}: {who} against {opponent['name']}"
-            _add_judgment(table, name, opponent[who])
+            judgment = opponent[who]
+            rows.append(_row(f"{judgment['name']}: {who} against {opponent['name']}", judgment))
     if checks := summary["checks"]:
-        rates = f"{checks['start'].value:.1%} -> {checks['final'].value:.1%}"
-        table.add_row("rule checks passed", "no", rates, checks["difference"].span("+.1%"), "")
-    console.print(table if table.row_count else f"{summary['name']}: trained and not judged; no oracle was named")
-    for warning in summary["warnings"]:
-        console.print(f"warning: {warning}", markup=False)
-    console.print(f"report: {folder / 'report.html'}", markup=False)
-    console.print(f"policy: {last_policy(summary, folder)}", markup=False)
+        gain, before, after = checks["difference"], checks["start"].value, checks["final"].value
+        rows.append(("rule checks passed, start", "no", f"{before:.1%}", "", ""))
+        rows.append(("rule checks passed, final", "no", f"{after:.1%}", "", ""))
+        rows.append(("rule checks passed, gain", "no", f"{gain.value:+.1%}", gain.span("+.1%"), ""))
+    return rows
 
 
-def _add_judgment(table: Table, name: str, judgment: Judgment) -> None:
+def _row(name: str, judgment: Judgment) -> tuple[str, ...]:
     win, mean = judgment["win_rate"], judgment["mean_preference"]
     seen = "yes" if judgment["seen_in_training"] else "no"
-    table.add_row(name, seen, f"{win.value:.1%}", win.span(".1%"), f"{mean.value:.3f}")
-
-
-def last_policy(summary: Summary, folder: Path) -> Path:
-    """Folder of the final policy."""
-    return folder / "rounds" / f"{summary['recipe']['rounds'] - 1:03d}" / "policy"
+    return name, seen, f"{win.value:.1%}", win.span(".1%"), f"{mean.value:.3f}"

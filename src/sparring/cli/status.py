@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.console import Console
-from rich.table import Table
 
-from sparring.runtime.layout import MANIFEST, RECIPE
+from sparring.cli.result import say, table, terminal
+from sparring.runtime.layout import MANIFEST
+
+if TYPE_CHECKING:
+    from sparring.rounds.status import RunStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -20,62 +22,40 @@ def register(app: typer.Typer) -> None:
     @app.command("status")
     def command(
         run: Annotated[Path, typer.Argument(help="A run folder.")],
+        verbose: Annotated[bool, typer.Option("--verbose", help="Show all counts of every stage.")] = False,
         json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     ) -> None:
-        """Show the finished stages of a run, their time, memory and counts, and what comes next."""
-        from sparring.rounds.resume import other_settings
+        """Show the round, the finished stages with time, memory and counts, and what comes next."""
+        from sparring.rounds.status import read_status
         from sparring.runtime.files import read_json
-        from sparring.runtime.layout import is_finished, is_run, refuse_folder_of_runs
 
-        refuse_folder_of_runs(run)
-        if not is_run(run):
-            raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-        recipe = yaml.safe_load((run / RECIPE).read_text())
-        manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
-        finished = is_finished(manifest, recipe["rounds"])
-        changed = other_settings(run)
-        if json_:
-            shown = {"rounds": recipe["rounds"], "finished": finished, "stages": manifest, "fit_settings": changed}
-            print(json.dumps(shown))
+        status = read_status(run)
+        if not json_:
+            show(status, run, terminal(), verbose)
             return
-        table = Table(title=f"{run}: {recipe['algorithm']['name']}, {recipe['rounds']} rounds")
-        for column in ("stage", "seconds", "peak GB", "facts"):
-            table.add_column(column)
-        for key, entry in manifest.items():
-            peak = f"{entry['peak_bytes'] / 1e9:.1f}" if "peak_bytes" in entry else ""
-            table.add_row(key, f"{entry['seconds']:.1f}", peak, _short(entry["facts"]))
-        console = Console(highlight=False)
-        console.print(table)
-        for folder, fields in changed.items():
-            used = ", ".join(f"{name} {value}" for name, value in fields.items())
-            console.print(f"{folder} was fitted before the recipe changed, with {used}", markup=False)
-        partial = sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())
-        if finished:
-            console.print("finished")
-        else:
-            console.print("not finished: give the same `sparring run` command to go on")
-            for name in partial:
-                console.print(f"half done: {name}", markup=False)
+        stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
+        shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
+        shown |= {"next": status.next_stage, "seconds": status.seconds}
+        print(json.dumps({**shown, "stages": stages, "fit_settings": status.fit_settings}))
 
 
-def _short(facts: dict[str, Any]) -> str:
-    parts = []
-    for name, value in facts.items():
-        if isinstance(value, float):
-            parts.append(f"{name} {value:.4g}")
-        elif isinstance(value, (int, str)) and len(str(value)) < 40:
-            parts.append(f"{name} {value}")
-        elif isinstance(value, dict) and "win_rate" in value:
-            win = value["win_rate"]
-            parts.append(f"{value['oracle']}: wins {win['value']:.1%} ({win['low']:.1%} to {win['high']:.1%})")
-        elif isinstance(value, dict):
-            parts += _counts(name, value)
-    return ", ".join(parts)
+def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
+    """Where the run stands, then a line per stage."""
+    from sparring.report.html import duration
 
-
-def _counts(name: str, by_reason: dict[str, Any]) -> list[str]:
-    """Counts by reason, or by data set and reason: dropped train 2: duplicate."""
-    title, found = name.replace("_", " "), []
-    for reason, count in by_reason.items():
-        found += _counts(f"{title} {reason}", count) if isinstance(count, dict) else [f"{title} {count}: {reason}"]
-    return found
+    state = "finished" if status.finished else "not finished"
+    done = f"{status.rounds_done} of {status.rounds} rounds fitted, {duration(status.seconds)} so far"
+    say(screen, f"{state}: {status.algorithm}, {done} ({run})")
+    if not status.finished:
+        following = f"next: {status.next_stage}; " if status.next_stage else ""
+        say(screen, f"{following}give the same `sparring run` command to go on")
+    say(screen, *(f"half done: {name}" for name in status.half_done))
+    for folder, fields in status.fit_settings.items():
+        used = ", ".join(f"{name} {value}" for name, value in fields.items())
+        say(screen, f"{folder} was fitted before the recipe changed, with {used}")
+    rows = []
+    for stage in status.stages:
+        peak = "" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.1f}"
+        counts = stage.counts if verbose else "; ".join(filter(None, (stage.numbers, stage.left_out)))
+        rows.append((stage.name, f"{stage.seconds:.1f}", peak, counts))
+    screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))

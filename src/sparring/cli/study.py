@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sparring.cli.result import percent_cells, say, table, terminal
 from sparring.cli.several import shared
 
 
@@ -60,14 +61,14 @@ def register(app: typer.Typer) -> None:
             check_study(recipes, folders)
             print(*folders.values(), sep="\n")
             return
-        console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
-        result = run_study(recipes, folder, Progress(console), scored)
+        screen = terminal(stderr=json_)
+        result = run_study(recipes, folder, Progress(screen), scored)
         page = write_page(result, folder)
         if json_:
             print(json.dumps(result, default=asdict))
         else:
-            console.print(page.read_text(encoding="utf-8"), markup=False)
-            console.print(f"numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html", markup=False)
+            show(result, screen)
+            say(screen, f"\nall ranges: {page}; numbers: {folder / 'study.json'}; pages: {folder}/seed-*.html")
 
 
 def readable(study: Path, check: bool, **_: Any) -> bool:
@@ -76,3 +77,74 @@ def readable(study: Path, check: bool, **_: Any) -> bool:
 
     load_study(study)
     return not check
+
+
+def show(result: Mapping[str, Any], screen: Console) -> None:
+    """Wins under every judge, behaviour and cost, every method against every other, and tasks."""
+    from sparring.studies.numbers import PARTIAL, is_partial
+
+    methods, tasks = result["methods"], result.get("tasks") or []
+    say(screen, f"Seeds {', '.join(map(str, result['seeds']))}: means over the seeds")
+    for judge in dict.fromkeys(judge for method in methods for judge in method["judges"]):
+        show_wins(judge, methods, screen)
+    show_behaviour(methods, screen)
+    if result["contests"]:
+        show_contests(result, screen)
+    for task in dict.fromkeys(row["task"] for row in tasks):
+        show_task([row for row in tasks if row["task"] == task], screen)
+    if is_partial(tasks):
+        say(screen, PARTIAL)
+    for stopped in result["stopped"]:
+        say(screen, f"{stopped['method']}, seed {stopped['seed']}, stopped itself: {stopped['reason']}")
+
+
+def show_wins(judge: str, methods: Sequence[Mapping[str, Any]], screen: Console) -> None:
+    """Under one judge."""
+    from sparring.studies.numbers import judge_head
+
+    rows = []
+    for method in (method for method in methods if judge in method["judges"]):
+        wins, failed = method["judges"][judge]["over_seeds"], method["judges"][judge]["failed"]
+        span = f"{wins['least']:.1%} to {wins['most']:.1%}" if wins else "-"
+        rows.append((method["name"], f"{wins['mean']:.1%}" if wins else "-", span, str(failed)))
+    title = f"\nwins against start, {judge_head(judge, methods)}: {judge}"
+    screen.print(table(title, ("method", "wins", "smallest to largest", "failed"), rows))
+
+
+def show_behaviour(methods: Sequence[Mapping[str, Any]], screen: Console) -> None:
+    """What the policies write, how far they moved, and what it cost."""
+    from sparring.report.compare import shared_kl_title
+
+    forms = {"tokens": "{:.0f}", "finished_share": "{:.0%}", "kl": "{:.2f}", "gap": "{:.3f}", "seconds": "{:.0f}"}
+    rows = [
+        [method["name"], *(form.format(method[key]["mean"]) if method[key] else "-" for key, form in forms.items())]
+        for method in methods
+    ]
+    columns = ("method", "tokens", "finished", shared_kl_title(methods), "gap", "time, s")
+    screen.print(table("\nbehaviour and cost", columns, rows))
+
+
+def show_contests(result: Mapping[str, Any], screen: Console) -> None:
+    """Every method against every other, with intervals over prompts for these seeds' policies."""
+    rows = []
+    for contest in result["contests"]:
+        preference = contest["preference"].scaled(100)
+        seeds = [100 * one for one in contest["by_seed"] if one == one]
+        over = f"{min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else ""
+        rows.append((contest["a"], contest["b"], f"{preference.value:.0f}", preference.span(".0f"), over))
+    title = f"\nmean preference of the first over the second, under {result['judge']}"
+    screen.print(table(title, ("first", "second", "%", "95 % interval", "over seeds"), rows))
+    lone = f"{result['answered_by_one_side']} prompts had one side's answer only"
+    say(screen, f"{result['failed']} comparisons failed, {lone}; another seed may move a number beyond its interval")
+
+
+def show_task(rows: Sequence[Mapping[str, Any]], screen: Console) -> None:
+    """One task of the leaderboard."""
+    from sparring.studies.numbers import task_head
+
+    cells = [("start", "", *percent_cells(rows[0]["before"]), "", "", "")]
+    for row in rows:
+        gain = percent_cells(row["difference"], "+")
+        cells.append((row["method"], str(row["seeds"]), *percent_cells(row["after"]), *gain, f"{row['p']:.2g}"))
+    columns = ("policy", "seeds", "score, %", "95 % interval", "minus start", "95 % interval", "p")
+    screen.print(table(f"\n{task_head(rows[0])}, p by {rows[0]['test']}", columns, cells))

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sparring.runtime.doctor import gflops, memory
+from sparring.runtime.doctor import memory
+
+if TYPE_CHECKING:
+    import torch
 
 GB = 1_000_000_000
 
@@ -28,12 +34,23 @@ SCRATCH = 1.05
 """Peak with kernels' scratch space and fragmentation, over the sum of live tensors; measured on a CPU (docs/log.md)."""
 USABLE = 0.95
 """Share of a device's memory that a stage may plan with."""
-FIT_SHARE = {"cuda": 0.35, "cpu": 0.55}
-"""Arithmetic speed of a fit over the device's; cpu measured on SmolLM2-135M, cuda assumed."""
-SAMPLE_SHARE = {"cuda": 0.5, "cpu": 0.2}
-"""Of arithmetic (cpu) or memory speed (cuda) while sampling; cpu measured on SmolLM2-135M, cuda assumed."""
+PASS_SHARE = {"cuda": 0.35, "cpu": 0.5}
+"""Arithmetic speed of forward and backward passes over the device's; cpu measured on SmolLM2-135M, cuda assumed."""
+SAMPLE_SHARE = {"cuda": 0.5, "cpu": 0.5}
+"""Of arithmetic speed while sampling; cpu measured on SmolLM2-135M, cuda assumed."""
+READ_SHARE = {"cuda": 0.5, "cpu": 0.7}
+"""Of memory speed while the weights are read for every sampled token; cpu measured on SmolLM2-135M, cuda assumed."""
 LAYER_SECONDS = {"cuda": 8e-4, "cpu": 0.0}
 """Least time of a layer per sampled token: launching its kernels one by one. Assumed."""
+LOAD_SECONDS = 1.2e-9
+"""Per byte of float32 weights that a stage loads; measured on SmolLM2-135M (0.6 s)."""
+FIT_SECONDS = 1e-8
+"""Per byte of float32 weights, of a fit beside its passes: loading, checking log-probabilities, the optimiser's first
+step and saving; measured on SmolLM2-135M (5.4 s)."""
+BUSY = 1.3
+"""times its CPU time that the timed product may take on a machine that is called quiet"""
+TIMED = 1024
+"""side of the timed matrix product"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +66,24 @@ class Machine:
     """bfloat16 operations per second"""
     bandwidth: float
     """bytes per second between the device's memory and its cores"""
+    float32: float | None = None
+    """float32 operations per second, where they were measured; None: taken as those in bfloat16"""
+    slowdown: float = 1.0
+    """how many times its CPU time the timed product took: about 1 on a quiet machine"""
 
     @property
     def overhead(self) -> int:
         """Bytes that are taken before any tensor."""
         return RUNTIME if self.kind == "cpu" else GPU_CONTEXT
+
+    @property
+    def busy(self) -> bool:
+        """Whether other work held the cores while the speed was timed."""
+        return self.slowdown > BUSY
+
+    def speed(self, precision: str) -> float:
+        """Operations per second in a recipe's precision."""
+        return self.flops if precision == "bfloat16" or self.float32 is None else self.float32
 
 
 GPUS: dict[str, tuple[int, float, float]] = {
@@ -97,4 +127,33 @@ def _cpu(text: str) -> Machine:
 
     size = text.partition(":")[2]
     total = round(float(size) * GB) if size else memory()["total"]
-    return Machine("cpu", "cpu", 1, total, gflops(torch.float32, "cpu") * 1e9, 1e10)
+    bfloat16, slowdown = core_speed(torch.bfloat16)
+    float32, _ = core_speed(torch.float32)
+    threads = torch.get_num_threads()
+    return Machine("cpu", "cpu", 1, total, threads * bfloat16, 1e10, threads * float32, slowdown)
+
+
+def core_speed(dtype: torch.dtype) -> tuple[float, float]:
+    """Operations per second of CPU time on one core, and how many times its CPU time the timed product took.
+
+    CPU time leaves out the waiting for a core that other processes hold, so a busy machine shows its quiet speed.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a = torch.randn(TIMED, TIMED).to(dtype)
+        float((a @ a)[0, 0])
+        times = [_timed(lambda: float((a @ a)[0, 0])) for _ in range(8)]
+    finally:
+        torch.set_num_threads(threads)
+    wall, cpu = (sum(column) for column in zip(*times, strict=True))
+    return 2 * TIMED**3 / min(seconds for _, seconds in times), max(1.0, wall / cpu)
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds on the clock and of CPU time."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - clock, time.process_time() - cpu

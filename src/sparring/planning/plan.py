@@ -1,15 +1,15 @@
 """The plan of a run: memory per stage, tokens, time and disk; whether it fits, and which knob makes it fit.
 
-Reads the model's configuration, and data and tokenizer where they are on this machine; loads no weights. Sampled
-responses are taken at their longest, so tokens and times are "at most". Several devices share sampling, anchors and
-fit evenly. Leaves out: the oracle, and what devices tell each other.
+Reads the model's configuration, and data and tokenizer where they are on this machine; loads no weights. Tokens and
+the bound of the time take sampled responses at their longest, the expected time at a typical length. Several devices
+share sampling, anchors and fit evenly. Leaves out: the oracle, and what devices tell each other.
 
     plan = make_plan(load_recipe("demo"), parse_machine("cpu"))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from sparring.models.weights import resolve_model
 from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
 from sparring.planning.machine import USABLE, Machine
 from sparring.planning.stages import Planner, Stage
+from sparring.planning.times import typical_response
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 
@@ -34,6 +35,8 @@ class Plan:
     parameters: int
     trained: int
     lengths: Lengths
+    response: int
+    """tokens that a sampled response is expected to have"""
     stages: tuple[Stage, ...]
     disk: Mapping[str, int]
     knobs: Mapping[str, Change | None]
@@ -51,16 +54,24 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """The whole run without the oracle; None where the number of rows is not known."""
-        times = [None if s.seconds is None else s.seconds * s.times for s in self.stages]
-        known = [seconds for seconds in times if seconds is not None]
-        return sum(known) if len(known) == len(times) else None
+        """The whole run without the oracle, at most; None where the number of rows is not known."""
+        return self._total([stage.seconds for stage in self.stages])
+
+    @property
+    def expected(self) -> float | None:
+        """The whole run without the oracle, for responses of typical length and on a machine that is not busy."""
+        return self._total([stage.expected for stage in self.stages])
+
+    def _total(self, seconds: Sequence[float | None]) -> float | None:
+        known = [one * stage.times for one, stage in zip(seconds, self.stages, strict=True) if one is not None]
+        return sum(known) if len(known) == len(self.stages) else None
 
     def facts(self) -> dict[str, Any]:
         """Plain data."""
         plain = asdict(self)
         stages = [{**asdict(stage), "peak": stage.peak} for stage in self.stages]
-        return {**plain, "stages": stages, "seconds": self.seconds, "capacity": self.capacity, "fits": self.fits}
+        times = {"seconds": self.seconds, "expected": self.expected}
+        return {**plain, "stages": stages, **times, "capacity": self.capacity, "fits": self.fits}
 
 
 def make_plan(recipe: Recipe, machine: Machine) -> Plan:
@@ -75,7 +86,8 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     capacity = machine.memory * USABLE
     knobs = {s.name: _knob(recipe, machine, config, lengths, s.name) for s in stages if s.peak > capacity}
     trained = planner.fit_footprint.trained // 4
-    return Plan(machine, planner.parameters, trained, lengths, stages, planner.disk(), knobs)
+    response = typical_response(recipe)
+    return Plan(machine, planner.parameters, trained, lengths, response, stages, planner.disk(), knobs)
 
 
 def read_config(recipe: Recipe) -> PretrainedConfig:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
@@ -26,17 +26,15 @@ from sparring.planning.footprint import (
     with_layers,
 )
 from sparring.planning.lengths import Lengths
-from sparring.planning.machine import FIT_SHARE, GROWING_CACHE, LAYER_SECONDS, SAMPLE_SHARE, SCRATCH, Machine
+from sparring.planning.machine import GROWING_CACHE, SCRATCH, Machine
+from sparring.planning.times import BYTES, Times, typical_response
 from sparring.recipe.recipe import Recipe
 from sparring.training.logprobs import chunk_rows
 
 OPTIMIZER_STATES = {"adamw": 2.0, "adamw_8bit": 0.5, "rmsprop": 1.0}
 """per trained weight, in float32 numbers"""
-BYTES = {"bfloat16": 2, "float32": 4}
 NF4_BYTES = 0.516
 """per weight of a base in 4 bits: half a byte, one for the scale of 64 weights, four for that of 256 scales"""
-FORWARD, BACKWARD = 2, 4
-"""operations per weight and token"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,9 @@ class Stage:
     tokens: int | None
     """each time, at most; None where the number of rows is not known"""
     seconds: float | None
+    """each time, at most"""
+    expected: float | None
+    """seconds each time, for responses of typical length"""
 
     @property
     def peak(self) -> int:
@@ -67,6 +68,15 @@ class Planner:
         self.steps = recipe.build_algorithm().steps(min(1, recipe.rounds - 1), DataFacts(lengths.train or 1))
         self.step = max(self.steps, key=lambda step: step_shape(step, recipe, lengths).responses)
         self.shape = step_shape(self.step, recipe, lengths)
+
+        typical = recipe.sampling.model_copy(update={"max_new_tokens": typical_response(recipe)})
+        self.typical = step_shape(self.step, recipe.model_copy(update={"sampling": typical}), lengths)
+
+    @cached_property
+    def times(self) -> Times:
+        """Seconds of stages on this machine."""
+        layers = self.config.get_text_config().num_hidden_layers
+        return Times(self.recipe, self.machine, self.parameters, layers)
 
     @property
     def devices(self) -> int:
@@ -98,9 +108,7 @@ class Planner:
         if drawn:
             makers["sample"] = partial(self.sample, "sample", rounds, self._prompts(), drawn)
         makers |= {"anchor": self.anchor, "fit": self.fit}
-        played = rounds + 1 if self.recipe.evaluation.every_iterate else 2
-        samples = self.recipe.evaluation.samples
-        return makers | {"evaluate": partial(self.sample, "evaluate", played, self._held_out(), samples)}
+        return makers | {"evaluate": self.evaluate}
 
     def _prompts(self) -> int | None:
         """Prompts of a round."""
@@ -115,20 +123,38 @@ class Planner:
         """A stage that samples: at most `max_new_tokens` per response."""
         settings = self.recipe.sampling
         found = sample_footprint(self.config, self.lengths.prompt, per_prompt, settings)
-        tokens = None if prompts is None else prompts * per_prompt * settings.max_new_tokens
-        if settings.engine == "vllm" and self.machine.kind == "cuda":
-            seconds = None if tokens is None else self._sampling_seconds(tokens, found)
-            return Stage(name, times, self._vllm_memory(found), tokens, seconds)
+        responses = None if prompts is None else prompts * per_prompt
+        tokens = None if responses is None else responses * settings.max_new_tokens
         mixed = max(
             (len(d.policies) for s in self.steps for d in s.draws() if d.mixture == "token_geometric"), default=1
         )
-        memory = {
-            "weights": self._held(found.weights, BYTES[settings.precision]) * mixed,
+        if settings.engine == "vllm" and self.machine.kind == "cuda":
+            memory, mixed = self._vllm_memory(found), 1
+        else:
+            memory = self._with_overhead(self._sampling_memory(found, mixed), found.weights)
+        limits = (settings.max_new_tokens, typical_response(self.recipe))
+        seconds = [None if responses is None else mixed * self.times.sample(responses, responses * n) for n in limits]
+        return Stage(name, times, memory, tokens, *seconds)
+
+    def evaluate(self) -> Stage:
+        """A policy's held-out responses, and of all but the start their log-probabilities under it and the start."""
+        evaluation, prompts = self.recipe.evaluation, self._held_out()
+        played = self.recipe.rounds + 1 if evaluation.every_iterate else 2
+        stage = self.sample("evaluate", played, prompts, evaluation.samples)
+        if prompts is None or stage.seconds is None or stage.expected is None:
+            return stage
+        share = 2 * (played - 1) / played
+        limits = (self.recipe.sampling.max_new_tokens, typical_response(self.recipe))
+        sizes = [prompts * (self.lengths.prompt + evaluation.samples * limit) for limit in limits]
+        most, expected = (share * self.times.forward(tokens) for tokens in sizes)
+        return replace(stage, seconds=stage.seconds + most, expected=stage.expected + expected)
+
+    def _sampling_memory(self, found: Footprint, mixed: int) -> dict[str, int]:
+        return {
+            "weights": self._held(found.weights, BYTES[self.recipe.sampling.precision]) * mixed,
             "KV cache": int(found.cache * GROWING_CACHE[self.machine.kind]) * mixed,
             "activations and logits": int(found.working * SCRATCH),
         }
-        seconds = None if tokens is None else mixed * self._sampling_seconds(tokens, found)
-        return Stage(name, times, self._with_overhead(memory, found.weights), tokens, seconds)
 
     def _vllm_memory(self, found: Footprint) -> dict[str, int]:
         """One device of vLLM: its part of the weights, and the cache that fills the share of memory it may take."""
@@ -146,19 +172,6 @@ class Planner:
             return weights
         return weights - int(quantisable(self.config, self.recipe.model.trust_remote_code) * (itemsize - NF4_BYTES))
 
-    def _sampling_seconds(self, tokens: int, found: Footprint) -> float:
-        machine, settings = self.machine, self.recipe.sampling
-        share = SAMPLE_SHARE[machine.kind]
-        arithmetic = FORWARD * self.parameters / (machine.flops * share)
-        tokens = math.ceil(tokens / (self.devices if settings.engine == "transformers" else 1))
-        if machine.kind == "cpu":
-            return tokens * arithmetic
-        layers = self.config.get_text_config().num_hidden_layers
-        rows = settings.batch_size
-        read = (found.weights + found.cache / 2) / (machine.bandwidth * share)
-        step = max(rows * arithmetic, read, layers * LAYER_SECONDS[machine.kind])
-        return math.ceil(tokens / (rows * settings.max_new_tokens)) * settings.max_new_tokens * step
-
     def anchor(self) -> Stage:
         """Log-probabilities under every distinct anchor of the round's steps."""
         found = anchor_footprint(self.config, self.shape, self.recipe.fit)
@@ -166,10 +179,10 @@ class Planner:
         # Reference and iterate are always measured.
         t = min(1, self.recipe.rounds - 1)
         policies = sum(len({REFERENCE, PolicyRef(t), *step.anchors.values()}) for step in self.steps)
-        tokens = self._training_tokens()
-        seconds = None if tokens is None else self._arithmetic_seconds(tokens * policies * FORWARD)
-        total = None if tokens is None else tokens * policies
-        return Stage("anchor", self.recipe.rounds, self._with_overhead(memory, found.weights), total, seconds)
+        sizes = self._training_tokens()
+        seconds = [None if tokens is None else policies * self.times.forward(tokens) for tokens in sizes]
+        total = None if sizes[0] is None else sizes[0] * policies
+        return Stage("anchor", self.recipe.rounds, self._with_overhead(memory, found.weights), total, *seconds)
 
     def fit(self) -> Stage:
         """The optimisation of a round."""
@@ -180,11 +193,10 @@ class Planner:
             "optimiser": int(found.trained * OPTIMIZER_STATES[fit.optimizer]),
         }
         memory = {**self._cut(state, trained=True), **self._activations(found)}
-        tokens = self._training_tokens()
-        operations = FORWARD + BACKWARD + (FORWARD if fit.gradient_checkpointing else 0)
-        total = None if tokens is None else tokens * fit.epochs * len(self.steps)
-        seconds = None if total is None else self._arithmetic_seconds(total * operations)
-        return Stage("fit", self.recipe.rounds, self._with_overhead(memory, found.weights), total, seconds)
+        fits = fit.epochs * len(self.steps)
+        sizes = [None if tokens is None else tokens * fits for tokens in self._training_tokens()]
+        seconds = [None if tokens is None else self.times.fit(tokens) for tokens in sizes]
+        return Stage("fit", self.recipe.rounds, self._with_overhead(memory, found.weights), sizes[0], *seconds)
 
     def _cut(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:
         """One device's part of a state, where the recipe cuts it, and what is put together to run a layer.
@@ -219,15 +231,12 @@ class Planner:
                 parts["file while loading"] = missing
         return parts
 
-    def _training_tokens(self) -> int | None:
-        """Tokens of a pass over a round's examples."""
-        prompts = self._prompts()
-        size = self.shape.example_tokens(self.recipe.fit.layout)
-        return None if prompts is None else prompts * size
-
-    def _arithmetic_seconds(self, operations: float) -> float:
-        speed = self.machine.flops * FIT_SHARE[self.machine.kind] * self.devices
-        return operations * self.parameters / speed
+    def _training_tokens(self) -> tuple[int | None, int | None]:
+        """Tokens of a pass over a round's examples: at most, and expected."""
+        prompts, layout = self._prompts(), self.recipe.fit.layout
+        if prompts is None:
+            return None, None
+        return prompts * self.shape.example_tokens(layout), prompts * self.typical.example_tokens(layout)
 
     def disk(self) -> dict[str, int]:
         """Bytes at the end of the last fit."""

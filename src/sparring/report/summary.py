@@ -5,7 +5,7 @@ Every value is JSON (numbers, text, lists, dicts, null) or an `Interval`, which 
 bootstrap intervals over prompts. Leaves out: how anything is measured (`evaluation/`) and drawn (`figures.py`,
 `html.py`).
 
-    summary = read_summary(Path("runs/demo/evaluation/summary.json")); summary["judgments"][0]["win_rate"].low
+    load_summary(Path("runs/demo"))["headline"]["win_rate"].low
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NotRequired, TypedDict
 
 from sparring.evaluation.intervals import CountedInterval, Interval, from_json
 from sparring.runtime.files import read_json
+from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -218,3 +219,16 @@ class Summary(TypedDict):
 def read_summary(path: Path) -> Summary:
     """A run's stored summary. Raises ValueError naming the file when it is damaged."""
     return from_json(read_json(path))
+
+
+def load_summary(run: Path) -> Summary:
+    """The summary of a finished run.
+
+    Raises:
+        ValueError: the run has none yet, or it is no run.
+    """
+    refuse_folder_of_runs(run)
+    path = run / SUMMARY
+    if not path.exists():
+        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
+    return read_summary(path)

@@ -22,6 +22,7 @@ Pair = tuple[str, str]
 Preferences = dict[str, float]
 """P(first beats second) by prompt; NaN where nothing was judged"""
 Tables = dict[Pair, Preferences]
+PARTIAL = "Scores on part of a benchmark do not compare with published ones."
 MEASURED = ("tokens", "finished_share", "kl", "gap", "seconds")
 
 
@@ -90,7 +91,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     judges = list(dict.fromkeys(judge for method in result["methods"] for judge in method["judges"]))
     header = [
         "method",
-        *(f"wins against start, {_judge_head(judge, result['methods'])}" for judge in judges),
+        *(f"wins against start, {judge_head(judge, result['methods'])}" for judge in judges),
         "tokens",
         "finished",
         shared_kl_title(result["methods"]),
@@ -123,8 +124,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         parts += [f"\n{heading}\n", _matrix(result["contests"])]
     if rows := result.get("tasks"):
         parts += ["\nLeaderboard tasks, in %, with 95 % intervals over documents.\n", _task_table(rows)]
-        if any(row["documents"] != row["total"] for row in rows):
-            parts.append("\nScores on part of a benchmark do not compare with published ones.\n")
+        if is_partial(rows):
+            parts.append(f"\n{PARTIAL}\n")
     parts += [f"\n{s['method']}, seed {s['seed']}, stopped itself: {s['reason']}\n" for s in result["stopped"]]
     return "\n".join(parts)
 
@@ -135,11 +136,16 @@ def _judge_lines(methods: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for judge in judges:
         failed = sum(method["judges"][judge]["failed"] for method in methods if judge in method["judges"])
-        lines.append(f"- {_judge_head(judge, methods)}: `{judge}`, {failed} verdicts failed\n")
+        lines.append(f"- {judge_head(judge, methods)}: `{judge}`, {failed} verdicts failed\n")
     return "\n" + "".join(lines)
 
 
-def _judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
+def is_partial(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some task was scored on a part of its documents."""
+    return any(row["documents"] != row["total"] for row in rows)
+
+
+def judge_head(judge: str, methods: Sequence[Mapping[str, Any]]) -> str:
     """Its name (numbered where several have it), and which methods' training never asked it."""
     by = [method for method in methods if judge in method["judges"]]
     names = {identity: one["name"] for method in methods for identity, one in method["judges"].items()}
@@ -174,12 +180,16 @@ def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for task in dict.fromkeys(row["task"] for row in rows):
         of_task = [row for row in rows if row["task"] == task]
         first = of_task[0]
-        name = f"{task} ({first['metric']}, {first['shots']} shots, {first['documents']} of {first['total']})"
-        lines.append([name, "start", "", f"{first['before'].scaled(100):.1f}", "", ""])
+        lines.append([task_head(first), "start", "", f"{first['before'].scaled(100):.1f}", "", ""])
         for row in of_task:
             score, gain = f"{row['after'].scaled(100):.1f}", f"{row['difference'].scaled(100):+.1f}"
             lines.append(["", row["method"], str(row["seeds"]), score, gain, f"{row['p']:.2g} ({row['test']})"])
     return _table(header, lines)
+
+
+def task_head(row: Mapping[str, Any]) -> str:
+    """A task with its metric, and how much of it was scored."""
+    return f"{row['task']} ({row['metric']}, {row['shots']} shots, {row['documents']} of {row['total']})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

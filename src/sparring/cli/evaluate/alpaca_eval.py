@@ -14,8 +14,9 @@ from rich.console import Console
 
 from sparring.cli.inputs import instructions as read_instructions
 from sparring.cli.inputs import oracle_section, sampling_overrides
-from sparring.cli.result import finite, table
+from sparring.cli.result import table
 from sparring.cli.several import shared
+from sparring.evaluation.result import finite
 
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import instructions, oracle_section, sampling_overrides
-from sparring.cli.result import finite, table
+from sparring.cli.result import table
 from sparring.cli.several import shared
+from sparring.evaluation.result import finite
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
 

@@ -1,0 +1,188 @@
+"""How far a run is: its finished stages with their numbers, what was left out, what comes next, and the time so far.
+
+Reads recipe and manifest; touches no model and no data. Leaves out: how it is shown (`cli/status.py`).
+
+    read_status(Path("runs/demo")).next_stage  ->  "rounds/001/judge", or None when all is done
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sparring.algorithms.algorithm import ANY_DATA, Reuse, Step
+from sparring.recipe.reading import parse_recipe
+from sparring.recipe.recipe import Recipe
+from sparring.rounds.resume import other_settings
+from sparring.runtime.files import read_json
+from sparring.runtime.layout import MANIFEST, RECIPE, SUMMARY_STAGE, is_finished, refuse_folder_of_runs, round_folder
+
+LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
+"""counts of a stage that are never hidden unless they are 0"""
+NUMBERS = {
+    "data": "{train} training examples, {held_out} held out",
+    "sample": "{responses} responses, {tokens} tokens, {cut_off} cut off",
+    "judge": "{comparisons} comparisons",
+    "pair": "{pairs} pairs of {examples} examples",
+    "anchor": "{responses} responses, {policies} policies",
+    "fit": "{steps} steps, loss {first_loss} to {last_loss}",
+    "measure": "{tokens_mean} tokens an answer, KL {kl_to_start}",
+    "freeze": "{pairs} pairs",
+    "write": "{pairs} pairs",
+    "teacher": "{examples} gold answers",
+}
+"""the numbers that matter, by kind of stage"""
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """A finished stage."""
+
+    name: str
+    seconds: float
+    peak_bytes: int | None
+    numbers: str
+    """the two or three that matter"""
+    left_out: str
+    """counts of dropped and failed items by reason; empty where nothing was"""
+    counts: str
+    """all numbers"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run so far."""
+
+    algorithm: str
+    rounds: int
+    rounds_done: int
+    finished: bool
+    next_stage: str | None
+    """None when all is done, and where the recipe's algorithm cannot be built here"""
+    stages: tuple[StageStatus, ...]
+    half_done: tuple[str, ...]
+    """folders of stages that were interrupted, relative to the run"""
+    fit_settings: Mapping[str, Mapping[str, Any]]
+    """fields in which finished fits differ from the recipe, by folder"""
+
+    @property
+    def seconds(self) -> float:
+        """Time of all finished stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def read_status(run: Path) -> RunStatus:
+    """The state of the run in a folder.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    refuse_folder_of_runs(run)
+    if not (run / RECIPE).exists():
+        raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
+    recipe = yaml.safe_load((run / RECIPE).read_text(encoding="utf-8"))
+    manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
+    rounds, finished = recipe["rounds"], is_finished(manifest, recipe["rounds"])
+    done = [t for t in range(rounds) if f"{round_folder(t)}/fit" in manifest]
+    return RunStatus(
+        algorithm=recipe["algorithm"]["name"],
+        rounds=rounds,
+        rounds_done=len(done),
+        finished=finished,
+        next_stage=None if finished else _next_stage(recipe, manifest),
+        stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
+        half_done=tuple(sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())),
+        fit_settings=other_settings(run),
+    )
+
+
+def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | None:
+    """The first stage that is not finished."""
+    try:
+        return next((name for name in stage_names(parse_recipe(plain)) if name not in manifest), None)
+    except ValueError:  # a recipe of another version, or an algorithm of the user's that is not here
+        return None
+
+
+def stage_names(recipe: Recipe) -> Iterator[str]:
+    """The manifest's key of every stage of a run, in order."""
+    yield "data"
+    if recipe.data.collect is not None:
+        yield from (f"collect/{stage}" for stage in ("sample", "judge", "pair", "freeze"))
+    if recipe.data.teacher is not None:
+        yield "teacher"
+    algorithm = recipe.build_algorithm()
+    for t in range(recipe.rounds):
+        for step in algorithm.steps(t, ANY_DATA):
+            yield from (f"{round_folder(t, step.trains)}/{stage}" for stage in _stages_of(step))
+    for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
+        yield from (f"evaluation/{stage}-{t}" for stage in ("sample", "measure"))
+    yield from (f"evaluation/ask-{opponent.name}" for opponent in recipe.evaluation.opponents)
+    yield SUMMARY_STAGE
+
+
+def _stages_of(step: Step) -> Iterator[str]:
+    if not isinstance(step.responses, Reuse):
+        if step.draws():
+            yield "sample"
+        if step.judged:
+            yield "judge"
+        yield "pair"
+    yield from ("anchor", "fit")
+
+
+def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:
+    facts = entry["facts"]
+    left_out = {key: facts[key] for key in LEFT_OUT if facts.get(key)}
+    kind = name.rsplit("/", 1)[-1].split("-")[0]
+    numbers = (
+        _filled(NUMBERS[kind], facts)
+        if kind in NUMBERS
+        else in_words({key: value for key, value in facts.items() if key not in left_out})
+    )
+    counts = numbers, in_words(left_out), in_words(facts)
+    return StageStatus(name, entry["seconds"], entry.get("peak_bytes"), *counts)
+
+
+def _filled(form: str, facts: Mapping[str, Any]) -> str:
+    """The parts of a form whose numbers the stage has."""
+    words = {name: _number(value) for name, value in facts.items()}
+    parts = []
+    for part in form.split(", "):
+        try:
+            parts.append(part.format_map(words))
+        except KeyError:
+            continue
+    return ", ".join(parts)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """All of a stage's numbers: "examples 1, pairs 2, dropped pairs 4: identical responses"."""
+    parts: list[str] = []
+    for name, value in facts.items():
+        if isinstance(value, float):
+            parts.append(f"{name} {value:.4g}")
+        elif isinstance(value, (int, str)) and len(str(value)) < 40:
+            parts.append(f"{name} {value}")
+        elif isinstance(value, dict) and "win_rate" in value:
+            win = value["win_rate"]
+            parts.append(f"{value['oracle']}: wins {win['value']:.1%} ({win['low']:.1%} to {win['high']:.1%})")
+        elif isinstance(value, dict):
+            parts += _by_reason(name, value)
+    return ", ".join(parts)
+
+
+def _by_reason(name: str, counts: Mapping[str, Any]) -> list[str]:
+    """Counts by reason, or by data set and reason: dropped train 2: duplicate."""
+    title, parts = name.replace("_", " "), []
+    for reason, count in counts.items():
+        parts += _by_reason(f"{title} {reason}", count) if isinstance(count, dict) else [f"{title} {count}: {reason}"]
+    return parts
