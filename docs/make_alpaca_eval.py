@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,6 @@ def judged(rows: Rows, baseline: dict[int, str], name: str) -> tuple[Judgments, 
         outputs=[row["output"] for row in rows],
         baseline_outputs=[baseline[index] for index in indices],
         preferences=np.array([math.nan if row["preference"] is None else row["preference"] for row in rows]),
-        dropped=Counter(),
-        digest="",
     )
     return judgments, np.array(indices)
 

@@ -155,7 +155,7 @@ def test_a_run_whose_server_goes_down_goes_on_where_it_was(
 def test_an_opponent_that_skips_a_prompt_is_not_played(taught: dict[str, Any], server: Faulty, tmp_path: Path) -> None:
     plain = {**taught, "algorithm": {"name": "inpo", "samples": 2}, "data": {**taught["data"], "teacher": None}}
     server.faults = [(400, {}, "filtered")]
-    with pytest.raises(EngineError, match=r"evaluation\.opponents\.rival: 1 of 6 requests got no answer.*is kept"):
+    with pytest.raises(EngineError, match=r"evaluation\.opponents\.rival: 1 of 6 requests got no answer.*are kept"):
         run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
 
@@ -15,7 +13,7 @@ from sparring.evaluation.intervals import Interval
 def judged(preferences: list[float], shortest: int = 5) -> Judgments:
     prompts = [f"p{i}" for i in range(len(preferences))]
     ours = ["x" * (shortest + i % 7) for i in range(len(prompts))]
-    return Judgments("A", "B", "j", prompts, ours, ["yyyy"] * len(prompts), np.array(preferences), Counter(), "")
+    return Judgments("A", "B", "j", prompts, ours, ["yyyy"] * len(prompts), np.array(preferences))
 
 
 def told(
@@ -105,5 +103,5 @@ def test_the_longer_answer_is_counted_on_either_side():
     lengths = [(3, 1), (1, 3), (1, 3), (3, 1), (3, 1), (2, 2)]
     ours, theirs = (["x" * pair[side] for pair in lengths] for side in (0, 1))
     preferences = np.array([0.9, 0.1, 0.2, 0.3, 0.5, 0.9])
-    two = Judgments("A", "B", "j", [str(i) for i in range(6)], ours, theirs, preferences, Counter(), "")
+    two = Judgments("A", "B", "j", [str(i) for i in range(6)], ours, theirs, preferences)
     assert compare(two, np.full((6, 2), np.nan))["longer_wins"] == 0.75

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from conftest import write_jsonl
 from sparring.data.rows import read_file
+from sparring.endpoints.replies import Reply
 from sparring.evaluation.arena_hard import read_judgments, score
 from sparring.evaluation.judge_benchmarks import (
     CHOICE,
@@ -30,10 +31,7 @@ from sparring.evaluation.mt_bench import pairwise, single
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "-")) / "mt_bench"
 
 
-class Said(NamedTuple):
-    text: str
-    cut: bool = False
-    model: str = ""
+Said = partial(Reply, cut=False)
 
 
 @pytest.mark.parametrize(

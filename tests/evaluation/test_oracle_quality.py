@@ -195,11 +195,11 @@ def one(accuracy, over, **changes):
 @pytest.mark.parametrize(
     ("accuracy", "over", "words"),
     [
-        (0.52, 0.1, "not to be told from a coin"),
+        (0.52, 0.1, "no difference from a coin is shown"),
         (0.4, 0.1, "worse than a coin"),
         (0.7, 0.1, "+10 points on the rule"),
         (0.7, -0.1, "−10 points against the rule"),
-        (0.7, 0.0, "not to be told from the rule"),
+        (0.7, 0.0, "no difference from the rule"),
     ],
 )
 def test_the_result_in_words(accuracy, over, words):
@@ -394,7 +394,7 @@ def test_numbers_out_of_range_are_named(labelled, tmp_path, option):
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("nobody", "unknown oracle"), ("[1, 2]", "give a name"), ("mutual_information", "name one")],
+    [("nobody", "unknown oracle"), ("[1, 2]", "give a name"), ("mutual_information", "Name a model")],
 )
 def test_bad_oracles(labelled, tmp_path, spec, message):
     result = sparring("oracle", "audit", labelled, "--oracle", spec, "--out", str(tmp_path / "out"))

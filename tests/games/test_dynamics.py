@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from sparring.games.built_in import built_in
 from sparring.games.dynamics import (
+    alpha_spin,
     comal,
     comal_exact,
     egpo,
+    fictitious_spin,
     inpo,
     mmd,
     mnpo,
@@ -26,10 +28,10 @@ from sparring.games.dynamics import (
     nash_md,
     onpo,
     onpo_play,
+    spin,
 )
 from sparring.games.equilibrium import duality_gap, nash, regularised_nash
 from sparring.games.game import Game
-from sparring.games.imitation import alpha_spin, fictitious_spin, spin
 from sparring.games.offline import observe_pairs, pessimistic_critic, spac_theory
 from sparring.games.probabilities import kl, log_kl, log_normalise
 from sparring.games.trajectory import trajectory
@@ -79,11 +81,7 @@ def linear_rate(eta):
 
 @pytest.mark.parametrize(
     ("eta", "predicted", "measured", "rounds"),
-    [
-        (0.3, ".92750", 0.92750, (100, 300)),
-        (1.0, ".85347", 0.85348, (50, 150)),
-        (5.0, ".96214", 0.96215, (100, 300)),
-    ],
+    [(0.3, ".92750", 0.92750, (100, 300)), (1.0, ".85347", 0.85348, (50, 150)), (5.0, ".96214", 0.96215, (100, 300))],
 )
 def test_i4_inpo_with_a_fixed_step_contracts_at_the_linear_rate(eta, predicted, measured, rounds):
     path = kl_path(lambda game, past: inpo(P, past[-1], LOG_REF, 1 / eta, TAU), rounds[1])
@@ -133,12 +131,7 @@ def test_r2_mmd_is_its_closed_form_and_inpo_with_another_step(n, seed, step):
 
 @pytest.mark.parametrize(
     ("rounds", "average", "last"),
-    [
-        (100, ".214", ".15"),
-        (1000, ".0507", ".30"),
-        (10_000, ".0099", ".31"),
-        (100_000, ".0032", ".35"),
-    ],
+    [(100, ".214", ".15"), (1000, ".0507", ".30"), (10_000, ".0099", ".31"), (100_000, ".0032", ".35")],
 )
 def test_i6_m2_multiplicative_weights_settle_on_average_only(rounds, average, last):
     step = math.sqrt(LARGEST_KL / rounds)
@@ -156,8 +149,7 @@ def optimistic_run():
 
 
 @pytest.mark.parametrize(
-    ("rounds", "average"),
-    [(10, ".239"), (100, ".0540"), (1000, ".0034"), (5000, ".00067"), (20_000, ".00017")],
+    ("rounds", "average"), [(10, ".239"), (100, ".0540"), (1000, ".0034"), (5000, ".00067"), (20_000, ".00017")]
 )
 def test_o1_onpo_settles_on_average_at_one_over_t(rounds, average):
     mean_gap = duality_gap(P, optimistic_run().averages[rounds - 1])[0]
@@ -332,13 +324,7 @@ def fixed_point(base_weight, data_weight):
 
 @pytest.mark.parametrize(
     ("beta", "alpha", "text"),
-    [
-        (1, 0.05, "8.40e-4"),
-        (1, 0.3, ".02028"),
-        (0.55, 0.1, ".00101"),
-        (0.6, 0.5, ""),
-        (0.55, 0.3, ""),
-    ],
+    [(1, 0.05, "8.40e-4"), (1, 0.3, ".02028"), (0.55, 0.1, ".00101"), (0.6, 0.5, ""), (0.55, 0.3, "")],
 )
 def test_p3_alpha_spin_sampling_the_iterate(beta, alpha, text):
     path = imitation_path(lambda game, past: alpha_spin(past[-1], LOG_BASE, LOG_DATA, beta, alpha))
@@ -352,8 +338,7 @@ def test_p3_alpha_spin_sampling_the_iterate(beta, alpha, text):
 
 
 @pytest.mark.parametrize(
-    ("beta", "alpha", "text"),
-    [(1, 0.3, "0.0"), (0.6, 0.5, ".02180"), (0.4, 0.5, ".06130"), (0.3, 0.5, "")],
+    ("beta", "alpha", "text"), [(1, 0.3, "0.0"), (0.6, 0.5, ".02180"), (0.4, 0.5, ".06130"), (0.3, 0.5, "")]
 )
 def test_p4_alpha_spin_sampling_the_mixture(beta, alpha, text):
     path = imitation_path(lambda game, past: alpha_spin(past[-1], LOG_BASE, LOG_DATA, beta, alpha, "mixture"))
@@ -533,10 +518,7 @@ def test_trajectory_starts_where_it_is_told():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: inpo(P, LOG_REF, LOG_REF, 11.0, 0.1),
-            "step_size = 11.0 with kl_to_reference = 0.1",
-        ),
+        (lambda: inpo(P, LOG_REF, LOG_REF, 11.0, 0.1), "step_size = 11.0 with kl_to_reference = 0.1"),
         (lambda: inpo(P, LOG_REF, LOG_REF, 0.0, 0.1), "step_size = 0.0"),
         (lambda: egpo(P, LOG_REF, LOG_REF, 1.0, -0.1), "kl_to_reference = -0.1"),
         (lambda: spin(LOG_BASE, LOG_DATA, 0.0), "beta = 0.0"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from campaigns import first
-from sparring.games.bradley_terry import best_bradley_terry, cyclic_triples, fit_rewards
+from sparring.games.bradley_terry import best_bradley_terry, fit_rewards
 from sparring.games.built_in import built_in
 from sparring.games.equilibrium import duality_gap, log_regularised_nash, nash, regularised_gap, regularised_nash
 from sparring.games.probabilities import kl, log_kl, log_normalise, log_sum_exp, win_rates
@@ -101,8 +101,7 @@ def test_nash_of_2000_actions_takes_about_half_a_minute():
 
 
 @pytest.mark.parametrize(
-    ("tau", "expected"),
-    [(0.1, [0.32222, 0.39668, 0.28110]), (1 / 3, [0.424826, 0.420703, 0.154470])],
+    ("tau", "expected"), [(0.1, [0.32222, 0.39668, 0.28110]), (1 / 3, [0.424826, 0.420703, 0.154470])]
 )
 def test_regularised_nash_of_g3(tau, expected):
     digits = 5 if tau == 0.1 else 6
@@ -270,21 +269,3 @@ def test_fitted_rewards_refuse_impossible_wins():
         fit_rewards(np.array([[0.0, -1.0], [3.0, 0.0]]), np.zeros(2), (0.0, 4.0))
     with pytest.raises(ValueError, match="shift sums to nan"):
         fit_rewards(np.ones((2, 2)), np.array([np.nan, 0.0]), (0.0, 4.0))
-
-
-def test_cyclic_triples_are_counted():
-    assert cyclic_triples(P3) == 1.0
-    assert cyclic_triples(built_in("GBT:9:0").preference[0]) == 0.0
-    assert cyclic_triples(np.full((4, 4), 0.5)) == 0.0
-    assert cyclic_triples([[0.5]]) == 0.0
-
-
-@given(n=st.integers(3, 9), seed=st.integers(0, 1000), decimals=st.sampled_from([None, 1]))
-def test_cyclic_triples_by_enumeration(n, seed, decimals):
-    beats = (matrix := random_matrix(n, seed, decimals)) > 0.5
-    triples = [(i, j, k) for i in range(n) for j in range(i) for k in range(j)]
-    cyclic = sum(
-        bool((beats[i, j] & beats[j, k] & beats[k, i]) | (beats[j, i] & beats[k, j] & beats[i, k]))
-        for i, j, k in triples
-    )
-    assert cyclic_triples(matrix) == pytest.approx(cyclic / len(triples))

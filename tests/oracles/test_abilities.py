@@ -10,7 +10,7 @@ import pytest
 from oracle_fakes import Fixed, Placed
 from sparring.evaluation.win_rates import Outcome
 from sparring.oracles import abilities
-from sparring.oracles.abilities import Described, PositionSensitive, Titled, counts_of, nested
+from sparring.oracles.abilities import Described, PositionSensitive, counts_of, nested
 from sparring.oracles.build import SHIPPED, build_oracle, find_oracle
 from sparring.oracles.cached import Cached
 from sparring.oracles.calibrated import Calibrated
@@ -33,12 +33,11 @@ def test_every_shipped_oracle_says_what_it_is(name: str) -> None:
     make: Any = find_oracle(name)
     assert isinstance(make, Described)
     assert make.about.endswith(".")
-    assert isinstance(make, Titled) or name == "trained"  # named after its folder
-    assert getattr(make, "title", name) == name
+    assert make.title == name
 
 
 def test_identity_and_judge_are_enough() -> None:
-    assert len(PROTOCOLS) == 13
+    assert len(PROTOCOLS) == 10
     assert [p.__name__ for p in PROTOCOLS if isinstance(Fixed(0.5), p)] == []
     assert counts_of(Fixed(0.5)) == {}
 

@@ -16,7 +16,7 @@ from sparring.endpoints import endpoint as endpoint_module
 from sparring.endpoints.replies import Reply
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.oracles.judge_prompts import STYLES, find_choice, read_verdict
+from sparring.oracles.judge_prompts import STYLES, find_mark, read_verdict
 from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
@@ -188,8 +188,8 @@ def test_an_odd_reply_that_holds_an_answer_is_taken_and_can_be_read_again(server
     again = judge(server, tmp_path, **fields)
     assert again.first_shown(CASES).tolist() == [1.0] * 4
     assert len(server.requests) == 4
-    assert again.endpoint.spent == pytest.approx(first.endpoint.spent)
-    assert again.endpoint.spent > 0
+    assert again.endpoint.paid == pytest.approx(first.endpoint.paid)
+    assert again.endpoint.paid > 0
 
 
 def test_kept_replies_of_older_versions_may_lack_log_probabilities():
@@ -312,7 +312,7 @@ def test_empty_replies_are_paid_and_keep_to_the_budget(server, tmp_path, empty):
             judge(server, tmp_path, **fields).judge(CASES)
     assert 8 <= len(server.requests) <= 10
     again = judge(server, tmp_path, **fields)
-    assert again.endpoint.spent == pytest.approx(0.0002 * len(server.requests))
+    assert again.endpoint.paid == pytest.approx(0.0002 * len(server.requests))
     assert again.estimate(CASES).kept == 0
     assert "damaged lines of the reply file" not in again.counts()
 
@@ -321,7 +321,7 @@ def test_an_error_page_is_not_paid_but_a_malformed_reply_with_counts_is(server, 
     server.faults = [FAULTS["page as success"], FAULTS["message of text"]]
     oracle = judge(server, tmp_path, price_in=1.0, price_out=10.0, concurrency=1)
     oracle.first_shown(CASES[:1])
-    assert oracle.endpoint.spent == pytest.approx(2 * 0.0002)
+    assert oracle.endpoint.paid == pytest.approx(2 * 0.0002)
 
 
 @pytest.mark.parametrize("text", [None, ""])
@@ -379,7 +379,7 @@ def test_scripts_that_take_more_tokens_are_estimated_by_their_bytes(server, tmp_
     """3.5 characters to a token is English: SmolLM2 takes two tokens for one Chinese character."""
     endpoint = judge(server, tmp_path).endpoint
     empty, full = ({"messages": [{"role": "user", "content": said}], "max_tokens": 1} for said in ("", text))
-    assert endpoint.worst_cost(full)[0] - endpoint.worst_cost(empty)[0] > 2 * len(text.replace(" ", ""))
+    assert endpoint.most_tokens(full)[0] - endpoint.most_tokens(empty)[0] > 2 * len(text.replace(" ", ""))
 
 
 def test_the_estimate_is_an_upper_bound_before_the_start(server, tmp_path):
@@ -516,7 +516,8 @@ MT, PAIR, SCORED = STYLES["mt_bench"], STYLES["pairwise"], STYLES["scored"]
     ],
 )
 def test_the_reading_of_verdicts(text, style, cut, choice):
-    assert find_choice(text, style, cut) == choice
+    mark = find_mark(text, style, cut)
+    assert (mark and mark.key) == choice
 
 
 def test_answers_with_braces_and_marks_are_sent_as_they_are():
@@ -576,7 +577,7 @@ def test_two_judges_on_one_file_share_one_budget(server, tmp_path):
     fields = {"max_cost": 0.0012, "price_in": 1.0, "price_out": 10.0, "concurrency": 1}  # a reply costs 0.0002
     first, second = judge(server, tmp_path, **fields), judge(server, tmp_path, **fields)
     first.judge(CASES[:1])
-    assert second.endpoint.spent == pytest.approx(0.0004)
+    assert second.endpoint.paid == pytest.approx(0.0004)
     with pytest.raises(OracleError, match="the budget is spent"):
         second.judge(CASES[1:])
     assert len(server.requests) <= 6

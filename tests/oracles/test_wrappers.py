@@ -165,6 +165,8 @@ def test_labels_that_contradict_the_oracle_are_told_before_any_work(tmp_path):
 
 def test_a_calibration_announces_what_its_labels_cost(tmp_path):
     class Priced(Boaster):
+        served_model = None
+
         def estimate(self, comparisons):
             return f"{len(set(comparisons))} questions"
 

@@ -92,8 +92,9 @@ def test_cut_off_answers_are_left_out_and_counted(tmp_path: Path) -> None:
     write_table(store.path("collect/samples.parquet"), samples, SAMPLES)
     pairs = [pair_of("a", ["yes", "so"]), pair_of("b", ["long", "so"])]
     write_table(store.path("collect/pairs.parquet"), pairs, PAIRS)
-    assert write(store, "text", False).facts == {"prompts": 2, "pairs": 1, "dropped": {"a response was cut off": 1}}
-    (line,) = (tmp_path / "preferences.jsonl").read_text().splitlines()
+    file = tmp_path / "preferences.jsonl"
+    assert write(store, "text", False, file) == {"prompts": 2, "pairs": 1, "dropped": {"a response was cut off": 1}}
+    (line,) = file.read_text().splitlines()
     assert json.loads(line) == {
         "prompt": "Why?",
         "chosen": "yes",
@@ -103,10 +104,10 @@ def test_cut_off_answers_are_left_out_and_counted(tmp_path: Path) -> None:
         "rejected_win_rate": None,
         "example": "a",
     }
-    assert write(store, "text", True).facts["pairs"] == 2
+    assert write(store, "text", True, file)["pairs"] == 2
     write_table(store.path("collect/pairs.parquet"), pairs[1:], PAIRS)
     with pytest.raises(ValueError, match=r"a response was cut off\. Raise sampling\.max_new_tokens, or give --keep"):
-        write(store, "text", False)
+        write(store, "text", False, file)
 
 
 def test_several_messages_need_the_messages_form(recipe: Path, tmp_path: Path) -> None:

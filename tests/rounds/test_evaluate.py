@@ -18,7 +18,6 @@ from sparring.report.html import lead
 from sparring.rounds.evaluate import sample_held_out
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
-from sparring.rounds.store import Made
 from sparring.rounds.tables import SAMPLES
 from sparring.runtime.files import read_table, write_table
 from sparring.runtime.layout import HELD_OUT
@@ -80,12 +79,12 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     """The run's report, its matrix, head to head and exploitability overrule an oracle that prefers silence."""
     silent: dict[int, dict[int, str]] = {0: {0: "", 1: ""}, 1: {1: "\n\n"}}
 
-    def partly_silent(policies: Policies, recipe: Recipe, ref: PolicyRef, *rest: Any) -> Made:
-        made = sample_held_out(policies, recipe, ref, *rest)
+    def partly_silent(policies: Policies, recipe: Recipe, ref: PolicyRef, *rest: Any) -> dict[str, Any]:
+        counts = sample_held_out(policies, recipe, ref, *rest)
         path = policies.store.path(f"evaluation/samples-{ref.round}.parquet")
         rows = [{**row, "text": silent[ref.round].get(at, row["text"])} for at, row in enumerate(read_table(path))]
         write_table(path, rows, SAMPLES)
-        return made
+        return counts
 
     monkeypatch.setattr("sparring.rounds.run.sample_held_out", partly_silent)
     monkeypatch.setattr(oracle_fakes, "answer", shorter)
@@ -105,7 +104,7 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     gap = json.loads(sparring("evaluate", "exploitability", out, *words, tmp_path / "gap").out)
 
     assert versus["decided_by_rule"] == {"empty answer": 1, "equal answers": 1}
-    assert summary["headline"]["win_rate"]["value"] == versus["win_rate"]["value"] > 0.4
-    assert summary["headline"]["mean_preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])
+    assert summary["headline"]["win_rate"].value == versus["win_rate"]["value"] > 0.4
+    assert summary["headline"]["mean_preference"].value == pytest.approx(versus["mean_preference"]["value"])
     assert summary["matrix"]["win_rate"][1][0] == pytest.approx(versus["win_rate"]["value"])
     assert 1 - gap["attackers"][0]["preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])

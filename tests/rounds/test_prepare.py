@@ -57,7 +57,7 @@ def test_rows_take_little_memory_however_many_they_are(make: Make) -> None:
         _, made = make(rows, str(rows))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert made.facts["train"] == rows
+        assert made.counts["train"] == rows
     # A row is 60 tokens or 2 kB of Python numbers; what stays of it are two hashes, to find duplicates and overlap.
     assert (peaks[1] - peaks[0]) / 1200 < 300
 

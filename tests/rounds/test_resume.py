@@ -21,6 +21,7 @@ from campaigns import first
 from crash_fakes import Crashes, Killed
 from sparring.models.weights import hash_weights
 from sparring.recipe.reading import parse_recipe
+from sparring.report.summary import read_summary
 from sparring.rounds.run import run
 from sparring.rounds.store import Made, Store
 from sparring.runtime.files import read_table, write_text
@@ -206,7 +207,7 @@ def test_a_finished_run_does_nothing_again(finished: tuple[Plain, Path], worked:
     summary = go(plain, out)
     assert worked == []
     assert (out / "manifest.json").read_bytes() == before
-    assert summary == json.loads((out / "evaluation/summary.json").read_text())
+    assert summary == read_summary(out / "evaluation/summary.json")
 
 
 def test_a_deleted_file_is_made_again(

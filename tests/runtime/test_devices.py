@@ -18,7 +18,7 @@ from sparring.algorithms.algorithm import REFERENCE, Draw
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.policies import Policies
-from sparring.rounds.sample import make_draw
+from sparring.rounds.sample import DrawTask, make_draw
 from sparring.rounds.store import Store
 from sparring.runtime import devices
 from sparring.runtime.files import read_table
@@ -107,15 +107,15 @@ def test_every_rank_samples_other_requests(tiny_recipe: dict[str, Any], tmp_path
     draw = Draw("own", 3, {REFERENCE: 1.0})
     examples = [{"example": str(i), "prompt_ids": [10 + i, 11, 12][: 1 + i % 3]} for i in range(9)]
 
-    def arguments(folder: str) -> tuple[Any, ...]:
-        policies = Policies(Store(tmp_path / folder), recipe.model)
-        return policies, draw, examples, recipe.sampling, recipe.seed, "test", tmp_path / folder / "samples.parquet"
+    def task(folder: str) -> DrawTask:
+        policies, target = Policies(Store(tmp_path / folder), recipe.model), tmp_path / folder / "samples.parquet"
+        return DrawTask(policies, draw, examples, recipe.sampling, recipe.seed, "test", target)
 
-    asked = on_ranks(2, ranks.sampled, *arguments("two"))
+    asked = on_ranks(2, ranks.sampled, task("two"))
     seeds = [{seed for _, seed in requests} for requests in asked]
     assert [len(part) for part in seeds] == [16, 11]
     assert not seeds[0] & seeds[1]
-    make_draw(*arguments("one"))
+    make_draw(task("one"))
     shards = [{path.name: read_table(path) for path in tmp_path.glob(f"{which}/*/*")} for which in ("one", "two")]
     assert shards[0] == shards[1]
     assert len(shards[0]) == 4

@@ -50,7 +50,7 @@ def test_a_missing_or_untested_requirement_is_a_problem(monkeypatch: pytest.Monk
     monkeypatch.setattr(doctor, "installed", lambda name: old.get(name, known(name)) if name in old else known(name))
     code, out, _ = sparring("doctor")
     assert code == 1
-    assert f"problem: {asked['peft']}: 0.1.0 is installed. Mend it with: pip install '{asked['peft']}'" in out
+    assert f"problem: {asked['peft']}: 0.1.0 is installed. Install it with: pip install '{asked['peft']}'" in out
     assert f"problem: {asked['typer']}: missing." in out
 
 

@@ -153,7 +153,7 @@ def test_a_silent_engine_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FAKE_VLLM", "silent=2")
     stream = engine(tmp_path, silence_minutes=0.01).stream(REQUESTS)
     assert len([next(stream), next(stream)]) == 2
-    with pytest.raises(EngineError, match=r"silence_minutes.*is kept"):
+    with pytest.raises(EngineError, match=r"silence_minutes.*are kept"):
         next(stream)
 
 
@@ -220,7 +220,7 @@ def test_a_run_whose_engine_dies_keeps_what_was_sampled(
     out = tmp_path / "run"
     monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
     monkeypatch.setenv("FAKE_VLLM", "die=10")
-    with pytest.raises(EngineError, match=r"(?s)half-way.*is kept; give the same command"):
+    with pytest.raises(EngineError, match=r"(?s)half-way.*are kept; give the same command"):
         run(parse_recipe(served_recipe), out, Progress(quiet=True))
     (journal,) = out.glob("rounds/000/samples.partial/*.jsonl")
     kept = read_journal(journal)

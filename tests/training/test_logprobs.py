@@ -22,7 +22,7 @@ from transformers import (
 
 from conftest import tiny_llama
 from sparring.training.attention import attend_branches
-from sparring.training.logprobs import CHUNK_LOGITS, chunk_rows, reference_token_logps, token_logps
+from sparring.training.logprobs import CHUNK_LOGITS, chunk_rows, token_logps
 from sparring.training.packing import Rollout, Segment, make_pack, plan_packs
 from sparring.training.scorer import PolicyScorer
 
@@ -60,20 +60,28 @@ def rollouts(seed: int = 0, count: int = 4, responses: int = 3) -> list[Rollout]
     ]
 
 
+def reference_token_logps(hidden_NH, weight_VH, targets_N, bias_V, softcap):
+    """What `token_logps` computes, in the obvious lines."""
+    logits_NV = hidden_NH @ weight_VH.T + bias_V
+    if softcap:
+        logits_NV = softcap * torch.tanh(logits_NV / softcap)
+    return logits_NV.log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
+
+
 @pytest.mark.parametrize("softcap", [0.0, 5.0])
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunked_equals_reference_with_gradients(chunk, softcap):
     torch.manual_seed(0)
     hidden, weight, bias = torch.randn(20, 8), torch.randn(33, 8), torch.randn(33)
     targets, upstream = torch.randint(33, (20,)), torch.randn(20)
-    found = []
+    values = []
     for function in (lambda *a: token_logps(*a, chunk=chunk), reference_token_logps):
         leaves = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
         logps = function(leaves[0], leaves[1], targets, leaves[2], softcap)
         (logps * upstream).sum().backward()
-        found.append([logps.detach(), *(leaf.grad for leaf in leaves)])
-    for ours, theirs in zip(*found, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+        values.append([logps.detach(), *(leaf.grad for leaf in leaves)])
+    for fast, plain in zip(*values, strict=True):
+        assert torch.allclose(fast, plain, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("vocabulary", [300, 32_000, 49_152, 128_256, 262_144])

@@ -1,6 +1,6 @@
 """The interface of an algorithm, and the table of those that Sparring ships.
 
-An algorithm is a frozen pydantic model: its fields are what a recipe's `algorithm:` section may say,
+An algorithm is a frozen pydantic model: its fields are the keys of a recipe's `algorithm:` section,
 and `steps(t, data)` is a pure function of the round number, so a resumed run needs no hidden
 state. A step names who samples, who judges, how pairs are made, what the loss is anchored to and
 which objective is fitted; every other part of Sparring is blind to which algorithm runs. Leaves
@@ -12,7 +12,6 @@ out: doing any of it (`rounds/`), and the mathematics (`objectives/pairs.py`, `p
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from sparring.algorithms.pairing import Pairing
 from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
+from sparring.runtime.imports import import_attribute
 
 
 class PolicyRef(NamedTuple):
@@ -80,23 +80,22 @@ class Step:
     """the seat that this step produces; "play" is the policy of the next round"""
 
     def __post_init__(self) -> None:
-        roles = [] if isinstance(self.responses, Reuse) else [response.role for response in self.responses]
+        roles = [response.role for response in self._sources()]
         if len(set(roles)) < len(roles):
             raise ValueError(
                 f"a step's responses have the roles {roles}: each Draw and Column needs a role of its own."
             )
 
+    def _sources(self) -> tuple[Draw | Column, ...]:
+        return () if isinstance(self.responses, Reuse) else self.responses
+
     def draws(self) -> tuple[Draw, ...]:
         """The responses that must be sampled."""
-        if isinstance(self.responses, Reuse):
-            return ()
-        return tuple(r for r in self.responses if isinstance(r, Draw))
+        return tuple(r for r in self._sources() if isinstance(r, Draw))
 
     def columns(self) -> tuple[str, ...]:
         """The roles that the data must hold."""
-        if isinstance(self.responses, Reuse):
-            return ()
-        return tuple(r.role for r in self.responses if isinstance(r, Column))
+        return tuple(r.role for r in self._sources() if isinstance(r, Column))
 
 
 class DataFacts(NamedTuple):
@@ -123,10 +122,10 @@ class About(NamedTuple):
     title: str
     paper: str
     anchors: str
-    samples: str
-    pairing: str
-    loss: str
-    needs: str
+    samples: str = "iterate, K per prompt"
+    pairing: str = "any"
+    loss: str = "pair square"
+    needs: str = "prompts and an oracle"
 
 
 class Algorithm(BaseModel):
@@ -161,25 +160,18 @@ class Algorithm(BaseModel):
         return None
 
     def regularisation(self) -> float | None:
-        """tau of the regularised game that it plays on exact games, 0 for the plain one; None: of neither."""
+        """tau of the regularised game that it solves on exact games, 0 for the plain one, None if it solves neither."""
         return float(getattr(self, "kl_to_reference", 0.0)) if self.solves == "regularised" else 0.0
 
     def oldest_iterate(self, t: int) -> int:
-        """The oldest round whose policy round t needs, besides the reference; older ones may go."""
-        refs = [
-            ref
-            for step in self.steps(t, ANY_DATA)
-            for ref in [
-                step.start,
-                *step.anchors.values(),
-                *(p for d in step.draws() for p in d.policies),
-            ]
-        ]
-        rounds = [ref.round for ref in refs if ref != REFERENCE]
-        return min([t, *rounds])
+        """The oldest round whose policy round t needs, besides the reference; older ones may be deleted."""
+        steps = self.steps(t, ANY_DATA)
+        drawn = {ref for step in steps for draw in step.draws() for ref in draw.policies}
+        refs = drawn | {ref for step in steps for ref in (step.start, *step.anchors.values())}
+        return min([t, *(ref.round for ref in refs if ref != REFERENCE)])
 
 
-SHIPPED: dict[str, str] = {
+SHIPPED = {
     "spac": "sparring.algorithms.spac:SPAC",
     "spin": "sparring.algorithms.spin:SPIN",
     "inpo": "sparring.algorithms.inpo:INPO",
@@ -213,11 +205,7 @@ def find_algorithm(name: str) -> type[Algorithm]:
             f"algorithm.name: unknown algorithm {name!r}.{hint} Shipped: {', '.join(SHIPPED)}; your own "
             "is named as 'package.module:Class'."
         )
-    module, _, attribute = where.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"algorithm.name: cannot import {where!r}: {error}.") from error
+    kind = import_attribute(where, "algorithm.name")
     if not (isinstance(kind, type) and issubclass(kind, Algorithm)):
         raise ValueError(f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm.")
     return kind

@@ -10,13 +10,13 @@ reward bound, which is not known for a language model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
-from sparring.algorithms.sources import PairSource
+from sparring.algorithms.sources import EITHER_SOURCE, OWN_IID, PairSource
 from sparring.games.game import Array, Game
 from sparring.games.squares import chi_po
 from sparring.objectives.pairs import ChiSquaredLogistic
@@ -25,23 +25,9 @@ from sparring.objectives.pairs import ChiSquaredLogistic
 class ChiPO(PairSource):
     """chi-PO's fields; the defaults are ours."""
 
-    about: ClassVar[About] = About(
-        "chi-PO",
-        "2407.13399",
-        "reference 1",
-        "nobody, or the iterate",
-        "the data's, or any",
-        "pair logistic with a chi-squared link",
-        "pairs, or prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"R": Symbol("reward_bound")}
-    on_games: ClassVar[Mapping[str, Any]] = {
-        "source": "own",
-        "beta": 0.5,
-        "reference": "iterate",
-        "pairing": "iid",
-        "samples": 2,
-    }
+    about = About("chi-PO", "2407.13399", "reference 1", loss="pair logistic with a chi-squared link", **EITHER_SOURCE)
+    symbols: ClassVar = {"R": Symbol("reward_bound")}
+    on_games: ClassVar = {**OWN_IID, "beta": 0.5}
 
     beta: float = Field(default=0.1, gt=0)
     """weight of the regularisation"""
@@ -59,6 +45,6 @@ class ChiPO(PairSource):
         """On Bradley-Terry games whose rewards no clip reaches; there is no closed form elsewhere."""
         if game.rewards is None or float((game.rewards.max(-1) - game.rewards.min(-1)).max()) >= 2 * self.reward_bound:
             return None
-        anchor = game.log_reference if self.reference == "start" else history[-1]
-        made = chi_po(anchor, game.rewards, self.beta)
-        return made if float((made - anchor).max()) < self.ratio_bound else None
+        anchor = self.exact_anchor(game, history)
+        log_policy = chi_po(anchor, game.rewards, self.beta)
+        return log_policy if float((log_policy - anchor).max()) < self.ratio_bound else None

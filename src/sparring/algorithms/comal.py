@@ -11,41 +11,27 @@ validation loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Step, Symbol
-from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.algorithms.judged import IID, MirrorPlay
 from sparring.games.dynamics import comal
 from sparring.games.game import Array, Game
 
 
-class COMAL(JudgedPlay):
+class COMAL(MirrorPlay):
     """COMAL's fields; step and weight are those of the authors' script, the period is the paper's."""
 
-    about: ClassVar[About] = About(
-        "COMAL",
-        "2410.23223",
-        "moving reference rho, iterate 1 - rho",
-        "iterate, K per prompt",
-        "any",
-        "pair square",
-        "prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {
+    about = About("COMAL", "2410.23223", "moving reference rho, iterate 1 - rho")
+    symbols: ClassVar = {
         "eta": Symbol("step_size", inverse=True),
         "tau": Symbol("kl_to_reference"),
         "M": Symbol("period"),
     }
-    on_games: ClassVar[Mapping[str, Any]] = {
-        "step_size": 1.0,
-        "kl_to_reference": 0.1,
-        "period": 20,
-        "pairing": "iid",
-        "samples": 2,
-    }
+    on_games: ClassVar = {**IID, "step_size": 1.0, "kl_to_reference": 0.1, "period": 20}
 
     step_size: float = Field(default=500.0, gt=0)
     """1/eta of the inner INPO steps"""
@@ -54,14 +40,9 @@ class COMAL(JudgedPlay):
     period: int = Field(default=6, ge=1)
     """M: rounds between refreshes of the reference"""
 
-    @model_validator(mode="after")
-    def _weights_are_positive(self) -> Self:
-        reference_weight(self.step_size, self.kl_to_reference)
-        return self
-
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One INPO step whose reference is the iterate of the last refresh."""
-        rho = reference_weight(self.step_size, self.kl_to_reference)
+        rho = self.reference_weight(t)
         iterate, moving = PolicyRef(t), PolicyRef(t // self.period * self.period)
         anchors = {"moving_reference": (moving, rho), "iterate": (iterate, 1.0 - rho)}
         return (self.square_step(iterate, anchors, self.step_size),)

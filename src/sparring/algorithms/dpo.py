@@ -10,13 +10,13 @@ form. Leaves out: length-normalised variants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, Step
-from sparring.algorithms.sources import PairSource
+from sparring.algorithms.sources import EITHER_SOURCE, OWN_IID, PairSource
 from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_normalise
 from sparring.objectives.pairs import PairLogistic
@@ -25,22 +25,8 @@ from sparring.objectives.pairs import PairLogistic
 class DPO(PairSource):
     """DPO's fields."""
 
-    about: ClassVar[About] = About(
-        "DPO, iterative DPO",
-        "2305.18290",
-        "reference 1",
-        "nobody, or the iterate",
-        "the data's, or any",
-        "pair logistic",
-        "pairs, or prompts and an oracle",
-    )
-    on_games: ClassVar[Mapping[str, Any]] = {
-        "source": "own",
-        "beta": 0.5,
-        "reference": "iterate",
-        "pairing": "iid",
-        "samples": 2,
-    }
+    about = About("DPO, iterative DPO", "2305.18290", "reference 1", loss="pair logistic", **EITHER_SOURCE)
+    on_games: ClassVar = {**OWN_IID, "beta": 0.5}
 
     beta: float = Field(default=0.1, gt=0)
     """weight of the KL to the reference, per nat"""
@@ -53,5 +39,5 @@ class DPO(PairSource):
         """ref exp(r / beta), on Bradley-Terry games only; off them there is no such form."""
         if game.rewards is None:
             return None
-        anchor = game.log_reference if self.reference == "start" else history[-1]
+        anchor = self.exact_anchor(game, history)
         return log_normalise(anchor + game.rewards / self.beta)

@@ -12,48 +12,39 @@ theorem's constants were not found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
-from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Step, Symbol
+from sparring.algorithms.judged import IID, MirrorPlay
 from sparring.games.dynamics import egpo
 from sparring.games.game import Array, Game
 
 
-class EGPO(JudgedPlay):
+class EGPO(MirrorPlay):
     """EGPO's fields; beta is the paper's, the step is ours (the paper's runs are online)."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "EGPO",
         "2503.08942",
         "reference w, iterate 1 - w",
-        "iterate, then the half step",
-        "any",
-        "pair square, twice",
-        "prompts and an oracle",
+        samples="iterate, then the half step",
+        loss="pair square, twice",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size"), "beta": Symbol("kl_to_reference")}
-    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.3, "kl_to_reference": 0.1, "pairing": "iid", "samples": 2}
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
+    symbols: ClassVar = {"eta": Symbol("step_size"), "beta": Symbol("kl_to_reference")}
+    on_games: ClassVar = {**IID, "step_size": 0.3, "kl_to_reference": 0.1}
+    solves = "regularised"
 
     step_size: float = Field(default=5.0, gt=0)
     """the step of both moves"""
     kl_to_reference: float = Field(default=0.1, ge=0)
     """beta: weight of KL(policy || reference)"""
 
-    @model_validator(mode="after")
-    def _weights_are_positive(self) -> Self:
-        reference_weight(self.step_size, self.kl_to_reference)
-        return self
-
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """Half step on the iterate's pairs, then full step from the iterate on the half step's pairs."""
-        w = reference_weight(self.step_size, self.kl_to_reference)
-        iterate, half = PolicyRef(t), PolicyRef(t + 1, "half")
-        anchors = {"reference": (REFERENCE, w), "iterate": (iterate, 1.0 - w)}
+        iterate, half, anchors = PolicyRef(t), PolicyRef(t + 1, "half"), self.mirror_anchors(t)
         return (
             self.square_step(iterate, anchors, self.step_size, trains="half"),
             self.square_step(iterate, anchors, self.step_size, self.own_draw(half)),
@@ -61,5 +52,4 @@ class EGPO(JudgedPlay):
 
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """The extragradient's full step."""
-        options = self.step_size, self.kl_to_reference
-        return egpo(game.preference, history[-1], game.log_reference, *options)[1]
+        return egpo(game.preference, history[-1], game.log_reference, self.step_size, self.kl_to_reference)[1]

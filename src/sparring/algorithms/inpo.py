@@ -14,64 +14,40 @@ the oracle (any will do).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
-from sparring.algorithms.judged import JudgedPlay, PairingName, reference_weight
+from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Step, Symbol
+from sparring.algorithms.judged import IID, PairingName, ScheduledPlay
 from sparring.games.dynamics import inpo
 from sparring.games.game import Array, Game
 
 
-class INPO(JudgedPlay):
+class INPO(ScheduledPlay):
     """INPO's fields; defaults are those of the paper's runs."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "INPO",
         "2407.00617",
         "reference tau/eta, iterate 1 - tau/eta",
-        "iterate, K per prompt",
-        "knockout, best-worst, i.i.d. or all pairs",
-        "pair square",
-        "prompts and an oracle",
+        pairing="knockout, best-worst, i.i.d. or all pairs",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {
-        "eta": Symbol("step_size", inverse=True),
-        "tau": Symbol("kl_to_reference"),
-    }
-    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 1.0, "kl_to_reference": 0.1, "pairing": "iid", "samples": 2}
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
+    symbols: ClassVar = {"eta": Symbol("step_size", inverse=True), "tau": Symbol("kl_to_reference")}
+    on_games: ClassVar = {**IID, "step_size": 1.0, "kl_to_reference": 0.1}
+    solves = "regularised"
 
     step_size: float = Field(default=200.0, gt=0)
     """1/eta: how far one round moves, in nats of log-ratio per unit of win rate"""
     kl_to_reference: float = Field(default=1.0 / 600.0, ge=0)
     """tau: weight of KL(policy || reference) against the win rate; 0 removes the reference"""
-    schedule: Literal["fixed", "theorem"] = "fixed"
-    """theorem: eta_t = tau (t + 2) / 2 (Theorem 4), which needs kl_to_reference > 0; step_size is not used"""
     pairing: PairingName = "knockout"
     """how K judged responses become pairs; iid is what the theory assumes"""
 
-    @model_validator(mode="after")
-    def _weights_are_positive(self) -> Self:
-        if self.schedule == "theorem" and self.kl_to_reference == 0:
-            raise ValueError("kl_to_reference = 0 with schedule = 'theorem': eta_t would be 0; give tau > 0.")
-        if self.schedule == "fixed":
-            reference_weight(self.step_size, self.kl_to_reference)
-        return self
-
-    def step_size_at(self, t: int) -> float:
-        """The step of round t: fixed, or 2 / (tau (t + 2))."""
-        return self.step_size if self.schedule == "fixed" else 2.0 / (self.kl_to_reference * (t + 2))
-
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step: sample, judge, pair, fit the pair square."""
-        step_size = self.step_size_at(t)
-        rho = reference_weight(step_size, self.kl_to_reference)
-        iterate = PolicyRef(t)
-        anchors = {"reference": (REFERENCE, rho), "iterate": (iterate, 1.0 - rho)}
-        return (self.square_step(iterate, anchors, step_size),)
+        return (self.square_step(PolicyRef(t), self.mirror_anchors(t), self.step_size_at(t)),)
 
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array:
         """Lemma 5: the mirror-descent step."""

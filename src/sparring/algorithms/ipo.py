@@ -11,14 +11,14 @@ averaged variant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
-from sparring.algorithms.sources import PairSource
+from sparring.algorithms.sources import EITHER_SOURCE, OWN_IID, PairSource
 from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_normalise, win_rates
 from sparring.objectives.pairs import PairSquare
@@ -27,23 +27,9 @@ from sparring.objectives.pairs import PairSquare
 class IPO(PairSource):
     """IPO's fields."""
 
-    about: ClassVar[About] = About(
-        "IPO, iterative IPO",
-        "2310.12036",
-        "reference 1",
-        "nobody, or the iterate",
-        "the data's, or any",
-        "pair square",
-        "pairs, or prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"tau": Symbol("kl_to_reference")}
-    on_games: ClassVar[Mapping[str, Any]] = {
-        "source": "own",
-        "kl_to_reference": 1.0,
-        "reference": "iterate",
-        "pairing": "iid",
-        "samples": 2,
-    }
+    about = About("IPO, iterative IPO", "2310.12036", "reference 1", **EITHER_SOURCE)
+    symbols: ClassVar = {"tau": Symbol("kl_to_reference")}
+    on_games: ClassVar = {**OWN_IID, "kl_to_reference": 1.0}
 
     kl_to_reference: float = Field(default=0.1, gt=0)
     """tau: the target margin is 1/(2 tau) nats"""
@@ -53,8 +39,8 @@ class IPO(PairSource):
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step with one anchor."""
         target = "soft" if self.soft_labels else "hard"
-        square = PairSquare({self.anchor: 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
-        return (self.pair_step(t, square),)
+        loss = PairSquare({self.anchor: 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
+        return (self.pair_step(t, loss),)
 
     def regularisation(self) -> float:
         """tau, where the starting policy stays the reference of own samples: the step's fixed point."""
@@ -64,5 +50,5 @@ class IPO(PairSource):
         """Own i.i.d. samples: anchor exp(P(y > pi_t) / tau), by the argument of INPO's Prop. 6."""
         if self.source == "pairs":
             return None
-        anchor = game.log_reference if self.reference == "start" else history[-1]
+        anchor = self.exact_anchor(game, history)
         return log_normalise(anchor + win_rates(game.preference, np.exp(history[-1])) / self.kl_to_reference)

@@ -12,42 +12,28 @@ cannot name yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
-from sparring.algorithms.judged import JudgedPlay, reference_weight
+from sparring.algorithms.judged import IID, MirrorPlay
 from sparring.games.dynamics import mnpo
 from sparring.games.game import Array, Game
 
 
-class MNPO(JudgedPlay):
+class MNPO(MirrorPlay):
     """MNPO's fields; eta .0075 (of mean log-probabilities there), rho 1/3 and a history of two are the code's."""
 
-    about: ClassVar[About] = About(
-        "MNPO",
-        "2509.23102",
-        "reference rho, past iterates (1 - rho) lambda_j",
-        "iterate, K per prompt",
-        "any",
-        "pair square",
-        "prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {
+    about = About("MNPO", "2509.23102", "reference rho, past iterates (1 - rho) lambda_j")
+    symbols: ClassVar = {
         "eta": Symbol("step_size", inverse=True),
         "tau": Symbol("kl_to_reference"),
         "lambda": Symbol("weights"),
     }
-    on_games: ClassVar[Mapping[str, Any]] = {
-        "step_size": 0.2,
-        "kl_to_reference": 0.1,
-        "weights": (0.7, 0.3),
-        "pairing": "iid",
-        "samples": 2,
-    }
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
+    on_games: ClassVar = {**IID, "step_size": 0.2, "kl_to_reference": 0.1, "weights": (0.7, 0.3)}
+    solves = "regularised"
 
     step_size: float = Field(default=1.0 / 0.0075, gt=0)
     """1/eta"""
@@ -55,11 +41,6 @@ class MNPO(JudgedPlay):
     """tau; rho = tau/eta = 1/3 at the default"""
     weights: tuple[float, ...] = (0.5, 0.5)
     """lambda_j of the iterates, newest first; their number is the history"""
-
-    @model_validator(mode="after")
-    def _weights_are_positive(self) -> Self:
-        reference_weight(self.step_size, self.kl_to_reference)
-        return self
 
     @model_validator(mode="after")
     def _history(self) -> Self:
@@ -71,7 +52,7 @@ class MNPO(JudgedPlay):
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One pair square whose anchor is the mixture of the reference and the recent iterates."""
-        rho = reference_weight(self.step_size, self.kl_to_reference)
+        rho = self.reference_weight(t)
         recent = self.weights[: t + 1]
         shares = [weight / sum(recent) for weight in recent]
         anchors = {"reference": (REFERENCE, rho)} | {

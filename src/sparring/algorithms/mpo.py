@@ -10,13 +10,13 @@ The paper's results table was not found. Leaves out: its policy-gradient form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Step, Symbol
-from sparring.algorithms.judged import JudgedPlay
+from sparring.algorithms.judged import IID, JudgedPlay
 from sparring.games.dynamics import mpo
 from sparring.games.game import Array, Game
 
@@ -24,27 +24,9 @@ from sparring.games.game import Array, Game
 class MPO(JudgedPlay):
     """MPO's fields; the defaults are ours, at INPO's scale."""
 
-    about: ClassVar[About] = About(
-        "MPO",
-        "2410.16714",
-        "magnet step*tau/(1 + step*tau), iterate the rest",
-        "iterate, K per prompt",
-        "any",
-        "pair square",
-        "prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {
-        "eta": Symbol("step_size"),
-        "tau": Symbol("kl_to_magnet"),
-        "M": Symbol("period"),
-    }
-    on_games: ClassVar[Mapping[str, Any]] = {
-        "step_size": 1.0,
-        "kl_to_magnet": 0.1,
-        "period": 20,
-        "pairing": "iid",
-        "samples": 2,
-    }
+    about = About("MPO", "2410.16714", "magnet step*tau/(1 + step*tau), iterate the rest")
+    symbols: ClassVar = {"eta": Symbol("step_size"), "tau": Symbol("kl_to_magnet"), "M": Symbol("period")}
+    on_games: ClassVar = {**IID, "step_size": 1.0, "kl_to_magnet": 0.1, "period": 20}
 
     step_size: float = Field(default=300.0, gt=0)
     """the paper's eta: inverse weight of KL(policy || iterate)"""

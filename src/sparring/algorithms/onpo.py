@@ -11,13 +11,13 @@ absolute results table and code were not found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
 from sparring.algorithms.algorithm import About, DataFacts, PolicyRef, Reuse, Step, Symbol
-from sparring.algorithms.judged import JudgedPlay
+from sparring.algorithms.judged import IID, JudgedPlay
 from sparring.games.dynamics import onpo_play
 from sparring.games.game import Array, Game
 
@@ -25,17 +25,9 @@ from sparring.games.game import Array, Game
 class ONPO(JudgedPlay):
     """ONPO's fields; the step is the paper's 1/eta = .01 of its grid."""
 
-    about: ClassVar[About] = About(
-        "ONPO",
-        "2502.16852",
-        "base 1",
-        "iterate, K per prompt",
-        "any",
-        "pair square, twice",
-        "prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size")}
-    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "pairing": "iid", "samples": 2}
+    about = About("ONPO", "2502.16852", "base 1", loss="pair square, twice")
+    symbols: ClassVar = {"eta": Symbol("step_size")}
+    on_games: ClassVar = {**IID, "step_size": 0.5}
 
     step_size: float = Field(default=100.0, gt=0)
     """eta: nats of log-ratio per unit of win rate"""

@@ -10,12 +10,11 @@ dominates. Leaves out: the paper's list data, which needs a reward label per res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
+from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, Step, Symbol
 from sparring.algorithms.judged import JudgedSamples
 from sparring.algorithms.pairing import Listwise
 from sparring.objectives.lists import ListNDCG
@@ -24,20 +23,11 @@ from sparring.objectives.lists import ListNDCG
 class OPO(JudgedSamples):
     """OPO's fields; beta, temperature and sharpness are the authors' code's."""
 
-    about: ClassVar[About] = About(
-        "OPO",
-        "2410.04346",
-        "reference 1",
-        "iterate, K per prompt",
-        "lists",
-        "differentiable NDCG",
-        "prompts and an oracle",
-    )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"tau": Symbol("temperature"), "a": Symbol("sharpness")}
-    on_games: ClassVar[Mapping[str, Any]] = {}
+    about = About("OPO", "2410.04346", "reference 1", pairing="lists", loss="differentiable NDCG")
+    symbols: ClassVar = {"tau": Symbol("temperature"), "a": Symbol("sharpness")}
 
     pairing: Literal["list"] = "list"  # type: ignore[assignment]
-    """all comparisons, every response kept"""
+    """all comparisons; the judged responses form one list"""
     form: Literal["neural", "approx"] = "neural"
     """NeuralNDCG or ApproxNDCG"""
     beta: float = Field(default=0.1, gt=0)
@@ -49,14 +39,5 @@ class OPO(JudgedSamples):
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step on lists of own samples."""
-        iterate = PolicyRef(t)
-        return (
-            Step(
-                start=iterate,
-                responses=(self.own_draw(iterate),),
-                judged=True,
-                pairing=Listwise(),
-                anchors={"reference": REFERENCE},
-                objective=ListNDCG(self.form, self.beta, self.temperature, self.sharpness),
-            ),
-        )
+        objective = ListNDCG(self.form, self.beta, self.temperature, self.sharpness)
+        return (self.judged_step(t, Listwise(), objective, {"reference": REFERENCE}),)

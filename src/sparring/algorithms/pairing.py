@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -26,6 +26,7 @@ from sparring.objectives.pairs import DATA, PESSIMISM
 Comparison = tuple[int, int]
 Wave = list[Comparison]
 Game = Generator[Wave, Sequence[float], "Pairs"]
+Label = Literal["sampled", "likelier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Pairs:
 
     pairs: tuple[Pair, ...]
     win_rates: tuple[float, ...]
-    kept: tuple[int, ...] = ()
-    """responses that the objective needs besides those in pairs (lists, reference samples)"""
+    unpaired: tuple[int, ...] = ()
+    """responses that the objective needs beside those in pairs (lists, reference samples)"""
     dropped: str = ""
     """empty when the example is used; otherwise the reason, counted and shown"""
 
@@ -59,7 +60,7 @@ class Pairing(Protocol):
         ...
 
 
-def own(roles: Sequence[str], role: str = "own") -> list[int]:
+def having(roles: Sequence[str], role: str = "own") -> list[int]:
     """Indices of the responses that have this role."""
     return [index for index, name in enumerate(roles) if name == role]
 
@@ -67,9 +68,9 @@ def own(roles: Sequence[str], role: str = "own") -> list[int]:
 class Verdicts(dict[Comparison, float]):
     """Probabilities by ordered pair; knows P(b, a) from P(a, b)."""
 
-    def add(self, wave: Wave, answers: Sequence[float]) -> None:
-        """Store a wave's answers in both orders."""
-        for (a, b), probability in zip(wave, answers, strict=True):
+    def add(self, wave: Wave, probabilities: Sequence[float]) -> None:
+        """Store a wave's probabilities in both orders."""
+        for (a, b), probability in zip(wave, probabilities, strict=True):
             self[a, b], self[b, a] = probability, 1.0 - probability
 
     def win_rate(self, index: int) -> float:
@@ -82,6 +83,16 @@ def _unjudged(count: int) -> tuple[float, ...]:
     return (float("nan"),) * count
 
 
+def _all_compared(
+    roles: Sequence[str],
+) -> Generator[Wave, Sequence[float], tuple[list[int], Verdicts, tuple[float, ...]]]:
+    """One wave of all K(K-1)/2 comparisons of own samples; their indices, the verdicts and every win rate."""
+    indices, verdicts = having(roles), Verdicts()
+    wave = list(itertools.combinations(indices, 2))
+    verdicts.add(wave, (yield wave))
+    return indices, verdicts, tuple(verdicts.win_rate(i) for i in range(len(roles)))
+
+
 @dataclass(frozen=True, slots=True)
 class IndependentPairs:
     """Samples 2i and 2i+1 form pairs, each drawn independently of the oracle: the theory's pairs.
@@ -90,28 +101,29 @@ class IndependentPairs:
     `likelier` takes the one with P > 1/2. Soft targets do not depend on it.
     """
 
-    label: Literal["sampled", "likelier"] = "sampled"
+    label: Label = "sampled"
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """One wave of count/2 comparisons."""
-        indices, verdicts = own(roles), Verdicts()
+        indices, verdicts = having(roles), Verdicts()
         wave = list(zip(indices[::2], indices[1::2], strict=False))
         verdicts.add(wave, (yield wave))
-        judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
-        if not judged:
-            return Pairs((), _unjudged(len(roles)), dropped="no verdict")
-        draw = random.Random(seed)
-        pairs = [_oriented(a, b, p, draw.random() < p if self.label == "sampled" else p >= 0.5) for a, b, p in judged]
-        return Pairs(_even(pairs), tuple(verdicts.win_rate(i) for i in range(len(roles))))
+        return _labelled(wave, verdicts, tuple(verdicts.win_rate(i) for i in range(len(roles))), self.label, seed)
 
 
-def _oriented(a: int, b: int, probability: float, first_wins: bool) -> Pair:
-    return Pair(a, b, probability) if first_wins else Pair(b, a, 1.0 - probability)
+def _labelled(wave: Wave, verdicts: Verdicts, rates: tuple[float, ...], label: Label, seed: int) -> Pairs:
+    """Every judged comparison of the wave as a pair of equal weight."""
+    draw, pairs = random.Random(seed), []
+    for a, b in wave:
+        p = verdicts[a, b]
+        if not np.isnan(p):
+            first_wins = draw.random() < p if label == "sampled" else p >= 0.5
+            pairs.append(Pair(a, b, p) if first_wins else Pair(b, a, 1.0 - p))
+    return Pairs(_even(pairs), rates) if pairs else Pairs((), rates, dropped="no verdict")
 
 
-def _even(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    all_pairs = tuple(pairs)
-    return tuple(Pair(p.winner, p.loser, p.preference, 1.0 / len(all_pairs), p.term) for p in all_pairs)
+def _even(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    return tuple(replace(pair, weight=1.0 / len(pairs)) for pair in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +132,7 @@ class BestWorst:
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """One wave; ties go to the earlier response, and equal extremes drop the example."""
-        indices, verdicts = own(roles), Verdicts()
-        wave = list(itertools.combinations(indices, 2))
-        verdicts.add(wave, (yield wave))
-        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
+        indices, verdicts, rates = yield from _all_compared(roles)
         judged = [i for i in indices if not np.isnan(rates[i])]
         if len(judged) < 2:
             return Pairs((), rates, dropped="no verdict")
@@ -140,20 +149,12 @@ class BestWorst:
 class AllPairs:
     """All K(K-1)/2 comparisons, every one a training pair of equal weight; `label` as in `IndependentPairs`."""
 
-    label: Literal["sampled", "likelier"] = "sampled"
+    label: Label = "sampled"
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """One wave."""
-        indices, verdicts = own(roles), Verdicts()
-        wave = list(itertools.combinations(indices, 2))
-        verdicts.add(wave, (yield wave))
-        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
-        judged = [(a, b, verdicts[a, b]) for a, b in wave if not np.isnan(verdicts[a, b])]
-        if not judged:
-            return Pairs((), rates, dropped="no verdict")
-        draw = random.Random(seed)
-        sampled = self.label == "sampled"
-        return Pairs(_even(_oriented(a, b, p, draw.random() < p if sampled else p >= 0.5) for a, b, p in judged), rates)
+        indices, verdicts, rates = yield from _all_compared(roles)
+        return _labelled(list(itertools.combinations(indices, 2)), verdicts, rates, self.label, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,13 @@ class Knockout:
     """INPO's tournament (2407.00617): at most 11 comparisons for K = 8 instead of 28.
 
     Adjacent matches; winners play on to one winner, losers to one loser; ties go to the first; the
-    pair is kept only if the winner then beats the loser, who are not asked again if they have met. A missing
+    two are a pair only if the winner then beats the loser, which is not asked again if they have met. A missing
     verdict drops the example.
     """
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """At most log2(K) + 1 waves; needs K a power of two."""
-        indices, verdicts = own(roles), Verdicts()
+        indices, verdicts = having(roles), Verdicts()
         none = _unjudged(len(roles))
         winners, losers = indices, indices
         while len(winners) > 1:
@@ -179,7 +180,7 @@ class Knockout:
                 return Pairs((), none, dropped="no verdict")
             winners = [a if verdicts[a, b] >= 0.5 else b for a, b in matches]
             losers = [b if verdicts[a, b] >= 0.5 else a for a, b in below]
-        final = (winners[0], losers[0])
+        final = winners[0], losers[0]
         if final not in verdicts:
             verdicts.add([final], (yield [final]))
         if np.isnan(verdicts[final]):
@@ -202,7 +203,7 @@ class Against:
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """No comparisons."""
         yield []
-        pairs = [Pair(win, lose) for win in own(roles, self.winner) for lose in own(roles, self.loser)]
+        pairs = [Pair(win, lose) for win in having(roles, self.winner) for lose in having(roles, self.loser)]
         return Pairs(_even(pairs), _unjudged(len(roles)))
 
 
@@ -213,8 +214,8 @@ class ChosenRejectedOwn:
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """No comparisons."""
         yield []
-        chosen, rejected = own(roles, "chosen")[0], own(roles, "rejected")[0]
-        fresh = own(roles)
+        chosen, rejected = having(roles, "chosen")[0], having(roles, "rejected")[0]
+        fresh = having(roles)
         half = 0.5 / len(fresh)
         pessimism = [Pair(data, sample, weight=half, term=PESSIMISM) for sample in fresh for data in (chosen, rejected)]
         pairs = (Pair(chosen, rejected, term=DATA), *pessimism)
@@ -223,25 +224,22 @@ class ChosenRejectedOwn:
 
 @dataclass(frozen=True, slots=True)
 class Listwise:
-    """All K(K-1)/2 comparisons; every judged response is kept as one list, without pairs."""
+    """All K(K-1)/2 comparisons; the judged responses form one list, without pairs."""
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """One wave; fewer than two judged responses, or all equal, drop the example."""
-        indices, verdicts = own(roles), Verdicts()
-        wave = list(itertools.combinations(indices, 2))
-        verdicts.add(wave, (yield wave))
-        rates = tuple(verdicts.win_rate(i) for i in range(len(roles)))
+        indices, _, rates = yield from _all_compared(roles)
         judged = tuple(i for i in indices if not np.isnan(rates[i]))
         if len(judged) < 2:
             return Pairs((), rates, dropped="no verdict")
         if len({rates[i] for i in judged}) == 1:
             return Pairs((), rates, dropped="tie")
-        return Pairs((), rates, kept=judged)
+        return Pairs((), rates, unpaired=judged)
 
 
 @dataclass(frozen=True, slots=True)
 class KeepingRole:
-    """Another pairing, with all responses of `role` kept for the objective."""
+    """Another pairing, with all responses of `role` handed to the objective beside its pairs."""
 
     inner: Pairing
     role: str
@@ -249,4 +247,4 @@ class KeepingRole:
     def play(self, roles: Sequence[str], seed: int) -> Game:
         """The inner game."""
         result = yield from self.inner.play(roles, seed)
-        return replace(result, kept=tuple(own(roles, self.role))) if result.pairs else result
+        return replace(result, unpaired=tuple(having(roles, self.role))) if result.pairs else result

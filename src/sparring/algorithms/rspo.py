@@ -14,13 +14,14 @@ surrogate is a squared log-ratio: its gradient is that of the KL for samples of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
 from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, Draw, Step, Symbol
+from sparring.algorithms.judged import IID
 from sparring.algorithms.pairing import KeepingRole
 from sparring.algorithms.sppo import SPPO
 from sparring.games.dynamics import mmd
@@ -32,27 +33,22 @@ from sparring.objectives.responses import RegularisedResponseSquare
 class RSPO(SPPO):
     """RSPO's fields beside SPPO's; the default is the code's best reverse-KL script."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "RSPO",
         "2503.00030",
         "iterate 1, and the reference in the regulariser",
-        "iterate, K per prompt; optionally the reference",
-        "best-worst",
-        "response squares + divergences",
-        "prompts and an oracle",
+        samples="iterate, K per prompt; optionally the reference",
+        pairing="best-worst",
+        loss="response squares + divergences",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {
-        "eta": Symbol("step_size"),
-        "c": Symbol("reverse_kl"),
-        "R": Symbol("ratio_bound"),
-    }
-    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "reverse_kl": 0.1, "pairing": "iid", "samples": 2}
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "regularised"
+    symbols: ClassVar = {"eta": Symbol("step_size"), "c": Symbol("reverse_kl"), "R": Symbol("ratio_bound")}
+    on_games: ClassVar = {**IID, "step_size": 0.5, "reverse_kl": 0.1}
+    solves = "regularised"
 
     reverse_kl: float = Field(default=0.5, ge=0)
     """coefficient of the squared log-ratio to the start policy"""
     forward_kl: float = Field(default=0.0, ge=0)
-    """coefficient of the importance-weighted forward KL; shortens answers"""
+    """coefficient of the importance-weighted forward KL; shortens responses"""
     chi_squared: float = Field(default=0.0, ge=0)
     """coefficient of the clipped likelihood ratio"""
     ratio_bound: float = Field(default=10.0, gt=0)
@@ -65,12 +61,7 @@ class RSPO(SPPO):
     def objective(self) -> Objective:
         """SPPO's squares and the divergences."""
         return RegularisedResponseSquare(
-            self.squares(),
-            self.reverse_kl,
-            self.forward_kl,
-            self.chi_squared,
-            self.reference_nll,
-            self.ratio_bound,
+            self.squares(), self.reverse_kl, self.forward_kl, self.chi_squared, self.reference_nll, self.ratio_bound
         )
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:

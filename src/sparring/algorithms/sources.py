@@ -1,18 +1,26 @@
-"""Where DPO, IPO and chi-PO take their pairs: a fixed set, or the iterate's own judged samples.
-
-PairSource(source="own", samples=4, pairing="best_worst")
-"""
+"""Where DPO, IPO and chi-PO take their pairs: a fixed set, or the iterate's own judged samples."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, Algorithm, Column, Draw, PolicyRef, Step
-from sparring.algorithms.judged import PAIRINGS, PairingName, check_pairing
+from sparring.algorithms.judged import IID, PAIRINGS, PairingName, check_pairing
 from sparring.algorithms.pairing import Against
+from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
+
+OWN_IID: Mapping[str, Any] = {**IID, "source": "own", "reference": "iterate"}
+"""fields of these methods at the scale of exact games"""
+EITHER_SOURCE = {
+    "samples": "nobody, or the iterate",
+    "pairing": "the data's, or any",
+    "needs": "pairs, or prompts and an oracle",
+}
+"""their entries in `About`"""
 
 
 class PairSource(Algorithm):
@@ -35,8 +43,8 @@ class PairSource(Algorithm):
             check_pairing(self.pairing, self.samples)
         elif self.soft_labels:
             raise ValueError(
-                "soft_labels = true with source = 'pairs': given pairs carry no probability. Use source: own, or "
-                "soft_labels: false."
+                "soft_labels = true with source = 'pairs': a data set's pairs carry no probability. Use source: own, "
+                "or soft_labels: false."
             )
         return self
 
@@ -45,20 +53,16 @@ class PairSource(Algorithm):
         """The anchor's name; the log measures movement against `reference` and `iterate` under these names."""
         return "reference" if self.reference == "start" else "iterate"
 
+    def exact_anchor(self, game: Game, history: Sequence[Array]) -> Array:
+        """(C, n): log-probabilities of the anchor in the round after `history`."""
+        return game.log_reference if self.reference == "start" else history[-1]
+
     def pair_step(self, t: int, objective: Objective) -> Step:
         """The round's one step under `objective`, whose only anchor is `self.anchor`."""
         iterate = PolicyRef(t)
         anchors = {self.anchor: REFERENCE if self.reference == "start" else iterate}
-        common: dict[str, Any] = {"start": iterate, "anchors": anchors, "objective": objective}
         if self.source == "pairs":
-            return Step(
-                responses=(Column("chosen"), Column("rejected")),
-                pairing=Against("chosen", "rejected"),
-                **common,
-            )
-        return Step(
-            responses=(Draw("own", self.samples, {iterate: 1.0}),),
-            judged=True,
-            pairing=PAIRINGS[self.pairing],
-            **common,
-        )
+            columns = Column("chosen"), Column("rejected")
+            return Step(iterate, columns, Against("chosen", "rejected"), objective, anchors)
+        draw = Draw("own", self.samples, {iterate: 1.0})
+        return Step(iterate, (draw,), PAIRINGS[self.pairing], objective, anchors, judged=True)

@@ -1,9 +1,9 @@
 """SPAC, Self-Play with Adversarial Critic (2406.04274): offline preferences, a pessimistic leader.
 
 The policy plays against the worst reward that still explains a fixed preference set. Each round draws one
-fresh own answer per prompt and solves a single-network problem: a DPO term against the iterate on the data's
-pair, plus a term that lowers own answers relative to the data's. No oracle is asked. What is read from
-the paper and what is reconstructed (the body was not available to us) is in docs/algorithms/spac.md.
+fresh own response per prompt and solves a single-network problem: a DPO term against the iterate on the data's
+pair, plus a term that lowers own responses relative to the data's. No oracle is asked. The paper's body was not
+available to us: docs/algorithms/spac.md separates what is read from what is reconstructed.
 
 `data_weight: sqrt_n` and beta 1 are what makes both forms work on the sparse-coverage bandit; beta 0.1 with both
 weights 1 does worse than the data policy there (docs/certificates.md). Leaves out: the explicit-critic
@@ -15,8 +15,7 @@ version of the theory, which lives in `games/`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,17 +27,16 @@ from sparring.objectives.pairs import AdversarialCritic
 class SPAC(Algorithm):
     """SPAC's fields; the paper's settings are not known to us, the defaults are ours."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "SPAC",
         "2406.04274",
         "iterate 1",
-        "iterate, one per prompt",
-        "the data's pair, and each of its answers against an own one",
-        "pair logistic + adversarial critic",
-        "pairs",
+        samples="iterate, one per prompt",
+        pairing="the data's pair, and each of its answers against an own one",
+        loss="pair logistic + adversarial critic",
+        needs="pairs",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("beta", inverse=True), "lambda": Symbol("data_weight")}
-    on_games: ClassVar[Mapping[str, Any]] = {}
+    symbols: ClassVar = {"eta": Symbol("beta", inverse=True), "lambda": Symbol("data_weight")}
 
     form: Literal["smoothed", "linear"] = "smoothed"
     """smoothed: the pessimism term inside a log-sigmoid; linear: bounded ratios"""
@@ -51,22 +49,12 @@ class SPAC(Algorithm):
     bound: float = Field(default=4.0, gt=0)
     """linear form: |critic| <= bound"""
     samples: int = Field(default=1, ge=1)
-    """own answers per prompt and round"""
+    """own responses per prompt and round"""
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step; only the iterate anchors it."""
         iterate = PolicyRef(t)
         weight = math.sqrt(data.num_examples) if self.data_weight == "sqrt_n" else self.data_weight
-        return (
-            Step(
-                start=iterate,
-                responses=(
-                    Column("chosen"),
-                    Column("rejected"),
-                    Draw("own", self.samples, {iterate: 1.0}),
-                ),
-                pairing=ChosenRejectedOwn(),
-                anchors={"iterate": iterate},
-                objective=AdversarialCritic(self.beta, weight, self.pessimism_weight, self.form, self.bound),
-            ),
-        )
+        responses = Column("chosen"), Column("rejected"), Draw("own", self.samples, {iterate: 1.0})
+        objective = AdversarialCritic(self.beta, weight, self.pessimism_weight, self.form, self.bound)
+        return (Step(iterate, responses, ChosenRejectedOwn(), objective, anchors={"iterate": iterate}),)

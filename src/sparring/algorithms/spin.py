@@ -3,7 +3,7 @@
 Gold answers against own samples; the loss is logistic and anchored to the iterate, or to the geometric
 mixture (1 - alpha) log pi_t + alpha log pi_0 of iterate and base, which equals a KL penalty towards the base.
 alpha = 0 is SPIN; alpha = 1 is a DPO with a fixed reference on (gold, own) pairs. Fictitious play draws
-the opponent's answers from the average of the last `window` iterates. Which end of [0, 1] the paper calls
+the opponent's responses from the average of the last `window` iterates. Which end of [0, 1] the paper calls
 alpha = 1 was not found; here alpha is the base's weight (docs/algorithms/spin.md). Leaves out: SPIN's
 hinge variant.
 
@@ -12,33 +12,33 @@ hinge variant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, Column, DataFacts, Draw, PolicyRef, Step, Symbol
 from sparring.algorithms.pairing import Against
+from sparring.games.dynamics import alpha_spin, fictitious_spin
 from sparring.games.game import Array, Game
-from sparring.games.imitation import alpha_spin, fictitious_spin
 from sparring.objectives.pairs import PairLogistic
 
 
 class SPIN(Algorithm):
     """SPIN's fields; alpha 0 and window 1 are plain SPIN."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "SPIN, alpha-SPIN, fictitious play",
         "2401.01335, 2404.04291",
         "iterate 1 - alpha, base alpha",
-        "iterate, the last h iterates, or the mixture",
-        "gold against own",
-        "pair logistic",
-        "prompts with gold answers",
+        samples="iterate, the last h iterates, or the mixture",
+        pairing="gold against own",
+        loss="pair logistic",
+        needs="prompts with gold answers",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"lambda": Symbol("beta"), "h": Symbol("window")}
-    on_games: ClassVar[Mapping[str, Any]] = {"beta": 1.0}
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "data"
+    symbols: ClassVar = {"lambda": Symbol("beta"), "h": Symbol("window")}
+    on_games: ClassVar = {"beta": 1.0}
+    solves = "data"
 
     beta: float = Field(default=0.1, gt=0)
     """the papers' lambda; SPIN uses 0.1, and 5.0 in its last round"""
@@ -49,7 +49,7 @@ class SPIN(Algorithm):
     sampler: Literal["iterates", "mixture"] = "iterates"
     """mixture: sample from the token-level geometric mixture of iterate and base instead (needs window 1)"""
     samples: int = Field(default=1, ge=1)
-    """own answers per prompt and round"""
+    """own responses per prompt and round"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -62,12 +62,12 @@ class SPIN(Algorithm):
         return self
 
     def opponents(self, t: int) -> dict[PolicyRef, float]:
-        """The iterates that the opponent's answers come from, equally weighted."""
+        """The iterates that the opponent's responses come from, equally weighted."""
         count = t + 1 if self.window == "all" else min(self.window, t + 1)
         return {PolicyRef(t - back): 1.0 / count for back in range(count)}
 
     def draw(self, t: int) -> Draw:
-        """Own answers: from the iterates, or from the mixture that also anchors the loss."""
+        """Own responses: from the iterates, or from the mixture that also anchors the loss."""
         if self.sampler == "mixture" and t > 0:
             weights = {PolicyRef(t): 1.0 - self.alpha, REFERENCE: self.alpha}
             return Draw("own", self.samples, weights, "token_geometric")
@@ -75,17 +75,9 @@ class SPIN(Algorithm):
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step; no oracle is asked."""
-        iterate = PolicyRef(t)
-        weights = {"iterate": 1.0 - self.alpha, "reference": self.alpha}
-        return (
-            Step(
-                start=iterate,
-                responses=(Column("gold"), self.draw(t)),
-                pairing=Against("gold", "own"),
-                anchors={"iterate": iterate, "reference": REFERENCE},
-                objective=PairLogistic(weights, self.beta),
-            ),
-        )
+        responses, anchors = (Column("gold"), self.draw(t)), {"iterate": PolicyRef(t), "reference": REFERENCE}
+        objective = PairLogistic({"iterate": 1.0 - self.alpha, "reference": self.alpha}, self.beta)
+        return (Step(PolicyRef(t), responses, Against("gold", "own"), objective, anchors),)
 
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """The exact minimiser of the logistic loss: anchor * (data / sampler)^(1/beta)."""

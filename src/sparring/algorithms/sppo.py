@@ -11,13 +11,13 @@ step. Leaves out: the authors' `sppo_single`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, DataFacts, PolicyRef, Step, Symbol
-from sparring.algorithms.judged import PAIRINGS, JudgedSamples
+from sparring.algorithms.judged import IID, PAIRINGS, JudgedSamples
 from sparring.games.dynamics import mwu
 from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
@@ -27,18 +27,16 @@ from sparring.objectives.responses import ResponseSquare
 class SPPO(JudgedSamples):
     """SPPO's fields; K, step and pairing are those of the authors' code."""
 
-    about: ClassVar[About] = About(
+    about = About(
         "SPPO",
         "2405.00675",
         "iterate 1",
-        "iterate, K per prompt",
-        "best-worst (win rates from all comparisons)",
-        "response squares",
-        "prompts and an oracle",
+        pairing="best-worst (win rates from all comparisons)",
+        loss="response squares",
     )
-    symbols: ClassVar[Mapping[str, Symbol]] = {"eta": Symbol("step_size")}
-    exact_is_aim: ClassVar[bool] = True
-    on_games: ClassVar[Mapping[str, Any]] = {"step_size": 0.5, "pairing": "iid", "samples": 2}
+    symbols: ClassVar = {"eta": Symbol("step_size")}
+    exact_is_aim = True
+    on_games: ClassVar = {**IID, "step_size": 0.5}
 
     step_size: float = Field(default=1000.0, gt=0)
     """eta: nats of log-ratio per unit of win rate"""
@@ -68,17 +66,8 @@ class SPPO(JudgedSamples):
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step: sample, judge all pairs, regress both responses of a pair."""
-        iterate = PolicyRef(t)
-        return (
-            Step(
-                start=iterate,
-                responses=(self.own_draw(iterate),),
-                judged=True,
-                pairing=PAIRINGS[self.pairing],
-                anchors={"iterate": iterate, "reference": REFERENCE},
-                objective=self.objective(),
-            ),
-        )
+        anchors = {"iterate": PolicyRef(t), "reference": REFERENCE}
+        return (self.judged_step(t, PAIRINGS[self.pairing], self.objective(), anchors),)
 
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """Multiplicative weights, the update that the loss aims at (and misses where log Z is not eta/2)."""

@@ -21,7 +21,7 @@ Goal = Literal["nash", "regularised", "data", "unknown"]
 
 
 class NotPlayable(ValueError):
-    """This player or game does not suit this algorithm; says why."""
+    """A player or a game that does not suit an algorithm, with the reason."""
 
 
 def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
@@ -41,8 +41,7 @@ def build_for_game(name: str, settings: Mapping[str, Any]) -> Algorithm:
                 f"--set {key_of[symbol.field]} and --set {key} both give {name}.{symbol.field}; leave one out."
             )
         key_of[symbol.field] = key
-        _refuse_truth(kind, name, symbol, key, value)
-        fields[symbol.field] = _inverse(symbol, key, value) if symbol.inverse else value
+        fields[symbol.field] = _value(kind, name, symbol, key, value)
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -57,18 +56,17 @@ def _unknown_symbol(name: str, kind: type[Algorithm], key: str) -> str:
     return f"--set {key}: {name!r} has no such symbol or field.{hint} Allowed: {', '.join(allowed)}."
 
 
-def _inverse(symbol: Symbol, key: str, value: Any) -> float:
-    """The field of a paper's number that is its inverse: `step_size` of eta."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError(f"--set {key}={value}: give a positive number ({symbol.field} = 1 / {key}).")
-    return 1.0 / value
-
-
-def _refuse_truth(kind: type[Algorithm], name: str, symbol: Symbol, key: str, value: Any) -> None:
-    """`true` for a number is an error: pydantic would read it as 1."""
+def _value(kind: type[Algorithm], name: str, symbol: Symbol, key: str, value: Any) -> Any:
+    """The value of a symbol's field; the inverse where the paper's number is one (`step_size` of eta)."""
+    if symbol.inverse:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ValueError(f"--set {key}={value}: give a positive number ({symbol.field} = 1 / {key}).")
+        return 1.0 / value
     annotation = kind.model_fields[symbol.field].annotation
-    if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)) and not symbol.inverse:
+    # pydantic would read `true` as the number 1.
+    if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
         raise ValueError(f"--set {key}={str(value).lower()}: {name}.{symbol.field} takes no truth value.")
+    return value
 
 
 def needs_data(name: str) -> bool:
@@ -89,7 +87,7 @@ def exact_step(algorithm: Algorithm, game: Game, history: Sequence[Array]) -> Ar
 
 
 def goal(algorithm: Algorithm) -> Goal:
-    """Which equilibrium its distance is measured from, with the settings that it has."""
+    """The equilibrium that the algorithm, with its settings, is measured from."""
     if algorithm.solves == "data":
         return "data"
     tau = algorithm.regularisation()

@@ -1,4 +1,4 @@
-"""Run an algorithm on a game with one of four players, and write what happened as plain data.
+"""Run an algorithm on a game with one of four players; the result is plain data.
 
 Players, all on the same algorithm objects: `exact` (closed-form dynamics), `tabular` (the library's objective on
 population pairs), `sampled` (real samples and pairings), `transformer` (a tiny Llama through the same stages as any
@@ -29,14 +29,7 @@ Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
 
 
-def play(
-    algorithm: Algorithm,
-    game: Game,
-    player: Player,
-    rounds: int,
-    seed: int = 0,
-    pairs: int = 4000,
-) -> Trajectory:
+def play(algorithm: Algorithm, game: Game, player: Player, rounds: int, seed: int = 0, pairs: int = 4000) -> Trajectory:
     """Log-policies of rounds 0..rounds.
 
     Raises:
@@ -76,7 +69,7 @@ def _refuse_selection(algorithm: Algorithm) -> None:
 
 
 def equilibrium(algorithm: Algorithm, game: Game) -> Array | None:
-    """(C, n): the policy to which the algorithm should converge on this game; None where nobody computes it.
+    """(C, n): the policy to which the algorithm should converge on this game; None where it is not computed.
 
     Raises:
         NotPlayable: it imitates a data policy that the game does not have.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import percent_cells, say, table, terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -91,5 +91,4 @@ def _difference(under: Mapping[str, Any], one: Mapping[str, Any]) -> list[str]:
     start = [under["judge"], "yes" if under["seen_in_training"] else "no", one["name"]]
     if not one["difference"]:
         return [*start, "-", "-", "-"]
-    low, value, high = (f"{100 * one['difference'][key]:+.1f}" for key in ("low", "value", "high"))
-    return [*start, value, f"{low} to {high}", f"{one['p']:.3g}"]
+    return [*start, *percent_cells(one["difference"], "+"), f"{one['p']:.3g}"]

@@ -1,6 +1,6 @@
-"""What every comparison of players keeps on disk, and the order in which it is made: answers first, then verdicts.
+"""The files of every comparison of players, and the order in which they are made: answers first, then verdicts.
 
-    out/manifest.json           what was made from what, by hash
+    out/manifest.json           each file's hash, and the hashes of the files that it was made from
     out/answers/NAME.json       a player's answers
     out/cache/                  every verdict as it came, so that none is paid for twice
 
@@ -37,7 +37,7 @@ Stored = TypeVar("Stored")
 
 
 class ContestFolder(ABC, Generic[Stored]):
-    """A folder in which players meet; see the module."""
+    """The folder of a comparison; see the module."""
 
     verdicts: ClassVar[str]
     """file of the verdicts, in the folder"""
@@ -49,14 +49,14 @@ class ContestFolder(ABC, Generic[Stored]):
 
     @abstractmethod
     def _answers(self, name: str, player: Player, questions: Questions) -> Stored:
-        """A player's answers, in the folder from now on."""
+        """A player's answers, stored in the folder."""
 
     def _refuse_disjoint(self, answers: Mapping[str, Stored]) -> None:
         """Raise ValueError where the players so far answered no prompt in common."""
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder, whose files must be those that were written."""
+        """Lock the folder, whose files must be those that were written."""
         transformers.utils.logging.disable_progress_bar()
         with self.store.locked():
             self.store = Store(self.store.root)
@@ -66,7 +66,6 @@ class ContestFolder(ABC, Generic[Stored]):
     def _answered(
         self, players: Mapping[str, Player], questions: Questions, judge: Callable[[], Guard]
     ) -> tuple[dict[str, Stored], Guard]:
-        """Every player's answers, and the judge that is to compare them."""
         # Built now to find its faults before any work; policies need its memory, so after them it is built again.
         guard: Guard | None = judge()
         if any(isinstance(player, PolicyPlayer) for player in players.values()):
@@ -91,11 +90,10 @@ class ContestFolder(ABC, Generic[Stored]):
         return guard
 
     def _answer_hashes(self, names: Sequence[str]) -> dict[str, str]:
-        """Hash of each player's file of answers."""
         return {name: self.store.output_hash(f"answers/{name}", answer_path(name)) for name in names}
 
     def _judged(self, comparisons: Sequence[Comparison], guard: Guard) -> tuple[NDArray[np.float64], list[str]]:
-        """P(a wins) of each, NaN where the judge failed, and who decided it; what it costs is said first."""
+        """P(a wins) of each comparison, NaN where the judge failed, and who decided it; the cost is announced first."""
         announce(guard.oracle, undecided(comparisons), self.progress.say)
         preferences, rules = np.zeros(len(comparisons)), list[str]()
         with self.progress.task(f"judge {guard.identity[:40]}", len(comparisons)) as advance:
@@ -107,11 +105,10 @@ class ContestFolder(ABC, Generic[Stored]):
         return preferences, rules
 
     def _finished(self) -> dict[str, Any]:
-        """The manifest's entry of the verdicts, which must be on the answers that the folder holds now.
+        """The manifest's entry of the verdicts.
 
         Raises:
-            ValueError: there are none, or a command was stopped after it had put other answers there; or a file was
-                altered.
+            ValueError: there are none, or they are on other answers than the folder holds now; or a file was altered.
         """
         root, entry = self.store.root, self.store.manifest.get("judge")
         if entry is None or not (root / self.verdicts).exists():
@@ -120,7 +117,7 @@ class ContestFolder(ABC, Generic[Stored]):
             outputs = self.store.manifest.get(f"answers/{name}", {}).get("outputs", {})
             if outputs.get(answer_path(name)) != entry["inputs"][name]:
                 raise ValueError(
-                    f"{root} holds no finished contest: {self.verdicts} is on other answers than those there now. Give "
+                    f"{root} holds no finished contest: {self.verdicts} is on other answers than those there now. Run "
                     "the last command again, to its end."
                 )
         self.store.check()
@@ -139,7 +136,5 @@ def need_prompts(prompts: Sequence[Instruction] | None) -> Sequence[Instruction]
         ValueError: there are none.
     """
     if prompts is None:
-        raise ValueError(
-            "--prompts: missing. Name the prompts, or give an answer file or a run, which bring their own."
-        )
+        raise ValueError("--prompts: missing. Name the prompts, or an answer file or a run, which bring their own.")
     return prompts

@@ -37,15 +37,13 @@ from sparring.oracles.recorded import Recorded
 from sparring.rounds.store import Made
 from sparring.runtime.files import write_json
 
-ANNOTATIONS = "annotations.json"
-WAVE = 32
+ANNOTATIONS, WAVE = "annotations.json", 32
 
 
 class HeadToHeadFolder(ContestFolder[Answers]):
     """A folder in which A meets B; see the module."""
 
-    verdicts = ANNOTATIONS
-    wave = WAVE
+    verdicts, wave = ANNOTATIONS, WAVE
 
     def play(
         self,
@@ -60,7 +58,7 @@ class HeadToHeadFolder(ContestFolder[Answers]):
 
         Raises:
             ValueError: a player or the oracle is not usable; or the folder holds verdicts of another judge.
-            OracleError: too many comparisons failed; what was judged is kept.
+            OracleError: too many comparisons failed; the other verdicts are stored.
         """
         with self._locked():
             players: dict[str, Player] = {"a": find_player(a, self.store.root), "b": find_player(b, self.store.root)}
@@ -73,7 +71,7 @@ class HeadToHeadFolder(ContestFolder[Answers]):
             self._judge(pairs, questions, (answers["a"].name, answers["b"].name), guard)
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of a finished contest, after its files were compared with their hashes.
+        """The manifest's counts of a finished contest, and of its sides "a" and "b".
 
         Raises:
             ValueError: the folder holds no finished contest, or a file of it was altered.
@@ -83,23 +81,17 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         sides = {name: {"inputs": stage["inputs"], **stage["facts"]} for name, stage in stages.items()}
         return {**entry["facts"], "sides": sides}
 
-    # ---- answers ------------------------------------------------------------------------------
-
     def _answers(self, name: str, player: Player, questions: Questions) -> Answers:
-        """A player's answers, in the folder from now on."""
         how = player.how_sampled(questions.sampling)
-        inputs = {
-            "from": player.identity,
-            "prompts": questions.digest,
-            "sampling": f"{how} seed {questions.seed}" if how else "",
-        }
+        sampling = f"{how} seed {questions.seed}" if how else ""
+        inputs = {"from": player.identity, "prompts": questions.digest, "sampling": sampling}
         make = self._copied if isinstance(player, AnswerFile) else self._sampled
-        facts = self.store.stage(f"answers/{name}", inputs, partial(make, name, player, questions))
-        if cut_off := facts.get("cut_off"):
-            self.progress.say(f"{name}: {cut_off} of {facts['answers']} answers were cut off at the token limit")
+        counts = self.store.stage(f"answers/{name}", inputs, partial(make, name, player, questions))
+        if cut_off := counts.get("cut_off"):
+            self.progress.say(f"{name}: {cut_off} of {counts['answers']} answers were cut off at the token limit")
         answers = read_answers(self.store.root / answer_path(name))
-        # A folder of an earlier version does not say why.
-        return Answers(answers.name, answers.texts, facts.get("unanswered", {}), Counter(facts.get("unusable", {})))
+        # A folder of an earlier version does not say why an answer is missing.
+        return Answers(answers.name, answers.texts, counts.get("unanswered", {}), Counter(counts.get("unusable", {})))
 
     def _copied(self, name: str, player: AnswerFile, questions: Questions) -> Made:
         """The file's answers to the prompts; those to others are counted."""
@@ -109,9 +101,9 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         asked = {prompt.text for prompt in questions.prompts}
         unanswered = {text: reason for text, reason in answers.unanswered.items() if text in asked}
         others = Counter(reason for text, reason in answers.unanswered.items() if text not in asked)
-        facts = {"source": str(player.path), "answers": len(rows), "not_asked": len(answers.texts) - len(texts)}
+        counts = {"source": str(player.path), "answers": len(rows), "not_asked": len(answers.texts) - len(texts)}
         reasons = {"unanswered": unanswered, "unusable": dict(answers.unusable + others)}
-        return Made((answer_path(name),), {**facts, **reasons})
+        return Made((answer_path(name),), {**counts, **reasons})
 
     def _sampled(self, name: str, player: PolicyPlayer, questions: Questions) -> Made:
         """One fresh answer to every prompt that fits."""
@@ -119,21 +111,14 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         stream, parquet = f"contest/{name}", target.with_suffix(".parquet")
         drawn, unanswered = sample_answers(player, questions, 1, stream, parquet, self.progress)
         generator = f"{player.spec} ({player.identity[:12]})"
-        rows = [
-            {
-                "instruction": row["instruction"],
-                "output": row["text"],
-                "generator": generator,
-                "finish_reason": row["finish_reason"],
-            }
-            for row in drawn
-        ]
+        rows = []
+        for row in drawn:
+            answer = {"instruction": row["instruction"], "output": row["text"], "generator": generator}
+            rows.append({**answer, "finish_reason": row["finish_reason"]})
         write_json(target, rows)
         cut_off = sum(row["finish_reason"] == "length" for row in rows)
-        facts = {"source": player.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
-        return Made((answer_path(name),), {**facts, **player.sampled_from()})
-
-    # ---- verdicts -----------------------------------------------------------------------------
+        counts = {"source": player.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
+        return Made((answer_path(name),), {**counts, **player.sampled_from()})
 
     def _guard(self, section: Mapping[str, Any], players: Mapping[str, Player]) -> Guard:
         """The judge; `model: start` in its section is B's start model, or A's where B has none."""
@@ -141,25 +126,24 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         return self._guarded(Recorded(build_oracle(section, start), self.store.path("cache/orders.jsonl")))
 
     def _judge(self, pairs: Pairs, questions: Questions, names: tuple[str, str], guard: Guard) -> None:
-        """The verdicts on all pairs, in the folder from now on."""
         inputs = {**self._answer_hashes("ab"), "judge": guard.identity, "prompts": questions.digest}
         self.store.stage("judge", inputs, partial(self._annotated, pairs, names, guard))
 
     def _annotated(self, pairs: Pairs, names: tuple[str, str], guard: Guard) -> Made:
         """AlpacaEval's annotations of all pairs, with both orders of each verdict and who decided it."""
         guard.probe(say=self.progress.say)
-        compared = [Comparison(*each) for each in zip(pairs.instructions, pairs.ours, pairs.theirs, strict=True)]
+        compared = [
+            Comparison(*each) for each in zip(pairs.instructions, pairs.outputs, pairs.baseline_outputs, strict=True)
+        ]
         preferences, rules = self._judged(compared, guard)
         judgments = Judgments(
             model=names[0],
             baseline=names[1],
             judge=guard.identity,
             instructions=pairs.instructions,
-            outputs=pairs.ours,
-            baseline_outputs=pairs.theirs,
+            outputs=pairs.outputs,
+            baseline_outputs=pairs.baseline_outputs,
             preferences=preferences,
-            dropped=Counter(),
-            digest="",
         )
         assert isinstance(guard.oracle, Recorded)
         rows = [
@@ -171,7 +155,7 @@ class HeadToHeadFolder(ContestFolder[Answers]):
 
 
 def read_orders(path: Path) -> tuple[np.ndarray, Counter[str]]:
-    """N2: P(A wins) with A shown first and second, NaN where no order was recorded; and how many who decided."""
+    """(N, 2): P(A wins) with A shown first and second, NaN where no order was stored; and counts of who decided."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     orders = [row["orders"] or (math.nan, math.nan) for row in rows]
     return np.array(orders, dtype=np.float64).reshape(-1, 2), Counter(row["decided_by"] for row in rows)

@@ -1,4 +1,4 @@
-"""Who plays: an answer file, or a policy that can be asked (a model, or what a run made of one).
+"""The players of a comparison: answer files, and policies that can be asked (a model, or a run's policy).
 
 Leaves out: sampling from a policy (`sample_answers.py`).
 
@@ -27,7 +27,7 @@ from sparring.runtime.layout import HELD_OUT, RECIPE, held_out_samples, is_run, 
 
 
 class Player(ABC):
-    """Who takes part: its name, and what it brings along. Defaults are for players that no run made."""
+    """A participant of a comparison. The defaults are those of players that no run made."""
 
     start_model: str | None = None
     """folder of the model that `model: start` of an oracle stands for"""
@@ -37,24 +37,24 @@ class Player(ABC):
     """answers per prompt, unless the user says how many"""
 
     def __init__(self, spec: str) -> None:
-        """`spec`: as the user named it."""
+        """`spec` is the player's name in the user's words."""
         self.spec = spec
 
     @property
     @abstractmethod
     def identity(self) -> str:
-        """Hash of all that its answers depend on, but the prompts and how it is sampled."""
+        """Hash of all that the answers depend on, except the prompts and the sampling settings."""
 
     @abstractmethod
     def prompts(self, answered: bool = False) -> list[Instruction] | None:
-        """A file's instructions (only those `answered`, if wanted), or what a run held out; None: it brings none."""
+        """A file's instructions (only those with answers, if `answered`), or a run's held-out ones; None: neither."""
 
     def how_sampled(self, overrides: Mapping[str, Any]) -> str:
-        """Its sampling settings with `overrides` of single fields, as JSON; "" where nobody knows."""
+        """The sampling settings with `overrides` of single fields, as JSON; "" where they are not known."""
         return ""
 
     def stored_answers(self, prompts: Sequence[Instruction]) -> Path | None:
-        """The file of answers that its run's evaluation stored, where `prompts` are all that the run held out."""
+        """The file of answers from the evaluation of its run, where `prompts` are all that the run held out."""
         return None
 
     def other_iterates(self) -> list[str]:
@@ -63,7 +63,7 @@ class Player(ABC):
 
 
 class AnswerFile(Player):
-    """Answers that are there already, one per instruction, by anybody."""
+    """A file of answers, one per instruction."""
 
     def __init__(self, spec: str) -> None:
         super().__init__(spec)
@@ -103,10 +103,10 @@ class AnswerFile(Player):
 
 
 class PolicyPlayer(Player):
-    """A model, or the policy of a run after one of its rounds: it can be asked."""
+    """A model, or the policy of a run after one of its rounds, which can be asked."""
 
     def __init__(self, spec: str, out: Path) -> None:
-        """`out`: where logs go for a model, whose own folder is not ours to write in.
+        """`out` is the folder for a model's logs; nothing is written into the model's own folder.
 
         Raises:
             ValueError: it is neither a model nor a policy of a run that is on disk.
@@ -116,9 +116,7 @@ class PolicyPlayer(Player):
         self.run = folder if is_run(folder) else None
         refuse_folder_of_runs(folder)
         if self.run is None and round_ is not None:
-            raise ValueError(
-                f"{spec!r}: {str(folder)!r} is not a run folder (no recipe.yaml). Write RUN:ROUND or a model."
-            )
+            raise ValueError(f"{spec!r}: {str(folder)!r} is not a run (no recipe.yaml). Write RUN:ROUND or a model.")
         if self.run is None:
             self.rounds, self.sampling = 0, SamplingConfig()
             self.policies = Policies(Store(out), ModelConfig(path=spec))
@@ -141,13 +139,13 @@ class PolicyPlayer(Player):
         return hashlib.sha256("+".join(parts).encode()).hexdigest()
 
     def prompts(self, answered: bool = False) -> list[Instruction] | None:
-        """What its run held out; None for a model."""
+        """The held-out prompts of its run; None for a model."""
         if self.run is None:
             return None
         return [Instruction(row["prompt"], row["messages"]) for row in read_table(self.run / HELD_OUT)]
 
     def settings(self, overrides: Mapping[str, Any]) -> SamplingConfig:
-        """How it is sampled: as its run does, or by default, with `overrides` of single fields."""
+        """The sampling settings of its run, or the defaults, with `overrides` of single fields."""
         return SamplingConfig.model_validate({**self.sampling.model_dump(), **overrides})
 
     def how_sampled(self, overrides: Mapping[str, Any]) -> str:
@@ -155,19 +153,19 @@ class PolicyPlayer(Player):
         return self.settings(overrides).model_dump_json(exclude={"vllm"})
 
     def stored_answers(self, prompts: Sequence[Instruction]) -> Path | None:
-        """Those of its run, where they are there and are to these prompts."""
+        """The stored answers of its run, where they exist and are to these prompts."""
         if self.run is None:
             return None
         path = self.run / held_out_samples(self.ref.round)
         return path if path.exists() and self.prompts() == list(prompts) else None
 
     def other_iterates(self) -> list[str]:
-        """RUN:ROUND of each."""
+        """RUN:ROUND of each other policy on disk, oldest first."""
         refs = [PolicyRef(t) for t in range(self.rounds + 1) if t != self.ref.round]
         return [f"{self.run}:{ref.round}" for ref in refs if self.policies.exists(ref)]
 
     def sampled_from(self) -> dict[str, str]:
-        """Hashes of its weights (of an export: of those that it was made from) and of its prompts' form."""
+        """Hashes of its weights (an export has those of its source) and of the form of its prompts."""
         weights, card = self.policies.hash(self.ref), self.policies.base / "export.json"
         exported = read_json(card) if self.ref.round == 0 and card.is_file() else {}
         if exported.get("weights") == weights:
@@ -216,7 +214,7 @@ def policy_folder(spec: str, out: Path) -> Path:
 
 
 def prompts_between(one: Player, other: Player) -> list[Instruction] | None:
-    """What two players are asked: all instructions of two files; what one file answers; what a run held out.
+    """The prompts for two players: all of two files, those that one file answers, or a run's held-out ones.
 
     `one` comes first. Where only one of two files has an instruction's turns, they are taken.
     """
@@ -233,13 +231,13 @@ def prompts_between(one: Player, other: Player) -> list[Instruction] | None:
 
 def sampled_otherwise(a: str, b: str, a_settings: str, b_settings: str) -> list[str]:
     """A caution where policies `a` and `b` were sampled with other settings (as JSON; "": not known)."""
-    fields = [f"{field} {x} and {y}" for field, (x, y) in _other_settings(a_settings, b_settings).items()]
-    caution = f"{a} and {b} were sampled with other settings ({'; '.join(fields)}): part of the difference is theirs."
+    fields = "; ".join(f"{field} {x} and {y}" for field, (x, y) in _other_settings(a_settings, b_settings).items())
+    caution = f"{a} and {b} were sampled with other settings ({fields}): part of the difference is theirs."
     return [caution] if fields else []
 
 
 def same_policy(a: Mapping[str, Any], b: Mapping[str, Any], settings: tuple[str, str]) -> str | None:
-    """A caution where A and B (what is stored beside their answers) are the same weights, sampled with `settings`."""
+    """A caution where A and B (entries stored beside their answers) are the same weights, sampled with `settings`."""
     if a.get("weights") is None or a["weights"] != b.get("weights"):
         return None
     same = "A and B are the same weights"

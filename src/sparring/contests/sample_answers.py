@@ -1,4 +1,4 @@
-"""Fresh answers of a policy to instructions, outside a run: what head to head and exploitability sample.
+"""Fresh answers of a policy to instructions, outside a run, for head to head and exploitability.
 
 rows, unanswered = sample_answers(player, questions, 1, "contest/a", Path("out/a.parquet"), Progress())
 """
@@ -27,14 +27,14 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What the players are asked, and how policies answer."""
+    """The prompts for all players, and the settings with which policies answer them."""
 
     prompts: Sequence[Instruction]
     sampling: Mapping[str, Any]
-    """fields of a policy's sampling settings that are replaced"""
+    """replacements of single fields in a policy's sampling settings"""
     seed: int
     samples: int | None = None
-    """answers per prompt; None: as the policy's run has them"""
+    """answers per prompt; None: as many as in the policy's run"""
 
     @property
     def digest(self) -> str:
@@ -45,9 +45,9 @@ class Questions:
 def sample_answers(
     player: PolicyPlayer, questions: Questions, count: int, stream: str, target: Path, progress: Progress
 ) -> tuple[Rows, dict[str, str]]:
-    """`count` answers to every prompt that fits, in the prompts' order: instruction, text, finish_reason.
+    """`count` answers to every prompt that fits, in the prompts' order: (rows, reasons why a prompt has none, by text).
 
-    And why a prompt has none, by its text. Half-done work is kept beside `target`, which is gone in the end.
+    A row has instruction, text and finish_reason. Unfinished work is stored beside `target`, itself removed at the end.
 
     Raises:
         ValueError: no prompt fits.

@@ -1,14 +1,11 @@
-"""Rule checks: does an answer keep the one requirement its prompt states in words?
+"""Rule checks: does an answer keep the one requirement that its prompt states in words?
 
-A check is a small mapping such as `{"rule": "max_words", "count": 20}`, the `check` column of
-`data/prompts.jsonl`. Every rule is a pure function of the text; an empty answer passes none, so
-that silence never earns "at most 20 words" or "do not use the word".
+A check is a small mapping such as `{"rule": "max_words", "count": 20}`, the `check` column of `data/prompts.jsonl`.
+Every rule is a pure function of the text; an empty answer passes none, so that silence never earns "at most 20 words".
+Leaves out: whether the rest of the answer is good, several rules in one check, languages other than English,
+spelled-out numbers ("seven"), fractions ("3/4") and abbreviations (a space after "e.g." ends a sentence).
 
-Left out: whether the rest of the answer is good, several rules in one check, languages other than
-English, spelled-out numbers ("seven"), fractions ("3/4") and abbreviations (a space after "e.g."
-counts as the end of a sentence).
-
-Try it: `passes({"rule": "contains", "words": ["salt"]}, "Add a pinch of salt.")` is True.
+    passes({"rule": "contains", "words": ["salt"]}, "Add a pinch of salt.")  ->  True
 """
 
 import json
@@ -47,43 +44,13 @@ def _has_word(text: str, word: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
-def one_word(text: str) -> bool:
-    """The answer is a single word, punctuation aside."""
-    return count_words(text) == 1
-
-
-def yes_or_no(text: str, answer: str) -> bool:
-    """The answer is the one word `answer` ("yes" or "no") and nothing else."""
-    return [word.lower() for word in _WORD.findall(text)] == [answer]
-
-
-def max_words(text: str, count: int) -> bool:
-    """At most `count` words."""
-    return 0 < count_words(text) <= count
-
-
-def min_words(text: str, count: int) -> bool:
-    """At least `count` words."""
-    return count_words(text) >= count
-
-
-def max_sentences(text: str, count: int) -> bool:
-    """At most `count` sentences."""
-    return 0 < count_sentences(text) <= count
-
-
-def min_sentences(text: str, count: int) -> bool:
-    """At least `count` sentences."""
-    return count_sentences(text) >= count
-
-
-def list_items(text: str, count: int) -> bool:
+def _list_items(text: str, count: int) -> bool:
     """Exactly `count` bulleted or numbered lines, no two alike; other lines are allowed."""
     items = [item.strip().lower() for item in _LIST_ITEM.findall(text)]
     return len(items) == len(set(items)) == count
 
 
-def comma_list(text: str, count: int) -> bool:
+def _comma_list(text: str, count: int) -> bool:
     """One line of exactly `count` different short items between commas, and nothing else."""
     parts = text.strip(_OUTER_MARKS + ".").lower().split(",")
     items = [part.strip().removeprefix("and ").strip() for part in parts]
@@ -92,66 +59,35 @@ def comma_list(text: str, count: int) -> bool:
     return short and one_line and len(items) == len(set(items)) == count
 
 
-def contains(text: str, words: Sequence[str]) -> bool:
-    """Every one of `words` occurs as a whole word."""
-    return all(_has_word(text, word) for word in words)
-
-
-def excludes(text: str, words: Sequence[str]) -> bool:
-    """None of `words` occurs as a whole word, and the answer says something."""
-    return count_words(text) > 0 and not any(_has_word(text, word) for word in words)
-
-
-def starts_with(text: str, phrase: str) -> bool:
+def _starts_with(text: str, phrase: str) -> bool:
     """The first words are `phrase`, quotes and case aside."""
     start = text.lstrip(_OUTER_MARKS)
     return re.match(rf"{re.escape(phrase)}(?!\w)", start, re.IGNORECASE) is not None
 
 
-def ends_with(text: str, phrase: str) -> bool:
+def _ends_with(text: str, phrase: str) -> bool:
     """The last words are `phrase`; quotes, case and closing punctuation aside."""
     marks = _OUTER_MARKS + ".!?"
     ending = re.escape(phrase.rstrip(marks))
     return re.search(rf"(?<!\w){ending}\Z", text.rstrip(marks), re.IGNORECASE) is not None
 
 
-def lowercase(text: str) -> bool:
-    """No capital letter anywhere, and at least one letter."""
-    return any(c.isalpha() for c in text) and text == text.lower()
-
-
-def uppercase(text: str) -> bool:
-    """No small letter anywhere, and at least one letter."""
-    return any(c.isalpha() for c in text) and text == text.upper()
-
-
 def last_number(text: str) -> float | None:
     """The last number in the text; "1,200", "$12.50" and "7." are read as numbers."""
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    numbers = _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
-def number(text: str, value: float) -> bool:
-    """The last number in the text is `value`."""
-    found = last_number(text)
-    return found is not None and math.isclose(found, value, abs_tol=1e-9)
-
-
-def equals(text: str, expected: str) -> bool:
-    """The answer is `expected`; case, quotes, the amount of space and a closing full stop aside."""
-    return _bare(text) == _bare(expected)
+def _ends_in(text: str, value: float) -> bool:
+    last = last_number(text)
+    return last is not None and math.isclose(last, value, abs_tol=1e-9)
 
 
 def _bare(text: str) -> str:
     return " ".join(text.casefold().strip(_OUTER_MARKS + ".").split())
 
 
-def regex(text: str, pattern: str) -> bool:
-    """`pattern` is found in the text."""
-    return re.search(pattern, text) is not None
-
-
-def json_keys(text: str, keys: Sequence[str]) -> bool:
+def _json_keys(text: str, keys: Sequence[str]) -> bool:
     """The answer is one JSON object, bare or in a code fence, with exactly these keys."""
     body = text.strip()
     fenced = _FENCE.match(body)
@@ -187,10 +123,6 @@ def _is_phrases(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_phrase, value))
 
 
-def _is_yes_or_no(value: object) -> bool:
-    return value in ("yes", "no")
-
-
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """What a rule's argument may be, in words for the error and as a test."""
@@ -212,57 +144,62 @@ _WORDS = {"words": _Kind("a non-empty list of words", _is_phrases)}
 _PHRASE = {"phrase": _Kind("a non-empty string with a word in it", _is_phrase)}
 
 _RULES: Mapping[str, _Rule] = {
-    "one_word": _Rule(one_word),
-    "yes_or_no": _Rule(yes_or_no, {"answer": _Kind('"yes" or "no"', _is_yes_or_no)}),
-    "max_words": _Rule(max_words, _COUNT),
-    "min_words": _Rule(min_words, _COUNT),
-    "max_sentences": _Rule(max_sentences, _COUNT),
-    "min_sentences": _Rule(min_sentences, _COUNT),
-    "list_items": _Rule(list_items, _COUNT),
-    "comma_list": _Rule(comma_list, _COUNT),
-    "contains": _Rule(contains, _WORDS),
-    "excludes": _Rule(excludes, _WORDS),
-    "starts_with": _Rule(starts_with, _PHRASE),
-    "ends_with": _Rule(ends_with, _PHRASE),
-    "lowercase": _Rule(lowercase),
-    "uppercase": _Rule(uppercase),
-    "number": _Rule(number, {"value": _Kind("a finite number", _is_number)}),
-    "equals": _Rule(equals, {"expected": _Kind("a non-empty string with a word in it", _is_phrase)}),
-    "regex": _Rule(regex, {"pattern": _Kind("a regular expression", _is_pattern)}),
-    "json_keys": _Rule(json_keys, {"keys": _Kind("a non-empty list of key names", _is_phrases)}),
+    "one_word": _Rule(lambda text: count_words(text) == 1),
+    "yes_or_no": _Rule(
+        lambda text, answer: [word.lower() for word in _WORD.findall(text)] == [answer],
+        {"answer": _Kind('"yes" or "no"', lambda value: value in ("yes", "no"))},
+    ),
+    "max_words": _Rule(lambda text, count: 0 < count_words(text) <= count, _COUNT),
+    "min_words": _Rule(lambda text, count: count_words(text) >= count, _COUNT),
+    "max_sentences": _Rule(lambda text, count: 0 < count_sentences(text) <= count, _COUNT),
+    "min_sentences": _Rule(lambda text, count: count_sentences(text) >= count, _COUNT),
+    "list_items": _Rule(_list_items, _COUNT),
+    "comma_list": _Rule(_comma_list, _COUNT),
+    "contains": _Rule(lambda text, words: all(_has_word(text, word) for word in words), _WORDS),
+    "excludes": _Rule(
+        lambda text, words: not any(_has_word(text, word) for word in words) and count_words(text) > 0, _WORDS
+    ),
+    "starts_with": _Rule(_starts_with, _PHRASE),
+    "ends_with": _Rule(_ends_with, _PHRASE),
+    "lowercase": _Rule(lambda text: any(map(str.isalpha, text)) and text == text.lower()),
+    "uppercase": _Rule(lambda text: any(map(str.isalpha, text)) and text == text.upper()),
+    "number": _Rule(_ends_in, {"value": _Kind("a finite number", _is_number)}),
+    "equals": _Rule(
+        lambda text, expected: _bare(text) == _bare(expected),
+        {"expected": _Kind("a non-empty string with a word in it", _is_phrase)},
+    ),
+    "regex": _Rule(
+        lambda text, pattern: re.search(pattern, text) is not None,
+        {"pattern": _Kind("a regular expression", _is_pattern)},
+    ),
+    "json_keys": _Rule(_json_keys, {"keys": _Kind("a non-empty list of key names", _is_phrases)}),
 }
 RULE_NAMES: tuple[str, ...] = tuple(_RULES)
 
 
-def _known_rule(name: object) -> _Rule:
-    """The rule called `name`; ValueError where there is none."""
+def passes(check: Mapping[str, object], text: str) -> bool:
+    """Whether `text` keeps `check`.
+
+    Raises:
+        ValueError: the rule is unknown, or its arguments are not exactly those it takes, each of the right kind.
+    """
+    name = check.get("rule")
     if not isinstance(name, str) or name not in _RULES:
         raise ValueError(
             f"unknown rule {name!r}; allowed: {', '.join(RULE_NAMES)}. "
             'Set the check\'s "rule" to one of these, or leave the check null.'
         )
-    return _RULES[name]
-
-
-def _verify_arguments(name: object, rule: _Rule, given: Mapping[str, object]) -> None:
-    """ValueError unless `given` holds exactly the rule's arguments, each of the right kind."""
-    if set(given) != set(rule.arguments):
+    rule = _RULES[name]
+    arguments = {key: value for key, value in check.items() if key != "rule"}
+    if set(arguments) != set(rule.arguments):
         raise ValueError(
-            f"rule {name!r} got the arguments {sorted(map(str, given))}; "
+            f"rule {name!r} got the arguments {sorted(map(str, arguments))}; "
             f"allowed and required: {sorted(rule.arguments)}. Add or remove keys of the check."
         )
     for argument, kind in rule.arguments.items():
-        if not kind.accepts(given[argument]):
+        if not kind.accepts(arguments[argument]):
             raise ValueError(
-                f"rule {name!r} got {argument}={given[argument]!r}; "
+                f"rule {name!r} got {argument}={arguments[argument]!r}; "
                 f"allowed: {kind.allowed}. Correct {argument!r} in the check."
             )
-
-
-def passes(check: Mapping[str, object], text: str) -> bool:
-    """Whether `text` keeps `check`; ValueError for an unknown rule or bad arguments."""
-    name = check.get("rule")
-    rule = _known_rule(name)
-    arguments = {key: value for key, value in check.items() if key != "rule"}
-    _verify_arguments(name, rule, arguments)
     return bool(text.strip()) and rule.holds(text, **arguments)

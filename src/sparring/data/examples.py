@@ -1,8 +1,8 @@
-"""Rows of users' data become examples: a prompt and the responses that the data hold.
+"""Turns rows of users' data into examples: a prompt and the responses that the data hold.
 
-Finds out from the first row where prompt and responses are - columns, whole conversations, HH-RLHF transcripts, ranked
-lists - and holds every later row to it; counts every row it cannot use, by reason. Leaves out: reading files
-(`rows.py`), tokens (`rounds/prepare.py`).
+The first row shows where prompt and responses are - columns, whole conversations, HH-RLHF transcripts, ranked lists -
+and every later row must agree; rows that cannot be used are counted by reason. Leaves out: reading files (`rows.py`),
+tokens (`rounds/prepare.py`).
 
     examples, dropped = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
 """
@@ -48,7 +48,7 @@ def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Exa
 def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counter[str]) -> Iterator[Example]:
     """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
 
-    Only a hash of 8 bytes is kept of each, to find duplicates.
+    Memory holds a hash of 8 bytes of each, to find duplicates.
 
     Raises:
         ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the
@@ -116,7 +116,7 @@ class Layout:
         return cls(config, prompt, responses, inside)
 
     def check(self, placed: Placed) -> None:
-        """Hold a row to the columns and kinds of values of the rows before it.
+        """Compare a row's columns and kinds of values with those of the rows before it.
 
         Raises:
             ValueError: they changed; names file, row and field.
@@ -132,10 +132,10 @@ class Layout:
                 )
 
     def example(self, row: Row) -> Example:
-        """The example that a row holds.
+        """The example of a row.
 
         Raises:
-            ValueError: it holds none; the reason.
+            ValueError: why the row cannot be used.
         """
         values = self._ranked(row) if self.ranked else {role: row[name] for role, name in self.responses.items()}
         for role, value in values.items():
@@ -199,7 +199,7 @@ def _rank(answer: Row) -> float:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, as far as rows must agree: text and messages may stand side by side."""
+    """The kind of a value, on which all rows must agree; text and messages are one kind."""
     usual = "text or messages"
     names = {str: usual, list: usual, dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
@@ -210,7 +210,7 @@ def _holds_prompt(value: Any) -> bool:
 
 
 def _response(value: Any, whole: bool) -> tuple[list[Message], str]:
-    """The turns before a response, if it brings them, and its text; `whole`: it is a conversation or a transcript."""
+    """The turns before a response, if it holds them, and its text; `whole`: it is a conversation or a transcript."""
     if whole and isinstance(value, str):
         value = read_transcript(value) or value
     if isinstance(value, str):
@@ -220,7 +220,7 @@ def _response(value: Any, whole: bool) -> tuple[list[Message], str]:
 
 
 def _begun(value: Any) -> list[Message]:
-    """What a conversation's last answer, if there is one, answers."""
+    """A conversation without its last answer, if there is one."""
     if value is None:
         raise ValueError("the prompt is null")
     turns = read_transcript(value) or [] if isinstance(value, str) else conversation(value)
@@ -228,9 +228,9 @@ def _begun(value: Any) -> list[Message]:
 
 
 def _prompt(beside: list[Message], prompts: list[list[Message]]) -> list[Message]:
-    """The prompt: the turns that the responses bring, or else the prompt `beside` them.
+    """The prompt: the turns that the responses hold, or else the prompt `beside` them.
 
-    Where there are both, the one beside may be the first of those turns only.
+    Where there are both, the prompt beside them may be the first of those turns only.
     """
     if not prompts:
         return as_messages(beside)
@@ -242,7 +242,7 @@ def _prompt(beside: list[Message], prompts: list[list[Message]]) -> list[Message
 
 
 def parse_check(value: Any) -> Row | None:
-    """A rule, given as an object or as JSON text; empty cells and absent arguments are none.
+    """A rule from an object or from JSON text; None for an empty cell, and arguments of null are left out.
 
     Raises:
         UnknownCheck: the rule or its arguments are not known.

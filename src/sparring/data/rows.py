@@ -16,7 +16,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.errors import first_line
 
 Row = dict[str, Any]
 ENDINGS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
@@ -35,11 +36,11 @@ NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "sta
 """what `datasets` writes beside the data"""
 SHARD = re.compile(r"([-_.]?\d+)?([-_.]of[-_.]\d+)?$")
 PLAIN_NAMES = {"", "data", "part", "shard", "chunk", "default"}
-"""names that say nothing about a split"""
+"""names of files and folders that name no split"""
 
 
 class Placed(NamedTuple):
-    """A row, and where it stands."""
+    """A row and its place in the data."""
 
     row: Row
     file: str
@@ -48,7 +49,7 @@ class Placed(NamedTuple):
 
 
 def data_files(config: DatasetConfig) -> list[Path] | None:
-    """The files of a data set on this machine; None for a shipped one or one of the hub.
+    """The files of a data set on this machine; None for a shipped data set or one of the hub.
 
     Raises:
         ValueError: there are none, or a folder holds several splits and none is asked for.
@@ -57,7 +58,7 @@ def data_files(config: DatasetConfig) -> list[Path] | None:
 
 
 def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
-    """The files, and whether `split` was a choice among them (and is no column then)."""
+    """The files, and whether `split` chose among them (and so names no value of a column)."""
     path = Path(config.path).expanduser()
     if path.is_file():
         if not path.stat().st_size:
@@ -100,8 +101,8 @@ def _folder(folder: Path, split: str | None) -> tuple[list[Path], bool]:
 
 
 def _split_name(inside: Path) -> str:
-    """What a file's name says of its split: train-00000-of-00002.parquet and train/data-00000.arrow are of train."""
-    names = [SHARD.sub("", inside.name.split(".")[0]), *(part for part in reversed(inside.parts[:-1]))]
+    """A file's split by its name: train for train-00000-of-00002.parquet and train/data-00000.arrow; else empty."""
+    names = [SHARD.sub("", inside.name.split(".")[0]), *reversed(inside.parts[:-1])]
     return next((name for name in names if name not in PLAIN_NAMES), "")
 
 
@@ -164,7 +165,7 @@ def _hub(config: DatasetConfig) -> Iterator[Placed]:
     except Exception as error:
         raise ValueError(
             f"data: {config.path!r} is neither a file nor a data set that could be fetched from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the spelling and "
+            f"({first_line(error)}). Check the spelling and "
             "the network, or download it and give its file."
         ) from error
     return _placed(config.path, (dict(row) for row in rows))
@@ -181,13 +182,7 @@ def stream_file(path: Path) -> Iterator[Row]:
     Raises:
         ValueError: missing, unreadable or cut short; names the file, and the line where there is one.
     """
-    readers: dict[str, Callable[[Path], Iterator[Row]]] = {
-        ".parquet": _parquet,
-        ".arrow": _arrow,
-        ".csv": _csv,
-        ".json": _json,
-        ".jsonl": _lines,
-    }
+    readers = {".parquet": _parquet, ".arrow": _arrow, ".csv": _csv, ".json": _json, ".jsonl": _lines}
     reader = readers.get(_ending(path))
     if reader is None:
         raise ValueError(f"data: {str(path)!r} has an unknown ending. Give one of {', '.join(ENDINGS)}.")

@@ -1,4 +1,4 @@
-"""Plain facts about texts: their words, and how much they repeat themselves.
+"""The words of texts, and how much texts repeat themselves.
 
 repeating_share(["so so so so so so", "one two three four"])  ->  0.5
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 REPEATING = 0.5
-"""a text in which fewer than this share of trigrams are distinct is called repeating"""
+"""a text repeats itself where less than this share of its trigrams is distinct"""
 
 
 def words(text: str) -> list[str]:

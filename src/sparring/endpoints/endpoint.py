@@ -1,10 +1,10 @@
-"""Chat completions from any OpenAI-compatible endpoint: concurrent, retried, inside a budget, every reply kept.
+"""Chat completions from any OpenAI-compatible endpoint: concurrent, retried, within a budget, every reply stored.
 
-Replies are written to a file one by one as they come, under a hash of what was asked, so that a stopped or killed run
-never pays for the same question twice; so are the tokens of replies that hold nothing, which cost too. Rate limits and
-outages are waited out with jitter, `Retry-After` first; an endpoint that stays down, a refused key, an unknown model or
-a spent budget stop the work with an `OracleError`. The key is read from the environment into the client and stands
-nowhere else, also when a reply repeats it. Leaves out: what the replies mean.
+Replies are written to a file as they come (`replies.py`), so that a stopped or killed run never pays for the same
+question twice; so are the tokens of empty replies, which cost too. Rate limits and outages are waited out with jitter,
+for as long as `Retry-After` asks; an endpoint that stays down, a refused key, an unknown model or a spent budget stops
+the work with an `OracleError`. The key is read from the environment into the client and is stored nowhere else, even
+when a reply repeats it. Leaves out: what the replies mean.
 
     config = EndpointConfig(model="m", base_url="http://localhost:8000/v1", key_env=None)
     endpoint = Endpoint(config, "oracle", Path("replies.jsonl"))
@@ -13,21 +13,19 @@ nowhere else, also when a reply repeats it. Leaves out: what the replies mean.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sparring.endpoints.replies import TOKENS_KEPT, Estimate, Reply, Request, most_out, open_replies
+from sparring.endpoints.replies import TOKENS_KEPT, Asker, Request, most_out
 from sparring.recipe.sections import EndpointConfig
 from sparring.runtime.errors import OracleError
 
@@ -40,145 +38,96 @@ CHARACTERS_PER_TOKEN = 3.5
 BYTES_PER_TOKEN = 1.0
 """of other scripts' UTF-8: what a small vocabulary comes to (SmolLM2: 1.0 in Korean, 1.5 in Chinese, 2.1 in Russian)"""
 SHORTEST_SECRET = 8
-"""a shorter "key" is a placeholder for a server without keys; to strike it out of replies would spoil them"""
+"""a shorter "key" is a placeholder for a server without keys; removing it from replies would spoil them"""
 PER_WAVE = 4
-"""requests in a wave, per request under way: between two signs of life"""
+"""requests in a wave for each request under way: how often progress shows"""
 REFUSED = (401, 402, 403, 404)
 """statuses that no retry and no other question can change"""
 PASSING = (408, 409, 425, 429)
 EMPTY = "an empty reply"
 
 
-class Endpoint:
-    """Asks, retries, pays and remembers; safe to use from one thread, works with `concurrency` of its own."""
+class Endpoint(Asker):
+    """A model behind an endpoint. To be used from one thread; it starts `concurrency` threads of its own."""
 
     def __init__(self, config: EndpointConfig, field: str, replies: Path) -> None:
         """`field`: the section of the recipe that messages name.
 
         Raises:
-            ValueError: an address that is none, a limit without prices, no key; never shows what may be a key.
+            ValueError: a malformed address, a limit without prices, or no key; the message never shows a possible key.
         """
         if config.base_url is not None:
             _check_address(f"{field}.base_url", config.base_url)
         if config.max_cost is not None and (config.price_in is None or config.price_out is None):
             raise ValueError(f"{field}.max_cost needs {field}.price_in and price_out, per million tokens.")
-        self.config, self.field, self.replies = config, field, replies
-        self.counts: Counter[str] = Counter()
-        self.last_error, self._remedy = "", ""
+        self.config, self.field = config, field
         self._client = _client(config, field)
+        self.where = str(self._client.base_url)
         if config.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
-        self.asker = f"{config.model}@{self.where}"
-        self._kept = open_replies(replies)
-        if self._kept.damaged:
-            self.counts["damaged lines of the reply file"] = self._kept.damaged
-        self._lock = self._kept.lock  # one for all who share the file: they may share a budget
+        super().__init__(f"{config.model}@{self.where}", replies)
+        self.who, self.wave = (self.where, config.model), PER_WAVE * config.concurrency
+        self._remedy = ""
+        self._lock = self.file.lock  # one for all who share the file: they may share a budget
         self._stop = threading.Event()
         self._not_before = 0.0
-        self._given_up: set[str] = set()
         self._failures_in_a_row = 0
 
-    # ---- what is known ------------------------------------------------------------------------
+    def cost(self, tokens_in: float, tokens_out: float) -> float | None:
+        """In the currency of the prices; None without prices."""
+        if self.config.price_in is None:
+            return None
+        return (tokens_in * self.config.price_in + tokens_out * (self.config.price_out or 0)) / 1e6
 
-    @property
-    def models(self) -> set[str]:
-        """Who answered, in the endpoint's words."""
-        return self._kept.account(self.asker).models
-
-    @property
-    def wave(self) -> int:
-        """Requests to give at a time, so that progress shows."""
-        return PER_WAVE * self.config.concurrency
-
-    @property
-    def spent(self) -> float:
-        """What all kept replies of this model at this endpoint cost; 0 without prices."""
-        account = self._kept.account(self.asker)
-        return self.cost(account.tokens_in, account.tokens_out)
-
-    @property
-    def paid(self) -> float | None:
-        """The same; None without prices."""
-        return None if self.config.price_in is None else self.spent
-
-    def known(self, request: Request) -> Reply | None:
-        """The reply that is kept, if any."""
-        return self._kept.get(self.key(request))
-
-    def cost(self, tokens_in: float, tokens_out: float) -> float:
-        """In the currency of the prices; 0 without prices."""
-        return (tokens_in * (self.config.price_in or 0) + tokens_out * (self.config.price_out or 0)) / 1e6
-
-    def worst_cost(self, request: Request) -> tuple[float, float, float]:
-        """(tokens in, tokens out, cost) of a request at most, by its length and what it allows."""
-        tokens_in = sum(_most_tokens(message["content"]) + 8 for message in request["messages"])
-        return tokens_in, most_out(request), self.cost(tokens_in, most_out(request))
-
-    def estimate(self, requests: Sequence[Request]) -> Estimate:
-        """What asking these would take, before it starts; equal requests count once."""
-        asked = {self.key(request): request for request in requests}
-        new = [request for key, request in asked.items() if key not in self._kept]
-        worst = [self.worst_cost(request) for request in new]
-        tokens_in, tokens_out, cost = (sum(column) for column in zip(*worst, strict=True)) if worst else (0, 0, 0)
-        priced = self.config.price_in is not None
-        return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, cost if priced else None)
+    def most_tokens(self, request: Request) -> tuple[float, float]:
+        """(tokens in, tokens out) of a request at most, by its length and what it allows."""
+        return sum(_most_tokens(message["content"]) + 8 for message in request["messages"]), most_out(request)
 
     # ---- asking -------------------------------------------------------------------------------
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
-        """One reply each, in order; None where all attempts failed, then and later. Equal requests are asked once.
-
-        Raises:
-            OracleError: no further request can succeed: refused, down, or the budget is spent.
-        """
-        asked = {self.key(r): r for r in requests}
-        new = {key: r for key, r in asked.items() if key not in self._kept and key not in self._given_up}
-        if new:
-            self._stop.clear()
-            with ThreadPoolExecutor(self.config.concurrency) as pool:
-                futures = [pool.submit(self._one, key, request) for key, request in new.items()]
-                try:
-                    for future in futures:
-                        future.result()
-                except BaseException:  # Ctrl-C too: nothing more is asked, what is under way may finish
-                    self._stop.set()
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
-        return [self._kept.get(self.key(request)) for request in requests]
-
-    def _one(self, key: str, request: Request) -> None:
-        if not self._attempts(key, request) and not self._stop.is_set():
-            self._given_up.add(key)
+    def _answer(self, new: Mapping[str, Request]) -> None:
+        if not new:
+            return
+        self._stop.clear()
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
+            futures = [pool.submit(self._answer_one, key, request) for key, request in new.items()]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # Ctrl-C too: nothing more is asked, requests under way may finish
+                self._stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
 
     def _reserve(self, request: Request) -> tuple[float, float] | None:
         """Set the most tokens aside, so that concurrent requests cannot overdraw together; None when work stopped."""
-        tokens_in, tokens_out, cost = self.worst_cost(request)
+        tokens, limit = self.most_tokens(request), self.config.max_cost
         with self._lock:
-            limit = self.config.max_cost
             if self._stop.is_set():
                 return None
-            reserved = self._kept.reserved[self.asker]
-            if limit is not None and self.spent + self.cost(*reserved) + cost > limit:
-                self._stop.set()
-                raise OracleError(
-                    f"the budget is spent: its replies in {self.replies} cost {self.spent:.4f}, the next request may "
-                    f"cost {cost:.4f}, and {self.field}.max_cost = {limit:g}. What was answered is kept; "
-                    "raise it to go on."
-                )
-            self._set_aside(tokens_in, tokens_out)
-        return tokens_in, tokens_out
+            if limit is not None:  # and so there are prices
+                paid, cost = self.paid or 0.0, self.cost(*tokens) or 0.0
+                if paid + (self.cost(*self.file.reserved[self.name]) or 0.0) + cost > limit:
+                    self._stop.set()
+                    raise OracleError(
+                        f"the budget is spent: its replies in {self.file.path} cost {paid:.4f}, the next request may "
+                        f"cost {cost:.4f}, and {self.field}.max_cost = {limit:g}. What was answered is kept; "
+                        "raise it to go on."
+                    )
+            self._set_aside(*tokens)
+        return tokens
 
     def _set_aside(self, tokens_in: float, tokens_out: float) -> None:
         with self._lock:
-            reserved = self._kept.reserved[self.asker]
+            reserved = self.file.reserved[self.name]
             reserved[0] += tokens_in
             reserved[1] += tokens_out
 
-    def _attempts(self, key: str, request: Request) -> bool:
-        """Whether a reply came and is kept. Every attempt has its own place in the budget: empty replies cost too."""
+    def _answer_one(self, key: str, request: Request) -> None:
+        """Store a reply, or give the request up. Every attempt reserves its own tokens: empty replies cost too."""
         for attempt in range(self.config.attempts):
             if not self._wait() or (reserved := self._reserve(request)) is None:
-                return False
+                return
             try:
                 row = self._create(request)
             except Exception as error:
@@ -189,9 +138,9 @@ class Endpoint:
                     self.counts["retries"] += attempt + 1 < self.config.attempts
                     self._not_before = max(self._not_before, time.monotonic() + wait)
             else:
-                self._keep({"key": key, **row})
+                self._store_redacted({"key": key, **row})
                 self._failures_in_a_row = 0
-                return True
+                return
             finally:
                 self._set_aside(-reserved[0], -reserved[1])
         with self._lock:
@@ -203,20 +152,21 @@ class Endpoint:
         if down:
             raise OracleError(
                 f"the endpoint {self.where} failed {DOWN_AFTER} requests in a row (last: {self.last_error}). "
-                f"{self._remedy} What was answered is kept in {self.replies}; give the same command to go on."
+                f"{self._remedy} What was answered is kept in {self.file.path}; give the same command to go on."
             )
-        return False
+        if not self._stop.is_set():
+            self._given_up.add(key)
 
     def _create(self, request: Request) -> dict[str, Any]:
-        """What will be kept of one reply; one that holds nothing is paid if it is whole or its tokens are counted."""
+        """One reply as a row of the file. An empty reply raises; its tokens are stored where they are known."""
         with self._lock:
             self.counts["requests"] += 1
         completion = self._client.chat.completions.create(model=self.config.model, **request)
-        whole, text, cut = _said(completion)
+        whole, text, cut = _content(completion)
         spent = self._tokens_spent(completion, request, whole)
         if text is None:
             if spent is not None:
-                self._keep({"key": None, "text": "", **spent})
+                self._store_redacted({"key": None, "text": "", **spent})
             raise _Malformed(EMPTY if whole else "a reply without choices[0].message.content")
         assert spent is not None, "whole replies have a cost"
         model = getattr(completion, "model", None)
@@ -229,15 +179,15 @@ class Endpoint:
         }
 
     def _tokens_spent(self, completion: Any, request: Request, whole: bool) -> dict[str, int] | None:
-        """By the endpoint's count; an estimate from above for what it does not count of a whole reply, else None."""
+        """The endpoint's counts, or upper bounds where it does not count a whole reply; None for a broken one."""
         usage = getattr(completion, "usage", None)
         tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         if not whole and (tokens_in is None or tokens_out is None):
             return None
-        worst_in, worst_out, _ = self.worst_cost(request)
+        most_in, most = self.most_tokens(request)
         return {
-            "tokens_in": round(worst_in) if tokens_in is None else tokens_in,
-            "tokens_out": round(worst_out) if tokens_out is None else tokens_out,
+            "tokens_in": round(most_in) if tokens_in is None else tokens_in,
+            "tokens_out": round(most) if tokens_out is None else tokens_out,
         }
 
     def _wait(self) -> bool:
@@ -282,37 +232,22 @@ class Endpoint:
         # Jitter: callers that were turned away together must not come back together.
         return (asked or BACKOFF * 2**attempt) * random.uniform(1.0, 1.5)
 
-    @property
-    def where(self) -> str:
-        """The address."""
-        return str(self._client.base_url)
-
     def _redacted(self, error: Exception) -> str:
         """The error as one line without the key, which some servers repeat."""
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return (text if self.config.key_env is None else text.replace(self._client.api_key, "***"))[:300]
 
-    # ---- the file -----------------------------------------------------------------------------
-
-    def key(self, request: Request) -> str:
-        """A hash of endpoint, model and request, under which its reply is kept."""
-        asked = json.dumps([self.where, self.config.model, request], sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()
-
-    def _keep(self, row: dict[str, Any]) -> None:
+    def _store_redacted(self, row: dict[str, Any]) -> None:
         secret = self._client.api_key
         hidden = self.config.key_env is not None and len(secret) >= SHORTEST_SECRET
         if hidden and secret in json.dumps([row, "".join(t["token"] for t in row.get("tokens", ()))]):
             row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
             row["tokens"] = []
-        with self._lock:
-            self._kept.keep({**row, "asker": self.asker})
-            self.counts["tokens in"] += row["tokens_in"]
-            self.counts["tokens out"] += row["tokens_out"]
+        self._store({**row, "asker": self.name})
 
 
 class _Malformed(Exception):
-    """A success that holds no answer."""
+    """An HTTP success without a reply in it."""
 
 
 def _client(config: EndpointConfig, field: str) -> Any:
@@ -361,8 +296,8 @@ def _most_tokens(text: str) -> float:
     return plain / CHARACTERS_PER_TOKEN + (len(text.encode(errors="replace")) - plain) / BYTES_PER_TOKEN
 
 
-def _said(completion: Any) -> tuple[bool, str | None, bool]:
-    """(it has the shape of a reply, its text if it says anything, it was cut off)."""
+def _content(completion: Any) -> tuple[bool, str | None, bool]:
+    """(whether it has the shape of a reply, its text unless that is empty, whether it was cut off)."""
     # The client does not check what it reads: a proxy's error page or half a body arrive as a success of any shape.
     try:
         choice = completion.choices[0]
@@ -382,7 +317,7 @@ def _count(usage: Any, name: str) -> int | None:
 
 
 def _tokens(choice: Any) -> list[dict[str, Any]]:
-    """The last tokens and their log-probabilities; without what has none, and nothing of what has another shape."""
+    """The last tokens that have log-probabilities; none where they have another shape."""
     try:
         return [
             {
@@ -398,13 +333,13 @@ def _tokens(choice: Any) -> list[dict[str, Any]]:
 
 
 def _likely(token: Any) -> bool:
-    """It is a token with a log-probability; servers round 0 upwards."""
+    """Whether it is a token with a log-probability."""
     text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
-    return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01
+    return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01  # servers round 0 upwards
 
 
 def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
-    """What helps where this is how every request ends."""
+    """The remedy where every request ends in this error."""
     import openai
 
     status = getattr(error, "status_code", None)
@@ -426,11 +361,11 @@ def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
         return "The fault is the server's: its own log says more."
     if str(error) == EMPTY:
         return f"The model says nothing: is it a chat model, and {field}.max_tokens large enough?"
-    return f"What answers there is no chat API: {field}.base_url usually ends in /v1."
+    return f"The address serves no chat API: {field}.base_url usually ends in /v1."
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds that the server asks for; dates are left to our own backoff."""
+    """Seconds that the server asks for; None for a date, which our own backoff stands in for."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     try:
         return max(0.0, float(headers.get("retry-after", "")))

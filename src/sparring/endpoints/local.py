@@ -1,7 +1,7 @@
-"""A language model in this process that answers chat requests as an endpoint would, every reply kept.
+"""A language model in this process that answers chat requests as an endpoint would, every reply stored.
 
-Requests are sorted by length and run in batches with shared prefills; a reply is greedy, or drawn with noise of its own
-request, so it does not depend on its neighbours beyond rounding. Log-probabilities of the last tokens come from one
+Requests are sorted by length and run in batches with shared prefills; a reply is greedy, or drawn with a seed from its
+own request, so it does not depend on its neighbours beyond rounding. Log-probabilities of the last tokens come from one
 more pass over prompt and reply. A question that does not fit into the model's context has no reply and is counted.
 Leaves out: several devices, continuous batching (serve the model and use `endpoint.py`).
 
@@ -10,27 +10,16 @@ Leaves out: several devices, continuous batching (serve the model and use `endpo
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparring.endpoints.replies import (
-    TOKENS_KEPT,
-    TOP_LOGPROBS,
-    Estimate,
-    Reply,
-    Request,
-    most_out,
-    open_replies,
-    replies_file,
-)
+from sparring.endpoints.replies import TOKENS_KEPT, TOP_LOGPROBS, Asker, Request, most_out, replies_file
 from sparring.models.chat import Chat
+from sparring.models.padding import left_padded
 from sparring.models.template import Message
 from sparring.models.weights import (
     context_length,
@@ -52,11 +41,10 @@ class _Question(NamedTuple):
     """the rendered conversation"""
 
 
-class LocalChat:
-    """Holds one model; safe to use from one thread."""
+class LocalChat(Asker):
+    """Holds one model; to be used from one thread."""
 
     where = "the model in this process"
-    paid = None
 
     def __init__(
         self,
@@ -79,42 +67,22 @@ class LocalChat:
         except ValueError as error:
             raise ValueError(f"{model!r} cannot be asked in words: {error}") from error
         self.digest = f"weights {hash_policy(folder)[:16]} in {precision}"
+        super().__init__(self.digest, replies_file(replies, self.digest))
+        self.who = (self.digest,)
         self.wave, self.precision = batch_size, precision
-        self.counts: Counter[str] = Counter()
-        self.last_error = ""
-        self._kept = open_replies(replies_file(replies, self.digest))
-        if self._kept.damaged:
-            self.counts["damaged lines of the reply file"] = self._kept.damaged
-        self._given_up: set[str] = set()
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
         self.model = placed(load_model(folder, torch.bfloat16 if precision == "bfloat16" else torch.float32))
         self._ends = self.chat.end_ids(self.model.generation_config)
 
-    @property
-    def models(self) -> set[str]:
-        """The weights that answered."""
-        return self._kept.account(self.digest).models
+    def most_tokens(self, request: Request) -> tuple[int, int]:
+        """(tokens in, tokens out) at most; none of a question that cannot be asked."""
+        ids = self._ids(request)
+        return (0, 0) if isinstance(ids, str) else (len(ids), most_out(request))
 
-    def key(self, request: Request) -> str:
-        """A hash of the weights and the request, under which its reply is kept."""
-        return hashlib.sha256(json.dumps([self.digest, request], sort_keys=True).encode()).hexdigest()
-
-    def estimate(self, requests: Sequence[Request]) -> Estimate:
-        """What asking these would take; equal requests count once. Keeps nothing: `ask` renders them again."""
-        asked = {self.key(request): request for request in requests}
-        new = [request for key, request in asked.items() if key not in self._kept]
-        fitting = [(len(ids), most_out(request)) for request in new if isinstance(ids := self._ids(request), list)]
-        tokens_in, tokens_out = sum(size for size, _ in fitting), sum(most for _, most in fitting)
-        return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, None)
-
-    def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
-        """One reply each, in order; None for a question that the template refuses or the context cannot hold."""
-        asked = {self.key(request): request for request in requests}
+    def _answer(self, new: Mapping[str, Request]) -> None:
         alike: dict[tuple[int, float, bool], list[_Question]] = {}
-        for key, request in asked.items():
-            if key in self._kept or key in self._given_up:
-                continue
+        for key, request in new.items():
             ids = self._ids(request)
             if isinstance(ids, str):
                 self.counts["failed requests"] += 1
@@ -128,15 +96,15 @@ class LocalChat:
             engine = TransformersEngine([(self.model, 1.0)], settings, self._ends)
             questions.sort(key=lambda question: len(question.ids))
             for begin in range(0, len(questions), self.wave):
-                self._answer(questions[begin : begin + self.wave], engine, logprobs)
-        return [self._kept.get(self.key(request)) for request in requests]
+                self._answer_batch(questions[begin : begin + self.wave], engine, logprobs)
 
-    def _answer(self, questions: Sequence[_Question], engine: TransformersEngine, logprobs: bool) -> None:
+    def _answer_batch(self, questions: Sequence[_Question], engine: TransformersEngine, logprobs: bool) -> None:
         responses = engine.sample([Row(q.ids, int(q.key[:15], 16)) for q in questions])
-        said = [[token for token in r.token_ids if token not in self._ends] for r in responses]
-        last = self._last_tokens([q.ids for q in questions], said) if logprobs else [[] for _ in said]
-        for question, response, ids, tokens in zip(questions, responses, said, last, strict=True):
+        texts = [[token for token in r.token_ids if token not in self._ends] for r in responses]
+        last = self._last_tokens([q.ids for q in questions], texts) if logprobs else [[] for _ in texts]
+        for question, response, ids, tokens in zip(questions, responses, texts, last, strict=True):
             opened = "<think>" if self.chat.opens_thought else ""
+            self.counts["requests"] += 1
             row = {
                 "key": question.key,
                 "text": opened + self.chat.decode(ids),
@@ -147,29 +115,19 @@ class LocalChat:
                 "tokens_in": len(question.ids),
                 "tokens_out": len(response.token_ids),
             }
-            self._kept.keep(row)
-            self.counts["requests"] += 1
-            self.counts["tokens in"] += row["tokens_in"]
-            self.counts["tokens out"] += row["tokens_out"]
+            self._store(row)
 
     @torch.inference_mode()
-    def _last_tokens(self, prompts: Sequence[list[int]], said: Sequence[list[int]]) -> list[list[dict[str, Any]]]:
+    def _last_tokens(self, prompts: Sequence[list[int]], replies: Sequence[list[int]]) -> list[list[dict[str, Any]]]:
         """Per reply its last tokens with their log-probabilities, as `Reply.tokens`."""
-        rows = [[*prompt, *ids] for prompt, ids in zip(prompts, said, strict=True)]
-        width = max(map(len, rows))
-        # Padded on the left, so that every reply ends in the last column.
-        ids_BT = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self.model.device)
-        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
-        positions_BT = (mask_BT.cumsum(1) - 1).clamp_min(0)
-        logits = self.model(
-            input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=TOKENS_KEPT + 1
-        ).logits
+        rows = [[*prompt, *ids] for prompt, ids in zip(prompts, replies, strict=True)]
+        logits = self.model(**left_padded(rows, 0, self.model.device), logits_to_keep=TOKENS_KEPT + 1).logits
         logps_BTV = logits[:, :-1].float().log_softmax(-1)
-        found = []
-        for logps_TV, ids in zip(logps_BTV, said, strict=True):
-            shown = ids[-TOKENS_KEPT:]
-            found.append([self._token(logps_TV[len(logps_TV) - len(shown) + i], t) for i, t in enumerate(shown)])
-        return found
+        tokens = []
+        for logps_TV, ids in zip(logps_BTV, replies, strict=True):
+            last = ids[-TOKENS_KEPT:]
+            tokens.append([self._token(logps_TV[len(logps_TV) - len(last) + i], t) for i, t in enumerate(last)])
+        return tokens
 
     def _token(self, logps_V: Float[Tensor, " V"], chosen: int) -> dict[str, Any]:
         top = logps_V.topk(min(TOP_LOGPROBS, len(logps_V)))

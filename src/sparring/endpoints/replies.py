@@ -1,11 +1,11 @@
-"""What a judging language model said, and the file that keeps it, so that nothing is asked or paid twice.
+"""Replies of language models, and the file that stores them, so that nothing is asked or paid twice.
 
 Every reply is a line under a hash of who was asked and what; lines of replies that held nothing count for their tokens
-only. A line that a killed process left half-written is passed over and counted. All judges of a process that name one
-file share it, and what each asker costs there. Leaves out: who is asked (`endpoint.py`: a server; `local.py`: a
+only. A line that a killed process left half-written is skipped and counted. All judges of a process that name one
+file share it, and what each asker costs there. Leaves out: how a model is asked (`endpoint.py`: a server; `local.py`: a
 model in this process); other processes, whose lines are seen when the file is opened again.
 
-    kept = open_replies(Path("replies.jsonl")); kept.get(key); kept.keep({"key": key, "text": "A", "cut": False, ...})
+    file = open_replies(Path("replies.jsonl")); file.get(key); file.keep({"key": key, "text": "A", "cut": False, ...})
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 from sparring.runtime.files import cache_folder
 from sparring.runtime.lines import read_lines
 
 TOKENS_KEPT = 24
-"""log-probabilities are kept for so many tokens at the end of a reply, where verdicts stand"""
+"""tokens at the end of a reply, where verdicts stand, whose log-probabilities are stored"""
 TOP_LOGPROBS = 5
-"""alternatives kept at each of them"""
+"""alternatives stored at each of them"""
 
 Request = Mapping[str, Any]
-"""messages, max_tokens (or max_completion_tokens), and what else the one who is asked takes"""
+"""messages, max_tokens (or max_completion_tokens), and further fields that the endpoint knows"""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was said."""
+    """A model's reply to one request."""
 
     text: str
     cut: bool
-    """it ended because of max_tokens"""
+    """whether it ended because of max_tokens"""
     tokens: tuple[Mapping[str, Any], ...] = ()
     """the last tokens: {token, logprob, top: {token: logprob}}; empty where there are none"""
     model: str = ""
@@ -47,7 +47,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What asking would take at most; replies that are kept cost nothing."""
+    """Upper bounds of what asking takes; stored replies cost nothing."""
 
     requests: int
     kept: int
@@ -57,26 +57,20 @@ class Estimate:
     """None without prices"""
 
     def times(self, factor: float) -> Estimate:
-        """The same for more questions of this kind, none of them kept."""
+        """The estimate for `factor` times as many requests of this kind, none of them stored."""
         whole = (self.requests + self.kept) / max(self.requests, 1) * factor
         cost = None if self.cost is None else self.cost * whole
         requests = round((self.requests + self.kept) * factor)
         return Estimate(requests, 0, self.tokens_in * whole, self.tokens_out * whole, cost)
 
     def __add__(self, other: Estimate) -> Estimate:
-        """Both, asked of the same judge."""
+        """The sum of two estimates for one judge."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         tokens = self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out
         return Estimate(self.requests + other.requests, self.kept + other.kept, *tokens, cost)
 
     def __str__(self) -> str:
-        cost = (
-            ""
-            if self.cost is None
-            else f", at most {self.cost:,.2f}"
-            if self.cost >= 1
-            else f", at most {self.cost:.2g}"
-        )
+        cost = "" if self.cost is None else f", at most {self.cost:{',.2f' if self.cost >= 1 else '.2g'}}"
         kept = f" ({self.kept:,} more are kept from before)" if self.kept else ""
         return (
             f"{self.requests:,} requests{kept}, about {self.tokens_in:,.0f} tokens in and at most "
@@ -84,60 +78,21 @@ class Estimate:
         )
 
 
-class Asker(Protocol):
-    """Somebody who answers chat requests, and keeps count."""
-
-    counts: Counter[str]
-    last_error: str
-
-    @property
-    def where(self) -> str:
-        """An address, or that it is here."""
-        ...
-
-    @property
-    def wave(self) -> int:
-        """Requests to give at a time, so that progress shows."""
-        ...
-
-    @property
-    def models(self) -> set[str]:
-        """Who answered, in their own words."""
-        ...
-
-    @property
-    def paid(self) -> float | None:
-        """What all its kept replies cost; None without prices."""
-        ...
-
-    def key(self, request: Request) -> str:
-        """Under which the reply is kept."""
-        ...
-
-    def estimate(self, requests: Sequence[Request]) -> Estimate:
-        """What asking these would take, before it starts; equal requests count once."""
-        ...
-
-    def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
-        """One reply each, in order; None where there was none to get."""
-        ...
-
-
 def most_out(request: Request) -> int:
     """The longest reply that a request allows, in tokens."""
     return int(request["max_completion_tokens"] if "max_completion_tokens" in request else request["max_tokens"])
 
 
-def replies_file(given: str | None, who: str) -> Path:
-    """The given file, or one in the cache for whoever is asked."""
-    if given is not None:
-        return Path(given).expanduser()
+def replies_file(path: str | None, who: str) -> Path:
+    """The file at `path`; without one, a file in the cache named after a hash of `who`."""
+    if path is not None:
+        return Path(path).expanduser()
     return cache_folder() / "replies" / f"{hashlib.sha256(who.encode()).hexdigest()[:12]}.jsonl"
 
 
 @dataclass(slots=True)
 class Account:
-    """What one asker had from a file."""
+    """Token counts of one asker's replies in a file, and the models that wrote them."""
 
     tokens_in: int = 0
     tokens_out: int = 0
@@ -145,43 +100,41 @@ class Account:
 
 
 class ReplyFile:
-    """Replies by key, in memory and on disk; `open_replies` gives all who name a path the same."""
+    """Replies by key, in memory and on disk; `open_replies` gives one object per path."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is kept.
+        """Read the stored replies.
 
         Raises:
-            ValueError: the file is a folder or holds something else; nothing is appended to that.
+            ValueError: the file is a folder or holds something else; nothing is appended to it.
         """
         self.path = path
         self.lock = threading.RLock()
-        """held while a row is kept, and by those who weigh what is spent against what they set aside"""
+        """held while a row is stored, and while an endpoint compares its costs with its budget"""
         self.reserved: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        """by asker: tokens in and out at most of requests under way"""
+        """by asker: upper bounds of tokens in and out of its requests under way"""
         self.damaged = 0
-        self._kept: dict[str, Reply] = {}
+        self._replies: dict[str, Reply] = {}
         self._accounts: defaultdict[str | None, Account] = defaultdict(Account)
         self._size = -1
-        """of the file, as far as it is known here"""
+        """bytes of the file that were read or written here"""
         self.refresh()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._kept
+        return key in self._replies
 
     def get(self, key: str) -> Reply | None:
-        """The reply that is kept, if any."""
-        return self._kept.get(key)
+        """The stored reply, if any."""
+        return self._replies.get(key)
 
     def account(self, asker: str) -> Account:
-        """What the asker had; rows of older versions name nobody and count for everybody."""
-        own, nobodys = self._accounts[asker], self._accounts[None]
-        return Account(
-            own.tokens_in + nobodys.tokens_in, own.tokens_out + nobodys.tokens_out, own.models | nobodys.models
-        )
+        """The asker's account; rows of older versions name no asker and count for every one."""
+        own, old = self._accounts[asker], self._accounts[None]
+        return Account(own.tokens_in + old.tokens_in, own.tokens_out + old.tokens_out, own.models | old.models)
 
     def keep(self, row: Mapping[str, Any]) -> None:
         """Add {key, text, cut, tokens, model, asker, tokens_in, tokens_out}; with key null, the token counts only."""
-        assert next(iter(row)) == "key", "torn lines are known by it"
+        assert next(iter(row)) == "key", "torn lines are recognised by it"
         line = json.dumps(row) + "\n"
         with self.lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,20 +144,23 @@ class ReplyFile:
             self._remember(row)
 
     def refresh(self) -> None:
-        """Read the file, unless it is as long as what is known of it."""
+        """Read the file again if its length changed."""
         with self.lock:
-            if self._size == (self.path.stat().st_size if self.path.exists() else 0):
+            if self._size == self._length():
                 return
-            self._kept.clear()
+            self._replies.clear()
             self._accounts.clear()
             self.damaged = len(read_lines(self.path, self._remember))
-            self._size = self.path.stat().st_size if self.path.exists() else 0
+            self._size = self._length()
+
+    def _length(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def _remember(self, row: Mapping[str, Any]) -> None:
         key, tokens_in, tokens_out = row["key"], int(row["tokens_in"]), int(row["tokens_out"])
         account = self._accounts[row.get("asker")]
         if key is not None:
-            self._kept[key] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
+            self._replies[key] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
             account.models.add(row["model"] or "")
         account.tokens_in += tokens_in
         account.tokens_out += tokens_out
@@ -215,10 +171,10 @@ _opening = threading.Lock()
 
 
 def open_replies(path: Path) -> ReplyFile:
-    """The file at a path: one for all in this process, as it is now on disk.
+    """The file at a path, as it is now on disk: one object for all callers in this process.
 
     Raises:
-        ValueError: the file is a folder or holds something else; nothing is appended to that.
+        ValueError: the file is a folder or holds something else; nothing is appended to it.
     """
     where = path.resolve()
     with _opening:
@@ -227,3 +183,82 @@ def open_replies(path: Path) -> ReplyFile:
         else:
             file.refresh()
         return file
+
+
+class Asker:
+    """Answers chat requests from a file of replies, and asks a model for those that the file lacks.
+
+    A subclass adds `most_tokens` and `_answer`, and sets these fields:
+    """
+
+    who: tuple[str, ...]
+    """what a reply depends on besides its request: part of its key"""
+    where: str
+    """an address, or that the model is in this process"""
+    wave: int
+    """requests to ask at a time, so that progress shows"""
+
+    def __init__(self, name: str, path: Path) -> None:
+        """`name`: under which the file at `path` counts what this asker had.
+
+        Raises:
+            ValueError: the file is a folder or holds something else.
+        """
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        self.last_error = ""
+        self.file = open_replies(path)
+        if self.file.damaged:
+            self.counts["damaged lines of the reply file"] = self.file.damaged
+        self._given_up: set[str] = set()
+
+    @property
+    def models(self) -> set[str]:
+        """Who answered, in their own words."""
+        return self.file.account(self.name).models
+
+    @property
+    def paid(self) -> float | None:
+        """What all stored replies of this asker cost; None without prices."""
+        account = self.file.account(self.name)
+        return self.cost(account.tokens_in, account.tokens_out)
+
+    def cost(self, tokens_in: float, tokens_out: float) -> float | None:
+        """In the currency of the prices; None without prices."""
+        return None
+
+    def key(self, request: Request) -> str:
+        """A hash of who is asked and the request, under which its reply is stored."""
+        return hashlib.sha256(json.dumps([*self.who, request], sort_keys=True).encode()).hexdigest()
+
+    def most_tokens(self, request: Request) -> tuple[float, float]:
+        """(tokens in, tokens out) of a request at most."""
+        raise NotImplementedError
+
+    def estimate(self, requests: Sequence[Request]) -> Estimate:
+        """Upper bounds of what asking these takes; equal requests count once."""
+        asked = {self.key(request): request for request in requests}
+        new = [request for key, request in asked.items() if key not in self.file]
+        sizes = [self.most_tokens(request) for request in new]
+        tokens_in, tokens_out = sum(size for size, _ in sizes), sum(most for _, most in sizes)
+        return Estimate(len(new), len(asked) - len(new), tokens_in, tokens_out, self.cost(tokens_in, tokens_out))
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply | None]:
+        """One reply each, in order; None for a request that failed, then and later. Equal requests are asked once.
+
+        Raises:
+            OracleError: no further request can succeed: refused, down, or the budget is spent.
+        """
+        asked = {self.key(request): request for request in requests}
+        self._answer({k: r for k, r in asked.items() if k not in self.file and k not in self._given_up})
+        return [self.file.get(self.key(request)) for request in requests]
+
+    def _answer(self, new: Mapping[str, Request]) -> None:
+        """Ask these, by key; store each reply, and put the key of each that fails among `_given_up`."""
+        raise NotImplementedError
+
+    def _store(self, row: Mapping[str, Any]) -> None:
+        with self.file.lock:
+            self.file.keep(row)
+            self.counts["tokens in"] += row["tokens_in"]
+            self.counts["tokens out"] += row["tokens_out"]

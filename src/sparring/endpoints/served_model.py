@@ -1,9 +1,9 @@
 """Answers of a model that somebody serves under an OpenAI-compatible URL: text in, text out.
 
-The server renders messages with its own template; its text becomes tokens with ours. What such a model's
-log-probabilities are stays unknown, so its answers are data to learn from (a teacher) or to be judged against
-(an opponent), and it can be no anchor, no part of a mixture and no seat of a game. Leaves out: waiting, retrying,
-paying and keeping (`endpoints/endpoint.py`).
+The server renders messages with its own template; its text becomes tokens with the policy's tokenizer. Its
+log-probabilities stay unknown, so its answers are data to learn from (a teacher) or to be judged against (an opponent);
+it can be no anchor, no part of a mixture and no seat of a game. Leaves out: waiting, retrying and paying
+(`endpoints/endpoint.py`).
 
     ServedModel(config, "data.teacher", Path("replies.jsonl")).answers([[{"role": "user", "content": "Hi"}]], [1])
 """
@@ -26,7 +26,7 @@ SLICE = 8
 
 
 class ServedModel:
-    """Asks one model; what it answered is kept in `replies` and never asked again."""
+    """Asks one model; replies are stored in the file `replies` and never asked for again."""
 
     def __init__(self, config: ServedConfig, field: str, replies: Path) -> None:
         self.config = config
@@ -42,30 +42,30 @@ class ServedModel:
         """
         requests = [self._request(messages, seed) for messages, seed in zip(prompts, seeds, strict=True)]
         size = SLICE * self.config.concurrency
-        found: list[Reply | None] = []
+        answers: list[Reply | None] = []
         for begin in range(0, len(requests), size):
             try:
-                found += self.endpoint.ask(requests[begin : begin + size])
+                answers += self.endpoint.ask(requests[begin : begin + size])
             except OracleError as error:
                 raise EngineError(str(error)) from error
             if advance is not None:
                 advance(len(requests[begin : begin + size]))
-        return found
+        return answers
 
     def _request(self, messages: Sequence[Message], seed: int) -> dict[str, object]:
-        if self.config.system is not None and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": self.config.system}, *messages]
         config = self.config
+        if config.system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": config.system}, *messages]
         plain = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         return {
             "messages": list(messages),
             **({"max_completion_tokens": config.max_tokens} if config.reasoning else plain),
             "seed": seed % 2**31,
-            **({"extra_body": self.config.extra} if self.config.extra else {}),
+            **({"extra_body": config.extra} if config.extra else {}),
         }
 
 
 def as_response(reply: Reply, chat: Chat) -> Response:
-    """A reply as our tokens; one that was cut off holds no end token."""
+    """A reply as the policy's tokens; one that was cut off holds no end token."""
     ids = chat.response_ids(reply.text)
     return Response(ids[:-1], "length") if reply.cut else Response(ids, "stop")

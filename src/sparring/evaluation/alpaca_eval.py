@@ -8,7 +8,7 @@ prediction in the length-controlled one. One thing is different on purpose: Alpa
 for the number of its instruction, so that one missing or moved row gives every later row another instruction's
 difficulty; here rows are joined by text (`--by-position` gives theirs).
 
-Leaves out: judging, and AlpacaEval's annotators' prompts.
+Leaves out: judging, and the prompts of AlpacaEval's annotators.
 """
 
 from __future__ import annotations
@@ -38,66 +38,45 @@ SORTED = "e3e1cac29774dadeb65f26e7cf9173b6c0b31e68a29fe94b7e28e1f009d6d3d8"
 """`digest` of the same instructions, sorted"""
 GAMED_COLUMNS = ("index", "preference", "std_delta_len", "instruction_difficulty")
 OTHER_SET = "For another set of instructions use --formula length_controlled_minimal."
-ROW = (
-    "win_rate",
-    "standard_error",
-    "n_wins",
-    "n_wins_base",
-    "n_draws",
-    "n_total",
-    "discrete_win_rate",
-    "mode",
-    "avg_length",
-    "length_controlled_winrate",
-    "lc_standard_error",
-    "annotator",
-)
+COUNTS = ("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate")
+ROW = (*COUNTS, "mode", "avg_length", "length_controlled_winrate", "lc_standard_error", "annotator")
 """AlpacaEval's leaderboard columns, and the judge, without which a row means nothing"""
 
 
 def win_rates(preferences: np.ndarray) -> dict[str, float | int]:
-    """Raw win rate and counts, in percent, as AlpacaEval's get_winrate."""
+    """Raw win rates in percent, and counts, as AlpacaEval's get_winrate computes them; NaN preferences are left out."""
     known = preferences[~np.isnan(preferences)]
     assert len(known), "the regression has refused this"
     wins, losses = int((known > 0.5).sum()), int((known < 0.5).sum())
     draws = len(known) - wins - losses
-    return {
-        "win_rate": 100 * float(known.mean()),
-        "standard_error": 100 * float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan,
-        "n_wins": wins,
-        "n_wins_base": losses,
-        "n_draws": draws,
-        "n_total": len(known),
-        "discrete_win_rate": 100 * (wins + draws / 2) / len(known),
-    }
+    error = 100 * float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan
+    discrete = 100 * (wins + draws / 2) / len(known)
+    values = 100 * float(known.mean()), error, wins, losses, draws, len(known), discrete
+    return dict(zip(COUNTS, values, strict=True))
 
 
 def control_length(
     judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarray | None = None
 ) -> LengthControlled:
-    """The length-controlled win rate of judgments."""
+    """The length-controlled win rate of judgments; see `length_controlled`."""
     return length_controlled(judgments.preferences, *judgments.lengths(), gamed, indices)
 
 
-def leaderboard_row(judgments: Judgments, controlled: LengthControlled, mode: str = "community") -> dict[str, Any]:
-    """One row of AlpacaEval's leaderboard.csv."""
-    lengths, _ = judgments.lengths()
-    row = {
-        **win_rates(judgments.preferences),
-        "mode": mode,
-        "avg_length": int(lengths.mean()),
-        "length_controlled_winrate": 100 * controlled.rate.value,
-        "lc_standard_error": 100 * controlled.standard_error,
-        "annotator": judgments.judge,
-    }
-    assert tuple(row) == ROW
-    return row
+def leaderboard_row(judgments: Judgments, controlled: LengthControlled) -> dict[str, Any]:
+    """One row of AlpacaEval's leaderboard.csv: shares in percent, the length in characters."""
+    length = int(judgments.lengths()[0].mean())
+    values = "community", length, 100 * controlled.rate.value, 100 * controlled.standard_error, judgments.judge
+    return {**win_rates(judgments.preferences), **dict(zip(ROW[len(COUNTS) :], values, strict=True))}
 
 
 def evaluate(
     judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarray | None = None, resamples: int = 2000
 ) -> dict[str, Any]:
-    """Everything that is said about judgments, as plain data; `leaderboard` is AlpacaEval's row, in percent."""
+    """All results of judgments as plain data, shares in [0, 1]; `leaderboard` is AlpacaEval's row, in percent.
+
+    Raises:
+        ValueError: the regression is not possible; see `length_controlled`.
+    """
     known = judgments.preferences[~np.isnan(judgments.preferences)]
     controlled = control_length(judgments, gamed, indices)
     return {
@@ -114,12 +93,12 @@ def evaluate(
 
 
 def digest(instructions: Sequence[str]) -> str:
-    """SHA-256 of instructions in their order, without the white space around them."""
+    """SHA-256 of instructions in their order, without surrounding white space."""
     return hashlib.sha256(json.dumps([text.strip() for text in instructions]).encode()).hexdigest()
 
 
 def check_order(instructions: Sequence[str], count: int) -> None:
-    """Whether --instructions can say which of `count` difficulties belongs to which row.
+    """Check that --instructions say which of `count` difficulties belongs to which row.
 
     Raises:
         ValueError: they are more or fewer, or AlpacaEval's in another order.
@@ -137,10 +116,10 @@ def check_order(instructions: Sequence[str], count: int) -> None:
 
 
 def check_known(answered: Sequence[Sequence[str]]) -> None:
-    """Whether a side's instructions are AlpacaEval's in their order, so that rows will need no --instructions.
+    """Check that one side's instructions are AlpacaEval's in their order, so that rows will need no --instructions.
 
     Raises:
-        ValueError: none are.
+        ValueError: neither side's are.
     """
     if all(digest(instructions) != IN_ORDER for instructions in answered):
         raise ValueError(
@@ -153,21 +132,22 @@ def check_known(answered: Sequence[Sequence[str]]) -> None:
 def instruction_indices(
     judgments: Judgments, instructions: Sequence[str] | None, count: int, by_position: bool = False
 ) -> np.ndarray:
-    """Which of AlpacaEval's `count` instructions each row is: by text; where none are given, by position.
+    """The number of each row's instruction among AlpacaEval's `count`: by text, without `instructions` by position.
 
-    Without `instructions` the rows must be AlpacaEval's in their order, which a hash tells. `by_position` believes the
+    Without `instructions` a hash must show that the rows are AlpacaEval's in their order. `by_position` takes the
     position unchecked, as AlpacaEval does, also where rows are missing.
 
     Raises:
-        ValueError: an instruction is not among them; or none are given, and the rows are others or in another order.
+        ValueError: a row is not among `instructions`; or without them the rows are others or in another order.
     """
-    if by_position and len(judgments.instructions) <= count:
-        return np.arange(len(judgments.instructions))
+    rows = len(judgments.instructions)
+    if by_position and rows <= count:
+        return np.arange(rows)
     if instructions is None:
-        if len(judgments.instructions) != count:
+        if rows != count:
             raise ValueError(
-                f"annotations: {len(judgments.instructions)} rows, but {count} instructions have a difficulty, so "
-                "which row is which instruction is unknown. Give --instructions (AlpacaEval's, in their order)."
+                f"annotations: {rows} rows, but {count} instructions have a difficulty, so which row is which "
+                "instruction is unknown. Give --instructions (AlpacaEval's, in their order)."
             )
         if digest(judgments.instructions) != IN_ORDER:
             raise ValueError(
@@ -178,8 +158,7 @@ def instruction_indices(
         return np.arange(count)
     check_order(instructions, count)
     place = {text: index for index, text in enumerate(instructions)}
-    unknown = [text for text in judgments.instructions if text not in place]
-    if unknown:
+    if unknown := [text for text in judgments.instructions if text not in place]:
         raise ValueError(f"--instructions: {len(unknown)} rows are not in it, such as {unknown[0][:60]!r}. {OTHER_SET}")
     return np.array([place[text] for text in judgments.instructions])
 
@@ -191,8 +170,7 @@ def read_gamed(path: Path) -> Gamed:
         ValueError: a column is missing, a value is no number, or an instruction has two difficulties.
     """
     rows = read_rows(DatasetConfig(path=str(path)))
-    missing = [column for column in GAMED_COLUMNS if not rows or column not in rows[0]]
-    if missing:
+    if missing := [column for column in GAMED_COLUMNS if not rows or column not in rows[0]]:
         raise ValueError(f"--gamed: {str(path)!r} has no column {missing[0]!r}; it needs {', '.join(GAMED_COLUMNS)}.")
     try:
         table = np.array([[float(row[column]) for column in GAMED_COLUMNS] for row in rows])
@@ -231,14 +209,12 @@ def fetch_gamed() -> Path:
 
 
 def leaderboard(path: Path | None, model: str, row: Mapping[str, Any]) -> str:
-    """A leaderboard CSV of AlpacaEval's form with the model's row in it, best first; of those in `path` too.
+    """A leaderboard CSV of AlpacaEval's form with the model's row and those in `path`, best first.
 
     Raises:
         ValueError: the file holds rows of another judge, or is no leaderboard.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    if path is not None and path.exists():
-        rows = _other_rows(path, str(row["annotator"]))
+    rows = {} if path is None or not path.exists() else _other_rows(path, str(row["annotator"]))
     rows[model] = dict(row)
     ordered = sorted(rows.items(), key=lambda item: -float(item[1].get("length_controlled_winrate") or "-inf"))
     stream = io.StringIO()
@@ -253,8 +229,7 @@ def _other_rows(path: Path, judge: str) -> dict[str, dict[str, Any]]:
     if not rows or "win_rate" not in rows[0]:
         raise ValueError(f"--leaderboard: {str(path)!r} is no leaderboard: it has no column 'win_rate'.")
     name = next(iter(rows[0]))
-    others = {row.get("annotator") or "not named" for row in rows} - {judge}
-    if others:
+    if others := {row.get("annotator") or "not named" for row in rows} - {judge}:
         raise ValueError(
             f"--leaderboard: {str(path)!r} holds rows of another judge ({min(others)}) than this one ({judge}). "
             "Win rates of different judges cannot be compared: use one file per judge (column 'annotator')."

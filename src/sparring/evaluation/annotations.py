@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 
 from sparring.data.rows import read_rows
 from sparring.recipe.sections import DatasetConfig
-from sparring.runtime.files import hash_file
 
 Rows = list[dict[str, Any]]
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference")
@@ -27,7 +26,7 @@ SINGLE = {"generator_1": "baseline", "generator_2": "model", "annotator": "judge
 MAX_LACKING = 0.05
 """share of rows that may lack the key preference and count as without one; AlpacaEval writes null"""
 NOTED = 3
-"""examples shown in an error"""
+"""values shown in an error"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +40,12 @@ class Judgments:
     outputs: list[str]
     baseline_outputs: list[str]
     preferences: np.ndarray
-    dropped: Counter[str]
+    dropped: Counter[str] = field(default_factory=Counter)
     """rows left out, by reason"""
-    digest: str
-    """sha256 of the file that they were read from"""
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Characters of the model's and the baseline's outputs."""
-        ours, theirs = (np.array([len(t) for t in texts]) for texts in (self.outputs, self.baseline_outputs))
-        return ours, theirs
+        """Characters of the model's and of the baseline's outputs."""
+        return np.array([len(t) for t in self.outputs]), np.array([len(t) for t in self.baseline_outputs])
 
 
 def read_judgments(path: Path) -> Judgments:
@@ -69,24 +65,23 @@ def read_judgments(path: Path) -> Judgments:
         baseline_outputs=[row["output_1"] for row in rows],
         preferences=np.array([_probability(row["preference"], number, path) for number, row in enumerate(rows)]),
         dropped=dropped,
-        digest=hash_file(path),
     )
 
 
 def annotation_rows(judgments: Judgments) -> Rows:
-    """AlpacaEval's rows: what `read_judgments` reads, and what AlpacaEval itself does."""
+    """Rows of an annotations file, for `read_judgments` and AlpacaEval itself."""
     columns = (judgments.instructions, judgments.baseline_outputs, judgments.outputs, judgments.preferences.tolist())
     return [
         {
             "instruction": instruction,
-            "output_1": theirs,
+            "output_1": baseline_output,
             "generator_1": judgments.baseline,
-            "output_2": ours,
+            "output_2": output,
             "generator_2": judgments.model,
             "annotator": judgments.judge,
             "preference": None if math.isnan(preference) else 1 + preference,
         }
-        for instruction, theirs, ours, preference in zip(*columns, strict=True)
+        for instruction, baseline_output, output, preference in zip(*columns, strict=True)
     ]
 
 
@@ -101,25 +96,25 @@ def _distinct(rows: Rows, path: Path) -> tuple[Rows, Counter[str]]:
                 f"row {lacking[0]}). It needs {', '.join(COLUMNS)}; a preference of null says that there is none."
             )
     dropped: Counter[str] = Counter()
-    kept: dict[str, dict[str, Any]] = {}
-    for number, given in enumerate(rows):
-        row = {column: given.get(column) for column in COLUMNS}
+    distinct: dict[str, dict[str, Any]] = {}
+    for number, read in enumerate(rows):
+        row = {column: read.get(column) for column in COLUMNS}
         for column in COLUMNS[:3]:
             if not isinstance(row[column], str):
                 raise ValueError(
-                    f"annotations: {str(path)!r}, row {number}: {column} = {row[column]!r} is not text. Mend it."
+                    f"annotations: {str(path)!r}, row {number}: {column} = {row[column]!r} is not text. Correct it."
                 )
         instruction = str(row["instruction"])
-        if instruction not in kept:
-            kept[instruction] = row
-        elif repr(kept[instruction]) == repr(row):  # repr: NaN equals NaN
+        if instruction not in distinct:
+            distinct[instruction] = row
+        elif repr(distinct[instruction]) == repr(row):  # repr: NaN equals NaN
             dropped["repeated rows"] += 1
         else:
             raise ValueError(
                 f"annotations: {str(path)!r} holds two different judgments of the instruction "
                 f"{instruction[:60]!r} (row {number}). Keep one row per instruction."
             )
-    return list(kept.values()), dropped
+    return list(distinct.values()), dropped
 
 
 def _single(rows: Rows, column: str, path: Path) -> str:

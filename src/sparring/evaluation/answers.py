@@ -34,12 +34,12 @@ class Answers:
     unanswered: dict[str, str]
     """why an instruction has no answer, where that is known"""
     unusable: Counter[str]
-    """rows that belong to no instruction of their own, by reason"""
+    """rows without an instruction of their own, by reason"""
     messages: dict[str, list[Message]] = field(default_factory=dict)
     """the turns of each instruction, where a file was read"""
 
     def why_none(self, instruction: str) -> str:
-        """Why there is no answer to it, in words."""
+        """Why there is no answer to an instruction, in words."""
         reason = self.unanswered.get(instruction)
         return f"{reason} ({self.name})" if reason else f"no answer by {self.name}"
 
@@ -48,8 +48,8 @@ class Pairs(NamedTuple):
     """Instructions that both sides answered, in the baseline's order."""
 
     instructions: list[str]
-    ours: list[str]
-    theirs: list[str]
+    outputs: list[str]
+    baseline_outputs: list[str]
     left_out: Counter[str]
 
 
@@ -61,7 +61,7 @@ class Instruction(NamedTuple):
 
     @property
     def prompt(self) -> PromptText:
-        """What an oracle gets: the text, and the turns for oracles with a template."""
+        """The prompt for an oracle: the text, and the turns for oracles with a template."""
         return PromptText(self.messages)
 
 
@@ -76,10 +76,8 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     generators = list(dict.fromkeys(str(row["generator"]) for row in rows if row.get("generator")))
     if len(generators) > 1:
         raise ValueError(f"answers: {str(path)!r} mixes {len(generators)} generators ({', '.join(generators[:3])}).")
-    texts: dict[str, str] = {}
+    texts, without, turns = dict[str, str](), dict[str, str](), dict[str, list[Message]]()
     unusable: Counter[str] = Counter()
-    without: dict[str, str] = {}
-    turns: dict[str, list[Message]] = {}
     for row, instruction, messages in _instructions(rows, asked, unusable):
         turns.setdefault(instruction, messages)
         answer = row.get(output)
@@ -93,13 +91,12 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     unusable["repeated rows"] = len(rows) - len(texts) - len(unanswered) - unusable.total()
     if not texts:
         reasons = unusable + Counter(unanswered.values())
-        told = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
-        raise ValueError(f"answers: {str(path)!r} holds no usable row ({told}). Give every answer as one text.")
+        counts = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
+        raise ValueError(f"answers: {str(path)!r} holds no usable row ({counts}). Give every answer as one text.")
     return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable, turns)
 
 
 def _no_text(answer: Any) -> str:
-    """Why this is no answer."""
     if answer is None:
         return "answer missing"
     if isinstance(answer, str):
@@ -128,7 +125,7 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
 
 
 def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> Iterator[tuple[Row, str, list[Message]]]:
-    """Rows with their instruction as text and as turns; a row without a usable one is counted in `dropped`."""
+    """(row, instruction as text, as turns); rows without a usable instruction are counted in `dropped`."""
     for row in rows:
         try:
             messages = as_messages(row.get(column))
@@ -143,40 +140,40 @@ def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> It
 
 
 def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
-    present = [name for name in names if rows and name in rows[0]]
-    if not present:
+    present = next((name for name in names if rows and name in rows[0]), None)
+    if present is None:
         has = ", ".join(map(repr, rows[0])) if rows else "no rows"
         raise ValueError(f"{str(path)!r} needs a column {' or '.join(map(repr, names))}; it has {has}.")
-    return present[0]
+    return present
 
 
-def align(ours: Answers, theirs: Answers, asked: Collection[str] = ()) -> Pairs:
-    """The instructions that both answered; `asked` are all, so that those which neither answered are counted too.
+def align(model: Answers, baseline: Answers, asked: Collection[str] = ()) -> Pairs:
+    """The instructions that both sides answered; of those in `asked` the ones that neither answered are counted too.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the sides answered no instruction in common.
     """
-    shared = [text for text in theirs.texts if text in ours.texts]
+    shared = [text for text in baseline.texts if text in model.texts]
     if not shared:
         raise ValueError(
-            f"{ours.name} and {theirs.name} share no instruction (they are joined by its text). "
-            + no_join(ours.texts, theirs.texts)
+            f"{model.name} and {baseline.name} share no instruction (they are joined by its text). "
+            + no_join(model.texts, baseline.texts)
         )
     left_out: Counter[str] = Counter()
-    for text in dict.fromkeys([*asked, *ours.texts, *ours.unanswered, *theirs.texts, *theirs.unanswered]):
-        lacking = [side for side in (ours, theirs) if text not in side.texts]
+    for text in dict.fromkeys([*asked, *model.texts, *model.unanswered, *baseline.texts, *baseline.unanswered]):
+        lacking = [side for side in (model, baseline) if text not in side.texts]
         if len(lacking) == 2:
             left_out["answered by neither"] += 1
         elif lacking:
             left_out[lacking[0].why_none(text)] += 1
-    for side in (ours, theirs):
+    for side in (model, baseline):
         left_out.update({f"{reason} ({side.name})": count for reason, count in side.unusable.items()})
-    return Pairs(shared, [ours.texts[t] for t in shared], [theirs.texts[t] for t in shared], left_out)
+    return Pairs(shared, [model.texts[t] for t in shared], [baseline.texts[t] for t in shared], left_out)
 
 
-def no_join(ours: Collection[str], theirs: Collection[str]) -> str:
-    """Why two sets of instructions may have none in common: one of each, and whether it is only space."""
-    one, other = (repr(next(iter(texts))[:60]) for texts in (ours, theirs))
-    if {text.strip() for text in ours} & {text.strip() for text in theirs}:
+def no_join(side: Collection[str], other_side: Collection[str]) -> str:
+    """Words on two sides without a common instruction: an example of each, and whether only space differs."""
+    one, other = (repr(next(iter(texts))[:60]) for texts in (side, other_side))
+    if {text.strip() for text in side} & {text.strip() for text in other_side}:
         return f"One side has {one}, the other {other}: they differ in surrounding space. Remove it from both."
     return f"One side has {one}, the other {other}. Give answers to the same prompts."

@@ -5,7 +5,7 @@ counts three times, a tie half. With every game against one baseline the Bradley
 model's chance to beat the baseline is its weighted share of wins, which is the published score. With style control
 the fit gains four features of both answers (tokens, headers, list items, bold passages), and the score is the chance
 at equal style. Reads the files of v0.1 (`question_id`, `turns`, `choices`) and of v2.0 (`uid`, `prompt`, `messages`).
-Leaves out: asking a judge (`judging.py`).
+Leaves out: asking a judge (`judge_benchmarks.py`).
 
     result = score(read_judgments([Path("model_judgment/gpt-4.1/my-model.jsonl")]))
 
@@ -57,7 +57,7 @@ class Judgment:
     judge: str
     category: str
     verdicts: tuple[str | None, str | None]
-    """the model is B in the first game and A in the second; None where no verdict was found"""
+    """the model is B in the first game and A in the second; None where the judge gave none"""
 
     def games(self) -> list[tuple[float, float] | None]:
         """Score of the model and weight, by game."""
@@ -105,25 +105,24 @@ def read_judgments(paths: Sequence[Path], baseline: str | None = None) -> list[J
     Raises:
         ValueError: a field is missing, a verdict is unknown, a question is judged twice, or judges are mixed.
     """
-    found: dict[tuple[str, str], Judgment] = {}
+    judgments: dict[tuple[str, str], Judgment] = {}
     for path in paths:
         for line, row in enumerate(read_file(path), start=1):
-            judgment = _judgment(row, baseline, f"{path}, judgment {line}")
-            key = judgment.model, judgment.question
-            if key in found:
+            where = f"{path}, judgment {line}"
+            judgment = _judgment(row, baseline, where)
+            if judgments.setdefault((judgment.model, judgment.question), judgment) is not judgment:
                 raise ValueError(
-                    f"{path}, judgment {line}: question {judgment.question} of {judgment.model} was already judged. "
-                    "Remove one of the two rows."
+                    f"{where}: question {judgment.question} of {judgment.model} was already judged. Remove one of the "
+                    "two rows."
                 )
-            found[key] = judgment
-    if not found:
+    if not judgments:
         raise ValueError(f"{', '.join(map(str, paths))}: no judgments.")
-    one_judge([judgment.judge for judgment in found.values()])
-    return list(found.values())
+    one_judge([judgment.judge for judgment in judgments.values()])
+    return list(judgments.values())
 
 
 def question_id(row: Mapping[str, Any], where: str) -> str:
-    """A row's question in either version's field."""
+    """The identity of a row's question, in the field of either version."""
     name = next((name for name in ("uid", "question_id") if row.get(name) is not None), None)
     if name is None:
         raise ValueError(f"{where}: it has neither uid nor question_id.")
@@ -131,8 +130,7 @@ def question_id(row: Mapping[str, Any], where: str) -> str:
 
 
 def _judgment(row: Mapping[str, Any], baseline: str | None, where: str) -> Judgment:
-    missing = [name for name in ("model", "judge", "games") if not row.get(name)]
-    if missing:
+    if missing := [name for name in ("model", "judge", "games") if not row.get(name)]:
         raise ValueError(f"{where}: it has no {missing[0]}.")
     games = row["games"]
     if not isinstance(games, list) or len(games) != 2:
@@ -140,10 +138,9 @@ def _judgment(row: Mapping[str, Any], baseline: str | None, where: str) -> Judgm
     against = row.get("baseline") or baseline
     if against is None:
         raise ValueError(f"{where}: it does not name the baseline. Give --baseline (v0.1: gpt-4-0314).")
-    verdicts = tuple(_verdict(game, where) for game in games)
     category = str(row.get("category") or "arena-hard-v0.1")
-    identity = question_id(row, where), str(row["model"]), str(against), str(row["judge"]), category
-    return Judgment(*identity, verdicts=(verdicts[0], verdicts[1]))
+    names = question_id(row, where), str(row["model"]), str(against), str(row["judge"]), category
+    return Judgment(*names, verdicts=(_verdict(games[0], where), _verdict(games[1], where)))
 
 
 def _verdict(game: Any, where: str) -> str | None:
@@ -163,18 +160,18 @@ def read_answers(paths: Sequence[Path]) -> dict[str, dict[str, Mapping[str, Any]
     Raises:
         ValueError: a row has no question, model or text, or answers a question twice.
     """
-    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    by_model: dict[str, dict[str, Mapping[str, Any]]] = {}
     for path in paths:
         for line, row in enumerate(read_file(path), start=1):
             where = f"{path}, answer {line}"
             model = row.get("model") or row.get("model_id")
             if model is None:
                 raise ValueError(f"{where}: it names no model (model, or model_id).")
-            question, answers = question_id(row, where), found.setdefault(str(model), {})
+            question, answers = question_id(row, where), by_model.setdefault(str(model), {})
             if question in answers:
                 raise ValueError(f"{where}: {model} answers question {question} twice. Remove one row.")
             answers[question] = {"text": _text(row, where), "style": row.get("metadata") or row.get("conv_metadata")}
-    return found
+    return by_model
 
 
 def _text(row: Mapping[str, Any], where: str) -> str:
@@ -192,27 +189,29 @@ def _text(row: Mapping[str, Any], where: str) -> str:
 
 
 def common_questions(judgments: Sequence[Judgment], questions: Sequence[str] | None = None) -> list[Judgment]:
-    """Only the judgments of questions that every model has."""
-    shared = set.intersection(*({j.question for j in judgments if j.model == m} for m in _models(judgments)))
-    if questions is not None:
-        shared &= set(questions)
+    """The judgments of questions, out of `questions` where those are named, on which every model was judged.
+
+    Raises:
+        ValueError: there are none.
+    """
+    shared = set.intersection(*_questions(judgments).values(), *([] if questions is None else [set(questions)]))
     if not shared:
         raise ValueError("no question was judged for every model.")
     return [judgment for judgment in judgments if judgment.question in shared]
 
 
 def check_complete(judgments: Sequence[Judgment], questions: Sequence[str] | None = None) -> None:
-    """Every model is judged on every question: of the benchmark where given, else on all that any model has.
+    """Check that every model is judged on the benchmark's `questions`, or without them on all that any model has.
 
     Raises:
-        ValueError: it is not; names the model and how many are missing, or a question that is not the benchmark's.
+        ValueError: a model lacks questions, or was judged on one that the benchmark does not have.
     """
-    have = {model: {j.question for j in judgments if j.model == model} for model in _models(judgments)}
-    wanted = set.union(*have.values()) if questions is None else set(questions)
-    for model, mine in have.items():
-        if unknown := sorted(mine - wanted):
+    by_model = _questions(judgments)
+    wanted = set.union(*by_model.values()) if questions is None else set(questions)
+    for model, judged in by_model.items():
+        if unknown := sorted(judged - wanted):
             raise ValueError(f"{model} is judged on {unknown[0]}, which the questions file does not have.")
-        if missing := sorted(wanted - mine):
+        if missing := sorted(wanted - judged):
             raise ValueError(
                 f"{model} is not judged on {len(missing)} of {len(wanted)} questions (first {missing[0]}). Judge them, "
                 "or give --common to score all models on the questions that they share."
@@ -221,6 +220,10 @@ def check_complete(judgments: Sequence[Judgment], questions: Sequence[str] | Non
 
 def _models(judgments: Sequence[Judgment]) -> list[str]:
     return list(dict.fromkeys(judgment.model for judgment in judgments))
+
+
+def _questions(judgments: Sequence[Judgment]) -> dict[str, set[str]]:
+    return {model: {j.question for j in judgments if j.model == model} for model in _models(judgments)}
 
 
 # ---------------------------------------------------------------- style
@@ -241,12 +244,12 @@ def style_features(answer: Mapping[str, Any]) -> Array:
     return np.array([len(TOKEN.findall(answer["text"])), *counts], dtype=np.float64)
 
 
-def style_difference(ours: Array, theirs: Array, style: Style) -> Array:
-    """Relative differences: of counts (v0.1), or of the length and of counts per token (v2.0)."""
+def style_difference(model: Array, baseline: Array, style: Style) -> Array:
+    """Relative differences of two answers' `style_features`: of counts (v0.1), or of length and densities (v2.0)."""
     if style == "counts":
-        return (ours - theirs) / (ours + theirs + 1.0)
-    length = (ours[0] - theirs[0]) / max(ours[0] + theirs[0], 1.0)
-    dense, sparse = ours[1:] / max(ours[0], 1.0), theirs[1:] / max(theirs[0], 1.0)
+        return (model - baseline) / (model + baseline + 1.0)
+    length = (model[0] - baseline[0]) / max(model[0] + baseline[0], 1.0)
+    dense, sparse = model[1:] / max(model[0], 1.0), baseline[1:] / max(baseline[0], 1.0)
     return np.array([length, *((dense - sparse) / (dense + sparse + 1.0))])
 
 
@@ -259,13 +262,13 @@ def _difference_of(judgment: Judgment, answers: Mapping[str, Mapping[str, Any]],
                 f"style control needs the answers of {model}, and there is none to question {judgment.question}. "
                 "Give its file with --answers."
             )
-        sides.append(style_features(answer))
-    if len({answers[m][judgment.question]["style"] is None for m in (judgment.model, judgment.baseline)}) > 1:
+        sides.append(answer)
+    if (sides[0]["style"] is None) != (sides[1]["style"] is None):
         raise ValueError(
             f"style counts are stored with only one of {judgment.model} and {judgment.baseline}: their tokens would be "
             "counted differently. Remove `metadata` from one file, or add it to the other."
         )
-    return style_difference(sides[0], sides[1], style)
+    return style_difference(style_features(sides[0]), style_features(sides[1]), style)
 
 
 # ---------------------------------------------------------------- scores
@@ -283,11 +286,11 @@ def score(
     """Scores of every model, in percent.
 
     Args:
-        answers: of the models and the baseline, for style control.
-        style: which differences are controlled for.
+        answers: the models' and the baseline's, for style control.
+        style: the differences that are controlled for.
         centred: subtract the features' means, as Arena-Hard's script does. The score is then the chance at the average
-            style difference of the models given, so that it depends on who else is given.
-        lone_games: keep a question with one verdict, as v0.1 did; otherwise both orders are needed.
+            style difference of these models, so that it depends on who else is among them.
+        lone_games: also use a question with one verdict, as v0.1 did; otherwise both orders are needed.
 
     Raises:
         ValueError: several judges, baselines or categories; a model without any verdict; or answers are missing.
@@ -295,43 +298,43 @@ def score(
     judge = one_judge([judgment.judge for judgment in judgments]) or ""
     baseline = _one({j.baseline for j in judgments}, "baselines")
     category = _one({j.category for j in judgments}, "categories", "Give --category.")
-    kept = [j for j in judgments if (any if lone_games else all)(game is not None for game in j.games())]
-    if not kept:
+    used = [j for j in judgments if (any if lone_games else all)(game is not None for game in j.games())]
+    if not used:
         raise ValueError("no judgment has a verdict in both orders.")
-    models = _models(kept)
+    models = _models(used)
     if unjudged := [model for model in _models(judgments) if model not in models]:
         raise ValueError(
             f"{', '.join(unjudged[:5])}: not one question has the verdicts that a score needs. Judge again, or leave "
             "out the file."
         )
-    rows = [(j, *game) for j in kept for game in j.games() if game is not None]
+    rows = [(j, *game) for j in used for game in j.games() if game is not None]
     score_G, weight_G = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
-    questions = {q: i for i, q in enumerate(dict.fromkeys(j.question for j in kept))}
+    questions = {q: i for i, q in enumerate(dict.fromkeys(j.question for j in used))}
     model_G = np.array([models.index(row[0].model) for row in rows])
     question_G = np.array([questions[row[0].question] for row in rows])
     features_GF = np.zeros((len(rows), 0))
     if style is not None:
-        differences = {id(j): _difference_of(j, answers or {}, style) for j in kept}
+        differences = {id(j): _difference_of(j, answers or {}, style) for j in used}
         features_GF = _standardised(np.array([differences[id(row[0])] for row in rows]), weight_G, centred)
 
     def refit(count_G: Array, _: Any = None) -> Array:
         return _fit(model_G, len(models), features_GF, score_G, weight_G * count_G)
 
-    estimate, found = refit(np.ones(len(rows))), bootstrap(question_G, refit, resamples, seed)
-    if len(found) < resamples / 2:
+    estimate, resampled = refit(np.ones(len(rows))), bootstrap(question_G, refit, resamples, seed)
+    if len(resampled) < resamples / 2:
         raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
     rated = []
     for k, model in enumerate(models):
         own = model_G == k
         won, played = (np.bincount(question_G[own], x[own]) for x in (weight_G * score_G, weight_G))
         won, played = won[played > 0], played[played > 0]
-        chance = percentiles(float(estimate[k]), found[:, k])
+        chance = percentiles(float(estimate[k]), resampled[:, k])
         # Where all questions agree no resample differs, or only by the others' style weights.
         if (exact := unanimous(won / played)) is not None:
             chance = chance.stretched(exact.low, exact.high)
         elif style is None:  # the score is the weighted share of wins
             chance = widened(ratios(won, played), chance, SHARE)
-        rated.append(_model_score(model, chance.scaled(100.0), judgments, kept))
+        rated.append(_model_score(model, chance.scaled(100.0), judgments, used))
     names = FEATURES if style else ()
     return ArenaHard(
         judge,
@@ -341,7 +344,7 @@ def score(
         sorted(rated, key=lambda model: -model.score.value),
         {name: float(w) for name, w in zip(names, estimate[len(models) :], strict=True)},
         resamples,
-        resamples - len(found),
+        resamples - len(resampled),
     )
 
 
@@ -370,9 +373,9 @@ def _fit(model_G: NDArray[np.int64], models: int, features_GF: Array, score_G: A
     return np.array([*expit(fitted[:models]), *fitted[models:]])
 
 
-def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], kept: Sequence[Judgment]) -> ModelScore:
-    mine = [j for j in judgments if j.model == model]
-    used = [j for j in kept if j.model == model]
+def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], used: Sequence[Judgment]) -> ModelScore:
+    count = sum(j.model == model for j in judgments)
+    used = [j for j in used if j.model == model]
     both = [[g[0] for g in j.games() if g is not None] for j in used]
     shown_first = Counter(VERDICTS[v][0] for j in used for v in j.verdicts if v is not None)
     decided = shown_first[0.0] + shown_first[1.0]
@@ -380,7 +383,7 @@ def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], kep
         model,
         score,
         len(used),
-        len(mine) - len(used),
+        count - len(used),
         float(np.mean([abs(max(games) - min(games)) < 1.0 for games in both])),
         shown_first[1.0] / decided if decided else None,
     )

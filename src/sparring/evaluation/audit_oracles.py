@@ -1,9 +1,9 @@
 """Asks oracles about labelled pairs, for `oracle_quality.py` to judge them. Leaves out: numbers and pictures.
 
-Verdicts go through the guard, which retries, counts failures and keeps them in `verdicts.jsonl`; what an oracle that
-sees places says of either order is kept in `orders.jsonl`. An audit that was stopped goes on where it was, and nothing
-is asked twice. Where the data hold several answers to one prompt, triples are asked, to find cycles; and cheap cheats
-are put up against preferred answers (`evaluation/cheats.py`).
+Verdicts go through the guard, which retries, counts failures and stores them in `verdicts.jsonl`; the two orders of an
+oracle that sees places are stored in `orders.jsonl`. An audit that was stopped goes on where it was, and nothing is
+asked twice. Where the data hold several answers to one prompt, triples are asked, to find cycles; and cheap cheats are
+put up against preferred answers (`cheats.py`).
 
     audit = run_audit({"panel": Panel()}, pairs, Path("runs/audit"), Progress())
 """
@@ -33,9 +33,9 @@ from sparring.oracles.train import digest
 from sparring.runtime.progress import Progress
 
 BATCH = 64
-"""comparisons between two signs of life"""
+"""comparisons between two steps of the progress bar"""
 MOST_ANSWERS = 4
-"""of a prompt that are compared with each other when cycles are looked for"""
+"""answers to a prompt that are compared with each other to find cycles"""
 
 
 def run_audit(
@@ -46,14 +46,17 @@ def run_audit(
     triples: int = 75,
     cheats: int = 30,
 ) -> dict[str, Any]:
-    """The audit as plain data; `triples` and `cheats` are on how many prompts cycles and cheats are tried (0: none)."""
+    """The audit as plain data, verdicts and orders stored under `out`.
+
+    `triples` and `cheats` are numbers of prompts on which cycles and cheats are tried (0: none).
+    """
     comparisons = [pair.comparison for pair in pairs]
     prompts = [pair.comparison.prompt for pair in pairs]
     labels = np.array([pair.preference for pair in pairs])
     lengths = np.array([[count_words(c.a), count_words(c.b)] for c in comparisons], dtype=np.float64)
     groups, answers = answer_groups(pairs, triples), honest(pairs, cheats)
     verdicts: dict[str, np.ndarray] = {}
-    found = {}
+    by_oracle = {}
     for name, oracle in oracles.items():
         recorded = Recorded(oracle, out / "orders.jsonl")
         guard = Guard(recorded, out / "verdicts.jsonl")
@@ -61,10 +64,10 @@ def run_audit(
         verdicts[name] = _judged(guard, comparisons, f"{name}  pairs", progress)
         cycles = _cycles(guard, groups, f"{name}  triples", progress)
         inside = [inner for inner, _ in nested(oracle)]
-        known = frozenset().union(*(inner.train_prompts for inner in inside if isinstance(inner, Learned)))
+        trained_on = frozenset().union(*(inner.train_prompts for inner in inside if isinstance(inner, Learned)))
         fitted = {unordered(c) for inner in inside if isinstance(inner, Calibrates) for c in inner.fitted_on}
         abstaining = [inner for inner in inside if isinstance(inner, Abstains)]
-        found[name] = {
+        by_oracle[name] = {
             "identity": guard.identity,
             **audit_one(
                 verdicts[name], labels, prompts, lengths, [p.category for p in pairs], _orders(recorded, comparisons)
@@ -74,7 +77,7 @@ def run_audit(
             "cheats": _cheated(guard, answers, f"{name}  cheats", progress),
             "without_rule": sum(any(inner.abstains(c) for inner in abstaining) for c in comparisons),
             "calibrated_on": sum(unordered(c) in fitted for c in comparisons),
-            "trained_on": len({prompt for prompt in prompts if digest(prompt) in known}),
+            "trained_on": len({prompt for prompt in prompts if digest(prompt) in trained_on}),
             "facts": counts_of(oracle),
         }
     rule = longer_wins(lengths)
@@ -86,35 +89,35 @@ def run_audit(
         "length_rule": clustered(correct(rule, labels), prompts),
         "triple_prompts": len(groups),
         "cheat_prompts": len(answers),
-        "oracles": found,
+        "oracles": by_oracle,
         "agreement": agreement({**verdicts, "longer wins": rule}, prompts),
     }
 
 
 def unordered(comparison: Comparison) -> tuple[str, str, str]:
-    """The same for both orders of the answers."""
+    """A key that is the same for both orders of the answers."""
     return comparison.prompt, min(comparison.a, comparison.b), max(comparison.a, comparison.b)
 
 
 def repeats(pairs: Sequence[Labelled]) -> dict[str, int]:
-    """Comparisons labelled both ways, and pairs that say again what another says, in either order of the answers."""
+    """Counts of comparisons labelled both ways, and of pairs that repeat another, in either order of the answers."""
     labels: dict[tuple[str, str, str], list[float]] = {}
     for pair in pairs:
         key, label = unordered(pair.comparison), pair.preference
         labels.setdefault(key, []).append(label if pair.comparison.a == key[1] else 1 - label)
     return {
-        "contradicting": sum(min(given) < 0.5 < max(given) for given in labels.values()),
-        "repeated": sum(len(given) - len(set(given)) for given in labels.values()),
+        "contradicting": sum(min(own) < 0.5 < max(own) for own in labels.values()),
+        "repeated": sum(len(own) - len(set(own)) for own in labels.values()),
     }
 
 
 def _judged(guard: Guard, comparisons: Sequence[Comparison], title: str, progress: Progress) -> np.ndarray:
-    answers = []
+    verdicts = []
     with progress.task(title, len(comparisons)) as advance:
         for begin in range(0, len(comparisons), BATCH):
-            answers.append(guard.judge(comparisons[begin : begin + BATCH]))
-            advance(len(answers[-1]))
-    return np.concatenate(answers)
+            verdicts.append(guard.judge(comparisons[begin : begin + BATCH]))
+            advance(len(verdicts[-1]))
+    return np.concatenate(verdicts)
 
 
 def _cheated(guard: Guard, answers: Sequence[tuple[str, str]], title: str, progress: Progress) -> list[dict[str, Any]]:
@@ -128,11 +131,11 @@ def planned(pairs: Sequence[Labelled], triples: int, cheats: int) -> list[Compar
 
 
 def _orders(recorded: Recorded, comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray] | None:
-    """What an oracle that sees places said for the answer shown first, a or b; NaN where it failed."""
+    """P(the answer shown first wins), with a and with b first, of an oracle that sees places; NaN where it failed."""
     if not isinstance(recorded.oracle, PositionSensitive):
         return None
-    found = [recorded.orders(comparison) or (math.nan, math.nan) for comparison in comparisons]
-    there, back = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    orders = [recorded.orders(comparison) or (math.nan, math.nan) for comparison in comparisons]
+    there, back = np.array(orders, dtype=np.float64).reshape(-1, 2).T
     return there, 1 - back
 
 
@@ -142,8 +145,7 @@ def answer_groups(pairs: Sequence[Labelled], count: int) -> list[tuple[str, list
     for pair in pairs:
         prompt, a, b = pair.comparison
         answers.setdefault(prompt, {}).update({a: None, b: None})
-    found = [(prompt, list(texts)[:MOST_ANSWERS]) for prompt, texts in answers.items() if len(texts) > 2]
-    return found[:count]
+    return [(prompt, list(texts)[:MOST_ANSWERS]) for prompt, texts in answers.items() if len(texts) > 2][:count]
 
 
 def _cycles(
@@ -152,12 +154,12 @@ def _cycles(
     asked = _circles(groups)
     if not asked:
         return None
-    answers = _judged(guard, [comparison for *_, comparison in asked], title, progress)
-    known: list[dict[tuple[int, int], float]] = [{} for _ in groups]
-    for (index, i, j, _), p in zip(asked, answers.tolist(), strict=True):
-        if p == p:
-            known[index][i, j] = p
-    return measure([verdicts for verdicts in known if verdicts])
+    preferences = _judged(guard, [comparison for *_, comparison in asked], title, progress)
+    by_prompt: list[dict[tuple[int, int], float]] = [{} for _ in groups]
+    for (index, i, j, _), p in zip(asked, preferences.tolist(), strict=True):
+        if not math.isnan(p):
+            by_prompt[index][i, j] = p
+    return measure([verdicts for verdicts in by_prompt if verdicts])
 
 
 def _circles(groups: Sequence[tuple[str, list[str]]]) -> list[tuple[int, int, int, Comparison]]:

@@ -22,7 +22,7 @@ JUDGE = "judge"
 
 
 def by_rule(a: str, b: str) -> tuple[float, str] | None:
-    """P(a wins) and the rule's name; None where a judge has to say."""
+    """P(a wins) and the rule's name; None where no rule decides."""
     if a == b or not (a.strip() or b.strip()):
         return 0.5, "equal answers"
     if a.strip() and b.strip():
@@ -31,12 +31,12 @@ def by_rule(a: str, b: str) -> tuple[float, str] | None:
 
 
 def undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Those that a judge has to be asked about."""
+    """The comparisons that no rule decides, so that a judge has to be asked."""
     return [each for each in comparisons if by_rule(each.a, each.b) is None]
 
 
 def decide(comparisons: Sequence[Comparison], guard: Guard) -> tuple[NDArray[np.float64], list[str]]:
-    """P(a wins) of each, NaN where the judge failed; and who decided it: a rule, or the judge."""
+    """P(a wins) of each comparison, NaN where the judge failed; and the rule that decided it, or "judge"."""
     ruled = [by_rule(each.a, each.b) or (math.nan, JUDGE) for each in comparisons]
     preferences = np.array([p for p, _ in ruled], dtype=np.float64)
     preferences[[name == JUDGE for _, name in ruled]] = guard.judge(undecided(comparisons))

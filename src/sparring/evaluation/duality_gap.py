@@ -5,7 +5,7 @@ exploitability, because the best response of the whole policy space is not in th
 themselves the pool holds the best of each one's N samples, a cheap stronger attacker. Nothing is chosen and scored on
 the same comparisons, which would find gaps in noise: a best sample is chosen among its siblings and scored against
 other policies, and for the estimate the strongest member is chosen on one half of the prompts and scored on the other.
-The interval is that of all members' together, each at its share of 5 %. Empty and equal answers are decided by rule
+The members' intervals hold together in 95 % (Bonferroni). Empty and equal answers are decided by rule
 (`decided_by_rule.py`). Leaves out: sampling.
 
     pool = play_pool(prompts, {"start": texts, "3": texts}, guard); pool_gap(pool, "3")
@@ -39,7 +39,7 @@ class Pool:
     names: tuple[str, ...]
     """the policies, then the best of each one's samples (`NAME best of N`) where there are several"""
     policies: int
-    """how many of the names are plain policies"""
+    """number of plain policies, which come first in `names`"""
     preferences: Array
     """(N, M, M): mean preference of row over column"""
     wins: Array
@@ -79,9 +79,7 @@ def _prompt_matrix(prompt: str, answers: Sequence[Sequence[str]], guard: Guard) 
 def _blocks(matrix: Array, owner: Indices, several: bool) -> tuple[Array, Array]:
     """M x M means of a prompt's sample matrix, with the best sample of each policy as a further player."""
     groups: list[Indices] = [np.flatnonzero(owner == policy) for policy in range(owner.max() + 1)]
-    players: list[Indices] = (
-        [*groups, *(np.array([_best(matrix, group)]) for group in groups)] if several else [*groups]
-    )
+    players = [*groups, *(np.array([_best(matrix, group)]) for group in groups if several)]
     return _means(matrix, matrix, groups, players), _means(matrix, wins(matrix), groups, players)
 
 
@@ -110,13 +108,9 @@ def _own_best(matrix: Array, values: Array, group: Indices) -> float:
 
 def nash_mixture(pool: Pool) -> dict[str, float]:
     """The pool's maximal lottery under mean preferences: members with more than a thousandth of the mass."""
-    mixture = nash(_skewed(np.nanmean(pool.preferences, axis=0)))
+    mean = np.nanmean(pool.preferences, axis=0)
+    mixture = nash((mean + 1.0 - mean.T) / 2.0)  # P + P^T = 1 exactly: averages over other prompts may miss it
     return {name: float(share) for name, share in zip(pool.names, mixture, strict=True) if share > 1e-3}
-
-
-def _skewed(preferences: Array) -> Array:
-    """P with P + P^T = 1 exactly, which averages over different prompts may miss by rounding."""
-    return (preferences + 1.0 - preferences.T) / 2.0
 
 
 def pool_gap(pool: Pool, name: str) -> Interval:
@@ -141,17 +135,17 @@ def gap_interval(scored: Array, attackers: Sequence[Interval]) -> Interval:
 
 
 def attack_intervals(attacks_NM: Array) -> list[Interval]:
-    """Each of M attackers' mean preference over N prompts, in intervals that hold all together in 95 % of cases.
+    """Each of M attackers' mean preference over N prompts, with intervals that hold together in 95 % of cases.
 
-    Each is taken at 0.05 / M (Bonferroni), so whoever has the highest end may be named without choosing on other
-    prompts. NaN is left out; every attacker needs a verdict.
+    Each is taken at 0.05 / M (Bonferroni), so the attacker with the highest end may be named without choosing it on
+    other prompts. NaN is left out; every attacker needs a verdict.
     """
     columns = [column[~np.isnan(column)] for column in attacks_NM.T]
     return [interval_at(column, SHARE, 0.025 / len(columns)) for column in columns]
 
 
 def cross_fitted(attacks_NM: Array) -> Array:
-    """What the strongest of M attackers scores on N prompts, without those that have no verdict.
+    """Scores of the strongest of M attackers on N prompts, without the prompts that have no verdict.
 
     Each half of the prompts is scored with the attacker that is strongest on the other half, so the gain of noise is 0
     on average (and may come out negative), and the largest gain is at least this. A single prompt is scored with its
@@ -168,5 +162,4 @@ def cross_fitted(attacks_NM: Array) -> Array:
 
 
 def _strongest(attacks_NM: Array) -> int:
-    """The member with the highest mean preference; one without a verdict is none."""
     return int(np.argmax([known_mean(column) if not np.isnan(column).all() else -1.0 for column in attacks_NM.T]))

@@ -25,7 +25,7 @@ win at equal lengths: its answer hangs on the few prompts that length did not de
 
 
 def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Everything that is said about A (`judgments.model`) against B (`judgments.baseline`), as plain data.
+    """All results of A (`judgments.model`) against B (`judgments.baseline`), as plain data; lengths in characters.
 
     `orders` is N2: P(A wins) with A shown first, and second; NaN where the judge sees no places.
 
@@ -35,9 +35,8 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
     known = ~np.isnan(judgments.preferences)
     if not known.any():
         raise ValueError("the judge gave no preference at all, so there is nothing to compare.")
-    preferences = judgments.preferences[known]
+    preferences, (lengths_a, lengths_b) = judgments.preferences[known], judgments.lengths()
     won = wins(preferences)
-    ours, theirs = judgments.lengths()
     result: dict[str, Any] = {
         "a": judgments.model,
         "b": judgments.baseline,
@@ -50,15 +49,15 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "win_rate": interval(won.tolist(), resamples, seed, SHARE),
         "mean_preference": interval(preferences.tolist(), resamples, seed, SHARE),
         "length_controlled": None,
-        "lengths": {"a": float(ours.mean()), "b": float(theirs.mean())},
+        "lengths": {"a": float(lengths_a.mean()), "b": float(lengths_b.mean())},
         "empty": {"a": _empty(judgments.outputs), "b": _empty(judgments.baseline_outputs)},
-        "longer_wins": _longer_wins(won, (ours - theirs)[known]),
+        "longer_wins": _longer_wins(won, (lengths_a - lengths_b)[known]),
         "orders": _agreement(orders[~np.isnan(orders).any(1)]),
     }
-    result["separable"] = separable(ours, theirs)
-    told_apart = result["separable"] and not one_with_length(result["longer_wins"])
-    if known.sum() >= FEWEST and told_apart and unanimous(preferences) is None:
-        result["length_controlled"] = length_controlled(judgments.preferences, ours, theirs, seed=seed).rate
+    result["separable"] = separable(lengths_a, lengths_b)
+    controllable = result["separable"] and not one_with_length(result["longer_wins"])
+    if known.sum() >= FEWEST and controllable and unanimous(preferences) is None:
+        result["length_controlled"] = length_controlled(judgments.preferences, lengths_a, lengths_b, seed=seed).rate
     return {**result, "verdict": verdict(result)}
 
 
@@ -70,15 +69,15 @@ def verdict(result: dict[str, Any]) -> str:
         few = f"Too few prompts to say who is better ({result['judged']}, at least {FEWEST} are needed)"
         return f"{few}: under this judge {result['a']} {span} against {result['b']}."
     if shown := _shown(rate):
-        said = f"Under this judge {result['a']} is {shown} than {result['b']}: it {span}."
+        first = f"Under this judge {result['a']} is {shown} than {result['b']}: it {span}."
     else:
-        said = f"Under this judge no difference is shown: {result['a']} {span} against {result['b']}."
-    of_length = one_with_length(result["longer_wins"])
-    return said + (of_length or _at_equal_lengths(shown, result["length_controlled"], result["a"]))
+        first = f"Under this judge no difference is shown: {result['a']} {span} against {result['b']}."
+    second = one_with_length(result["longer_wins"])
+    return first + (second or _at_equal_lengths(shown, result["length_controlled"], result["a"]))
 
 
 def one_with_length(longer_wins: float | None) -> str:
-    """A second sentence where length decides nearly everything, so that nothing is said of equal lengths; else ""."""
+    """A second sentence where length decides nearly everything, so that equal lengths show nothing; else ""."""
     if longer_wins is None or (most := max(longer_wins, 1 - longer_wins)) < ONE_WITH_LENGTH:
         return ""
     which = "longer" if longer_wins > 0.5 else "shorter"
@@ -86,7 +85,6 @@ def one_with_length(longer_wins: float | None) -> str:
 
 
 def _shown(rate: Interval) -> str:
-    """What an interval shows of A: better, worse, or nothing."""
     return "better" if rate.low > 0.5 else "worse" if rate.high < 0.5 else ""
 
 
@@ -104,13 +102,13 @@ def _empty(texts: list[str]) -> int:
 
 
 def _longer_wins(won: np.ndarray, gap: np.ndarray) -> float | None:
-    """How often the longer answer won, of prompts that were decided and whose answers differ in length."""
+    """Share of prompts that the longer answer won, of those that were decided and whose answers differ in length."""
     decided = (won != 0.5) & (gap != 0)
     return float(((won == 1) == (gap > 0))[decided].mean()) if decided.any() else None
 
 
 def _agreement(orders: np.ndarray) -> dict[str, float] | None:
-    """What the order of presentation changes: mean change of P, share of turned verdicts, pull to the first answer."""
+    """Effects of the order of presentation: mean change of P, share of turned verdicts, pull to the first answer."""
     if not len(orders):
         return None
     first, second = orders.T

@@ -95,8 +95,8 @@ def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0, with
     if within is not None and (exact := unanimous(array, within)) is not None:
         return exact
     draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
-    found = percentiles(float(array.mean()), array[draws].mean(1))
-    return found if within is None else widened(array, found, within)
+    bootstrap = percentiles(float(array.mean()), array[draws].mean(1))
+    return bootstrap if within is None else widened(array, bootstrap, within)
 
 
 def clustered_mean(
@@ -108,18 +108,18 @@ def clustered_mean(
     if (exact := unanimous(sums / counts, within)) is not None:
         return Interval(mean, exact.low, exact.high)
     draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
-    found = percentiles(mean, sums[draws].sum(1) / counts[draws].sum(1))
-    return widened(ratios(sums, counts), found, within)
+    bootstrap = percentiles(mean, sums[draws].sum(1) / counts[draws].sum(1))
+    return widened(ratios(sums, counts), bootstrap, within)
 
 
 def percentiles(value: float, resampled: Array) -> Interval:
-    """An estimate with the 2.5th and 97.5th percentile of what its resamples gave."""
+    """An estimate with the 2.5th and 97.5th percentile of its resampled values."""
     low, high = np.quantile(resampled, [0.025, 0.975])
     return Interval(value, float(low), float(high))
 
 
 def unanimous(values: Array, within: Bounds = SHARE, tail: float = 0.025) -> Interval | None:
-    """The mean's exact interval where all n `values` are alike, else None; `tail` is what it may miss on either side.
+    """The mean's exact interval where all n `values` are alike, else None; `tail` is its chance to miss on either side.
 
     Of all prompts a share of at most q = 1 - tail^(1/n) can then have another value, which lies within the bounds.
     At a bound this is Clopper and Pearson's interval.
@@ -153,8 +153,8 @@ def interval_at(values: Array, within: Bounds, tail: float) -> Interval:
     n, mean = len(values), float(values.mean())
     quantile = float(t.ppf(1 - tail, n - 1))
     half = quantile * float(values.std(ddof=1)) / n**0.5
-    found = Interval(mean, mean - half, mean + half).stretched(*_wilson(values, within, quantile))
-    return Interval(mean, max(found.low, within[0]), min(found.high, within[1]))
+    wide = Interval(mean, mean - half, mean + half).stretched(*_wilson(values, within, quantile))
+    return Interval(mean, max(wide.low, within[0]), min(wide.high, within[1]))
 
 
 def _wilson(values: Array, within: Bounds, quantile: float) -> tuple[float, float]:
@@ -162,15 +162,15 @@ def _wilson(values: Array, within: Bounds, quantile: float) -> tuple[float, floa
     n, (least, most) = len(values), within
     shares = (values - least) / (most - least)
     mean, spread = float(shares.mean()), float(shares.var(ddof=1))
-    alike = max(n * mean * (1 - mean) / spread, n)
-    inverse = quantile**2 / alike
+    effective = max(n * mean * (1 - mean) / spread, n)
+    inverse = quantile**2 / effective
     middle = (mean + inverse / 2) / (1 + inverse)
     half = (inverse * mean * (1 - mean) + inverse**2 / 4) ** 0.5 / (1 + inverse)
     return least + (most - least) * (middle - half), least + (most - least) * (middle + half)
 
 
 def ratios(sums: NDArray[Any], counts: NDArray[Any]) -> Array:
-    """One value per cluster, of which the mean is sum(sums) / sum(counts), and varies as that does (delta method)."""
+    """One value per cluster, whose mean is sum(sums) / sum(counts) and varies as that ratio does (delta method)."""
     whole = sums.sum() / counts.sum()
     return whole + (sums - whole * counts) / counts.mean()
 

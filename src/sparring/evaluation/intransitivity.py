@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.intervals import CountedInterval, Interval
+from sparring.evaluation.intervals import Interval
 from sparring.evaluation.oracle_quality import clustered
 from sparring.games.bradley_terry import best_bradley_terry
 from sparring.games.equilibrium import nash
 
 Verdicts = Mapping[tuple[int, int], float]
 CYCLES, TRANSITIVE = 0.01, 0.05
-"""shares of cyclic triples: cycles are said where the whole interval is above the one, close to transitive below the
-other"""
+"""shares of cyclic triples: an interval wholly above CYCLES shows cycles, one below TRANSITIVE shows hardly any"""
 EDGE = 1e-6
 """probabilities are kept this far from 0 and 1, where a Bradley-Terry fit would not be finite"""
 
@@ -50,46 +49,39 @@ def cyclic_triples(verdicts: Verdicts) -> tuple[int, int]:
 
 
 def _matrix(verdicts: Verdicts) -> np.ndarray | None:
-    """The full preference matrix, or None where a comparison is missing."""
     verdicts = ordered(verdicts)
     size = 1 + max(b for _, b in verdicts)
     matrix = np.full((size, size), 0.5)
     for a, b in combinations(range(size), 2):
-        p = verdicts.get((a, b), float("nan"))
-        if np.isnan(p):
-            return None
+        p = verdicts.get((a, b), np.nan)
         matrix[a, b], matrix[b, a] = p, 1.0 - p
-    return matrix
+    return None if np.isnan(matrix).any() else matrix
 
 
 def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
-    """The three measures over prompts, and what they mean in words; None where no triple was judged."""
+    """The three measures over prompts, and their meaning in words; None where no triple was judged.
+
+    A prompt's verdicts are P(response i beats response j) by (i, j).
+    """
     triples = [cyclic_triples(verdicts) for verdicts in prompts]
     each = [(float(k < cyclic), str(i)) for i, (cyclic, count) in enumerate(triples) for k in range(count)]
     share = clustered(np.array([value for value, _ in each]), [prompt for _, prompt in each])
     if share is None:
         return None
     whole = [m for m in map(_matrix, prompts) if m is not None and len(m) > 2]
-    fits = [best_bradley_terry(np.clip(m, EDGE, 1 - EDGE)).mean_distance for m in whole]
-    support = [int((nash(m) > 1e-3).sum()) for m in whole]
-    beaten = [not bool((m >= 0.5).all(axis=1).any()) for m in whole]
-    return {
-        "cyclic": share,
-        "bradley_terry_distance": float(np.mean(fits)) if fits else None,
-        "nash_support": float(np.mean(support)) if support else None,
-        "words": _words(share, fits, beaten),
-    }
-
-
-def _words(share: CountedInterval, fits: Sequence[float], beaten: Sequence[bool]) -> str:
+    distance = support = None
     cyclic = round(share.value * share.count)
-    parts = [f"{cyclic} of {share.count} triples are cyclic (95 % interval {share.span('.1%')})."]
-    if fits:
-        parts.append(
-            f"The best reward model misses the preferences by {np.mean(fits):.3f} on average, and on "
-            f"{np.mean(beaten):.0%} of the prompts no single sample is unbeaten."
+    words = [f"{cyclic} of {share.count} triples are cyclic (95 % interval {share.span('.1%')})."]
+    if whole:
+        distance = float(np.mean([best_bradley_terry(np.clip(m, EDGE, 1 - EDGE)).mean_distance for m in whole]))
+        support = float(np.mean([(nash(m) > 1e-3).sum() for m in whole]))
+        beaten = np.mean([not (m >= 0.5).all(axis=1).any() for m in whole])
+        words.append(
+            f"The best reward model misses the preferences by {distance:.3f} on average, and on {beaten:.0%} of the "
+            "prompts no single sample is unbeaten."
         )
-    return " ".join([*parts, _verdict(share)])
+    text = " ".join([*words, _verdict(share)])
+    return {"cyclic": share, "bradley_terry_distance": distance, "nash_support": support, "words": text}
 
 
 def _verdict(share: Interval) -> str:

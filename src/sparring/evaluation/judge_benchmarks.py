@@ -3,11 +3,11 @@
 Both orders are always asked. A verdict is the last mark in the reply, its thoughts aside; a missing, cut or markless
 reply gives no verdict, which the scores count and leave out. In a comparison an empty answer loses without the judge,
 and two empty ones tie; ratings are always asked for. MT-Bench's wording comes from the benchmark's own
-judge_prompts.jsonl; Arena-Hard's instruction is given. Scores compare only under the same judge, wording and room for
-reasons, so all three stand in the judge's name. Leaves out: how a judge is reached, retried and paid
-(`endpoints/endpoint.py`), and the scores.
+judge_prompts.jsonl, Arena-Hard's from the user. Scores compare only under the same judge, wording and room for reasons,
+so all three stand in the judge's name. Leaves out: how a judge is reached, retried and paid (`endpoints/endpoint.py`),
+and the scores.
 
-    rows = arena_hard_rows(questions, ours, baselines, names, instruction, Judge("gpt-4.1", endpoint.ask, 4096))
+    rows = arena_hard_rows(questions, answers, baselines, names, instruction, Judge("gpt-4.1", endpoint.ask, 4096))
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sparring.data.rows import read_file
+from sparring.endpoints.replies import Reply, Request
 from sparring.evaluation.arena_hard import MIRRORED, question_id
-from sparring.evaluation.decided_by_rule import by_rule
 from sparring.evaluation.mt_bench import NO_RATING, REFERENCE_CATEGORIES, TURNS
 from sparring.oracles.judge_prompts import without_thoughts
 
@@ -42,7 +42,7 @@ ARENA_HARD_USER = (
 )
 """Arena-Hard's user turn: part of its file format"""
 NOT_ASKED = "Not asked: "
-"""how a judgment begins that a rule gave"""
+"""beginning of a judgment that a rule gave"""
 LEVELS, CHOICES = ("[[A>>B]]", "[[B>>A]]", "[[A=B]]"), ("[[A]]", "[[B]]", "[[C]]")
 """marks where A wins, B wins, neither"""
 SERVED = re.compile(r"served as .*?, (?=prompt [0-9a-f]{8})")
@@ -50,87 +50,54 @@ MAX_TOKENS = {"arena-hard": 4096, "mt-bench": 2048}
 """as the benchmarks ask for"""
 
 
-class Reply(Protocol):
-    """What a judge said."""
-
-    @property
-    def text(self) -> str:
-        """The reply."""
-        ...
-
-    @property
-    def cut(self) -> bool:
-        """Whether it was cut off at max_tokens."""
-        ...
-
-    @property
-    def model(self) -> str:
-        """Who answered, in the endpoint's words."""
-        ...
-
-
-Ask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Reply | None]]
-"""one reply per request {messages, max_tokens, temperature}; None where the judge failed"""
+Ask = Callable[[Sequence[Request]], Sequence[Reply | None]]
+"""one reply per request; None where the judge failed"""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Who is asked, how, and how long a reply may be."""
+    """A judging model, how it is asked, and how long a reply may be, in tokens."""
 
     model: str
     ask: Ask
     max_tokens: int
     reasoning: bool = False
-    """it takes max_completion_tokens, and no temperature"""
+    """whether it takes max_completion_tokens, and no temperature"""
 
     def request(self, system: str, user: str) -> Row:
-        """A question to it, greedy as the benchmarks want where it can be."""
+        """A question to the judge, at temperature 0 as the benchmarks want, where it takes one."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         if self.reasoning:
             return {"messages": messages, "max_completion_tokens": self.max_tokens}
         return {"messages": messages, "max_tokens": self.max_tokens, "temperature": 0.0}
 
     def identity(self, wording: str, replies: Sequence[Reply | None]) -> str:
-        """Its name in the rows: with another version, wording or room for reasons it is another judge."""
+        """The judge's name in the rows, which holds the version that answered, the wording and the room for reasons."""
         served = sorted({reply.model for reply in replies if reply is not None} - {"", self.model})
         digest = hashlib.sha256(wording.encode()).hexdigest()[:8]
-        facts = [*(f"served as {name}" for name in served), f"prompt {digest}", f"at most {self.max_tokens} tokens"]
+        details = [*(f"served as {name}" for name in served), f"prompt {digest}", f"at most {self.max_tokens} tokens"]
         if self.reasoning:
-            facts.append("as a reasoning model")
-        return f"{self.model} ({', '.join(facts)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Ruled:
-    """A reply that no judge was needed for."""
-
-    text: str
-    cut: bool = False
-    model: str = ""
+            details.append("as a reasoning model")
+        return f"{self.model} ({', '.join(details)})"
 
 
 def _ask(
     judge: Judge, requests: Sequence[Row], answers: Sequence[tuple[str, str]], marks: tuple[str, str, str]
 ) -> list[Reply | None]:
     """Replies to comparisons of `answers`, A's and B's; the judge is asked only where neither is empty."""
-    replies: list[Reply | None] = [_rule(a, b, marks) for a, b in answers]
-    left = [index for index, reply in enumerate(replies) if reply is None]
-    asked = judge.ask([requests[index] for index in left]) if left else []
-    for index, reply in zip(left, asked, strict=True):
-        replies[index] = reply
-    return replies
+    ruled = [_rule(a, b, marks) for a, b in answers]
+    left = [request for request, reply in zip(requests, ruled, strict=True) if reply is None]
+    asked = iter(judge.ask(left) if left else [])
+    return [next(asked) if reply is None else reply for reply in ruled]
 
 
-def _rule(a: str, b: str, marks: tuple[str, str, str]) -> Ruled | None:
-    """Of `by_rule` what concerns empty answers: the benchmarks' judges are asked about equal ones."""
-    if (a.strip() and b.strip()) or (ruled := by_rule(a, b)) is None:
+def _rule(a: str, b: str, marks: tuple[str, str, str]) -> Reply | None:
+    """A reply in the judge's place where an answer is empty; the benchmarks' judges are asked about equal answers."""
+    if a.strip() and b.strip():
         return None
-    said, mark = {
-        1.0: ("answer B is empty", marks[0]),
-        0.0: ("answer A is empty", marks[1]),
-        0.5: ("both answers are empty", marks[2]),
-    }[ruled[0]]
-    return Ruled(f"{NOT_ASKED}{said}. {mark}")
+    reasons = (("answer B is empty", marks[0]), ("answer A is empty", marks[1]), ("both answers are empty", marks[2]))
+    reason, mark = reasons[2 if a.strip() == b.strip() else 0 if a.strip() else 1]
+    return Reply(f"{NOT_ASKED}{reason}. {mark}", cut=False)
 
 
 def unserved(identity: str) -> str:
@@ -142,35 +109,39 @@ def last_mark(mark: re.Pattern[str], reply: Reply | None) -> str | None:
     """The last verdict in a whole reply; earlier marks belong to its reasoning."""
     if reply is None or reply.cut:
         return None
-    found = mark.findall(without_thoughts(reply.text))
-    return found[-1] if found else None
+    marks = mark.findall(without_thoughts(reply.text))
+    return marks[-1] if marks else None
 
 
 def read_level(reply: Reply | None) -> str | None:
     """One of Arena-Hard's five verdicts, also where it was written from B's side; None where there is none."""
-    found = last_mark(FIVE_LEVELS, reply) or last_mark(LONE_LEVEL, reply)
-    return found if found is None else MIRRORED.get(found, found)
+    level = last_mark(FIVE_LEVELS, reply) or last_mark(LONE_LEVEL, reply)
+    return level and MIRRORED.get(level, level)
 
 
 def read_rating(reply: Reply | None) -> float | None:
     """A rating from 0 to 10; None where there is none, or another number."""
-    found = last_mark(RATING, reply) or last_mark(LONE_RATING, reply)
-    return float(found) if found is not None and float(found) <= 10 else None
+    rating = last_mark(RATING, reply) or last_mark(LONE_RATING, reply)
+    return float(rating) if rating is not None and float(rating) <= 10 else None
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-    """Fields put in as they are: braces in an answer mean nothing."""
+    """The template with its {fields} filled in; braces in an answer mean nothing."""
     if unknown := [field for field in FIELD.findall(template) if field not in values]:
         raise ValueError(f"the judge's prompt has a field {{{unknown[0]}}}; known here are {', '.join(values)}.")
-    return FIELD.sub(lambda found: values[found[1]], template)
+    return FIELD.sub(lambda field: values[field[1]], template)
 
 
-def _said(reply: Reply | None) -> str:
+def _text(reply: Reply | None) -> str:
     return "" if reply is None else reply.text
 
 
+def _user(request: Request) -> str:
+    return request["messages"][1]["content"]
+
+
 def read_questions(path: Path, needed: Sequence[str] = ()) -> list[Row]:
-    """A benchmark's questions, each once.
+    """A benchmark's questions.
 
     Raises:
         ValueError: a question lacks its identity, its text or a field of `needed`, or is there twice.
@@ -208,32 +179,27 @@ def arena_hard_rows(
     Raises:
         ValueError: an answer is missing.
     """
-    asked: list[tuple[str, Mapping[str, Any]]] = []
+    asked: list[tuple[str, str]] = []
     requests: list[Row] = []
     shown: list[tuple[str, str]] = []
     for line, question in enumerate(questions, start=1):
         uid = question_id(question, f"question {line}")
-        texts = [_answer(side, uid, name) for side, name in zip((answers, baseline), names, strict=True)]
-        asked.append((uid, question))
-        for a, b in ((texts[1], texts[0]), (texts[0], texts[1])):  # the model is B first, then A
+        own, other = _answer(answers, uid, names[0]), _answer(baseline, uid, names[1])
+        asked.append((uid, question.get("category", "arena-hard-v0.1")))
+        for a, b in ((other, own), (own, other)):  # the model is B first, then A
             values = {"question": question_text(question), "a": a, "b": b}
             requests.append(judge.request(instruction, _fill(ARENA_HARD_USER, values)))
             shown.append((a, b))
     replies = _ask(judge, requests, shown, LEVELS)
     identity = judge.identity(instruction, replies)
+    games = [
+        {"user_prompt": _user(request), "judgment": _text(reply), "score": read_level(reply)}
+        for request, reply in zip(requests, replies, strict=True)
+    ]
     rows = []
-    for index, (uid, question) in enumerate(asked):
-        games = [
-            {
-                "user_prompt": requests[i]["messages"][1]["content"],
-                "judgment": _said(replies[i]),
-                "score": read_level(replies[i]),
-            }
-            for i in (2 * index, 2 * index + 1)
-        ]
-        category = question.get("category", "arena-hard-v0.1")
+    for index, (uid, category) in enumerate(asked):
         row = {"uid": uid, "category": category, "judge": identity, "model": names[0], "baseline": names[1]}
-        rows.append({**row, "games": games})
+        rows.append({**row, "games": games[2 * index : 2 * index + 2]})
     return rows
 
 
@@ -260,17 +226,17 @@ def read_turns(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[st
     Raises:
         ValueError: a row is not FastChat's, or answers a question twice.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    by_model: dict[str, dict[str, list[str]]] = {}
     for line, row in enumerate(rows, start=1):
         model, question = row.get("model_id") or row.get("model"), row.get("question_id")
         turns = row["choices"][0]["turns"] if row.get("choices") else row.get("turns")
         if model is None or question is None or not isinstance(turns, list) or len(turns) < len(TURNS):
             raise ValueError(f"answer {line}: it needs question_id, model_id and two turns, as FastChat writes them.")
-        mine = found.setdefault(str(model), {})
-        if str(question) in mine:
+        answers = by_model.setdefault(str(model), {})
+        if str(question) in answers:
             raise ValueError(f"answer {line}: {model} answers question {question} twice. Remove one row.")
-        mine[str(question)] = [str(turn) for turn in turns]
-    return found
+        answers[str(question)] = [str(turn) for turn in turns]
+    return by_model
 
 
 def single_rows(
@@ -282,22 +248,19 @@ def single_rows(
     judge: Judge,
 ) -> list[Row]:
     """Ratings of one model's two turns; `prompts` are the rows of judge_prompts.jsonl by name."""
-    asked, requests = [], []
-    for question in questions:
-        for turn in TURNS:
-            name = _prompt_name("single-math-v1" if _guided(question) else "single-v1", turn)
-            values = _values(question, {"answer": (model, answers)}, references, turn)
-            asked.append((question, turn, name))
-            requests.append(_from_prompt(prompts, name, values, judge))
+    asked = [(q, turn, _prompt_name(q, turn, "single-math-v1", "single-v1")) for q in questions for turn in TURNS]
+    requests = [
+        _from_prompt(prompts, name, _values(question, {"answer": (model, answers)}, references, turn), judge)
+        for question, turn, name in asked
+    ]
     replies = judge.ask(requests)
     identity = judge.identity(wording_of(prompts), replies)
     rows = []
     for (question, turn, name), request, reply in zip(asked, requests, replies, strict=True):
         rating = read_rating(reply)
-        row = {"question_id": question["question_id"], "model": model, "judge": [identity, name], "turn": turn}
         score = NO_RATING if rating is None else rating
-        prompt = request["messages"][1]["content"]
-        rows.append({**row, "user_prompt": prompt, "judgment": _said(reply), "score": score})
+        row = {"question_id": question["question_id"], "model": model, "judge": [identity, name], "turn": turn}
+        rows.append({**row, "user_prompt": _user(request), "judgment": _text(reply), "score": score})
     return rows
 
 
@@ -311,15 +274,13 @@ def pair_rows(
 ) -> list[Row]:
     """Both orders of two models' answers, turn by turn, with the winners in FastChat's words."""
     sides = list(zip(names, answers, strict=True))
-    asked, requests, shown = [], [], []
-    for question in questions:
-        for turn in TURNS:
-            name = _prompt_name("pair-math-v1" if _guided(question) else "pair-v2", turn)
-            asked.append((question, turn, name))
-            for a, b in ((0, 1), (1, 0)):
-                values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
-                requests.append(_from_prompt(prompts, name, values, judge))
-                shown.append((values[f"answer_a_{turn}"], values[f"answer_b_{turn}"]))
+    asked = [(q, turn, _prompt_name(q, turn, "pair-math-v1", "pair-v2")) for q in questions for turn in TURNS]
+    requests, shown = [], []
+    for question, turn, name in asked:
+        for a, b in ((0, 1), (1, 0)):
+            values = _values(question, {"answer_a": sides[a], "answer_b": sides[b]}, references, turn)
+            requests.append(_from_prompt(prompts, name, values, judge))
+            shown.append((values[f"answer_a_{turn}"], values[f"answer_b_{turn}"]))
     replies = _ask(judge, requests, shown, CHOICES)
     identity = judge.identity(wording_of(prompts), replies)
     rows = []
@@ -328,11 +289,9 @@ def pair_rows(
         row |= {"judge": [identity, name], "turn": turn}
         for game, winners in ((1, ("model_1", "model_2")), (2, ("model_2", "model_1"))):
             i = 2 * index + game - 1
-            verdict = last_mark(CHOICE, replies[i])
             words = {"A": winners[0], "B": winners[1], "C": "tie", None: "error"}
-            row[f"g{game}_winner"] = words[verdict]
-            row[f"g{game}_user_prompt"] = requests[i]["messages"][1]["content"]
-            row[f"g{game}_judgment"] = _said(replies[i])
+            row[f"g{game}_winner"] = words[last_mark(CHOICE, replies[i])]
+            row[f"g{game}_user_prompt"], row[f"g{game}_judgment"] = _user(requests[i]), _text(replies[i])
         rows.append(row)
     return rows
 
@@ -341,12 +300,12 @@ def _guided(question: Mapping[str, Any]) -> bool:
     return question["category"] in REFERENCE_CATEGORIES
 
 
-def _prompt_name(base: str, turn: int) -> str:
-    return base if turn == 1 else f"{base}-multi-turn"
+def _prompt_name(question: Mapping[str, Any], turn: int, guided: str, unguided: str) -> str:
+    return (guided if _guided(question) else unguided) + ("" if turn == 1 else "-multi-turn")
 
 
 def wording_of(prompts: Mapping[str, Mapping[str, str]]) -> str:
-    """Of all prompts, also those that a few questions do not need."""
+    """The wording of all judge prompts as one text, also of those that a few questions do not need."""
     return json.dumps({name: [row["system_prompt"], row["prompt_template"]] for name, row in sorted(prompts.items())})
 
 

@@ -16,7 +16,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Benchmark:
     metric: str | None
     """lm-eval's metric, and its filter where there are several; None: the first that the task reports"""
     documents: int | None = None
-    """of the whole benchmark; scores on fewer do not compare with published ones"""
+    """documents of the whole benchmark; scores on fewer do not compare with published ones"""
 
 
 BENCHMARKS = {
@@ -84,11 +85,11 @@ FIELDS = {
     "gsm8k": ("question", "answer"),
 }
 LocalData = Mapping[str, Mapping[str, Path]]
-"""by benchmark: files by split, "test" and where there are any "shots" """
+"""by benchmark: files by split, "test" and perhaps "shots" """
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A benchmark of ours by name, else lm-eval's task of that name."""
+    """The benchmark of that name in `BENCHMARKS`, else lm-eval's task of that name."""
     return BENCHMARKS.get(name, Benchmark(name, name, None, None))
 
 
@@ -96,7 +97,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def check_local(name: str, files: Mapping[str, Path]) -> None:
-    """Whether local files have the fields that the task needs.
+    """Check that local files have the fields that the task needs.
 
     Raises:
         ValueError: the benchmark has no local form, or a file is missing, cut short or lacks a field.
@@ -115,7 +116,7 @@ def check_local(name: str, files: Mapping[str, Path]) -> None:
 
 
 def local_tasks(name: str, files: Mapping[str, Path], folder: Path) -> list[str]:
-    """Task files for lm-eval that read local data; returns the task names."""
+    """Write task files for lm-eval that read local data; returns the task names."""
     if name == "mmlu":
         return _subjects(files, folder)
     return [_write_task(folder, f"local_{name}", _local_config(name, files))]
@@ -126,7 +127,7 @@ def _local_config(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
         return _plain_choices(files)
     template, split, lacking = TEMPLATES[name]
     paths = {split: str(files["test"].resolve())}
-    config: dict[str, Any] = {"include": _lm_eval_file(template), "dataset_path": "json", "dataset_name": None}
+    config = _including(template)
     if "shots" in files:
         paths[SHOT_SPLITS.get(name, "train")] = str(files["shots"].resolve())
     elif lacking is not None:
@@ -164,22 +165,22 @@ def _subjects(files: Mapping[str, Path], folder: Path) -> list[str]:
             own = [row for row in all_rows if row["subject"] == subject]
             write_text(path, "".join(json.dumps(row) + "\n" for row in own))
             paths["test" if split == "test" else "dev"] = str(path.resolve())
+        about = subject.replace("_", " ")
         config = {
-            "include": _lm_eval_file(TEMPLATES["mmlu"][0]),
-            "dataset_path": "json",
-            "dataset_name": None,
+            **_including(TEMPLATES["mmlu"][0]),
             "dataset_kwargs": {"data_files": paths},
-            "description": "The following are multiple choice questions (with answers) about "
-            f"{subject.replace('_', ' ')}.\n\n",
+            "description": f"The following are multiple choice questions (with answers) about {about}.\n\n",
         }
         if "shots" not in files:
-            config |= {"fewshot_split": "test"}
+            config["fewshot_split"] = "test"
         names.append(_write_task(folder, f"local_mmlu_{subject}", config))
     return names
 
 
-def _lm_eval_file(relative: str) -> str:
-    return str(Path(str(lm_eval().__file__)).parent / "tasks" / relative)
+def _including(template: str) -> dict[str, Any]:
+    """A task like lm-eval's own in `template`, which reads JSON files in the hub's stead."""
+    path = Path(str(lm_eval().__file__)).parent / "tasks" / template
+    return {"include": str(path), "dataset_path": "json", "dataset_name": None}
 
 
 def lm_eval(module: str = "lm_eval") -> Any:
@@ -198,38 +199,37 @@ def _write_task(folder: Path, name: str, config: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- running
 
 
+@dataclass
 class Leaderboard:
-    """One policy's scores, document by document, kept under `out/HASH/`."""
+    """One policy's scores, document by document, stored under `out/HASH/` of its weights.
 
-    def __init__(
-        self,
-        folder: Path,
-        out: Path,
-        data: LocalData | None = None,
-        limit: int | None = None,
-        shots: int | None = None,
-        chat: bool = False,
-        batch_size: int = 8,
-        device: str | None = None,
-        precision: str = "float32",
-    ) -> None:
-        """`limit` is documents per task of lm-eval; `shots` replaces the benchmarks' own number.
+    Raises:
+        ValueError: lm-eval is not installed, or torch cannot use the device.
+    """
 
-        `device`: None for the accelerator, where there is one.
-        """
+    folder: Path
+    out: Path
+    data: LocalData = field(default_factory=dict)
+    limit: int | None = None
+    """documents per task of lm-eval"""
+    shots: int | None = None
+    """replaces the benchmarks' own number"""
+    chat: bool = False
+    batch_size: int = 8
+    device: str | None = None
+    """None: the accelerator, where there is one"""
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
         self.version = str(lm_eval().__version__)
         transformers.utils.logging.disable_progress_bar()
-        self.folder, self.out, self.data = folder, out, data or {}
-        self.limit, self.shots, self.chat = limit, shots, chat
-        self.batch_size, self.precision = batch_size, precision
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             torch.empty(0, device=self.device)
         except (AssertionError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"--device {self.device}: torch cannot use it here ({reason}). Give another.") from error
-        self.weights = hash_weights(folder)
-        self._lm: Any = None
+        self.weights = hash_weights(self.folder)
 
     def run(self, benchmark: Benchmark) -> dict[str, Any]:
         """The benchmark's documents with their scores: read where they are stored, else evaluated and stored.
@@ -244,7 +244,7 @@ class Leaderboard:
             return read_json(path)
         results = self._evaluate(benchmark)
         documents = [d for task, rows in results["samples"].items() for d in _documents(task, rows, benchmark)]
-        found = {
+        scores = {
             "asked": asked,
             "metric": documents[0]["metric"],
             "total": sum(n["original"] for n in results["n-samples"].values()),
@@ -252,12 +252,11 @@ class Leaderboard:
             "task_versions": dict(results["versions"]),
             "documents": documents,
         }
-        write_json(path, found)
-        return found
+        write_json(path, scores)
+        return scores
 
     def _asked(self, benchmark: Benchmark) -> dict[str, Any]:
-        """What a stored result answers."""
-        files = {split: hash_file(path) for split, path in self.data.get(benchmark.name, {}).items()}
+        """All that the scores depend on."""
         return {
             "weights": self.weights,
             "reading": hash_reading(self.folder),
@@ -268,7 +267,7 @@ class Leaderboard:
             "chat": self.chat,
             "precision": self.precision,
             "lm_eval": self.version,
-            "data": files,
+            "data": {split: hash_file(path) for split, path in self.data.get(benchmark.name, {}).items()},
         }
 
     def _shots(self, benchmark: Benchmark) -> int | None:
@@ -279,7 +278,7 @@ class Leaderboard:
         lm = self.lm
         try:
             with plain_lines():
-                found = lm_eval().simple_evaluate(
+                results = lm_eval().simple_evaluate(
                     model=lm,
                     tasks=list(tasks),
                     num_fewshot=self._shots(benchmark),
@@ -300,7 +299,7 @@ class Leaderboard:
                 f"task {benchmark.name}: {reason}. Where the hub is not reachable, give its documents with --data "
                 f"{benchmark.name}=FILE (known for {', '.join(FIELDS)})."
             ) from error
-        return dict(found)
+        return dict(results)
 
     def _tasks(self, benchmark: Benchmark) -> tuple[Any, Sequence[str]]:
         task_manager = lm_eval("lm_eval.tasks").TaskManager
@@ -315,33 +314,25 @@ class Leaderboard:
             raise ValueError(f"task {benchmark.name!r} is unknown.{hint} Ours are {', '.join(BENCHMARKS)}.")
         return manager, [benchmark.task]
 
-    @property
+    @cached_property
     def lm(self) -> Any:
         """lm-eval's wrapper of the policy, loaded when first needed."""
-        if self._lm is None:
-            wrapper = lm_eval("lm_eval.models.huggingface").HFLM
-            model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
-            tokenizer: Any = load_tokenizer(self.folder)
-            self._lm = wrapper(pretrained=model, tokenizer=tokenizer, batch_size=self.batch_size)
-        return self._lm
+        wrapper = lm_eval("lm_eval.models.huggingface").HFLM
+        model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
+        return wrapper(pretrained=model, tokenizer=load_tokenizer(self.folder), batch_size=self.batch_size)
 
     def own_log_likelihoods(self, documents: Sequence[Mapping[str, Any]]) -> list[list[float] | None]:
         """Each document's choices under our own scorer, prompts shared; None where lm-eval would cut the prompt.
 
         The tokens are lm-eval's, so that what is compared is the model's arithmetic and nothing else.
         """
-        rollouts, kept = [], []
-        for index, document in enumerate(documents):
-            pairs = [self.lm._encode_pair(context, choice) for context, choice in document["choices"]]
-            if all(len(context) + len(choice) <= self.lm.max_length for context, choice in pairs):
-                kept.append((index, len(pairs)))
-                rollouts += [Rollout(context, [choice]) for context, choice in pairs]
+        by_document = [[self.lm._encode_pair(*choice) for choice in document["choices"]] for document in documents]
+        fits = [all(len(c) + len(choice) <= self.lm.max_length for c, choice in pairs) for pairs in by_document]
+        whole = [pairs for pairs, fit in zip(by_document, fits, strict=True) if fit]
+        rollouts = [Rollout(context, [choice]) for pairs in whole for context, choice in pairs]
         scorer = PolicyScorer(load_model(self.folder).to(self.device), "packed")  # type: ignore[arg-type]
-        logps = rollout_logps(scorer, rollouts, 4096, "float32")
-        found: list[list[float] | None] = [None] * len(documents)
-        for index, count in kept:
-            found[index], logps = [values[0] for values in logps[:count]], logps[count:]
-        return found
+        logps = iter(rollout_logps(scorer, rollouts, 4096, "float32"))
+        return [[next(logps)[0] for _ in pairs] if fit else None for pairs, fit in zip(by_document, fits, strict=True)]
 
 
 def _documents(task: str, rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> list[dict[str, Any]]:
@@ -358,8 +349,8 @@ def _documents(task: str, rows: Sequence[Mapping[str, Any]], benchmark: Benchmar
 
 
 def _document(task: str, row: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    scored = [response[0] for response in row["resps"] if isinstance(response[0], tuple | list)]
-    texts = [str(response[0]) for response in row["resps"] if isinstance(response[0], str)]
+    first = [response[0] for response in row["resps"]]
+    scored = [pair for pair in first if isinstance(pair, tuple | list)]
     return {
         "task": task,
         "document": row["doc_hash"],
@@ -368,19 +359,19 @@ def _document(task: str, row: Mapping[str, Any], metric: str) -> dict[str, Any]:
         "score": float(row[metric]),
         "log_likelihoods": [float(pair[0]) for pair in scored],
         "choices": [list(arguments) for arguments in row["arguments"]] if scored else [],
-        "texts": texts,
+        "texts": [text for text in first if isinstance(text, str)],
     }
 
 
 def _by_document(documents: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], Mapping[str, Any]]:
     """By task, content and occurrence: some tasks hold a document twice."""
     seen: Counter[tuple[str, str]] = Counter()
-    found = {}
+    by_document = {}
     for document in documents:
         key = document["task"], document["document"]
-        found[*key, seen[key]] = document
+        by_document[*key, seen[key]] = document
         seen[key] += 1
-    return found
+    return by_document
 
 
 def pair_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[float], list[float]]:
@@ -389,13 +380,12 @@ def pair_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple
     Raises:
         ValueError: documents or prompts differ, so that the scores do not compare.
     """
-    sides = [_by_document(found["documents"]) for found in (before, after)]
-    if sides[0].keys() != sides[1].keys():
+    old, new = (_by_document(scores["documents"]) for scores in (before, after))
+    if old.keys() != new.keys():
         raise ValueError("the two policies were scored on different documents. Give both the same --limit and --data.")
-    changed = [key for key in sides[0] if sides[0][key]["prompt"] != sides[1][key]["prompt"]]
-    if changed:
+    if changed := [key for key in old if old[key]["prompt"] != new[key]["prompt"]]:
         raise ValueError(
             f"{len(changed)} documents were shown with different prompts (first in {changed[0][0]}): with --chat both "
             "policies need the same chat template."
         )
-    return [d["score"] for d in sides[0].values()], [sides[1][key]["score"] for key in sides[0]]
+    return [document["score"] for document in old.values()], [new[key]["score"] for key in old]

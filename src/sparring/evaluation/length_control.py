@@ -10,13 +10,13 @@ shares w_length and w_difficulty with judgments of the baseline against its own 
 0.1 a row); `length_controlled_minimal` has neither those rows nor the difficulty. Lengths are characters, baseline
 minus model, as there: a positive w_length says that shorter answers win.
 
-Two things of the minimal formula are ours, because cross-validation of few prompts likes a penalty that sets weights
-to 0: w_model is not penalised (at 0 the win rate at equal lengths is 50 % with no error, whatever the answers were
-worth), and C is 10, always (at w_length = 0 the raw win rate comes out again, as if length were removed from it). The
-penalty that is left only keeps w_length finite where length decides everything.
+The minimal formula differs from AlpacaEval's in two things, because cross-validation on few prompts prefers a penalty
+that sets weights to 0: w_model is not penalised (at 0 the win rate at equal lengths is 50 % with no error, whatever the
+answers were worth), and C is always 10 (at w_length = 0 the raw win rate comes out again, as if length were removed).
+The penalty that is left only keeps w_length finite where length decides everything.
 
 Leaves out: reading files (`alpaca_eval.py`). Differs from AlpacaEval in the solver (to the optimum, where liblinear
-stops early) and in who is in which fold, which can choose a neighbouring C: up to 0.2 points.
+stops early) and in the rows of each fold, which can choose a neighbouring C: up to 0.2 points.
 
     length_controlled(preferences, lengths, baseline_lengths).rate
 """
@@ -38,7 +38,7 @@ FOLDS = 5
 GAMED_WEIGHT = 0.1
 """lambda = 0.2 of AlpacaEval, over two gamed versions of the baseline"""
 LEAST_SPREAD = 0.05
-"""of the length feature, as a share of its mean"""
+"""standard deviation of the length feature, as a share of its mean, below which length and model are one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class LengthControlled:
 
     rate: AtEqualLengths
     standard_error: float
-    """AlpacaEval's: of the predictions' mean, the weights taken as known; the bootstrap's under the minimal formula"""
+    """AlpacaEval's, of the predictions' mean at known weights; the bootstrap's under the minimal formula"""
 
 
 def length_controlled(
@@ -87,11 +87,11 @@ def length_controlled(
 ) -> LengthControlled:
     """The length-controlled win rate of a model against a baseline; NaN preferences do not enter the fit.
 
-    With `gamed` it is `length_controlled_v1` and `indices` says which instruction each row is; otherwise
-    `length_controlled_minimal`.
+    With `gamed` the formula is `length_controlled_v1`, and `indices` has the number of each row's instruction; without
+    it is `length_controlled_minimal`. Lengths are in characters.
 
     Raises:
-        ValueError: fewer than five preferences; or lengths and model cannot be told apart.
+        ValueError: fewer than five preferences; or the effects of length and model cannot be separated.
     """
     if (judged := int((~np.isnan(preferences)).sum())) < FOLDS:
         raise ValueError(
@@ -108,20 +108,19 @@ def length_controlled(
     if gamed is not None:
         assert indices is not None
         gamma = gamed.by_index[indices][:, None]
+    # Columns: length, model, difficulty.
     own = np.column_stack([tanh, np.ones(len(tanh)), gamma])
     equal = own * np.array([0.0, *np.ones(own.shape[1] - 1)])
-
-    # Of length, model and difficulty; see the module.
     penalised = np.array([1.0, float(gamed is not None), 1.0])[: own.shape[1]]
 
     def rows(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features, targets and importance of the chosen judgments, after those that are shared."""
+        """Features, targets and importance: of the gamed judgments, then of the chosen ones."""
         chosen = chosen[~np.isnan(preferences[chosen])]
         parts = (own[chosen], preferences[chosen], np.ones(len(chosen)))
         if gamed is None:
             return parts
-        theirs = np.column_stack([np.tanh(gamed.scaled_lengths), 0 * gamed.preferences, gamed.difficulties])
-        shared = (theirs, gamed.preferences, np.full(len(theirs), GAMED_WEIGHT))
+        features = np.column_stack([np.tanh(gamed.scaled_lengths), 0 * gamed.preferences, gamed.difficulties])
+        shared = (features, gamed.preferences, np.full(len(features), GAMED_WEIGHT))
         return tuple(np.concatenate(pair) for pair in zip(shared, parts, strict=True))  # type: ignore[return-value]
 
     everything = np.arange(len(own))
@@ -149,7 +148,7 @@ def scaled_differences(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.
 
 
 def separable(lengths: np.ndarray, baseline_lengths: np.ndarray) -> bool:
-    """Whether the length feature is no mere multiple of the constant; then the regression has no single answer."""
+    """Whether the length feature varies; as a multiple of the constant it gives the regression no single answer."""
     if not np.ptp(lengths - baseline_lengths):
         return bool(lengths[0] == baseline_lengths[0])
     tanh = np.tanh(scaled_differences(lengths, baseline_lengths))

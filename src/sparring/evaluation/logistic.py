@@ -73,8 +73,8 @@ def _step(weights: Array, gradient: Array, curvature: Array, penalties: Array) -
     linear = gradient - curvature @ weights
     both_SKK = active_SK[:, :, None] & active_SK[:, None, :]
     system_SKK = np.where(both_SKK, curvature, np.eye(len(weights)))
-    found_SK = np.linalg.solve(system_SKK, np.where(active_SK, -linear - penalties * signs_SK, 0.0)[..., None])[..., 0]
-    loss_S = found_SK @ linear + np.abs(found_SK) @ penalties
-    loss_S += np.einsum("sk,kj,sj->s", found_SK, curvature, found_SK) / 2
-    loss_S[((np.sign(found_SK) != signs_SK) & ~free_K).any(1)] = np.inf
-    return found_SK[loss_S.argmin()] - weights
+    points_SK = np.linalg.solve(system_SKK, np.where(active_SK, -linear - penalties * signs_SK, 0.0)[..., None])[..., 0]
+    loss_S = points_SK @ linear + np.abs(points_SK) @ penalties
+    loss_S += np.einsum("sk,kj,sj->s", points_SK, curvature, points_SK) / 2
+    loss_S[((np.sign(points_SK) != signs_SK) & ~free_K).any(1)] = np.inf
+    return points_SK[loss_S.argmin()] - weights

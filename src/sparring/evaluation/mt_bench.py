@@ -4,7 +4,7 @@ Single: a judge rates each of two turns from 1 to 10; the score is the mean over
 judge did not give is left out. Pairwise: both orders are judged, and a model wins a turn only if both agree, else it
 is a tie. Questions of math, reasoning and coding must be judged beside a reference answer. Reads FastChat's files.
 Unlike FastChat, a pairwise game without a verdict is left out and counted; there it becomes a tie. Leaves out: asking a
-judge (`judging.py`).
+judge (`judge_benchmarks.py`).
 
     single(read_file(Path("model_judgment/gpt-4_single.jsonl"))).models[0].average
 """
@@ -36,9 +36,9 @@ class ModelRating:
     model: str
     average: Interval
     turns: dict[int, float | None]
-    """None where no rating is of that turn"""
+    """mean rating by turn; None where no rating is of that turn"""
     categories: dict[str, float | None]
-    """empty without the questions file"""
+    """mean rating by category; empty without the questions file"""
     ratings: int
     without_rating: int
 
@@ -50,7 +50,7 @@ class Single:
     judge: str
     models: list[ModelRating]
     not_judged: dict[int, int]
-    """questions without that turn, where it is any; the questions file refuses them"""
+    """by turn, the number of questions whose turn is not judged; with the questions file they are refused"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +84,26 @@ def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, res
     Raises:
         ValueError: a field is missing, a rating is impossible, a turn is rated twice or not at all, or judges differ.
     """
-    found: dict[tuple[str, str, int], float | None] = {}
+    ratings: dict[str, dict[tuple[str, int], float | None]] = {}
     for line, row in enumerate(rows, start=1):
         where = f"rating {line}"
         _need(row, ("question_id", "model", "judge", "score", "turn"), where)
-        key = str(row["model"]), str(row["question_id"]), _turn(row, where)
-        if key in found:
-            raise ValueError(f"{where}: turn {key[2]} of question {key[1]} by {key[0]} is rated twice. Remove one row.")
-        found[key] = _rating(row["score"], where)
+        model, question, turn = str(row["model"]), str(row["question_id"]), _turn(row, where)
+        own = ratings.setdefault(model, {})
+        if (question, turn) in own:
+            raise ValueError(f"{where}: turn {turn} of question {question} by {model} is rated twice. Remove one row.")
+        own[question, turn] = _rating(row["score"], where)
         _check_prompt(row, categories, where)
     judge = _judge(rows)
-    _check_complete({(m, (q, t)) for m, q, t in found}, categories)
-    models = list(dict.fromkeys(model for model, _, _ in found))
-    mine = {m: {(q, t): s for (name, q, t), s in found.items() if name == m} for m in models}
-    rated = [_model_rating(m, mine[m], categories, resamples) for m in models]
-    not_judged = _not_judged({(q, t) for _, q, t in found})
+    judged = {(model, turn) for model, own in ratings.items() for turn in own}
+    _check_complete(judged, categories)
+    rated = [_model_rating(model, own, categories, resamples) for model, own in ratings.items()]
+    not_judged = _not_judged({turn for _, turn in judged})
     return Single(judge, sorted(rated, key=lambda model: -model.average.value), not_judged)
 
 
 def _need(row: Row, names: Sequence[str], where: str) -> None:
-    missing = [name for name in names if row.get(name) is None]
-    if missing:
+    if missing := [name for name in names if row.get(name) is None]:
         raise ValueError(f"{where}: it has no {missing[0]}. Is it a row of FastChat's gen_judgment?")
 
 
@@ -146,10 +145,10 @@ def _check_prompt(row: Row, categories: Mapping[str, str] | None, where: str) ->
         )
 
 
-def _check_complete(have: set[tuple[Any, tuple[str, int]]], categories: Mapping[str, str] | None) -> None:
-    wanted = {turn for _, turn in have} if categories is None else {(q, t) for q in categories for t in TURNS}
-    for model in sorted({model for model, _ in have}):
-        if missing := sorted(wanted - {turn for m, turn in have if m == model}):
+def _check_complete(judged: set[tuple[str, tuple[str, int]]], categories: Mapping[str, str] | None) -> None:
+    wanted = {turn for _, turn in judged} if categories is None else {(q, t) for q in categories for t in TURNS}
+    for model in sorted({model for model, _ in judged}):
+        if missing := sorted(wanted - {turn for m, turn in judged if m == model}):
             question, turn = missing[0]
             raise ValueError(
                 f"{model}: {len(missing)} of {len(wanted)} turns are not judged (first: question {question}, turn "
@@ -157,17 +156,14 @@ def _check_complete(have: set[tuple[Any, tuple[str, int]]], categories: Mapping[
             )
 
 
-def _not_judged(have: set[tuple[str, int]]) -> dict[int, int]:
-    questions = {question for question, _ in have}
-    lacking = {turn: sum((question, turn) not in have for question in questions) for turn in TURNS}
+def _not_judged(judged: set[tuple[str, int]]) -> dict[int, int]:
+    questions = {question for question, _ in judged}
+    lacking = {turn: sum((question, turn) not in judged for question in questions) for turn in TURNS}
     return {turn: count for turn, count in lacking.items() if count}
 
 
 def _model_rating(
-    model: str,
-    scores: Mapping[tuple[str, int], float | None],
-    categories: Mapping[str, str] | None,
-    resamples: int,
+    model: str, scores: Mapping[tuple[str, int], float | None], categories: Mapping[str, str] | None, resamples: int
 ) -> ModelRating:
     known = {key: score for key, score in scores.items() if score is not None}
     if not known:
@@ -196,7 +192,7 @@ def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, wit
 
 
 def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Pairwise:
-    """Wins of every model over its opponents.
+    """Wins of every model over its opponents; `categories` and `resamples` as for `single`.
 
     Raises:
         ValueError: as for `single`; or an unknown winner.
@@ -208,12 +204,13 @@ def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, r
         where = f"match {line}"
         _need(row, ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge", "turn"), where)
         one, two = str(row["model_1"]), str(row["model_2"])
-        key = (min(one, two), max(one, two)), (str(row["question_id"]), _turn(row, where))
+        question, turn = str(row["question_id"]), _turn(row, where)
+        key = (min(one, two), max(one, two)), (question, turn)
         if one == two:
             raise ValueError(f"{where}: {one} is compared with itself. Remove that row.")
         if key in seen:
             raise ValueError(
-                f"{where}: {one} and {two} on turn {key[1][1]} of question {key[1][0]} is there twice. Remove one row."
+                f"{where}: {one} and {two} on turn {turn} of question {question} is there twice. Remove one row."
             )
         seen.add(key)
         _check_prompt(row, categories, where)
@@ -225,24 +222,19 @@ def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, r
             continue
         disagreed += winners[0] != winners[1]
         score = {"model_1": 1.0, "model_2": 0.0}.get(winners[0], 0.5) if winners[0] == winners[1] else 0.5
-        outcomes.setdefault(one, []).append((key[1][0], score))
-        outcomes.setdefault(two, []).append((key[1][0], 1.0 - score))
+        outcomes.setdefault(one, []).append((question, score))
+        outcomes.setdefault(two, []).append((question, 1.0 - score))
     judge = _judge(rows)
     _check_complete({(" and ".join(pair), turn) for pair, turn in seen}, categories)
     if not outcomes:
         raise ValueError("no match has a verdict in both orders.")
     models = [_model_wins(model, values, resamples) for model, values in outcomes.items()]
-    judged = len(seen) - failed
     ranked = sorted(models, key=lambda model: -model.win_rate.value)
-    return Pairwise(judge, ranked, failed, disagreed / judged, _not_judged({turn for _, turn in seen}))
+    inconsistent = disagreed / (len(seen) - failed)
+    return Pairwise(judge, ranked, failed, inconsistent, _not_judged({turn for _, turn in seen}))
 
 
 def _model_wins(model: str, values: Sequence[tuple[str, float]], resamples: int) -> ModelWins:
     scores = [score for _, score in values]
-    return ModelWins(
-        model,
-        scores.count(1.0),
-        scores.count(0.0),
-        scores.count(0.5),
-        mean_over_questions(values, resamples, SHARE),
-    )
+    counts = scores.count(1.0), scores.count(0.0), scores.count(0.5)
+    return ModelWins(model, *counts, mean_over_questions(values, resamples, SHARE))

@@ -25,21 +25,21 @@ BINS = 10
 """of equal width between a confidence of 1/2 and 1"""
 RESAMPLES = 2000
 CHANCE_DRAWS = 200
-"""of labels from the oracle's own probabilities, for the calibration error that a calibrated oracle would show"""
+"""draws of labels from the oracle's probabilities, for the calibration error that a calibrated oracle would show"""
 
 
 def clustered(values: np.ndarray, prompts: Sequence[str], within: Bounds = SHARE) -> CountedInterval | None:
     """Mean over pairs and its 95 % interval, resampling whole prompts; NaN is left out, None when nothing is left."""
-    kept = ~np.isnan(values)
-    if not kept.any():
+    known = ~np.isnan(values)
+    if not known.any():
         return None
-    _, owner = np.unique(np.asarray(prompts, dtype=object)[kept].astype(str), return_inverse=True)
-    found = clustered_mean(values[kept], owner, within, RESAMPLES)
-    return CountedInterval(found.value, found.low, found.high, int(kept.sum()))
+    _, owner = np.unique(np.asarray(prompts, dtype=object)[known].astype(str), return_inverse=True)
+    mean = clustered_mean(values[known], owner, within, RESAMPLES)
+    return CountedInterval(mean.value, mean.low, mean.high, int(known.sum()))
 
 
 def correct(preferences: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 where the oracle picks the label's winner, 1/2 where it ties, 0; NaN without a label's winner or a verdict."""
+    """1 where the oracle picks the label's winner, 1/2 where it ties, else 0; NaN without a verdict or a winner."""
     agreement = np.where(labels > 0.5, wins(preferences), 1 - wins(preferences))
     return np.where(labels == 0.5, np.nan, agreement)
 
@@ -51,26 +51,26 @@ def longer_wins(lengths: np.ndarray) -> np.ndarray:
 
 def calibration(preferences: np.ndarray, labels: np.ndarray) -> dict[str, Any] | None:
     """Reliability by confidence, calibration error, log-loss, Brier score; the temperature that fits these pairs."""
-    kept = ~np.isnan(preferences) & (labels != 0.5)
-    if not kept.any():
+    known = ~np.isnan(preferences) & (labels != 0.5)
+    if not known.any():
         return None
-    p, truth = preferences[kept], labels[kept]
+    p, truth = preferences[known], labels[known]
     error, bins = _reliability(p, truth)
-    facts = {
+    measures = {
         "ece": error,
         "ece_by_chance": chance_error(p),
         "brier": float(np.mean((p - truth) ** 2)),
         "log_loss": float(-np.mean(xlogy(truth, np.clip(p, 1e-6, 1)) + xlogy(1 - truth, np.clip(1 - p, 1e-6, 1)))),
         "bins": bins,
     }
-    if kept.sum() >= FEWEST_LABELS:
+    if known.sum() >= FEWEST_LABELS:
         temperature = fit_temperature(p, truth)
-        facts |= {"temperature": temperature, "ece_at_temperature": _reliability(scaled(p, temperature), truth)[0]}
-    return facts
+        measures |= {"temperature": temperature, "ece_at_temperature": _reliability(scaled(p, temperature), truth)[0]}
+    return measures
 
 
 def chance_error(p: np.ndarray, seed: int = 0) -> float:
-    """Mean calibration error of P(a beats b) under labels drawn from it, one by one: what so few pairs show of none."""
+    """Mean calibration error of a calibrated oracle: with labels drawn, one by one, from its P(a beats b)."""
     confidence, place = _binned(p)
     tied, rng = wins(p) == 0.5, np.random.default_rng(seed)
     sums = [
@@ -87,14 +87,10 @@ def _binned(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _reliability(p: np.ndarray, truth: np.ndarray) -> tuple[float, list[dict[str, float]]]:
     (confidence, place), hit = _binned(p), correct(p, truth)
+    inside = [place == i for i in range(BINS) if (place == i).any()]
     bins = [
-        {
-            "confidence": float(confidence[place == i].mean()),
-            "accuracy": float(hit[place == i].mean()),
-            "count": int((place == i).sum()),
-        }
-        for i in range(BINS)
-        if (place == i).any()
+        {"confidence": float(confidence[i].mean()), "accuracy": float(hit[i].mean()), "count": int(i.sum())}
+        for i in inside
     ]
     return sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins) / len(p), bins
 
@@ -104,8 +100,8 @@ def length_bias(
 ) -> dict[str, Any]:
     """How often oracle and labels pick the longer answer; accuracy where the longer or the shorter one is right.
 
-    Their difference, `accuracy_gap`, is the bias: an oracle without one errs as often in either. How often the longer
-    is picked shows none, because errors alone bring that share nearer to 1/2 than the labels'.
+    The difference of these accuracies, `accuracy_gap`, is the bias: an oracle without one errs as often in either case.
+    The share of longer answers picked shows no bias: errors alone bring it nearer to 1/2 than the labels' share.
     """
     rule = longer_wins(lengths)
     decided = (labels != 0.5) & (rule != 0.5) & ~np.isnan(preferences)
@@ -131,22 +127,22 @@ def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[st
     longer, shorter = (clustered(values, prompts) for values in sides)
     if longer is None or shorter is None:
         return None
-    kept = ~np.isnan(sides)
+    known = ~np.isnan(sides)
     _, owner = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
     one, other = (
-        ratios(np.bincount(owner, np.where(known, values, 0)), np.bincount(owner, known))
-        for values, known in zip(sides, kept, strict=True)
+        ratios(np.bincount(owner, np.where(has_value, values, 0)), np.bincount(owner, has_value))
+        for values, has_value in zip(sides, known, strict=True)
     )
-    found = interval((one - other)[np.bincount(owner, kept.any(0)) > 0].tolist(), within=DIFFERENCE)
+    bootstrap = interval((one - other)[np.bincount(owner, known.any(0)) > 0].tolist(), within=DIFFERENCE)
     value = longer.value - shorter.value
     below = float(np.hypot(longer.value - longer.low, shorter.high - shorter.value))
     above = float(np.hypot(longer.high - longer.value, shorter.value - shorter.low))
-    found = found.stretched(value - below, value + above)
-    return CountedInterval(value, found.low, found.high, longer.count + shorter.count)
+    wide = bootstrap.stretched(value - below, value + above)
+    return CountedInterval(value, wide.low, wide.high, longer.count + shorter.count)
 
 
 def position_bias(there: np.ndarray, back: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
-    """Of an oracle that sees places: `there` is P(a) with a first, `back` is P(b) with b first."""
+    """Bias of an oracle that sees places: `there` is P(a wins) with a first, `back` is P(b wins) with b first."""
     first, second = wins(there), wins(back)
     return {
         "first_wins": clustered((first + second) / 2, prompts),
@@ -163,7 +159,11 @@ def audit_one(
     categories: Sequence[str],
     orders: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Everything about one oracle; `orders` are its answers with either answer shown first, where it sees places."""
+    """All measures of one oracle over N pairs.
+
+    `lengths` is (N, 2), in words; `orders` are P(the answer shown first wins) with a and with b first, where it sees
+    places.
+    """
     hit, rule = correct(preferences, labels), correct(longer_wins(lengths), labels)
     names = np.asarray(categories, dtype=object)
     return {
@@ -185,10 +185,9 @@ def audit_one(
 
 
 def agreement(verdicts: dict[str, np.ndarray], prompts: Sequence[str]) -> list[dict[str, Any]]:
-    """Of every two oracles, the share of pairs on which they pick the same winner (ties of one count half)."""
-    found = []
-    for one, two in combinations(verdicts, 2):
-        p, q = wins(verdicts[one]), wins(verdicts[two])
-        same = 1.0 - np.abs(p - q)
-        found.append({"oracles": [one, two], "same_winner": clustered(same, prompts)})
-    return found
+    """By two oracles, the share of pairs on which they pick the same winner (a tie of one counts half)."""
+    won = {name: wins(preferences) for name, preferences in verdicts.items()}
+    return [
+        {"oracles": [one, two], "same_winner": clustered(1.0 - np.abs(won[one] - won[two]), prompts)}
+        for one, two in combinations(won, 2)
+    ]

@@ -11,7 +11,7 @@ translations, and answers that were trained on.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,9 @@ from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.layout import TRAIN, is_run, refuse_folder_of_runs
 
 COLUMNS = ("prompt", "instruction", "question", "turns", "query", "sentence", "messages", "problem", "text")
-"""where a prompt stands, in training data and in the benchmarks' own files; the first that there is"""
+"""names of a prompt's column, in training data and in the benchmarks' own files; the first that is there counts"""
+Gram = tuple[str, ...]
+"""words of a text, in order"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """One benchmark against the training prompts."""
+    """How many of a benchmark's prompts the training prompts hold."""
 
     prompts: int
     exact: int
@@ -53,47 +55,45 @@ class Overlap:
     short: int
     """prompts of fewer than n words, for which only exact matches count"""
     matches: list[Match]
-    """the overlapping ones, strongest first"""
+    """the overlapping prompts, strongest first"""
 
 
 class Prompts(NamedTuple):
-    """What was read of a data set or a benchmark."""
+    """The prompts of a data set or a benchmark."""
 
     texts: list[str]
     column: str
     dropped: Counter[str]
     """rows left out, by reason"""
     files: list[Path]
-    """on this machine, every one that was read; none for a shipped or a hub data set"""
+    """every file of this machine that was read; none for a shipped or a hub data set"""
 
 
 def find_overlap(train: Sequence[str], bench: Sequence[str], n: int = 8, share: float = 0.5) -> Overlap:
-    """What the two have in common."""
+    """The benchmark's prompts that training prompts hold: by their words, or at least `share` of their n-grams."""
     normal = [tuple(words(text)) for text in bench]
     grams = [set(_grams(tokens, n)) for tokens in normal]
-    where: dict[tuple[str, ...], list[int]] = {}
-    for index, mine in enumerate(grams):
-        for gram in mine:
-            where.setdefault(gram, []).append(index)
-    same: dict[tuple[str, ...], list[int]] = {}
+    with_gram, with_words = defaultdict[Gram, list[int]](list), defaultdict[Gram, list[int]](list)
     for index, tokens in enumerate(normal):
+        for gram in grams[index]:
+            with_gram[gram].append(index)
         if tokens:
-            same.setdefault(tokens, []).append(index)
-    found: list[set[tuple[str, ...]]] = [set() for _ in bench]
+            with_words[tokens].append(index)
+    seen: list[set[Gram]] = [set() for _ in bench]
     best: list[tuple[int, int]] = [(0, -1)] * len(bench)
     exact: dict[int, int] = {}
     for row, text in enumerate(train):
         tokens = tuple(words(text))
-        for index in same.get(tokens, ()):
+        for index in with_words.get(tokens, ()):
             exact.setdefault(index, row)
         hits: Counter[int] = Counter()
         for gram in set(_grams(tokens, n)):
-            for index in where.get(gram, ()):
-                found[index].add(gram)
+            for index in with_gram.get(gram, ()):
+                seen[index].add(gram)
                 hits[index] += 1
         for index, count in hits.items():
             best[index] = max(best[index], (count, row), key=lambda pair: pair[0])
-    shares = [1.0 if i in exact else len(found[i]) / len(grams[i]) if grams[i] else 0.0 for i in range(len(bench))]
+    shares = [1.0 if i in exact else len(seen[i]) / len(grams[i]) if grams[i] else 0.0 for i in range(len(bench))]
     matches = [
         Match(i, row, shares[i], i in exact, bench[i], train[row])
         for i in range(len(bench))
@@ -105,12 +105,12 @@ def find_overlap(train: Sequence[str], bench: Sequence[str], n: int = 8, share: 
         exact=len(exact),
         overlapping=len(matches),
         touched=sum(x > 0 for x in shares),
-        short=sum(not mine for mine in grams),
+        short=grams.count(set()),
         matches=sorted(matches, key=lambda match: (-match.exact, -match.share, match.row)),
     )
 
 
-def _grams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+def _grams(tokens: Sequence[str], n: int) -> Iterator[Gram]:
     return (tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
 
 
@@ -118,7 +118,7 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
     """The prompts of a run's training data, of a data set, or of a benchmark's file; without `column` it is guessed.
 
     Raises:
-        ValueError: it cannot be read, has no known column, or no prompt; or it is no run's folder, but holds runs.
+        ValueError: it cannot be read, has no known column or no prompt; or it holds runs, and is none itself.
     """
     run = Path(path).expanduser() / TRAIN
     if not run.is_file():
@@ -130,20 +130,15 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
     if name is None:
         has = ", ".join(map(repr, rows[0])) if rows else "no rows"
         raise ValueError(f"{path!r}: no column {' or '.join(map(repr, names))}; it has {has}. Give --column.")
-    dropped: Counter[str] = Counter()
-    found = []
-    for row in rows:
-        if text := _text(row.get(name)):
-            found.append(text)
-        else:
-            dropped["prompt missing or empty"] += 1
-    if not found:
+    texts = [text for row in rows if (text := _text(row.get(name)))]
+    if not texts:
         raise ValueError(f"{path!r}: no row has a prompt in column {name!r}.")
-    return Prompts(found, name, dropped, data_files(config) or [])
+    dropped = +Counter({"prompt missing or empty": len(rows) - len(texts)})
+    return Prompts(texts, name, dropped, data_files(config) or [])
 
 
 def _refuse_unread_runs(folder: Path) -> None:
-    """Runs hold other tables than prompts: their folders are not searched for data."""
+    # A run's other tables would be read as data, although they hold no prompts.
     if is_run(folder):
         raise ValueError(
             f"{str(folder)!r} is a run's folder without {TRAIN}, so what it trained on is unknown. Give its training "
@@ -154,14 +149,10 @@ def _refuse_unread_runs(folder: Path) -> None:
 
 
 def _text(value: Any) -> str:
-    """What the user says: text, turns, or the user's messages of a conversation; system messages are templates."""
+    """A text, or the turns of a list, of a conversation only the user's: system messages are templates."""
     if isinstance(value, str):
         return value.strip()
     if not isinstance(value, Sequence):
         return ""
-    said = [item.get("content", "") if isinstance(item, Mapping) else item for item in value if _of_user(item)]
-    return "\n".join(str(text) for text in said).strip()
-
-
-def _of_user(item: Any) -> bool:
-    return not isinstance(item, Mapping) or item.get("role", "user") == "user"
+    items = [item if isinstance(item, Mapping) else {"content": item} for item in value]
+    return "\n".join(str(item.get("content", "")) for item in items if item.get("role", "user") == "user").strip()

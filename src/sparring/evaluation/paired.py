@@ -21,7 +21,7 @@ FLIPS, BLOCK = 2000, 50
 
 
 def compare(before: Sequence[float], after: Sequence[float], resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Both means, the difference after - before, 95 % intervals over documents, and a two-sided p.
+    """Both means, the difference after - before, their 95 % intervals over documents, and a two-sided p.
 
     Raises:
         ValueError: the two do not have the same number of documents, or none.
@@ -44,7 +44,7 @@ def compare(before: Sequence[float], after: Sequence[float], resamples: int = 10
 
 
 def bounds_of(scores: np.ndarray) -> Bounds | None:
-    """Scores that are all between 0 and 1 are shares; others have no bounds that we know."""
+    """Bounds of scores: those of shares where all are in [0, 1], else None, as they are unknown."""
     return SHARE if bool(((scores >= 0) & (scores <= 1)).all()) else None
 
 
@@ -55,7 +55,7 @@ def mcnemar(gained: int, lost: int) -> float:
 
 def sign_flip(differences: np.ndarray, seed: int = 0) -> float:
     """Two-sided p of the mean difference under random signs."""
-    rng, seen = np.random.default_rng(seed), abs(differences.mean()) * (1 - 1e-12)
+    rng, measured = np.random.default_rng(seed), abs(differences.mean()) * (1 - 1e-12)
     blocks = (2 * rng.integers(2, size=(BLOCK, len(differences))) - 1 for _ in range(FLIPS // BLOCK))
-    beyond = sum(int((abs(block @ differences) / len(differences) >= seen).sum()) for block in blocks)
+    beyond = sum(int((abs(block @ differences) / len(differences) >= measured).sum()) for block in blocks)
     return (1 + beyond) / (1 + FLIPS)

@@ -4,7 +4,7 @@ Bradley-Terry: P(a beats b) = sigmoid(theta_a - theta_b), by maximum likelihood,
 shown as 1000 + 400 / ln 10 (theta - mean theta), so that 400 points are odds of ten to one. Elo goes through the
 matches in their order, which changes the result: prefer Bradley-Terry unless the players themselves change. Intervals
 resample prompts where the matches name them, else matches; an end is open where more than 2.5 % of the resamples have
-no finite rating on that side. Leaves out: who is compared with whom, and by which judge.
+no finite rating on that side. Leaves out: choosing who is compared with whom, and by which judge.
 
     table = rate(read_matches(Path("matches.csv"))); table.rows[0]
 
@@ -13,6 +13,7 @@ Shape suffixes: M matches, K players, F features, B resamples.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,14 +42,7 @@ SAME = 1e-6
 """rating points below which resamples do not differ"""
 SEPARATED = 20.0
 """log odds that no finite sample supports: where the likelihood only rises without bound"""
-SIDES = {
-    "left": 1.0,
-    "right": 0.0,
-    "tie": 0.5,
-    "model_a": 1.0,
-    "model_b": 0.0,
-    "tie (bothbad)": 0.5,
-}
+SIDES = {"left": 1.0, "right": 0.0, "tie": 0.5, "model_a": 1.0, "model_b": 0.0, "tie (bothbad)": 0.5}
 COLUMNS = (("left", "right"), ("model_a", "model_b"))
 PROMPTS = ("prompt", "question_id", "uid")
 JUDGES = ("judge", "annotator")
@@ -65,9 +59,9 @@ class Matches:
     """1: left won, 0: right won, 1/2: a tie"""
     weight_M: Array
     unit_M: NDArray[np.int64]
-    """what is resampled together: 0..units-1"""
+    """the matches that are resampled together have one number, from 0 on"""
     unit: str
-    """what a unit is: "prompts" or "matches" """
+    """name of the units: "prompts" or "matches" """
     judge: str | None
 
 
@@ -114,14 +108,13 @@ def read_matches(path: Path) -> Matches:
         raise ValueError(f"{path} holds no match.")
     sides = next((pair for pair in COLUMNS if {*pair, "winner"} <= rows[0].keys()), None)
     if sides is None:
-        raise ValueError(
-            f"{path} has columns {', '.join(rows[0])}; it needs left, right (or model_a, model_b), winner."
-        )
+        has = ", ".join(rows[0])
+        raise ValueError(f"{path} has columns {has}; it needs left, right (or model_a, model_b), winner.")
     prompt = next((name for name in PROMPTS if name in rows[0]), None)
     if prompt is not None:
         _refuse_repeated(rows, path)
+    needed = (*sides, "winner") if prompt is None else (*sides, "winner", prompt)
     for line, row in enumerate(rows, start=1):
-        needed = (*sides, "winner") if prompt is None else (*sides, "winner", prompt)
         if lacking := next((name for name in needed if row.get(name) in (None, "")), None):
             raise ValueError(f"{path}, match {line}: it has no {lacking}. Give it, or remove that match.")
     return make_matches(
@@ -150,31 +143,31 @@ def _score(winner: Any, path: Path, line: int) -> float:
     return SIDES[winner]
 
 
-def _weight(given: Any, path: Path, line: int) -> float:
+def _weight(value: Any, path: Path, line: int) -> float:
     try:
-        weight = float(given)
+        weight = float(value)
     except (OverflowError, TypeError, ValueError):
         weight = -1.0
     if not 0 < weight < np.inf:
-        raise ValueError(f"{path}, match {line}: weight {given!r} is not a positive number.")
+        raise ValueError(f"{path}, match {line}: weight {value!r} is not a positive number.")
     return weight
 
 
 def one_judge(judges: Sequence[str | None]) -> str | None:
-    """The judge that all results share.
+    """The judge that all results share; None where none is named.
 
     Raises:
-        ValueError: there are several: their verdicts do not compare.
+        ValueError: there are several, and their verdicts do not compare.
     """
-    found = sorted({str(judge) if judge else "one that is not named" for judge in judges})
+    names = sorted({str(judge) if judge else "one that is not named" for judge in judges})
     if not any(judges):
         return None
-    if len(found) > 1:
+    if len(names) > 1:
         raise ValueError(
-            f"results of {len(found)} judges ({', '.join(found[:3])}) cannot be rated together: verdicts of "
+            f"results of {len(names)} judges ({', '.join(names[:3])}) cannot be rated together: verdicts of "
             "different judges do not compare. Split them into one file per judge."
         )
-    return found[0] if found else None
+    return names[0]
 
 
 def make_matches(
@@ -203,14 +196,20 @@ def make_matches(
     )
 
 
-def bradley_terry(matches: Matches, weight_M: Array | None = None) -> Array:
-    """Log strengths, mean zero.
+def bradley_terry(matches: Matches) -> Array:
+    """Log strengths of the K players, mean zero.
 
     Raises:
-        ValueError: a group of players never lost to (or never met) the others, so no finite strengths fit.
+        Unbounded: a group of players never lost to (or never met) the others, so no finite strengths fit.
     """
-    wins_KK = _wins(matches, matches.weight_M if weight_M is None else weight_M)
-    _refuse_unbounded(wins_KK, matches.names)
+    wins_KK = _wins(matches, matches.weight_M)
+    groups, group_K = connected_components(wins_KK > 0, directed=True, connection="strong")
+    if groups > 1:
+        smallest = np.flatnonzero(group_K == np.bincount(group_K).argmin()).tolist()
+        raise Unbounded(
+            f"{', '.join(matches.names[k] for k in smallest[:5])} won or lost every match against the others, or never "
+            "met them: no finite rating fits. Add matches, or leave these players out."
+        )
     return _strengths(wins_KK)
 
 
@@ -237,16 +236,6 @@ class Unbounded(ValueError):
     """Somebody won or lost everything, or never met the others: no finite ratings fit."""
 
 
-def _refuse_unbounded(wins_KK: Array, names: Sequence[str]) -> None:
-    groups, group_K = connected_components(wins_KK > 0, directed=True, connection="strong")
-    if groups > 1:
-        smallest = np.flatnonzero(group_K == np.bincount(group_K).argmin()).tolist()
-        raise Unbounded(
-            f"{', '.join(names[k] for k in smallest[:5])} won or lost every match against the others, or never met "
-            "them: no finite rating fits. Add matches, or leave these players out."
-        )
-
-
 def fit_finite(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
     """Coefficients of a logistic regression without intercept or penalty on scores in [0, 1].
 
@@ -260,7 +249,7 @@ def fit_finite(design_MF: Array, score_M: Array, weight_M: Array) -> Array:
 
 
 def elo(matches: Matches, order: Sequence[int] | None = None) -> Array:
-    """Elo ratings after the matches in their order (or the given one), from 1000 each."""
+    """Elo ratings of the K players after the matches in their order, or in `order`; everybody begins at 1000."""
     ratings = np.full(len(matches.names), CENTRE)
     for m in range(len(matches.left_M)) if order is None else order:
         left, right = matches.left_M[m], matches.right_M[m]
@@ -278,24 +267,23 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
     """
     fits = {"bradley-terry": _resampled_strengths, "elo": _resampled_elo}
     rating_K = CENTRE + SCALE * bradley_terry(matches) if method == "bradley-terry" else elo(matches)
-    found_B2K = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
+    resampled_B2K = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
     games_K = np.bincount(np.concatenate([matches.left_M, matches.right_M]), minlength=len(rating_K))
     rows = [
-        PlayerRating(matches.names[k], float(rating_K[k]), *_interval(found_B2K[:, :, k]), int(games_K[k]))
+        PlayerRating(matches.names[k], float(rating_K[k]), *_interval(resampled_B2K[:, :, k]), int(games_K[k]))
         for k in np.argsort(-rating_K, kind="stable")
     ]
     units = int(matches.unit_M.max()) + 1
-    count = len(matches.left_M)
-    unbounded = int((~np.isfinite(found_B2K)).any(axis=(1, 2)).sum())
-    return Ratings(method, rows, count, units, matches.unit, matches.judge, resamples, unbounded)
+    unbounded = int((~np.isfinite(resampled_B2K)).any(axis=(1, 2)).sum())
+    return Ratings(method, rows, len(matches.left_M), units, matches.unit, matches.judge, resamples, unbounded)
 
 
-def _interval(found_B2: Array) -> tuple[float | None, float | None]:
+def _interval(rating_B2: Array) -> tuple[float | None, float | None]:
     """A player's 95 % interval from the least and greatest rating of each resample; None where it is open."""
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        if np.ptp(found_B2) <= SAME:
+        if np.ptp(rating_B2) <= SAME:
             return None, None
-    return _end(found_B2[:, 0], 0.025, min), _end(found_B2[:, 1], 0.975, max)
+    return _end(rating_B2[:, 0], 0.025, min), _end(rating_B2[:, 1], 0.975, max)
 
 
 def _end(rating_B: Array, level: float, wider: Callable[[float, float], float]) -> float | None:
@@ -312,16 +300,17 @@ Refit = Callable[[Array, np.random.Generator], Array]
 
 
 def bootstrap(unit_M: NDArray[np.int64], refit: Refit, resamples: int, seed: int) -> Array:
-    """`refit` on how often each row is drawn when units are resampled; rows where no finite fit exists are missing."""
+    """The results of `refit`, called with how often each match was drawn when units are resampled.
+
+    Resamples without a finite fit are missing.
+    """
     rng, units = np.random.default_rng(seed), int(unit_M.max()) + 1
-    found = []
+    fits = []
     for _ in range(resamples):
         counts = np.bincount(rng.integers(units, size=units), minlength=units).astype(np.float64)
-        try:
-            found.append(refit(counts[unit_M], rng))
-        except Unbounded:
-            continue
-    return np.array(found)
+        with contextlib.suppress(Unbounded):
+            fits.append(refit(counts[unit_M], rng))
+    return np.array(fits)
 
 
 def _resampled_strengths(matches: Matches) -> Refit:

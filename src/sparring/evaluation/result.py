@@ -13,7 +13,7 @@ from typing import Any
 
 
 def store_result(result: Mapping[str, Any], files: Sequence[Path], out: Path | None) -> dict[str, Any]:
-    """`result` with the hashes of the files that it came from; written to `out`/result.json where that is given."""
+    """`result` with the hashes of the files that it came from; where there is `out`, stored as `out`/result.json."""
     from sparring import __version__
     from sparring.runtime.files import write_json  # here, since it loads pyarrow and every verb loads this module
 

@@ -31,24 +31,21 @@ class Outcome:
 
     @property
     def wins(self) -> list[float]:
-        """Of the prompts that were judged."""
+        """Shares of wins on the prompts that were judged."""
         return [share for share in self.wins_by_prompt if share is not None]
 
     @property
     def preferences(self) -> list[float]:
-        """Of the prompts that were judged."""
+        """Mean preferences on the prompts that were judged."""
         return [mean for mean in self.preferences_by_prompt if mean is not None]
 
 
 def head_to_head(
-    prompts: Sequence[str],
-    texts_a: Sequence[Sequence[str]],
-    texts_b: Sequence[Sequence[str]],
-    guard: Guard,
+    prompts: Sequence[str], texts_a: Sequence[Sequence[str]], texts_b: Sequence[Sequence[str]], guard: Guard
 ) -> Outcome:
-    """All sample pairs of each prompt, decided by rule or by the oracle."""
+    """A against B on all sample pairs of each prompt, decided by rule or by the oracle."""
     preferences, _ = decide(sample_pairs(prompts, texts_a, texts_b), guard)
-    ends = np.cumsum([len(ours) * len(theirs) for ours, theirs in zip(texts_a, texts_b, strict=True)])
+    ends = np.cumsum([len(a) * len(b) for a, b in zip(texts_a, texts_b, strict=True)])
     parts = np.split(preferences, ends[:-1])
     failed = int(np.isnan(preferences).sum())
     return Outcome([_mean(wins(part)) for part in parts], [_mean(part) for part in parts], failed)
@@ -60,8 +57,8 @@ def sample_pairs(
     """Every sample of A with every sample of B, prompt by prompt."""
     return [
         Comparison(prompt, a, b)
-        for prompt, ours, theirs in zip(prompts, texts_a, texts_b, strict=True)
-        for a, b in product(ours, theirs)
+        for prompt, all_a, all_b in zip(prompts, texts_a, texts_b, strict=True)
+        for a, b in product(all_a, all_b)
     ]
 
 

@@ -1,4 +1,4 @@
-"""How much of a preference comes from rewards: the Bradley-Terry fit, and cycles.
+"""How much of a preference comes from rewards: the Bradley-Terry fit.
 
 Leaves out: reward models over texts (`oracles/`).
 
@@ -7,7 +7,6 @@ Leaves out: reward models over texts (`oracles/`).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +15,9 @@ from numpy.typing import ArrayLike
 from sparring.games.game import Array, square_matrix
 
 _NEWTON_STEPS = 200
-
 # 0/1 preferences that a ranking explains have no finite maximum-likelihood rewards.
 _REWARD_BOUND = 30.0
-
 _SLOPE = 1e-11
-
 # How close to a bound a reward counts as held there; keeps the projected step from zigzagging.
 _NEAR = 1e-9
 
@@ -98,12 +94,3 @@ def _free_newton_step(rewards: Array, slope: Array, curvature: Array, bounds: tu
     direction = -slope
     direction[free] = -np.linalg.solve(block, slope[free])
     return direction
-
-
-def cyclic_triples(P: ArrayLike) -> float:
-    """Share of triples i, j, k with i over j, j over k and k over i; ties make no cycle."""
-    beats = (square_matrix(P) > 0.5).astype(np.float64)
-    triples = math.comb(len(beats), 3)
-    # Each cyclic triple is one closed walk of length three, counted from its three starts.
-    cycles = float(np.sum((beats @ beats) * beats.T)) / 3
-    return cycles / triples if triples else 0.0

@@ -2,8 +2,8 @@
 
 One small pure function per method, in the log domain, over one context (n,) or a stack (C, n); the
 preference has one more axis. `step_size` multiplies the win rates; INPO, COMAL and MNPO print its
-inverse as eta. Histories are sequences of log-policies, oldest (the reference, round 0) first. Leaves out: methods
-that imitate data (`imitation.py`), the minima of response squares (`squares.py`), losses without a closed form.
+inverse as eta. Histories are sequences of log-policies, oldest (the reference, round 0) first. Leaves out: the minima
+of response squares (`squares.py`), losses without a closed form.
 
     mwu(game.preference, game.log_reference, 0.1)
 """
@@ -11,14 +11,13 @@ that imitate data (`imitation.py`), the minima of response squares (`squares.py`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from sparring.games.equilibrium import log_regularised_nash
 from sparring.games.game import Array
-from sparring.games.probabilities import log_normalise, win_rates
-
-# ---------------------------------------------------------------- one step from the iterate
+from sparring.games.probabilities import log_normalise, log_sum_exp, win_rates
 
 
 def _reference_weight(step_size: float, kl_to_reference: float) -> float:
@@ -32,13 +31,7 @@ def _reference_weight(step_size: float, kl_to_reference: float) -> float:
     return weight
 
 
-def inpo(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
-) -> Array:
+def inpo(preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float) -> Array:
     """Online mirror descent of INPO (2407.00617, Lemma 5): its eta is 1 / step_size.
 
     pi_{t+1} prop ref^w pi_t^(1 - w) exp(step_size P(. > pi_t)), w = step_size * kl_to_reference.
@@ -48,24 +41,12 @@ def inpo(
     return log_normalise(w * log_reference + (1 - w) * log_policy + step_size * rates)
 
 
-def mmd(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
-) -> Array:
+def mmd(preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float) -> Array:
     """Magnetic mirror descent: exact reverse-KL RSPO (2503.00030) and one step of MPO (2410.16714).
 
     The same map as `inpo` with step_size / (1 + step_size * kl_to_reference).
     """
-    return inpo(
-        preference,
-        log_policy,
-        log_reference,
-        step_size / (1 + step_size * kl_to_reference),
-        kl_to_reference,
-    )
+    return inpo(preference, log_policy, log_reference, step_size / (1 + step_size * kl_to_reference), kl_to_reference)
 
 
 def mwu(preference: Array, log_policy: Array, step_size: float) -> Array:
@@ -77,11 +58,7 @@ def mwu(preference: Array, log_policy: Array, step_size: float) -> Array:
 
 
 def nash_md(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
+    preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float
 ) -> Array:
     """Nash-MD (2312.00886): `mwu` from, and against, the geometric mixture with the reference.
 
@@ -92,11 +69,7 @@ def nash_md(
 
 
 def egpo(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    kl_to_reference: float,
+    preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float
 ) -> tuple[Array, Array]:
     """Extragradient (EGPO, 2503.08942): the half-step policy and the next, both from pi_t.
 
@@ -150,9 +123,6 @@ def mnpo(
     return log_normalise(w * log_reference + (1 - w) * past + step_size * rates)
 
 
-# ---------------------------------------------------------------- moving references
-
-
 def moving_reference(history: Sequence[Array], period: int) -> Array:
     """The iterate at the last multiple of `period`: round (t // period) * period for t = newest."""
     if period < 1:
@@ -160,13 +130,7 @@ def moving_reference(history: Sequence[Array], period: int) -> Array:
     return history[(len(history) - 1) // period * period]
 
 
-def comal(
-    preference: Array,
-    history: Sequence[Array],
-    step_size: float,
-    kl_to_reference: float,
-    period: int,
-) -> Array:
+def comal(preference: Array, history: Sequence[Array], step_size: float, kl_to_reference: float, period: int) -> Array:
     """COMAL (2410.23223): `inpo` whose reference moves to the iterate every `period` rounds."""
     reference = moving_reference(history, period)
     return inpo(preference, history[-1], reference, step_size, kl_to_reference)
@@ -181,13 +145,50 @@ def comal_exact(preference: Array, log_reference: Array, kl_to_reference: float)
     return np.stack(solved).reshape(log_reference.shape)
 
 
-def mpo(
-    preference: Array,
-    history: Sequence[Array],
-    step_size: float,
-    kl_to_reference: float,
-    period: int,
-) -> Array:
+def mpo(preference: Array, history: Sequence[Array], step_size: float, kl_to_reference: float, period: int) -> Array:
     """Magnetic preference optimization (2410.16714): `mmd` with a magnet moved every `period`."""
     magnet = moving_reference(history, period)
     return mmd(preference, history[-1], magnet, step_size, kl_to_reference)
+
+
+def spin(log_policy: Array, log_data: Array, beta: float) -> Array:
+    """SPIN (2401.01335; its lambda is beta): pi_{t+1} prop pi_t (data / pi_t)^(1 / beta).
+
+    Stable around the data policy where beta > 1/2 only.
+    """
+    return _imitate(log_policy, log_policy, log_data, beta)
+
+
+def alpha_spin(
+    log_policy: Array,
+    log_base: Array,
+    log_data: Array,
+    beta: float,
+    alpha: float,
+    sampler: Literal["iterate", "mixture"] = "iterate",
+) -> Array:
+    """alpha-SPIN (2404.04291): SPIN's loss anchored at m prop pi_t^(1 - alpha) base^alpha.
+
+    Opponent samples come from pi_t ("iterate") or from the mixture m itself ("mixture").
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha_spin: alpha = {alpha}; give the base's weight, from 0 to 1")
+    mixture = log_normalise((1 - alpha) * log_policy + alpha * log_base)
+    if sampler not in ("iterate", "mixture"):
+        raise ValueError(f"alpha_spin: sampler = {sampler!r}; choose 'iterate' or 'mixture'")
+    return _imitate(mixture, log_policy if sampler == "iterate" else mixture, log_data, beta)
+
+
+def fictitious_spin(history: Sequence[Array], log_data: Array, beta: float, window: int | None = None) -> Array:
+    """SPIN against the mean of the last `window` iterates, or of all (2404.04291)."""
+    if window is not None and window < 1:
+        raise ValueError(f"window = {window}; give the iterates to average, at least 1, or None for all")
+    recent = np.stack(history if window is None else history[-window:], axis=-1)
+    return _imitate(history[-1], log_sum_exp(recent) - np.log(recent.shape[-1]), log_data, beta)
+
+
+def _imitate(log_anchor: Array, log_sampler: Array, log_data: Array, beta: float) -> Array:
+    """Minimise the logistic loss on (data, sampler) pairs: anchor (data / sampler)^(1 / beta)."""
+    if beta <= 0:
+        raise ValueError(f"beta = {beta}; give the scale of the log-ratios in the loss, above 0")
+    return log_normalise(log_anchor + (log_data - log_sampler) / beta)

@@ -20,17 +20,11 @@ from sparring.games.probabilities import log_normalise, log_sum_exp, win_rates
 
 # The dual simplex needs minutes at 2,000 actions where the interior point needs seconds.
 _INTERIOR_POINT_FROM = 200
-
 _LARGEST_GAP = 1e-7
-
+# Entries that differ by more than this belong to two Nash policies.
 _ANOTHER = 1e-5
-
 _ACCURACY = 1e-12
-
 _NEWTON_STEPS = 200
-
-
-# ---------------------------------------------------------------- Nash policies
 
 
 def nash(P: ArrayLike) -> Array:
@@ -65,25 +59,15 @@ def nash(P: ArrayLike) -> Array:
 
 
 def nash_is_unique(P: ArrayLike) -> bool:
-    """Whether `nash` is the only one: random directions, maximised over all equilibria, must not move away from it."""
+    """Whether P has one Nash policy alone: the extremes of random directions over all equilibria must be `nash(P)`."""
     preference = square_matrix(P)
     n, policy = len(preference), nash(preference)
-    for direction in np.random.default_rng(0).normal(size=(2, n)):
-        for sign in (1.0, -1.0):
-            other = linprog(
-                c=sign * direction,
-                A_ub=preference - 0.5,
-                b_ub=np.zeros(n),
-                A_eq=np.ones((1, n)),
-                b_eq=np.ones(1),
-                bounds=[(0, None)] * n,
-            )
-            if other.x is not None and np.abs(other.x - policy).max() > _ANOTHER:
-                return False
+    directions = np.random.default_rng(0).normal(size=(2, n))
+    for cost in (*directions, *-directions):
+        other = linprog(cost, preference - 0.5, np.zeros(n), np.ones((1, n)), np.ones(1), [(0, None)] * n)
+        if other.x is not None and np.abs(other.x - policy).max() > _ANOTHER:
+            return False
     return True
-
-
-# ---------------------------------------------------------------- regularised Nash policies
 
 
 def regularised_nash(P: ArrayLike, reference: ArrayLike, tau: float) -> Array:
@@ -155,11 +139,7 @@ def _solve(payoff: Array, log_reference: Array, tau: float, logits: Array) -> tu
 
 
 def _step_share(
-    payoff: Array,
-    log_reference: Array,
-    tau: float,
-    logits: Array,
-    direction: NDArray[np.floating],
+    payoff: Array, log_reference: Array, tau: float, logits: Array, direction: NDArray[np.floating]
 ) -> float:
     """Halve the Newton step until the residual falls; 0 where rounding lets it fall no further."""
     norm, share = np.linalg.norm(_residual(payoff, log_reference, tau, logits)), 1.0
@@ -169,9 +149,6 @@ def _step_share(
             return share
         share /= 2
     return 0.0
-
-
-# ---------------------------------------------------------------- gaps
 
 
 def duality_gap(P: ArrayLike, policy: ArrayLike) -> Array:

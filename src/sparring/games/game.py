@@ -96,9 +96,6 @@ def one_context(
     return Game(name, wrap(preference), wrap(reference), wrap(data), wrap(rewards), np.ones(1))
 
 
-# ---------------------------------------------------------------- checks
-
-
 def square_matrix(P: ArrayLike) -> Array:
     """P as one float64 matrix; refuses stacks of contexts and empty ones."""
     preference = np.asarray(P, dtype=np.float64)

@@ -19,11 +19,7 @@ from sparring.games.probabilities import log_normalise, log_sum_exp, win_rates
 
 
 def response_square(
-    preference: Array,
-    log_policy: Array,
-    log_reference: Array,
-    step_size: float,
-    reverse_kl: float = 0.0,
+    preference: Array, log_policy: Array, log_reference: Array, step_size: float, reverse_kl: float = 0.0
 ) -> Array:
     """Exact minimiser of SPPO's square (2405.00675), and of RSPO's with the squared log-ratio (2503.00030).
 

@@ -1,6 +1,6 @@
 """Many rounds of an update from the reference, and the distances of every round.
 
-Leaves out: the updates (`dynamics.py`, `imitation.py`, `squares.py`).
+Leaves out: the updates (`dynamics.py`, `squares.py`).
 
     trajectory(lambda game, past: mwu(game.preference, past[-1], 0.1), built_in("G3"), 100).gaps()
 """
@@ -27,7 +27,7 @@ class Trajectory:
     game: Game
     log_policies: Array
     notes: tuple[str, ...] = ()
-    """what a reader of its numbers must know"""
+    """cautions for the reader of its numbers"""
 
     @property
     def policies(self) -> Array:
@@ -41,12 +41,12 @@ class Trajectory:
         return np.cumsum(self.policies, axis=0) / rounds[:, None, None]
 
     def gaps(self, policies: Array | None = None) -> Array:
-        """Duality gap of each round (of `averages`, when given), mean over contexts by weight."""
-        chosen = self.policies if policies is None else policies
-        return duality_gap(self.game.preference, chosen) @ self.game.context_weights
+        """Duality gap of each round's policy, or of `policies` such as `averages`: the weighted mean over contexts."""
+        played = self.policies if policies is None else policies
+        return duality_gap(self.game.preference, played) @ self.game.context_weights
 
     def kl_from(self, target: Array) -> Array:
-        """KL(target || pi_t) of each round, target (C, n), mean over contexts by weight."""
+        """KL(target || pi_t) of each round, target (C, n): the weighted mean over contexts."""
         with np.errstate(divide="ignore"):
             log_target = np.log(target)
         return log_kl(log_target, self.log_policies) @ self.game.context_weights

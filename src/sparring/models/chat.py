@@ -1,9 +1,9 @@
-"""The only place that renders a policy's chat template or tokenises for it; oracles' models bring their own.
+"""The only place that renders a policy's chat template or tokenises for it.
 
 Sampling, judging, training and evaluation all see a prompt through `Chat`: rendered once with the tokenizer's own
 template, tokenised without adding special tokens (so at most the template's one BOS; those spelt out in a message are
-text), and from then on kept as tokens. A response is tokens too, with exactly one end token when it ended by itself;
-prompt and response are never re-tokenised together, so the boundary cannot move. Leaves out: tool calls and images.
+text), and from then on tokens. A response is tokens too, with exactly one end token when it ended by itself; prompt and
+response are never re-tokenised together, so the boundary cannot move. Leaves out: tool calls and images.
 
     chat = Chat(tokenizer); ids = chat.prompt_ids([{"role": "user", "content": "Hi"}])
 """
@@ -49,7 +49,7 @@ def as_messages(value: Any) -> list[Message]:
 
 
 def conversation(value: Any) -> list[Message]:
-    """Messages, checked, without what else a row keeps beside role and content.
+    """Checked messages, without fields other than role and content.
 
     Raises:
         ValueError: not a non-empty list of {role, content} with text in each.
@@ -77,9 +77,9 @@ def split_conversation(value: Any) -> tuple[list[Message], str]:
 
 
 def read_transcript(text: str) -> list[Message] | None:
-    """A transcript of `Human:` and `Assistant:` turns as messages (HH-RLHF, Nectar); None where it is none.
+    """A transcript of `Human:` and `Assistant:` turns as messages (HH-RLHF, Nectar); None for other texts.
 
-    A last turn that is only begun (`Assistant:`) is left out: it is where the answer goes.
+    An empty last turn (`Assistant:`) is left out: it is where the answer goes.
     """
     parts = _TURN.split(text)
     if len(parts) < 3 or parts[0].strip() or parts[1] != "Human":
@@ -99,14 +99,14 @@ def answer_text(value: Any) -> str:
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """What an oracle reads: one user turn as it is, otherwise turns with their roles."""
+    """A prompt as oracles read it: the text of a single turn, otherwise the turns with their roles."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
 
 
 class PromptText(str):
-    """What an oracle reads, and the turns it was made of, for oracles that have a chat template of their own."""
+    """A prompt's text, and the turns that it was made of, for oracles that have a chat template of their own."""
 
     messages: list[Message]
 
@@ -140,15 +140,12 @@ class Chat:
     """A tokenizer and the way it renders conversations."""
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        template: str | None = None,
-        system: str | None = None,
+        self, tokenizer: PreTrainedTokenizerBase, template: str | None = None, system: str | None = None
     ) -> None:
         """`template`: None for the tokenizer's own, "plain" for text alone, or a Jinja file.
 
         Raises:
-            ValueError: there is no template, it cannot be used, it has no place for `system`, or there is no end token.
+            ValueError: no template, an unusable one, one without a place for `system`, or no end token.
         """
         self.tokenizer = tokenizer
         self.system = system
@@ -161,9 +158,9 @@ class Chat:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of all that tokens depend on: the tokenizer, the template's text, the system message."""
+        """Hash of the tokenizer, the template's text and the system message: tokens depend on nothing else."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        # Calls leave their padding and truncation behind in a tokenizer.
+        # A call with padding or truncation leaves its settings in the tokenizer.
         stored = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
         rules = stored or sorted(self.tokenizer.get_vocab().items())
         plain = json.dumps([type(self.tokenizer).__name__, rules, self.template, self.system])
@@ -223,7 +220,7 @@ class Chat:
         return bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
 
     def _check_bos(self) -> None:
-        """Raise ValueError where a prompt begins with the BOS token twice; models then answer badly, and in silence."""
+        """Raise ValueError where a prompt begins with two BOS tokens, after which models silently answer worse."""
         bos = self.tokenizer.bos_token_id
         if bos is not None and self.prompt_ids(as_messages("a"))[:2] == [bos, bos]:
             raise ValueError(
@@ -254,8 +251,8 @@ class Chat:
         """The prompt as tokens, up to where the assistant begins.
 
         Raises:
-            ValueError: the template refuses it (a role that it does not know, or turns out of order), or it spells
-                out a special token that the tokenizer cannot read as text.
+            ValueError: the template refuses it (an unknown role, or turns out of order), or it spells out a special
+                token that the tokenizer cannot read as text.
         """
         if self.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system}, *messages]
@@ -268,13 +265,13 @@ class Chat:
         return self._render(as_messages("a"), True).rstrip().endswith("<think>")
 
     def response_ids(self, text: str) -> list[int]:
-        """A given response as tokens, with the end token; special tokens spelt out are text."""
+        """A response's text as tokens, with the end token; special tokens spelt out are text."""
         return [*self._text_ids(text), self.end_id]
 
     def _text_ids(self, text: str) -> list[int]:
-        """Text as it stands in the middle of a conversation: no space that is not there.
+        """Tokens of a text in the middle of a conversation, without an added space.
 
-        SentencePiece tokenizers (Llama 2, Mistral, Zephyr) put one before the first word of whatever they are given.
+        SentencePiece tokenizers (Llama 2, Mistral, Zephyr) add one before the first word of every text.
         """
         guard = self._tokens(_GUARD) if self._spaces_start else []
         ids = self._tokens(_GUARD + text if guard else text)

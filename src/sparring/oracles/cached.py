@@ -1,10 +1,10 @@
-"""Verdicts kept in a file that several runs share: an expensive judge is asked about two answers once in its life.
+"""Stores verdicts in a file that several runs share, so that an expensive judge compares two answers only once.
 
-A run, a contest and an audit keep their own verdicts without it; this wrapper keeps them across all. They are kept
-under the oracle's identity, so one file may serve several judges, and the wrapper changes no identity. What failed is
-asked again. Leaves out: what an identity does not see - a served model that changes behind its name, other modules and
-data that a function reads -, for which a new file is due; a judge that should answer anew each time (a sampled one, to
-measure its consistency).
+A run, a contest and an audit each store their own verdicts anyway; this wrapper shares them. The key holds the oracle's
+identity, so one file may serve several judges, and the wrapper's identity is the oracle's. Failed comparisons are asked
+again. Leaves out: changes that an identity does not show - a served model replaced under its name, other modules and
+data that a function reads -, for which to name a new file; judges that should answer anew each time (sampled ones, to
+measure their consistency).
 
     oracle: {name: cached, path: verdicts.jsonl, oracle: {name: pair_model, model: org/judge}}
 """
@@ -33,42 +33,39 @@ Ask = Callable[[Sequence[Comparison]], Float[np.ndarray, " N"]]
 
 
 class Cached(Wrapper):
-    """Asks `oracle` what the file does not hold."""
+    """Asks `oracle` for the verdicts that the file lacks."""
 
     title = "cached"
-    about = (
-        "Verdicts kept in a file that several runs share: an expensive judge is asked about two answers once in its "
-        "life."
-    )
+    about = "Stores verdicts in a file that several runs share: an expensive judge compares two answers only once."
     first_shown: Ask
-    """the oracle's verdict on one order, kept too; only an oracle that sees places has it"""
+    """the oracle's verdict on one order, stored too; only a `PositionSensitive` oracle has it"""
 
     def __init__(
         self,
-        oracle: Annotated[Oracle, Field(description="the oracle whose verdicts are kept")],
+        oracle: Annotated[Oracle, Field(description="the oracle whose verdicts are stored")],
         path: Annotated[str | None, Field(description="the file; null: one per oracle in the cache")] = None,
     ) -> None:
         super().__init__(oracle)
         self.identity = oracle.identity
         name = f"{hashlib.sha256(self.identity.encode()).hexdigest()[:12]}.jsonl"
-        self._kept = VerdictFile(cache_folder() / "verdicts" / name if path is None else Path(path).expanduser())
+        self._file = VerdictFile(cache_folder() / "verdicts" / name if path is None else Path(path).expanduser())
         self._counts: Counter[str] = Counter()
         if isinstance(oracle, PositionSensitive):
             self.first_shown = partial(self._ask, ";first shown", oracle.first_shown)
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
-        """P(a beats b) as the oracle says, or said."""
+        """P(a beats b), from the file or from the oracle."""
         if isinstance(self, PositionSensitive):
             return both_orders(self.first_shown, comparisons)
         return self._ask("", self.oracle.judge, comparisons)
 
     def counts(self) -> dict[str, object]:
-        """What the oracle counted, and what it was not asked."""
+        """The oracle's counts, and how many verdicts came from the file."""
         return {**super().counts(), **self._counts}
 
     def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         keys = [verdict_key(self.identity + kind, comparison) for comparison in comparisons]
-        known = np.array([self._kept.get(key) for key in keys], dtype=np.float64)
+        known = np.array([self._file.get(key) for key in keys], dtype=np.float64)
         new = {keys[i]: comparisons[i] for i in np.flatnonzero(np.isnan(known)).tolist()}
         self._counts["kept verdicts used"] += len(set(keys)) - len(new)
         if not new:
@@ -76,6 +73,6 @@ class Cached(Wrapper):
         answers = np.asarray(ask(list(new.values())), dtype=np.float64)
         if answers.shape != (len(new),):
             return answers  # the guard says what is wrong with it
-        found = dict(zip(new, answers.tolist(), strict=True))
-        self._kept.keep(found)
-        return np.array([found.get(key, p) for key, p in zip(keys, known.tolist(), strict=True)])
+        verdicts = dict(zip(new, answers.tolist(), strict=True))
+        self._file.keep(verdicts)
+        return np.array([verdicts.get(key, p) for key, p in zip(keys, known.tolist(), strict=True)])

@@ -1,11 +1,10 @@
-"""Makes an oracle's probabilities mean what they say: its log-odds divided by one temperature.
+"""Calibrates an oracle's probabilities: its log-odds divided by one temperature.
 
     logit P' = logit P / temperature          temperature = argmin of the log-loss on labelled pairs
 
-A temperature keeps every winner and every symmetry; it only makes a boaster humbler (above 1) or a shy oracle bolder
-(below 1). Give `labels`, a data set of pairs with labels (see `oracles/labelled.py`) that neither training nor
-evaluation uses, or the number that `sparring oracle audit` printed. Leaves out: position and length bias, which scaling
-keeps.
+A temperature keeps every winner and every symmetry; it makes probabilities less extreme (above 1) or more (below 1).
+Give `labels`, a data set of pairs with labels (see `oracles/labelled.py`) that neither training nor evaluation uses, or
+the number that `sparring oracle audit` printed. Leaves out: position and length bias, which scaling does not change.
 
     oracle: {name: calibrated, labels: held_out.jsonl, oracle: {name: reward_model, model: org/reward}}
 """
@@ -37,7 +36,7 @@ class Calibrated(Wrapper):
     """Divides `oracle`'s log-odds by a temperature, given or fitted on `labels` before the first verdict."""
 
     title = "calibrated"
-    about = "Makes an oracle's probabilities mean what they say: its log-odds divided by one temperature."
+    about = "Calibrates an oracle's probabilities: its log-odds divided by one temperature."
 
     def __init__(
         self,
@@ -72,17 +71,17 @@ class Calibrated(Wrapper):
 
     @property
     def asked_first(self) -> list[Comparison]:
-        """What the oracle is asked before the first verdict, for estimates: the labelled pairs."""
+        """The labelled pairs, as long as the temperature has to be fitted on the oracle's verdicts on them."""
         return [pair.comparison for pair in self._pairs] if self._temperature is None else []
 
     @property
     def fitted_on(self) -> list[Comparison]:
-        """What the temperature follows from."""
+        """The labelled pairs."""
         return [pair.comparison for pair in self._pairs]
 
     @property
     def temperature(self) -> float:
-        """Given, or fitted now: the first verdict pays for judging the labels."""
+        """The configured temperature, or the fitted one: the first access judges the labelled pairs."""
         if self._temperature is None:
             answers = self.oracle.judge(self.asked_first)
             labels = np.array([pair.preference for pair in self._pairs])
@@ -94,8 +93,8 @@ class Calibrated(Wrapper):
         """P(a beats b), calibrated."""
         return scaled(self.oracle.judge(comparisons), self.temperature)
 
-    def doubt(self) -> str:
-        """Why the fitted temperature is not to be trusted; nothing where it is, or none is fitted."""
+    def diagnosis(self) -> str:
+        """A warning where the fitted temperature is not to be trusted; else empty."""
         if self._accuracy is None:
             return ""
         low, high = RANGE
@@ -108,7 +107,7 @@ class Calibrated(Wrapper):
         )
 
     def counts(self) -> dict[str, object]:
-        """The temperature once it is known, how often the labels agree, and what the oracle counted."""
+        """The temperature once it is known, the oracle's accuracy on the labels, and the oracle's counts."""
         known = {"temperature": self._temperature, "accuracy on the labels": self._accuracy}
         return {**{k: round(v, 4) for k, v in known.items() if v is not None}, **super().counts()}
 
@@ -135,5 +134,5 @@ def fit_temperature(preferences: Float[np.ndarray, " N"], labels: Float[np.ndarr
         scores = odds / np.exp(log_temperature)
         return float(np.mean(np.logaddexp(0.0, scores) - truth * scores))
 
-    found = minimize_scalar(loss, bounds=(np.log(RANGE[0]), np.log(RANGE[1])), method="bounded")
-    return float(np.exp(found.x))
+    best = minimize_scalar(loss, bounds=(np.log(RANGE[0]), np.log(RANGE[1])), method="bounded")
+    return float(np.exp(best.x))

@@ -1,9 +1,9 @@
-"""The panel's criteria: what a good answer shows, each as a small function of two texts.
+"""The panel's criteria: signs of a good answer, each a small function of two texts.
 
-Every score lies in [0, 1]. A criterion has a part that reads the text alone (`score`) and may
-have a part that reads what the sentence embedder saw (`evidence`); its value is their product.
-Every part saturates, so that more of a good thing stops paying. Leaves out: truth. No criterion
-knows whether an answer is correct, and of the prompt's explicit wishes they read only its length.
+Every score lies in [0, 1]. A criterion has a part that reads the text alone (`score`) and may have a part that reads
+the sentence embedder's cosines (`evidence`); its value is their product. Every part saturates, so that more of a good
+thing stops paying. Leaves out: truth. No criterion knows whether an answer is correct, and of a prompt's explicit
+wishes they read only the length.
 
     CRITERIA["completeness"].score("Why is the sky blue?", "Because air scatters blue light.")
 """
@@ -213,14 +213,14 @@ def demand(prompt: str) -> Demand:
 
 def body(prompt: str, answer: str) -> str:
     """The answer without what carries nothing: boilerplate, repeated and echoed sentences."""
-    asked, seen, kept = set(grams(words(prompt), 3)), set(), []
+    asked, seen, sentences = set(grams(words(prompt), 3)), set(), []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", answer):
-        mine = grams(words(sentence), 3)
-        echo = bool(mine) and not REUSING.search(prompt) and sum(g in asked for g in mine) > 0.7 * len(mine)
+        own = grams(words(sentence), 3)
+        echo = bool(own) and not REUSING.search(prompt) and sum(g in asked for g in own) > 0.7 * len(own)
         if sentence.strip().lower() not in seen and not echo and not PREAMBLE.search(sentence):
-            kept.append(sentence)
+            sentences.append(sentence)
         seen.add(sentence.strip().lower())
-    return " ".join(kept)
+    return " ".join(sentences)
 
 
 def own_phrases(prompt: str, answer: str) -> float:
@@ -231,9 +231,9 @@ def own_phrases(prompt: str, answer: str) -> float:
     """
     if REUSING.search(prompt):
         return 1.0
-    mine, given = grams(words(answer), 3), set(grams(words(prompt), 3))
+    phrases, asked = grams(words(answer), 3), set(grams(words(prompt), 3))
     free, all_copied = (0.6, 1.0) if '"' in prompt else (0.2, 0.6)
-    return ramp(sum(gram in given for gram in mine) / len(mine), all_copied, free) if mine else 1.0
+    return ramp(sum(gram in asked for gram in phrases) / len(phrases), all_copied, free) if phrases else 1.0
 
 
 def on_topic(seen: Evidence) -> float:

@@ -1,7 +1,7 @@
-"""Ties answers that are nearly the same text, without asking: their order would be noise, and a paid judge costs.
+"""Ties answers that are nearly the same text without asking: a verdict on them is noise, and a paid judge costs.
 
 Two answers are near duplicates when their word trigrams overlap by `threshold` (Jaccard, case and punctuation aside).
-Texts of fewer than eight words, or whose numbers or negations differ, go to the oracle always: there one word decides.
+Texts of fewer than eight words, or whose numbers or negations differ, always go to the oracle: there one word decides.
 Leaves out: paraphrases, and code, where punctuation decides too.
 
     oracle: {name: duplicate_gate, oracle: {name: llm_judge, model: ...}}
@@ -29,10 +29,7 @@ class DuplicateGate(Wrapper):
     """Answers 1/2 for near duplicates and asks `oracle` about the rest."""
 
     title = "duplicate_gate"
-    about = (
-        "Ties answers that are nearly the same text, without asking: their order would be noise, and a paid judge "
-        "costs."
-    )
+    about = "Ties answers that are nearly the same text without asking: a verdict on them is noise."
 
     def __init__(
         self,
@@ -62,12 +59,12 @@ class DuplicateGate(Wrapper):
         return answers
 
     def counts(self) -> dict[str, object]:
-        """How many comparisons were tied unasked, and what the oracle counted."""
+        """How many comparisons were tied without asking, and the oracle's counts."""
         return {"near duplicates tied": self.tied, **super().counts()}
 
 
 def near_duplicates(a: str, b: str, threshold: float) -> bool:
-    """Whether two texts share this part of their word trigrams, and all that could turn their meaning."""
+    """Whether two texts share this part of their word trigrams, and every number and negation."""
     if a.lower().split() == b.lower().split():
         return True
     first, second = words(a), words(b)

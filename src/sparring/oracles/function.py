@@ -1,7 +1,7 @@
 """Any Python function as an oracle: `(prompt, a, b) -> P(a beats b)`.
 
-Its identity hashes the source of the whole module, so that a changed helper beside it is another oracle. Leaves out:
-other modules and data that it reads; when those change, name new files for what is kept.
+Its identity hashes the source of the whole module, so that a changed helper in it makes another oracle. Leaves out:
+other modules and data that it reads; when those change, rename the function.
 
 FunctionOracle("my_package.judges:longer").judge([Comparison("p", "aa", "b")])
 """
@@ -59,10 +59,10 @@ def _sources(path: str, function: object) -> str:
     while isinstance(function, partial):
         function = function.func
     modules = {path.partition(":")[0], str(getattr(function, "__module__", ""))}
-    found = []
+    sources = []
     for item in (function, *map(sys.modules.get, sorted(modules))):
         try:
-            found.append(inspect.getsource(item))  # type: ignore[arg-type]
+            sources.append(inspect.getsource(item))  # type: ignore[arg-type]
         except (OSError, TypeError):
-            found.append("")
-    return "\0".join(found)
+            sources.append("")
+    return "\0".join(sources)

@@ -1,9 +1,9 @@
-"""An oracle that can be trusted by the stages: probed first, retried, its failures counted, its verdicts kept.
+"""Makes an oracle safe for the stages: it is probed first and retried, failures are counted, verdicts are stored.
 
-A failed comparison becomes NaN - never a coin flip and never a tie - and a stage with too many of them stops: too many
-of all that were looked up, kept verdicts included, so that a resumed stage counts as one that never stopped.
-Verdicts are cached by oracle identity and text, in a file when one is given; since P(a, b) + P(b, a) = 1, one
-order answers the other, and two equal texts tie unasked. Leaves out: what the oracle thinks.
+A failed comparison becomes NaN - never a coin flip and never a tie - and a stage with too many of them stops. The share
+is of all comparisons looked up, stored verdicts included, so that a resumed stage counts like one that never stopped.
+Verdicts are stored by oracle identity and text, in a file where there is one; since P(a, b) + P(b, a) = 1, one
+order answers the other, and two equal texts tie without a question. Leaves out: what the oracle thinks.
 
     guard = Guard(oracle, cache=Path("verdicts.jsonl")); guard.probe(["Why?"]); guard.judge(comparisons)
 """
@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from sparring.oracles.abilities import CutsAnswers, Doubts, Remedies, counts_of, nested
+from sparring.oracles.abilities import CutsAnswers, Diagnoses, counts_of, nested
 from sparring.oracles.oracle import Comparison, Oracle
+from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import VerdictFile, verdict_key
 from sparring.runtime.errors import OracleError
 
 SYMMETRY_TOLERANCE = 1e-6
 RETRIES = 2
 FIRST_QUESTIONS = ("Why is the sky blue?", "Name a fruit.")
-"""what an oracle is asked before any work"""
+"""prompts on which an oracle is probed before any work"""
 MAX_FAILED_SHARE = 0.05
-"""of at least 20 comparisons: past that a stage would train on what is left by accident"""
+"""of at least 20 comparisons: beyond it, the remaining comparisons would be a biased sample"""
 
 
 class Guard:
@@ -43,30 +44,27 @@ class Guard:
         self._failed: set[str] = set()
 
     def probe(self, prompts: Sequence[str] = FIRST_QUESTIONS, say: Callable[[str], None] = lambda line: None) -> None:
-        """Ask a few comparisons in both orders before any work; `say` is told what the oracles inside doubt.
+        """Ask a few comparisons in both orders before any work, and `say` what the oracles inside diagnose.
 
         Raises:
             OracleError: it raises, returns NaN, leaves [0, 1], or P(a, b) + P(b, a) != 1.
         """
         texts = ("Yes.", "It depends on several things; here is one of them.")
         there = [Comparison(prompt, *texts) for prompt in prompts]
-        back = [Comparison(c.prompt, c.b, c.a) for c in there]
         try:
-            answers = self._ask([*there, *back])
+            answers = self._ask([*there, *swapped(there)])
         except OracleError as error:
-            told = str(error)
-            if told.startswith(f"oracle {self.identity}"):
+            if str(error).startswith(f"oracle {self.identity}"):
                 raise
-            raise OracleError(f"oracle {self.identity}: on a first question: {told}") from error
+            raise OracleError(f"oracle {self.identity}: on a first question: {error}") from error
         except Exception as error:
             raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
         if np.isnan(answers).any():
             counts = ", ".join(f"{what}: {count}" for what, count in counts_of(self.oracle).items() if count)
-            remedies = (inner.remedy() for inner, _ in nested(self.oracle) if isinstance(inner, Remedies))
             raise OracleError(
                 f"oracle {self.identity}: no preference came of {int(np.isnan(answers).sum())} of the first "
                 f"{len(answers)} questions (NaN).{f' Its counts: {counts}.' if counts else ''} "
-                f"{' '.join(filter(None, remedies)) or 'Give P in [0, 1].'}"
+                f"{' '.join(self._diagnoses()) or 'Give P in [0, 1].'}"
             )
         for comparison, p, q in zip(there, answers[: len(there)], answers[len(there) :], strict=True):
             if abs(p + q - 1.0) > SYMMETRY_TOLERANCE:
@@ -74,9 +72,12 @@ class Guard:
                     f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
                     f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
                 )
-        for inner, _ in nested(self.oracle):
-            if isinstance(inner, Doubts) and (line := inner.doubt()):
-                say(line)
+        for line in self._diagnoses():
+            say(line)
+
+    def _diagnoses(self) -> list[str]:
+        lines = (inner.diagnosis() for inner, _ in nested(self.oracle) if isinstance(inner, Diagnoses))
+        return list(filter(None, lines))
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b); NaN where the oracle failed after retries.
@@ -84,10 +85,11 @@ class Guard:
         Raises:
             OracleError: it left [0, 1], or too many comparisons failed.
         """
-        keys = [(self._key(c), self._key(Comparison(c.prompt, c.b, c.a))) for c in comparisons]
+        orders = zip(comparisons, swapped(comparisons), strict=True)
+        keys = [(verdict_key(self.identity, there), verdict_key(self.identity, back)) for there, back in orders]
         new: dict[str, Comparison] = {}
-        for (key, swapped), comparison in zip(keys, comparisons, strict=True):
-            if key != swapped and swapped not in new and math.isnan(self._known(key, swapped)):
+        for (key, back), comparison in zip(keys, comparisons, strict=True):
+            if key != back and back not in new and math.isnan(self._known(key, back)):
                 new[key] = comparison
         if new:
             answers = self._answers(list(new.values()))
@@ -97,74 +99,67 @@ class Guard:
         if self.failed > MAX_FAILED_SHARE * max(len(self._looked_up), 20):
             raise OracleError(
                 f"oracle {self.identity}: {self.failed} of {len(self._looked_up)} comparisons failed (last: "
-                f"{self.last_error or 'NaN'}). What was judged is kept; mend the oracle and run the command again."
+                f"{self.last_error or 'NaN'}). What was judged is kept; repair the oracle and run the command again."
             )
         return np.array([self._known(*both) for both in keys])
 
     @property
     def failed(self) -> int:
-        """How many different comparisons were looked up and have no verdict; both orders are one."""
+        """Number of different comparisons looked up that have no verdict; both orders are one."""
         return len(self._failed)
 
     def _count(self, keys: Iterable[tuple[str, str]]) -> None:
-        for key, swapped in keys:
-            if key != swapped:
-                comparison = min(key, swapped)
+        for key, back in keys:
+            if key != back:
+                comparison = min(key, back)
                 self._looked_up.add(comparison)
                 self._failed.discard(comparison)
-                if math.isnan(self._known(key, swapped)):
+                if math.isnan(self._known(key, back)):
                     self._failed.add(comparison)
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
-        """A fact to show: how many of the different (prompt, answer) the oracle reads only in part, if it can tell.
+        """`answers_cut`: how many of the different (prompt, answer) pairs are read only in part; empty where unknown.
 
-        Of several oracles inside, the one that cuts the most.
+        Of several oracles inside, the one that cuts the most counts.
         """
         different = list(dict.fromkeys(pairs))
         counts = [inner.cut(different) for inner, _ in nested(self.oracle) if isinstance(inner, CutsAnswers)]
         return {"answers_cut": max(counts)} if counts else {}
 
-    def _known(self, key: str, swapped: str) -> float:
+    def _known(self, key: str, back: str) -> float:
         """P(a beats b) from the verdict on either order of the texts; NaN when neither was judged."""
-        if key == swapped:
+        if key == back:
             return 0.5
         p = self._verdicts.get(key)
-        return 1.0 - self._verdicts.get(swapped) if math.isnan(p) else p
+        return 1.0 - self._verdicts.get(back) if math.isnan(p) else p
 
     def _answers(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+        answers = self._asked_once(comparisons)
+        # Failed comparisons are asked again one by one, so that one bad comparison does not lose its batch.
+        for index in np.flatnonzero(np.isnan(answers)).tolist():
+            for _ in range(RETRIES):
+                if math.isnan(answers[index]):
+                    answers[index] = self._asked_once([comparisons[index]])[0]
+        return answers
+
+    def _asked_once(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+        """As `_ask`; NaN where the oracle raises."""
         try:
-            answers = self._ask(comparisons)
+            return self._ask(comparisons)
         except OracleError:
             raise
         except Exception as error:
             self.last_error = repr(error)
-            answers = np.full(len(comparisons), math.nan)
-        # What failed is asked again one by one, so that only what really fails is lost.
-        for index in np.flatnonzero(np.isnan(answers)).tolist():
-            answers[index] = self._retried(comparisons[index])
-        return answers
-
-    def _retried(self, comparison: Comparison) -> float:
-        answer = math.nan
-        for _ in range(RETRIES):
-            try:
-                answer = float(self._ask([comparison])[0])
-            except OracleError:
-                raise
-            except Exception as error:
-                self.last_error = repr(error)
-            if not math.isnan(answer):
-                break
-        return answer
+            return np.full(len(comparisons), math.nan)
 
     def _ask(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
-            given = np.asarray(self.oracle.judge(comparisons))
+            raw = np.asarray(self.oracle.judge(comparisons))
         except SystemExit as stop:
             raise RuntimeError(f"it raised SystemExit({stop.code!r})") from stop
-        if np.iscomplexobj(given):
+        if np.iscomplexobj(raw):
             raise OracleError(f"oracle {self.identity}: it answered complex numbers. Give P in [0, 1].")
-        answers = given.astype(np.float64)
+        answers = raw.astype(np.float64)
         if answers.shape != (len(comparisons),):
             raise OracleError(
                 f"oracle {self.identity}: {len(comparisons)} comparisons gave answers of shape {answers.shape}."
@@ -176,6 +171,3 @@ class Guard:
                 f"{comparisons[outside[0]].prompt[:60]!r}."
             )
         return answers
-
-    def _key(self, comparison: Comparison) -> str:
-        return verdict_key(self.identity, comparison)

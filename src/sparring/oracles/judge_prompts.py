@@ -1,13 +1,13 @@
-"""What a language model is asked when it judges, and how its verdict is read.
+"""The questions to a language model that judges, and how its verdict is read.
 
 Three styles: `pairwise` (one letter, nothing else), `mt_bench` (reasons, then [[A]], [[B]] or [[C]] for a tie, with the
-markers that MT-Bench made common) and `scored` (one answer at a time, reasons, then a rating from 1 to 10). The
-wording is ours. Verdicts are read from the end: the last match on the last line, else a mark that the whole text
-agrees on; a reply that was cut off before its verdict, contradicts itself or has no mark has failed. Where the endpoint
-gives log-probabilities, the verdict token's alternatives make it soft. Leaves out: who is asked (`endpoint.py`,
-`local.py`).
+markers of MT-Bench) and `scored` (one answer at a time, reasons, then a rating from 1 to 10); the wordings are our own.
+Verdicts are read from the end: the last mark on the last line, else the one mark that occurs in the whole text. A reply
+that was cut off before its verdict, contradicts itself or has no mark has failed. Where the endpoint gives
+log-probabilities, the alternatives of the verdict token make it soft. Leaves out: how the model is asked
+(`endpoint.py`, `local.py`).
 
-    find_choice("A is vague, so: [[B]]", STYLES["mt_bench"])  ->  "B"
+    find_mark("A is vague, so: [[B]]", STYLES["mt_bench"])  ->  Mark(key="B", at=18)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from sparring.endpoints.replies import Reply
 LETTERS: Mapping[str, float] = {"A": 1.0, "B": 0.0, "C": 0.5}
 SCORES: Mapping[str, float] = {str(score): float(score) for score in range(1, 11)}
 READING = 2
-"""version of how verdicts are read; from 2 on, a soft verdict is read at its mark and nowhere else"""
+"""version of how verdicts are read; from 2 on, a soft verdict is read at its mark only"""
 _EDGES = " \t\r\n*_`\"'“”.:;,()[]{}#>-"
 _THOUGHT = re.compile(r"\A.*</think(?:ing)?>", re.S)
 _OPEN_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>")
@@ -48,7 +48,7 @@ class Style:
     values: Mapping[str, float]
     max_tokens: int
     alone: re.Pattern[str] | None = None
-    """what a line that is a verdict without a mark consists of"""
+    """the form of a line that is a verdict without a mark"""
 
     @property
     def digest(self) -> str:
@@ -56,8 +56,8 @@ class Style:
         return hashlib.sha256(f"{self.system}\n{self.user}\n{READING}".encode()).hexdigest()[:8]
 
     def messages(self, **texts: str) -> list[dict[str, str]]:
-        """The conversation to send. Texts are put in as they are; braces in them mean nothing."""
-        user = re.sub(r"\{(prompt|a|b)\}", lambda found: texts[found[1]], self.user)
+        """The conversation to send; braces in the texts are left alone."""
+        user = re.sub(r"\{(prompt|a|b)\}", lambda match: texts[match[1]], self.user)
         return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
 
 
@@ -106,7 +106,7 @@ class Mark(NamedTuple):
 
     key: str
     at: int
-    """place of the key in the reply's text"""
+    """index of the key in the reply's text"""
 
 
 def read_verdict(reply: Reply, style: Style) -> tuple[float, bool] | None:
@@ -118,65 +118,54 @@ def read_verdict(reply: Reply, style: Style) -> tuple[float, bool] | None:
     return (style.values[mark.key], False) if soft is None else (soft, True)
 
 
-def find_choice(text: str, style: Style, cut: bool = False) -> str | None:
-    """The verdict's key; None where there is none, or several that the last line does not decide."""
-    mark = find_mark(text, style, cut)
-    return None if mark is None else mark.key
-
-
 def find_mark(text: str, style: Style, cut: bool = False) -> Mark | None:
-    """The verdict and its place."""
-    said = without_thoughts(text)
-    begin = len(text.rstrip()) - len(said)
+    """The verdict and its place; None where there is none, or several that the last line does not decide."""
+    verdict = without_thoughts(text)
+    begin = len(text.rstrip()) - len(verdict)
     lines = []
-    for line in said.splitlines(keepends=True):
+    for line in verdict.splitlines(keepends=True):
         lines.append([Mark(key, begin + at) for key, at in _marks(line, style, cut)])
         begin += len(line)
     if not lines:
         return None
     if lines[-1]:
         return lines[-1][-1]
-    found = [mark for line in lines for mark in line]
-    return found[-1] if len({mark.key for mark in found}) == 1 else None
+    marks = [mark for line in lines for mark in line]
+    return marks[-1] if len({mark.key for mark in marks}) == 1 else None
 
 
 def without_thoughts(text: str) -> str:
-    """What is said after <think>...</think>; nothing where the thought does not end."""
+    """The text after <think>...</think>; empty where the thought does not end."""
     if _OPEN_THOUGHT.match(text) and not _THOUGHT.match(text):
         return ""
     return _THOUGHT.sub("", text).strip()
 
 
 def _marks(line: str, style: Style, cut: bool) -> list[tuple[str, int]]:
-    """The marks of a line, each with its place."""
     # "a" alone may open a sentence; the letter asked for is a capital.
     if style.alone is not None and (whole := style.alone.fullmatch(line.strip(_EDGES))) and whole[1] in style.values:
         return [(whole[1], len(line) - len(line.lstrip(_EDGES)) + whole.start(1))]
     # A reply that was cut off may have quoted a mark of an answer and not come to its own.
-    return [] if cut else [(found[1], found.start(1)) for found in style.mark.finditer(line)]
-
-
-def _may_begin_another(key: str, values: Mapping[str, float], seen: Set[str]) -> bool:
-    return any(other != key and other.startswith(key) and other not in seen for other in values)
+    return [] if cut else [(match[1], match.start(1)) for match in style.mark.finditer(line)]
 
 
 def soft_value(
     tokens: Sequence[Mapping[str, Any]], choice: str, rest: str, values: Mapping[str, float]
 ) -> float | None:
-    """The mean value under the probabilities at the verdict's token; None where that token was not given.
+    """The mean value under the probabilities at the verdict's token; None where the endpoint did not give that token.
 
     `rest` is the reply from the verdict's key on: the same letter elsewhere is no verdict.
     """
     token = _token_at(tokens, choice, rest)
     if token is None:
         return None
-    found = [
-        (t.strip(_EDGES), p) for t, p in (token["top"] or {token["token"]: token["logprob"]}).items() if p is not None
-    ]
+    top = token["top"] or {token["token"]: token["logprob"]}
+    shown = [(text.strip(_EDGES), logprob) for text, logprob in top.items() if logprob is not None]
     # Where the tokenizer splits "10", a "1" that was not chosen may have begun a 10.
-    split = {key for key in values if key != choice and _may_begin_another(key, values, {text for text, _ in found})}
+    unseen = values.keys() - {text for text, _ in shown}
+    split = {k for k in values if k != choice and any(k != other and other.startswith(k) for other in unseen)}
     chances = dict.fromkeys(values.keys() - split, 0.0)
-    for key, logprob in found:
+    for key, logprob in shown:
         if key in chances:
             chances[key] += math.exp(logprob)
     whole = sum(chances.values())

@@ -1,12 +1,12 @@
-"""Several oracles as one: the mean of their probabilities, the majority of their votes, or the least sure of them.
+"""Several oracles as one: the mean of their probabilities, the majority of their votes, or the least certain one.
 
     mean      sum_k w_k P_k                                   w sums to 1
     majority  sum_k w_k [P_k > 1/2], ties half               the share of votes, so a 2:1 jury says 2/3
     cautious  the P_k nearest to 1/2 when all are on one side, else 1/2
 
-`cautious` is the pessimist's ensemble: no member's blind spot wins alone. Unlike the minimum over rewards it needs
-no common zero of the rewards and stays symmetric. A majority can be intransitive even when no member is. Leaves out:
-juries that go on without a member - one that fails makes the comparison fail, or verdicts would depend on outages.
+`cautious` is a pessimistic ensemble: a flaw that one member overlooks does not win. Unlike the minimum over rewards it
+needs no common zero of the rewards and stays symmetric. A majority can be intransitive even when no member is. Leaves
+out: juries that go on without a member - its failure fails the comparison, or verdicts would depend on outages.
 
     oracle: {name: jury, rule: majority, members: [{name: panel}, {name: reward_model, model: org/a}]}
 """
@@ -29,10 +29,7 @@ class Jury:
     """Asks every member and combines their answers by `rule`."""
 
     title = "jury"
-    about = (
-        "Several oracles as one: the mean of their probabilities, the majority of their votes, or the least sure of "
-        "them."
-    )
+    about = "Several oracles as one: mean of probabilities, majority of votes, or the least certain member."
 
     def __init__(
         self,
@@ -82,7 +79,7 @@ class Jury:
         return cautious(p_KN)
 
     def counts(self) -> dict[str, object]:
-        """What each member counted, by its place."""
+        """The counts of each member, prefixed with its index."""
         return {f"member {i}: {k}": v for i, m in enumerate(self.members) for k, v in counts_of(m).items()}
 
 

@@ -6,9 +6,9 @@ A row holds a prompt, two answers and who won, in any of these forms:
     {"prompt": "Why?", "response_1": "...", "response_2": "...", "label": 1}          1 | 2 | 0 (tie)
     {"prompt": "Why?", "a": "...", "b": "...", "preference": 0.8}                     P(a beats b)
 
-`chosen` and `rejected` may be conversations (lists of messages) or HH-RLHF transcripts, which bring their prompt.
-Optional: `category` or `subset`. Reads what recipes read: JSONL, JSON, Parquet, CSV, hub data sets. Every row that
-cannot be used is counted by reason. Leaves out: renaming columns - do that where the file is made.
+`chosen` and `rejected` may be conversations (lists of messages) or HH-RLHF transcripts, which hold their prompt.
+Optional: `category` or `subset`. Reads the formats that recipes read: JSONL, JSON, Parquet, CSV, hub data sets. Rows
+that cannot be used are counted by reason. Leaves out: other names of columns; rename them in the file.
 
     pairs, dropped = read_labelled("pairs.jsonl")
 """
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from sparring.data.rows import Row, read_rows
 from sparring.models.chat import answer_text, as_messages, prompt_text, read_transcript, split_conversation
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import swapped
 from sparring.recipe.sections import DatasetConfig
 
 SIDES = (("response_1", "response_2"), ("a", "b"), ("response_a", "response_b"), ("chosen", "rejected"))
@@ -40,6 +41,10 @@ class Labelled(NamedTuple):
     category: str
     """of the prompt, or empty"""
 
+    def flipped(self) -> Labelled:
+        """The same pair with its answers exchanged."""
+        return Labelled(swapped([self.comparison])[0], 1.0 - self.preference, self.category)
+
 
 def read_labelled(path: str, split: str | None = None, limit: int | None = None) -> tuple[list[Labelled], Counter[str]]:
     """Labelled pairs of a data set, and the dropped rows counted by reason.
@@ -49,7 +54,7 @@ def read_labelled(path: str, split: str | None = None, limit: int | None = None)
     """
     rows = read_rows(DatasetConfig(path=path, split=split, limit=limit))
     sides = _sides(path, rows)
-    found: dict[str, Labelled] = {}
+    pairs: dict[str, Labelled] = {}
     dropped: Counter[str] = Counter()
     for row in rows:
         try:
@@ -58,13 +63,13 @@ def read_labelled(path: str, split: str | None = None, limit: int | None = None)
             dropped[str(error)] += 1
             continue
         key = repr((pair.comparison, pair.preference))
-        if key in found:
+        if key in pairs:
             dropped["duplicate"] += 1
-        found.setdefault(key, pair)
-    if not found:
+        pairs.setdefault(key, pair)
+    if not pairs:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise ValueError(f"labels: {path!r} holds no usable pair: {reasons}.")
-    return list(found.values()), dropped
+    return list(pairs.values()), dropped
 
 
 def _sides(path: str, rows: Sequence[Row]) -> tuple[str, str]:

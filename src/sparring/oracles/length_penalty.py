@@ -1,11 +1,10 @@
-"""Takes a price per word off an oracle's preference: a guard against answers that win by being long.
+"""Lowers an oracle's preference for the longer answer: a guard against answers that win by their length.
 
     logit P' = logit P - strength * tanh( (words(a) - words(b)) / scale )
 
-At `strength` 1 an answer that is much longer needs odds of 2.7 : 1 to tie. The tanh saturates, so a very long answer is
-not punished without bound, and it is odd, so P'(a, b) + P'(b, a) = 1. Probabilities are first kept inside
-[0.001, 0.999]: no price could move a certainty. Leaves out: finding the right strength; `sparring oracle audit` shows
-the length bias before and after.
+At `strength` 1 a much longer answer needs odds of 2.7 : 1 to tie. The tanh is bounded, so the penalty of a very long
+answer is too, and it is odd, so P'(a, b) + P'(b, a) = 1. Probabilities are first clipped to [0.001, 0.999]: no penalty
+could move a certainty. Leaves out: the right strength; `sparring oracle audit` shows the length bias before and after.
 
     oracle: {name: length_penalty, strength: 0.5, oracle: {name: reward_model, model: org/reward}}
 """
@@ -31,7 +30,7 @@ class LengthPenalty(Wrapper):
     """Shifts `oracle`'s log-odds against the longer answer."""
 
     title = "length_penalty"
-    about = "Takes a price per word off an oracle's preference: a guard against answers that win by being long."
+    about = "Lowers an oracle's preference for the longer answer: a guard against answers that win by their length."
 
     def __init__(
         self,

@@ -4,10 +4,9 @@
     P(a beats b) = sigmoid( (rating(a) - rating(b)) / scale )                   scored
 
 The verdict is soft where the endpoint gives log-probabilities of the verdict token, else 1, 1/2 or 0. A reply that
-cannot be read makes the comparison fail: counted, left out, never a tie. Answers can talk to their judge; the prompts
-say that they must not be obeyed, and `sparring oracle audit` measures what that is worth. Leaves out: waiting, paying
-and keeping (`endpoint.py`), models in this process (`local_judge.py`), the wording and the reading
-(`judge_prompts.py`).
+cannot be read makes the comparison fail: counted, left out, never a tie. An answer may address its judge; the prompts
+say that answers must not be obeyed, and `sparring oracle audit` measures the effect. Leaves out: waiting and paying
+(`endpoint.py`), models in this process (`local_judge.py`), the wording and the reading (`judge_prompts.py`).
 
     oracle: {name: llm_judge, model: gpt-4.1-mini, max_cost: 5, price_in: 0.4, price_out: 1.6}
 """
@@ -35,7 +34,7 @@ ROOM_FOR_THOUGHTS = 8192
 """tokens that a reasoning model may think before its verdict, where max_tokens does not say"""
 
 REFUSALS = ("BadRequestError", "UnprocessableEntityError")
-"""what the client calls a request that fails the same way whenever it is sent"""
+"""the client's errors for a request that fails in the same way whenever it is sent"""
 
 StyleName = Annotated[
     Literal["pairwise", "mt_bench", "scored"], Field(description="a letter, a verdict with reasons, or two scores")
@@ -50,7 +49,9 @@ RepliesFile = Annotated[
 
 
 class LanguageJudge:
-    """One who is asked in words and answers in words; verdicts are read from the replies."""
+    """A judge that is asked in words; its verdicts are read from its replies."""
+
+    served_model: str | None = None
 
     def __init__(self, asker: Asker, who: str, style: Style, options: dict[str, Any], scale: float) -> None:
         self.asker, self.who, self.style, self.options, self.scale = asker, who, style, options, scale
@@ -80,11 +81,11 @@ class LanguageJudge:
         return self._values([self._request(prompt=c.prompt, a=c.a, b=c.b) for c in comparisons])
 
     def estimate(self, comparisons: Sequence[Comparison]) -> Estimate:
-        """What judging these would take, before it starts."""
+        """Upper bounds of what judging these takes."""
         return self.asker.estimate([request for c in comparisons for request in self._requests(c)])
 
     def counts(self) -> dict[str, object]:
-        """Counts of this process, every verdict once however often it was read; what the kept replies cost in all."""
+        """Counts of this process, each verdict once however often it was read, and the cost of all stored replies."""
         kinds = Counter(f"{kind} verdicts" for kind in self.verdicts.values())
         counts: dict[str, object] = {**self.asker.counts, **kinds}
         if self.unfinished:
@@ -93,23 +94,21 @@ class LanguageJudge:
             counts["cost of all kept replies"] = round(self.asker.paid, 6)
         return {**counts, "served by": ", ".join(sorted(self.asker.models))}
 
-    def remedy(self) -> str:
-        """What to do about the verdicts that failed; nothing where none did."""
-        kinds, said = Counter(self.verdicts.values()), []
+    def diagnosis(self) -> str:
+        """What to do about the verdicts that failed; empty where none did."""
+        kinds, lines = Counter(self.verdicts.values()), []
         if kinds["unanswered"]:
-            said.append(f"Last error: {self.asker.last_error}.{self.about_requests()}")
+            lines.append(f"Last error: {self.asker.last_error}.{self.about_requests()}")
         if self.unfinished:
             cut = f"Replies cut off before a verdict: {len(self.unfinished)}."
-            said.append(f"{cut} Give more max_tokens (now {most_out(self.options)}).")
+            lines.append(f"{cut} Give more max_tokens (now {most_out(self.options)}).")
         if kinds["unreadable"] > len(self.unfinished):
-            said.append("Its reply must end with a verdict: take another wording, or a stronger model.")
-        return " ".join(said)
+            lines.append("Its reply must end with a verdict: take another wording, or a stronger model.")
+        return " ".join(lines)
 
     def about_requests(self) -> str:
-        """What to do about requests that fail, after a space."""
+        """A space and what to do about requests that fail; empty where nothing is known."""
         return ""
-
-    # ---- one request, one value ---------------------------------------------------------------
 
     def _requests(self, comparison: Comparison) -> list[Request]:
         if self.style.name == "scored":
@@ -177,18 +176,18 @@ class LLMJudge(LanguageJudge):
         super().__init__(self.endpoint, who, style, options, config.scale)
 
     def about_requests(self) -> str:
-        """The field that the endpoint's last error is about, after a space."""
+        """A space and the remedy for the endpoint's last error."""
         error = self.endpoint.last_error
         if "logprob" in error.lower() and "logprobs" in self.options:
             return " It gives no log-probabilities: set logprobs: false; verdicts are then hard."
         if error.startswith(REFUSALS):
-            return " It refuses the request as it is: mend the field that it names (reasoning: true, extra)."
+            return " It refuses the request as it is: correct the field that it names (reasoning: true, extra)."
         now = self.endpoint.config
         patience = f"lower concurrency (now {now.concurrency}) and more attempts (now {now.attempts})"
         return f" Run again; where it keeps failing, give {patience}."
 
 
 def reply_options(style: Style, temperature: float, max_tokens: int | None, logprobs: bool) -> dict[str, Any]:
-    """What every request says of the reply."""
+    """The fields of every request that shape its reply."""
     options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens or style.max_tokens}
     return {**options, "logprobs": True, "top_logprobs": TOP_LOGPROBS} if logprobs else options

@@ -1,8 +1,8 @@
-"""A language model in this process as the judge: the wordings and the reading of `llm_judge`, without a server.
+"""A language model in this process as the judge, with the wordings of `llm_judge` and without a server.
 
-Pairwise styles are asked in both orders. The verdict is soft, since the log-probabilities are at hand; what cannot be
-read has failed. For a one-letter verdict of a model too weak to keep to the form, `pair_model` with `format: instruct`
-reads the letters' odds directly. Leaves out: how the model is run (`endpoints/local.py`).
+Pairwise styles are asked in both orders. The verdict is soft, since the log-probabilities are at hand; a reply that
+cannot be read has failed. For a model too weak to keep to the form, `pair_model` with `format: instruct` reads the odds
+of the letters directly. Leaves out: how the model is run (`endpoints/local.py`).
 
     oracle: {name: local_judge, model: org/model, style: mt_bench}
 """
@@ -49,9 +49,7 @@ class LocalJudge(LanguageJudge):
     """Asks the model in a folder, on the hub, or in a package."""
 
     title = "local_judge"
-    about = (
-        "A language model in this process as the judge: the wordings and the reading of `llm_judge`, without a server."
-    )
+    about = "A language model in this process as the judge, with the wordings of `llm_judge` and without a server."
 
     def __init__(self, config: LocalJudgeConfig) -> None:
         style = STYLES[config.style]

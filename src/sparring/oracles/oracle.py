@@ -1,4 +1,4 @@
-"""What every preference oracle looks like: comparisons in, probabilities out.
+"""The interface of every preference oracle: comparisons in, probabilities out.
 
 preference = oracle.judge([Comparison("Why is the sky blue?", answer_a, answer_b)])
 """
@@ -26,7 +26,7 @@ class Oracle(Protocol):
 
     @property
     def identity(self) -> str:
-        """What the verdicts depend on; equal identities give equal verdicts."""
+        """Names everything that the verdicts depend on: equal identities give equal verdicts."""
         ...
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:

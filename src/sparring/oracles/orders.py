@@ -1,10 +1,10 @@
-"""Both orders of a comparison: what makes a judge that favours a place answer symmetrically.
+"""Averages both orders of a comparison, so that a judge that favours a position answers symmetrically.
 
-    P(a beats b) = ( f(a, b) + (1 - f(b, a)) ) / 2        f: the judge's word with its first argument shown first
+    P(a beats b) = ( f(a, b) + (1 - f(b, a)) ) / 2        f: the judge's verdict with its first argument shown first
 
-An oracle that sees places (a language model, a classifier of pairs) is `PositionSensitive` (`abilities.py`): it has a
-method `first_shown`, which is f, and gives `both_orders` of it as its verdict. Leaves out: ties on disagreement - a
-judge that contradicts itself comes out near one half by itself.
+An oracle that sees positions (a language model, a classifier of pairs) is `PositionSensitive` (`abilities.py`): it has
+a method `first_shown`, which is f, and its verdict is `both_orders` of it. Leaves out: ties on disagreement - the mean
+of two opposite verdicts is near one half anyway.
 
     oracle: {name: both_orders, oracle: {name: function, path: "my_judges:first_wins"}}
 """
@@ -40,18 +40,18 @@ class BothOrders(Wrapper):
     """Asks `oracle` in both orders and takes the mean."""
 
     title = "both_orders"
-    about = "Both orders of a comparison: what makes a judge that favours a place answer symmetrically."
+    about = "Averages both orders of a comparison, so that a judge that favours a position answers symmetrically."
 
     def __init__(self, oracle: Annotated[Oracle, Field(description="the oracle asked in both orders")]) -> None:
         super().__init__(oracle)
 
     @property
     def identity(self) -> str:
-        """That of the oracle, and that orders are averaged."""
+        """The oracle's, marked as averaged."""
         return f"both_orders({self.oracle.identity})"
 
     def first_shown(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
-        """What the oracle says about one order."""
+        """The oracle's verdict on one order."""
         return self.oracle.judge(comparisons)
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:

@@ -1,4 +1,4 @@
-"""Models that read a prompt and two answers at once and say which is better, run here.
+"""Models that read a prompt and two answers together and say which is better, run in this process.
 
 Three formats, each asked in both orders and averaged:
 
@@ -20,7 +20,7 @@ Shape suffixes: N comparisons, B rows of a batch, T tokens, V vocabulary, L outp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from scipy.special import expit
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from sparring.models.padding import left_padded
 from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
@@ -42,22 +43,11 @@ RLHFLOW_CONTEXT = "\n\n\n<turn> user\n {prompt}\n\n\n"
 """one user turn in the plain template that RLHFlow's models were trained with"""
 
 
-class Scorer(Protocol):
-    """Log-odds that the first answer is better, of a batch."""
-
-    shortened: int
-    """questions that did not fit into max_tokens and were cut"""
-
-    def log_odds(self, comparisons: Sequence[Comparison], max_tokens: int) -> list[float]:
-        """One value per comparison, in this order of the answers."""
-        ...
-
-
 class PairModel:
     """`format`: rlhflow, instruct, classifier or pairrm; see the module."""
 
     title = "pair_model"
-    about = "Models that read a prompt and two answers at once and say which is better, run here."
+    about = "Models that read a prompt and two answers together and say which is better, run in this process."
 
     def __init__(
         self,
@@ -76,7 +66,10 @@ class PairModel:
         self.format, self.temperature = format, temperature
         self.batch_size, self.max_tokens, self.precision = batch_size, max_tokens, precision
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._scorer = _scorer(format, folder, dtype)
+        refuse_code(folder, False)
+        # Each has `log_odds` of a batch, and counts the questions cut to max_tokens in `shortened`.
+        scorers = {"classifier": Classifier, "pairrm": PairRM}
+        self._scorer = scorers[format](folder, dtype) if format in scorers else Letters(folder, dtype, format)
         self._hash = hash_policy(folder)
         self._odds: dict[Comparison, float] = {}
 
@@ -105,20 +98,11 @@ class PairModel:
         return {"questions cut to max_tokens": self._scorer.shortened}
 
 
-def _scorer(format: Format, folder: Any, dtype: torch.dtype) -> Scorer:
-    refuse_code(folder, False)
-    if format == "classifier":
-        return Classifier(folder, dtype)
-    if format == "pairrm":
-        return PairRM(folder, dtype)
-    return Letters(folder, dtype, format)
-
-
 class Letters:
     """A causal language model whose next token is A or B."""
 
     def __init__(self, folder: Any, dtype: torch.dtype, format: str) -> None:
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer: Any = load_tokenizer(folder)
         if self.tokenizer.chat_template is None:
             raise ValueError(f"oracle.model: {str(folder)!r} has no chat template, which format: {format} needs.")
         self.format, self.shortened = format, 0
@@ -134,19 +118,11 @@ class Letters:
         return self.tensor(comparisons, max_tokens).tolist()
 
     def tensor(self, comparisons: Sequence[Comparison], max_tokens: int) -> Float[Tensor, " B"]:
-        """B: the same with its gradient."""
+        """B: logit of A minus logit of B, with its gradient."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
-        width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
-        # Padded on the left, so that every row ends where the letter is due.
-        ids_BT = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=self.model.device)
-        mask_BT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.model.device)
-        positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
-        logits_BV = (
-            self.model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1)
-            .logits[:, -1]
-            .float()
-        )
+        inputs = left_padded(rows, pad, self.model.device)
+        logits_BV = self.model(**inputs, logits_to_keep=1).logits[:, -1].float()
         a, b = self.letters
         return logits_BV[:, a] - logits_BV[:, b]
 
@@ -186,7 +162,7 @@ class Classifier:
         if labels not in (1, 2):
             raise ValueError(f"oracle.model: {str(folder)!r} has {labels} outputs; a classifier of pairs has 1 or 2.")
         self.shortened = 0
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer: Any = load_tokenizer(folder)
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         model.config.pad_token_id = self.tokenizer.pad_token_id

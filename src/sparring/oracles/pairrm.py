@@ -18,13 +18,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sparring.models.weights import load_tokenizer
+from sparring.models.padding import right_padded
+from sparring.models.weights import load_tokenizer, placed
 from sparring.oracles.oracle import Comparison
 
 with warnings.catch_warnings():  # its module uses torch.jit.script, which warns when it is imported
@@ -66,7 +68,7 @@ class PairRM:
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.shortened = 0
         config = DebertaV2Config.from_pretrained(folder)
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer: Any = load_tokenizer(folder)
         names = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
         self.markers = [getattr(config, name, None) for name in names]
         known = [self.tokenizer.convert_tokens_to_ids(marker) for marker in MARKERS]
@@ -84,18 +86,14 @@ class PairRM:
             raise ValueError(
                 f"oracle.model: {str(folder)!r} lacks {len(missing)} tensors of PairRM ({missing[0]}, ...)."
             )
-        network = network.to(dtype).eval()
-        self.network = network.to("cuda") if torch.cuda.is_available() else network
+        self.network = placed(network.to(dtype).eval())
 
     @torch.inference_mode()
     def log_odds(self, comparisons: Sequence[Comparison], max_tokens: int) -> list[float]:
-        """How much the first answer leads."""
+        """Log-odds that the first answer is better."""
         rows = [self.ids(comparison, max_tokens) for comparison in comparisons]
-        width = max(map(len, rows))
-        pad, device = self.tokenizer.pad_token_id or 0, next(self.network.parameters()).device
-        ids_BT = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
-        mask_BT = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        return self.network(ids_BT, mask_BT, self.markers).float().tolist()
+        inputs = right_padded(rows, self.tokenizer.pad_token_id or 0, next(self.network.parameters()).device)
+        return self.network(*inputs.values(), self.markers).float().tolist()
 
     def ids(self, comparison: Comparison, max_tokens: int) -> list[int]:
         """The three parts, each with the tokenizer's own first and last token; both answers get the same room."""

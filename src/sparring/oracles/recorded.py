@@ -1,8 +1,8 @@
-"""An oracle whose answers to both orders are kept, so that contests and audits can say how much the order decides.
+"""Stores an oracle's verdicts on both orders, so that contests and audits can say how often the order decides.
 
-The verdict of an oracle that sees places (`PositionSensitive`) is the mean over both orders. Through this wrapper it is
-asked exactly as often and says the same; the two halves go to a file. Other oracles pass through unrecorded. Leaves
-out: retries and the cache (`guard.py`).
+The verdict of a `PositionSensitive` oracle is the mean over both orders. This wrapper asks it exactly as often, gives
+the same verdict and writes the two halves to a file. Other oracles pass through unrecorded. Leaves out: retries and
+the file of verdicts (`guard.py`).
 
     oracle = Recorded(judge, Path("orders.jsonl")); oracle.judge(comparisons); oracle.orders(comparisons[0])
 """
@@ -37,7 +37,7 @@ class Recorded(Wrapper):
         read_lines(journal, self._take)
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
-        """P(a beats b), the mean over both orders where the oracle sees places."""
+        """P(a beats b)."""
         if not isinstance(self.oracle, PositionSensitive):
             return self.oracle.judge(comparisons)
         answers = np.asarray(self.oracle.first_shown([*comparisons, *swapped(comparisons)]), dtype=np.float64)
@@ -48,10 +48,10 @@ class Recorded(Wrapper):
         return (first + second) / 2
 
     def orders(self, comparison: Comparison) -> tuple[float, float] | None:
-        """P(a beats b) with a shown first, and with a shown second; None where the oracle sees no places."""
-        if (found := self._known.get(verdict_key(self.identity, comparison))) is not None:
-            return found
-        back = self._known.get(verdict_key(self.identity, Comparison(comparison.prompt, comparison.b, comparison.a)))
+        """P(a beats b) with a shown first, and with a shown second; None where it was not recorded."""
+        if (there := self._known.get(verdict_key(self.identity, comparison))) is not None:
+            return there
+        back = self._known.get(verdict_key(self.identity, *swapped([comparison])))
         return None if back is None else (1 - back[1], 1 - back[0])
 
     def _take(self, row: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
     P(a beats b) = sigmoid( (r(x, a) - r(x, b)) / temperature )
 
-A reward is transitive by construction: no game-theoretic method can gain from its cycles, it has none. Conversations
+A reward is transitive by construction: it has no cycles for a game-theoretic method to gain from. Conversations
 longer than `max_tokens` are cut at their end, and counted. Leaves out: generative judges and classifiers of pairs.
 
     RewardModel("my-org/reward-model").judge([Comparison(prompt, a, b)])
@@ -15,20 +15,20 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from jinja2 import TemplateError
 from pydantic import Field
 from scipy.special import expit
-from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from sparring.models.chat import turns
+from sparring.models.padding import right_padded
 from sparring.models.template import Template
-from sparring.models.weights import hash_policy, load_tokenizer, resolve_model
+from sparring.models.weights import hash_policy, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 
 VERSION = 2
-"""of the rendering: 2 gives the model a prompt's turns as turns, and spelt-out special tokens as text"""
+"""of the rendering: 2 renders a prompt's turns as turns, and special tokens in its text as text"""
 
 
 class RewardModel:
@@ -72,7 +72,7 @@ class RewardModel:
                 f"oracle.model: {name!r} has no weights for {', '.join(missing)}; they would be random. Give a reward "
                 "model, that is a sequence classifier saved with its head."
             )
-        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        return placed(model.eval())
 
     @property
     def identity(self) -> str:
@@ -84,10 +84,7 @@ class RewardModel:
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64."""
         texts = dict.fromkeys((c.prompt, text) for c in comparisons for text in (c.a, c.b))
-        new = sorted(
-            (pair for pair in texts if pair not in self._scores),
-            key=lambda p: len(p[0]) + len(p[1]),
-        )
+        new = sorted((pair for pair in texts if pair not in self._scores), key=lambda pair: sum(map(len, pair)))
         for begin in range(0, len(new), self.batch_size):
             part = new[begin : begin + self.batch_size]
             self._scores |= zip(part, self.rewards(part), strict=True)
@@ -108,7 +105,7 @@ class RewardModel:
 
     @torch.inference_mode()
     def _forward(self, rows: Sequence[list[int]]) -> list[float]:
-        inputs = padded(rows, self.model.config.pad_token_id, self.model.device)
+        inputs = right_padded(rows, self.model.config.pad_token_id, self.model.device)
         return self.model(**inputs).logits[:, 0].float().tolist()
 
 
@@ -121,11 +118,3 @@ def conversation_ids(template: Template, prompt: str, answer: str) -> list[int]:
         return template.ids(talk, generate=False)
     except TemplateError as error:
         raise ValueError(f"oracle.model: its chat template refuses the conversation: {error}") from error
-
-
-def padded(rows: Sequence[list[int]], pad: int | None, device: torch.device) -> dict[str, Int[Tensor, "B T"]]:
-    """The rows as a batch, filled up at their ends: what training and scoring both give the model."""
-    longest = max(map(len, rows))
-    ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
-    mask_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-    return {"input_ids": ids_BT, "attention_mask": mask_BT}

@@ -87,7 +87,7 @@ class Rules:
         return (1.0 + passes(check, comparison.a) - passes(check, comparison.b)) / 2
 
     def abstains(self, comparison: Comparison) -> bool:
-        """It is a tie because the prompt has no rule."""
+        """Whether it is a tie because the prompt has no rule."""
         return comparison.prompt not in self.checks
 
     def counts(self) -> dict[str, object]:

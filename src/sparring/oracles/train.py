@@ -1,4 +1,4 @@
-"""Trains preference models on labelled pairs: what `sparring oracle train` does.
+"""Trains preference models on labelled pairs: `sparring oracle train`.
 
     head    a small head on a frozen sentence encoder (`preference_head.py`)
     full    all weights of any Hugging Face model; lora: a low-rank update, merged at the end
@@ -7,9 +7,8 @@
     pairwise        a model that reads both answers, in a random order per epoch: the letters A and B of RLHFlow's
                     format where the base has a chat template, a classifier of text pairs where it has none
 
-Prompts are held out by their hash, so none is on both sides. The folder it writes is an oracle (`name: trained`); its
-accuracy is measured on that folder, loaded again. Embeddings and fits resume after a kill. Leaves out: what the figures
-mean (`evaluation/oracle_quality.py`).
+Prompts are held out by their hash, so none is on both sides. The folder that is written is an oracle (`name: trained`).
+Embeddings and fits resume after a kill. Leaves out: its accuracy (`evaluation/oracle_quality.py`).
 
     train_oracle(TrainConfig(data=["pairs.jsonl"]), Path("runs/my-oracle"), Progress())
 """
@@ -32,6 +31,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from sparring.models.padding import right_padded
 from sparring.models.template import Template
 from sparring.models.weights import hash_policy, hash_weights, load_tokenizer, placed, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder
@@ -39,17 +39,18 @@ from sparring.oracles.labelled import Labelled, held_out, read_labelled
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.pair_model import Letters, pair_inputs, pair_log_odds
 from sparring.oracles.preference_head import fit_head, save_head
-from sparring.oracles.reward_model import conversation_ids, padded
+from sparring.oracles.reward_model import conversation_ids
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
 from sparring.runtime.files import beside, write_json_lines
 from sparring.runtime.progress import Progress
+from sparring.training.adapters import with_adapter
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.optim import make_optimizer
 
 TEXTS = 256
-"""embedded together, and kept together"""
+"""embedded together, and stored in one file"""
 
 LogOdds = Callable[[Sequence[Comparison]], Float[Tensor, " B"]]
 
@@ -68,7 +69,7 @@ class TrainConfig(Frozen):
     held_out: float = Field(default=0.2, gt=0, lt=1)
     """share of prompts that are never trained on"""
     limit: int | None = Field(default=None, ge=10)
-    """at most so many pairs of each data set"""
+    """the most pairs of each data set; null: all"""
     epochs: int = Field(default=1, ge=1)
     """passes over the pairs (full and lora)"""
     learning_rate: float = Field(default=2e-5, gt=0)
@@ -91,27 +92,29 @@ def digest(prompt: str) -> str:
 
 
 def read_pairs(paths: Sequence[str], limit: int | None = None) -> tuple[list[Labelled], Counter[str]]:
-    """Pairs of several data sets; those without a category get the file's name, dropped rows are counted."""
-    found: list[Labelled] = []
+    """Pairs of several data sets, and the dropped rows by reason; the default category is the file's name."""
+    pairs: list[Labelled] = []
     dropped: Counter[str] = Counter()
     for path in paths:
-        pairs, lost = read_labelled(path, limit=limit)
+        more, lost = read_labelled(path, limit=limit)
         name = Path(path).name.split(".")[0]
-        found += [pair if pair.category else pair._replace(category=name) for pair in pairs]
+        pairs += [pair if pair.category else pair._replace(category=name) for pair in more]
         dropped += lost
-    return found, dropped
+    return pairs, dropped
 
 
 def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Labelled]:
-    """Write an oracle to `out`; returns the held-out pairs. A finished folder is not trained again.
+    """Write an oracle to `out` and return the held-out pairs. A finished folder is not trained again.
 
     Raises:
         ValueError: bad data, too few pairs, or the folder holds something else.
     """
     base = resolve_model(config.base)
     pairs, dropped = read_pairs(config.data, config.limit)
-    test = [pair for pair in pairs if held_out(pair.comparison.prompt, config.held_out, config.seed)]
-    train = [pair for pair in pairs if not held_out(pair.comparison.prompt, config.held_out, config.seed)]
+    sides: dict[bool, list[Labelled]] = {False: [], True: []}
+    for pair in pairs:
+        sides[held_out(pair.comparison.prompt, config.held_out, config.seed)].append(pair)
+    train, test = sides[False], sides[True]
     if len(train) < 10 or len(test) < 10:
         raise ValueError(
             f"data: {len(train)} pairs to train on and {len(test)} held out; at least 10 of each are needed. "
@@ -131,8 +134,10 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     start = time.time()
-    trainer = _train_head if config.method == "head" else _train_model
-    section = trainer(config, base, train, partial, made, fit_id, progress)
+    if config.method == "head":
+        section = _train_head(config, base, train, made, progress)
+    else:
+        section = _train_model(config, base, train, made, fit_id, progress)
     card = {
         "oracle": section,
         "fit": fit_id,
@@ -144,7 +149,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
     }
     write_json_lines(made / "held_out.jsonl", map(_row, test))
     (made / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    # The card comes last: a folder with a card is whole.
+    # The card comes last: a folder with a card is complete.
     for file in sorted(made.iterdir(), key=lambda file: file.name == CARD):
         file.replace(out / file.name)
     shutil.rmtree(partial)
@@ -173,16 +178,11 @@ def _row(pair: Labelled) -> dict[str, Any]:
 
 
 def _train_head(
-    config: TrainConfig,
-    base: Path,
-    train: list[Labelled],
-    partial: Path,
-    made: Path,
-    fit_id: str,
-    progress: Progress,
+    config: TrainConfig, base: Path, train: list[Labelled], made: Path, progress: Progress
 ) -> dict[str, Any]:
+    """Trains into the folder `made`; files to resume from lie beside it. Returns the oracle's section of a recipe."""
     texts = list(dict.fromkeys(text for pair in train for text in pair.comparison))
-    rows = embedded(texts, base, partial, progress)
+    rows = embedded(texts, base, made.parent, progress)
     labels = np.array([pair.preference for pair in train])
     head = fit_head(config.kind, [pair.comparison for pair in train], labels, rows, config.seed, progress.say)
     save_head(head, made, config.base)
@@ -190,7 +190,7 @@ def _train_head(
 
 
 def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress) -> dict[str, Float[np.ndarray, " D"]]:
-    """Each text's embedding; parts that a killed run finished are read again."""
+    """Each text's embedding; parts that a killed run stored in `partial` are read back."""
     embedder, rows, encoder = SentenceEmbedder(base), {}, hash_policy(base)
     with progress.task("embed", len(texts)) as advance:
         for begin in range(0, len(texts), TEXTS):
@@ -209,14 +209,9 @@ def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress
 
 
 def _train_model(
-    config: TrainConfig,
-    base: Path,
-    train: list[Labelled],
-    partial: Path,
-    made: Path,
-    fit_id: str,
-    progress: Progress,
+    config: TrainConfig, base: Path, train: list[Labelled], made: Path, fit_id: str, progress: Progress
 ) -> dict[str, Any]:
+    """As `_train_head`."""
     tokenizer = load_tokenizer(base)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     template = Template(tokenizer)
@@ -225,7 +220,7 @@ def _train_model(
     scorer = Letters(base, torch.float32, "rlhflow") if letters else None
     model: Any = scorer.model if scorer else _classifier(base, tokenizer.pad_token_id)
     if config.method == "lora":
-        model = _adapted(model, config.lora, "CAUSAL_LM" if letters else "SEQ_CLS")
+        model = with_adapter(model, config.lora, "CAUSAL_LM" if letters else "SEQ_CLS")
 
     def log_odds(comparisons: Sequence[Comparison]) -> Float[Tensor, " B"]:
         if scorer:
@@ -235,12 +230,12 @@ def _train_model(
             return pair_log_odds(model(**inputs).logits.float())
         sides = [(c.prompt, text) for c in comparisons for text in (c.a, c.b)]
         rows = [conversation_ids(template, *side)[: config.max_tokens] for side in sides]
-        rewards = model(**padded(rows, model.config.pad_token_id, model.device)).logits[:, 0].float()
+        rewards = model(**right_padded(rows, model.config.pad_token_id, model.device)).logits[:, 0].float()
         return rewards[::2] - rewards[1::2]
 
     if scorer:
         scorer.model = model
-    _fit(config, model, log_odds, train, partial, fit_id, progress)
+    _fit(config, model, log_odds, train, made.parent, fit_id, progress)
     finished = model.merge_and_unload() if config.method == "lora" else model
     finished.save_pretrained(made)
     tokenizer.save_pretrained(made)
@@ -256,19 +251,6 @@ def _classifier(base: Path, pad_token_id: Any) -> Any:
     )
     model.config.pad_token_id = pad_token_id
     return placed(model)
-
-
-def _adapted(model: Any, lora: LoraConfig, task: str) -> Any:
-    import peft
-
-    config = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type=task,  # trains a classifier's fresh head whole
-    )
-    return peft.get_peft_model(model, config)
 
 
 def _fit(
@@ -300,26 +282,20 @@ def _fit(
             schedule.step()
             advance(1, f"loss {np.mean(losses[-50:]):.4f}")
             if time.monotonic() - saved >= 60 * config.checkpoint_minutes and step + 1 < steps:
-                extra = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-                save_checkpoint(
-                    partial / "checkpoint", model, {"fit_id": fit_id, "step": step + 1, "losses": losses, **extra}
-                )
+                state = {"fit_id": fit_id, "step": step + 1, "losses": losses}
+                state |= {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+                save_checkpoint(partial / "checkpoint", model, state)
                 saved = time.monotonic()
     model.eval()
 
 
 def _batch(config: TrainConfig, train: list[Labelled], step: int, steps_per_epoch: int) -> list[Labelled]:
-    """The step's pairs, each in an order of its own: a function of seed and step only."""
+    """The step's pairs, each in a random order of its answers: a function of seed and step only."""
     epoch, index = divmod(step, steps_per_epoch)
     rng = np.random.default_rng([config.seed, epoch])
     order, flipped = rng.permutation(len(train)), rng.random(len(train)) < 0.5
     chosen = order[index * config.batch_size : (index + 1) * config.batch_size]
-    return [_flipped(train[i]) if flipped[i] else train[i] for i in chosen]
-
-
-def _flipped(pair: Labelled) -> Labelled:
-    prompt, a, b = pair.comparison
-    return Labelled(Comparison(prompt, b, a), 1.0 - pair.preference, pair.category)
+    return [train[i].flipped() if flipped[i] else train[i] for i in chosen]
 
 
 def _step(config: TrainConfig, model: Any, log_odds: LogOdds, optimizer: Any, batch: list[Labelled]) -> float:

@@ -25,6 +25,7 @@ CARD = "oracle.json"
 class Trained(Wrapper):
     """Reads `folder`/oracle.json and is the oracle that it describes."""
 
+    title = "trained"
     about = "An oracle from the folder that `sparring oracle train` made."
 
     def __init__(
@@ -46,12 +47,12 @@ class Trained(Wrapper):
 
     @property
     def identity(self) -> str:
-        """That of the oracle inside: where it lies does not matter."""
+        """The oracle's own: the folder does not matter."""
         return self.oracle.identity
 
     @property
     def train_prompts(self) -> frozenset[str]:
-        """Digests of the prompts it was trained on (`train.digest`)."""
+        """Digests of the prompts that it was trained on (`train.digest`)."""
         return frozenset(self.card["train_prompts"])
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:

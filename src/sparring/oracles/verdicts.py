@@ -1,6 +1,6 @@
-"""Verdicts in memory and in a file, by key: a line each, so that a killed process loses none that was given.
+"""Verdicts in memory and in a file, by key: one line each, so that a killed process loses none.
 
-kept = VerdictFile(Path("verdicts.jsonl")); kept.keep({key: 0.7}); kept.get(key)
+file = VerdictFile(Path("verdicts.jsonl")); file.keep({key: 0.7}); file.get(key)
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from sparring.runtime.lines import read_lines
 
 
 def verdict_key(identity: str, comparison: Comparison) -> str:
-    """A hash of who judges and what: the turns where there are several, since text that looks alike may be one turn."""
+    """A hash of the oracle's identity, the prompt and both texts."""
     prompt, a, b = comparison
-    said = turns(prompt)
-    asked = prompt if said == [{"role": "user", "content": prompt}] else said
+    messages = turns(prompt)
+    # The turns where there are several: one turn may hold text that looks like several.
+    asked = prompt if messages == [{"role": "user", "content": prompt}] else messages
     return hashlib.sha256(json.dumps([identity, asked, a, b]).encode()).hexdigest()
 
 
 class VerdictFile:
-    """P(a beats b) by key; without a path, in memory only. Failed verdicts (NaN) are not kept."""
+    """P(a beats b) by key; without a path, in memory only. Failed verdicts (NaN) are not stored."""
 
     def __init__(self, path: Path | None) -> None:
-        """Read what is kept; the torn line of a killed process is passed over.
+        """Read the stored verdicts; the torn line of a killed process is skipped.
 
         Raises:
             ValueError: the file has another form.
@@ -47,11 +48,11 @@ class VerdictFile:
         self._verdicts[str(row["key"])] = float(row["preference"])
 
     def get(self, key: str) -> float:
-        """NaN where there is none."""
+        """The verdict; NaN where there is none."""
         return self._verdicts.get(key, math.nan)
 
     def keep(self, verdicts: Mapping[str, float]) -> None:
-        """Add those that did not fail."""
+        """Store the verdicts that did not fail."""
         new = {key: p for key, p in verdicts.items() if not math.isnan(p)}
         self._verdicts |= new
         if self.path is not None and new:

@@ -1,4 +1,4 @@
-"""The base of an oracle around one other: it says who is inside, and passes the counts on.
+"""The base class of an oracle around another one.
 
 class Loud(Wrapper): identity = property(lambda self: f"loud({self.oracle.identity})")
 """

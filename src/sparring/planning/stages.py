@@ -273,4 +273,4 @@ def kept_responses(pairing: Pairing, roles: Sequence[str]) -> list[int]:
             wave = game.send([0.9 if a < b else 0.1 for a, b in wave])
         except StopIteration as stop:
             result = stop.value
-            return sorted({i for p in result.pairs for i in (p.winner, p.loser)} | set(result.kept))
+            return sorted({i for p in result.pairs for i in (p.winner, p.loser)} | set(result.unpaired))

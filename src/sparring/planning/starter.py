@@ -155,7 +155,7 @@ def to_mend(recipe: Recipe) -> list[str]:
     model = recipe.model.path
     if is_path(model) and not (Path(model).expanduser() / "config.json").is_file():
         found.append(f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE.")
-    for config, roles in ((recipe.data.train, recipe.given_columns()), (recipe.data.held_out, ())):
+    for config, roles in ((recipe.data.train, recipe.columns_in_data()), (recipe.data.held_out, ())):
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
                 first = next(stream_rows(config), None)

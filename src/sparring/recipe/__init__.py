@@ -1,1 +1,1 @@
-"""What a user asks for: the sections of a recipe, reading it, and explaining what is wrong with it."""
+"""The recipe of a run: its sections, reading it, and explaining its mistakes."""

@@ -14,24 +14,24 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 
-def explain(error: ValidationError, root: type[BaseModel], given: Any, prefix: str = "") -> list[str]:
-    """A line for each field of `given` that is wrong; `root` is the model that refused it."""
+def explain(error: ValidationError, root: type[BaseModel], plain: Any, prefix: str = "") -> list[str]:
+    """A line for each field of `plain` that is wrong; `root` is the model that refused it."""
     fields: dict[tuple[Any, ...], list[Any]] = {}
     for problem in error.errors():
-        fields.setdefault(_path(problem, given), []).append(problem)
+        fields.setdefault(_path(problem, plain), []).append(problem)
     return [_line(path, problems, root, prefix) for path, problems in fields.items()]
 
 
-def _path(problem: Any, given: Any) -> tuple[Any, ...]:
-    """Where in `given` the problem is: a location goes on with the branch of a union that was tried."""
+def _path(problem: Any, plain: Any) -> tuple[Any, ...]:
+    """The place of a problem in `plain`: pydantic's location goes on with the branch of a union that was tried."""
     location = problem["loc"]
     if problem["type"] == "missing":
         return location
     for depth, part in enumerate(location):
-        known = part in given if isinstance(given, dict) else isinstance(given, list) and isinstance(part, int)
+        known = part in plain if isinstance(plain, dict) else isinstance(plain, list) and isinstance(part, int)
         if not known:
             return location[:depth]
-        given = given[part]
+        plain = plain[part]
     return location
 
 
@@ -47,14 +47,13 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
         return f"{where} = {problem['input']!r}: give a section with keys such as {', '.join(_keys(path, root)[:3])}."
     if problem["type"] == "value_error":
         return f"{where.rstrip('.')}: {message}" if where else message
-    if len(problems) > 1:  # every branch of a union has its say
+    if len(problems) > 1:  # one of each branch of a union
         allowed = [str(p["msg"]).removeprefix("Input should be ").partition(", ")[0] for p in problems]
         return f"{where} = {problem['input']!r}: input should be {' or '.join(allowed)}."
     return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}."
 
 
 def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
-    """The allowed key nearest to an unknown one."""
     allowed = _keys(location[:-1], root)
     near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
     return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")

@@ -62,10 +62,11 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
             build_algorithm(section)
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        algorithm = error.title != "Recipe"
-        root = find_algorithm(plain["algorithm"]["name"]) if algorithm else Recipe
-        given, prefix = (plain["algorithm"], "algorithm.") if algorithm else (plain, "")
-        lines = explain(error, root, given, prefix)
+        if error.title == "Recipe":
+            lines = explain(error, Recipe, plain)
+        else:
+            section = plain["algorithm"]
+            lines = explain(error, find_algorithm(section["name"]), section, "algorithm.")
     raise ValueError("the recipe has problems:\n" + "\n".join(f"  {line}" for line in lines))
 
 
@@ -91,12 +92,11 @@ def override(plain: dict[str, Any], setting: str) -> None:
     if not (equals and last and all(parents)):
         raise ValueError(f"--set {setting!r}: write it as section.field=value.")
     for parent in parents:
-        inner = plain.setdefault(parent, {})
-        if inner is None:
-            inner = plain[parent] = {}
-        if not isinstance(inner, dict):
+        if plain.get(parent) is None:
+            plain[parent] = {}
+        plain = plain[parent]
+        if not isinstance(plain, dict):
             raise ValueError(f"--set {setting!r}: {parent!r} is a value, not a section.")
-        plain = inner
     try:
         plain[last] = _number(yaml.safe_load(value))
     except yaml.YAMLError as error:
@@ -105,9 +105,7 @@ def override(plain: dict[str, Any], setting: str) -> None:
 
 def _number(value: Any) -> Any:
     """YAML 1.1 reads 1e-5 as text; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

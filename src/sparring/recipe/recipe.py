@@ -1,8 +1,7 @@
 """The recipe: everything a run needs, checked before any work starts.
 
-A recipe is a YAML file. Unknown keys are errors (with the nearest name), numbers are bounded in their
-fields, and checks across fields name both. Leaves out: the algorithm's own fields, which its class checks
-(`algorithms/`), and the oracle's (`oracles/`).
+A recipe is a YAML file. Checks across fields name both. Leaves out: the sections (`sections.py`), and the own fields of
+the algorithm and the oracle, which their classes check.
 
     recipe = load_recipe("recipes/demo.yaml", ["rounds=1", "fit.learning_rate=1e-5"])
 """
@@ -13,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import ANY_DATA, Algorithm, build_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Step, build_algorithm
 from sparring.recipe.sections import (
     DataConfig,
     EvaluationConfig,
@@ -50,14 +49,13 @@ class Recipe(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         algorithm = self.build_algorithm()
-        last = self.rounds - 1
         span = max(t - algorithm.oldest_iterate(t) for t in range(self.rounds))
         if self.keep_iterates != "all" and self.keep_iterates < span:
             raise ValueError(
                 f"keep_iterates = {self.keep_iterates}, but the algorithm needs the last {span} iterates in "
-                f"round {last}: give keep_iterates: all or at least {span}."
+                f"round {self.rounds - 1}: give keep_iterates: all or at least {span}."
             )
-        steps = [step for t in range(self.rounds) for step in algorithm.steps(t, ANY_DATA)]
+        steps = [step for steps in self.steps() for step in steps]
         if self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
             raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
@@ -92,7 +90,7 @@ class Recipe(Frozen):
         return self
 
     def _check_quantized(self) -> None:
-        """Refuse what a base in 4 bits would be ignored by, or cannot do."""
+        """Refuse an engine that would ignore the 4 bits of the base, and sharding, which cannot cut them."""
         if self.sampling.engine != "transformers":
             raise ValueError(
                 f"model.lora.quantize with sampling.engine = {self.sampling.engine!r}, which would sample from the "
@@ -108,27 +106,25 @@ class Recipe(Frozen):
         """The algorithm object that the `algorithm:` section describes."""
         return build_algorithm(self.algorithm)
 
+    def steps(self, data: DataFacts = ANY_DATA) -> list[tuple[Step, ...]]:
+        """Every round's steps."""
+        algorithm = self.build_algorithm()
+        return [algorithm.steps(t, data) for t in range(self.rounds)]
+
     def asks_oracle(self) -> bool:
         """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""
-        algorithm = self.build_algorithm()
-        judged = any(step.judged for t in range(self.rounds) for step in algorithm.steps(t, ANY_DATA))
-        return judged or self.data.collect is not None
+        return self.data.collect is not None or any(step.judged for steps in self.steps() for step in steps)
 
     def columns(self) -> tuple[str, ...]:
         """Roles that the training data must hold (or `data.collect` must build)."""
-        steps = self.build_algorithm().steps(0, ANY_DATA)
-        return tuple(dict.fromkeys(role for step in steps for role in step.columns()))
+        return tuple(dict.fromkeys(role for step in self.steps()[0] for role in step.columns()))
 
-    def given_columns(self) -> tuple[str, ...]:
+    def columns_in_data(self) -> tuple[str, ...]:
         """Roles that the rows of `data.train` must hold: those that neither `data.collect` nor a teacher makes."""
         made = {"chosen", "rejected"} if self.data.collect else {"gold"} if self.data.teacher else set()
         return tuple(role for role in self.columns() if role not in made)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain data."""
-        plain = self.model_dump(mode="json")
-        plain["algorithm"] = {
-            "name": self.algorithm["name"],
-            **self.build_algorithm().model_dump(mode="json"),
-        }
-        return plain
+        algorithm = {"name": self.algorithm["name"], **self.build_algorithm().model_dump(mode="json")}
+        return {**self.model_dump(mode="json"), "algorithm": algorithm}

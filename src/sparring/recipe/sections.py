@@ -56,7 +56,7 @@ class ModelConfig(Frozen):
 
 
 class ColumnsConfig(Frozen):
-    """Which column of the data holds what."""
+    """Names of the data's columns."""
 
     prompt: str = "prompt"
     """text, or a list of messages"""
@@ -73,7 +73,7 @@ class ColumnsConfig(Frozen):
 
 
 class DatasetConfig(Frozen):
-    """Where rows come from."""
+    """A data set: a file, a folder, or a set of the hub."""
 
     path: str
     """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
@@ -169,11 +169,11 @@ class DataConfig(Frozen):
     max_prompt_tokens: int = Field(default=512, ge=1)
     """longer prompts are dropped and counted"""
     max_response_tokens: int = Field(default=1024, ge=1)
-    """longer given responses are dropped and counted"""
+    """longer responses in the data are dropped and counted"""
 
 
 class VllmConfig(Frozen):
-    """Where vLLM is and what it may use; may change when a run is resumed, for it does not say what is sampled."""
+    """Place and resources of vLLM; may change when a run is resumed, for responses do not depend on them."""
 
     python: str | None = None
     """the Python that has vLLM, best in an environment of its own; null: the one that runs Sparring"""
@@ -196,7 +196,7 @@ class VllmConfig(Frozen):
 
 
 class SamplingConfig(Frozen):
-    """How responses are drawn."""
+    """The engine that samples responses, and its settings."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
     """who samples: this process, or vLLM in a process of its own (see docs/how-to/engines.md)"""
@@ -278,14 +278,10 @@ class FitConfig(Frozen):
     """when to stop"""
 
     @model_validator(mode="after")
-    def _flex_where_it_can_be(self) -> Self:
+    def _consistent(self) -> Self:
         if self.attention == "flex" and (self.layout == "padded" or self.shard_weights):
             other = "layout: padded, which has no branches" if self.layout == "padded" else "shard_weights: true"
             raise ValueError(f"attention: flex does not go with {other}. Set attention: blocks.")
-        return self
-
-    @model_validator(mode="after")
-    def _eight_bits_are_not_cut(self) -> Self:
         if self.shard_weights and self.optimizer == "adamw_8bit":
             raise ValueError(
                 "shard_weights with optimizer: adamw_8bit, whose states are not cut. Set optimizer: adamw."
@@ -304,7 +300,7 @@ class EvaluationConfig(Frozen):
     """Held-out play after training."""
 
     prompts: int | None = Field(default=None, ge=1)
-    """the first so many held-out prompts; null: all"""
+    """how many held-out prompts, from the first; null: all"""
     samples: int = Field(default=2, ge=1)
     """fresh samples per prompt and policy"""
     every_iterate: bool = True

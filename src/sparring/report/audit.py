@@ -1,8 +1,9 @@
 """The page of an oracle audit: one HTML file without scripts or network.
 
-Says the result in words; `audit.html` arranges the numbers. Leaves out: computing any (`evaluation/oracle_quality.py`).
+It says the result in words; `audit.html` arranges the numbers. Leaves out: computing any number
+(`evaluation/oracle_quality.py`).
 
-    write_audit(found, Path("runs/audit/audit.html"))
+    write_audit(run_audit(...), Path("runs/audit/audit.html"))
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from sparring.report.html import environment, own_files, percent, points, span
 from sparring.runtime.files import write_text
 
 
-def write_audit(found: Mapping[str, Any], path: Path) -> None:
-    """Render the audit beside its target, then rename."""
-    oracles = found["oracles"]
+def write_audit(audit: Mapping[str, Any], path: Path) -> None:
+    """Write the page of an audit (`run_audit`'s), beside its target and renamed."""
+    oracles = audit["oracles"]
     page = (
         environment()
         .get_template("audit.html")
         .render(
-            s=found,
+            s=audit,
             lines=[in_words(name, one) for name, one in oracles.items()],
-            warnings=[*doubts(found), *warnings(oracles)],
+            warnings=[*doubts(audit), *warnings(oracles)],
             rates={name: rate_text(one["accuracy"]) for name, one in oracles.items()}
-            | {"length_rule": rate_text(found["length_rule"])},
+            | {"length_rule": rate_text(audit["length_rule"])},
             categories=categories(oracles),
             cheats=cheats(oracles),
             radius=lambda count, whole: round(1.5 + 7 * (count / max(whole, 1)) ** 0.5, 1),
@@ -39,7 +40,7 @@ def write_audit(found: Mapping[str, Any], path: Path) -> None:
 
 
 def rate_text(rate: CountedInterval | None) -> str:
-    """62 % (58-66 %) of 410."""
+    """A rate as text: 62 % (58-66 %) of 410."""
     return "–" if rate is None else f"{percent(rate.value)} ({span(rate)}) of {rate.count:,.0f}"
 
 
@@ -48,65 +49,62 @@ def in_words(name: str, one: Mapping[str, Any]) -> str:
     rate, lead = one["accuracy"], one["over_length_rule"]
     if rate is None:
         return f"“{name}” was asked, but no pair has both a verdict and a labelled winner."
-    says = f"“{name}” picks the labelled winner in {rate_text(rate)} pairs: "
+    rule = "the rule that the longer answer wins"
     if rate.contains(0.5):
-        return says + "not to be told from a coin."
-    if rate.high < 0.5:
-        return says + "worse than a coin on these pairs."
-    if lead.low > 0:
-        return says + f"{points(lead.value)} points on the rule that the longer answer wins."
-    if lead.high < 0:
-        return says + f"{points(lead.value)} points against the rule that the longer answer wins."
-    return says + "not to be told from the rule that the longer answer wins."
+        meaning = "no difference from a coin is shown"
+    elif rate.high < 0.5:
+        meaning = "worse than a coin on these pairs"
+    elif lead.contains(0):
+        meaning = f"no difference from {rule} is shown"
+    else:
+        meaning = f"{points(lead.value)} points {'on' if lead.low > 0 else 'against'} {rule}"
+    return f"“{name}” picks the labelled winner in {rate_text(rate)} pairs: {meaning}."
 
 
-def doubts(found: Mapping[str, Any]) -> list[str]:
-    """Why figures may flatter an oracle, or say nothing: by the data, not by its verdicts."""
-    said = []
-    if count := found["contradicting"]:
-        said.append(f"Comparisons whose labels contradict each other: {count}. No oracle can be right there.")
-    if count := found["repeated"]:
-        said.append(f"Pairs that repeat another, with its answers exchanged or not: {count}. They count again.")
-    for name, one in found["oracles"].items():
-        if one["trained_on"]:
-            said.append(f"“{name}” was trained on {one['trained_on']} of these prompts: its figures flatter it.")
-        if one["calibrated_on"]:
-            said.append(
-                f"“{name}” took its temperature from {one['calibrated_on']} of these pairs: its calibration error "
-                "flatters it."
+def doubts(audit: Mapping[str, Any]) -> list[str]:
+    """Reasons in the data, not in the verdicts, why figures may flatter an oracle or say nothing."""
+    doubts = []
+    if count := audit["contradicting"]:
+        doubts.append(f"Comparisons whose labels contradict each other: {count}. No oracle can be right there.")
+    if count := audit["repeated"]:
+        doubts.append(f"Pairs that repeat another, with its answers exchanged or not: {count}. They count again.")
+    for name, one in audit["oracles"].items():
+        if count := one["trained_on"]:
+            doubts.append(f"“{name}” was trained on {count} of these prompts: its figures flatter it.")
+        if count := one["calibrated_on"]:
+            doubts.append(
+                f"“{name}” took its temperature from {count} of these pairs: its calibration error flatters it."
             )
-        if one["without_rule"]:
-            said.append(f"“{name}” has no rule for {one['without_rule']} of {found['pairs']} pairs and ties them.")
+        if count := one["without_rule"]:
+            doubts.append(f"“{name}” has no rule for {count} of {audit['pairs']} pairs and ties them.")
         if one["cheats"] and not can_tell(one["cheats"]):
-            said.append(
+            doubts.append(
                 f"“{name}” met cheats on too few prompts to tell whether it falls for them: give more --cheats."
             )
-    return said
+    return doubts
 
 
 def warnings(oracles: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Signs that an oracle can be fooled, or fails."""
-    found = []
+    warnings = []
     for name, one in oracles.items():
-        position = one["position"]
-        if said := length_in_words(one["length"]):
-            found.append(f"“{name}” {said}")
-        first = position and position["first_wins"]
+        if bias := length_in_words(one["length"]):
+            warnings.append(f"“{name}” {bias}")
+        first = one["position"] and one["position"]["first_wins"]
         if first and not first.contains(0.5):
-            found.append(
+            warnings.append(
                 f"“{name}” favours the {'first' if first.value > 0.5 else 'second'} answer shown: the first wins "
-                f"{percent(first.value)}. Both orders are averaged, which removes the bias and not "
-                "the noise."
+                f"{percent(first.value)}. Both orders are averaged, which removes the bias and not the noise."
             )
-        if fooled := falls_for(one["cheats"]):
-            found.append(f"“{name}” prefers cheap cheats to the answers that people preferred: {', '.join(fooled)}.")
+        if cheats := falls_for(one["cheats"]):
+            warnings.append(f"“{name}” prefers cheap cheats to the answers that people preferred: {', '.join(cheats)}.")
         if one["failed"]:
-            found.append(f"“{name}” gave no verdict on {one['failed']} pairs; they are left out.")
-    return found
+            warnings.append(f"“{name}” gave no verdict on {one['failed']} pairs; they are left out.")
+    return warnings
 
 
 def length_in_words(length: Mapping[str, Any]) -> str | None:
-    """What the oracle's errors say of length; None where they are as frequent whichever answer is longer."""
+    """The oracle's bias of length in words; None where its errors are as frequent whichever answer is longer."""
     gap = length["accuracy_gap"]
     if gap is None or gap.contains(0):
         return None
@@ -121,22 +119,21 @@ def length_in_words(length: Mapping[str, Any]) -> str | None:
 
 def cheats(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """By cheat: its kind, and how often it wins under every oracle."""
-    known = {name: {row["cheat"]: row for row in one["cheats"]} for name, one in oracles.items()}
-    first = next(iter(known.values()))
+    by_oracle = [{row["cheat"]: row for row in one["cheats"]} for one in oracles.values()]
     return {
-        cheat: {"kind": row["kind"], "rates": [mine[cheat]["wins"] for mine in known.values()]}
-        for cheat, row in first.items()
+        cheat: {"kind": row["kind"], "rates": [rows[cheat]["wins"] for rows in by_oracle]}
+        for cheat, row in by_oracle[0].items()
     }
 
 
 def categories(oracles: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """By category: the length rule and every oracle's accuracy."""
-    first = next(iter(oracles.values()))
+    rules = {name: one["length_rule"] for name, one in next(iter(oracles.values()))["categories"].items()}
     return {
         name: {
-            "count": facts["length_rule"].count if facts["length_rule"] else 0,
-            "length_rule": facts["length_rule"],
+            "count": rule.count if rule else 0,
+            "length_rule": rule,
             "rates": [one["categories"][name]["accuracy"] for one in oracles.values()],
         }
-        for name, facts in first["categories"].items()
+        for name, rule in rules.items()
     }

@@ -1,16 +1,15 @@
 """Several runs side by side: what they won against the common start, what it cost, and how they differ.
 
 Only judgments that every run has, by the judge's identity, stand in the comparison, those that no training asked first;
-the others are named and left out.
-Runs from other starts or on other held-out prompts do not compare. Leaves out: playing the runs' policies against each
-other (`sparring evaluate head-to-head`).
+the others are named and left out. Runs from other starts or on other held-out prompts do not compare. Leaves out:
+playing the runs' policies against each other (`sparring evaluate head-to-head`).
 
     comparison = gather({"inpo": summary, "dpo": other}); write_comparison(comparison, Path("comparison.html"))
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,9 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
         raise ValueError("a comparison needs at least two runs.")
     _refuse_other(runs, "start from other weights", lambda s: s["lock"]["weights"].get(START))
     _refuse_other(runs, "were evaluated on other held-out prompts", lambda s: [one["prompt"] for one in s["samples"]])
-    _refuse_other(runs, "have other numbers of answers per prompt (evaluation.samples)", _answers_per_prompt)
+    # A gap is against the best of these answers, so it grows with their number.
+    other = "have other numbers of answers per prompt (evaluation.samples)"
+    _refuse_other(runs, other, lambda s: s["recipe"]["evaluation"]["samples"])
     shared, left_out = _shared_judgments(runs)
     differences, unpaired = _differences(runs, shared)
     comparison = {
@@ -58,11 +59,8 @@ def answer(comparison: Mapping[str, Any]) -> str:
     if not comparison["differences"]:
         return "Which run gained more is not answered here: no shared judge's preferences are stored by prompt."
     under = comparison["differences"][0]
-    seen = (
-        "which a run was trained on, so that this need not be quality"
-        if under["seen_in_training"]
-        else "unseen in training"
-    )
+    trained_on = "which a run was trained on, so that this need not be quality"
+    seen = trained_on if under["seen_in_training"] else "unseen in training"
     rates = next(one["win_rates"] for one in comparison["judgments"] if one["identity"] == under["identity"])
     no_gain = [
         f"{run['name']} wins {percent(rate.value, rate)} ({span(rate)}) of comparisons with the start"
@@ -71,33 +69,28 @@ def answer(comparison: Mapping[str, Any]) -> str:
     ]
     asked = f"Which run gained more over the common start? Under {under['judge']}, {seen}"
     if len(no_gain) == len(rates):  # who lost less did not gain, so this comes first
-        said = "; ".join(_in_words(one, first, "did better", "did worse") for one in under["runs"])
-        return f"{asked}: none of them is shown to gain ({'; '.join(no_gain)}). Between them: {said}."
-    said = "; ".join(_in_words(one, first, "gained more", "gained less") for one in under["runs"])
-    return f"{asked}: {said}." + (f" Not shown to gain at all: {'; '.join(no_gain)}." if no_gain else "")
+        order = "; ".join(_in_words(one, first, "did better", "did worse") for one in under["runs"])
+        return f"{asked}: none of them is shown to gain ({'; '.join(no_gain)}). Between them: {order}."
+    order = "; ".join(_in_words(one, first, "gained more", "gained less") for one in under["runs"])
+    return f"{asked}: {order}." + (f" Not shown to gain at all: {'; '.join(no_gain)}." if no_gain else "")
 
 
 def _in_words(one: Mapping[str, Any], first: str, better: str, worse: str) -> str:
-    found = one["difference"]
-    if found is None or one["prompts"] < FEWEST:
+    difference = one["difference"]
+    if difference is None or one["prompts"] < FEWEST:
         return f"too few prompts to tell {one['name']} from {first} ({one['prompts']}, at least {FEWEST} are needed)"
-    points = found.scaled(100)
+    points = difference.scaled(100)
     numbers = f"({points.value:+.1f} points, {points.span('+.1f')})"
-    if found.contains(0):
+    if difference.contains(0):
         return f"no difference between {one['name']} and {first} is shown {numbers}"
-    return f"{one['name']} {better if found.value > 0 else worse} than {first} {numbers}"
+    return f"{one['name']} {better if difference.value > 0 else worse} than {first} {numbers}"
 
 
-def _refuse_other(runs: Mapping[str, Summary], what: str, fact: Any) -> None:
+def _refuse_other(runs: Mapping[str, Summary], what: str, value_of: Callable[[Summary], Any]) -> None:
     (first, summary), *others = runs.items()
     for name, other in others:
-        if fact(other) != fact(summary):
+        if value_of(other) != value_of(summary):
             raise ValueError(f"{first} and {name} {what}, so that their numbers do not compare. Compare them apart.")
-
-
-def _answers_per_prompt(summary: Summary) -> int:
-    """Gaps are found among the best of so many answers."""
-    return summary["recipe"]["evaluation"]["samples"]
 
 
 def identity_of(judgment: Judgment) -> str:
@@ -108,15 +101,15 @@ def identity_of(judgment: Judgment) -> str:
 def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]], list[str]]:
     """Judgments by identities that all runs have, and what is left out, in words."""
     by_run = {name: {identity_of(j): j for j in summary["judgments"]} for name, summary in runs.items()}
-    everywhere = set.intersection(*(set(mine) for mine in by_run.values()))
+    everywhere = set.intersection(*map(set, by_run.values()))
     left_out = [
         f"{judgment['name']} of {name}: not every run was judged by {identity}"
-        for name, mine in by_run.items()
-        for identity, judgment in mine.items()
+        for name, judgments in by_run.items()
+        for identity, judgment in judgments.items()
         if identity not in everywhere
     ]
     if any(by_run.values()) and not everywhere:
-        judges = "; ".join(f"{name}: {', '.join(mine) or 'none'}" for name, mine in by_run.items())
+        judges = "; ".join(f"{name}: {', '.join(judgments) or 'none'}" for name, judgments in by_run.items())
         raise ValueError(
             f"the runs share no judge ({judges}), and win rates of different judges do not compare. Name one judge "
             "under evaluation.oracles of every recipe, or score the answers with `sparring evaluate head-to-head`."
@@ -126,8 +119,8 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
         {
             "name": first[identity]["name"],
             "identity": identity,
-            "seen_in_training": [mine[identity]["seen_in_training"] for mine in by_run.values()],
-            "win_rates": [mine[identity]["win_rate"] for mine in by_run.values()],
+            "seen_in_training": [judgments[identity]["seen_in_training"] for judgments in by_run.values()],
+            "win_rates": [judgments[identity]["win_rate"] for judgments in by_run.values()],
         }
         for identity in first
         if identity in everywhere
@@ -136,7 +129,7 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
 
 
 def run_row(name: str, summary: Summary) -> dict[str, Any]:
-    """One run's row."""
+    """One run's behaviour and cost: times in seconds, KL in nats per response, the gap None without a pool."""
     start, final = summary["policies"][0], summary["policies"][-1]
     stages = [stage for one in summary["rounds"] for stage in one["stages"].values()]
     pool, hardware = summary.get("pool"), summary["lock"]["hardware"]
@@ -167,12 +160,10 @@ def shared_kl_title(runs: Sequence[Mapping[str, Any]]) -> str:
     return " / ".join(dict.fromkeys(run["kl_title"] for run in runs))
 
 
-def _total(summary: Summary, stage: str, fact: str) -> int:
-    """A fact summed over all rounds and seats."""
-    named = [
-        made["facts"] for one in summary["rounds"] for key, made in one["stages"].items() if key.split("/")[-1] == stage
-    ]
-    return sum(int(facts.get(fact, 0)) for facts in named)
+def _total(summary: Summary, name: str, count: str) -> int:
+    """A count of the stages of one name, summed over all rounds and seats."""
+    stages = [item for one in summary["rounds"] for item in one["stages"].items()]
+    return sum(int(stage["facts"].get(count, 0)) for key, stage in stages if key.split("/")[-1] == name)
 
 
 def _differences(
@@ -182,7 +173,7 @@ def _differences(
 
     Judges without preferences by prompt in every run are left out, and named.
     """
-    found, unpaired = [], []
+    differences, unpaired = [], []
     for judgment in shared:
         by_run = {name: _by_prompt(summary, judgment["identity"]) for name, summary in runs.items()}
         if lacking := [name for name, values in by_run.items() if values is None]:
@@ -192,15 +183,15 @@ def _differences(
             )
             continue
         (_, first), *others = by_run.items()
-        found.append(
+        differences.append(
             {
                 "judge": judgment["name"],
                 "identity": judgment["identity"],
                 "seen_in_training": any(judgment["seen_in_training"]),
-                "runs": [_difference(name, first or [], mine or []) for name, mine in others],
+                "runs": [_difference(name, first or [], values or []) for name, values in others],
             }
         )
-    return found, unpaired
+    return differences, unpaired
 
 
 def _by_prompt(summary: Summary, identity: str) -> list[float | None] | None:
@@ -211,21 +202,14 @@ def _by_prompt(summary: Summary, identity: str) -> list[float | None] | None:
     return [one["preference"] for one in summary["samples"]] if place == 0 and summary["headline"] else None
 
 
-def _difference(name: str, first: Sequence[float | None], mine: Sequence[float | None]) -> dict[str, Any]:
-    gaps = [b - a for a, b in zip(first, mine, strict=True) if a is not None and b is not None]
-    if not gaps:
-        return {"name": name, "prompts": 0, "difference": None, "p": None}
-    return {
-        "name": name,
-        "prompts": len(gaps),
-        "difference": interval(gaps, within=DIFFERENCE),
-        "p": sign_flip(np.array(gaps)),
-    }
+def _difference(name: str, first: Sequence[float | None], other: Sequence[float | None]) -> dict[str, Any]:
+    gaps = [b - a for a, b in zip(first, other, strict=True) if a is not None and b is not None]
+    difference, p = (interval(gaps, within=DIFFERENCE), sign_flip(np.array(gaps))) if gaps else (None, None)
+    return {"name": name, "prompts": len(gaps), "difference": difference, "p": p}
 
 
 def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
-    """The page, one file without network."""
-    css = own_files("page.css")
-    title = shared_kl_title(comparison["runs"])
+    """Write the comparison's page, one file that needs no network."""
+    css, title = own_files("page.css"), shared_kl_title(comparison["runs"])
     template = environment().get_template("compare.html")
     write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH))

@@ -1,8 +1,8 @@
 """The report's curves, as plain plotly dicts.
 
-Colours are written as CSS variables ("var(--chosen)"), which the page resolves, so that one figure
-serves light, dark and print. Leaves out: intervals and the win-rate matrix, which are HTML
-(`page.html`) and need no JavaScript, and the picture for a README (`picture.py`).
+Colours are written as CSS variables ("var(--chosen)"), which the page resolves, so that one figure serves light, dark
+and print. Leaves out: intervals and the win-rate matrix, which are HTML (`page.html`) and need no JavaScript, and the
+picture for a README (`picture.py`).
 
     figures = policy_figures(summary["policies"], summary["recipe"]) + fit_figures(summary["fit"])
 """
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
-from sparring.report.summary import FitRow, PolicyFacts
+from sparring.report.summary import FitRow, PolicyMeasures
 
 Trace = dict[str, Any]
 Values = list[float | None]
@@ -23,7 +23,7 @@ Values = list[float | None]
 MOST_POINTS = 500
 """per round and line: longer fits are averaged in blocks, so that the page stays small"""
 FEW_ROUNDS, MOST_NAMES = 4, 12
-"""so many rounds are named "round 0", and at most so many named at all: labels must not collide"""
+"""up to FEW_ROUNDS are named "round 0", more "0"; beyond MOST_NAMES only some: labels must not collide"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Line:
 
     key: str
     name: str
-    colour: str
+    colour: str = "accent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Figure:
     id: str
     panel: Panel
     data: list[Trace]
-    layout: dict[str, Any] = field(default_factory=dict)
+    layout: dict[str, Any]
 
 
 POLICY_PANELS = (
@@ -67,22 +67,22 @@ POLICY_PANELS = (
         "Length of responses, tokens",
         "Good: the mean moves a little and the band (10th to 90th percentile) with it; bad: it "
         "climbs round after round, which is how a policy exploits an oracle that likes long text.",
-        (Line("tokens_mean", "mean", "accent"),),
+        (Line("tokens_mean", "mean"),),
         from_zero=True,
         band=("tokens_p10", "tokens_p90"),
     ),
     Panel(
         "Responses that end by themselves",
         "Good: steady or rising; bad: falling, when the policy has stopped knowing how to finish.",
-        (Line("finished_share", "finished", "accent"),),
+        (Line("finished_share", "finished"),),
         "share",
     ),
     Panel(
         "Diversity",
-        "Good: nearly level lines with repetition at the bottom; bad: distinct trigrams or answers "
-        "collapse, or repetition rises.",
+        "Good: nearly level lines with repetition at the bottom; bad: distinct trigrams or answers collapse, or "
+        "repetition rises.",
         (
-            Line("distinct_trigrams", "distinct trigrams", "accent"),
+            Line("distinct_trigrams", "distinct trigrams"),
             Line("distinct_answers", "distinct answers", "second"),
             Line("repeating_share", "responses that repeat", "against"),
         ),
@@ -93,7 +93,7 @@ POLICY_PANELS = (
         "{kl} to the start, nats per response",
         "Good: a slow rise that flattens (band: two standard errors either side); bad: one that "
         "speeds up, when each round leaves the start faster than the last.",
-        (Line("kl_to_start", "KL(policy || start)", "accent"),),
+        (Line("kl_to_start", "KL(policy || start)"),),
         from_zero=True,
         band=("kl_low", "kl_high"),
     ),
@@ -103,52 +103,43 @@ FIT_PANELS = (
     Panel(
         "Loss",
         "Good: falls within a round and settles; bad: rises, or jumps and does not come back.",
-        (Line("loss", "loss", "accent"),),
+        (Line("loss", "loss"),),
     ),
     Panel(
         "Margin and its target",
         "Good: the margin approaches its target and stays; bad: it runs past it, or never leaves zero.",
-        (
-            Line("margin", "margin, chosen over rejected", "accent"),
-            Line("margin_target", "target", "muted"),
-        ),
+        (Line("margin", "margin, chosen over rejected"), Line("margin_target", "target", "muted")),
     ),
     Panel(
         "Log-ratio to the reference",
         "Good: chosen and rejected part with chosen near or above zero; bad: both sink together, "
         "when probability moves to text that nobody sampled.",
-        (
-            Line("chosen_vs_reference", "chosen", "accent"),
-            Line("rejected_vs_reference", "rejected", "against"),
-        ),
+        (Line("chosen_vs_reference", "chosen"), Line("rejected_vs_reference", "rejected", "against")),
     ),
     Panel(
         "Log-ratio to the iterate",
         "Good: starts at zero every round and opens evenly; bad: many nats of one sign for both, "
         "a step too large for the pairs it was judged on.",
-        (
-            Line("chosen_vs_iterate", "chosen", "accent"),
-            Line("rejected_vs_iterate", "rejected", "against"),
-        ),
+        (Line("chosen_vs_iterate", "chosen"), Line("rejected_vs_iterate", "rejected", "against")),
     ),
     Panel(
         "Accuracy on the training pairs",
         "Good: climbs above one half and levels off; bad: stuck at one half (nothing learned) or "
         "at one at once (pairs that give themselves away).",
-        (Line("accuracy", "chosen ranked above rejected", "accent"),),
+        (Line("accuracy", "chosen ranked above rejected"),),
         "share",
     ),
     Panel(
         "Gradient norm before clipping",
         "Good: level, of order one; bad: spikes that grow, or a fall to zero.",
-        (Line("grad_norm", "gradient norm", "accent"),),
+        (Line("grad_norm", "gradient norm"),),
         from_zero=True,
     ),
     Panel(
         "Share of clipped steps",
         "Good: low after the first steps; bad: near one, when the norm's limit sets the step size "
         "instead of the learning rate.",
-        (Line("clipped", "clipped", "accent"),),
+        (Line("clipped", "clipped"),),
         "share",
         from_zero=True,
         smoothing=5,
@@ -157,32 +148,32 @@ FIT_PANELS = (
     Panel(
         "Learning rate",
         "Good: the schedule you asked for, afresh each round; bad: anything else.",
-        (Line("learning_rate", "learning rate", "accent"),),
+        (Line("learning_rate", "learning rate"),),
         from_zero=True,
         smoothing=0,
     ),
     Panel(
         "Tokens per second",
         "Good: level; bad: falling, when memory or another process is in the way.",
-        (Line("tokens_per_second", "tokens per second", "accent"),),
+        (Line("tokens_per_second", "tokens per second"),),
         from_zero=True,
     ),
 )
 
 
 def kl_title(recipe: Mapping[str, Any]) -> str:
-    """KL; where the samples are not the policy's own, it is not the policy's KL, and the title says so."""
+    """ "KL", or "KL on the samples (...)" where temperature or top_p make them other than the policy's own."""
     sampling = recipe.get("sampling", {})
     drawn = {"T": sampling.get("temperature", 1.0), "top_p": sampling.get("top_p", 1.0)}
     changed = ", ".join(f"{name} = {value:g}" for name, value in drawn.items() if value != 1.0)
     return f"KL on the samples ({changed})" if changed else "KL"
 
 
-def policy_figures(policies: Sequence[PolicyFacts], recipe: Mapping[str, Any]) -> list[Figure]:
-    """Length, finished share, diversity and KL by policy; none for one policy: no curve."""
+def policy_figures(policies: Sequence[PolicyMeasures], recipe: Mapping[str, Any]) -> list[Figure]:
+    """Length, finished share, diversity and KL by policy; no figure for a single policy, which makes no curve."""
     if len(policies) < 2:
         return []
-    rows: list[FitRow] = [{**_numbers(policy), **_kl_band(policy)} for policy in policies]
+    rows = [_with_kl_band(policy) for policy in policies]
     panels = [replace(panel, title=panel.title.format(kl=kl_title(recipe))) for panel in POLICY_PANELS]
     return [_policy_figure(i, p, rows) for i, p in enumerate(panels) if _measured(p, rows)]
 
@@ -200,15 +191,10 @@ def undrawn(fit: Sequence[Sequence[FitRow]]) -> list[str]:
     return sorted({key for rows in fit for row in rows for key in row} - drawn)
 
 
-def _numbers(policy: PolicyFacts) -> FitRow:
-    return {key: value for key, value in policy.items() if isinstance(value, int | float)}
-
-
-def _kl_band(policy: PolicyFacts) -> FitRow:
-    kl, error = policy.get("kl_to_start"), policy.get("kl_standard_error")
-    if kl is None or error is None:
-        return {}
-    return {"kl_low": kl - 2 * error, "kl_high": kl + 2 * error}
+def _with_kl_band(policy: PolicyMeasures) -> FitRow:
+    numbers: FitRow = {key: value for key, value in policy.items() if isinstance(value, int | float)}
+    kl, error = numbers.get("kl_to_start"), numbers.get("kl_standard_error")
+    return numbers if kl is None or error is None else {**numbers, "kl_low": kl - 2 * error, "kl_high": kl + 2 * error}
 
 
 def _measured(panel: Panel, rows: Sequence[FitRow]) -> bool:
@@ -216,7 +202,7 @@ def _measured(panel: Panel, rows: Sequence[FitRow]) -> bool:
 
 
 def _value(row: FitRow, key: str) -> float | None:
-    """Five digits are more than a screen shows; JSON has no NaN."""
+    # Five digits are more than a screen shows; JSON has no NaN.
     value = row.get(key)
     return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
 
@@ -251,18 +237,10 @@ def _layout(panel: Panel, xaxis: dict[str, Any]) -> dict[str, Any]:
 
 def _trace(x: Sequence[float], y: Values, where: Sequence[str], line: Line, panel: Panel) -> Trace:
     """A strong line; hovering says where on it and the value."""
-    trace = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(x),
-        "y": y,
-        "line": {"color": f"var(--{line.colour})", "width": 2},
-    }
+    stroke = {"color": f"var(--{line.colour})", "width": 2}
+    trace: Trace = {"type": "scatter", "mode": "lines", "x": list(x), "y": y, "line": stroke}
     value = "%{y:.1%}" if panel.unit == "share" else "%{y:.4~g}"
-    hover = {
-        "text": list(where),
-        "hovertemplate": f"{line.name}, %{{text}}: {value}<extra></extra>",
-    }
+    hover = {"text": list(where), "hovertemplate": f"{line.name}, %{{text}}: {value}<extra></extra>"}
     return trace | (hover if where else {})
 
 
@@ -314,13 +292,8 @@ def _round_traces(t: int, start: int, rows: Sequence[FitRow], line: Line, panel:
 
 def _separated(starts: Sequence[int]) -> dict[str, Any]:
     """Vertical lines between rounds, and each round's name above its stretch."""
-    line = {
-        "type": "line",
-        "yref": "paper",
-        "y0": 0,
-        "y1": 1,
-        "line": {"color": "var(--rule-strong)", "width": 1},
-    }
+    stroke = {"color": "var(--rule-strong)", "width": 1}
+    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": stroke}
     label = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
     spans = [(t, a, b) for t, (a, b) in enumerate(pairwise(starts)) if b > a]
     every = math.ceil(len(spans) / MOST_NAMES)

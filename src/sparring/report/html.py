@@ -1,7 +1,7 @@
 """The report: one HTML file with its styles, its figures and plotly.js inside, and no network.
 
-This file says the result in words and puts numbers into form; `page.html` arranges them, `page.css`
-dresses them, `figures.py` draws the curves. Leaves out: computing any number (`evaluation/`).
+This file says the result in words and puts numbers into form; `page.html` arranges them, `figures.py` draws the curves.
+Leaves out: computing any number (`evaluation/`).
 
     write_report(summary, Path("runs/demo/report.html"))
 """
@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from sparring.evaluation.intervals import Interval
 from sparring.report.figures import fit_figures, kl_title, policy_figures, undrawn
 from sparring.report.picture import readme_svg
-from sparring.report.summary import Judgment, Matrix, RoundFacts, StageFacts, Summary
+from sparring.report.summary import FinishedRound, Judgment, Matrix, Summary
 from sparring.runtime.files import write_text
 
 Favours = Literal["final", "start", "neither"]
@@ -82,26 +82,14 @@ def own_files(*names: str) -> Markup:
 @cache
 def environment() -> Environment:
     """The templates of this folder, with the filters that put numbers into form."""
-    made = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    loader = FileSystemLoader(HERE)
+    templates = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters |= {
-        "percent": percent,
-        "points": points,
-        "span": span,
-        "number": number,
-        "duration": duration,
-        "date": date,
-        "counts": counts,
-        "plain": plain,
-        "seconds": total_seconds,
-    }
-    made.globals |= {"favours": favours}
-    return made
+    filters = (percent, points, span, number, duration, date, counts, plain, total_seconds)
+    templates.filters |= {filter_.__name__: filter_ for filter_ in filters}
+    templates.globals |= {"favours": favours}
+    return templates
 
 
 def favours(rate: Interval) -> Favours:
@@ -133,18 +121,14 @@ def lead(summary: Summary) -> str:
 def _comparison(rate: Interval, oracle: str) -> str:
     numbers = f"{percent(rate.value, rate)} of held-out comparisons against the start"
     interval = f"(95{THIN}% interval {span(rate)})"
-    ends: dict[Favours, str] = {
-        "final": ".",
-        "start": ": it got worse.",
-        "neither": ": too close to tell from chance.",
-    }
+    ends: dict[Favours, str] = {"final": ".", "start": ": it got worse.", "neither": ": too close to tell from chance."}
     side = favours(rate)
     only = "only " if side == "start" else ""
     return f"The final policy wins {only}{numbers} {interval} {oracle}{ends[side]}"
 
 
 def agreement(judgments: list[Judgment]) -> str:
-    """How the judgments that training never saw fall out, in one sentence; empty without any."""
+    """How many of the judgments that training never saw favour which policy, in a sentence; "" without any."""
     unseen = [favours(j["win_rate"]) for j in judgments if not j["seen_in_training"]]
     if not unseen:
         return ""
@@ -153,14 +137,11 @@ def agreement(judgments: list[Judgment]) -> str:
         "neither": "cannot tell them apart",
         "start": "favour{} the start",
     }
-    found = [(unseen.count(side), word) for side, word in words.items() if side in unseen]
+    counted = [(unseen.count(side), word) for side, word in words.items() if side in unseen]
+    *others, last = [f"{count} {word.format('s' if count == 1 else '')}" for count, word in counted]
     noun = "judgment" if len(unseen) == 1 else "judgments"
-    each = [f"{count} {word.format('s' if count == 1 else '')}" for count, word in found]
-    return f"Of {len(unseen)} {noun} that training never saw, {_listed(each)}."
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return f"Of {len(unseen)} {noun} that training never saw, {listed}."
 
 
 def cautions(judgments: list[Judgment]) -> list[str]:
@@ -176,17 +157,13 @@ def cautions(judgments: list[Judgment]) -> list[str]:
 
 def losses_to_older(matrix: Matrix) -> list[str]:
     """Policies that lose to an older one, the trace that cycling leaves in a matrix."""
-    names, rates = matrix["policies"], matrix["win_rate"]
+    names = [f"policy {name}" if name.isdigit() else f"the {name}" for name in matrix["policies"]]
     return [
-        f"{_policy(names[new])} loses to {_policy(names[old])} ({percent(rate)})"
+        f"{names[new]} loses to {names[old]} ({percent(rate)})"
         for new in range(len(names))
         for old in range(new)
-        if (rate := rates[new][old]) is not None and rate < 0.5
+        if (rate := matrix["win_rate"][new][old]) is not None and rate < 0.5
     ]
-
-
-def _policy(name: str) -> str:
-    return f"policy {name}" if name.isdigit() else f"the {name}"
 
 
 def percent(share: float | None, interval: Interval | None = None) -> str:
@@ -234,16 +211,15 @@ def date(iso: str) -> str:
 
 
 def counts(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The facts that are counts by reason, such as drops and failures; empty ones left out."""
+    """The entries of a stage's facts that are counts by reason, such as drops and failures, without empty ones."""
     return {name: value for name, value in facts.items() if isinstance(value, Mapping) and value}
 
 
 def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that are single values."""
+    """The entries of a stage's facts that are single values."""
     return {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
 
 
-def total_seconds(round_: RoundFacts) -> float:
+def total_seconds(round_: FinishedRound) -> float:
     """A round's time."""
-    stages: list[StageFacts] = list(round_["stages"].values())
-    return sum(stage["seconds"] for stage in stages)
+    return sum(stage["seconds"] for stage in round_["stages"].values())

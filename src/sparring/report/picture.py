@@ -3,13 +3,12 @@
 One file with its own colours for light and dark pages, readable as an image and by a screen reader.
 Leaves out: everything else of the report.
 
-    Path("result.svg").writetext(readme_svg(summary), encoding="utf-8")
+    Path("result.svg").write_text(readme_svg(summary), encoding="utf-8")
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sparring.evaluation.intervals import Interval
 from sparring.report.summary import Matrix, Summary
@@ -24,16 +23,12 @@ DARK = """
 .half { stroke: #79839a } .unseen { stroke: #6cc0dc; fill: #6cc0dc }
 .seen { stroke: #9aa4b2; fill: #14181f } .path { stroke: #6cc0dc }
 """
-WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT = 760, 260, 30, 84, 38
-"""pixels: the picture, one judgment's row, where both plots begin, and the space below them"""
+WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT, DOT = 760, 260, 30, 84, 38, 5
+"""pixels: the picture, one judgment's row, where both plots begin, the space below them, a mark's radius"""
 
 
-class Row(NamedTuple):
-    """One interval of the picture."""
-
-    name: str
-    interval: Interval
-    filled: bool
+Row = tuple[str, Interval, bool]
+"""an interval of the picture: its name, the interval, whether its mark is filled"""
 
 
 def readme_svg(summary: Summary) -> str:
@@ -46,15 +41,15 @@ def readme_svg(summary: Summary) -> str:
         *(_forest(rows, height - FOOT) if rows else [text(24, 110, "Nothing was judged.", "muted")]),
         *(_climb(summary["matrix"], height - FOOT) if summary["matrix"] else []),
     ]
-    words = "; ".join(f"{row.name} {_percent(row.interval.value)} ({_range(row.interval)})" for row in rows)
+    words = "; ".join(f"{name} {_percent(interval.value)} ({_range(interval)})" for name, interval, _ in rows)
     return document(WIDTH, height, f"{_title(summary)}. {words}", parts, LIGHT, DARK)
 
 
 def _rows(summary: Summary) -> list[Row]:
     if summary["judgments"]:
-        return [Row(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]]
+        return [(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]]
     if checks := summary["checks"]:
-        return [Row("start", checks["start"], False), Row("final policy", checks["final"], True)]
+        return [("start", checks["start"], False), ("final policy", checks["final"], True)]
     return []
 
 
@@ -72,19 +67,15 @@ def _range(interval: Interval) -> str:
     return f"{100 * interval.low:.0f}–{_percent(interval.high)}"
 
 
-def _dot(x: float, y: float, style: str) -> str:
-    return circle(x, y, 5, style)
-
-
 def _shorten(words: str, most: int) -> str:
     return words if len(words) <= most else words[: most - 1].rstrip() + "…"
 
 
 def _legend() -> list[str]:
     return [
-        _dot(29, 55, "unseen"),
+        circle(29, 55, DOT, "unseen"),
         text(41, 59, "oracle never seen in training", "small muted"),
-        _dot(239, 55, "seen"),
+        circle(239, 55, DOT, "seen"),
         text(251, 59, "oracle of training; bars: 95\u202f% intervals", "small muted"),
     ]
 
@@ -103,14 +94,15 @@ def _forest(rows: Sequence[Row], bottom: float) -> list[str]:
 
 
 def _forest_row(row: Row, y: float, left: float, length: float) -> list[str]:
-    low, value, high = (left + length * x for x in (row.interval.low, row.interval.value, row.interval.high))
-    style = "unseen" if row.filled else "seen"
+    name, interval, filled = row
+    low, value, high = (left + length * x for x in (interval.low, interval.value, interval.high))
+    style = "unseen" if filled else "seen"
     return [
-        text(24, y + 4, _shorten(row.name, 22)),
+        text(24, y + 4, _shorten(name, 22)),
         line(low, y, high, y, f"bar {style}"),
-        _dot(value, y, style),
-        text(left + length + 54, y + 4, _percent(row.interval.value), "value", "end"),
-        text(left + length + 62, y + 4, _range(row.interval), "small muted"),
+        circle(value, y, DOT, style),
+        text(left + length + 54, y + 4, _percent(interval.value), "value", "end"),
+        text(left + length + 62, y + 4, _range(interval), "small muted"),
     ]
 
 
@@ -128,7 +120,7 @@ def _climb(matrix: Matrix, bottom: float) -> list[str]:
         text(left - 16, 59, "Each policy against the start", "small muted"),
         line(left - 16, half, right + 16, half, "half"),
         polyline([(x, y) for x, y, _, _ in points], "path"),
-        *(_dot(x, y, "seen") for x, y, _, _ in points),
+        *(circle(x, y, DOT, "seen") for x, y, _, _ in points),
         *(text(x, y - 11, _percent(rate), "value", "middle") for x, y, rate, i in points if i > 0),
         *(x_tick(x, bottom, name) for x, name in zip(xs, matrix["policies"], strict=True)),
     ]

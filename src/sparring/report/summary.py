@@ -1,9 +1,8 @@
 """The summary of a run: the plain data that the evaluation writes and the report shows.
 
-Every value is JSON (numbers, text, lists, dicts, null) or an `Interval`, which the file holds as an object with
-`value`, `low` and `high`. A number that could not be measured is null. Shares are in [0, 1]; intervals are 95 %
-bootstrap intervals over prompts. Leaves out: how anything is measured (`evaluation/`) and drawn (`figures.py`,
-`html.py`).
+Every value is JSON or an `Interval`, which the file holds as an object with `value`, `low` and `high`. A number that
+could not be measured is null. Shares are in [0, 1]; intervals are 95 % bootstrap intervals over prompts. Leaves out:
+how anything is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
 
     load_summary(Path("runs/demo"))["headline"]["win_rate"].low
 """
@@ -26,8 +25,8 @@ Counts = dict[str, int]
 """How many, by reason."""
 
 
-class AlgorithmFacts(TypedDict):
-    """What the algorithm's own card says, in words."""
+class AlgorithmCard(TypedDict):
+    """The algorithm in words, as its `About` has it."""
 
     title: str
     paper: str
@@ -101,8 +100,8 @@ class Matrix(TypedDict):
     mean_preference: list[list[float | None]]
 
 
-class PolicyFacts(TypedDict):
-    """One policy's held-out samples."""
+class PolicyMeasures(TypedDict):
+    """Measures of one policy's held-out samples."""
 
     round: int
     """0 is the start; t is the policy that round t - 1 made"""
@@ -110,7 +109,7 @@ class PolicyFacts(TypedDict):
     tokens_p10: float | None
     tokens_p90: float | None
     finished_share: float | None
-    """share that ended by itself instead of being cut off"""
+    """share of the samples that ended by themselves instead of being cut off"""
     distinct_trigrams: float | None
     """distinct word trigrams over all, across samples"""
     repeating_share: float | None
@@ -123,18 +122,18 @@ class PolicyFacts(TypedDict):
     """over prompts; null with one prompt"""
 
 
-class StageFacts(TypedDict):
+class FinishedStage(TypedDict):
     """One finished stage. A fact is a number or text; or counts by reason: `dropped_examples`, `dropped_pairs`."""
 
     seconds: float
     facts: dict[str, Any]
 
 
-class RoundFacts(TypedDict):
+class FinishedRound(TypedDict):
     """One round's stages, in the order in which they ran."""
 
     round: int
-    stages: dict[str, StageFacts]
+    stages: dict[str, FinishedStage]
 
 
 class Intransitivity(TypedDict):
@@ -150,7 +149,7 @@ class Intransitivity(TypedDict):
     """the measures, and what they mean for this run"""
 
 
-class PoolFacts(TypedDict):
+class PoolGaps(TypedDict):
     """Empirical duality gaps against a pool: the policies, and the best of each one's samples."""
 
     members: list[str]
@@ -190,7 +189,7 @@ class Summary(TypedDict):
     sparring_version: str
     finished: str
     """ISO 8601"""
-    algorithm: AlgorithmFacts
+    algorithm: AlgorithmCard
     recipe: dict[str, Any]
     """fully resolved"""
     fit_settings: dict[str, dict[str, Any]]
@@ -203,9 +202,9 @@ class Summary(TypedDict):
     """one entry per oracle and opponent; absent in runs of older versions"""
     checks: CheckRates | None
     matrix: Matrix | None
-    pool: PoolFacts | None
-    policies: list[PolicyFacts]
-    rounds: list[RoundFacts]
+    pool: PoolGaps | None
+    policies: list[PolicyMeasures]
+    rounds: list[FinishedRound]
     fit: list[list[FitRow]]
     """rows of each round's fit, in order"""
     intransitivity: Intransitivity | None

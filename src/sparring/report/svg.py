@@ -1,7 +1,7 @@
 """SVG by hand: the few shapes that our pictures are made of, on a card with colours for light and dark pages.
 
 A shape is text; `style` names CSS classes. `title`, `small`, `muted`, `card` and `grid` are defined here, the others
-by the caller. Leaves out: what is drawn (`picture.py`).
+by the caller. Leaves out: what is drawn (`picture.py`, `certificates/plot.py`).
 
     document(200, 80, "A line that rises.", [text(24, 25, "Gap", "title"), polyline([(24, 70), (90, 30)], "line")])
 """

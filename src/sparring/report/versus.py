@@ -22,7 +22,7 @@ MOST = 2000
 
 
 def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.ndarray, path: Path) -> None:
-    """Write the contest's page."""
+    """Write the contest's page; `orders` is N2, P(A wins) with A shown first and second, NaN where unknown."""
     page = (
         environment()
         .get_template("versus.html")

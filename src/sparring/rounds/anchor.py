@@ -69,7 +69,7 @@ def anchor_logps(
 def policy_logps(
     policies: Policies, ref: PolicyRef, rollouts: Sequence[Rollout], config: FitConfig, title: str, progress: Progress
 ) -> list[list[float]]:
-    """Per rollout, the log-probability of each response under a policy; all devices take part."""
+    """Per rollout, the log-probability (in nats) of each response under a policy; all devices take part."""
     return devices.on_all_ranks(_policy_logps, policies, ref, rollouts, config, title, progress=progress)
 
 

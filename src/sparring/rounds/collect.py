@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +26,10 @@ from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.preflight import probe, say_prices, write_lock
 from sparring.rounds.prepare import prepare
-from sparring.rounds.resume import adopt_recipe
+from sparring.rounds.resume import check_resumable
 from sparring.rounds.step import StepPairs
-from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES, ExampleRow, PairResponse, PairRow, SampleRow
+from sparring.rounds.store import Counts, Store
+from sparring.rounds.tables import EXAMPLES, DataResponse, ExampleRow, PairResponse, PairRow, SampleRow
 from sparring.runtime.files import read_table, write_json_lines, write_table
 from sparring.runtime.layout import COLLECTED, COLLECTION, DATA_STAGE, TRAIN
 from sparring.runtime.progress import Progress
@@ -47,8 +48,8 @@ def load_collection(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     plain = read_recipe(path, overrides)
     sections = {key: plain[key] for key in ("model", "data", "oracle", "seed", "sampling") if key in plain}
     if isinstance(data := sections.get("data"), dict) and "train" in data:
-        given = {key: value for key, value in data.items() if value is not None}
-        sections["data"] = {"collect": {}, **given, "held_out": data["train"]}
+        fields = {key: value for key, value in data.items() if value is not None}
+        sections["data"] = {"collect": {}, **fields, "held_out": data["train"]}
     return parse_recipe({**sections, "algorithm": {"name": "dpo", "source": "pairs"}, "rounds": 1})
 
 
@@ -59,13 +60,12 @@ def collect(
 
     Raises:
         ValueError: the recipe, the data or the folder is not usable, or `form` cannot hold the prompts.
-        OracleError: too many verdicts failed; what was judged is kept.
+        OracleError: too many verdicts failed; the others stay in the folder.
     """
     progress = progress or Progress()
     transformers.utils.logging.disable_progress_bar()
-    with Store(out).locked():
-        store = Store(out)
-        adopt_recipe(store, recipe, progress)
+    with Store(out).locked() as store:
+        check_resumable(store, recipe, progress)
         store.check()
         policies = Policies(store, recipe.model, recipe.fit.precision)
         probed = probe(policies, recipe, progress)
@@ -73,12 +73,9 @@ def collect(
         say_prices(store, recipe, probed.judges, progress)
         write_lock(policies, recipe.seed, probed.engine, progress)
         collect_pairs(policies, recipe, progress)
-        inputs = {
-            "pairs": _pair_hash(store),
-            "form": form,
-            "cut_off": "kept" if keep_cut_off else "dropped",
-        }
-        counts = store.stage(COLLECTION.stage("write"), inputs, lambda: write(store, form, keep_cut_off))
+        inputs = {"pairs": _pair_hash(store), "form": form, "cut_off": "kept" if keep_cut_off else "dropped"}
+        make = partial(write, store, form, keep_cut_off)
+        counts, _ = store.file(COLLECTION.stage("write"), FILE, inputs, make)
     return {**counts, "file": str(out / FILE)}
 
 
@@ -97,12 +94,12 @@ def collect_pairs(policies: Policies, recipe: Recipe, progress: Progress) -> Non
     examples: list[ExampleRow] = read_table(store.root / TRAIN)
     StepPairs(policies, recipe, COLLECTION, step, examples, progress).make(store.output_hash(DATA_STAGE, TRAIN))
 
-    def freeze() -> Made:
+    def freeze(target: Path) -> Counts:
         rows = preference_rows(examples, read_table(store.root / COLLECTION.pairs))
-        write_table(store.path(COLLECTED), rows, EXAMPLES)
-        return Made((COLLECTED,), {"pairs": len(rows)})
+        write_table(target, rows, EXAMPLES)
+        return {"pairs": len(rows)}
 
-    store.stage(COLLECTION.stage("freeze"), {"pairs": _pair_hash(store)}, freeze)
+    store.file(COLLECTION.stage("freeze"), COLLECTED, {"pairs": _pair_hash(store)}, freeze)
 
 
 def _pair_hash(store: Store) -> str:
@@ -117,18 +114,15 @@ def preference_rows(examples: Sequence[ExampleRow], pairs: Sequence[PairRow]) ->
         for index, pair in enumerate(row["pairs"]):
             sides = (("chosen", row["responses"][pair["winner"]]), ("rejected", row["responses"][pair["loser"]]))
             name = row["example"] if index == 0 else f"{row['example']}-{index}"
-            rows.append(
-                {
-                    **by_name[row["example"]],
-                    "example": name,
-                    "responses": [{"role": role, "text": r["text"], "token_ids": r["token_ids"]} for role, r in sides],
-                }
-            )
+            responses: list[DataResponse] = [
+                {"role": role, "text": r["text"], "token_ids": r["token_ids"]} for role, r in sides
+            ]
+            rows.append({**by_name[row["example"]], "example": name, "responses": responses})
     return rows
 
 
-def write(store: Store, form: Form, keep_cut_off: bool) -> Made:
-    """preferences.jsonl: one line per pair, in the columns that trainers read."""
+def write(store: Store, form: Form, keep_cut_off: bool, target: Path) -> Counts:
+    """Write the collected pairs to `target`, one line per pair, in the columns that trainers read."""
     examples: dict[str, ExampleRow] = {row["example"]: row for row in read_table(store.root / TRAIN)}
     samples: list[SampleRow] = read_table(store.root / COLLECTION.samples)
     pairs: list[PairRow] = read_table(store.root / COLLECTION.pairs)
@@ -151,8 +145,8 @@ def write(store: Store, form: Form, keep_cut_off: bool) -> Made:
         raise ValueError(
             f"no pair is left: {dropped[CUT_OFF]} x {CUT_OFF}. Raise sampling.max_new_tokens, or give --keep-cut-off."
         )
-    write_json_lines(store.path(FILE), lines)
-    return Made((FILE,), {"prompts": len(examples), "pairs": len(lines), "dropped": dict(dropped)})
+    write_json_lines(target, lines)
+    return {"prompts": len(examples), "pairs": len(lines), "dropped": dict(dropped)}
 
 
 def _line(
@@ -169,11 +163,8 @@ def _line(
 
 def _columns(messages: list[Message], chosen: str, rejected: str, form: Form) -> dict[str, Any]:
     if form == "messages":
-        sides = {"chosen": chosen, "rejected": rejected}
-        return {
-            "prompt": messages,
-            **{name: [{"role": "assistant", "content": text}] for name, text in sides.items()},
-        }
+        sides = {"chosen": chosen, "rejected": rejected}.items()
+        return {"prompt": messages, **{name: [{"role": "assistant", "content": text}] for name, text in sides}}
     if len(messages) > 1:
         raise ValueError(
             "--form text: some prompts have several messages, which one text cannot hold. Give --form messages."

@@ -55,7 +55,9 @@ class PolicyEngines:
         model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
         lora = self.policies.model.lora
-        probe_ids = _probe_ids(requests)
+        # The first tokens of a few different prompts: a log-probability needs at least two.
+        starts = dict.fromkeys(tuple(request.prompt_ids[:PROBE_TOKENS]) for request in requests)
+        probe_ids = [list(ids) for ids in starts if len(ids) > 1][:PROBE_PROMPTS]
         policy = ServedPolicy(
             name=str(ref),
             folder=folder,
@@ -70,12 +72,6 @@ class PolicyEngines:
         del model
         release_memory()  # vLLM wants the device for itself
         return VllmEngine(policy, self.settings, end_ids, self.policies.store.root / VLLM_LOG)
-
-
-def _probe_ids(requests: Sequence[Request]) -> list[list[int]]:
-    """The first tokens of a few different prompts, at least two each."""
-    distinct = dict.fromkeys(tuple(request.prompt_ids[:PROBE_TOKENS]) for request in requests)
-    return [list(ids) for ids in distinct if len(ids) > 1][:PROBE_PROMPTS]
 
 
 @torch.inference_mode()

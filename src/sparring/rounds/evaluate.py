@@ -1,7 +1,7 @@
 """The evaluate stage: fresh held-out samples of every stored iterate, judged, measured, summarised.
 
 Writes evaluation/samples-<round>.parquet and evaluation/summary.json, from which the report is made. Oracles
-that training never saw are asked too, and whatever they say is written. Leaves out: the page (`report/`).
+that training never saw are asked too, and every verdict is reported. Leaves out: the page (`report/`).
 """
 
 from __future__ import annotations
@@ -24,33 +24,26 @@ from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.chat import PromptText
-from sparring.oracles.abilities import Described, Titled
+from sparring.oracles.abilities import Described
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
+from sparring.rounds.run_record import run_record
 from sparring.rounds.sample import sample_draw
-from sparring.rounds.store import Made
-from sparring.rounds.tables import ExampleRow, SampleRow, VerdictRow, texts_by_example
-from sparring.rounds.teacher import opponent_texts
+from sparring.rounds.store import Counts
+from sparring.rounds.tables import ExampleRow, SampleRow, texts_by_example, verdicts_by_example
 from sparring.runtime.files import read_table, write_json
-from sparring.runtime.layout import (
-    SUMMARY,
-    VERDICT_CACHE,
-    evaluation_stage,
-    held_out_samples,
-    policy_measures,
-    verdict_files,
-)
+from sparring.runtime.layout import VERDICT_CACHE, evaluation_stage, held_out_samples, opponent_answers, verdict_files
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
 Texts = list[list[str]]
 
 
-def played(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
+def evaluated(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
     """The policies that are evaluated: the start, the last, and all that are stored between them."""
     last = PolicyRef(recipe.rounds)
     between = [PolicyRef(t) for t in range(1, recipe.rounds)] if recipe.evaluation.every_iterate else []
@@ -58,25 +51,23 @@ def played(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
 
 
 def sample_held_out(
-    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress
-) -> Made:
-    """Fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
+    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress, target: Path
+) -> Counts:
+    """Write fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
     draw = Draw("own", recipe.evaluation.samples, {ref: 1.0})
-    relative = held_out_samples(ref.round)
     stream = f"evaluation/{ref.round}"
-    target = policies.store.path(relative)
     rows = sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
-    return Made((relative,), {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)})
+    return {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)}
 
 
 def measure(
-    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress
-) -> Made:
-    """Length, finishing, diversity and KL to the start of one policy's held-out samples."""
+    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress, target: Path
+) -> Counts:
+    """Write length, finishing, diversity and KL to the start of one policy's held-out samples."""
     rows: list[SampleRow] = read_table(policies.store.root / held_out_samples(ref.round))
     texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
     kl, error = _kl_to_start(policies, recipe.fit, ref, held_out, rows, progress)
-    facts = {
+    measures = {
         "round": ref.round,
         "tokens_mean": float(np.mean(lengths)),
         "tokens_p10": float(np.quantile(lengths, 0.1)),
@@ -90,19 +81,18 @@ def measure(
         "kl_to_start": kl,
         "kl_standard_error": error,
     }
-    relative = policy_measures(ref.round)
-    write_json(policies.store.path(relative), facts)
-    return Made((relative,), facts)
+    write_json(target, measures)
+    return measures
 
 
 def _distinct_answers(rows: Sequence[SampleRow]) -> float:
-    """Share of answers that no other answer to their prompt equals."""
+    """Share of responses that no other response to their prompt equals."""
     counts = Counter((row["example"], row["text"].strip()) for row in rows)
     return sum(count for count in counts.values() if count == 1) / len(rows)
 
 
 def _commonest_opening(texts: Sequence[str]) -> float:
-    """Share of answers that begin with the commonest three words: near 1 means a template."""
+    """Share of responses that begin with the commonest three words: near 1 means a template."""
     openings = Counter(" ".join(text.split()[:3]).lower() for text in texts)
     return openings.most_common(1)[0][1] / len(texts)
 
@@ -126,29 +116,32 @@ def _kl_to_start(
         Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
         for e in dict.fromkeys(row["example"] for row in rows)
     ]
-    values = []
-    for who in (ref, REFERENCE):
-        title = f"evaluation  KL of {ref}, log-probabilities under {who}"
-        values.append(policy_logps(policies, who, rollouts, fit, title, progress))
+    title = f"evaluation  KL of {ref}, log-probabilities under"
+    logps, start_logps = (
+        policy_logps(policies, who, rollouts, fit, f"{title} {who}", progress) for who in (ref, REFERENCE)
+    )
     # Prompts are the independent unit, as for win rates; every prompt has the same number of responses.
-    gaps = [float(np.mean(np.subtract(ours, theirs))) for ours, theirs in zip(*values, strict=True)]
-    error = float(np.std(gaps, ddof=1) / math.sqrt(len(gaps))) if len(gaps) > 1 else None
-    return float(np.mean(gaps)), error
+    ratios = [float(np.mean(np.subtract(own, start))) for own, start in zip(logps, start_logps, strict=True)]
+    error = float(np.std(ratios, ddof=1) / math.sqrt(len(ratios))) if len(ratios) > 1 else None
+    return float(np.mean(ratios)), error
 
 
-def texts_of(root: Path, ref: PolicyRef, held_out: Sequence[ExampleRow]) -> Texts:
-    """Held-out answers of a policy, one list per prompt."""
-    texts = texts_by_example(root / held_out_samples(ref.round))
+def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
+    """The texts of a file of held-out samples, one list per prompt."""
+    texts = texts_by_example(file)
     return [texts[row["example"]] for row in held_out]
 
 
-def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], facts: dict[str, Any]) -> Made:
-    """Judge, compare, and write evaluation/summary.json; `facts` are the parts that the run knows."""
-    store = policies.store
-    refs = played(policies, recipe)
+def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], target: Path) -> Counts:
+    """Judge, compare, and write evaluation/summary.json."""
+    record = run_record(policies, recipe)  # first: an error in it would come after the judges are paid
+    store, root = policies.store, policies.store.root
+    rounds = [ref.round for ref in evaluated(policies, recipe)]
     prompts = [PromptText(row["messages"]) for row in held_out]
-    texts = {("start" if r == REFERENCE else str(r.round)): texts_of(store.root, r, held_out) for r in refs}
+    texts = {(str(t) if t else "start"): _texts(root / held_out_samples(t), held_out) for t in rounds}
+    answers = {one.name: _texts(root / opponent_answers(one.name), held_out) for one in recipe.evaluation.opponents}
     start, final = texts["start"], texts[str(recipe.rounds)]
+    players = {"start": start, "final": final}
     judgments: list[dict[str, Any]] = []
     opponents: list[dict[str, Any]] = []
     pool, preferences = None, None
@@ -161,68 +154,57 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
         about = _judgment(section, seen, outcome, guard, recipe)
         judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
-        opponents += [
-            {
-                "name": config.name,
-                "model": config.model,
-                "start": _judgment(section, seen, head_to_head(prompts, start, theirs, guard), guard, recipe),
-                "final": _judgment(section, seen, head_to_head(prompts, final, theirs, guard), guard, recipe),
-            }
-            for config in recipe.evaluation.opponents
-            for theirs in [opponent_texts(store.root, config, held_out)]
-        ]
+        for config in recipe.evaluation.opponents:
+            games = {name: head_to_head(prompts, own, answers[config.name], guard) for name, own in players.items()}
+            played = {name: _judgment(section, seen, game, guard, recipe) for name, game in games.items()}
+            opponents.append({"name": config.name, "model": config.model, **played})
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = outcome.preferences_by_prompt
-    measured = [store.manifest[evaluation_stage("measure", ref.round)]["facts"] for ref in refs]
+    measured = [store.manifest[evaluation_stage("measure", t)]["facts"] for t in rounds]
+    samples = _samples(held_out, start, final, preferences)
     summary = {
-        **facts,
+        **record,
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,
-        "checks": _checks(held_out, start, final, recipe),
+        "checks": _checks(samples, recipe),
         "matrix": pool and pool.matrix(),
-        "pool": pool and _pool_facts(pool),
+        "pool": pool and _pool_numbers(pool),
         "policies": measured,
-        "intransitivity": _intransitivity(store.root),
+        "intransitivity": _intransitivity(root),
         "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
-        "samples": _samples(held_out, start, final, preferences),
+        "samples": samples,
     }
-    write_json(store.path(SUMMARY), summary)
-    return Made((SUMMARY,), {"headline": summary["headline"]})
+    write_json(target, summary)
+    return {"headline": summary["headline"]}
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+    oracle = guard.oracle
     return {
-        "name": guard.oracle.title if isinstance(guard.oracle, Titled) else section["name"],
+        "name": oracle.title if isinstance(oracle, Described) else section["name"],
         "identity": guard.identity,
         "seen_in_training": seen,
         "win_rate": interval(outcome.wins, **options, within=SHARE),
         "mean_preference": interval(outcome.preferences, **options, within=SHARE),
         "failed": outcome.failed,
-        "about": guard.oracle.about if isinstance(guard.oracle, Described) else guard.identity,
+        "about": oracle.about if isinstance(oracle, Described) else guard.identity,
     }
 
 
 def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[str, Any]:
-    """What the oracle of the recipe says."""
-    return {
-        "oracle": judgment["name"],
-        "win_rate": judgment["win_rate"],
-        "mean_preference": judgment["mean_preference"],
-        "prompts": prompts,
-        "samples": recipe.evaluation.samples,
-    }
+    numbers = {name: judgment[name] for name in ("win_rate", "mean_preference")}
+    return {"oracle": judgment["name"], **numbers, "prompts": prompts, "samples": recipe.evaluation.samples}
 
 
-def _checks(held_out: Sequence[ExampleRow], start: Texts, final: Texts, recipe: Recipe) -> dict[str, Any] | None:
+def _checks(samples: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any] | None:
     """Pass rates on prompts with a rule that code can verify."""
-    rows = [(json.loads(row["check"]), s, f) for row, s, f in zip(held_out, start, final, strict=True) if row["check"]]
+    rows = [row for row in samples if row["check"]]
     if not rows:
         return None
-    before = [float(np.mean([passes(check, text) for text in s])) for check, s, _ in rows]
-    after = [float(np.mean([passes(check, text) for text in f])) for check, _, f in rows]
+    before, after = ([float(np.mean(row[key])) for row in rows] for key in ("start_passes", "final_passes"))
     options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
     gain = [b - a for a, b in zip(before, after, strict=True)]
     return {
@@ -233,7 +215,7 @@ def _checks(held_out: Sequence[ExampleRow], start: Texts, final: Texts, recipe: 
     }
 
 
-def _pool_facts(pool: Pool) -> dict[str, Any]:
+def _pool_numbers(pool: Pool) -> dict[str, Any]:
     """Empirical duality gap of every policy against the pool, and the pool's Nash mixture."""
     gaps = {name: pool_gap(pool, name) for name in pool.names[: pool.policies]}
     return {"members": list(pool.names), "gaps": gaps, "nash_mixture": nash_mixture(pool)}
@@ -241,25 +223,18 @@ def _pool_facts(pool: Pool) -> dict[str, Any]:
 
 def _intransitivity(root: Path) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
-    prompts: list[dict[tuple[int, int], float]] = []
-    for path in verdict_files(root):
-        known: dict[str, dict[tuple[int, int], float]] = {}
-        rows: list[VerdictRow] = read_table(path)
-        for row in rows:
-            if row["preference"] is not None:
-                known.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
-        prompts += known.values()
-    return measure_intransitivity(prompts)
+    files = [verdicts_by_example(read_table(path)) for path in verdict_files(root)]
+    return measure_intransitivity([verdicts for file in files for verdicts in file.values()])
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:
     """Signs that the oracle was gamed, in words."""
     start, final = measured[0], measured[-1]
     warnings = []
-    if final["tokens_mean"] < 0.5 * start["tokens_mean"]:
-        warnings.append(f"Answers shrank from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
-    if final["tokens_mean"] > 1.5 * start["tokens_mean"]:
-        warnings.append(f"Answers grew from {start['tokens_mean']:.0f} to {final['tokens_mean']:.0f} tokens.")
+    before, after = start["tokens_mean"], final["tokens_mean"]
+    if not 0.5 * before <= after <= 1.5 * before:
+        verb = "shrank" if after < before else "grew"
+        warnings.append(f"Answers {verb} from {before:.0f} to {after:.0f} tokens.")
     if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
         warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:
@@ -281,19 +256,19 @@ def _cut_warnings(judgments: list[dict[str, Any]]) -> list[str]:
 def _samples(
     held_out: Sequence[ExampleRow], start: Texts, final: Texts, preferences: list[float | None] | None
 ) -> list[dict[str, Any]]:
-    """Held-out prompts in their order, with all answers of the start and the final policy."""
-    rows = []
-    for index, (row, before, after) in enumerate(zip(held_out, start, final, strict=True)):
-        check = json.loads(row["check"]) if row["check"] else None
-        rows.append(
-            {
-                "prompt": row["prompt"],
-                "check": check,
-                "start": before,
-                "final": after,
-                "preference": None if preferences is None else preferences[index],
-                "start_passes": check and [passes(check, text) for text in before],
-                "final_passes": check and [passes(check, text) for text in after],
-            }
+    """Held-out prompts in their order, with all responses of the start and the final policy."""
+    checks = [json.loads(row["check"]) if row["check"] else None for row in held_out]
+    return [
+        {
+            "prompt": row["prompt"],
+            "check": check,
+            "start": before,
+            "final": after,
+            "preference": preference,
+            "start_passes": check and [passes(check, text) for text in before],
+            "final_passes": check and [passes(check, text) for text in after],
+        }
+        for row, check, before, after, preference in zip(
+            held_out, checks, start, final, preferences or [None] * len(held_out), strict=True
         )
-    return rows
+    ]

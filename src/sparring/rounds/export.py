@@ -8,7 +8,7 @@ appears whole or not at all. Leaves out: quantised formats (their converters rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,12 @@ from sparring.algorithms.algorithm import PolicyRef
 from sparring.models.chat import Chat
 from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
 from sparring.recipe.reading import load_recipe
-from sparring.recipe.recipe import Recipe
 from sparring.report.summary import Summary, read_summary
-from sparring.rounds.model_card import model_card
+from sparring.rounds.model_card import Origin, model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
+from sparring.runtime import layout
 from sparring.runtime.files import folder_beside, read_json, write_json, write_text
-from sparring.runtime.layout import (
-    DATA_STAGE,
-    RECIPE,
-    SUMMARY,
-    is_finished,
-    is_run,
-    refuse_folder_of_runs,
-    round_folder,
-)
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
 
@@ -42,7 +33,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported, and what is known about it."""
+    """A policy to export, and how it was made."""
 
     folder: Path
     """policy folder: a whole model or an adapter"""
@@ -53,8 +44,8 @@ class Source:
     """the adapter was trained over the base in 4 bits"""
     chat: Chat | None = None
     """of the run: what ends an answer; None for a folder, whose generation settings stay"""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """for the card; empty for a folder that no run made"""
+    origin: Origin | None = None
+    """how it was made, for the card; None for a folder that no run made"""
 
 
 def find_source(path: Path, round_: int | None = None, base: str | None = None) -> Source:
@@ -63,11 +54,11 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
     Raises:
         ValueError: it is neither, or that round's policy is not there.
     """
-    if is_run(path):
+    if layout.is_run(path):
         if base is not None:
             raise ValueError("--base is for adapter folders; a run knows its start model.")
         return _from_run(path, round_)
-    refuse_folder_of_runs(path)
+    layout.refuse_folder_of_runs(path)
     if round_ is not None:
         raise ValueError(f"--round {round_}: {path} is not a run (it has no recipe.yaml).")
     if not path.is_dir():
@@ -79,7 +70,7 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
 
 
 def _from_run(path: Path, round_: int | None) -> Source:
-    recipe = load_recipe(path / RECIPE)
+    recipe = load_recipe(path / layout.RECIPE)
     policies = Policies(Store(path), recipe.model, recipe.fit.precision)
     fitted = [t for t in range(1, recipe.rounds + 1) if _is_fitted(policies, t)]
     wanted = recipe.rounds if round_ is None else round_
@@ -89,39 +80,33 @@ def _from_run(path: Path, round_: int | None) -> Source:
         raise ValueError(f"{path} has no policy after {wanted} rounds: {there}, or finish it with `sparring run`.")
     folder = path / policies.location(PolicyRef(wanted))
     base = None if recipe.model.lora is None else policies.base
-    about = _about(policies, recipe, wanted)
-    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, about)
+    origin = Origin(
+        recipe=recipe,
+        rounds=wanted,
+        weights=policies.hash(PolicyRef(wanted)),
+        summary=_summary(policies.store, wanted),
+        data=policies.store.manifest.get(layout.DATA_STAGE, {}).get("facts", {}),
+        start=policies.base,
+    )
+    return Source(folder, base, recipe.model.trust_remote_code, policies.quantized, policies.chat, origin)
 
 
 def _is_fitted(policies: Policies, t: int) -> bool:
     """Whether the policy after t rounds is there and its fit finished: a kill may have come in between."""
-    key = round_folder(t - 1).stage("fit")
+    key = layout.round_folder(t - 1).stage("fit")
     return policies.store.finished(key) and policies.exists(PolicyRef(t))
-
-
-def _about(policies: Policies, recipe: Recipe, t: int) -> dict[str, Any]:
-    """What the card says of the policy after t rounds."""
-    store = policies.store
-    return {
-        "recipe": recipe,
-        "rounds": t,
-        "weights": policies.hash(PolicyRef(t)),
-        "summary": _summary(store, t),
-        "data": store.manifest.get(DATA_STAGE, {}).get("facts"),
-        "start": str(policies.base),
-    }
 
 
 def _summary(store: Store, t: int) -> Summary | None:
     """The run's summary, if it is about the policy after t rounds: `rounds` may have grown since it was written."""
-    if not (is_finished(store.manifest, t) and (store.root / SUMMARY).exists()):
+    if not (layout.is_finished(store.manifest, t) and (store.root / layout.SUMMARY).exists()):
         return None
-    summary = read_summary(store.root / SUMMARY)
+    summary = read_summary(store.root / layout.SUMMARY)
     return summary if summary["recipe"]["rounds"] == t else None
 
 
 def export(source: Source, out: Path, dtype: str, licence: str | None = None) -> dict[str, Any]:
-    """Write the folder; returns its facts (also in export.json).
+    """Write the folder; returns the content of its export.json.
 
     Raises:
         ValueError: `out` holds files already, or the source cannot be loaded.
@@ -135,18 +120,18 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
             set_end(model, source.chat)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        facts = {
+        record = {
             "dtype": dtype,
             "parameters": sum(p.numel() for p in model.parameters()),
             "weights": hash_weights(partial),
-            "source_weights": source.facts.get("weights") or hash_weights(source.folder),
+            "source_weights": source.origin.weights if source.origin else hash_weights(source.folder),
             "merged_adapter": source.base is not None,
         }
-        write_json(partial / "export.json", facts)
-        write_text(partial / "README.md", model_card(out.name, source.facts, facts, licence))
+        write_json(partial / "export.json", record)
+        write_text(partial / "README.md", model_card(out.name, source.origin, record, licence))
         if out.exists():
             out.rmdir()
-    return facts
+    return record
 
 
 def _merged(source: Source, dtype: torch.dtype) -> PreTrainedModel:
@@ -194,7 +179,7 @@ def push(folder: Path, name: str, private: bool, token: str) -> str:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"--push {name!r}: the hub did not take it ({reason}). The folder {str(folder)!r} is complete; when the "
-            f"cause is mended, send it with: hf upload {name} {folder}"
+            f"cause is removed, send it with: hf upload {name} {folder}"
         ) from error
     return f"https://huggingface.co/{name}"
 

@@ -76,7 +76,7 @@ def fit_step(
     write_json_lines(policies.store.path(folder.fit_log), rows)
     relative = policies.save(model, made, weights)
     shutil.rmtree(partial, ignore_errors=True)
-    facts = {
+    counts = {
         "steps": len(rows),
         "first_loss": rows[0]["loss"],
         "last_loss": rows[-1]["loss"],
@@ -84,7 +84,7 @@ def fit_step(
         "tokens": sum(row["tokens"] for row in rows),
         "logp_check": verified,
     }
-    return Made((relative, folder.fit_log), facts)
+    return Made((relative, folder.fit_log), counts)
 
 
 def train(

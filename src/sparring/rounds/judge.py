@@ -1,6 +1,6 @@
 """The judge stage: a step's pairing is played against the oracle.
 
-The pairings of many prompts run in step, a wave at a time, so that an oracle sees large batches; verdicts are kept in
+The pairings of many prompts run in step, a wave at a time, so that an oracle sees large batches; verdicts are stored in
 shards of prompts. Leaves out: which comparisons are asked (`algorithms/pairing.py`), pairs (`pair.py`).
 """
 
@@ -26,7 +26,7 @@ from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
 SHARD = 32
-"""prompts judged together and kept together"""
+"""prompts whose verdicts are asked and stored together"""
 
 
 def training_guard(store: Store, section: Mapping[str, Any], base: Path) -> Guard:
@@ -42,7 +42,7 @@ def training_guard(store: Store, section: Mapping[str, Any], base: Path) -> Guar
         if identity != guard.identity:
             raise ValueError(
                 f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
-                "what two judges said does not go into one run. Undo the change, or start anew with another --out."
+                "verdicts of two judges do not go into one run. Undo the change, or start anew with another --out."
             )
     return guard
 
@@ -57,15 +57,16 @@ def judge_examples(
     progress: Progress,
 ) -> dict[str, Any]:
     """Play every example's pairing against the oracle; verdicts go to `target`. Returns counts and the oracle."""
-    spans = [range(begin, min(begin + SHARD, len(examples))) for begin in range(0, len(examples), SHARD)]
-
-    def make(index: int) -> list[VerdictRow]:
-        part = spans[index]
-        return _play_shard(pairing, [examples[i] for i in part], [responses[i] for i in part], guard, seed)
-
+    shards = [(examples[i : i + SHARD], responses[i : i + SHARD]) for i in range(0, len(examples), SHARD)]
+    keys = [_shard_key(guard, pairing, *shard) for shard in shards]
     with progress.task(f"{target.parent.name}  judge", len(examples)) as advance:
-        keys = [_shard_key(guard, pairing, [examples[i] for i in s], [responses[i] for i in s]) for s in spans]
-        sharded(target, keys, VERDICTS, make, lambda index: advance(len(spans[index])))
+        sharded(
+            target,
+            keys,
+            VERDICTS,
+            lambda index: _play_shard(pairing, *shards[index], guard, seed),
+            lambda index: advance(len(shards[index][0])),
+        )
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts: list[VerdictRow] = read_table(target)
     failed = sum(row["preference"] is None for row in verdicts)
@@ -77,8 +78,8 @@ def judge_examples(
 
 def judges_of(manifest: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Identity of the oracle that judged, by folder of the finished step."""
-    stages = {key.removesuffix("/judge"): entry for key, entry in manifest.items() if stage_name(key) == "judge"}
-    return {folder: entry["facts"]["oracle"] for folder, entry in stages.items()}
+    judged = {key: entry["facts"]["oracle"] for key, entry in manifest.items() if stage_name(key) == "judge"}
+    return {key.removesuffix("/judge"): oracle for key, oracle in judged.items()}
 
 
 def _shard_key(
@@ -90,11 +91,7 @@ def _shard_key(
 
 
 def _play_shard(
-    pairing: Pairing,
-    examples: Sequence[ExampleRow],
-    responses: Sequence[Sequence[Candidate]],
-    guard: Guard,
-    seed: int,
+    pairing: Pairing, examples: Sequence[ExampleRow], responses: Sequence[Sequence[Candidate]], guard: Guard, seed: int
 ) -> list[VerdictRow]:
     games = [
         pairing.play([r["role"] for r in rows], noise_seed(seed, "pair", e["example"]))
@@ -105,15 +102,14 @@ def _play_shard(
     verdicts: list[VerdictRow] = []
     while waves:
         flat = [(i, a, b) for i, wave in waves.items() for a, b in wave]
-        answers = guard.judge(
-            [Comparison(prompts[i], responses[i][a]["text"], responses[i][b]["text"]) for i, a, b in flat]
-        ).tolist()
-        for (i, a, b), p in zip(flat, answers, strict=True):
+        texts = [(prompts[i], responses[i][a]["text"], responses[i][b]["text"]) for i, a, b in flat]
+        preferences = guard.judge([Comparison(*each) for each in texts]).tolist()
+        for (i, a, b), p in zip(flat, preferences, strict=True):
             preference = None if math.isnan(p) else p
             verdicts.append({"example": examples[i]["example"], "a": a, "b": b, "preference": preference})
-        waves, sent = {}, waves
-        for i, wave in sent.items():
-            part, answers = answers[: len(wave)], answers[len(wave) :]
+        waves, asked = {}, waves
+        for i, wave in asked.items():
+            part, preferences = preferences[: len(wave)], preferences[len(wave) :]
             with contextlib.suppress(StopIteration):
                 waves[i] = games[i].send(part)
     return sorted(verdicts, key=lambda row: row["example"])

@@ -1,13 +1,15 @@
 """The model card of an exported policy: what it is, how it was made, what was measured, which licences it inherits.
 
-Says "not stated" where a licence could not be found; it never guesses one. Leaves out: the weights (`export.py`).
+Says "not stated" where a licence could not be found; none is ever guessed. Leaves out: the weights (`export.py`).
 
-    model_card("my-model", facts, {"dtype": "bfloat16", ...}, licence=None)
+    model_card("my-model", origin, {"dtype": "bfloat16", ...}, licence=None)
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import yaml
 import sparring
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
+from sparring.report.summary import Summary
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 PRIVATE = {"trackers", "base_url", "key_env", "extra", "vllm"}
@@ -24,27 +27,38 @@ UNKNOWN = "not stated"
 SHIPPED_LICENCE = "Apache-2.0 (comes with Sparring)"
 
 
-def model_card(name: str, facts: dict[str, Any], export: dict[str, Any], licence: str | None) -> str:
-    """Markdown with the metadata block that the hub reads; `facts` is empty for a folder that no run made."""
-    recipe: Recipe | None = facts.get("recipe")
-    lines = [*_metadata(recipe, facts, licence), f"# {name}", ""]
-    lines += (
-        _made(recipe, facts) if recipe else ["Exported with Sparring; how it was trained is not recorded here.", ""]
-    )
-    lines += _use(name, recipe)
-    if recipe is not None:
-        lines += _results(facts.get("summary"))
-        lines += _data(recipe, facts)
-        lines += _licences(recipe, facts, licence)
-    lines += _export(export)
-    if recipe is not None:
-        plain = yaml.safe_dump(public(recipe.resolved()), sort_keys=False, allow_unicode=True)
-        lines += ["## Recipe", "", "Where it ran is left out.", "", "```yaml", plain.rstrip(), "```", ""]
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The run that made the policy."""
+
+    recipe: Recipe
+    rounds: int
+    """rounds of training behind the policy"""
+    weights: str
+    """hash of the policy"""
+    summary: Summary | None
+    """None where the run did not evaluate this policy"""
+    data: Mapping[str, Any]
+    """counts of the data stage"""
+    start: Path
+    """folder of the start model"""
+
+
+def model_card(name: str, origin: Origin | None, export: dict[str, Any], licence: str | None) -> str:
+    """Markdown with the metadata block that the hub reads; `origin`: None for a folder that no run made."""
+    lines = [*_metadata(origin, licence), f"# {name}", ""]
+    if origin is None:
+        lines += ["Exported with Sparring; how it was trained is not recorded here.", "", *_use(name, False)]
+        return "\n".join([*lines, *_export(export)])
+    lines += [*_made(origin), *_use(name, origin.recipe.model.trust_remote_code), *_results(origin.summary)]
+    lines += [*_data(origin), *_licences(origin, licence), *_export(export)]
+    plain = yaml.safe_dump(public(origin.recipe.resolved()), sort_keys=False, allow_unicode=True)
+    lines += ["## Recipe", "", "Where it ran is left out.", "", "```yaml", plain.rstrip(), "```", ""]
     return "\n".join(lines)
 
 
 def public(value: Any) -> Any:
-    """A recipe without what is its owner's business: services, addresses, and folders above a file's name."""
+    """A recipe without its owner's services, addresses, and the folders above a file's name."""
     if isinstance(value, dict):
         return {name: public(part) for name, part in value.items() if name not in PRIVATE}
     if isinstance(value, list):
@@ -54,35 +68,37 @@ def public(value: Any) -> Any:
     return re.sub(r"://[^/\s@]*@", "://", value) if isinstance(value, str) else value
 
 
-def _metadata(recipe: Recipe | None, facts: dict[str, Any], licence: str | None) -> list[str]:
+def _metadata(origin: Origin | None, licence: str | None) -> list[str]:
     meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    meta["tags"] = ["sparring", "self-play", *([recipe.algorithm["name"]] if recipe else [])]
-    if licence is not None or (recipe and base_licence(facts) != UNKNOWN):
-        meta["license"] = licence or base_licence(facts)
-    if recipe and HUB_NAME.fullmatch(recipe.model.path) and not Path(recipe.model.path).is_dir():
-        meta["base_model"] = recipe.model.path
-    hub_sets = [s.path for s in _sets(recipe).values() if _is_hub(s)] if recipe else []
-    if hub_sets:
-        meta["datasets"] = list(dict.fromkeys(hub_sets))
+    meta["tags"] = ["sparring", "self-play", *([origin.recipe.algorithm["name"]] if origin else [])]
+    stated = licence or (base_licence(origin.start) if origin else UNKNOWN)
+    if stated != UNKNOWN:
+        meta["license"] = stated
+    if origin is not None:
+        path = origin.recipe.model.path
+        if HUB_NAME.fullmatch(path) and not Path(path).is_dir():
+            meta["base_model"] = path
+        if hub_sets := [config.path for config in _sets(origin.recipe).values() if _is_hub(config)]:
+            meta["datasets"] = list(dict.fromkeys(hub_sets))
     return ["---", yaml.safe_dump(meta, sort_keys=False).rstrip(), "---", ""]
 
 
-def _made(recipe: Recipe, facts: dict[str, Any]) -> list[str]:
-    about = recipe.build_algorithm().about
+def _made(origin: Origin) -> list[str]:
+    recipe, about = origin.recipe, origin.recipe.build_algorithm().about
     oracle = recipe.oracle["name"] if recipe.oracle and recipe.asks_oracle() else None
     judged = f" Preferences came from the oracle `{oracle}`." if oracle else " No oracle was asked in training."
     adapter = " It was trained as a LoRA adapter, merged here." if recipe.model.lora else ""
     system = recipe.model.system
     asked = f" Every prompt without a system message had this one; send it too: {system!r}." if system else ""
     return [
-        f"`{_short(recipe.model.path)}` aligned by {facts['rounds']} rounds of {about.title} ({about.paper}) with "
+        f"`{_short(recipe.model.path)}` aligned by {origin.rounds} rounds of {about.title} ({about.paper}) with "
         f"[Sparring](https://pypi.org/project/sparring/) {sparring.__version__}.{judged}{adapter}{asked}",
         "",
     ]
 
 
-def _use(name: str, recipe: Recipe | None) -> list[str]:
-    code = "" if recipe is None or not recipe.model.trust_remote_code else ", trust_remote_code=True"
+def _use(name: str, own_code: bool) -> list[str]:
+    code = ", trust_remote_code=True" if own_code else ""
     return [
         "```python",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -94,7 +110,7 @@ def _use(name: str, recipe: Recipe | None) -> list[str]:
     ]
 
 
-def _results(summary: dict[str, Any] | None) -> list[str]:
+def _results(summary: Summary | None) -> list[str]:
     if summary is None:
         return ["## Results", "", "This policy was not evaluated by its run.", ""]
     count = len(summary["samples"])
@@ -115,33 +131,31 @@ def _results(summary: dict[str, Any] | None) -> list[str]:
     return [*lines, ""] if summary["warnings"] else lines
 
 
-def _data(recipe: Recipe, facts: dict[str, Any]) -> list[str]:
-    counts = facts.get("data") or {}
+def _data(origin: Origin) -> list[str]:
+    counts = origin.data
     lines = ["## Data", ""]
-    for name, config in _sets(recipe).items():
+    for name, config in _sets(origin.recipe).items():
         used = f", {counts[name]} usable examples" if name in counts else ""
         dropped = sum(counts.get("dropped", {}).get(name, {}).values())
         lines.append(f"- {name}: `{_short(config.path)}`{used}{f', {dropped} dropped' if dropped else ''}")
     return [*lines, ""]
 
 
-def _licences(recipe: Recipe, facts: dict[str, Any], licence: str | None) -> list[str]:
-    lines = ["## Licences", "", f"- start model `{_short(recipe.model.path)}`: {base_licence(facts)}"]
-    for config in {config.path: config for config in _sets(recipe).values()}.values():
-        found = SHIPPED_LICENCE if config.path.startswith("sparring:") else UNKNOWN
-        lines.append(f"- data `{_short(config.path)}`: {found}")
-    lines.append(f"- these weights: {licence or UNKNOWN}")
+def _licences(origin: Origin, licence: str | None) -> list[str]:
+    lines = ["## Licences", "", f"- start model `{_short(origin.recipe.model.path)}`: {base_licence(origin.start)}"]
+    for path in dict.fromkeys(config.path for config in _sets(origin.recipe).values()):
+        lines.append(f"- data `{_short(path)}`: {SHIPPED_LICENCE if path.startswith('sparring:') else UNKNOWN}")
+    lines += [f"- these weights: {licence or UNKNOWN}", ""]
     return [
         *lines,
-        "",
         "Weights inherit obligations from the start model, the data and the oracle; check those not stated.",
         "",
     ]
 
 
-def base_licence(facts: dict[str, Any]) -> str:
-    """What the start model's own card says, or `UNKNOWN`."""
-    card = Path(facts["start"]) / "README.md"
+def base_licence(start: Path) -> str:
+    """The licence that the start model's own card states, or `UNKNOWN`."""
+    card = start / "README.md"
     if not card.is_file():
         return UNKNOWN
     head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
@@ -167,8 +181,8 @@ def _sets(recipe: Recipe) -> dict[str, DatasetConfig]:
 
 
 def _is_hub(config: DatasetConfig) -> bool:
-    known = Path(config.path).suffix in (".jsonl", ".json", ".parquet", ".csv")
-    return bool(HUB_NAME.fullmatch(config.path)) and not known
+    is_file = Path(config.path).suffix in (".jsonl", ".json", ".parquet", ".csv")
+    return bool(HUB_NAME.fullmatch(config.path)) and not is_file
 
 
 def _short(path: str) -> str:

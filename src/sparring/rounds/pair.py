@@ -1,6 +1,6 @@
 """The pair stage: a step's pairing is replayed on the stored verdicts, and its pairs become training examples.
 
-What cannot be trained on is dropped, with a reason that is counted. Leaves out: asking the oracle (`judge.py`), and
+An example that cannot be trained on is dropped, and the reason is counted. Leaves out: asking the oracle (`judge.py`),
 which pairs a pairing makes (`algorithms/pairing.py`).
 """
 
@@ -8,28 +8,36 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Step
-from sparring.algorithms.pairing import Pair, Pairing, Pairs
+from sparring.algorithms.pairing import Pair, Pairing, Pairs, Wave
 from sparring.objectives.pairs import only_differences
-from sparring.rounds.tables import PAIRS, DataResponse, PairResponse, PairRow, Prompt, VerdictRow
+from sparring.rounds.tables import (
+    PAIRS,
+    DataResponse,
+    PairResponse,
+    PairRow,
+    Prompt,
+    VerdictRow,
+    VerdictsByMatch,
+    verdicts_by_example,
+)
 from sparring.runtime.files import write_table
 from sparring.runtime.randomness import noise_seed
 
-VerdictsByMatch = Mapping[tuple[int, int], float]
-"""P(a beats b) of one example by (a, b); NaN where the oracle failed"""
 
-
-def replay(pairing: Pairing, roles: Sequence[str], seed: int, verdicts: VerdictsByMatch) -> Pairs:
-    """The pairing's result on stored verdicts; a missing one counts as failed."""
+def replay(pairing: Pairing, roles: Sequence[str], seed: int, judge: Callable[[Wave], Sequence[float]]) -> Pairs:
+    """The pairing's result for one example; `judge` gives P(a beats b) of every match, NaN where the oracle failed."""
     game = pairing.play(roles, seed)
     wave = next(game)
     while True:
         try:
-            wave = game.send([verdicts.get(match, math.nan) for match in wave])
+            wave = game.send(judge(wave))
         except StopIteration as stop:
             return stop.value
 
@@ -44,22 +52,23 @@ def make_pairs(
 ) -> dict[str, Any]:
     """Write `target` with one row per usable example; returns counts of what is used, and of what is dropped by reason.
 
-    Pairs of identical responses are dropped where the loss sees only differences. The others keep their weights: those
-    would add nothing to the gradient. `dropped_examples` are whole prompts, so that with `examples` they add up to all;
-    `dropped_pairs` are pairs, of examples that are used or not.
+    Pairs of identical responses are dropped where the loss sees only differences: they would add nothing to the
+    gradient, and the others keep their weights. `dropped_examples` are whole prompts, so that with `examples` they add
+    up to all; `dropped_pairs` are pairs, of examples that are used or not.
     """
-    verdicts_of = _by_example(verdicts)
+    verdicts_of = verdicts_by_example(verdicts)
     rows: list[PairRow] = []
     dropped_examples, dropped_pairs = Counter[str](), Counter[str]()
     for example, candidates in zip(examples, responses, strict=True):
         name, roles = example["example"], [candidate["role"] for candidate in candidates]
-        result = replay(step.pairing, roles, noise_seed(seed, "pair", name), verdicts_of.get(name, {}))
+        judge = partial(_look_up, verdicts_of.get(name, {}))
+        result = replay(step.pairing, roles, noise_seed(seed, "pair", name), judge)
         pairs = _different(result.pairs, candidates) if only_differences(step.objective) else result.pairs
         if identical := len(result.pairs) - len(pairs):
             dropped_pairs["identical responses"] += identical
-        # Some objectives need responses and no pairs: then `kept` names them.
-        if pairs or (result.kept and not result.pairs):
-            rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.kept)))
+        # Some objectives need responses and no pairs: then `unpaired` names them.
+        if pairs or (result.unpaired and not result.pairs):
+            rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.unpaired)))
         else:
             dropped_examples[result.dropped or "identical responses in every pair"] += 1
     if not rows:
@@ -73,12 +82,8 @@ def make_pairs(
     return {**counts, "dropped_examples": dict(dropped_examples), "dropped_pairs": dict(dropped_pairs)}
 
 
-def _by_example(verdicts: Sequence[VerdictRow]) -> dict[str, dict[tuple[int, int], float]]:
-    verdicts_of: dict[str, dict[tuple[int, int], float]] = {}
-    for row in verdicts:
-        preference = math.nan if row["preference"] is None else row["preference"]
-        verdicts_of.setdefault(row["example"], {})[row["a"], row["b"]] = preference
-    return verdicts_of
+def _look_up(verdicts: VerdictsByMatch, wave: Wave) -> list[float]:
+    return [verdicts.get(match, math.nan) for match in wave]
 
 
 def _different(pairs: Sequence[Pair], candidates: Sequence[DataResponse]) -> tuple[Pair, ...]:
@@ -86,8 +91,8 @@ def _different(pairs: Sequence[Pair], candidates: Sequence[DataResponse]) -> tup
 
 
 def _pair_row(example: Prompt, candidates: Sequence[DataResponse], result: Pairs) -> PairRow:
-    """Only the responses that the objective needs are kept; indices are renumbered."""
-    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)} | set(result.kept))
+    """The pairs, with only the responses that the objective needs: those are renumbered."""
+    used = sorted({index for p in result.pairs for index in (p.winner, p.loser)} | set(result.unpaired))
     place = {old: new for new, old in enumerate(used)}
     responses: list[PairResponse] = [
         {
@@ -98,18 +103,5 @@ def _pair_row(example: Prompt, candidates: Sequence[DataResponse], result: Pairs
         }
         for i in used
     ]
-    return {
-        "example": example["example"],
-        "prompt_ids": example["prompt_ids"],
-        "responses": responses,
-        "pairs": [
-            {
-                "winner": place[p.winner],
-                "loser": place[p.loser],
-                "preference": p.preference,
-                "weight": p.weight,
-                "term": p.term,
-            }
-            for p in result.pairs
-        ],
-    }
+    pairs: list[Any] = [asdict(replace(p, winner=place[p.winner], loser=place[p.loser])) for p in result.pairs]
+    return {"example": example["example"], "prompt_ids": example["prompt_ids"], "responses": responses, "pairs": pairs}

@@ -1,4 +1,4 @@
-"""Where each policy's weights are, and loading them: the start model, and one folder per iterate.
+"""The folders of a run's policies and loading their weights: the start model, and one folder per iterate.
 
 Iterate t is `rounds/<t-1>/policy`; another seat's is `rounds/<t-1>/<seat>/policy`. With LoRA these hold
 adapters over the start model. Leaves out: training them.
@@ -44,7 +44,7 @@ class Policies:
         refuse_code(self.base, model.trust_remote_code)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What other devices get; the tokenizer stays here."""
+        """The attributes that other ranks get: all but the tokenizer."""
         return {name: value for name, value in vars(self).items() if name != "chat"}
 
     @cached_property
@@ -64,7 +64,7 @@ class Policies:
 
     def hash(self, ref: PolicyRef) -> str:
         """Hash that identifies the policy's weights; an adapter's covers its base."""
-        if ref == REFERENCE or ref.round == 0:
+        if ref.round == 0:
             return self.base_hash
         folder = round_folder(ref.round - 1, ref.seat)
         own = self.store.output_hash(folder.stage("fit"), folder.policy)
@@ -81,17 +81,15 @@ class Policies:
 
         `device`: None for this process's accelerator, where it has one.
         """
-
-        def placed(model: Any) -> Any:
-            return on_device(model) if device is None else model.to(device)
-
         if self.model.lora is None or ref.round == 0:
-            return placed(self._whole(ref, dtype))
-        if self.quantized:
+            model: Any = self._whole(ref, dtype)
+        elif self.quantized:
             beside: Any = load_adapter(self._whole(REFERENCE, dtype), self.folder(ref), False)
             return beside.get_base_model().eval()
-        merged: Any = load_adapter(self._model(self.base, torch.float32), self.folder(ref), False)
-        return placed(merged.merge_and_unload().to(dtype).eval())
+        else:
+            adapted: Any = load_adapter(self._whole(REFERENCE, torch.float32), self.folder(ref), False)
+            model = adapted.merge_and_unload().to(dtype).eval()
+        return on_device(model) if device is None else model.to(device)
 
     @property
     def quantized(self) -> bool:
@@ -100,7 +98,7 @@ class Policies:
         return lora is not None and lora.quantize is not None
 
     def stored(self, ref: PolicyRef) -> tuple[Path, Path | None]:
-        """Where the policy's weights are: a model's folder, and an adapter's over it."""
+        """The folders of the policy's weights: a model's, and an adapter's over it or None."""
         if ref.round == 0:
             return self.base, None
         return (self.folder(ref), None) if self.model.lora is None else (self.base, self.folder(ref))
@@ -113,18 +111,19 @@ class Policies:
 
     def load_training(self, start: PolicyRef) -> nn.Module:
         """A policy to be trained, float32, on the CPU: all weights, or an adapter (fresh in round 0)."""
-        lora = self.model.lora
-        if lora is None:
+        if self.model.lora is None:
             return self._whole(start, torch.float32)
         base = self._whole(REFERENCE, torch.float32)
-        fresh = start.round == 0
-        return with_adapter(base, lora) if fresh else load_adapter(base, self.folder(start), True)
+        if start.round == 0:
+            return with_adapter(base, self.model.lora)
+        return load_adapter(base, self.folder(start), True)
 
     def _whole(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
         if self.quantized:
             compute = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
             return load_quantised(self.base, dtype, compute, self.model.trust_remote_code)
-        return self._model(self.base if ref.round == 0 else self.folder(ref), dtype)
+        folder = self.base if ref.round == 0 else self.folder(ref)
+        return load_model(folder, dtype, self.model.trust_remote_code)
 
     def save(self, model: nn.Module, ref: PolicyRef, weights: Mapping[str, Float[Tensor, " ..."]] | None = None) -> str:
         """Write a trained policy in Hugging Face format; returns its folder relative to the run.
@@ -137,16 +136,11 @@ class Policies:
             if self.model.lora is None:
                 set_end(model, self.chat)
             model.save_pretrained(partial, state_dict=weights)  # type: ignore[operator]
-            self._save_tokenizer(partial)
+            if self.model.chat_template is not None:  # servers render prompts as training did
+                self.chat.tokenizer.chat_template = self.chat.template
+            self.chat.tokenizer.save_pretrained(partial)
             shutil.rmtree(target, ignore_errors=True)
         return relative
-
-    def _save_tokenizer(self, folder: Path) -> None:
-        """The tokenizer, with the template that the policy was trained with."""
-        tokenizer = self.chat.tokenizer
-        if self.model.chat_template is not None:
-            tokenizer.chat_template = self.chat.template
-        tokenizer.save_pretrained(folder)
 
     def folder(self, ref: PolicyRef) -> Path:
         """The folder of a trained policy.
@@ -159,10 +153,7 @@ class Policies:
             raise ValueError(f"policy {ref} is not on disk ({folder}); keep_iterates may have been too small.")
         return folder
 
-    def _model(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-        return load_model(folder, dtype, self.model.trust_remote_code)
-
 
 def set_end(model: Any, chat: Chat) -> None:
-    """Have `generate` and servers end answers where training did; a base model's settings lack the template's end."""
+    """Have `generate` and servers end responses where training did; a base model's settings lack the template's end."""
     model.generation_config.eos_token_id = sorted(chat.end_ids(model.generation_config))

@@ -1,4 +1,4 @@
-"""Before any work: what would stop a run hours later is tried now, and what it runs with is written down.
+"""Before any work: try the oracles, the engine and the model, which would stop a run hours later, and write lock.json.
 
 Leaves out: checks of the recipe (`recipe/recipe.py`) and of the data (`prepare.py`).
 
@@ -17,7 +17,7 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
-from sparring.oracles.abilities import Served, nested
+from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
@@ -40,12 +40,12 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "toke
 """whose versions go into lock.json"""
 
 
-Judges = list[tuple[str, Served, Estimate]]
+Judges = list[tuple[str, Estimates, Estimate]]
 """judges that may cost money, each with the recipe's field and the price of the labels it is calibrated on"""
 
 
 class Probed(NamedTuple):
-    """What the first questions found."""
+    """The judges that answered a first question, and the engine's version."""
 
     judges: Judges
     engine: dict[str, str]
@@ -80,7 +80,7 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
         except ValueError as error:
             raise ValueError(str(error) if field == "oracle" else f"{field}: {error}") from error
         for judge, labels in nested(oracle):
-            if isinstance(judge, Served):
+            if isinstance(judge, Estimates) and judge.served_model is not None:
                 probed.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
                     progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
@@ -98,7 +98,7 @@ def try_model(policies: Policies, fit: FitConfig) -> None:
         return
     assert policies.base_hash  # reads every file: names one that is cut short
     model = policies.load_training(REFERENCE)
-    # One that is to be cut need not fit on a device.
+    # A model that is to be sharded need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
     scorer = PolicyScorer(placed, fit.layout, fit.attention).eval()
     with torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=fit.precision == "bfloat16"):
@@ -109,7 +109,7 @@ def try_model(policies: Policies, fit: FitConfig) -> None:
 
 
 def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress) -> None:
-    """What a paid judge may cost, before the run asks it anything but first questions and labels."""
+    """Print the price of paid judges, before the run asks them anything but first questions and labels."""
     if not judges:
         return
     prompts, held = (read_column(store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
@@ -137,9 +137,7 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
     path = store.root / LOCK
     before = read_json(path) if path.exists() else lock
     lock["engine"] = engine or before.get("engine", {})
-    if before["versions"] != lock["versions"]:
-        changed = {
-            k: (before["versions"].get(k), v) for k, v in lock["versions"].items() if before["versions"].get(k) != v
-        }
+    versions = {name: (before["versions"].get(name), now) for name, now in lock["versions"].items()}
+    if changed := {name: (was, now) for name, (was, now) in versions.items() if was != now}:
         progress.say(f"note  versions changed since this run began: {changed}")
     write_json(path, lock)

@@ -32,7 +32,7 @@ from sparring.runtime.layout import DATA_STAGE, HELD_OUT, TRAIN
 from sparring.runtime.progress import Progress
 
 SHARD = 1024
-"""examples tokenised and kept together"""
+"""examples tokenised and stored together"""
 DROPPED = b"dropped"
 """a shard's counts of dropped examples, in its Parquet metadata"""
 
@@ -52,7 +52,7 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
 
 
 def _data_hashes(recipe: Recipe) -> dict[str, str]:
-    """Hashes of the data files on this machine; for the other sets the recipe's own words must do."""
+    """Hashes of the data files on this machine; a hub data set is identified by the recipe alone."""
     files = {"train": data_files(recipe.data.train), "held_out": data_files(recipe.data.held_out)}
     return {name: hash_files(paths) for name, paths in files.items() if paths is not None}
 
@@ -104,7 +104,7 @@ class Preparation:
 
     def _both(self) -> Made:
         data = self.recipe.data
-        roles = self.recipe.given_columns()
+        roles = self.recipe.columns_in_data()
         if roles and self.chat.opens_thought:
             self.progress.say(
                 "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
@@ -131,12 +131,11 @@ class Preparation:
         return self.store.path(relative).with_suffix(".partial")
 
     def _shards(self, config: DatasetConfig, roles: Sequence[str], relative: str) -> tuple[list[Path], Counter[str]]:
-        """The tokenised rows of a set in shards, and what was dropped."""
-        dropped: Counter[str] = Counter()
-        shards: list[Path] = []
-        name = Path(relative).stem
+        """The tokenised rows of a set in shards, and drops by reason."""
+        dropped, shards, name = Counter[str](), list[Path](), Path(relative).stem
         with self.progress.task(f"data  {name}", None) as advance:
-            for index, part in enumerate(_parts(stream_examples(config, roles, dropped))):
+            examples = stream_examples(config, roles, dropped)
+            for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
                 shard = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
                 if not shard.exists():
                     rows, lost = self._tokenised(part)
@@ -154,30 +153,26 @@ class Preparation:
         for example in examples:
             try:
                 row = _row(example, self.chat)
+                self._check_lengths(row)
             except ValueError as error:
                 dropped[str(error)] += 1
-                continue
-            if (reason := self._too_long(row)) is None:
-                rows.append(row)
             else:
-                dropped[reason] += 1
+                rows.append(row)
         if self.vocabulary is not None and rows:
             check_tokens(rows, self.chat, self.vocabulary)
         return rows, dropped
 
-    def _too_long(self, row: ExampleRow) -> str | None:
-        prompt, lengths = len(row["prompt_ids"]), [len(r["token_ids"]) for r in row["responses"]]
-        most = self.recipe.data.max_response_tokens
+    def _check_lengths(self, row: ExampleRow) -> None:
+        prompt, response = len(row["prompt_ids"]), max((len(r["token_ids"]) for r in row["responses"]), default=0)
         if prompt > self.longest:
-            return f"prompt longer than {self.longest} tokens"
-        if any(length > most for length in lengths):
-            return f"response longer than {most} tokens"
-        if any(length + prompt > self.context for length in lengths):
-            return f"prompt and response longer than the context of {self.context} tokens"
-        return None
+            raise ValueError(f"prompt longer than {self.longest} tokens")
+        if response > (most := self.recipe.data.max_response_tokens):
+            raise ValueError(f"response longer than {most} tokens")
+        if row["responses"] and prompt + response > self.context:
+            raise ValueError(f"prompt and response longer than the context of {self.context} tokens")
 
     def _join(self, shards: Sequence[Path], relative: str, without: set[int]) -> tuple[int, int]:
-        """The shards as one table, without rows whose prompt is in `without`: how many are in it, and how many not."""
+        """Write the shards as one table, without rows whose prompt is in `without`: counts of rows in it and not."""
         count = left_out = 0
 
         def filtered() -> Iterator[pa.Table]:
@@ -191,23 +186,18 @@ class Preparation:
         return count, left_out
 
 
-def _parts(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    while part := list(islice(examples, SHARD)):
-        yield part
-
-
 def _tables(shards: Iterable[Path]) -> Iterator[pa.Table]:
     return (pq.read_table(shard).replace_schema_metadata(None) for shard in shards)
 
 
 def _digests(table: pa.Table) -> list[int]:
-    """8 bytes of each prompt: all that is kept of a training set to find its prompts among the held-out ones."""
+    """8 bytes of each prompt's hash, in memory for a whole training set to find its prompts among the held-out ones."""
     texts = table["prompt"].to_pylist()
     return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
 
 
 def check_tokens(rows: Sequence[ExampleRow], chat: Chat, vocabulary: int) -> None:
-    """Refuse data with tokens beyond the model's embedding; tokens that never occur may lie there, as in Gemma 3."""
+    """Raise ValueError for tokens beyond the model's embedding; tokens that never occur may lie there (Gemma 3)."""
     responses = [response["token_ids"] for row in rows for response in row["responses"]]
     largest = max(chat.end_id, *(max(ids) for ids in [*responses, *(row["prompt_ids"] for row in rows)]))
     if largest >= vocabulary:

@@ -1,4 +1,4 @@
-"""What a run may ask of a paid judge, said before it starts. Leaves out: keeping to the budget (`endpoints/`).
+"""How much a run may ask of a paid judge, and at what price. Leaves out: keeping to the budget (`endpoints/`).
 
 Counts are upper bounds (a pairing is played with made-up answers); tokens assume the longest answers that the recipe
 allows, so the truth is usually well below.
@@ -12,19 +12,20 @@ from collections.abc import Sequence
 
 from sparring.algorithms.algorithm import DataFacts, Draw, Reuse, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.algorithms.pairing import Pairing
+from sparring.algorithms.pairing import Pairing, Wave
 from sparring.endpoints.endpoint import CHARACTERS_PER_TOKEN
 from sparring.endpoints.replies import Estimate
-from sparring.oracles.abilities import Served
+from sparring.oracles.abilities import Estimates
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.recipe import Recipe
+from sparring.rounds.pair import replay
 
 SAMPLE = 50
 """prompts whose length stands for all"""
 
 
 def judge_price(
-    recipe: Recipe, judge: Served, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
+    recipe: Recipe, judge: Estimates, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
 ) -> str:
     """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too.
 
@@ -43,9 +44,8 @@ def judge_price(
 
 def training_comparisons(recipe: Recipe, examples: int) -> int:
     """At most this many comparisons are judged before the evaluation."""
-    algorithm, data = recipe.build_algorithm(), DataFacts(num_examples=examples)
     per_round = min(recipe.data.prompts_per_round or examples, examples)
-    steps = [step for t in range(recipe.rounds) for step in algorithm.steps(t, data) if step.judged]
+    steps = [step for steps in recipe.steps(DataFacts(num_examples=examples)) for step in steps if step.judged]
     count = per_round * sum(asked(step.pairing, roles(step)) for step in steps)
     if (collect := recipe.data.collect) is not None:
         count += examples * asked(PAIRINGS[collect.pairing], ["own"] * collect.samples)
@@ -67,11 +67,11 @@ def roles(step: Step) -> list[str]:
 
 def asked(pairing: Pairing, roles: Sequence[str]) -> int:
     """Comparisons that a pairing asks about one prompt."""
-    game = pairing.play(roles, 0)
-    wave, count = next(game), 0
-    while True:
-        count += len(wave)
-        try:
-            wave = game.send([0.9] * len(wave))
-        except StopIteration:
-            return count
+    waves: list[int] = []
+
+    def judge(wave: Wave) -> list[float]:
+        waves.append(len(wave))
+        return [0.9] * len(wave)
+
+    replay(pairing, roles, 0, judge)
+    return sum(waves)

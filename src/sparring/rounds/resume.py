@@ -1,10 +1,10 @@
 """The recipe of a run's folder: written at the start, compared when a run resumes, and what may change then.
 
 `rounds` may grow, `fit` may change for what is not fitted yet (after a tripwire, a lower learning rate), `evaluation`
-is done again as far as it changed, and fields that say where, how fast or how dear may change at any time. The settings
-of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
+is done again as far as it changed, and fields that decide where, how fast or at what price may change at any time. The
+settings of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
 
-    adopt_recipe(store, recipe, Progress()); fit_settings(store, recipe, round_folder(1))
+    check_resumable(store, recipe, Progress()); fit_settings(store, recipe, round_folder(1))
 """
 
 from __future__ import annotations
@@ -17,21 +17,12 @@ from typing import Any
 
 import yaml
 
-from sparring.algorithms.algorithm import ANY_DATA
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
 from sparring.rounds.store import Store
+from sparring.runtime import layout
 from sparring.runtime.files import read_json, write_json, write_text
-from sparring.runtime.layout import (
-    FIT_SETTINGS,
-    RECIPE,
-    SUMMARY_STAGE,
-    StepFolder,
-    evaluation_stage,
-    in_evaluation,
-    round_folder,
-)
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -47,16 +38,16 @@ ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
 
 
-def adopt_recipe(store: Store, recipe: Recipe, progress: Progress) -> None:
-    """Write recipe.yaml, or compare it with the one that is there.
+def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
+    """Compare the recipe with the one that the folder's run was started with, and write it to recipe.yaml.
 
-    A folder in which no stage has finished yet takes any recipe: a mistake found at the start can be corrected.
+    A folder in which no stage has finished yet takes any recipe: a mistake at the start can be corrected.
 
     Raises:
         ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
     """
     asked = recipe.resolved()
-    path = store.root / RECIPE
+    path = store.root / layout.RECIPE
     if path.exists() and store.manifest:
         before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
         changes = _changes(before, asked)
@@ -98,14 +89,14 @@ def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> Non
     """Forget the parts of a finished evaluation that a change acts on."""
     changed = {name for name in changes if name.startswith("evaluation.")}
     if changed:
-        store.forget(SUMMARY_STAGE)
+        store.forget(layout.SUMMARY_STAGE)
     if changed & {"evaluation.prompts", "evaluation.samples"}:
-        for key in [key for key in store.manifest if in_evaluation(key)]:
+        for key in [key for key in store.manifest if layout.in_evaluation(key)]:
             store.forget(key)
     were, are = changes.get("evaluation.opponents", ([], []))
     for old in were:
         if old not in are:
-            store.forget(evaluation_stage("ask", old["name"]))
+            store.forget(layout.evaluation_stage("ask", old["name"]))
 
 
 def _difference(before: Plain, asked: Plain) -> list[str]:
@@ -120,27 +111,24 @@ def _change_fit(
     words = "; ".join(f"{name} = {now} (was {was})" for name, (was, now) in changes.items())
     folders = _fit_folders(recipe)
     # A finished fit that comes after an unfinished one will be made again: its start differs.
-    done = list(takewhile(lambda folder: store.finished(folder.stage("fit")), folders))
+    done = [*takewhile(lambda folder: store.finished(folder.stage("fit")), folders)]
     if done == folders and changes.keys() - FREE:
         raise ValueError(
             f"{words}: all {recipe.rounds} rounds in {store.root} are fitted already. Undo the change, raise rounds, "
             "delete a round's policy folder to have it and the later ones fitted again, or give another --out."
         )
     stored = read_settings(store.root)
-    write_json(store.path(FIT_SETTINGS), {str(folder): stored.get(str(folder), before) for folder in done})
+    write_json(store.path(layout.FIT_SETTINGS), {folder: stored.get(folder, before) for folder in done})
     if changes.keys() & ANCHORED:
         for folder in folders[len(done) :]:
             store.forget(folder.stage("anchor"))
     if done != folders:
-        already = f"; {FIT_SETTINGS} holds what {', '.join(map(str, done))} used" if done else ""
+        already = f"; {layout.FIT_SETTINGS} holds what {', '.join(done)} used" if done else ""
         progress.say(f"note  {words}, from {folders[len(done)]} on{already}")
 
 
-def _fit_folders(recipe: Recipe) -> list[StepFolder]:
-    """The folder of every fit of the run, in order."""
-    algorithm = recipe.build_algorithm()
-    steps = [(t, step) for t in range(recipe.rounds) for step in algorithm.steps(t, ANY_DATA)]
-    return [round_folder(t, step.trains) for t, step in steps]
+def _fit_folders(recipe: Recipe) -> list[layout.StepFolder]:
+    return [layout.round_folder(t, step.trains) for t, steps in enumerate(recipe.steps()) for step in steps]
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
@@ -153,18 +141,18 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
 
 def read_settings(root: Path) -> dict[str, Plain]:
     """Whole `fit` sections by folder, of fits that were finished before their recipe's section changed."""
-    return read_json(root / FIT_SETTINGS) if (root / FIT_SETTINGS).exists() else {}
+    return read_json(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
 
 
-def fit_settings(store: Store, recipe: Recipe, folder: StepFolder) -> FitConfig:
-    """What the fit in `folder` uses: what it used before where it is finished, otherwise the recipe's."""
-    stored = read_settings(store.root).get(str(folder))
+def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> FitConfig:
+    """The settings of the fit in `folder`: those it was finished with, otherwise the recipe's."""
+    stored = read_settings(store.root).get(folder)
     return recipe.fit if stored is None else FitConfig.model_validate(stored)
 
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
-    now = yaml.safe_load((root / RECIPE).read_text(encoding="utf-8"))["fit"]
+    now = yaml.safe_load((root / layout.RECIPE).read_text(encoding="utf-8"))["fit"]
     changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
     return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 

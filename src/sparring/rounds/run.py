@@ -1,8 +1,8 @@
 """A run: the state machine that takes a recipe through its stages, from the first or the next unfinished one.
 
-Every stage is a function from files to files under the store's manifest, so a killed run goes on where it was
-when the same command is given again. This file decides the order and the inputs; it is blind to
-which algorithm runs. Leaves out: a step's stages (`step.py`), and what each stage does (its own file).
+Every stage is a function from files to files under the store's manifest, so a killed run goes on where it was when the
+same command is repeated. This file decides the order and the inputs; it is blind to which algorithm runs. Leaves out: a
+step's stages (`step.py`), and what each stage does (its own file).
 
     run(load_recipe("recipes/demo.yaml"), Path("runs/demo"))
 """
@@ -17,38 +17,21 @@ import transformers
 
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import OpponentConfig
 from sparring.report.html import write_report
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
-from sparring.rounds.evaluate import measure, played, sample_held_out, summarise
+from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
 from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
-from sparring.rounds.resume import adopt_recipe
-from sparring.rounds.run_record import run_record
+from sparring.rounds.resume import check_resumable
 from sparring.rounds.step import StepFit, StepPairs
-from sparring.rounds.store import Made, Store
+from sparring.rounds.store import Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
+from sparring.runtime import layout
 from sparring.runtime.files import read_column, read_rows_at
-from sparring.runtime.layout import (
-    COLLECTED,
-    COLLECTION,
-    DATA_STAGE,
-    HELD_OUT,
-    REPORT,
-    SUMMARY,
-    SUMMARY_STAGE,
-    TAUGHT,
-    TEACHER_STAGE,
-    TRAIN,
-    evaluation_stage,
-    held_out_samples,
-    round_folder,
-    stage_name,
-)
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
@@ -58,14 +41,12 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
 
     Raises:
         ValueError: the recipe, the data or the folder is not usable; before work is lost.
-        OracleError, Tripwire: a stage stopped; everything finished before it is kept.
+        OracleError, Tripwire: a stage stopped; what finished before it stays on disk.
     """
     progress = progress or Progress()
     transformers.utils.logging.disable_progress_bar()
-    store = Store(out)
-    with store.locked():
-        store = Store(out)
-        adopt_recipe(store, recipe, progress)
+    with Store(out).locked() as store:
+        check_resumable(store, recipe, progress)
         store.check()
         check_trackers(recipe.trackers)
         with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
@@ -75,9 +56,8 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
 class Run:
     """A recipe's stages over a store."""
 
-    def __init__(self, recipe: Recipe, store: Store, progress: Progress, trackers: Trackers | None = None) -> None:
-        self.recipe, self.store, self.progress = recipe, store, progress
-        self.trackers = trackers or Trackers([], store.root, {}, progress.say)
+    def __init__(self, recipe: Recipe, store: Store, progress: Progress, trackers: Trackers) -> None:
+        self.recipe, self.store, self.progress, self.trackers = recipe, store, progress, trackers
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
 
@@ -92,7 +72,7 @@ class Run:
         if recipe.data.collect is not None:
             collect_pairs(self.policies, recipe, progress)
         if recipe.data.teacher is not None:
-            ask_teacher(self.store, recipe, self.policies.chat, progress)
+            ask_teacher(self.policies, recipe, progress)
         for t in range(recipe.rounds):
             self._round(t)
             self._prune(t)
@@ -108,9 +88,9 @@ class Run:
         examples: list[ExampleRow] = read_rows_at(self.store.root / file, places)
         steps = self.algorithm.steps(t, DataFacts(len(names)))
         for step in steps:
-            folder = pair_folder = round_folder(t, step.trains)
+            folder = pair_folder = layout.round_folder(t, step.trains)
             if isinstance(step.responses, Reuse):
-                pair_folder = round_folder(t, steps[step.responses.step].trains)
+                pair_folder = layout.round_folder(t, steps[step.responses.step].trains)
             else:
                 StepPairs(self.policies, self.recipe, folder, step, examples, self.progress).make(data_hash)
             report = partial(self._track, self._steps_before(folder.stage("fit")))
@@ -119,17 +99,17 @@ class Run:
 
     def _train_table(self) -> tuple[str, str]:
         """The training table and its hash."""
-        stage, file = DATA_STAGE, TRAIN
+        stage, file = layout.DATA_STAGE, layout.TRAIN
         if self.recipe.data.collect is not None:
-            stage, file = COLLECTION.stage("freeze"), COLLECTED
+            stage, file = layout.COLLECTION.stage("freeze"), layout.COLLECTED
         elif self.recipe.data.teacher is not None:
-            stage, file = TEACHER_STAGE, TAUGHT
+            stage, file = layout.TEACHER_STAGE, layout.TAUGHT
         return file, self.store.output_hash(stage, file)
 
     def _steps_before(self, key: str) -> int:
         """Optimiser steps of the run's finished fits but the one of this key."""
-        fits = {other: entry for other, entry in self.store.manifest.items() if stage_name(other) == "fit"}
-        return sum(entry["facts"]["steps"] for other, entry in fits.items() if other != key)
+        fits = {other for other in self.store.manifest if layout.stage_name(other) == "fit"} - {key}
+        return sum(self.store.manifest[fit]["facts"]["steps"] for fit in fits)
 
     def _track(self, before: int, row: dict[str, float]) -> None:
         values = {f"fit/{name}": value for name, value in row.items() if name != "step"}
@@ -144,51 +124,42 @@ class Run:
         oldest = min((self.algorithm.oldest_iterate(s) for s in later), default=t + 1)
         for old in range(1, min(oldest, t + 1 - keep)):
             for step in self.algorithm.steps(old - 1, ANY_DATA):
-                folder = round_folder(old - 1, step.trains)
+                folder = layout.round_folder(old - 1, step.trains)
                 if (self.store.root / folder.policy).exists():
                     self.store.prune(folder.stage("fit"), folder.policy)
 
     # ---- after training -----------------------------------------------------------------------
 
     def _evaluate(self) -> Summary:
-        """The summary, from held-out samples of every stored iterate."""
-        count = self.store.manifest[DATA_STAGE]["facts"]["held_out"]
+        count = self.store.manifest[layout.DATA_STAGE]["facts"]["held_out"]
         places = range(min(count, self.recipe.evaluation.prompts or count))
-        held_out: list[ExampleRow] = read_rows_at(self.store.root / HELD_OUT, places)
-        inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT)}
-        inputs |= dict(self._measure(ref, held_out) for ref in played(self.policies, self.recipe))
-        inputs |= dict(self._ask(config, held_out) for config in self.recipe.evaluation.opponents)
+        held_out: list[ExampleRow] = read_rows_at(self.store.root / layout.HELD_OUT, places)
+        inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT)}
+        inputs |= dict(self._measure(ref, held_out) for ref in evaluated(self.policies, self.recipe))
+        ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=self.progress)
+        inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
         self.progress.say("evaluation  judge")
-
-        def work() -> Made:
-            return summarise(self.policies, self.recipe, held_out, run_record(self.policies, self.recipe))
-
-        self.store.stage(SUMMARY_STAGE, inputs, work)
-        summary = read_summary(self.store.root / SUMMARY)
-        write_report(summary, self.store.root / REPORT)
+        judge = partial(summarise, self.policies, self.recipe, held_out)
+        self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
+        summary = read_summary(self.store.root / layout.SUMMARY)
+        write_report(summary, self.store.root / layout.REPORT)
         values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
 
     def _measure(self, ref: PolicyRef, held_out: list[ExampleRow]) -> tuple[str, str]:
         """A policy's held-out samples, drawn and measured: their file and its hash."""
-        file, key = held_out_samples(ref.round), evaluation_stage("sample", ref.round)
-        inputs = {"data": self.store.output_hash(DATA_STAGE, HELD_OUT), "policy": self.policies.hash(ref)}
+        t, samples = ref.round, layout.held_out_samples(ref.round)
+        inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT), "policy": self.policies.hash(ref)}
         arguments = (self.policies, self.recipe, ref, held_out, self.progress)
-        self.store.stage(key, inputs, partial(sample_held_out, *arguments))
-        inputs["samples"] = self.store.output_hash(key, file)
-        self.store.stage(evaluation_stage("measure", ref.round), inputs, partial(measure, *arguments))
-        return file, inputs["samples"]
-
-    def _ask(self, config: OpponentConfig, held_out: list[ExampleRow]) -> tuple[str, str]:
-        """An opponent's answers to the held-out prompts: their file and its hash."""
-        data_hash, chat = self.store.output_hash(DATA_STAGE, HELD_OUT), self.policies.chat
-        file = ask_opponent(self.store, self.recipe, chat, config, held_out, data_hash, self.progress)
-        return file, self.store.output_hash(evaluation_stage("ask", config.name), file)
+        sample, measured = partial(sample_held_out, *arguments), partial(measure, *arguments)
+        _, inputs["samples"] = self.store.file(layout.evaluation_stage("sample", t), samples, inputs, sample)
+        self.store.file(layout.evaluation_stage("measure", t), layout.policy_measures(t), inputs, measured)
+        return samples, inputs["samples"]
 
 
 def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:
-    """The examples of round t by place: all, or the t-th slice of a fixed shuffle that starts over at its end."""
+    """Indices of the examples of round t: all, or the t-th slice of a fixed shuffle that starts over at its end."""
     if count is None or count >= len(names):
         return range(len(names))
     order = sorted(range(len(names)), key=lambda i: noise_seed(seed, "order", names[i]))

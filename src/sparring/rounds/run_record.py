@@ -1,6 +1,6 @@
-"""What the summary says of the run itself: recipe, versions, weights, and every round's stages and fit.
+"""The run's own part of the summary: recipe, versions, weights, and every round's stages and fit.
 
-Leaves out: what is measured on held-out prompts (`evaluate.py`).
+Leaves out: the measures on held-out prompts (`evaluate.py`).
 
     run_record(policies, recipe)["rounds"][0]["stages"]["fit"]["seconds"]
 """

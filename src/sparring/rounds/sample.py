@@ -2,8 +2,10 @@
 
 A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. Several devices
 make the same shards, some each, so the responses do not depend on their number. A served engine gets all requests of a
-policy at once, and what it answers is journalled response by response. Arithmetic mixtures give each response to one
-policy by its weight, policies are loaded one after the other. Leaves out: how tokens are chosen (`sampling/`).
+policy at once, and its responses are journalled one by one. An arithmetic mixture gives each response to one policy by
+its weight; policies are loaded one after the other. Leaves out: how tokens are chosen (`sampling/`).
+
+    sample_draw(policies, draw, examples, recipe.sampling, recipe.seed, "evaluation/1", target, progress)
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,83 @@ from sparring.sampling.vllm_engine import VllmEngine
 
 Place = tuple[int, int]
 """which example, and which of its responses"""
+Refs = tuple[PolicyRef, ...]
+
+
+@dataclass(frozen=True)
+class DrawTask:
+    """One draw: who samples, for which prompts, how, and the file that gets the responses."""
+
+    policies: Policies
+    draw: Draw
+    examples: Sequence[Prompt]
+    settings: SamplingConfig
+    seed: int
+    stream: str
+    """separates the noise of draws of one seed"""
+    target: Path
+
+    @property
+    def served(self) -> bool:
+        """Whether an engine of its own samples, which gets all requests of a policy at once."""
+        return self.settings.engine != "transformers"
+
+    def jobs(self) -> list[tuple[Refs, list[Place]]]:
+        """The batches: responses that are sampled together, and their policies."""
+        jobs: list[tuple[Refs, list[Place]]] = []
+        for refs, rows in self.assigned():
+            # Long prompts first and together: little padding, and the slowest batch shows at once.
+            rows.sort(key=lambda row: (-len(self.examples[row[0]]["prompt_ids"]), row))
+            size = max(1, len(rows)) if self.served else self.settings.batch_size
+            jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
+        return jobs
+
+    def assigned(self) -> list[tuple[Refs, list[Place]]]:
+        """The responses of each policy, one entry per policy to load; deterministic in seed and stream.
+
+        A token-geometric mixture is one entry with all its policies.
+        """
+        rows = [(e, k) for e in range(len(self.examples)) for k in range(self.draw.count)]
+        refs = list(self.draw.policies)
+        if self.draw.mixture == "token_geometric" or len(refs) == 1:
+            return [(tuple(refs), rows)]
+        weights = [self.draw.policies[ref] for ref in refs]
+        seeds = [noise_seed(self.seed, self.stream, "policy", self.examples[e]["example"], k) for e, k in rows]
+        chosen = [random.Random(seed).choices(refs, weights)[0] for seed in seeds]
+        return [((ref,), [row for row, who in zip(rows, chosen, strict=True) if who == ref]) for ref in refs]
+
+    def key(self, refs: Refs, rows: Sequence[Place]) -> str:
+        """Hash of everything that a shard depends on."""
+        parts = [
+            [self.policies.hash(ref) for ref in refs],
+            [self.draw.policies[ref] for ref in refs],
+            self.settings.model_dump_json(exclude={"vllm"}),
+            self.seed,
+            self.stream,
+            [(self.examples[e]["prompt_ids"], k) for e, k in rows],
+        ]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def request(self, e: int, k: int) -> Request:
+        """The request of response k; a served engine's seeds follow each other, so that K samples are one request."""
+        example = self.examples[e]
+        parts = self.seed, self.stream, example["example"]
+        seed = noise_seed(*parts) // 2 + k if self.served else noise_seed(*parts, k)
+        return Request(example["prompt_ids"], seed)
+
+    def row(self, place: Place, refs: Refs, seed: int, response: Response) -> SampleRow:
+        """The response as a row of samples.parquet."""
+        return {
+            "example": self.examples[place[0]]["example"],
+            "role": self.draw.role,
+            "index": place[1],
+            "policy": _names(refs),
+            "weights": " + ".join(map(self.policies.hash, refs)),
+            "seed": seed,
+            "text": self.policies.chat.decode(response.token_ids),
+            "token_ids": response.token_ids,
+            "finish_reason": response.finish_reason,
+        }
 
 
 def sample_draws(
@@ -44,23 +124,23 @@ def sample_draws(
     inputs: Mapping[str, str],
     progress: Progress,
 ) -> dict[str, Any]:
-    """All responses of a step's draws, written to `target`; returns counts.
+    """Write all responses of a step's draws to `target`; returns counts.
 
     `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same.
     """
+
+    def sample(draw: Draw, file: Path) -> list[SampleRow]:
+        return sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress)
+
     if len(draws) == 1:
-        rows = sample_draw(policies, draws[0], examples, settings, seed, f"{stream}/{draws[0].role}", target, progress)
-        return _counts(rows)
+        return _counts(sample(draws[0], target))
     digest = hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
-    parts = {draw.role: target.with_name(f"samples.{draw.role}.{digest}.partial.parquet") for draw in draws}
-    rows = []
-    for draw in draws:
-        if (part := parts[draw.role]).exists():
-            rows += read_table(part)
-        else:
-            rows += sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", part, progress)
+    parts = [target.with_name(f"samples.{draw.role}.{digest}.partial.parquet") for draw in draws]
+    rows: list[SampleRow] = []
+    for draw, part in zip(draws, parts, strict=True):
+        rows += read_table(part) if part.exists() else sample(draw, part)
     write_table(target, rows, SAMPLES)
-    for part in parts.values():
+    for part in parts:
         part.unlink()
     return _counts(rows)
 
@@ -76,25 +156,6 @@ def _counts(rows: Sequence[SampleRow]) -> dict[str, Any]:
     }
 
 
-def assign(
-    draw: Draw, examples: Sequence[Prompt], seed: int, stream: str
-) -> list[tuple[tuple[PolicyRef, ...], list[Place]]]:
-    """Which (example, index) rows come from which policies; one entry per policy to load.
-
-    Deterministic in seed and stream; a token-geometric mixture is one entry with all its policies.
-    """
-    rows = [(e, k) for e in range(len(examples)) for k in range(draw.count)]
-    refs = list(draw.policies)
-    if draw.mixture == "token_geometric" or len(refs) == 1:
-        return [(tuple(refs), rows)]
-    weights = [draw.policies[ref] for ref in refs]
-    chosen = [
-        random.Random(noise_seed(seed, stream, "policy", examples[e]["example"], k)).choices(refs, weights)[0]
-        for e, k in rows
-    ]
-    return [((ref,), [row for row, who in zip(rows, chosen, strict=True) if who == ref]) for ref in refs]
-
-
 def sample_draw(
     policies: Policies,
     draw: Draw,
@@ -106,68 +167,44 @@ def sample_draw(
     progress: Progress,
 ) -> list[SampleRow]:
     """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws of one seed."""
-    arguments = policies, draw, examples, settings, seed, stream, target
-    if settings.engine == "transformers":
-        keys = devices.on_all_ranks(make_draw, *arguments, progress=progress)
+    task = DrawTask(policies, draw, examples, settings, seed, stream, target)
+    if task.served:
+        keys = make_draw(task, alone=True, progress=progress)
     else:
-        keys = make_draw(*arguments, alone=True, progress=progress)
+        keys = devices.on_all_ranks(make_draw, task, progress=progress)
     join_shards(target, keys, SAMPLES)
     return read_table(target)
 
 
-def make_draw(
-    policies: Policies,
-    draw: Draw,
-    examples: Sequence[Prompt],
-    settings: SamplingConfig,
-    seed: int,
-    stream: str,
-    target: Path,
-    alone: bool = False,
-    progress: Progress = QUIET,
-) -> list[str]:
-    """This rank's shards of a draw, or all of them `alone`; returns the keys of all."""
-    served = settings.engine != "transformers"
-    jobs: list[tuple[tuple[PolicyRef, ...], list[Place]]] = []
-    for refs, rows in assign(draw, examples, seed, stream):
-        # Long prompts first and together: little padding, and the slowest batch shows at once.
-        rows.sort(key=lambda row: (-len(examples[row[0]]["prompt_ids"]), row))
-        size = max(1, len(rows)) if served else settings.batch_size
-        jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
-    engines = PolicyEngines(policies, draw, settings)
-    keys = [_key(policies, draw, settings, refs, rows, examples, seed, stream) for refs, rows in jobs]
+def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -> list[str]:
+    """Make this rank's shards of a draw, or all of them `alone`; returns the keys of all."""
+    jobs = task.jobs()
+    keys = [task.key(refs, rows) for refs, rows in jobs]
+    engines = PolicyEngines(task.policies, task.draw, task.settings)
     own_jobs = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
-    total = sum(len(jobs[index][1]) for index in own_jobs)
-    with progress.task(f"{target.parent.name}  sample {draw.role} from {_names(draw)}{portion}", total) as advance:
+    title = f"{task.target.parent.name}  sample {task.draw.role} from {_names(task.draw.policies)}{portion}"
+    with progress.task(title, sum(len(jobs[index][1]) for index in own_jobs)) as advance:
 
         def make(index: int) -> list[SampleRow]:
             refs, rows = jobs[index]
-            requests = [
-                Request(examples[e]["prompt_ids"], _seed(settings, seed, stream, examples[e]["example"], k))
-                for e, k in rows
-            ]
-            if served:
-                journal = target.with_name(f"{target.stem}.partial") / f"{keys[index][:16]}.jsonl"
+            requests = [task.request(e, k) for e, k in rows]
+            if task.served:
+                journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
                 responses = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
             else:
                 responses = engines.get(refs).sample(requests)
             return [
-                _sample_row(policies, draw, examples[e], k, refs, request.seed, response)
-                for (e, k), request, response in zip(rows, requests, responses, strict=True)
+                task.row(place, refs, request.seed, response)
+                for place, request, response in zip(rows, requests, responses, strict=True)
             ]
 
-        make_shards(
-            target, keys, own_jobs, SAMPLES, make, lambda index: None if served else advance(len(jobs[index][1]))
-        )
+        def done(index: int) -> None:
+            if not task.served:  # a served engine's responses were counted one by one
+                advance(len(jobs[index][1]))
+
+        make_shards(task.target, keys, own_jobs, SAMPLES, make, done)
     return keys
-
-
-def _seed(settings: SamplingConfig, seed: int, stream: str, example: str, k: int) -> int:
-    """The seed of response k; a served engine's follow each other, so that K samples are one request."""
-    if settings.engine == "transformers":
-        return noise_seed(seed, stream, example, k)
-    return noise_seed(seed, stream, example) // 2 + k
 
 
 def _streamed(
@@ -194,49 +231,5 @@ def _streamed(
     return [known[place] for place in range(len(requests))]
 
 
-def _names(draw: Draw) -> str:
-    return " + ".join(map(str, draw.policies))
-
-
-def _sample_row(
-    policies: Policies,
-    draw: Draw,
-    example: Prompt,
-    k: int,
-    refs: Sequence[PolicyRef],
-    seed: int,
-    response: Response,
-) -> SampleRow:
-    return {
-        "example": example["example"],
-        "role": draw.role,
-        "index": k,
-        "policy": " + ".join(map(str, refs)),
-        "weights": " + ".join(map(policies.hash, refs)),
-        "seed": seed,
-        "text": policies.chat.decode(response.token_ids),
-        "token_ids": response.token_ids,
-        "finish_reason": response.finish_reason,
-    }
-
-
-def _key(
-    policies: Policies,
-    draw: Draw,
-    settings: SamplingConfig,
-    refs: Sequence[PolicyRef],
-    rows: Sequence[Place],
-    examples: Sequence[Prompt],
-    seed: int,
-    stream: str,
-) -> str:
-    """Hash of everything a shard depends on."""
-    parts = [
-        [policies.hash(ref) for ref in refs],
-        [draw.policies[ref] for ref in refs],
-        settings.model_dump_json(exclude={"vllm"}),
-        seed,
-        stream,
-        [(examples[e]["prompt_ids"], k) for e, k in rows],
-    ]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+def _names(refs: Iterable[PolicyRef]) -> str:
+    return " + ".join(map(str, refs))

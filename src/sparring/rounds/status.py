@@ -1,4 +1,4 @@
-"""How far a run is: its finished stages with their numbers, what was left out, what comes next, and the time so far.
+"""How far a run is: its finished stages with their numbers, drops and time, and the next one.
 
 Reads recipe and manifest; touches no model and no data. Leaves out: how it is shown (`cli/status.py`).
 
@@ -7,6 +7,7 @@ Reads recipe and manifest; touches no model and no data. Leaves out: how it is s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,15 @@ from typing import Any
 
 import yaml
 
-from sparring.algorithms.algorithm import ANY_DATA, Reuse, Step
+from sparring.algorithms.algorithm import Reuse, Step
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.resume import other_settings
-from sparring.runtime.files import read_json
-from sparring.runtime.layout import MANIFEST, RECIPE, SUMMARY_STAGE, is_finished, refuse_folder_of_runs, round_folder
+from sparring.rounds.store import Store
+from sparring.runtime import layout
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
-"""counts of a stage that are never hidden unless they are 0"""
+"""counts of a stage that are shown unless they are 0"""
 NUMBERS = {
     "data": "{train} training examples, {held_out} held out",
     "sample": "{responses} responses, {tokens} tokens, {cut_off} cut off",
@@ -81,13 +82,13 @@ def read_status(run: Path) -> RunStatus:
     Raises:
         ValueError: the folder holds no run.
     """
-    refuse_folder_of_runs(run)
-    if not (run / RECIPE).exists():
+    layout.refuse_folder_of_runs(run)
+    if not layout.is_run(run):
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-    recipe = yaml.safe_load((run / RECIPE).read_text(encoding="utf-8"))
-    manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
-    rounds, finished = recipe["rounds"], is_finished(manifest, recipe["rounds"])
-    done = [t for t in range(rounds) if f"{round_folder(t)}/fit" in manifest]
+    recipe = yaml.safe_load((run / layout.RECIPE).read_text(encoding="utf-8"))
+    manifest = Store(run).manifest
+    rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
+    done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
     return RunStatus(
         algorithm=recipe["algorithm"]["name"],
         rounds=rounds,
@@ -101,7 +102,6 @@ def read_status(run: Path) -> RunStatus:
 
 
 def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | None:
-    """The first stage that is not finished."""
     try:
         return next((name for name in stage_names(parse_recipe(plain)) if name not in manifest), None)
     except ValueError:  # a recipe of another version, or an algorithm of the user's that is not here
@@ -110,22 +110,21 @@ def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | Non
 
 def stage_names(recipe: Recipe) -> Iterator[str]:
     """The manifest's key of every stage of a run, in order."""
-    yield "data"
+    yield layout.DATA_STAGE
     if recipe.data.collect is not None:
-        yield from (f"collect/{stage}" for stage in ("sample", "judge", "pair", "freeze"))
+        yield from map(layout.COLLECTION.stage, ("sample", "judge", "pair", "freeze"))
     if recipe.data.teacher is not None:
-        yield "teacher"
-    algorithm = recipe.build_algorithm()
-    for t in range(recipe.rounds):
-        for step in algorithm.steps(t, ANY_DATA):
-            yield from (f"{round_folder(t, step.trains)}/{stage}" for stage in _stages_of(step))
+        yield layout.TEACHER_STAGE
+    for t, steps in enumerate(recipe.steps()):
+        for step in steps:
+            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step))
     for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
-        yield from (f"evaluation/{stage}-{t}" for stage in ("sample", "measure"))
-    yield from (f"evaluation/ask-{opponent.name}" for opponent in recipe.evaluation.opponents)
-    yield SUMMARY_STAGE
+        yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
+    yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
+    yield layout.SUMMARY_STAGE
 
 
-def _stages_of(step: Step) -> Iterator[str]:
+def _stages_of(step: Step) -> Iterator[layout.StageName]:
     if not isinstance(step.responses, Reuse):
         if step.draws():
             yield "sample"
@@ -136,27 +135,20 @@ def _stages_of(step: Step) -> Iterator[str]:
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:
-    facts = entry["facts"]
-    left_out = {key: facts[key] for key in LEFT_OUT if facts.get(key)}
-    kind = name.rsplit("/", 1)[-1].split("-")[0]
-    numbers = (
-        _filled(NUMBERS[kind], facts)
-        if kind in NUMBERS
-        else in_words({key: value for key, value in facts.items() if key not in left_out})
-    )
-    counts = numbers, in_words(left_out), in_words(facts)
-    return StageStatus(name, entry["seconds"], entry.get("peak_bytes"), *counts)
+    counts = entry["facts"]
+    left_out = {key: counts[key] for key in LEFT_OUT if counts.get(key)}
+    form = NUMBERS.get(layout.stage_name(name))
+    numbers = _filled(form, counts) if form else in_words({k: v for k, v in counts.items() if k not in left_out})
+    return StageStatus(name, entry["seconds"], entry.get("peak_bytes"), numbers, in_words(left_out), in_words(counts))
 
 
-def _filled(form: str, facts: Mapping[str, Any]) -> str:
+def _filled(form: str, counts: Mapping[str, Any]) -> str:
     """The parts of a form whose numbers the stage has."""
-    words = {name: _number(value) for name, value in facts.items()}
+    words = {name: _number(value) for name, value in counts.items()}
     parts = []
     for part in form.split(", "):
-        try:
+        with contextlib.suppress(KeyError):
             parts.append(part.format_map(words))
-        except KeyError:
-            continue
     return ", ".join(parts)
 
 
@@ -164,10 +156,10 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def in_words(facts: Mapping[str, Any]) -> str:
+def in_words(counts: Mapping[str, Any]) -> str:
     """All of a stage's numbers: "examples 1, pairs 2, dropped pairs 4: identical responses"."""
     parts: list[str] = []
-    for name, value in facts.items():
+    for name, value in counts.items():
         if isinstance(value, float):
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, (int, str)) and len(str(value)) < 40:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
-from sparring.algorithms.algorithm import REFERENCE, Column, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import REFERENCE, PolicyRef, Reuse, Step
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
@@ -23,7 +24,7 @@ from sparring.rounds.pair import make_pairs
 from sparring.rounds.policies import Policies
 from sparring.rounds.resume import fit_settings
 from sparring.rounds.sample import sample_draws
-from sparring.rounds.store import Made
+from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, VerdictRow
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import StepFolder
@@ -46,36 +47,31 @@ class StepPairs:
     progress: Progress
 
     def make(self, data_hash: str) -> None:
-        """Run the stages that are not finished; `data_hash`: of the table that holds the examples."""
+        """Run the stages that are not finished; `data_hash` is the hash of the table that holds the examples."""
         inputs = {"data": data_hash}
-        samples: list[SampleRow] = []
-        if self.step.draws():
-            samples = self._sample(inputs)
+        samples = self._sample(inputs) if self.step.draws() else []
         responses = responses_of(self.step, self.examples, samples)
-        verdicts: list[VerdictRow] = []
-        if self.step.judged:
-            verdicts = self._judge(inputs, responses)
+        verdicts = self._judge(inputs, responses) if self.step.judged else []
         self._pair(inputs, responses, verdicts)
 
     @property
     def _seed(self) -> int:
-        return noise_seed(self.recipe.seed, str(self.folder))
+        return noise_seed(self.recipe.seed, self.folder)
 
     def _sample(self, inputs: Hashes) -> list[SampleRow]:
         """The step's samples; adds what they were drawn from, and their hash, to `inputs`."""
         draws, store = self.step.draws(), self.policies.store
-        file, key = self.folder.samples, self.folder.stage("sample")
         inputs |= {str(ref): self.policies.hash(ref) for draw in draws for ref in draw.policies}
 
-        def work() -> Made:
-            settings, seed, target = self.recipe.sampling, self.recipe.seed, store.path(file)
-            arguments = self.policies, draws, self.examples, settings, seed, str(self.folder), target, inputs
-            return Made((file,), sample_draws(*arguments, self.progress))
+        def make(target: Path) -> Counts:
+            settings, seed = self.recipe.sampling, self.recipe.seed
+            arguments = self.policies, draws, self.examples, settings, seed, self.folder, target, inputs
+            return sample_draws(*arguments, self.progress)
 
-        counts = store.stage(key, inputs, work)
+        counts, samples_hash = store.file(self.folder.stage("sample"), self.folder.samples, inputs, make)
         self._check_repetition(counts["repeating_share"])
-        inputs["samples"] = store.output_hash(key, file)
-        return read_table(store.root / file)
+        inputs["samples"] = samples_hash
+        return read_table(store.root / self.folder.samples)
 
     def _check_repetition(self, share: float) -> None:
         bound = fit_settings(self.policies.store, self.recipe, self.folder).tripwires.repetition
@@ -89,31 +85,24 @@ class StepPairs:
 
     def _judge(self, inputs: Hashes, responses: Sequence[Sequence[Candidate]]) -> list[VerdictRow]:
         """The oracle's verdicts; adds their hash to `inputs`."""
-        store, file, key = self.policies.store, self.folder.verdicts, self.folder.stage("judge")
+        store, step = self.policies.store, self.step
 
-        def work() -> Made:
+        def make(target: Path) -> Counts:
             assert self.recipe.oracle is not None
-            guard, target = training_guard(store, self.recipe.oracle, self.policies.base), store.path(file)
-            return Made(
-                (file,),
-                judge_examples(self.step.pairing, self.examples, responses, guard, self._seed, target, self.progress),
-            )
+            guard = training_guard(store, self.recipe.oracle, self.policies.base)
+            return judge_examples(step.pairing, self.examples, responses, guard, self._seed, target, self.progress)
 
-        counts = store.stage(key, inputs, work)
+        counts, verdicts_hash = store.file(self.folder.stage("judge"), self.folder.verdicts, inputs, make)
         if counts["failed"]:
             self.progress.say(f"{self.folder}  judge: {counts['failed']} of {counts['comparisons']} comparisons failed")
         if counts.get("answers_cut"):
             self.progress.say(f"{self.folder}  judge: the oracle read {counts['answers_cut']} answers only in part")
-        inputs["verdicts"] = store.output_hash(key, file)
-        return read_table(store.root / file)
+        inputs["verdicts"] = verdicts_hash
+        return read_table(store.root / self.folder.verdicts)
 
     def _pair(self, inputs: Hashes, responses: Sequence[Sequence[Candidate]], verdicts: Sequence[VerdictRow]) -> None:
-        file, target = self.folder.pairs, self.policies.store.path(self.folder.pairs)
-
-        def work() -> Made:
-            return Made((file,), make_pairs(self.step, self.examples, responses, verdicts, self._seed, target))
-
-        counts = self.policies.store.stage(self.folder.stage("pair"), inputs, work)
+        make = partial(make_pairs, self.step, self.examples, responses, verdicts, self._seed)
+        counts, _ = self.policies.store.file(self.folder.stage("pair"), self.folder.pairs, inputs, make)
         drops = "".join(
             f", dropped {count} {what}: {reason}"
             for what in ("examples", "pairs")
@@ -126,20 +115,13 @@ def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[S
     """Each example's responses in the step's order, from the samples and the data."""
     assert step.responses
     assert not isinstance(step.responses, Reuse)
-    drawn: dict[tuple[str, str], list[SampleRow]] = {}
-    for sample in samples:
-        drawn.setdefault((sample["example"], sample["role"]), []).append(sample)
-    gathered: list[list[Candidate]] = []
+    by_role: dict[tuple[str, str], list[Candidate]] = {}
+    for sample in sorted(samples, key=lambda sample: sample["index"]):
+        by_role.setdefault((sample["example"], sample["role"]), []).append(sample)
     for example in examples:
-        columns: dict[str, Candidate] = {r["role"]: {**r, "finish_reason": "stop"} for r in example["responses"]}
-        rows: list[Candidate] = []
-        for source in step.responses:
-            if isinstance(source, Column):
-                rows.append(columns[source.role])
-            else:
-                rows += sorted(drawn[example["example"], source.role], key=lambda sample: sample["index"])
-        gathered.append(rows)
-    return gathered
+        for response in example["responses"]:
+            by_role[example["example"], response["role"]] = [{**response, "finish_reason": "stop"}]
+    return [[row for source in step.responses for row in by_role[e["example"], source.role]] for e in examples]
 
 
 @dataclass(frozen=True)
@@ -161,11 +143,8 @@ class StepFit:
         """Run the stages that are not finished."""
         store, key = self.policies.store, self.folder.stage("fit")
         pair_hash = store.output_hash(self.pair_folder.stage("pair"), self.pair_folder.pairs)
-        inputs = {
-            "pairs": pair_hash,
-            "anchors": self._anchor(pair_hash),
-            "start": self.policies.hash(self.step.start),
-        }
+        start = self.policies.hash(self.step.start)
+        inputs = {"pairs": pair_hash, "anchors": self._anchor(pair_hash), "start": start}
         counts = store.stage(key, inputs, self._fit)
         self.progress.say(
             f"{self.folder}  fit: {counts['steps']} steps, loss {counts['first_loss']:.4g} -> "
@@ -180,7 +159,7 @@ class StepFit:
 
     @cached_property
     def settings(self) -> FitConfig:
-        """How the policy is fitted."""
+        """The `fit` section that this step uses."""
         return fit_settings(self.policies.store, self.recipe, self.folder)
 
     def _pairs(self) -> list[PairRow]:
@@ -188,21 +167,17 @@ class StepFit:
 
     def _anchor(self, pair_hash: str) -> str:
         """The hash of the anchors' table."""
-        store, file, key = self.policies.store, self.folder.anchors, self.folder.stage("anchor")
         refs = list(self.anchors.values())
+        inputs = {"pairs": pair_hash} | {str(ref): self.policies.hash(ref) for ref in refs}
 
-        def work() -> Made:
-            target, measured = store.path(file), self._measured_anchors()
-            return Made(
-                (file,),
-                anchor_logps(self.policies, refs, self._pairs(), self.settings, target, self.progress, measured),
-            )
+        def make(target: Path) -> Counts:
+            measured = self._measured_anchors()
+            return anchor_logps(self.policies, refs, self._pairs(), self.settings, target, self.progress, measured)
 
-        store.stage(key, {"pairs": pair_hash} | {str(ref): self.policies.hash(ref) for ref in refs}, work)
-        return store.output_hash(key, file)
+        return self.policies.store.file(self.folder.stage("anchor"), self.folder.anchors, inputs, make)[1]
 
     def _measured_anchors(self) -> list[AnchorRow]:
-        """Anchors of the step whose pairs are used again, if it measures as this one would."""
+        """The anchors of the step whose pairs are used again, if they were measured as this one's would be."""
         if self.pair_folder == self.folder:
             return []
         other = fit_settings(self.policies.store, self.recipe, self.pair_folder)
@@ -214,5 +189,5 @@ class StepFit:
         stored: list[AnchorRow] = read_table(self.policies.store.root / self.folder.anchors)
         weights = {name: self.policies.hash(ref) for name, ref in self.anchors.items()}
         examples = training_examples(self._pairs(), stored, weights)
-        seed = noise_seed(self.recipe.seed, str(self.folder), "fit") % 2**32
+        seed = noise_seed(self.recipe.seed, self.folder, "fit") % 2**32
         return fit_step(self.policies, self.step, self.made, examples, self.settings, seed, self.progress, self.report)

@@ -2,10 +2,10 @@
 
     runs/NAME/recipe.yaml, lock.json, manifest.json, rounds/000/{samples,verdicts,pairs,anchors}.parquet ...
 
-`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A
-finished stage is never run twice; a file that changed since it was written is an error; a file that
-is gone makes its stage run again, and every later stage whose inputs then differ. Half-done work
-(shards, fit checkpoints) lives in `*.partial` folders. Leaves out: what the stages do.
+`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A finished stage is never
+run twice; a file that changed since it was written is an error; a file that is gone makes its stage run again, and
+every later stage whose inputs then differ. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
+Leaves out: what the stages do.
 
     store = Store(Path("runs/demo")); store.stage("rounds/000/pair", inputs, work)
 """
@@ -26,8 +26,8 @@ from sparring.runtime.files import hash_file, make_folder, read_json, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
-Facts = dict[str, Any]
-
+Counts = dict[str, Any]
+"""a stage's numbers, which the manifest keeps under `facts`"""
 SAVERS = {
     "sample": "sampling.batch_size (or with vLLM sampling.vllm.memory_share)",
     "anchor": "fit.micro_batch_tokens (the same result), or set fit.shard_weights with several devices",
@@ -41,10 +41,10 @@ SAVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a stage made: output files or policy folders (relative to the run), and facts to show."""
+    """The output files or policy folders of a stage (relative to the run), and numbers to show."""
 
     outputs: tuple[str, ...]
-    facts: Facts
+    counts: Counts
 
 
 class Store:
@@ -62,8 +62,8 @@ class Store:
         make_folder(path.parent)
         return path
 
-    def stage(self, key: str, inputs: Mapping[str, str], work: Callable[[], Made]) -> Facts:
-        """Run `work` unless the manifest has it; returns its facts.
+    def stage(self, key: str, inputs: Mapping[str, str], work: Callable[[], Made]) -> Counts:
+        """Run `work` unless the manifest has it; returns its counts.
 
         `inputs` maps names to hashes; a finished stage whose inputs have other hashes is run again,
         and so is every stage that reads its outputs.
@@ -80,13 +80,20 @@ class Store:
         self.manifest[key] = {
             "inputs": dict(inputs),
             "outputs": {name: self.fingerprint(name) for name in made.outputs},
-            "facts": made.facts,
+            "facts": made.counts,
             "seconds": round(time.time() - start, 1),
             "peak_bytes": memory.peak,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
         write_json(self.root / MANIFEST, self.manifest)
-        return made.facts
+        return made.counts
+
+    def file(
+        self, key: str, relative: str, inputs: Mapping[str, str], make: Callable[[Path], Counts]
+    ) -> tuple[Counts, str]:
+        """Run a stage with one output, which `make` writes to the path that it gets; returns counts and the hash."""
+        counts = self.stage(key, inputs, lambda: Made((relative,), make(self.path(relative))))
+        return counts, self.output_hash(key, relative)
 
     def finished(self, key: str) -> bool:
         """Whether the stage was run and what it made is there (or pruned)."""
@@ -141,17 +148,17 @@ class Store:
             write_json(self.root / MANIFEST, self.manifest)
         shutil.rmtree(self.root / relative, ignore_errors=True)
 
-    def _foreign(self) -> bool:
-        """Whether the folder holds something, but neither a run's lock nor its manifest."""
-        own = any((self.root / name).exists() for name in (RUN_LOCK, MANIFEST))
-        return not own and self.root.exists() and any(self.root.iterdir())
-
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run: two processes writing the same run would ruin it."""
+    def locked(self) -> Iterator[Store]:
+        """Hold the run, as two processes writing it would ruin it; yields its store.
+
+        Raises:
+            ValueError: another process holds it, or the folder is not a run's.
+        """
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"{self.root} is a file, not a run folder. Give another --out.")
-        if self._foreign():
+        started = any((self.root / name).exists() for name in (RUN_LOCK, MANIFEST))
+        if not started and self.root.exists() and any(self.root.iterdir()):
             raise ValueError(
                 f"{self.root} holds files and is not a run folder; a run could overwrite them. Give another --out."
             )
@@ -163,15 +170,11 @@ class Store:
                 raise ValueError(
                     f"{self.root} is being worked on by another process. Wait for it, or give another --out."
                 ) from None
-            yield
+            yield Store(self.root)  # read again: the process that held it before may have written
 
 
 def _with_remedy(key: str, work: Callable[[], Made]) -> Made:
-    """The work's result.
-
-    Raises:
-        OutOfMemory: an allocation failed; names the field that takes less.
-    """
+    """The work's result; raises `OutOfMemory`, which names the field that takes less, where an allocation failed."""
     try:
         return work()
     except Exception as error:

@@ -1,11 +1,11 @@
 """The tables of a run: the columns of every Parquet file, which users' scripts may read, and the types of their rows.
 
-And the texts of a file of samples. Leaves out: how rows are made (`prepare.py`, `sample.py`, `judge.py`, `pair.py`,
-`anchor.py`).
+Leaves out: how rows are made (`prepare.py`, `sample.py`, `judge.py`, `pair.py`, `anchor.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
@@ -52,14 +52,7 @@ PAIRS = pa.schema(
         "example": pa.string(),
         "prompt_ids": TOKENS,
         "responses": pa.list_(
-            pa.struct(
-                {
-                    "role": pa.string(),
-                    "text": pa.string(),
-                    "token_ids": TOKENS,
-                    "win_rate": pa.float64(),
-                }
-            )
+            pa.struct({"role": pa.string(), "text": pa.string(), "token_ids": TOKENS, "win_rate": pa.float64()})
         ),
         "pairs": pa.list_(
             pa.struct(
@@ -158,6 +151,19 @@ class AnchorRow(TypedDict):
     example: str
     weights: str
     logps: list[float]
+
+
+VerdictsByMatch = dict[tuple[int, int], float]
+"""P(a beats b) of one example by (a, b), without the matches where the oracle failed"""
+
+
+def verdicts_by_example(rows: Iterable[VerdictRow]) -> dict[str, VerdictsByMatch]:
+    """The preferences of a file of verdicts by example and match."""
+    verdicts: dict[str, VerdictsByMatch] = {}
+    for row in rows:
+        if row["preference"] is not None:
+            verdicts.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
+    return verdicts
 
 
 def texts_by_example(path: Path) -> dict[str, list[str]]:

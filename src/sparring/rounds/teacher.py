@@ -1,9 +1,9 @@
 """Stages that ask served models: a teacher for gold answers before the first round, opponents in the evaluation.
 
 A prompt that the teacher did not answer, or not to the end, is left out and counted; an opponent must answer every
-held-out prompt, or it would be played on the prompts that it likes. Leaves out: asking (`endpoints/served_model.py`).
+held-out prompt, or it would be compared on the prompts that suit it. Leaves out: asking (`endpoints/served_model.py`).
 
-    ask_teacher(store, recipe, chat, progress)   ->  teacher/train.parquet
+    ask_teacher(policies, recipe, progress)   ->  teacher/train.parquet
 """
 
 from __future__ import annotations
@@ -15,24 +15,32 @@ from pathlib import Path
 
 from sparring.endpoints.replies import Reply
 from sparring.endpoints.served_model import ServedModel, as_response
-from sparring.models.chat import Chat
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import OpponentConfig, ServedConfig
-from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES, SAMPLES, DataResponse, ExampleRow, SampleRow, texts_by_example
+from sparring.rounds.policies import Policies
+from sparring.rounds.store import Counts, Store
+from sparring.rounds.tables import EXAMPLES, SAMPLES, DataResponse, ExampleRow, SampleRow
 from sparring.runtime.errors import EngineError
 from sparring.runtime.files import read_table, whole_characters, write_table
-from sparring.runtime.layout import DATA_STAGE, TAUGHT, TEACHER_STAGE, TRAIN, evaluation_stage, opponent_answers
+from sparring.runtime.layout import (
+    DATA_STAGE,
+    HELD_OUT,
+    TAUGHT,
+    TEACHER_STAGE,
+    TRAIN,
+    evaluation_stage,
+    opponent_answers,
+)
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
 
-def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) -> None:
+def ask_teacher(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     """Gold answers for the training prompts, as teacher/train.parquet."""
-    config = recipe.data.teacher
+    config, store, chat = recipe.data.teacher, policies.store, policies.chat
     assert config is not None
 
-    def work() -> Made:
+    def make(target: Path) -> Counts:
         examples: list[ExampleRow] = read_table(store.root / TRAIN)
         replies = _ask(config, "data.teacher", examples, 1, recipe.seed, store, progress)
         rows: list[ExampleRow] = []
@@ -50,40 +58,34 @@ def ask_teacher(store: Store, recipe: Recipe, chat: Chat, progress: Progress) ->
         if not rows:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
             raise ValueError(f"data.teacher: every example was dropped: {reasons}.")
-        write_table(store.path(TAUGHT), rows, EXAMPLES)
-        return Made((TAUGHT,), {"model": config.model, "examples": len(rows), "dropped": dict(dropped)})
+        write_table(target, rows, EXAMPLES)
+        return {"model": config.model, "examples": len(rows), "dropped": dict(dropped)}
 
-    counts = store.stage(TEACHER_STAGE, {"data": store.output_hash(DATA_STAGE, TRAIN)}, work)
+    counts, _ = store.file(TEACHER_STAGE, TAUGHT, {"data": store.output_hash(DATA_STAGE, TRAIN)}, make)
     drops = "".join(f", dropped {count}: {reason}" for reason, count in counts["dropped"].items())
     progress.say(f"teacher  {counts['examples']} gold answers of {counts['model']}{drops}")
 
 
 def ask_opponent(
-    store: Store,
-    recipe: Recipe,
-    chat: Chat,
-    config: OpponentConfig,
-    held_out: Sequence[ExampleRow],
-    data: str,
-    progress: Progress,
-) -> str:
-    """An opponent's answers to the held-out prompts; returns their file, relative to the run."""
-    relative = opponent_answers(config.name)
+    policies: Policies, recipe: Recipe, config: OpponentConfig, held_out: Sequence[ExampleRow], progress: Progress
+) -> tuple[str, str]:
+    """An opponent's answers to the held-out prompts: their file and its hash."""
+    store, relative = policies.store, opponent_answers(config.name)
 
-    def work() -> Made:
+    def make(target: Path) -> Counts:
         count, field = recipe.evaluation.samples, f"evaluation.opponents.{config.name}"
         replies = _ask(config, field, held_out, count, recipe.seed, store, progress)
         missing = sum(reply is None for answers in replies for reply in answers)
         if missing:
             raise EngineError(
-                f"{field}: {missing} of {count * len(held_out)} requests got no answer. What was answered is kept; "
-                "give the same command to ask for the rest, or take this opponent out of the recipe."
+                f"{field}: {missing} of {count * len(held_out)} requests got no answer. The answers so far are "
+                "kept; give the same command to ask for the rest, or take this opponent out of the recipe."
             )
         rows: list[SampleRow] = []
         for example, answers in zip(held_out, replies, strict=True):
             for index, reply in enumerate(answers):
                 assert reply is not None
-                response = as_response(reply, chat)
+                response = as_response(reply, policies.chat)
                 rows.append(
                     {
                         "example": example["example"],
@@ -97,17 +99,11 @@ def ask_opponent(
                         "finish_reason": response.finish_reason,
                     }
                 )
-        write_table(store.path(relative), rows, SAMPLES)
-        return Made((relative,), {"responses": len(rows), "cut_off": sum(r["finish_reason"] == "length" for r in rows)})
+        write_table(target, rows, SAMPLES)
+        return {"responses": len(rows), "cut_off": sum(r["finish_reason"] == "length" for r in rows)}
 
-    store.stage(evaluation_stage("ask", config.name), {"data": data}, work)
-    return relative
-
-
-def opponent_texts(root: Path, config: OpponentConfig, held_out: Sequence[ExampleRow]) -> list[list[str]]:
-    """An opponent's answers, one list per prompt."""
-    texts = texts_by_example(root / opponent_answers(config.name))
-    return [texts[row["example"]] for row in held_out]
+    inputs = {"data": store.output_hash(DATA_STAGE, HELD_OUT)}
+    return relative, store.file(evaluation_stage("ask", config.name), relative, inputs, make)[1]
 
 
 def _ask(
@@ -124,8 +120,6 @@ def _ask(
     prompts = [example["messages"] for example in examples for _ in range(count)]
     seeds = [noise_seed(seed, field, example["example"], k) for example in examples for k in range(count)]
     with progress.task(f"{field}  ask {config.model}", len(prompts)) as advance:
-        flat = [
-            reply and replace(reply, text=whole_characters(reply.text))
-            for reply in served.answers(prompts, seeds, advance)
-        ]
+        replies = served.answers(prompts, seeds, advance)
+    flat = [reply and replace(reply, text=whole_characters(reply.text)) for reply in replies]
     return [flat[begin : begin + count] for begin in range(0, len(flat), count)]

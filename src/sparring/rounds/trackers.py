@@ -1,7 +1,7 @@
 """Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow, each a few lines over its own library.
 
 A run's numbers are always in its folder (fit.jsonl, manifest.json, evaluation/summary.json); trackers get copies while
-it goes. One that fails is left out with a note: it must not end a run. Leaves out: pictures, tables, weights.
+it goes. A tracker that fails is left out with a note: it must not end a run. Leaves out: pictures, tables, weights.
 
     with Trackers(recipe.trackers, Path("runs/demo"), recipe.resolved(), print) as t: t.log({"fit/loss": 0.2}, 1)
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -35,7 +36,7 @@ class Tracker(Protocol):
 
 
 def check_trackers(configs: Sequence[TrackerConfig]) -> None:
-    """Raise ValueError for one whose package is not installed or whose address holds a password; imports nothing."""
+    """Raise ValueError for a tracker that is not installed or has a password in its address; imports nothing."""
     for index, config in enumerate(configs):
         address = urlsplit(config.destination or "")
         if address.password or (address.username and address.scheme in ("http", "https")):
@@ -53,19 +54,13 @@ class Trackers:
     """All trackers of a run."""
 
     def __init__(
-        self,
-        configs: Sequence[TrackerConfig],
-        run: Path,
-        recipe: Mapping[str, Any],
-        say: Callable[[str], None],
+        self, configs: Sequence[TrackerConfig], run: Path, recipe: Mapping[str, Any], say: Callable[[str], None]
     ) -> None:
         self.say = say
         self.live: dict[str, Tracker] = {}
         for config in configs:
-            self._try(config.name, lambda config=config: self._start(config, run, recipe))
-
-    def _start(self, config: TrackerConfig, run: Path, recipe: Mapping[str, Any]) -> None:
-        self.live[config.name] = ADAPTERS[config.name](config, run, recipe)
+            start = partial(ADAPTERS[config.name], config, run, recipe)
+            self._try(config.name, lambda name=config.name, start=start: self.live.update({name: start()}))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Send to every tracker."""
@@ -75,9 +70,9 @@ class Trackers:
     def _try(self, name: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # another's service: whatever happens there, the run goes on
+        except Exception as error:  # of another's service: the run goes on after any of them
             self.live.pop(name, None)
-            reason = str(error).splitlines()[0] if str(error) else ""
+            reason = next(iter(str(error).splitlines()), "")
             self.say(f"note  tracker {name} is left out from here: {type(error).__name__}: {reason}")
 
     def __enter__(self) -> Self:
@@ -91,7 +86,7 @@ class Trackers:
 
 
 def run_id(run: Path) -> str:
-    """The same for every start of the run in this folder, so that a resumed run continues its curves."""
+    """A name for the run in this folder, the same at every start, so that a resumed run continues its curves."""
     return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
 
 
@@ -177,20 +172,15 @@ class MLflow:
         if config.offline and config.destination is not None:
             raise ValueError("offline with a destination: MLflow's data stay in the run's folder without one")
         self.client = MlflowClient(config.destination or f"sqlite:///{run.resolve() / 'mlflow.db'}")
-        known_experiment = self.client.get_experiment_by_name(config.project)
-        # A database in the run's folder: MLflow would put files into ./mlruns.
+        # In the run's folder: MLflow would put files into ./mlruns.
         place = None if config.destination else (run.resolve() / "mlflow").as_uri()
-        experiment = (
-            known_experiment.experiment_id
-            if known_experiment is not None
-            else self.client.create_experiment(config.project, place)
-        )
-        known = self.client.search_runs([experiment], f"tags.sparring = '{run_id(run)}'")
-        if known:
-            self.id = known[0].info.run_id
+        experiment = self.client.get_experiment_by_name(config.project)
+        number = experiment.experiment_id if experiment else self.client.create_experiment(config.project, place)
+        if runs := self.client.search_runs([number], f"tags.sparring = '{run_id(run)}'"):
+            self.id = runs[0].info.run_id
         else:
             tags = {"sparring": run_id(run)}
-            self.id = self.client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
+            self.id = self.client.create_run(number, run_name=run.name, tags=tags).info.run_id
             self.client.log_dict(self.id, dict(recipe), "recipe.json")
 
     def log(self, values: Mapping[str, float], step: int) -> None:

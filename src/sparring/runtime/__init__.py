@@ -1,1 +1,1 @@
-"""What every floor above stands on: files, errors, seeds, devices, memory, progress. Imports nothing of Sparring."""
+"""The ground floor: files, errors, seeds, devices, memory, progress. Imports nothing else of Sparring."""

@@ -3,8 +3,8 @@
 Rank 0 reads and writes the run's files as a single process does. Work that is worth sharing goes through
 `on_all_ranks`: a plain function that every rank calls with the same arguments, and that takes its part by `share` or
 `deal`. The other ranks wait for the next task. Without a group there is one rank, whose share is everything and whose
-sum is its own value, so the same code serves both.
-Leaves out: starting the processes (`launch.py`), and weights sharded over devices (`training/sharding.py`).
+sum is its own value, so the same code serves both. Leaves out: starting the
+processes (`launch.py`), and weights sharded over devices (`training/sharding.py`).
 
     with group() as leads:
         if leads: run(recipe, out)
@@ -38,7 +38,7 @@ class RankLost(RuntimeError):
 
 
 def count() -> int:
-    """How many ranks work together; 1 without a group."""
+    """The number of ranks that work together; 1 without a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -133,7 +133,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def portion() -> str:
-    """What a progress bar of rank 0 adds where it shows rank 0's share only."""
+    """The words that a progress bar of rank 0 adds where it shows rank 0's share only."""
     return "" if count() == 1 else f", 1 of {count()} shares"
 
 

@@ -1,4 +1,4 @@
-"""What this machine and installation can do: versions, devices, memory, extras, and what will be slow.
+"""Examine this machine and installation: versions, devices, memory, extras, and sources of slowness.
 
 Looks, and times one small matrix product per precision; starts nothing and asks no network. Leaves out: whether a given
 recipe fits (`sparring plan`).
@@ -25,11 +25,12 @@ from sparring.runtime.files import cache_folder
 
 TIMED = 1024
 """side of the timed matrix product"""
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def examine() -> dict[str, Any]:
     """Everything, as plain data: {versions, extras, devices, memory, disk, speed, environment, problems, notes}."""
-    found: dict[str, Any] = {
+    machine: dict[str, Any] = {
         "versions": {"python": platform.python_version(), **versions()},
         "extras": extras(),
         "devices": devices(),
@@ -38,14 +39,11 @@ def examine() -> dict[str, Any]:
         "speed": {name: round(gflops(dtype), 1) for name, dtype in PRECISIONS.items()},
         "environment": environment(),
     }
-    return {**found, "problems": problems(), "notes": notes(found)}
-
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return {**machine, "problems": problems(), "notes": notes(machine)}
 
 
 def requirements(extra: str | None = None) -> list[Requirement]:
-    """What Sparring itself requires, or one of its extras does."""
+    """The requirements of Sparring itself, or of one of its extras."""
     listed = [Requirement(text) for text in metadata.requires("sparring") or []]
     if extra is None:
         return [r for r in listed if r.marker is None]
@@ -66,14 +64,14 @@ def versions() -> dict[str, str | None]:
 
 
 def problems() -> list[str]:
-    """Requirements that are missing or of a version that was not tested; with the command that mends them."""
-    found = []
+    """Requirements that are missing or of a version that was not tested, with the command that installs them."""
+    lines = []
     for requirement in requirements():
         version = installed(requirement.name)
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             have = "missing" if version is None else f"{version} is installed"
-            found.append(f"{requirement}: {have}. Mend it with: pip install '{requirement}'")
-    return found
+            lines.append(f"{requirement}: {have}. Install it with: pip install '{requirement}'")
+    return lines
 
 
 def extras() -> dict[str, dict[str, str | None]]:
@@ -111,10 +109,9 @@ def _gpu(index: int) -> dict[str, Any]:
 
 def memory() -> dict[str, int]:
     """Bytes of main memory; a container's limit counts where it is lower."""
-    found = psutil.virtual_memory()
-    limit = _container_limit()
-    total = found.total if limit is None else min(limit, found.total)
-    return {"total": total, "available": min(found.available, total)}
+    system = psutil.virtual_memory()
+    total = min(system.total, _container_limit() or system.total)
+    return {"total": total, "available": min(system.available, total)}
 
 
 def _container_limit() -> int | None:
@@ -129,7 +126,7 @@ def _container_limit() -> int | None:
 
 
 def disk() -> dict[str, dict[str, Any]]:
-    """Free bytes where runs and models are kept."""
+    """Free bytes where runs and models are stored."""
     hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     places = {"here": Path.cwd(), "models of the hub": hub, "dequantised models": cache_folder()}
     return {name: {"path": str(path), "free": shutil.disk_usage(_existing(path)).free} for name, path in places.items()}
@@ -140,7 +137,7 @@ def _existing(path: Path) -> Path:
 
 
 def gflops(dtype: torch.dtype, device: str | None = None) -> float:
-    """Speed of one matrix product in 10^9 operations per second; None: on the device that runs would use."""
+    """Speed of one matrix product in 10^9 operations per second; `device`: None for the one that runs would use."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     a = torch.randn(TIMED, TIMED, device=device).to(dtype)
     best = float("inf")
@@ -154,50 +151,39 @@ def gflops(dtype: torch.dtype, device: str | None = None) -> float:
 def environment() -> dict[str, str | None]:
     """Variables that change what happens; whether a token is set, never the token."""
     names = ("HF_HOME", "HF_HUB_OFFLINE", "SPARRING_CACHE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
-    token = "set" if os.environ.get("HF_TOKEN") or _saved_token() else "not set"
+    from huggingface_hub import get_token
+
+    token = "set" if get_token() else "not set"
     return {**{name: os.environ.get(name) for name in names}, "token of the hub": token}
 
 
-def _saved_token() -> bool:
-    from huggingface_hub import get_token
-
-    return get_token() is not None
-
-
-def notes(found: dict[str, Any]) -> list[str]:
-    """What will be slow or will not work, and what helps."""
-    cpu, gpus = found["devices"][0], found["devices"][1:]
-    said = []
+def notes(machine: dict[str, Any]) -> list[str]:
+    """Sentences on what will be slow or will not work here, and what helps."""
+    cpu, gpus = machine["devices"][0], machine["devices"][1:]
+    lines = []
     if not gpus:
-        said.append(
+        lines.append(
             "No GPU: models of up to about 0.5B parameters are practical, larger ones take days. "
             "`sparring plan RECIPE` estimates a run."
         )
-        said += _cpu_precision(found["speed"])
-    if cpu["threads"] < cpu["usable_cores"] and not gpus:
-        said.append(
-            f"torch uses {cpu['threads']} of {cpu['usable_cores']} cores. Unset OMP_NUM_THREADS, or set it to that."
-        )
+        if (ratio := machine["speed"]["bfloat16"] / machine["speed"]["float32"]) < 0.7:
+            lines.append(
+                f"bfloat16 products run at {ratio:.2f} of float32's speed on this CPU: set sampling.precision and "
+                "fit.precision to float32."
+            )
+        if (threads := cpu["threads"]) < (cores := cpu["usable_cores"]):
+            lines.append(f"torch uses {threads} of {cores} cores. Unset OMP_NUM_THREADS, or set it to that.")
     for gpu in gpus:
         if not gpu["bfloat16"]:
-            said.append(f"{gpu['name']} has no bfloat16: set sampling.precision and fit.precision to float32.")
+            lines.append(f"{gpu['name']} has no bfloat16: set sampling.precision and fit.precision to float32.")
         if gpu["free"] < 0.9 * gpu["memory"]:
-            said.append(f"{gpu['name']}: another process holds {(gpu['memory'] - gpu['free']) / 1e9:.1f} GB of it.")
+            lines.append(f"{gpu['name']}: another process holds {(gpu['memory'] - gpu['free']) / 1e9:.1f} GB of it.")
     if len(gpus) > 1:
-        said.append(f"{len(gpus)} GPUs: a run uses the first, unless it is started for several devices.")
-    for name, place in found["disk"].items():
+        lines.append(f"{len(gpus)} GPUs: a run uses the first, unless it is started for several devices.")
+    for name, place in machine["disk"].items():
         if place["free"] < 20e9:
-            said.append(f"Only {place['free'] / 1e9:.0f} GB free for {name} ({place['path']}): one 8B policy is 32 GB.")
+            free = f"{place['free'] / 1e9:.0f} GB"
+            lines.append(f"Only {free} free for {name} ({place['path']}): one 8B policy is 32 GB.")
     if importlib.util.find_spec("gguf") is None:
-        said.append("The demo's model needs the extra: pip install 'sparring[demo]'.")
-    return said
-
-
-def _cpu_precision(speed: dict[str, float]) -> list[str]:
-    ratio = speed["bfloat16"] / speed["float32"]
-    if ratio < 0.7:
-        return [
-            f"bfloat16 products run at {ratio:.2f} of float32's speed on this CPU: set sampling.precision and "
-            "fit.precision to float32."
-        ]
-    return []
+        lines.append("The demo's model needs the extra: pip install 'sparring[demo]'.")
+    return lines

@@ -196,13 +196,9 @@ def read_journal(path: Path) -> list[Any]:
 
 
 def sharded(
-    target: Path,
-    keys: Sequence[str],
-    schema: pa.Schema,
-    make: Callable[[int], Rows],
-    done: Callable[[int], None],
+    target: Path, keys: Sequence[str], schema: pa.Schema, make: Callable[[int], Rows], done: Callable[[int], None]
 ) -> None:
-    """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
+    """Make a table in shards that survive a kill: shard i is `make(i)`, stored in `target.partial/`.
 
     Shards already on disk under the same key are not made again. The whole table is then written in shard order.
     """
@@ -243,7 +239,7 @@ def _shard(target: Path, keys: Sequence[str], index: int) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for dequantised models: `$SPARRING_CACHE`, else `~/.cache/sparring`."""
+    """The folder for dequantised models and cached verdicts: `$SPARRING_CACHE`, else `~/.cache/sparring`."""
     return Path(os.environ.get("SPARRING_CACHE", Path.home() / ".cache" / "sparring"))
 
 

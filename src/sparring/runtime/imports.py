@@ -1,4 +1,4 @@
-"""What `package.module:name` in a recipe refers to. Leaves out: the shipped names, which have tables of their own.
+"""Import the object that a recipe names as `package.module:name`. Leaves out: shipped names, which have tables.
 
 import_attribute("my_package.judges:longer", "oracle.path")
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def import_attribute(where: str, field: str) -> Any:
-    """What `package.module:name` refers to; `field` is the recipe's field that errors name.
+    """Import the object that `package.module:name` refers to; `field` is the recipe's field that errors name.
 
     Raises:
         ValueError: there is no such module, or it has no such name.

@@ -1,7 +1,7 @@
 """Start a command on several devices: one process each, watched; when one dies, all stop, and the error says which.
 
 Every process gets the environment that torchrun would give it, so torchrun may start them instead. Rank 0 has the
-terminal; what the others print is kept and shown when they fail. Leaves out: what they do together (`devices.py`), and
+terminal; the output of the others is shown when they fail. Leaves out: what they do together (`devices.py`), and
 several machines (torchrun, on a file system that all of them see).
 
     on_devices(4, ["run", "recipe.yaml"], work)
@@ -23,7 +23,7 @@ from typing import IO, Any
 LAUNCHED = "SPARRING_LAUNCHED"
 """set in the environment of processes that were started here"""
 EXPLAINED = (2, 3, 130)
-"""exit codes of a rank 0 that said itself why it stopped"""
+"""exit codes with which rank 0 ends after it printed the reason"""
 GRACE = 10.0
 """seconds that the others get to end by themselves"""
 RANK_LOST = 17
@@ -39,7 +39,7 @@ def on_devices(count: int | None, arguments: Sequence[str], work: Callable[[], N
     """Do `work` on `count` devices; `arguments` are the command line that the other processes get.
 
     Raises:
-        ValueError: there are not so many devices, or the environment announces another number.
+        ValueError: there are fewer devices, or the environment announces another number.
         LaunchError: a rank died.
     """
     from sparring.runtime.devices import RankLost, announced, check_gpus, group
@@ -66,7 +66,7 @@ def launch(arguments: Sequence[str], count: int) -> None:
 
     Raises:
         LaunchError: one died; names its rank and its exit.
-        SystemExit: rank 0 stopped and said why.
+        SystemExit: rank 0 stopped and printed the reason.
     """
     where = meeting()
     command = [sys.executable, "-m", "sparring.cli.main", *arguments]
@@ -88,21 +88,21 @@ def launch(arguments: Sequence[str], count: int) -> None:
 
 
 def meeting() -> Any:
-    """Where ranks on this machine find each other; its port is the system's choice, so no two runs collide."""
+    """The store at which ranks on this machine meet; the system chooses its port, so no two runs collide."""
     from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
 
     return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What a rank finds in its environment; processor cores are divided, unless OMP_NUM_THREADS says otherwise."""
+    """The environment variables of a rank; processor cores are divided, unless OMP_NUM_THREADS is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, LAUNCHED: 1}
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, LAUNCHED: 1}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
     defaults: dict[str, Any] = {"OMP_NUM_THREADS": max(1, cores // count)}
     if sys.platform == "linux":
         defaults["GLOO_SOCKET_IFNAME"] = "lo"  # host names often lead nowhere in containers
-    return {name: str(value) for name, value in {**defaults, **os.environ, **given, **place}.items()}
+    return {name: str(value) for name, value in {**defaults, **os.environ, **numbers, **place}.items()}
 
 
 def _watch(ranks: Sequence[subprocess.Popen[Any]]) -> int | None:
@@ -127,7 +127,7 @@ def _stopped(ranks: Sequence[subprocess.Popen[Any]]) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
-    except KeyboardInterrupt:  # the terminal has told them too
+    except KeyboardInterrupt:  # the terminal sent it to them too
         for process in ranks:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
@@ -142,20 +142,19 @@ def _stopped(ranks: Sequence[subprocess.Popen[Any]]) -> Iterator[None]:
 
 
 def _explain(culprit: int, ranks: Sequence[subprocess.Popen[Any]], logs: Sequence[IO[str]]) -> None:
-    """Raise what is known of a rank's death."""
+    """Raise a LaunchError with the rank's exit and last lines, or exit as rank 0 did."""
     code = ranks[culprit].returncode
     if culprit == 0 and code > 0:
         sys.exit(code)  # it had the terminal
     words = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
     if -code == signal.SIGKILL:
         words += " (out of memory?)"
-    lines: list[str] = []
+    output = ""
     if culprit > 0:
         logs[culprit - 1].seek(0)
-        lines = logs[culprit - 1].read().splitlines()[-LAST_LINES:]
-    said = "".join(f"\n  {line}" for line in lines)
+        output = "".join(f"\n  {line}" for line in logs[culprit - 1].read().splitlines()[-LAST_LINES:])
     raise LaunchError(
-        f"rank {culprit} of {len(ranks)} {words}, and the others were stopped.{' It said:' if said else ''}{said}\n"
+        f"rank {culprit} of {len(ranks)} {words}, and the others were stopped.{' It said:' if output else ''}{output}\n"
         "What was finished is kept; give the same command to go on, with as many devices as you like."
     )
 

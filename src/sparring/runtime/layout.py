@@ -1,6 +1,6 @@
-"""Where a run's files lie, and whether it is finished: a contract on disk that users' scripts may rely on.
+"""The files of a run, and whether it is finished: a contract on disk that users' scripts may rely on.
 
-    runs/NAME/recipe.yaml            what was asked, with every default
+    runs/NAME/recipe.yaml            the recipe, with every default
               lock.json              versions, hashes of models and data, hardware
               manifest.json          an entry per finished stage: hashes of its inputs and outputs
               data/                  training and held-out examples
@@ -18,7 +18,6 @@ Leaves out: columns of the tables (`rounds/tables.py`), and writing them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +33,7 @@ HELD_OUT = "data/held_out.parquet"
 COLLECTED = "collect/train.parquet"
 TAUGHT = "teacher/train.parquet"
 VERDICT_CACHE = "cache/verdicts.jsonl"
-"""what the oracle said, so that nothing is asked twice"""
+"""the oracle's verdicts, so that nothing is asked twice"""
 VLLM_LOG = "logs/vllm.log"
 SUMMARY = "evaluation/summary.json"
 REPORT = "report.html"
@@ -44,48 +43,27 @@ SUMMARY_STAGE = "evaluation/summary"
 StageName = Literal["sample", "judge", "pair", "freeze", "write", "anchor", "fit"]
 
 
-@dataclass(frozen=True, slots=True)
-class StepFolder:
-    """Files and manifest keys of one step: a round's, a seat's of a round, or the collection's; relative to the run."""
+class StepFolder(str):
+    """The folder of one step (a round's, a seat's of a round, or the collection's), and its files, all relative to the
+    run."""
 
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
+    def __init__(self, name: str) -> None:
+        self.samples = f"{name}/samples.parquet"
+        """the responses that were drawn"""
+        self.verdicts = f"{name}/verdicts.parquet"
+        """the oracle's preferences between them"""
+        self.pairs = f"{name}/pairs.parquet"
+        """the training pairs"""
+        self.anchors = f"{name}/anchors.parquet"
+        """log-probabilities of the pairs' responses"""
+        self.fit_log = f"{name}/fit.jsonl"
+        """one line of metrics per optimiser step"""
+        self.policy = f"{name}/policy"
+        """the trained policy's folder"""
 
     def stage(self, name: StageName) -> str:
         """The manifest's key of one of its stages."""
-        return f"{self.name}/{name}"
-
-    @property
-    def samples(self) -> str:
-        """The responses that were drawn."""
-        return f"{self.name}/samples.parquet"
-
-    @property
-    def verdicts(self) -> str:
-        """What the oracle said of them."""
-        return f"{self.name}/verdicts.parquet"
-
-    @property
-    def pairs(self) -> str:
-        """The training pairs."""
-        return f"{self.name}/pairs.parquet"
-
-    @property
-    def anchors(self) -> str:
-        """Log-probabilities of the pairs' responses."""
-        return f"{self.name}/anchors.parquet"
-
-    @property
-    def fit_log(self) -> str:
-        """One line of metrics per optimiser step."""
-        return f"{self.name}/fit.jsonl"
-
-    @property
-    def policy(self) -> str:
-        """The trained policy's folder."""
-        return f"{self.name}/policy"
+        return f"{self}/{name}"
 
 
 COLLECTION = StepFolder("collect")
@@ -102,7 +80,7 @@ def verdict_files(root: Path) -> list[Path]:
 
 
 def stage_name(key: str) -> str:
-    """What kind of stage a manifest's key is of: `fit` of rounds/000/fit, `measure` of evaluation/measure-2."""
+    """The kind of stage of a manifest's key: `fit` of rounds/000/fit, `measure` of evaluation/measure-2."""
     return key.rpartition("/")[2].partition("-")[0]
 
 
@@ -142,10 +120,7 @@ def is_finished(stages: Collection[str], rounds: int) -> bool:
 
 
 def refuse_folder_of_runs(folder: Path, mark: str = RECIPE) -> None:
-    """Raise ValueError where a folder, such as a study's, is neither a run nor a model, but holds runs.
-
-    Names the first that has the file `mark`.
-    """
+    """Raise ValueError where a folder, such as a study's, is no run and no model, but holds folders with a `mark`."""
     if any((folder / name).exists() for name in (RECIPE, "config.json", "adapter_config.json")):
         return
     runs = [file.parents[mark.count("/")] for file in sorted(folder.rglob(mark))]

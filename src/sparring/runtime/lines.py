@@ -1,4 +1,4 @@
-"""Files of kept lines, which begin `{"key": `: read without harm to what is no such file.
+"""JSON-lines files of answers by key, whose lines begin `{"key": `; other files are refused unchanged.
 
 A killed process leaves its last line half-written: it is passed over, and ended, so that the next does not join it.
 Leaves out: what the rows hold.

@@ -1,4 +1,4 @@
-"""Memory of a stage: how much it took at its highest, and giving it back before the next one's model comes.
+"""Memory of a stage: its peak, and its release before the next stage's model is loaded.
 
 with PeakMemory() as memory: work(); release_memory(); memory.peak
 """
@@ -44,7 +44,7 @@ def process_memory() -> int:
 class PeakMemory:
     """The highest memory of a block, in bytes: the accelerator's where there is one, else resident memory.
 
-    Where the system cannot begin anew, the highest since the process began.
+    On a system that cannot reset its count, the highest since the process began.
     """
 
     peak = 0
@@ -72,7 +72,7 @@ def _high_water() -> int:
 
 
 class OutOfMemory(RuntimeError):
-    """Memory ran out; says which field of the recipe takes less."""
+    """Memory ran out; the message names the field of the recipe that takes less."""
 
 
 def ran_out(error: BaseException) -> bool:

@@ -13,13 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 Advance = Callable[..., None]
@@ -28,7 +22,7 @@ LINE_EVERY = 20.0
 
 
 class Progress:
-    """Where a run says what it is doing; `quiet` says nothing."""
+    """The display of a run's progress; nothing is shown where `quiet`."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
@@ -80,7 +74,7 @@ class Progress:
 CURSOR_UP = "\x1b[A"
 """between bars below each other"""
 QUIET = Progress(quiet=True)
-"""for work that somebody else reports"""
+"""for work whose caller reports the progress"""
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ once, S tokens that may be sampled (`max_new_tokens`), V vocabulary, K likeliest
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +55,7 @@ class TransformersEngine:
     """Draws from one model, or from the token-geometric mixture of several."""
 
     def __init__(
-        self,
-        models: Sequence[tuple[PreTrainedModel, float]],
-        settings: SamplingConfig,
-        end_ids: frozenset[int],
+        self, models: Sequence[tuple[PreTrainedModel, float]], settings: SamplingConfig, end_ids: frozenset[int]
     ) -> None:
         self.models = list(models)
         self.settings = settings
@@ -69,16 +67,11 @@ class TransformersEngine:
             model.set_attn_implementation(DECODE_ATTENTION if fast else plain)
 
     @torch.inference_mode()
-    def sample(self, requests: Sequence[Request], advance: Callable[..., None] | None = None) -> list[Response]:
+    def sample(self, requests: Sequence[Request]) -> list[Response]:
         """One response per request, in order; batches are consecutive requests."""
-        responses: list[Response] = []
         size = self.settings.batch_size
-        for begin in range(0, len(requests), size):
-            batch = self._sample_batch(requests[begin : begin + size])
-            responses += batch
-            if advance is not None:
-                advance(len(batch))
-        return responses
+        batches = (requests[begin : begin + size] for begin in range(0, len(requests), size))
+        return [response for batch in batches for response in self._sample_batch(batch)]
 
     def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
         tokens: list[list[int]] = [[] for _ in requests]
@@ -96,7 +89,7 @@ class TransformersEngine:
                 break
             if len(alive) <= COMPACT_AT * len(batch.rows):
                 alive_A = torch.tensor(alive, device=self.device)
-                batch = self._keep(batch, alive_A)
+                batch = self._select(batch, alive_A)
                 chosen_B = chosen_B[alive_A]
             self._advance(batch, chosen_B)
         return [Response(row, "stop" if end else "length") for row, end in zip(tokens, ended, strict=True)]
@@ -126,13 +119,13 @@ class TransformersEngine:
         generator = torch.Generator().manual_seed(seed)
         return torch.rand(self.settings.max_new_tokens, generator=generator, dtype=torch.float64)
 
-    def _keep(self, batch: _Batch, alive_A: Int[Tensor, " A"]) -> _Batch:
+    def _select(self, batch: _Batch, alive_A: Int[Tensor, " A"]) -> _Batch:
         """The batch of the rows at these places alone."""
         for cache in batch.caches:
             cache.batch_select_indices(alive_A)
         rows = [batch.rows[place] for place in alive_A.tolist()]
-        tensors = batch.uniforms_BS[alive_A], batch.mask_BT[alive_A]
-        return _Batch(rows, *tensors, batch.caches, batch.logps_BV[alive_A])
+        uniforms, mask, logps = (x[alive_A] for x in (batch.uniforms_BS, batch.mask_BT, batch.logps_BV))
+        return _Batch(rows, uniforms, mask, batch.caches, logps)
 
     def _advance(self, batch: _Batch, chosen_B: Int[Tensor, " B"]) -> None:
         """Feed the chosen tokens and refresh the next-token log-probabilities."""
@@ -149,24 +142,13 @@ class TransformersEngine:
         caches: list[DynamicCache],
     ) -> Float[Tensor, "B V"]:
         """B x V: next-token log-probabilities, float32: sum_k w_k log p_k for several models, logits for one."""
-        total_BV: Float[Tensor, "B V"] | None = None
+        common: dict[str, Any] = {"attention_mask": mask_BT, "position_ids": positions_BQ, "logits_to_keep": 1}
+        parts: list[Float[Tensor, "B V"]] = []
         for (model, weight), cache in zip(self.models, caches, strict=True):
-            arguments: dict[str, Any] = {"attention_mask": mask_BT, "position_ids": positions_BQ}
-            logits = (
-                model(
-                    input_ids=ids_BQ,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                    **arguments,
-                )
-                .logits[:, -1]
-                .float()
-            )
-            part = weight * logits.log_softmax(-1) if len(self.models) > 1 else logits
-            total_BV = part if total_BV is None else total_BV + part
-        assert total_BV is not None
-        return total_BV
+            output = model(input_ids=ids_BQ, past_key_values=cache, use_cache=True, **common)
+            logits = output.logits[:, -1].float()
+            parts.append(weight * logits.log_softmax(-1) if len(self.models) > 1 else logits)
+        return functools.reduce(torch.add, parts)
 
     def _choose(self, logps_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
         """B: a token per row by the inverse cumulative distribution; temperature 0 is greedy."""

@@ -1,4 +1,4 @@
-"""Runs inside vLLM's own environment: serve one policy, answer one job, exit.
+"""A script inside vLLM's own environment: it serves one policy for one job and exits.
 
 Started as a script by `vllm_engine.py`, possibly under another Python with other packages, so it imports the
 standard library and vLLM and nothing of Sparring. It reads a job (JSON file) and writes one JSON line per
@@ -27,7 +27,7 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def main():
-    """Check, or answer a job."""
+    """Check, or serve a job."""
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -40,14 +40,14 @@ def main():
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(sys.argv[1], encoding="utf-8") as stream:
         job = json.load(stream)
-    answer(job, say)
+    serve(job, say)
     lines.flush()
     # Interpreter shutdown can hang in vLLM's threads, and every line is written.
     os._exit(0)
 
 
 def versions():
-    """What is installed here; "vllm" is null where it is not."""
+    """Versions of what is installed here; "vllm" is null where it is not."""
     if importlib.util.find_spec("vllm") is None:
         return {"vllm": None, "python": sys.version.split()[0]}
     names = importlib.metadata.packages_distributions().get("vllm", ["vllm"])
@@ -61,8 +61,8 @@ def end_with_parent():
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def answer(job, say):
-    """Serve the policy, say what its log-probabilities of the probe are, then every response as it is finished."""
+def serve(job, say):
+    """Serve the policy: write its log-probabilities of the probe, then every response as it is finished."""
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from vllm.platforms import current_platform
@@ -142,7 +142,7 @@ def nucleus_processor(share):
     """A logits processor for the top_p of all rows; vLLM's own sorts the whole vocabulary for every token."""
     from vllm.v1.sample.logits_processor import LogitsProcessor
 
-    def least_kept(descending, total):
+    def least_inside(descending, total):
         """Each row's smallest logit inside the nucleus, and whether these logits reach its mass."""
         mass = (descending - total).exp().cumsum(-1)
         last = (mass < share).sum(-1, keepdim=True).clamp_max(mass.shape[-1] - 1)
@@ -161,9 +161,9 @@ def nucleus_processor(share):
         def apply(self, logits):
             total = logits.logsumexp(-1, keepdim=True)
             top = logits.topk(min(NUCLEUS, logits.shape[-1]), dim=-1).values
-            least, reached = least_kept(top, total)
+            least, reached = least_inside(top, total)
             if flat := (~reached).nonzero()[:, 0].tolist():
-                least[flat] = least_kept(logits[flat].sort(dim=-1, descending=True).values, total[flat])[0]
+                least[flat] = least_inside(logits[flat].sort(dim=-1, descending=True).values, total[flat])[0]
             return logits.masked_fill_(logits < least, float("-inf"))
 
     return Nucleus

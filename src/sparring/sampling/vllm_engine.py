@@ -1,7 +1,7 @@
 """Sampling with vLLM, in a process of its own that reads the weights from disk and exits when it is done.
 
-The process may run another Python with other packages (`sampling.vllm.python`). That it ends frees its memory for
-certain, and that it begins means that it serves the weights in the folder and no older ones; a probe compares
+The process may run another Python with other packages (`sampling.vllm.python`). Its end frees all memory, and its start
+reads the weights in the folder and no older ones; a probe compares
 log-probabilities of whole prompts with the trainer's before anything is sampled. Requests for one prompt whose seeds
 follow each other become one request of K samples. Leaves out: what vLLM does (`vllm_child.py`), and keeping the
 responses (`rounds/sample.py`).
@@ -53,12 +53,12 @@ REMEDIES = {
     "the environment variable VLLM_PORT to a free one.",
     "No module named": f"vLLM's environment is not complete. {INSTALL}",
 }
-"""what a log says -> what to do; the first that is found counts"""
+"""by a text in vLLM's log, the remedy; the first text that the log holds counts"""
 RANK_NAMES = frozenset(
     {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     | {"TORCHELASTIC_USE_AGENT_STORE"}
 )
-"""of our own processes (`--devices`); vLLM would take itself for one of them"""
+"""variables of our own ranks (`--devices`), of which vLLM would believe itself to be one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class ServedPolicy:
 
 
 class VllmEngine:
-    """Draws from one policy; `note` says what the probe found."""
+    """Draws from one policy; `note` holds the probe's result."""
 
     def __init__(self, policy: ServedPolicy, settings: SamplingConfig, end_ids: frozenset[int], log: Path) -> None:
         self.policy, self.settings, self.end_ids, self.log = policy, settings, end_ids, log
@@ -140,8 +140,8 @@ class VllmEngine:
             return messages.get(timeout=60 * minutes)
         except queue.Empty:
             raise EngineError(
-                f"vLLM said nothing for {minutes:g} minutes (sampling.vllm.silence_minutes). Its log: {self.log}. "
-                "What was sampled is kept; give the same command to go on."
+                f"vLLM was silent for {minutes:g} minutes (sampling.vllm.silence_minutes). Its log: {self.log}. "
+                "The samples so far are kept; give the same command to go on."
             ) from None
 
     def _check(self, message: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class VllmEngine:
             )
 
     def _failure(self, begin: int, why: str, ready: bool) -> Exception:
-        """What to raise for an engine that ended by itself: its log's known causes, or its last lines."""
+        """The error for an engine that ended early: the remedy of its log's known causes, or its last lines."""
         text = self.log.read_bytes()[begin:].decode(errors="replace") if self.log.exists() else ""
         remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in text), None)
         lines = [line for line in text.splitlines() if line.strip()]
@@ -178,7 +178,7 @@ class VllmEngine:
         say = f"{remedy or ''}{tail} Its log: {self.log}."
         if ready:
             return EngineError(
-                f"vLLM ended half-way ({why}). {say} What was sampled is kept; give the same command to go on."
+                f"vLLM ended half-way ({why}). {say} The samples so far are kept; give the same command to go on."
             )
         return ValueError(f"sampling.engine = 'vllm': it did not start ({why}). {say}")
 

@@ -1,4 +1,4 @@
-"""Between two optimiser steps the weights stand still and their gradients add up: work that can then be done once.
+"""Work that is done once between two optimiser steps, where weights stand still and gradients add up.
 
 An embedding's gradient touches the rows of a few hundred tokens, and the head's is made a slice of the vocabulary at
 a time. Autograd would fill, sum and add whole vocabulary x hidden tensors for each micro-batch; within `accumulating`

@@ -1,4 +1,4 @@
-"""Low-rank adapters (peft): train a small update; the reference is the adapter switched off.
+"""Low-rank adapters (peft): a small trainable update of frozen weights; the reference is the model without it.
 
 Leaves out: bases in 4 bits (`quantised.py`).
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,8 +18,8 @@ from transformers.pytorch_utils import Conv1D
 from sparring.recipe.sections import LoraConfig
 
 
-def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
-    """The model with a fresh trainable adapter whose update is zero.
+def with_adapter(model: PreTrainedModel, config: LoraConfig, task: str = "CAUSAL_LM") -> nn.Module:
+    """The model with a fresh trainable adapter whose update is zero; `task` is peft's, and SEQ_CLS trains the head too.
 
     Raises:
         ValueError: a name that no module has, or one of a module that cannot have an adapter.
@@ -27,13 +28,8 @@ def with_adapter(model: PreTrainedModel, config: LoraConfig) -> nn.Module:
 
     if config.target_modules != "all-linear":
         _check_targets(model, config.target_modules)
-    lora = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]
-        lora_dropout=config.dropout,
-        target_modules=config.target_modules,
-        task_type="CAUSAL_LM",
-    )
+    settings: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
+    lora = peft.LoraConfig(**settings, target_modules=config.target_modules, task_type=task)  # type: ignore[arg-type]
     return peft.get_peft_model(model, lora)
 
 

@@ -27,7 +27,7 @@ BRANCH_ATTENTION = "sparring_branches"
 """name under which `branch_attention` is registered with transformers"""
 
 BLOCK_ROWS = 256
-"""Rows per block: the causal half that a block computes in vain stays small, its scores stay in the cache."""
+"""Rows per block: so few that the hidden half of its own square costs little and its scores stay in the cache."""
 
 
 def plain_attention(model: PreTrainedModel) -> str:

@@ -1,9 +1,8 @@
 """Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
 There is one checkpoint at a time; it is written beside its target and renamed, so a kill at any moment leaves a
-complete one. It names the fit that it belongs to; a fit that meets another's checkpoint reports it and does not load
-it. Rank 0 writes, all ranks read, and their number may change in between.
-Leaves out: finished policies (`rounds/policies.py`).
+complete one. It names its fit, and no other fit loads it. Rank 0 writes, all ranks read, and their number may change in
+between. Leaves out: finished policies (`rounds/policies.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from sparring.training.sharding import shard_like, unshard
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Write `folder/checkpoint.pt` with the trainable weights and `state`; all ranks call it.
 
-    `state` holds "fit_id" and whatever else the fit goes on from: plain values, and tensors in nested mappings.
+    `state` holds "fit_id" and all else that the fit continues from: plain values, and tensors in nested mappings.
     """
     weights = unshard({name: p for name, p in model.named_parameters() if p.requires_grad})
     state = unshard(state)

@@ -57,14 +57,14 @@ def fit(
     config: FitConfig,
     seed: int,
     folder: Path,
-    advance: Callable[..., None] | None = None,
-    report: Callable[[Row], None] | None = None,
+    advance: Callable[..., None] = lambda _, note="": None,
+    report: Callable[[Row], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Train the scorer's model in place; returns a row of metrics per optimiser step, which `report` gets at once.
 
-    `folder` holds the checkpoint. A fit that finds its own there goes on from it, with the same result; one that finds
-    another's reports it by `say` and starts over.
+    `folder` holds the checkpoint. A fit continues from its own, with the same result; another fit's is reported by
+    `say`, and the fit starts over.
 
     Raises:
         ValueError: there are no examples.
@@ -88,19 +88,16 @@ def fit(
     saved = time.monotonic()
     for step, indices in enumerate(batches(len(examples), config, seed)):
         if step < len(rows):
-            if advance is not None:
-                advance(1)
+            advance(1)
             continue
         rate = float(schedule.get_last_lr()[0])
         devices.seed_noise(seed, step)
         row = _step(scorer, optimizer, [examples[i] for i in indices], objective, config, say if step == 0 else None)
         schedule.step()
         rows.append({"step": step + 1, "learning_rate": rate, **row})
-        if report is not None:
-            report(rows[-1])
+        report(rows[-1])
         check_tripwires(rows[-1], config.tripwires)
-        if advance is not None:
-            advance(1, note=f"loss {row['loss']:.4g}")
+        advance(1, note=f"loss {row['loss']:.4g}")
         if devices.broadcast(time.monotonic() - saved >= 60 * config.checkpoint_minutes) and step + 1 < steps:
             states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
             save_checkpoint(folder, scorer, {"fit_id": fit_id, "rows": rows, **states})
@@ -120,8 +117,8 @@ def _step(
     """One optimiser step over all ranks' parts of a batch; warns by `say` if the optimiser's epsilon damps it."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
-    dealt = devices.deal([example.rollout.tokens(config.layout) for example in examples])
-    groups = micro_batches([examples[i] for i in dealt], config)
+    own = devices.deal([example.rollout.tokens(config.layout) for example in examples])
+    groups = micro_batches([examples[i] for i in own], config)
     # Sharded weights are gathered by all ranks in every pass: ranks with fewer micro-batches run idle passes beside.
     region = nullcontext() if config.shard_weights else accumulating()
     idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
@@ -154,12 +151,16 @@ def _step(
     parts = devices.all_gather((sums.totals(), float(total), tokens, norm))
     assert len({repr(norm) for *_, norm in parts}) == 1, "the ranks' gradients differ"
     totals, tokens = merged(totals for totals, *_ in parts), sum(tokens for _, _, tokens, _ in parts)
-    row = {"loss": sum(loss for _, loss, *_ in parts) / len(examples)}
-    row |= {name: value / number for name, (value, number) in totals.items()}
-    row["grad_norm"] = norm
-    row["clipped"] = float(norm > config.max_grad_norm)
     seconds = time.monotonic() - start
-    return {**row, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+    return {
+        "loss": sum(loss for _, loss, *_ in parts) / len(examples),
+        **{name: value / number for name, (value, number) in totals.items()},
+        "grad_norm": norm,
+        "clipped": float(norm > config.max_grad_norm),
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+    }
 
 
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:

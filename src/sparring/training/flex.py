@@ -1,7 +1,7 @@
 """Attention of a packed row by torch's FlexAttention: one compiled kernel for CUDA instead of a few calls per block.
 
-The same function as `attention.py`, chosen by `fit.attention: flex`. Tested here against the dense definition in its
-uncompiled form; the compiled one was not run by us for want of a GPU. Leaves out: other devices, and whatever
+The same function as `attention.py`, chosen by `fit.attention: flex`. Tests compare its uncompiled form with the dense
+definition; the compiled one was not run by us, without a GPU. Leaves out: other devices, and all models that
 `attention.py` refuses.
 
     out_THE = flex_branches(q_HTD, k_GTD, v_GTE, segments, scale=D**-0.5)
@@ -12,7 +12,7 @@ Shape suffixes: as in `attention.py` (T tokens, H query heads, G key heads, D an
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def spans(
 
 @lru_cache(maxsize=2)
 def block_mask(segments: tuple[Segment, ...], device: torch.device) -> BlockMask:
-    """What the kernel computes; all layers of a pack share it. Takes BLOCK x T at a time, never T x T."""
+    """The blocks that the kernel computes, for all layers of a pack. Made BLOCK x T at a time, never T x T."""
     own_T, start_T, stop_T = spans(segments, device)
 
     # Places of tokens: scalars when the kernel calls it, Q x 1 and 1 x T below.
@@ -116,10 +116,5 @@ def flex_branches(
     return out_HTE.transpose(0, 1)
 
 
-def flex_attention_forward(*args: Any, **kwargs: Any) -> tuple[Float[Tensor, "1 T H E"], None]:
-    """`branch_attention` by FlexAttention, with the same arguments."""
-    return branch_attention(*args, **kwargs, attend=flex_branches)
-
-
-AttentionInterface.register(FLEX_ATTENTION, flex_attention_forward)
+AttentionInterface.register(FLEX_ATTENTION, partial(branch_attention, attend=flex_branches))
 AttentionMaskInterface.register(FLEX_ATTENTION, lambda *_, **__: None)

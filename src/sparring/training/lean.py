@@ -1,9 +1,9 @@
-"""The same layers with fewer copies: norms and gated MLPs that keep and move less under autocast.
+"""Norms, gated MLPs and embeddings with fewer copies, for the same values.
 
 Under autocast a float32 norm output is made bfloat16 once for each linear layer that reads it, and every copy is kept
 for backward; `silu(gate) * up` keeps a tensor that two others give. Here a norm rounds its output once, and backward
-computes the gate's activation again. Values are the same up to the order of rounding. Modules whose numbers differ
-from their own forward are left alone. Leaves out: attention (`attention.py`) and the head (`logprobs.py`).
+computes the gate's activation again. Values are the same up to the order of rounding. A module for which they are not
+keeps its own forward. Leaves out: attention (`attention.py`) and the head (`logprobs.py`).
 
     make_lean(model)   # in place; returns how many modules of each kind it took
 

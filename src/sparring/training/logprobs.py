@@ -1,9 +1,8 @@
 """Log-probabilities of response tokens without a logits tensor.
 
-The vocabulary projection is done for some response positions at a time, log-softmax
-accumulates in float32, and backward recomputes all chunks but the last instead of keeping them: peak memory is
-two chunks x vocabulary however long the batch. Leaves out: entropy and other whole-distribution
-quantities.
+The vocabulary projection is done for some response positions at a time, log-softmax accumulates in float32, and
+backward recomputes all chunks but the last: peak memory is two chunks x vocabulary however long the batch. Leaves out:
+entropy and other whole-distribution quantities.
 
     logps_N = token_logps(hidden_NH, head.weight, targets_N)
 
@@ -34,22 +33,6 @@ CACHED_ROWS = 16
 """Rows made float32 at once on a CPU: 16 x 49,152 x 4 bytes are 3 MB."""
 
 
-def reference_token_logps(
-    hidden_NH: Float[Tensor, "N H"],
-    weight_VH: Float[Tensor, "V H"],
-    targets_N: Int[Tensor, " N"],
-    bias_V: Float[Tensor, " V"] | None = None,
-    softcap: float = 0.0,
-) -> Float[Tensor, " N"]:
-    """N: what `token_logps` computes, in the six obvious lines. The tests compare the two."""
-    logits_NV = _at_least_float32(hidden_NH @ weight_VH.T)
-    if bias_V is not None:
-        logits_NV = logits_NV + bias_V
-    if softcap:
-        logits_NV = softcap * torch.tanh(logits_NV / softcap)
-    return logits_NV.log_softmax(-1).gather(1, targets_N[:, None])[:, 0]
-
-
 def token_logps(
     hidden_NH: Float[Tensor, "N H"],
     weight_VH: Float[Tensor, "V H"],
@@ -63,10 +46,8 @@ def token_logps(
     Matrix products run in the hidden states' dtype, or in autocast's where that is on. `chunk` positions are
     projected at a time; `chunk_rows` if None.
     """
-    if torch.is_autocast_enabled(hidden_NH.device.type):
-        dtype = torch.get_autocast_dtype(hidden_NH.device.type)
-    else:
-        dtype = hidden_NH.dtype
+    device = hidden_NH.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NH.dtype
     rows = chunk or chunk_rows(len(weight_VH))
     return _TokenLogps.apply(hidden_NH, weight_VH, targets_N, bias_V, softcap, rows, dtype)
 
@@ -157,17 +138,17 @@ class _Logits:
     ) -> None:
         self.hidden, self.weight, self.bias, self.softcap = hidden, weight, bias, softcap
         self.buffer_CV = hidden.new_empty(min(chunk, len(hidden)), len(weight))
-        self.held = slice(0, 0)
+        self.span = slice(0, 0)
 
     def __call__(self, span: slice) -> tuple[Float[Tensor, "C V"], Float[Tensor, "C V"] | None]:
         """C x V: logits in the product's dtype, and the cap's derivative where there is a cap."""
         rows = self.hidden[span]
         logits_CV = self.buffer_CV[: len(rows)]
-        if span != self.held:
+        if span != self.span:
             torch.mm(rows, self.weight.T, out=logits_CV)
             if self.bias is not None:
                 logits_CV += self.bias
-            self.held = span
+            self.span = span
         if not self.softcap:
             return logits_CV, None
         tanh_CV = torch.tanh(_at_least_float32(logits_CV) / self.softcap)

@@ -1,4 +1,4 @@
-"""What a fit reports each step, and the tripwires that stop it before it ruins a run.
+"""Metrics of every step of a fit, and the tripwires that stop it before it ruins a run.
 
 Leaves out: the loss (`objectives/pairs.py`) and writing (`fit.py`).
 
@@ -44,8 +44,7 @@ class MetricSums:
 
     def totals(self) -> Totals:
         """Sum and count by name; names without any value are left out."""
-        totals = {name: (float(total), int(count)) for name, (total, count) in self.sums.items()}
-        return {name: (total, count) for name, (total, count) in totals.items() if count}
+        return {name: (float(total), int(count)) for name, (total, count) in self.sums.items() if count}
 
 
 def _masked(vector: Float[Tensor, " _"] | Masked) -> Masked:

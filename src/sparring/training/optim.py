@@ -26,26 +26,16 @@ def make_optimizer(
         ValueError: the optimiser needs a GPU or a package that is not here.
     """
     trained = [p for p in parameters if p.requires_grad]
-    adamw: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "betas": config.betas,
-        "eps": config.epsilon,
-        "weight_decay": config.weight_decay,
-    }
+    common: dict[str, Any] = {"lr": config.learning_rate, "eps": config.epsilon, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(trained, **adamw, fused=True)
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(trained, betas=config.betas, **common, fused=True)
     elif config.optimizer == "adamw_8bit":
         check_optimizer(config)
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
 
-        optimizer = AdamW8bit(trained, **adamw)
+        optimizer = AdamW8bit(trained, betas=config.betas, **common)
     else:
-        rmsprop: dict[str, Any] = {
-            "lr": config.learning_rate,
-            "eps": config.epsilon,
-            "weight_decay": config.weight_decay,
-        }
-        optimizer = torch.optim.RMSprop(trained, **rmsprop)
+        optimizer = torch.optim.RMSprop(trained, **common)
     warm = math.ceil(config.warmup * steps)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, steps, warm, config.schedule))
 

@@ -2,14 +2,13 @@
 
 Two layouts of the same examples, chosen by one switch:
 
-- `packed`: `[prompt | branch | branch | prompt | branch ...]`, one row, no padding. Positions restart where a
-  branch leaves its prompt, and a branch sees itself and its prompt only (`attention.py`), so
-  every log-probability is the one that a separate sequence would give.
-- `padded`: one row `prompt + response` per response, right-padded: the plain form, for models whose
-  attention cannot be replaced, and the reference that the packed form is tested against.
+- `packed`: `[prompt | branch | branch | prompt | branch ...]`, one row, no padding. Positions restart where a branch
+  leaves its prompt, and a branch sees itself and its prompt only (`attention.py`), so every log-probability is the one
+  that a separate sequence would give.
+- `padded`: one row `prompt + response` per response, right-padded: the plain form, for models whose attention cannot
+  be replaced, and the reference that the packed form is tested against.
 
-The last token of a response predicts nothing that is needed, so it is never fed. Leaves out: running
-the model (`scorer.py`).
+The last token of a response predicts nothing, so it is never fed. Leaves out: running the model (`scorer.py`).
 
     packs = plan_packs([rollout.tokens("packed") for rollout in rollouts], budget=4096)
 
@@ -19,7 +18,7 @@ Shape suffixes: B rows, T tokens of a row, N predicted response tokens, R respon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -71,9 +70,8 @@ class Pack:
 
     def to(self, device: torch.device) -> Pack:
         """The same pack with its tensors on `device`."""
-        names = ("input_ids_BT", "positions_BT", "predict_N", "target_N", "response_N")
-        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in names}
-        moved["mask_BT"] = None if self.mask_BT is None else self.mask_BT.to(device)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)}
         return replace(self, **moved)
 
 

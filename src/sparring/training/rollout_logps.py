@@ -18,7 +18,7 @@ from sparring.training.packing import Rollout, plan_packs
 from sparring.training.scorer import PolicyScorer
 
 ANCHOR_ROOM = 2
-"""Tokens run at once for each of the fit's: no layer is kept here, and longer products are faster (docs/log.md)."""
+"""Tokens run at once, as a multiple of the fit's: no layer is stored, and longer products are faster (docs/log.md)."""
 
 
 @torch.no_grad()  # in inference mode autocast would cast every weight again for every pack
@@ -27,7 +27,7 @@ def rollout_logps(
     rollouts: Sequence[Rollout],
     budget: int,
     precision: str = "bfloat16",
-    advance: Callable[..., None] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
     shared: bool = False,
 ) -> list[list[float]]:
     """Per rollout, the log-probability (nats) of each response, summed over its tokens.
@@ -46,15 +46,13 @@ def rollout_logps(
             for index in group:
                 count = len(rollouts[index].responses)
                 logps[index], flat = flat[:count], flat[count:]
-            if advance is not None:
-                advance(len(group))
+            advance(len(group))
     if not shared:
         return logps
     # Sharded weights need as many passes on every rank: ranks with a pack less than rank 0 run an idle one.
     for _ in range(len(own_packs), len(packs[:: devices.count()])):
         with low:
             scorer(scorer.pack([rollouts[packs[-1][-1]]]))
-    others = sum(not row for row in logps)
-    if advance is not None and others:
+    if others := sum(not row for row in logps):
         advance(others)
     return [next(filter(None, rows)) for rows in zip(*devices.all_gather(logps), strict=True)]

@@ -1,9 +1,9 @@
 """Log-probabilities of responses under a causal language model, packed or padded.
 
-`PolicyScorer` wraps any transformers causal model (with or without peft adapters): it runs the decoder
-body once over a pack and projects response positions only. What it computes is compared with the model's
-own logits once per model (`verify`), so an architecture with something unusual between body and
-logits is refused by name instead of being silently wrong. Leaves out: gradients' use (`fit.py`).
+`PolicyScorer` wraps any transformers causal model (with or without peft adapters): it runs the decoder body once over a
+pack and projects response positions only. Once per model its values are compared with the model's own logits
+(`verify`), so an unusual architecture is refused by name instead of being silently wrong. Leaves out: the use of
+gradients (`fit.py`).
 
     scorer = PolicyScorer(model, layout="packed"); logps_R = scorer(scorer.pack(rollouts))
 
@@ -92,13 +92,7 @@ class PolicyScorer(nn.Module):
         ).last_hidden_state
         head = cast(nn.Linear, causal.get_output_embeddings())
         softcap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
-        return token_logps(
-            hidden.flatten(0, 1)[pack.predict_N],
-            head.weight,
-            pack.target_N,
-            head.bias,
-            softcap or 0.0,
-        )
+        return token_logps(hidden.flatten(0, 1)[pack.predict_N], head.weight, pack.target_N, head.bias, softcap or 0.0)
 
     def forward(self, pack: Pack) -> Float[Tensor, " R"]:
         """R: log-probability of every response in nats, summed over its tokens."""
@@ -141,15 +135,13 @@ class PolicyScorer(nn.Module):
             logps_N = self.token_logps(self.pack(probe)).float()
         except (AttributeError, TypeError) as error:
             raise ValueError(
-                f"fit.layout = {layout!r}: {type(causal).__name__} cannot be run so ({error}). {remedy}"
+                f"fit.layout = {layout!r}: {type(causal).__name__} cannot be run in this layout ({error}). {remedy}"
             ) from error
         causal.set_attn_implementation("eager")
         try:
             plain = make_pack(probe, "padded", self.pad_id).to(causal.device)
             logits = causal(
-                input_ids=plain.input_ids_BT,
-                attention_mask=plain.mask_BT,
-                position_ids=plain.positions_BT,
+                input_ids=plain.input_ids_BT, attention_mask=plain.mask_BT, position_ids=plain.positions_BT
             ).logits
             rows_NV = logits.flatten(0, 1)[plain.predict_N].float().log_softmax(-1)
             plain_logps_N = rows_NV.gather(1, plain.target_N[:, None])[:, 0]

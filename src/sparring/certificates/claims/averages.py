@@ -17,8 +17,6 @@ from sparring.games.equilibrium import duality_gap
 from sparring.games.game import Array
 from sparring.games.probabilities import log_normalise, win_rates
 
-OURS = "derived"
-
 
 def onpo_theorems(effort: Effort) -> Iterable[Claim]:
     """ONPO's average (Theorem 2) and last iterate (Theorem 3), with D = -log of the reference's least probability."""
@@ -63,7 +61,7 @@ def sppo_averages(effort: Effort) -> Iterable[Claim]:
     shown = f"log-log slope {fitted:.2f}"
     yield Claim("sppo_average_gap_slope", "1/sqrt(T) or faster", "2405.00675", "slope <= -.5", shown, fitted <= -0.5)
     note = "no guarantee for the last iterate: it does not fall"
-    yield tabulated("sppo_last_iterate_gap", "gap of the last iterate, same runs", OURS, lasts, note=note)
+    yield tabulated("sppo_last_iterate_gap", "gap of the last iterate, same runs", "derived", lasts, note=note)
 
 
 def sppo_normaliser(effort: Effort) -> Iterable[Claim]:
@@ -77,7 +75,7 @@ def sppo_normaliser(effort: Effort) -> Iterable[Claim]:
     holds = bool(least > 0 and abs(tied) < 1e-12)
     claim = "log E exp(eta (P(y > pi_t) - 1/2)) >= 0, and 0 only where every win rate is 1/2"
     note = f"so SPPO's targets sum to more than 1; least of 200 random policies {least:.2g}, at Nash {tied:.1g}"
-    yield Claim("sppo_normaliser", claim, OURS, "> 0; 0 at Nash", f"at the reference of G3: {shown}", holds, note)
+    yield Claim("sppo_normaliser", claim, "derived", "> 0; 0 at Nash", f"at the reference of G3: {shown}", holds, note)
 
 
 def normaliser(log_policy: Array, eta: float) -> float:

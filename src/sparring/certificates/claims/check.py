@@ -15,7 +15,7 @@ from functools import partial
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import build_for_game, needs_data
 from sparring.certificates.claims import averages, fits, gradients, imitation, lists, offline, pairs, regularised
-from sparring.certificates.claims.claim import Check, Claim, Effort, g3
+from sparring.certificates.claims.claim import Check, Claim, Effort, by_fits, g3
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.built_in import built_in
 
@@ -39,11 +39,9 @@ def checks_of(name: str) -> list[Check]:
 
     Every algorithm gets a check of its gradient and of its fit, also one that no family lists.
     """
-    listed = list(CLAIMS.get(name, ()))
-    if name not in CLAIMS:
-        listed.append(Check(partial(gradients.gradient, name), "tabular"))
+    listed = CLAIMS[name] if name in CLAIMS else by_fits(partial(gradients.gradient, name))
     known = name in fits.CHECKS or name in gradients.STATIONARY
-    return listed if known else [Check(partial(fit_of_any, name), "tabular"), *listed]
+    return [*listed] if known else [*by_fits(partial(fit_of_any, name)), *listed]
 
 
 def fit_of_any(name: str, effort: Effort) -> Iterable[Claim]:

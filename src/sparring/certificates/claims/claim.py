@@ -41,7 +41,7 @@ class Claim:
     refutes: bool = False
     """a published statement fails here; `holds` then says whether that failure was reproduced"""
     algorithm: str = ""
-    """which one's certificate the row stands in; `check` fills it in"""
+    """whose certificate the row stands in; `check` fills it in"""
 
     def __post_init__(self) -> None:
         """Make numpy's booleans plain ones, which JSON can hold."""
@@ -80,6 +80,11 @@ Checks = Mapping[str, Sequence[Check]]
 """By algorithm"""
 
 
+def by_fits(*runs: Callable[[Effort], Iterable[Claim]]) -> tuple[Check, ...]:
+    """Checks that need the tabular player."""
+    return tuple(Check(run, "tabular") for run in runs)
+
+
 def g3() -> Game:
     """The cyclic game of three arms."""
     return built_in("G3")
@@ -105,9 +110,6 @@ def kl_path(name: str, rounds: int, **settings: Any) -> Array:
     return exact(name, rounds, **settings).kl_from(regularised_target())
 
 
-# ---------------------------------------------------------------- measured values
-
-
 def distance(p: Array, q: Array) -> float:
     """Total variation of log-policies, the largest over rounds and contexts."""
     return float(np.abs(np.exp(p) - np.exp(q)).sum(axis=-1).max() / 2)
@@ -131,11 +133,8 @@ def mean_and_interval(values: Sequence[float] | Array) -> tuple[float, float]:
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """The value to three significant digits."""
     return f"{value:.3g}"
-
-
-# ---------------------------------------------------------------- rows
 
 
 def agrees(value: float, text: str) -> bool:
@@ -162,5 +161,5 @@ def tabulated(
 
 
 def vanishes(name: str, claim: str, value: float, limit: float, note: str = "", source: str = "derived") -> Claim:
-    """A value that is 0 but for rounding: it must be below `limit`."""
+    """The claim that a value is 0 but for rounding: it must be below `limit`."""
     return Claim(name, claim, source, f"0 (< {limit:g})", number(value), value < limit, note)

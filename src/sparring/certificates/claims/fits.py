@@ -23,10 +23,10 @@ from sparring.algorithms.sppo import SPPO
 from sparring.certificates.build import build_for_game, exact_step, needs_data
 from sparring.certificates.certify import play
 from sparring.certificates.claims.claim import (
-    Check,
     Checks,
     Claim,
     Effort,
+    by_fits,
     distance,
     exact,
     g3,
@@ -35,8 +35,8 @@ from sparring.certificates.claims.claim import (
     vanishes,
 )
 from sparring.games.built_in import built_in
+from sparring.games.dynamics import spin
 from sparring.games.game import Array, Game
-from sparring.games.imitation import spin
 from sparring.games.offline import pessimistic_critic
 from sparring.games.probabilities import log_normalise
 from sparring.games.squares import response_square
@@ -82,7 +82,7 @@ def with_random_start(game: Game, seed: int) -> Game:
 
 
 def game_of(spec: str) -> Game:
-    """A built-in game, or `two`: `two_contexts`."""
+    """The built-in game of this name, or `two_contexts` for "two"."""
     return two_contexts() if spec == "two" else built_in(spec)
 
 
@@ -134,9 +134,6 @@ def clip_ends(effort: Effort) -> Iterable[Claim]:
     yield Claim("chi_po_fit_at_its_clip", claim, "derived", "0", shown, None, note)
 
 
-# ---------------------------------------------------------------- SPAC's second term
-
-
 def spac_terms(effort: Effort) -> Iterable[Claim]:
     """The reconstruction of SPAC's loss, term by term, on a data policy with Bradley-Terry labels."""
     base = built_in("GBT:6:3")
@@ -160,9 +157,6 @@ def spac_terms(effort: Effort) -> Iterable[Claim]:
     note = f"GBT:6:3, data weight {weight:g}, beta {beta:g}, {effort.rounds} rounds; the change of variables holds"
     source = "derived from 2406.04274"
     yield vanishes("spac_linear_is_explicit_critic", claim, worst, LARGEST, note, source)
-
-
-# ---------------------------------------------------------------- response squares
 
 
 SQUARES: Mapping[str, Sequence[Settings]] = {
@@ -225,10 +219,10 @@ def rspo_square_aim(effort: Effort) -> Iterable[Claim]:
 
 
 CHECKS: Checks = {
-    **{name: (Check(partial(closed_form, name), "tabular"),) for name in CLOSED},
-    "dpo": (Check(partial(closed_form, "dpo"), "tabular"), Check(partial(data_term, "dpo"), "tabular")),
-    "chi_po": (Check(partial(closed_form, "chi_po"), "tabular"), Check(clip_ends, "tabular")),
-    "spac": (Check(partial(data_term, "spac"), "tabular"), Check(spac_terms, "tabular")),
-    "sppo": (Check(partial(response_form, "sppo"), "tabular"), Check(response_square_aim, "tabular")),
-    "rspo": (Check(partial(response_form, "rspo"), "tabular"), Check(rspo_square_aim, "tabular")),
+    **{name: by_fits(partial(closed_form, name)) for name in CLOSED},
+    "dpo": by_fits(partial(closed_form, "dpo"), partial(data_term, "dpo")),
+    "chi_po": by_fits(partial(closed_form, "chi_po"), clip_ends),
+    "spac": by_fits(partial(data_term, "spac"), spac_terms),
+    "sppo": by_fits(partial(response_form, "sppo"), response_square_aim),
+    "rspo": by_fits(partial(response_form, "rspo"), rspo_square_aim),
 }

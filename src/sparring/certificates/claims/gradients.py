@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparring.algorithms.algorithm import SHIPPED, DataFacts, PolicyRef
 from sparring.certificates.build import build_for_game, needs_data
-from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, number, vanishes
+from sparring.certificates.claims.claim import Checks, Claim, Effort, by_fits, number, vanishes
 from sparring.certificates.players.minimise import stationarity_gradient
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.built_in import built_in
@@ -28,9 +28,6 @@ from sparring.games.game import Array
 from sparring.objectives.pairs import DATA, PESSIMISM, Batch, Objective
 
 Settings = Mapping[str, Any]
-
-# ---------------------------------------------------------------- gradients
-
 
 GRADIENTS: Mapping[str, Sequence[Settings]] = {
     "spac": [{}, {"form": "linear", "bound": 0.5}],
@@ -94,8 +91,6 @@ def gradient_error(objective: Objective, anchors: Iterable[str], seed: int) -> f
     return float((automatic - numeric).abs().max() / automatic.abs().max().clamp_min(1e-12))
 
 
-# ---------------------------------------------------------------- stationarity
-
 STATIONARY: Mapping[str, tuple[str, int, Sequence[Settings]]] = {
     "sppo": ("G3", 5, [{}, {"eta": 10.0}, {"labels": "hard"}]),
     "rspo": ("G3", 5, [{}, {"forward_kl": 0.1}, {"chi_squared": 0.1}]),
@@ -120,9 +115,8 @@ def stationarity(name: str, effort: Effort) -> Iterable[Claim]:
     shown = f"{number(steepest)}; {lower} of {tried} perturbations are lower"
     claim = "no closed form: largest gradient entry at the fit, and random perturbations that lower the loss"
     note = f"{spec}, {len(variants)} settings; says nothing of whether the formula is the paper's"
-    note += (
-        f"; {without_minimum} fits have no finite minimum and stopped where the loss is flat" if without_minimum else ""
-    )
+    if without_minimum:
+        note += f"; {without_minimum} fits have no finite minimum and stopped where the loss is flat"
     yield Claim("fit_is_stationary", claim, "derived", "0 (< 1e-6); none", shown, holds, note)
 
 
@@ -142,10 +136,6 @@ def at_minimum(player: TabularPlayer, rounds: int, seed: int) -> tuple[float, in
 
 
 CHECKS: Checks = {
-    name: tuple(
-        Check(partial(run, name), "tabular")
-        for run in (stationarity, gradient)
-        if run is gradient or name in STATIONARY
-    )
+    name: by_fits(*(partial(run, name) for run in (stationarity, gradient) if run is gradient or name in STATIONARY))
     for name in SHIPPED
 }

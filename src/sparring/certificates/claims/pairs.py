@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from sparring.algorithms.algorithm import Algorithm, DataFacts, PolicyRef, Step
 from sparring.certificates.build import build_for_game, exact_step
 from sparring.certificates.claims.claim import (
-    Check,
     Checks,
     Claim,
     Effort,
     agrees,
+    by_fits,
     distance,
     g3,
     mean_and_error,
@@ -165,9 +165,6 @@ def sampled_error_rate(effort: Effort) -> Iterable[Claim]:
     yield Claim("sampled_error_rate", claim, "derived", "-.5 +- .1", shown, abs(fitted + 0.5) < 0.1, note)
 
 
-# ---------------------------------------------------------------- pairs from two policies
-
-
 @dataclass
 class MixedPlayer(TabularPlayer):
     """Draws the second response of every pair from `other` (C, n) instead."""
@@ -184,7 +181,7 @@ class MixedPlayer(TabularPlayer):
 
 
 OPPONENTS = {"inpo": "the reference", "nash_md": "the iterate", "egpo": "the iterate"}
-"""Who draws the other response in variants that are in use: an online opponent, the original Nash-MD, a half step"""
+"""The policy of the other response in variants in use: an online opponent, the original Nash-MD, a half step"""
 BIASES = {"nash_md": ".003", "egpo": ".004"}
 
 
@@ -227,13 +224,8 @@ def sppo_labels_shrink(effort: Effort) -> Iterable[Claim]:
 
 
 CHECKS: Checks = {
-    "inpo": (
-        Check(inpo_proposition_6, "tabular"),
-        Check(selection, "tabular"),
-        Check(sampled_error_rate, "tabular"),
-        Check(partial(two_policies, "inpo"), "tabular"),
-    ),
-    "nash_md": (Check(partial(two_policies, "nash_md"), "tabular"),),
-    "egpo": (Check(partial(two_policies, "egpo"), "tabular"),),
-    "sppo": (Check(sppo_labels_shrink, "tabular"),),
+    "inpo": by_fits(inpo_proposition_6, selection, sampled_error_rate, partial(two_policies, "inpo")),
+    "nash_md": by_fits(partial(two_policies, "nash_md")),
+    "egpo": by_fits(partial(two_policies, "egpo")),
+    "sppo": by_fits(sppo_labels_shrink),
 }

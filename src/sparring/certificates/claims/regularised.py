@@ -36,11 +36,6 @@ from sparring.games.game import Array
 from sparring.games.probabilities import log_normalise
 from sparring.games.trajectory import trajectory
 
-OURS = "derived"
-
-
-# ---------------------------------------------------------------- falling steps
-
 
 def inpo_theorem_4(effort: Effort) -> Iterable[Claim]:
     """INPO's last iterate with the theorem's schedule."""
@@ -48,30 +43,18 @@ def inpo_theorem_4(effort: Effort) -> Iterable[Claim]:
     note = "at small T the bound exceeds the largest KL there is (2.04)"
     path = kl_path("inpo", 1000, schedule="theorem", kl_to_reference=TAU)
     source = "2407.00617, Thm 4"
-    row = tabulated(
-        "inpo_theorem_4",
-        title,
-        source,
-        _at_tens(path, (".0769", "4.35e-5", "5.2e-9")),
-        _below(path, 32),
-        "bound 32 C^2/(tau^2 (T+1)) at every T",
-        note,
-    )
-    yield from (row, _falls_as_1_over_t("inpo_theorem_4_slope", path, source))
+    values, bound = _at_tens(path, (".0769", "4.35e-5", "5.2e-9")), "bound 32 C^2/(tau^2 (T+1)) at every T"
+    yield tabulated("inpo_theorem_4", title, source, values, _below(path, 32), bound, note)
+    yield _falls_as_1_over_t("inpo_theorem_4_slope", path, source)
 
 
 def nash_md_falling_step(effort: Effort) -> Iterable[Claim]:
     """Nash-MD's last iterate with the falling step."""
     path = kl_path("nash_md", 1000, schedule="theorem", tau=TAU)
-    row = tabulated(
-        "nash_md_falling_step",
-        "step 2/(tau (t + 2)): KL(pi*, pi_T), G3, tau .1",
-        "2312.00886; bound from memory",
-        _at_tens(path, ("1.35e-3", "7.5e-5", "5.4e-7")),
-        _below(path, 8),
-        "bound 8/(tau^2 (T+1)) at every T",
-    )
-    yield from (row, _falls_as_1_over_t("nash_md_falling_step_slope", path, "2312.00886"))
+    title, source = "step 2/(tau (t + 2)): KL(pi*, pi_T), G3, tau .1", "2312.00886; bound from memory"
+    values, bound = _at_tens(path, ("1.35e-3", "7.5e-5", "5.4e-7")), "bound 8/(tau^2 (T+1)) at every T"
+    yield tabulated("nash_md_falling_step", title, source, values, _below(path, 8), bound)
+    yield _falls_as_1_over_t("nash_md_falling_step_slope", path, "2312.00886")
 
 
 def _at_tens(path: Array, texts: Sequence[str]) -> list[tuple[str, str, float]]:
@@ -89,9 +72,6 @@ def _falls_as_1_over_t(name: str, path: Array, source: str) -> Claim:
     fitted = slope([100, 1000], path[[100, 1000]])
     shown = f"log-log slope {fitted:.2f} over T = 100..1000"
     return Claim(name, "falls at least as 1/T", source, "slope <= -1", shown, fitted <= -1)
-
-
-# ---------------------------------------------------------------- fixed steps
 
 
 def spectral_radius() -> float:
@@ -113,14 +93,14 @@ def inpo_fixed_step(effort: Effort) -> Iterable[Claim]:
     measured = ", ".join(f"eta {eta}: {ratio:.5f}" for eta, _, ratio, _ in rates)
     claim = "fixed eta: KL shrinks per round by (1 - tau/eta)^2 + (s/eta)^2; G3, tau .1"
     note = f"s = {s:.6f}; ratio fitted over rounds"
-    yield Claim("inpo_fixed_step_rate", claim, OURS, predicted, measured, close, note)
+    yield Claim("inpo_fixed_step_rate", claim, "derived", predicted, measured, close, note)
     path = kl_path("inpo", 1000, eta=0.25, tau=TAU)[20:]
     threshold = (TAU**2 + s**2) / (2 * TAU)
     shown = f"KL stays in {number(path.min())} to {number(path.max())} over rounds 20..1000"
     holds = bool(path.min() > 0.05 and path.max() < 0.08)
     claim = "below eta = (tau^2 + s^2)/(2 tau) the policy cycles; G3, tau .1, eta .25"
     predicted = f"threshold {threshold:.5f}; KL .05 to .08"
-    yield Claim("inpo_fixed_step_cycle", claim, OURS, predicted, shown, holds)
+    yield Claim("inpo_fixed_step_cycle", claim, "derived", predicted, shown, holds)
 
 
 def inpo_published_step(effort: Effort) -> Iterable[Claim]:
@@ -131,7 +111,7 @@ def inpo_published_step(effort: Effort) -> Iterable[Claim]:
     claim = "the authors' eta .005, solved exactly, jumps between pure policies on G3"
     note = "published settings work because one epoch stays far from the exact solution"
     holds = jumps == "bccaabbcc" and pure
-    yield Claim("inpo_published_step_jumps", claim, OURS, "bccaabbcc", jumps, holds, note)
+    yield Claim("inpo_published_step_jumps", claim, "derived", "bccaabbcc", jumps, holds, note)
 
 
 def nash_md_fixed_step(effort: Effort) -> Iterable[Claim]:
@@ -139,7 +119,7 @@ def nash_md_fixed_step(effort: Effort) -> Iterable[Claim]:
     rows = ((0.3, "1.1e-4"), (1, "1.4e-3"), (2, "6.5e-3"))
     values = [(f"step {step}", text, kl_path("nash_md", 1000, eta=step, tau=TAU)[-1]) for step, text in rows]
     claim = "a fixed step converges to a biased point: limit of KL(pi*, pi_T), G3, tau .1"
-    yield tabulated("nash_md_fixed_step_bias", claim, OURS, values)
+    yield tabulated("nash_md_fixed_step_bias", claim, "derived", values)
 
 
 def mnpo_fixed_point(effort: Effort) -> Iterable[Claim]:
@@ -147,7 +127,7 @@ def mnpo_fixed_point(effort: Effort) -> Iterable[Claim]:
     ends = {step: kl_path("mnpo", 600, step_size=step)[-1] for step in (0.2, 1.0)}
     shown = ", ".join(f"step {step}: {number(end)}" for step, end in ends.items())
     claim = "the weighted history keeps the fixed point: KL(pi*, pi_600), G3, tau .1, weights .7 and .3"
-    yield Claim("mnpo_fixed_point", claim, OURS, "0", shown, bool(max(ends.values()) < 1e-8))
+    yield Claim("mnpo_fixed_point", claim, "derived", "0", shown, bool(max(ends.values()) < 1e-8))
 
 
 def egpo_linear_rate(effort: Effort) -> Iterable[Claim]:
@@ -160,9 +140,6 @@ def egpo_linear_rate(effort: Effort) -> Iterable[Claim]:
         values.append((f"step {step}", text, ratio))
     claim = "last iterate: KL ratio per round, G3, beta .1"
     yield tabulated("egpo_linear_rate", claim, "2503.08942", values, bounded, "bound 1 - eta beta")
-
-
-# ---------------------------------------------------------------- magnetic mirror descent
 
 
 def magnetic_rate(name: str, effort: Effort) -> Iterable[Claim]:
@@ -190,9 +167,6 @@ def inpo_is_magnetic(effort: Effort) -> Iterable[Claim]:
         worst = max(worst, float(np.abs(magnetic - mirror).max()))
     claim = "INPO with eta = 1/step + tau is magnetic mirror descent: largest difference of log-policies"
     yield vanishes("inpo_is_magnetic_mirror_descent", claim, worst, 1e-12, "50 random policies and steps")
-
-
-# ---------------------------------------------------------------- COMAL
 
 
 def comal_outer_steps(effort: Effort) -> Iterable[Claim]:

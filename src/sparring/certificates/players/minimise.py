@@ -25,14 +25,14 @@ DESCENT_STEPS = 500
 CONVERGED = 1e-6
 """largest gradient at the end of a fit, relative to that at its start where this is above 1"""
 FAR = 10.0
-"""nats; a loss that does not rise when a fit goes on by so much has no finite minimum there"""
+"""nats; a loss that has not risen at this distance beyond a fit has no finite minimum there"""
 
 
 def minimise(loss: Loss, start: Array) -> Array:
     """Logits (n,) at a minimum: Newton, and where that gets stuck (kinks, no curvature) gradient sampling.
 
     Raises:
-        ValueError: neither found one.
+        ValueError: neither method reached a minimum.
     """
     logits, steep = _newton(loss, start), largest_gradient(loss, start)
     enough = CONVERGED * max(1.0, steep)
@@ -63,7 +63,7 @@ def _newton(loss: Loss, start: Array) -> Array:
     for _ in range(NEWTON_STEPS):
         value, gradient = _value_and_gradient(loss, logits)
         reached = float(value), float(gradient.abs().max())
-        # Where an action's probability vanishes, so does its curvature, and steps go on without getting anywhere.
+        # Where an action's probability vanishes, so does its curvature, and further steps change nothing.
         if reached[1] < GRADIENT_TOLERANCE or (reached[0] >= last[0] and reached[1] >= 0.99 * last[1]):
             break
         last = reached

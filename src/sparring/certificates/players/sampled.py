@@ -47,13 +47,13 @@ class SampledPlayer(TabularPlayer):
     def _responses(self, step: Step, context: int, draw: np.random.Generator) -> tuple[list[str], NDArray[np.int64]]:
         """Roles (K), and actions (prompts, K); those of data columns are the same in every round."""
         assert not isinstance(step.responses, Reuse)
-        data = _DataSet(self._columns(step, context), self.prompts, np.random.default_rng([self.seed, context, 0]))
+        data = _draw_columns(self._columns(step, context), self.prompts, np.random.default_rng([self.seed, context, 0]))
         roles: list[str] = []
         columns: list[NDArray[np.int64]] = []
         for source in step.responses:
             if isinstance(source, Column):
                 roles.append(source.role)
-                columns.append(data.column(source.role)[:, None])
+                columns.append(data[source.role][:, None])
             else:
                 law = np.exp(self._mixture(source, context))
                 roles += [source.role] * source.count
@@ -61,24 +61,19 @@ class SampledPlayer(TabularPlayer):
         return roles, np.concatenate(columns, axis=1)
 
 
-class _DataSet:
-    """Actions of the data's columns, drawn from their laws (see `TabularPlayer._columns`)."""
+def _draw_columns(laws: Mapping[str, Array], prompts: int, draw: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+    """Actions (prompts,) of the data's columns by role, drawn from their laws (see `TabularPlayer._columns`)."""
 
-    def __init__(self, laws: Mapping[str, Array], prompts: int, draw: np.random.Generator) -> None:
-        self.laws, self.prompts, self.draw = laws, prompts, draw
+    def sample(law: Array) -> NDArray[np.int64]:
+        return draw.choice(law.size, prompts, p=law.ravel() / law.sum())
+
+    columns: dict[str, NDArray[np.int64]] = {}
+    if "joint" in laws:
         # Chosen and rejected depend on each other: they are drawn as one pair, numbered chosen * n + rejected.
-        self.pairs = self._sample(laws["joint"]) if "joint" in laws else None
-
-    def column(self, role: str) -> NDArray[np.int64]:
-        """(prompts,) the actions of `gold`, `chosen` or `rejected`."""
-        if role == "gold":
-            return self._sample(self.laws["gold"])
-        assert self.pairs is not None
-        chosen, rejected = np.divmod(self.pairs, len(self.laws["joint"]))
-        return chosen if role == "chosen" else rejected
-
-    def _sample(self, law: Array) -> NDArray[np.int64]:
-        return self.draw.choice(law.size, self.prompts, p=law.ravel() / law.sum())
+        columns["chosen"], columns["rejected"] = np.divmod(sample(laws["joint"]), len(laws["joint"]))
+    if "gold" in laws:
+        columns["gold"] = sample(laws["gold"])
+    return columns
 
 
 def _joined(by_prompt: list[Pairs], roles: list[str], actions: NDArray[np.int64]) -> Population:
@@ -95,7 +90,7 @@ def _joined(by_prompt: list[Pairs], roles: list[str], actions: NDArray[np.int64]
         for pair in result.pairs
     ]
     for prompt, result in enumerate(by_prompt):
-        for index in result.kept:
+        for index in result.unpaired:
             row(prompt, index)
     table = np.array(pairs, dtype=np.float64).reshape(-1, 5)
     return Population(

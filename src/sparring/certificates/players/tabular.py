@@ -1,8 +1,8 @@
 """The tabular player: softmax logits on a game, fitted with the library's own objectives and steps.
 
 It runs the same `Algorithm.steps` as a language model, makes the batch that infinitely many samples would give
-(every pair of actions, weighted by its probability), and minimises the same objective to rounding. What it
-certifies is therefore the code that trains language models. Leaves out: selected pairs (best-worst, knockout),
+(every pair of actions, weighted by its probability), and minimises the same objective to rounding. It
+therefore certifies the code that trains language models. Leaves out: selected pairs (best-worst, knockout),
 whose distribution has no closed form here, and samples kept beside pairs; the sampled player draws both.
 
     TabularPlayer(INPO(step_size=1.0, kl_to_reference=0.1, pairing="iid"), g3()).play(50).gaps()
@@ -49,7 +49,7 @@ class TabularPlayer:
     """keeps each fitted log-ratio to the step's start within +-bound (a bounded function class)"""
     policies: dict[PolicyRef, Array] = field(default_factory=dict)
     without_minimum: int = 0
-    """fits whose loss fell for ever, or was flat, in the direction in which they went"""
+    """number of fits whose loss fell without end, or was flat, in the direction of the fit"""
 
     def data_facts(self) -> DataFacts:
         """The number of comparisons counted in `wins`, or very many."""

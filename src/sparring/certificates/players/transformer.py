@@ -54,9 +54,6 @@ FEATURES = 4
 """of a response, in pairs that play rock-paper-scissors against each other"""
 
 
-# ---------------------------------------------------------------- the game
-
-
 @cache
 def preference_matrix(prompt: str, seed: int) -> Array:
     """(241, 241): sigmoid of a reward difference plus a skew form, both sums over the letters of a response."""
@@ -90,9 +87,6 @@ class MatrixOracle:
         if a not in INDEX or b not in INDEX:
             return 0.5
         return float(preference_matrix(prompt, self.seed)[INDEX[a], INDEX[b]])
-
-
-# ---------------------------------------------------------------- the model
 
 
 def write_model(folder: Path, seed: int) -> None:
@@ -132,9 +126,6 @@ def enumerate_policy(model: Any, prompts: Sequence[Sequence[int]]) -> Array:
     scorer = PolicyScorer(model, "padded")
     logps_R = scorer(scorer.pack([Rollout(prompt, SEQUENCES) for prompt in prompts]))
     return log_normalise(logps_R.double().cpu().numpy().reshape(len(prompts), len(SEQUENCES)))
-
-
-# ---------------------------------------------------------------- a run
 
 
 def recipe(folder: Path, algorithm: Algorithm, name: str, rounds: int, seed: int) -> dict[str, Any]:
