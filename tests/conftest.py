@@ -43,6 +43,8 @@ torch.set_num_threads(1)
 
 def pytest_collection_finish() -> None:
     """Imports stay out of garbage collections: a run makes many, and going through all modules was most of its time."""
+    import pandas  # noqa: F401 - pyarrow's first table would import it later
+
     gc.collect()
     gc.freeze()
 

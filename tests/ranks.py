@@ -17,7 +17,7 @@ from sparring.runtime import devices
 from sparring.runtime.launch import environment, meeting
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed"])
+SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed", "pandas", "transformers.models.llama"])
 
 
 def on_ranks(count: int, function: Callable[..., Any], *args: Any) -> Any:

@@ -201,8 +201,8 @@ def test_selected_pairs_by_another_enumeration(pairing: str, step: str, limits: 
 
 
 def test_spac_beats_the_data_policy_on_one_data_set_of_the_sparse_bandit():
-    found = claims_offline.suboptimality(400, 1)
-    for name in claims_offline.SPAC_NAMES:
+    found = offline.suboptimality(400, 1)
+    for name in offline.SPAC_NAMES:
         assert found[name] < found["data policy"] - 0.4
 
 
@@ -220,7 +220,7 @@ def test_spac_beats_the_data_policy_on_the_sparse_bandit():
 
 def test_methods_are_compared_data_set_by_data_set():
     rows = {"SPAC smoothed": (0.1, 0.2), "SPAC linear": (0.5, 0.6), "DPO, beta 1": (0.3, 0.4), "greedy": (0.0, 1.0)}
-    wins, even, losses = claims_offline.verdicts({name: {100: values} for name, values in rows.items()})
+    wins, even, losses = offline.verdicts({name: {100: values} for name, values in rows.items()})
     assert (wins, even) == (1, 2)
     assert losses == ["SPAC linear against DPO, beta 1 at n=100 (0.20 +- 0.00)"]
 

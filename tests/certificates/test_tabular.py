@@ -102,7 +102,7 @@ def test_a_loss_without_curvature_is_fitted():
 
 
 def test_a_fit_that_ends_on_a_slope_is_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sparring.certificates.tabular.DESCENT_STEPS", 20)
+    monkeypatch.setattr("sparring.certificates.players.minimise.DESCENT_STEPS", 20)
     algorithm = Jumping(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2)
     with pytest.raises(ValueError, match="the fit did not converge: gradient"):
         TabularPlayer(algorithm, resolve_game("GBT:4:0")).play(1)
