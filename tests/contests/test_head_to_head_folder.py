@@ -180,6 +180,15 @@ def test_answers_that_are_null_on_both_sides_are_one_prompt_each(tmp_path, judge
     assert result["judged"] + sum(result["left_out"].values()) == len(PROMPTS)
 
 
+def test_the_command_shows_the_contest(tmp_path, judge, sides):
+    words = ("evaluate", "head-to-head", *sides, "--oracle", judge, "--out", tmp_path / "out")
+    write_answers(sides[1], "base", lambda p: None if "ant" in p else p)
+    outcome = sparring(*words)
+    assert outcome.code == 0, outcome.err
+    for text in ("win rate", "27 wins, 0 losses, 0 ties of 27 judged", "3 answer missing (base)", "index.html"):
+        assert text in outcome.out
+
+
 def test_files_without_a_common_prompt_show_one_of_each(tmp_path, judge, sides):
     words = ("--oracle", judge, "--out", tmp_path / "out")
     spaced = write_answers(tmp_path / "spaced.json", "s", lambda p: p, [f"{p}\n" for p in PROMPTS])

@@ -176,4 +176,6 @@ def test_text_scores_see_what_they_are_named_for():
     assert own > echoed
     assert smoothness(prompt, "Blow air. " * 8) < smoothness(prompt, "Wet your lips and blow softly.")
     assert completeness(prompt, GENERIC) > completeness(prompt, GENERIC[:-10])
+    capital = "Name the capital of France."
+    assert completeness(capital, "It is Paris") > completeness(capital, "It is Paris,")
     assert manner(prompt, "Wet your lips.") > manner(prompt, "Sure! User: <|im_end|>")

@@ -120,6 +120,14 @@ def test_every_rank_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert started == [([*words, "--devices", "2"], 2)]
 
 
+def test_processes_that_end_well_raise_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    launch.launch(["--help"], 2)
+    assert "evaluate" in capfd.readouterr().out
+
+
 @pytest.mark.more
 def test_two_devices_answer_as_one_does(
     tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
