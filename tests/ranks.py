@@ -102,7 +102,7 @@ def _fitted(kind: str, changes: dict[str, Any], folder: Path, stop_after: int) -
     config = exact(**changes)
     scorer, _ = make_scorer(lambda: model_of(kind), config)
     try:
-        rows = fit(scorer, examples, objective, config, 0, folder, None, report)
+        rows = fit(scorer, examples, objective, config, 0, folder, report=report)
     except Stopped:
         return [], {}
     # One pack: all ranks but the first run an idle pass.
@@ -140,9 +140,9 @@ def _sampled(*args: Any) -> list[list[tuple[Sequence[int], int]]]:
     asked: list[tuple[Sequence[int], int]] = []
 
     class Noted(engines.TransformersEngine):
-        def sample(self, requests: Any, advance: Any = None) -> Any:
+        def sample(self, requests: Any) -> Any:
             asked.extend(tuple(request) for request in requests)
-            return super().sample(requests, advance)
+            return super().sample(requests)
 
     engines.TransformersEngine = Noted  # type: ignore[misc]
     sample.make_draw(*args)

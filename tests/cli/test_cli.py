@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from command import Ran, sparring
@@ -104,7 +105,7 @@ def test_a_run_whose_rounds_were_raised_is_not_finished(finished: Ran, tmp_path:
     shutil.copytree(finished.out, out)
     recipe = yaml.safe_load((out / "recipe.yaml").read_text())
     (out / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "rounds": 2}))
-    assert "not finished: give the same `sparring run` command" in sparring("status", out).out
+    assert "not finished: inpo, 1 of 2 rounds fitted" in sparring("status", out).out
     assert json.loads(sparring("status", out, "--json").out)["finished"] is False
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 from sparring.endpoints.replies import Estimate
 from sparring.oracles.oracle import Comparison, Oracle
@@ -45,8 +46,8 @@ class PositionSensitive(Protocol):
     `judge` must be `orders.both_orders` of it: `Recorded` and `Cached` call `first_shown` only.
     """
 
-    def first_shown(self, comparisons: Sequence[Comparison]) -> np.ndarray:
-        """P(a beats b) with a shown first, float64 in [0, 1]."""
+    def first_shown(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+        """P(a beats b) of N comparisons with a shown first, float64 in [0, 1]."""
         ...
 
 
