@@ -6,10 +6,12 @@ import io
 from itertools import count
 
 import pytest
+import yaml
 from rich.console import Console
 
 pytest.importorskip("openai")
 
+from command import sparring
 from conftest import write_jsonl
 from faulty_server import completion, serving
 from sparring.recipe.reading import parse_recipe
@@ -25,15 +27,20 @@ def test_counts_follow_the_recipe(tiny_recipe):
     assert evaluation_comparisons(recipe, 3, trains=False) == 3 * 4
 
 
+def longer(request):
+    """The judge's reply: the longer answer wins."""
+    user = request["messages"][-1]["content"]
+    first, second = (user.split(f"assistant {x}'s answer]\n")[1].split("\n[The end")[0] for x in "AB")
+    return completion("A" if (len(first), first) > (len(second), second) else "B")
+
+
 @pytest.mark.parametrize("labels", [0, 20])
 def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, labels):
     places = count()
 
     def answer(request):
-        user = request["messages"][-1]["content"]
-        first, second = (user.split(f"assistant {x}'s answer]\n")[1].split("\n[The end")[0] for x in "AB")
         next(places)
-        return completion("A" if (len(first), first) > (len(second), second) else "B")
+        return longer(request)
 
     with serving() as server:
         server.answer = answer
@@ -62,3 +69,24 @@ def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, la
     asked = next(places)
     assert 2 * labels < asked <= 18 + 2 * labels + 4  # two first questions
     assert len((tmp_path / "replies.jsonl").read_text().splitlines()) == asked
+
+
+def test_a_collection_under_a_paid_judge_has_no_held_out_prompts_to_price(tiny_recipe, tmp_path):
+    with serving() as server:
+        server.answer = longer
+        judge = {
+            "name": "llm_judge",
+            "model": "m",
+            "base_url": server.url,
+            "key_env": None,
+            "price_in": 1,
+            "price_out": 1,
+        }
+        plain = {**tiny_recipe, "oracle": judge}
+        plain["data"] = {"train": plain["data"]["train"], "collect": {"samples": 2}}
+        del plain["algorithm"]
+        file = tmp_path / "collect.yaml"
+        file.write_text(yaml.safe_dump(plain))
+        outcome = sparring("collect", file, "--keep-cut-off", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "0 in the evaluation" in outcome.out + outcome.err

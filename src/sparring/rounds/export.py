@@ -113,7 +113,7 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
-    with folder_beside(out) as partial:
+    with folder_beside(out, hidden=True) as partial:
         model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
         _check_vocabulary(source, model, tokenizer)
         if source.chat is not None:

@@ -112,7 +112,9 @@ def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress)
     """Print the price of paid judges, before the run asks them anything but first questions and labels."""
     if not judges:
         return
-    prompts, held = (read_column(store.root / name, "prompt") for name in (TRAIN, HELD_OUT))
+    prompts = read_column(store.root / TRAIN, "prompt")
+    # A collection has no held-out prompts: nothing is evaluated.
+    held = read_column(store.root / HELD_OUT, "prompt") if (store.root / HELD_OUT).exists() else []
     for field, judge, labels in judges:
         progress.say(judge_price(recipe, judge, field == "oracle", prompts, held, labels))
 

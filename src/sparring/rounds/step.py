@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from sparring.algorithms.algorithm import REFERENCE, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import REFERENCE, Column, PolicyRef, Reuse, Step
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
@@ -115,13 +115,17 @@ def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[S
     """Each example's responses in the step's order, from the samples and the data."""
     assert step.responses
     assert not isinstance(step.responses, Reuse)
-    by_role: dict[tuple[str, str], list[Candidate]] = {}
+    drawn: dict[tuple[str, str], list[Candidate]] = {}
     for sample in sorted(samples, key=lambda sample: sample["index"]):
-        by_role.setdefault((sample["example"], sample["role"]), []).append(sample)
-    for example in examples:
-        for response in example["responses"]:
-            by_role[example["example"], response["role"]] = [{**response, "finish_reason": "stop"}]
-    return [[row for source in step.responses for row in by_role[e["example"], source.role]] for e in examples]
+        drawn.setdefault((sample["example"], sample["role"]), []).append(sample)
+    # Apart from the samples: a draw may have the name of a column that the data also hold.
+    columns: dict[tuple[str, str], list[Candidate]] = {
+        (example["example"], response["role"]): [{**response, "finish_reason": "stop"}]
+        for example in examples
+        for response in example["responses"]
+    }
+    sources = [(columns if isinstance(source, Column) else drawn, source.role) for source in step.responses]
+    return [[row for rows, role in sources for row in rows[e["example"], role]] for e in examples]
 
 
 @dataclass(frozen=True)

@@ -107,10 +107,13 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def folder_beside(target: Path) -> Iterator[Path]:
-    """A folder to fill, renamed at the end to `target`, which is not there by then; a failure leaves nothing."""
+def folder_beside(target: Path, hidden: bool = False) -> Iterator[Path]:
+    """A folder to fill, renamed at the end to `target`, which is not there by then; a failure leaves nothing.
+
+    `hidden`: where folders of the user may lie beside it, one of which could have the plain name.
+    """
     make_folder(target.parent)
-    partial = target.with_name(f"{target.name}.partial")
+    partial = _partial(target) if hidden else target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
