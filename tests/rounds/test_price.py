@@ -27,6 +27,11 @@ def test_counts_follow_the_recipe(tiny_recipe):
     assert evaluation_comparisons(recipe, 3, trains=False) == 3 * 4
 
 
+def paid_judge(url):
+    """A recipe's section."""
+    return {"name": "llm_judge", "model": "m", "base_url": url, "key_env": None, "price_in": 1, "price_out": 1}
+
+
 def longer(request):
     """The judge's reply: the longer answer wins."""
     user = request["messages"][-1]["content"]
@@ -44,14 +49,7 @@ def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, la
 
     with serving() as server:
         server.answer = answer
-        judge = {
-            "name": "llm_judge",
-            "model": "m",
-            "base_url": server.url,
-            "key_env": None,
-            "price_in": 1,
-            "price_out": 1,
-        }
+        judge = paid_judge(server.url)
         tiny_recipe["algorithm"]["samples"] = 2
         tiny_recipe["evaluation"]["samples"] = 1
         oracle = {**judge, "replies": str(tmp_path / "replies.jsonl")}
@@ -74,14 +72,7 @@ def test_a_run_under_a_paid_judge_says_its_price_first(tiny_recipe, tmp_path, la
 def test_a_collection_under_a_paid_judge_has_no_held_out_prompts_to_price(tiny_recipe, tmp_path):
     with serving() as server:
         server.answer = longer
-        judge = {
-            "name": "llm_judge",
-            "model": "m",
-            "base_url": server.url,
-            "key_env": None,
-            "price_in": 1,
-            "price_out": 1,
-        }
+        judge = paid_judge(server.url)
         plain = {**tiny_recipe, "oracle": judge}
         plain["data"] = {"train": plain["data"]["train"], "collect": {"samples": 2}}
         del plain["algorithm"]
