@@ -6,9 +6,8 @@ import torch
 
 from conftest import tiny_llama
 from sparring.algorithms.algorithm import Algorithm, DataFacts
-from sparring.algorithms.pairing import Pair
 from sparring.algorithms.spac import SPAC
-from sparring.objectives.pairs import DATA, PESSIMISM
+from sparring.objectives.pairs import DATA, PESSIMISM, Pair
 from sparring.recipe.sections import FitConfig, LoraConfig
 from sparring.training.adapters import with_adapter
 from sparring.training.batches import TrainingExample

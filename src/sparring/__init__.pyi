@@ -16,13 +16,13 @@ from .algorithms.pairing import BestWorst as BestWorst
 from .algorithms.pairing import ChosenRejectedOwn as ChosenRejectedOwn
 from .algorithms.pairing import IndependentPairs as IndependentPairs
 from .algorithms.pairing import Knockout as Knockout
-from .algorithms.pairing import Pair as Pair
 from .algorithms.pairing import Pairs as Pairs
 from .games import dynamics as dynamics
 from .games.game import Game as Game
 from .models.chat import turns as turns
 from .objectives.pairs import Batch as Batch
 from .objectives.pairs import Loss as Loss
+from .objectives.pairs import Pair as Pair
 from .objectives.pairs import PairLogistic as PairLogistic
 from .objectives.pairs import PairSquare as PairSquare
 from .objectives.pairs import margins as margins

@@ -15,9 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batches import two_pairs
 from conftest import tiny_llama
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.algorithms.pairing import Pair
 from sparring.models import weights
-from sparring.objectives.pairs import AdversarialCritic, Batch, PairLogistic
+from sparring.objectives.pairs import AdversarialCritic, Batch, Pair, PairLogistic
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds import anchor

@@ -21,23 +21,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from sparring.objectives.pairs import DATA, PESSIMISM
+from sparring.objectives.pairs import DATA, PESSIMISM, Pair
 
 Comparison = tuple[int, int]
 Wave = list[Comparison]
 Game = Generator[Wave, Sequence[float], "Pairs"]
 Label = Literal["sampled", "likelier"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One training pair: indices of winner and loser among the example's responses."""
-
-    winner: int
-    loser: int
-    preference: float = float("nan")
-    weight: float = 1.0
-    term: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 
-from sparring.algorithms.pairing import Pair
 from sparring.bench.measure import UNTRIPPED
 from sparring.bench.round import run_round
 from sparring.bench.worker_memory import run_memory
 from sparring.models.weights import load_model
-from sparring.objectives.pairs import PairLogistic
+from sparring.objectives.pairs import Pair, PairLogistic
 from sparring.recipe.sections import FitConfig, SamplingConfig
 from sparring.runtime.devices import on_device
 from sparring.runtime.memory import PeakMemory, process_memory, release_memory

@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sparring.algorithms.pairing import Pair
 from sparring.bench.measure import UNTRIPPED
 from sparring.models.weights import load_model
-from sparring.objectives.pairs import PairLogistic
+from sparring.objectives.pairs import Pair, PairLogistic
 from sparring.recipe.sections import FitConfig
 from sparring.runtime.devices import on_device
 from sparring.runtime.memory import PeakMemory, process_memory, release_memory

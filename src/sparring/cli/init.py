@@ -35,8 +35,9 @@ def command(
     ] = False,
 ) -> None:
     """Ask a few questions and write a commented recipe; options answer them beforehand."""
-    from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose, find_problems
+    from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose
     from sparring.recipe.reading import load_recipe
+    from sparring.rounds.prepare import find_problems
     from sparring.runtime.files import write_text
 
     if file.exists():

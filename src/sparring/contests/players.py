@@ -198,13 +198,7 @@ def policy_folder(spec: str, out: Path) -> Path:
     player = find_player(spec, out)
     if isinstance(player, AnswerFile):
         raise ValueError(f"{spec}: leaderboard tasks need a policy's probabilities; an answer file has none.")
-    folder, adapter = player.policies.stored(player.ref)
-    if adapter is not None:
-        raise ValueError(
-            f"{spec} is an adapter over its start model. Merge it first: sparring export {player.run} --round "
-            f"{player.ref.round} --out FOLDER --dtype float32, and give that folder."
-        )
-    return folder
+    return player.policies.whole_weights(player.ref.round)
 
 
 def prompts_between(one: Player, other: Player) -> list[Instruction] | None:

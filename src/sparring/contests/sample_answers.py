@@ -14,12 +14,9 @@ from typing import Any
 from sparring.algorithms.algorithm import Draw
 from sparring.contests.players import PolicyPlayer
 from sparring.evaluation.answers import Instruction
-from sparring.models.chat import PromptText
 from sparring.models.weights import context_length
 from sparring.rounds.sample import sample_draw
-from sparring.rounds.tables import ExampleRow, Prompt, texts_by_example
-from sparring.runtime.files import read_table
-from sparring.runtime.layout import HELD_OUT, held_out_samples
+from sparring.rounds.tables import Prompt
 from sparring.runtime.progress import Progress
 
 Rows = list[dict[str, Any]]
@@ -73,11 +70,3 @@ def sample_answers(
         for row in ordered
     ]
     return rows, unanswered
-
-
-def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
-    """The answers that a run's evaluation stored of a policy, by prompt (its turns included)."""
-    held_out: list[ExampleRow] = read_table(run / HELD_OUT)
-    prompts = {row["example"]: PromptText(row["messages"]) for row in held_out}
-    stored = texts_by_example(run / held_out_samples(round_))
-    return {prompts[example]: texts for example, texts in stored.items()}

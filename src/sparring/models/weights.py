@@ -264,3 +264,15 @@ def hash_policy(folder: Path) -> str:
 def placed(model: Any) -> Any:
     """The model on the accelerator where there is one, else as it is."""
     return model.to("cuda") if torch.cuda.is_available() else model
+
+
+def plain_attention(model: PreTrainedModel) -> str:
+    """transformers' own implementation that computes what the model means; its sdpa drops soft caps and sinks.
+
+    Models that transformers has written no sdpa for have eager attention alone.
+    """
+    if not getattr(model, "_supports_sdpa", False):
+        return "eager"
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
+    return "eager" if capped or sinks else "sdpa"

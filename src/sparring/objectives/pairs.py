@@ -31,6 +31,17 @@ Target = Literal["hard", "soft", "win_rate"]
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """One training pair: indices of winner and loser among the example's responses."""
+
+    winner: int
+    loser: int
+    preference: float = float("nan")
+    weight: float = 1.0
+    term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Some whole examples: their responses, anchors and pairs. All log-probabilities are sums
     over response tokens, float32 on the language-model path (float64 on the games)."""

@@ -1,4 +1,4 @@
-"""A first recipe as commented YAML, and problems of a recipe's files. Leaves out: asking (`cli/init.py`).
+"""A first recipe as commented YAML. Leaves out: asking (`cli/init.py`).
 
 text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judge"))
 """
@@ -6,15 +6,9 @@ text = compose(Answers(model="my-org/my-model", data="prompts.jsonl", goal="judg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import yaml
-
-from sparring.data.examples import Layout
-from sparring.data.rows import data_files, stream_rows
-from sparring.models.weights import is_path
-from sparring.recipe.recipe import Recipe
 
 Goal = Literal["judge", "pairs", "gold"]
 GOALS: dict[str, str] = {
@@ -147,23 +141,3 @@ def _rest(answers: Answers) -> list[str]:
 def _text(value: str) -> str:
     """A YAML scalar, quoted where it must be."""
     return yaml.safe_dump(value, width=10_000).splitlines()[0]
-
-
-def find_problems(recipe: Recipe) -> list[str]:
-    """Problems of the folders and files of this machine that a recipe names, as messages; a hub is not asked."""
-    problems = []
-    model = recipe.model.path
-    if is_path(model) and not (Path(model).expanduser() / "config.json").is_file():
-        problems.append(
-            f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE."
-        )
-    for config, roles in ((recipe.data.train, recipe.columns_in_data()), (recipe.data.held_out, ())):
-        try:
-            if config.path.startswith("sparring:") or data_files(config) is not None:
-                first = next(stream_rows(config), None)
-                if first is None:
-                    raise ValueError(f"data: {config.path!r} has no rows.")
-                Layout.of(first.row, config, roles)
-        except ValueError as error:
-            problems.append(str(error))
-    return list(dict.fromkeys(problems))

@@ -36,7 +36,14 @@ from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Counts
 from sparring.rounds.tables import ExampleRow, SampleRow, texts_by_example, verdicts_by_example
 from sparring.runtime.files import read_table, write_json
-from sparring.runtime.layout import VERDICT_CACHE, evaluation_stage, held_out_samples, opponent_answers, verdict_files
+from sparring.runtime.layout import (
+    HELD_OUT,
+    VERDICT_CACHE,
+    evaluation_stage,
+    held_out_samples,
+    opponent_answers,
+    verdict_files,
+)
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
@@ -272,3 +279,11 @@ def _samples(
             held_out, checks, start, final, preferences or [None] * len(held_out), strict=True
         )
     ]
+
+
+def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
+    """The answers that a run's evaluation stored of a policy, by prompt (its turns included)."""
+    held_out: list[ExampleRow] = read_table(run / HELD_OUT)
+    prompts = {row["example"]: PromptText(row["messages"]) for row in held_out}
+    stored = texts_by_example(run / held_out_samples(round_))
+    return {prompts[example]: texts for example, texts in stored.items()}

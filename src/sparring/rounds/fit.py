@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparring.algorithms.algorithm import PolicyRef, Step
-from sparring.algorithms.pairing import Pair
-from sparring.objectives.pairs import Objective
+from sparring.objectives.pairs import Objective, Pair
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import rollouts_of
 from sparring.rounds.policies import Policies

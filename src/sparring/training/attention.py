@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 
 from sparring.training.packing import Segment
 
@@ -28,18 +28,6 @@ BRANCH_ATTENTION = "sparring_branches"
 
 BLOCK_ROWS = 256
 """Rows per block: so few that the hidden half of its own square costs little and its scores stay in the cache."""
-
-
-def plain_attention(model: PreTrainedModel) -> str:
-    """transformers' own implementation that computes what the model means; its sdpa drops soft caps and sinks.
-
-    Models that transformers has written no sdpa for have eager attention alone.
-    """
-    if not getattr(model, "_supports_sdpa", False):
-        return "eager"
-    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
-    sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
-    return "eager" if capped or sinks else "sdpa"
 
 
 Attend = Callable[

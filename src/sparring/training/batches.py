@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from sparring.algorithms.pairing import Pair
-from sparring.objectives.pairs import Batch
+from sparring.objectives.pairs import Batch, Pair
 from sparring.training.packing import Rollout
 
 

@@ -20,7 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sparring.training.attention import BRANCH_ATTENTION, plain_attention
+from sparring.models.weights import plain_attention
+from sparring.training.attention import BRANCH_ATTENTION
 from sparring.training.flex import FLEX_ATTENTION, check_flex
 from sparring.training.lean import make_lean
 from sparring.training.logprobs import token_logps

@@ -28,7 +28,6 @@ from sparring.games.equilibrium import duality_gap, regularised_gap
 from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_normalise
 from sparring.games.trajectory import Trajectory
-from sparring.oracles.oracle import Comparison
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
@@ -78,12 +77,11 @@ class MatrixOracle:
         """The matrix is the seed's."""
         return f"matrix(seed={self.seed})"
 
-    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+    def judge(self, comparisons: Sequence[tuple[str, str, str]]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison."""
-        return np.array([self._one(c) for c in comparisons], dtype=np.float64)
+        return np.array([self._one(*comparison) for comparison in comparisons], dtype=np.float64)
 
-    def _one(self, comparison: Comparison) -> float:
-        prompt, a, b = comparison
+    def _one(self, prompt: str, a: str, b: str) -> float:
         if a not in INDEX or b not in INDEX:
             return 0.5
         return float(preference_matrix(prompt, self.seed)[INDEX[a], INDEX[b]])
