@@ -25,7 +25,7 @@ names (one is one run); the first optimiser step is left out where there are mor
 Absolute times are those of a shared machine: read the ratios, and measure on your own with the same commands
 (`python3 -m venv ~/trl && ~/trl/bin/pip install trl==1.16.0 psutil`, then `--peer-python ~/trl/bin/python`; `--json`
 keeps the figures). Before anything is timed, 20 losses of
-both sides must agree in float32 for every K; files from before that was so name `--no-agreement`, which is gone.
+both sides must agree in float32 for every K; *unchecked* marks files from before that was so.
 
 - *with reference*: the reference's log-probabilities are computed too: ours once per response, TRL's once per pair.
 - *peak*: highest resident memory of the fit (on an accelerator: allocated). *Above the state*: without libraries,
@@ -67,8 +67,10 @@ def main() -> None:
 def _where(result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = f"torch {machine['torch']}, transformers {machine['transformers']}, Python {machine['python']}"
-    command = f"\n\n    {result['command']}" if "command" in result else ""
-    return f"{result['model']} on {machine['device']}, {machine['threads']} threads; {versions}.{command}"
+    command, flag = result.get("command", ""), " --no-agreement"  # a flag of before, which is gone
+    unchecked = " Unchecked." if flag in command else ""
+    shown = f"\n\n    {command.replace(flag, '')}" if command else ""
+    return f"{result['model']} on {machine['device']}, {machine['threads']} threads; {versions}.{unchecked}{shown}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

@@ -557,7 +557,7 @@ def test_a_few_failed_comparisons_are_counted_and_left_out(
     plain = changed(tiny_recipe, oracle__path="oracle_fakes:moody", rounds=1)
     code, out, _ = command(plain, tmp_path)
     assert code == 0
-    assert "rounds/000  judge: 1 of 36 comparisons failed" in out
+    assert "round 1/1  judge: 1 of 36 comparisons failed" in out
     rows = read_table(tmp_path / "run/rounds/000/verdicts.parquet")
     assert sum(row["preference"] is None for row in rows) == 1
     facts = json.loads((tmp_path / "run/manifest.json").read_text())["rounds/000/judge"]["facts"]
@@ -587,7 +587,7 @@ def test_many_failed_comparisons_stop_the_run_and_it_can_go_on(
     ]
     code, out, _ = command(plain, tmp_path)
     assert code == 0
-    assert "sample own from 0/play" not in out.partition("evaluation")[0]
+    assert "sample own from start" not in out.partition("evaluation")[0]
 
 
 # ---- the machine ---------------------------------------------------------------------------------

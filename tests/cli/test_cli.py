@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,17 +26,18 @@ def test_a_run_prints_plain_progress_lines_and_a_table(finished: Ran) -> None:
     lines = finished.printed.splitlines()
     assert "data  6 training examples, 3 held out" in lines
     for start in (
-        "000  sample own from 0/play  24/24",
-        "000  judge  6/6",
-        "000  anchor 0/play  6/6",
-        "000  fit  2/2",
+        "round 1/1  sample own from start  24/24",
+        "round 1/1  judge  6/6",
+        "round 1/1  anchor start  6/6",
+        "round 1/1  fit  2/2",
     ):
         assert any(line.startswith(start) for line in lines), start
-    assert any(line.startswith("rounds/000  pair: ") for line in lines)
+    assert any(line.startswith("round 1/1  pair: ") for line in lines)
     assert any("function" in line and "%" in line for line in lines)
     assert any("rule checks passed" in line for line in lines)
     assert f"report: {finished.out}/report.html" in lines
-    assert f"policy: {finished.out}/rounds/000/policy" in lines
+    assert f"policy: {finished.out}/rounds/000/policy (also {finished.out}/final)" in lines
+    assert (finished.out / "final").samefile(finished.out / "policy-1")
     assert "\x1b" not in finished.printed
     assert (finished.out / "rounds/000/policy/model.safetensors").exists()
 
@@ -46,7 +49,9 @@ def test_run_json_is_json_alone(finished: Ran) -> None:
     assert summary.keys() == {"name", "headline", "judgments", "checks", "warnings"}
     assert summary["name"] == "run"
     assert summary["headline"]["prompts"] == 3
-    assert "data  6 training examples" in err
+    assert "finished on " in err
+    assert "nothing to do; --set rounds=2" in err
+    assert "pair:" not in err
 
 
 def test_the_default_folder_is_named_after_the_recipe(
@@ -72,8 +77,8 @@ def test_status_of_a_finished_run(finished: Ran) -> None:
     code, out, _ = sparring("status", finished.out)
     assert code == 0
     assert out.startswith("finished: inpo, 1 of 1 rounds fitted, ")
-    for key in ("data", "rounds/000/sample", "rounds/000/fit", "evaluation/summary"):
-        assert key in out
+    for stage in ("data", "round 1  sample", "round 1  fit", "evaluation  summary"):
+        assert stage in out
     assert re.search(r": wins \d+\.\d% ", out)
     assert "logp_check" not in out
     assert "logp_check" in sparring("status", finished.out, "--verbose").out
@@ -91,10 +96,10 @@ def test_status_of_an_unfinished_run(finished: Ran, tmp_path: Path) -> None:
     (out / "manifest.json").write_text(json.dumps(kept))
     (out / "rounds/000/verdicts.partial").mkdir()
     printed = sparring("status", out).out
-    assert "rounds/000/sample" in printed
-    assert "evaluation/summary" not in printed
+    assert "round 1  sample" in printed
+    assert "evaluation  summary" not in printed
     assert printed.startswith("not finished: inpo, 0 of 1 rounds fitted, ")
-    assert "next: rounds/000/judge; give the same `sparring run` command" in printed
+    assert "next: round 1/1  judge; give the same `sparring run` command" in printed
     assert "half done: rounds/000/verdicts.partial" in printed
     plain = json.loads(sparring("status", out, "--json").out)
     assert (plain["finished"], list(plain["stages"])) == (False, list(kept))
@@ -190,3 +195,34 @@ def test_help() -> None:
 def test_an_unknown_verb_or_option_exits_with_2() -> None:
     assert sparring("rnu").code == 2
     assert sparring("algorithms", "--jsn").code == 2
+
+
+def test_the_version_and_the_module_form() -> None:
+    import sparring as package
+
+    ran = subprocess.run([sys.executable, "-m", "sparring", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"sparring {package.__version__}\n"
+
+
+def test_check_tries_everything_and_keeps_nothing(finished: Ran, tmp_path: Path) -> None:
+    code, out, _ = sparring("run", finished.recipe, "--out", tmp_path / "run", "--check")
+    assert code == 0
+    assert "data  6 training examples, 3 held out" in out
+    assert "warning  a round is only" in out
+    assert out.rstrip().endswith(f"ready: sparring run {finished.recipe}")
+    assert not (tmp_path / "run").exists()
+    code, _, err = sparring("run", finished.recipe, "--check", "--set", "model.path=nowhere")
+    assert code == 2
+    assert "nowhere" in err
+
+
+def test_status_loads_no_torch(finished: Ran) -> None:
+    code = "import sys\nfrom sparring.rounds.status import read_status\nfrom pathlib import Path\n"
+    code += f"assert read_status(Path({str(finished.out)!r})).finished\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_schema_of_recipes_names_every_section() -> None:
+    schema = json.loads(sparring("recipe", "--schema").out)
+    assert {"model", "data", "algorithm", "oracle", "fit", "evaluation"} <= schema["properties"].keys()
+    assert schema["$defs"]["FitConfig"]["properties"]["batch_size"]["minimum"] == 1

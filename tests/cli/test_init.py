@@ -101,3 +101,18 @@ def test_bad_input(tmp_path: Path) -> None:
     assert "exists. Give another name" in outcome.err
     assert file.read_text() == "kept"
     assert sparring("init", tmp_path / "x.yaml", "--goal", "wish").code == 2
+
+
+def test_the_sizes_suit_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sizes(accelerator: bool) -> tuple[int | None, int, int, int]:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: accelerator)
+        file = tmp_path / f"{accelerator}.yaml"
+        assert sparring("init", file, "--yes").code == 0
+        recipe = load_recipe(file)
+        assert [oracle["name"] for oracle in recipe.evaluation.oracles] == ["mutual_information"]
+        one = recipe.data.prompts_per_round, recipe.sampling.max_new_tokens, recipe.fit.batch_size
+        return (*one, recipe.fit.micro_batch_tokens)
+
+    demo = load_recipe("demo")
+    assert sizes(False) == (96, 96, demo.fit.batch_size, demo.fit.micro_batch_tokens)
+    assert sizes(True) == (None, 512, 64, 4096)

@@ -53,7 +53,7 @@ def test_verbs_on_a_run(finished: Ran, tmp_path: Path, monkeypatch: pytest.Monke
         shutil.copytree(finished.out, tmp_path / name)
     shutil.copy(finished.recipe, "mine.yaml")
     expected: dict[tuple[object, ...], tuple[str, ...]] = {
-        ("status", "one"): ("finished: inpo, 1 of 1 rounds", "6 training examples", "time, s", "memory, GB", "2 steps"),
+        ("status", "one"): ("finished: inpo, 1 of 1 rounds", "6 training examples", "time,", "memory,", "2 steps"),
         ("status", "one", "--verbose"): ("logp_check", "distinct_trigrams"),
         ("samples", "one"): ("Say yak", "start", "final"),
         ("compare", "one", "other"): ("Which run gained more", "wins against start", "%", "tokens an answer", "points"),

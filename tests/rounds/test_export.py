@@ -109,7 +109,7 @@ def test_an_adapter_whose_base_moved(finished: dict[str, Path], tiny_model: Path
 def test_an_earlier_round_has_no_results_of_a_later_one(finished: dict[str, Path], tmp_path: Path) -> None:
     assert sparring("export", finished["full"], "--round", 1, "--out", tmp_path / "x").code == 0
     card = (tmp_path / "x/README.md").read_text()
-    assert "1 rounds of" in card
+    assert "1 round of" in card
     assert "not evaluated" in card
 
 

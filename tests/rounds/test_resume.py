@@ -343,16 +343,10 @@ def test_a_run_of_another_recipe_is_refused_with_the_difference(
     with pytest.raises(ValueError, match="another recipe") as caught:
         go(other, out)
     lines = str(caught.value).splitlines()
-    for line in (
-        "  -seed: 0",
-        "  +seed: 7",
-        "  -  learning_rate: 0.001",
-        "  +  learning_rate: 0.5",
-    ):
-        assert line in lines
+    assert lines[1:-1] == ["  seed: 0 -> 7"]
     assert "--out" in lines[-1]
     assert (out / "recipe.yaml").read_bytes() == before
-    with pytest.raises(ValueError, match=r"-rounds: 2\n.*\+rounds: 1\n.*only rounds may grow"):
+    with pytest.raises(ValueError, match=r"recipe:\n  rounds: 2 -> 1\nGive .*only rounds may grow"):
         go({**plain, "rounds": 1}, out)
     assert worked == []
 

@@ -33,6 +33,12 @@ class PolicyRef(NamedTuple):
     def __str__(self) -> str:
         return f"{self.round}/{self.seat}"
 
+    @property
+    def title(self) -> str:
+        """What people call it: the start, policy 1 (of the first round), or another seat's."""
+        name = f"policy {self.round}" if self.round else "start"
+        return name if self.seat == "play" else f"{name}, {self.seat}"
+
 
 REFERENCE = PolicyRef(0)
 

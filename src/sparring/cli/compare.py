@@ -46,7 +46,8 @@ def labels(runs: Sequence[Path]) -> list[str]:
 def show(comparison: Mapping[str, Any], screen: Console) -> None:
     """The answer in a sentence, then a table per judge, the differences, and what the runs cost."""
     from sparring.report.compare import shared_kl_title
-    from sparring.report.html import duration, number, percent
+    from sparring.report.html import number, percent
+    from sparring.runtime.words import duration
 
     runs = comparison["runs"]
     say(screen, comparison["answer"])

@@ -35,6 +35,8 @@ def command(
     ] = False,
 ) -> None:
     """Ask a few questions and write a commented recipe; options answer them beforehand."""
+    import torch
+
     from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose
     from sparring.recipe.reading import load_recipe
     from sparring.rounds.prepare import find_problems
@@ -57,6 +59,7 @@ def command(
         oracle=ask("Who judges? (panel, a reward model, or package.module:function)", oracle, "panel"),
         lora=ask("Train an adapter (LoRA) instead of all weights?", lora, False),
         rounds=ask("Rounds", rounds, 3),
+        accelerator=torch.cuda.is_available(),
     )
     write_text(file, compose(answers))
     try:

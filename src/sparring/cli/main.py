@@ -10,10 +10,12 @@ import logging
 import os
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from sparring import __version__
 from sparring.cli import (
     algorithms,
     bench,
@@ -36,16 +38,29 @@ from sparring.cli import (
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,  # a local may be a token
-    help="Align language models by game-theoretic self-play. Start with: **sparring run recipes/demo.yaml**",
+    help="Align language models by game-theoretic self-play. Start with: **sparring run demo**",
 )
 VERBS = (init, plan, run, status, report, samples, compare, study, collect, export)
 for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 for verbs in (evaluate, oracle, bench):
     app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"sparring {__version__}")
+        raise typer.Exit
+
+
+VERSION = typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+
+
+@app.callback()
+def _options(version: Annotated[bool, VERSION] = False) -> None:
+    """What comes before the verb."""
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def verdict(plan: Plan) -> list[str]:
         else:
             knobs = " ".join(f"--set {key}={json.dumps(value)}" for key, value in change.items())
             lines.append(f"does not fit: {short}. It would with: {knobs}")
-    return lines
+    return [*lines, f"warning: {plan.warning}"] if plan.warning else lines
 
 
 def assumptions(plan: Plan) -> list[str]:

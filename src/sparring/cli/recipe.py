@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -9,12 +10,19 @@ import typer
 
 def command(
     name: Annotated[str | None, typer.Argument(help="A shipped recipe; leave out to list them.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes, with which editors check and complete.")
+    ] = False,
 ) -> None:
     """List the shipped recipes, or print one to start your own from: `sparring recipe demo > mine.yaml`."""
     from sparring.recipe.reading import shipped_recipes
 
     shipped = shipped_recipes()
-    if name is None:
+    if schema:
+        from sparring.recipe.recipe import Recipe
+
+        print(json.dumps(Recipe.model_json_schema(), indent=1))
+    elif name is None:
         for key, path in shipped.items():
             print(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}")
     elif name in shipped:

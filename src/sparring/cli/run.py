@@ -32,6 +32,9 @@ def command(
     recipe: Recipe,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME-OF-RECIPE.")] = None,
+    check_: Annotated[
+        bool, typer.Option("--check", help="Try recipe, data, model and judges (a question each), then stop.")
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Start a run, or resume it where it stopped: the same command does both.
@@ -41,11 +44,15 @@ def command(
     with another number of devices.
     """
     from sparring.recipe.reading import load_recipe
-    from sparring.rounds.run import run
+    from sparring.rounds.run import check, run
     from sparring.runtime.progress import Progress
 
     folder = out or Path("runs") / Path(recipe).stem
     screen = terminal(stderr=json_)
+    if check_:
+        check(load_recipe(recipe, set_ or []), Progress(screen))
+        say(screen, f"ready: sparring run {recipe}")
+        return
     summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
     if json_:
         keys = ("name", "headline", "judgments", "checks", "warnings")
@@ -65,7 +72,7 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
         screen.print(table("", columns, rows))
     say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
     say(screen, f"report: {folder / REPORT}")
-    say(screen, f"policy: {folder / round_folder(summary['recipe']['rounds'] - 1).policy}")
+    say(screen, f"policy: {folder / round_folder(summary['recipe']['rounds'] - 1).policy} (also {folder / 'final'})")
 
 
 def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.result import Json, say, table, terminal
-from sparring.runtime.layout import MANIFEST
+from sparring.runtime.layout import MANIFEST, in_words
 
 if TYPE_CHECKING:
     from sparring.rounds.status import RunStatus
@@ -37,21 +37,21 @@ def command(
 
 def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
     """Show the state of the run, then a line per stage."""
-    from sparring.report.html import duration
+    from sparring.runtime.words import duration
 
     state = "finished" if status.finished else "not finished"
     done = f"{status.rounds_done} of {status.rounds} rounds fitted, {duration(status.seconds)} so far"
     say(screen, f"{state}: {status.algorithm}, {done} ({run})")
     if not status.finished:
-        following = f"next: {status.next_stage}; " if status.next_stage else ""
+        following = f"next: {in_words(status.next_stage, status.rounds)}; " if status.next_stage else ""
         say(screen, f"{following}give the same `sparring run` command to go on")
     say(screen, *(f"half done: {name}" for name in status.half_done))
     for folder, fields in status.fit_settings.items():
         used = ", ".join(f"{name} {value}" for name, value in fields.items())
-        say(screen, f"{folder} was fitted before the recipe changed, with {used}")
+        say(screen, f"{in_words(folder)} was fitted before the recipe changed, with {used}")
     rows = []
     for stage in status.stages:
         peak = "" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.1f}"
         counts = stage.counts if verbose else "; ".join(filter(None, (stage.numbers, stage.left_out)))
-        rows.append((stage.name, f"{stage.seconds:.1f}", peak, counts))
+        rows.append((in_words(stage.name), f"{stage.seconds:.1f}", peak, counts))
     screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))

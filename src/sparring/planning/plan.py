@@ -41,6 +41,8 @@ class Plan:
     disk: Mapping[str, int]
     knobs: Mapping[str, Change | None]
     """per stage that does not fit: the first change of the recipe that makes it fit; None if none does"""
+    warning: str = ""
+    """where a round has too few optimiser steps"""
 
     @property
     def capacity(self) -> int:
@@ -86,7 +88,8 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     knobs = {s.name: _knob(recipe, machine, config, lengths, s.name) for s in stages if s.peak > capacity}
     trained = planner.fit_footprint.trained // 4
     response = typical_response(recipe)
-    return Plan(machine, planner.parameters, trained, lengths, response, stages, planner.disk(), knobs)
+    few = recipe.few_steps(lengths.train) if lengths.train else ""
+    return Plan(machine, planner.parameters, trained, lengths, response, stages, planner.disk(), knobs, few)
 
 
 def read_config(recipe: Recipe) -> PretrainedConfig:

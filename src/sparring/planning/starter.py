@@ -35,6 +35,8 @@ class Answers:
     """panel, a reward model's folder or hub name, or a function as package.module:name"""
     lora: bool = False
     rounds: int = 3
+    accelerator: bool = True
+    """whether this machine has a GPU; without one the recipe takes the demo's sizes, which two cores finish"""
 
 
 def compose(answers: Answers) -> str:
@@ -70,7 +72,9 @@ def _data(answers: Answers) -> list[str]:
         *train_split,
         f"    columns: {{{columns}}} # left: the role, right: the name of your column",
         f"  held_out: {{path: {_text(answers.held_out)}{split}}} # {why}",
-        "  # prompts_per_round: 2000 # a fresh slice each round; default: every row in every round",
+        "  # prompts_per_round: 2000 # a fresh slice each round; default: every row in every round"
+        if answers.accelerator
+        else "  prompts_per_round: 96 # a fresh slice each round, small for a CPU; leave out: every row in every round",
         "  max_prompt_tokens: 512 # longer ones are dropped and counted",
     ]
 
@@ -116,6 +120,10 @@ def _oracle(answers: Answers) -> list[str]:
 def _rest(answers: Answers) -> list[str]:
     small = answers.model == SMALL
     rate = "1.0e-5" if answers.lora else "4.0e-5" if small else "5.0e-7"
+    new, rows, batch, micro = (512, 64, 64, 4096) if answers.accelerator else (96, 128, 8, 1024)
+    judges = ["  oracles: # judges that training never asks: does the gain hold under them?"]
+    judges += ["    - {name: mutual_information, model: start, per_token: true}"]
+    prompts = [] if answers.accelerator else ["  prompts: 64 # of the held-out ones"]
     return [
         "",
         f"rounds: {answers.rounds} # may grow later: --set rounds={answers.rounds + 2} continues the run",
@@ -124,15 +132,17 @@ def _rest(answers: Answers) -> list[str]:
         "  temperature: 0.7 # the theory wants 1, at which small models derail"
         if small
         else "  temperature: 1.0 # small models derail at 1: try 0.7",
-        "  max_new_tokens: 512 # answers that hit this are cut off, and know it",
-        "  batch_size: 64 # rows sampled together: memory against speed",
+        f"  max_new_tokens: {new} # answers that hit this are cut off, and know it",
+        f"  batch_size: {rows} # rows sampled together: memory against speed",
         "",
         "fit:",
         f"  learning_rate: {rate} # full weights 5e-7 (8B) to 4e-5 (135M); LoRA about ten times more",
-        "  batch_size: 64 # prompts per optimiser step",
-        "  micro_batch_tokens: 4096 # memory against speed; does not change the result",
+        f"  batch_size: {batch} # prompts per optimiser step",
+        f"  micro_batch_tokens: {micro} # memory against speed; does not change the result",
         "",
         "evaluation:",
+        *prompts,
+        *judges,
         "  samples: 2 # fresh held-out answers per prompt and policy",
         "",
     ]

@@ -5,7 +5,7 @@ recipe = load_recipe("recipes/demo.yaml", ["rounds=1", "fit.learning_rate=1e-5"]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sparring.algorithms.algorithm import build_algorithm, find_algorithm
 from sparring.recipe.explain import explain
 from sparring.recipe.recipe import Recipe
+from sparring.runtime.imports import name_of
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -68,6 +69,33 @@ def parse_recipe(plain: dict[str, Any]) -> Recipe:
             section = plain["algorithm"]
             lines = explain(error, find_algorithm(section["name"]), section, "algorithm.")
     raise ValueError("the recipe has problems:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+RecipeSource = Recipe | str | Path | Mapping[str, Any]
+
+
+def as_recipe(source: RecipeSource) -> Recipe:
+    """A recipe from what a Python user has: itself, the path or shipped name of a file, or its content.
+
+    An oracle's function may be given as itself, in place of its section or of its `path`: `oracle=shorter`.
+
+    Raises:
+        ValueError: as `load_recipe`; or a function cannot be named.
+    """
+    if isinstance(source, Recipe):
+        return source
+    if isinstance(source, str | Path):
+        return load_recipe(source)
+    return parse_recipe(_functions_by_name(source))
+
+
+def _functions_by_name(value: Any, path: str = "") -> Any:
+    """Plain data in which each function is named, so that recipe.yaml can hold it."""
+    if callable(value):
+        return name_of(value) if path.endswith(".path") else {"name": "function", "path": name_of(value)}
+    if isinstance(value, Mapping):
+        return {key: _functions_by_name(one, f"{path}.{key}") for key, one in value.items()}
+    return [_functions_by_name(one, path) for one in value] if isinstance(value, list | tuple) else value
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -23,6 +23,10 @@ from sparring.recipe.sections import (
     Section,
     TrackerConfig,
 )
+from sparring.runtime.words import counted
+
+FEW_STEPS = 10
+"""optimiser steps of a round below which a warning is due"""
 
 
 class Recipe(Frozen):
@@ -110,6 +114,20 @@ class Recipe(Frozen):
         """Every round's steps."""
         algorithm = self.build_algorithm()
         return [algorithm.steps(t, data) for t in range(self.rounds)]
+
+    def few_steps(self, examples: int) -> str:
+        """A warning where a round of so many training examples has too few optimiser steps to learn; else empty."""
+        used = min(examples, self.data.prompts_per_round or examples)
+        size, epochs = self.fit.batch_size, self.fit.epochs
+        steps = epochs * -(-used // size)
+        if steps >= FEW_STEPS:
+            return ""
+        smaller = max(1, used * epochs // FEW_STEPS)
+        remedy = f"try fit.batch_size = {smaller}" if smaller < size else "raise fit.epochs or give more prompts"
+        return (
+            f"a round is only {counted(steps, 'optimiser step')} ({counted(used, 'example')} in batches of {size}), "
+            f"which may teach nothing; {remedy}"
+        )
 
     def asks_oracle(self) -> bool:
         """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""

@@ -24,6 +24,7 @@ from sparring.report.figures import fit_figures, kl_title, policy_figures, undra
 from sparring.report.picture import readme_svg
 from sparring.report.summary import FinishedRound, Judgment, Matrix, Summary
 from sparring.runtime.files import write_text
+from sparring.runtime.words import duration
 
 Favours = Literal["final", "start", "neither"]
 
@@ -194,14 +195,6 @@ def number(value: Any) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", THIN)
     return f"{value:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """12.3 s, 3 min 12 s, 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def date(iso: str) -> str:

@@ -54,8 +54,7 @@ def anchor_logps(
         weights, ref = list(distinct.items())[index]
         if rows := [row for row in measured if row["weights"] == weights]:
             return rows
-        title = f"{target.parent.name}  anchor {ref}"
-        logps = policy_logps(policies, ref, rollouts, config, title, progress)
+        logps = policy_logps(policies, ref, rollouts, config, f"anchor {ref.title}", progress)
         return [
             {"example": row["example"], "weights": weights, "logps": row_logps}
             for row, row_logps in zip(pairs, logps, strict=True)

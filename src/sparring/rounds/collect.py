@@ -92,7 +92,9 @@ def collect_pairs(policies: Policies, recipe: Recipe, progress: Progress) -> Non
         judged=True,
     )
     examples: list[ExampleRow] = read_table(store.root / TRAIN)
-    StepPairs(policies, recipe, COLLECTION, step, examples, progress).make(store.output_hash(DATA_STAGE, TRAIN))
+    StepPairs(policies, recipe, COLLECTION, step, examples, progress.at(COLLECTION)).make(
+        store.output_hash(DATA_STAGE, TRAIN)
+    )
 
     def freeze(target: Path) -> Counts:
         rows = preference_rows(examples, read_table(store.root / COLLECTION.pairs))

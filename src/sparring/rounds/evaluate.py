@@ -123,9 +123,9 @@ def _kl_to_start(
         Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
         for e in dict.fromkeys(row["example"] for row in rows)
     ]
-    title = f"evaluation  KL of {ref}, log-probabilities under"
+    title = f"KL of {ref.title} to the start, under"
     logps, start_logps = (
-        policy_logps(policies, who, rollouts, fit, f"{title} {who}", progress) for who in (ref, REFERENCE)
+        policy_logps(policies, who, rollouts, fit, f"{title} {who.title}", progress) for who in (ref, REFERENCE)
     )
     # Prompts are the independent unit, as for win rates; every prompt has the same number of responses.
     ratios = [float(np.mean(np.subtract(own, start))) for own, start in zip(logps, start_logps, strict=True)]

@@ -69,7 +69,7 @@ def fit_step(
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
     arguments = policies, step.start, examples, step.objective, config, seed, partial
     steps = config.epochs * -(-len(examples) // config.batch_size)
-    with progress.task(f"{str(folder).removeprefix('rounds/')}  fit", steps) as advance:
+    with progress.task("fit", steps) as advance:
         listeners: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
         model, weights, verified, rows = devices.on_all_ranks(train, *arguments, **listeners)
     write_json_lines(policies.store.path(folder.fit_log), rows)

@@ -59,7 +59,7 @@ def judge_examples(
     """Play every example's pairing against the oracle; verdicts go to `target`. Returns counts and the oracle."""
     shards = [(examples[i : i + SHARD], responses[i : i + SHARD]) for i in range(0, len(examples), SHARD)]
     keys = [_shard_key(guard, pairing, *shard) for shard in shards]
-    with progress.task(f"{target.parent.name}  judge", len(examples)) as advance:
+    with progress.task("judge", len(examples)) as advance:
         sharded(
             target,
             keys,

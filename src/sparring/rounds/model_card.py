@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import sparring
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
 from sparring.report.summary import Summary
+from sparring.runtime.words import counted
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 PRIVATE = {"trackers", "base_url", "key_env", "extra", "vllm"}
@@ -91,10 +93,17 @@ def _made(origin: Origin) -> list[str]:
     system = recipe.model.system
     asked = f" Every prompt without a system message had this one; send it too: {system!r}." if system else ""
     return [
-        f"`{_short(recipe.model.path)}` aligned by {origin.rounds} rounds of {about.title} ({about.paper}) with "
-        f"[Sparring](https://pypi.org/project/sparring/) {sparring.__version__}.{judged}{adapter}{asked}",
+        f"`{_short(recipe.model.path)}` aligned by {counted(origin.rounds, 'round')} of {about.title} ({about.paper}) "
+        f"with {_project()} {sparring.__version__}.{judged}{adapter}{asked}",
         "",
     ]
+
+
+def _project() -> str:
+    """The name, with a link where the package names its repository: a dead one would be in every card."""
+    entries = (entry.split(", ", 1) for entry in metadata("sparring").get_all("Project-URL") or [])
+    urls = {label.lower(): url for label, url in entries}
+    return f"[Sparring]({urls['repository']})" if "repository" in urls else "Sparring"
 
 
 def _use(name: str, own_code: bool) -> list[str]:

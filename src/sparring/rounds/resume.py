@@ -9,14 +9,14 @@ settings of fits that were finished before a change stay in fit_settings.json, b
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sparring.algorithms.algorithm import Reuse, Step
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
@@ -51,10 +51,11 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
     if path.exists() and store.manifest:
         before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
         changes = _changes(before, asked)
-        if asked["rounds"] < before["rounds"] or not all(map(_may_change, changes)):
+        fewer = asked["rounds"] < before["rounds"]
+        if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fewer and n == "rounds")}:
             raise ValueError(
                 f"{store.root} holds a run of another recipe:\n"
-                + "\n".join(f"  {line}" for line in _difference(before, asked))
+                + "\n".join(f"  {name}: {_shown(was)} -> {_shown(now)}" for name, (was, now) in refused.items())
                 + "\nGive another --out, or undo the difference (only rounds may grow, fit may change for what is not "
                 "fitted yet, and evaluation at any time)."
             )
@@ -99,9 +100,9 @@ def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> Non
             store.forget(layout.evaluation_stage("ask", old["name"]))
 
 
-def _difference(before: Plain, asked: Plain) -> list[str]:
-    old, new = (yaml.safe_dump(plain, sort_keys=False).splitlines() for plain in (before, asked))
-    return list(difflib.unified_diff(old, new, "this run", "asked", lineterm="", n=0))
+def _shown(value: Any) -> str:
+    """As in a recipe."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1e9).removesuffix("...\n").strip()
 
 
 def _change_fit(
@@ -160,3 +161,29 @@ def other_settings(root: Path) -> dict[str, Plain]:
 def _fit(plain: Plain) -> Plain:
     """A stored `fit` section with the defaults of fields that came after it."""
     return FitConfig.model_validate(plain).model_dump(mode="json")
+
+
+def stage_names(recipe: Recipe) -> Iterator[str]:
+    """The manifest's key of every stage of a run, in order."""
+    yield layout.DATA_STAGE
+    if recipe.data.collect is not None:
+        yield from map(layout.COLLECTION.stage, ("sample", "judge", "pair", "freeze"))
+    if recipe.data.teacher is not None:
+        yield layout.TEACHER_STAGE
+    for t, steps in enumerate(recipe.steps()):
+        for step in steps:
+            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step))
+    for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
+        yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
+    yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
+    yield layout.SUMMARY_STAGE
+
+
+def _stages_of(step: Step) -> Iterator[layout.StageName]:
+    if not isinstance(step.responses, Reuse):
+        if step.draws():
+            yield "sample"
+        if step.judged:
+            yield "judge"
+        yield "pair"
+    yield from ("anchor", "fit")

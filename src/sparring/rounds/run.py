@@ -9,41 +9,47 @@ step's stages (`step.py`), and what each stage does (its own file).
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import transformers
 
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
+from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import write_report
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
-from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
+from sparring.rounds.preflight import Probed, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
-from sparring.rounds.resume import check_resumable
+from sparring.rounds.resume import check_resumable, stage_names
 from sparring.rounds.step import StepFit, StepPairs
-from sparring.rounds.store import Store
+from sparring.rounds.store import Counts, Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
 from sparring.runtime import layout
 from sparring.runtime.files import read_column, read_rows_at
-from sparring.runtime.progress import Progress
+from sparring.runtime.progress import QUIET, Progress
 from sparring.runtime.randomness import noise_seed
 
 
-def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
+def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None) -> Summary:
     """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json).
+
+    `recipe`: a `Recipe`, the path or shipped name of a recipe file, or its content, in which an oracle may be a
+    function.
 
     Raises:
         ValueError: the recipe, the data or the folder is not usable; before work is lost.
         OracleError, Tripwire: a stage stopped; what finished before it stays on disk.
     """
-    progress = progress or Progress()
+    recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store:
         check_resumable(store, recipe, progress)
@@ -51,6 +57,21 @@ def run(recipe: Recipe, out: Path, progress: Progress | None = None) -> Summary:
         check_trackers(recipe.trackers)
         with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
             return Run(recipe, store, progress, trackers).execute()
+
+
+def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
+    """Try everything that a run needs, judges too, and keep nothing of it.
+
+    Raises:
+        ValueError: the recipe or the data is not usable.
+        OracleError: a judge did not answer its first question.
+    """
+    recipe, progress = as_recipe(recipe), progress or Progress()
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)).locked() as store:
+        check_trackers(recipe.trackers)
+        with Trackers([], store.root, {}, progress.say) as trackers:
+            Run(recipe, store, progress, trackers).try_parts(progress)
 
 
 class Run:
@@ -63,11 +84,10 @@ class Run:
 
     def execute(self) -> Summary:
         """All stages, in order."""
-        recipe, progress = self.recipe, self.progress
-        probed = probe(self.policies, recipe, progress)
-        try_model(self.policies, recipe.fit)
-        prepare(self.policies, recipe, progress)
-        say_prices(self.store, recipe, probed.judges, progress)
+        recipe, progress, store = self.recipe, self.progress, self.store
+        if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
+            self._say_where()
+        probed = self.try_parts(QUIET if finished else progress)
         write_lock(self.policies, recipe.seed, probed.engine, progress)
         if recipe.data.collect is not None:
             collect_pairs(self.policies, recipe, progress)
@@ -76,7 +96,33 @@ class Run:
         for t in range(recipe.rounds):
             self._round(t)
             self._prune(t)
-        return self._evaluate()
+        store.link("final", layout.round_folder(recipe.rounds - 1).policy)
+        summary = self._evaluate()
+        if store.idle:
+            day = datetime.fromisoformat(store.manifest[layout.SUMMARY_STAGE]["finished"])
+            progress.say(
+                f"finished on {day:%d %B %Y}, nothing to do; --set rounds={recipe.rounds + 1} would go on for a round"
+            )
+        return summary
+
+    def try_parts(self, progress: Progress) -> Probed:
+        """Ask every judge a first question, try the model, prepare the data, and say what is to be expected."""
+        probed = probe(self.policies, self.recipe, self.progress)
+        try_model(self.policies, self.recipe.fit)
+        prepare(self.policies, self.recipe, progress)
+        if warning := self.recipe.few_steps(self.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
+            progress.say(f"warning  {warning}")
+        say_prices(self.store, self.recipe, probed.judges, self.progress)
+        return probed
+
+    def _say_where(self) -> None:
+        """Where a stopped run goes on."""
+        names = list(stage_names(self.recipe))
+        if missing := [name for name in names if not self.store.finished(name)]:
+            done = len(names) - len(missing)
+            if done:
+                place = layout.in_words(missing[0], self.recipe.rounds)
+                self.progress.say(f"going on at {place}; {done} of {len(names)} stages are finished")
 
     # ---- training -----------------------------------------------------------------------------
 
@@ -89,13 +135,15 @@ class Run:
         steps = self.algorithm.steps(t, DataFacts(len(names)))
         for step in steps:
             folder = pair_folder = layout.round_folder(t, step.trains)
+            progress = self.progress.at(layout.in_words(folder, self.recipe.rounds))
             if isinstance(step.responses, Reuse):
                 pair_folder = layout.round_folder(t, steps[step.responses.step].trains)
             else:
-                StepPairs(self.policies, self.recipe, folder, step, examples, self.progress).make(data_hash)
+                StepPairs(self.policies, self.recipe, folder, step, examples, progress).make(data_hash)
             report = partial(self._track, self._steps_before(folder.stage("fit")))
             made = PolicyRef(t + 1, step.trains)
-            StepFit(self.policies, self.recipe, folder, pair_folder, step, made, self.progress, report).make()
+            StepFit(self.policies, self.recipe, folder, pair_folder, step, made, progress, report).make()
+        self.store.link(f"policy-{t + 1}", layout.round_folder(t).policy)
 
     def _train_table(self) -> tuple[str, str]:
         """The training table and its hash."""
@@ -127,19 +175,24 @@ class Run:
                 folder = layout.round_folder(old - 1, step.trains)
                 if (self.store.root / folder.policy).exists():
                     self.store.prune(folder.stage("fit"), folder.policy)
+            self.store.link(f"policy-{old}", None)
 
     # ---- after training -----------------------------------------------------------------------
 
     def _evaluate(self) -> Summary:
+        progress = self.progress.at("evaluation")
         count = self.store.manifest[layout.DATA_STAGE]["facts"]["held_out"]
         places = range(min(count, self.recipe.evaluation.prompts or count))
         held_out: list[ExampleRow] = read_rows_at(self.store.root / layout.HELD_OUT, places)
         inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT)}
-        inputs |= dict(self._measure(ref, held_out) for ref in evaluated(self.policies, self.recipe))
-        ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=self.progress)
+        inputs |= dict(self._measure(ref, held_out, progress) for ref in evaluated(self.policies, self.recipe))
+        ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=progress)
         inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
-        self.progress.say("evaluation  judge")
-        judge = partial(summarise, self.policies, self.recipe, held_out)
+
+        def judge(target: Path) -> Counts:
+            progress.say("judge")
+            return summarise(self.policies, self.recipe, held_out, target)
+
         self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
         summary = read_summary(self.store.root / layout.SUMMARY)
         write_report(summary, self.store.root / layout.REPORT)
@@ -147,11 +200,11 @@ class Run:
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
 
-    def _measure(self, ref: PolicyRef, held_out: list[ExampleRow]) -> tuple[str, str]:
+    def _measure(self, ref: PolicyRef, held_out: list[ExampleRow], progress: Progress) -> tuple[str, str]:
         """A policy's held-out samples, drawn and measured: their file and its hash."""
         t, samples = ref.round, layout.held_out_samples(ref.round)
         inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT), "policy": self.policies.hash(ref)}
-        arguments = (self.policies, self.recipe, ref, held_out, self.progress)
+        arguments = (self.policies, self.recipe, ref, held_out, progress)
         sample, measured = partial(sample_held_out, *arguments), partial(measure, *arguments)
         _, inputs["samples"] = self.store.file(layout.evaluation_stage("sample", t), samples, inputs, sample)
         self.store.file(layout.evaluation_stage("measure", t), layout.policy_measures(t), inputs, measured)

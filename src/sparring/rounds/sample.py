@@ -183,7 +183,7 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
     engines = PolicyEngines(task.policies, task.draw, task.settings)
     own_jobs = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
-    title = f"{task.target.parent.name}  sample {task.draw.role} from {_names(task.draw.policies)}{portion}"
+    title = f"sample {task.draw.role} from {' + '.join(ref.title for ref in task.draw.policies)}{portion}"
     with progress.task(title, sum(len(jobs[index][1]) for index in own_jobs)) as advance:
 
         def make(index: int) -> list[SampleRow]:

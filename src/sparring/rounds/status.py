@@ -8,19 +8,15 @@ Reads recipe and manifest; touches no model and no data. Leaves out: how it is s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sparring.algorithms.algorithm import Reuse, Step
-from sparring.recipe.reading import parse_recipe
-from sparring.recipe.recipe import Recipe
-from sparring.rounds.resume import other_settings
-from sparring.rounds.store import Store
 from sparring.runtime import layout
+from sparring.runtime.files import read_json
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
@@ -86,7 +82,7 @@ def read_status(run: Path) -> RunStatus:
     if not layout.is_run(run):
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
     recipe = yaml.safe_load((run / layout.RECIPE).read_text(encoding="utf-8"))
-    manifest = Store(run).manifest
+    manifest = read_json(run / layout.MANIFEST) if (run / layout.MANIFEST).exists() else {}
     rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
     done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
     return RunStatus(
@@ -97,41 +93,26 @@ def read_status(run: Path) -> RunStatus:
         next_stage=None if finished else _next_stage(recipe, manifest),
         stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
         half_done=tuple(sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())),
-        fit_settings=other_settings(run),
+        fit_settings=_fit_settings(run),
     )
 
 
+def _fit_settings(run: Path) -> Mapping[str, Mapping[str, Any]]:
+    if not (run / layout.FIT_SETTINGS).exists():
+        return {}
+    from sparring.rounds.resume import other_settings  # here and below: it loads torch, which takes seconds
+
+    return other_settings(run)
+
+
 def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | None:
+    from sparring.recipe.reading import parse_recipe
+    from sparring.rounds.resume import stage_names
+
     try:
         return next((name for name in stage_names(parse_recipe(plain)) if name not in manifest), None)
     except ValueError:  # a recipe of another version, or an algorithm of the user's that is not here
         return None
-
-
-def stage_names(recipe: Recipe) -> Iterator[str]:
-    """The manifest's key of every stage of a run, in order."""
-    yield layout.DATA_STAGE
-    if recipe.data.collect is not None:
-        yield from map(layout.COLLECTION.stage, ("sample", "judge", "pair", "freeze"))
-    if recipe.data.teacher is not None:
-        yield layout.TEACHER_STAGE
-    for t, steps in enumerate(recipe.steps()):
-        for step in steps:
-            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step))
-    for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
-        yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
-    yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
-    yield layout.SUMMARY_STAGE
-
-
-def _stages_of(step: Step) -> Iterator[layout.StageName]:
-    if not isinstance(step.responses, Reuse):
-        if step.draws():
-            yield "sample"
-        if step.judged:
-            yield "judge"
-        yield "pair"
-    yield from ("anchor", "fit")
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:

@@ -28,9 +28,10 @@ from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, VerdictRow
 from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
-from sparring.runtime.layout import StepFolder
+from sparring.runtime.layout import StepFolder, in_words
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
+from sparring.runtime.words import counted
 
 Hashes = dict[str, str]
 
@@ -77,7 +78,7 @@ class StepPairs:
         bound = fit_settings(self.policies.store, self.recipe, self.folder).tripwires.repetition
         if bound is not None and share > bound:
             raise Tripwire(
-                f"{self.folder}: {share:.0%} of the samples repeat themselves "
+                f"{in_words(self.folder)}: {share:.0%} of the samples repeat themselves "
                 f"(bound fit.tripwires.repetition = {bound:g}): "
                 "the policy collapsed. Lower fit.learning_rate or fit.epochs and delete the last policy folder, "
                 "so that it is fitted again; or start anew with a higher kl_to_reference or beta."
@@ -93,22 +94,25 @@ class StepPairs:
             return judge_examples(step.pairing, self.examples, responses, guard, self._seed, target, self.progress)
 
         counts, verdicts_hash = store.file(self.folder.stage("judge"), self.folder.verdicts, inputs, make)
-        if counts["failed"]:
-            self.progress.say(f"{self.folder}  judge: {counts['failed']} of {counts['comparisons']} comparisons failed")
-        if counts.get("answers_cut"):
-            self.progress.say(f"{self.folder}  judge: the oracle read {counts['answers_cut']} answers only in part")
+        if counts["failed"] and store.ran(self.folder.stage("judge")):
+            self.progress.say(f"judge: {counts['failed']} of {counts['comparisons']} comparisons failed")
+        if counts.get("answers_cut") and store.ran(self.folder.stage("judge")):
+            self.progress.say(f"judge: the oracle read {counts['answers_cut']} answers only in part")
         inputs["verdicts"] = verdicts_hash
         return read_table(store.root / self.folder.verdicts)
 
     def _pair(self, inputs: Hashes, responses: Sequence[Sequence[Candidate]], verdicts: Sequence[VerdictRow]) -> None:
         make = partial(make_pairs, self.step, self.examples, responses, verdicts, self._seed)
-        counts, _ = self.policies.store.file(self.folder.stage("pair"), self.folder.pairs, inputs, make)
+        store, key = self.policies.store, self.folder.stage("pair")
+        counts, _ = store.file(key, self.folder.pairs, inputs, make)
+        if not store.ran(key):
+            return
         drops = "".join(
             f", dropped {count} {what}: {reason}"
             for what in ("examples", "pairs")
             for reason, count in counts.get(f"dropped_{what}", {}).items()
         )
-        self.progress.say(f"{self.folder}  pair: {counts['pairs']} pairs of {counts['examples']} examples{drops}")
+        self.progress.say(f"pair: {counts['pairs']} pairs of {counts['examples']} examples{drops}")
 
 
 def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[SampleRow]) -> list[list[Candidate]]:
@@ -150,8 +154,10 @@ class StepFit:
         start = self.policies.hash(self.step.start)
         inputs = {"pairs": pair_hash, "anchors": self._anchor(pair_hash), "start": start}
         counts = store.stage(key, inputs, self._fit)
+        if not store.ran(key):
+            return
         self.progress.say(
-            f"{self.folder}  fit: {counts['steps']} steps, loss {counts['first_loss']:.4g} -> "
+            f"fit: {counted(counts['steps'], 'step')}, loss {counts['first_loss']:.4g} -> "
             f"{counts['last_loss']:.4g}, {counts['clip_share']:.0%} of steps clipped, "
             f"{store.manifest[key]['seconds']:.0f} s"
         )

@@ -53,6 +53,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest: dict[str, dict[str, Any]] = {}
+        self._ran: set[str] = set()
         if (root / MANIFEST).exists():
             self.manifest = read_json(root / MANIFEST)
 
@@ -86,6 +87,7 @@ class Store:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
         write_json(self.root / MANIFEST, self.manifest)
+        self._ran.add(key)
         return made.counts
 
     def file(
@@ -95,9 +97,29 @@ class Store:
         counts = self.stage(key, inputs, lambda: Made((relative,), make(self.path(relative))))
         return counts, self.output_hash(key, relative)
 
+    def ran(self, key: str) -> bool:
+        """Whether this process ran the stage, which a resumed run may have found finished."""
+        return key in self._ran
+
+    @property
+    def idle(self) -> bool:
+        """Whether this process ran no stage."""
+        return not self._ran
+
     def finished(self, key: str) -> bool:
         """Whether the stage was run and what it made is there (or pruned)."""
         return key in self.manifest and self._present(self.manifest[key])
+
+    def link(self, name: str, relative: str | None) -> None:
+        """Make `name` in the run a link to one of its folders, for people; None takes the link away."""
+        link = self.root / name
+        if relative is not None and link.is_symlink() and str(link.readlink()) == relative:
+            return
+        if link.is_symlink():
+            link.unlink()
+        if relative is not None and not link.exists():
+            with contextlib.suppress(OSError):  # not all file systems have links
+                link.symlink_to(relative)
 
     def forget(self, key: str) -> None:
         """Have a stage run again, if it was run."""

@@ -23,3 +23,15 @@ def import_attribute(where: str, field: str) -> Any:
             f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
             "the folder that sparring is started from."
         ) from error
+
+
+def name_of(function: Any) -> str:
+    """`module:function`, by which `import_attribute` finds it. Raises ValueError where that finds something else."""
+    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
+    try:
+        found = import_attribute(name, "oracle.path")
+    except ValueError:
+        found = None
+    if found is not function:
+        raise ValueError(f"{function!r} cannot be named in a recipe. Give a function that a module or a cell defines.")
+    return name

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 RECIPE = "recipe.yaml"
 LOCK = "lock.json"
@@ -72,6 +72,23 @@ COLLECTION = StepFolder("collect")
 def round_folder(t: int, seat: str = "play") -> StepFolder:
     """The folder of a round's step."""
     return StepFolder(f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}")
+
+
+def in_words(key: str, rounds: int | None = None) -> str:
+    """What people call the folder of a step or a stage of the manifest; of how many `rounds`, where that is given.
+
+    rounds/000/fit -> "round 1  fit"; rounds/001/half, 3 -> "round 2/3 half"; evaluation/sample-2 -> "evaluation  sample
+    policy 2".
+    """
+    first, *rest = key.split("/")
+    if first == "rounds":
+        number, *rest = rest
+        seat = f" {rest.pop(0)}" if rest and rest[0] not in get_args(StageName) else ""
+        first = f"round {int(number) + 1}{f'/{rounds}' if rounds else ''}{seat}"
+    elif first == "evaluation" and rest:
+        name, _, of = rest[0].partition("-")
+        rest = [f"{name} {('policy ' + of if int(of) else 'start') if of.isdigit() else of}".strip()]
+    return "  ".join([first, *rest])
 
 
 def verdict_files(root: Path) -> list[Path]:

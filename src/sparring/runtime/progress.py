@@ -1,6 +1,6 @@
 """Progress of long work: bars on a terminal, plain lines elsewhere. Leaves out: log files.
 
-with Progress().task("round 1/3  sample", 192) as advance: advance(16)
+with Progress().at("round 1/3").task("sample", 192) as advance: advance(16)
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ LINE_EVERY = 20.0
 class Progress:
     """The display of a run's progress; nothing is shown where `quiet`."""
 
-    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(self, console: Console | None = None, quiet: bool = False, place: str = "") -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self.quiet = quiet
+        self.quiet, self.place = quiet, place
+
+    def at(self, place: str) -> Progress:
+        """The same display for one part of the work, whose lines begin with its name."""
+        return Progress(self.console, self.quiet, f"{place}  ")
 
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(f"{self.place}{text}", markup=False)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int | None) -> Iterator[Advance]:
@@ -40,7 +44,7 @@ class Progress:
             yield lambda done=1, note="": None
         elif self.console.is_terminal:
             with self._bars() as bars:
-                task = bars.add_task(title, total=total, note="")
+                task = bars.add_task(f"{self.place}{title}", total=total, note="")
                 yield lambda done=1, note="": bars.update(task, advance=done, note=note)
         else:
             yield self._lines(title, total)

@@ -82,6 +82,7 @@ def fit(
         optimizer.load_state_dict(shard_state(state["optimizer"], parameters))
         schedule.load_state_dict(state["schedule"])
         rows = list(state["rows"])
+        say(f"fit: going on after step {len(rows)} of {steps}")
     if config.gradient_checkpointing:
         scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
     scorer.train()

@@ -1,0 +1,19 @@
+"""Numbers in words, for people.
+
+counted(1, "step")  ->  "1 step"; duration(192)  ->  "3 min 12 s"
+"""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the plural where it is due."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 3 min 12 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
