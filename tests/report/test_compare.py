@@ -186,3 +186,12 @@ def test_the_command(tmp_path):
 
 def test_equal_folder_names_are_told_apart(tmp_path):
     assert labels([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == [str(tmp_path / p / "run") for p in "xy"]
+
+
+def test_runs_that_sampled_otherwise_are_compared_with_a_caution():
+    a, b = summary(), summary((0.8, 0.9, 0.5))
+    assert "Caution" not in gather({"a": a, "b": b})["answer"]
+    a["recipe"]["sampling"] = {"max_new_tokens": 16, "temperature": 1.0, "batch_size": 8}
+    b["recipe"]["sampling"] = {"max_new_tokens": 12, "temperature": 1.0, "batch_size": 64}
+    said = "Caution: a, b were sampled with other settings (max_new_tokens 16, 12), their starts too"
+    assert said in gather({"a": a, "b": b})["answer"]

@@ -24,6 +24,8 @@ from sparring.report.summary import Judgment, Summary
 from sparring.runtime.files import write_text
 
 START = "0/play"
+SAMPLED = ("engine", "temperature", "top_p", "max_new_tokens", "precision")
+"""fields of a recipe's `sampling` on which answers depend"""
 
 
 def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
@@ -48,7 +50,20 @@ def gather(runs: Mapping[str, Summary]) -> dict[str, Any]:
         "differences": differences,
         "prompts": len(next(iter(runs.values()))["samples"]),
     }
-    return {**comparison, "answer": answer(comparison)}
+    return {**comparison, "answer": " ".join([answer(comparison), *sampled_otherwise(runs)])}
+
+
+def sampled_otherwise(runs: Mapping[str, Summary]) -> list[str]:
+    """A caution where runs sampled with other settings: each run's start is its own sample of the same weights."""
+    settings = [summary["recipe"].get("sampling", {}) for summary in runs.values()]
+    fields = [field for field in SAMPLED if len({one.get(field) for one in settings}) > 1]
+    differing = "; ".join(f"{field} {', '.join(str(one.get(field)) for one in settings)}" for field in fields)
+    if not differing:
+        return []
+    return [
+        f"Caution: {', '.join(runs)} were sampled with other settings ({differing}), their starts too: part of a "
+        "difference may be the sampling's."
+    ]
 
 
 def answer(comparison: Mapping[str, Any]) -> str:
