@@ -1,7 +1,7 @@
 """SVG by hand: the few shapes that our pictures are made of, on a card with colours for light and dark pages.
 
 A shape is text; `style` names CSS classes. `title`, `small`, `muted`, `card` and `grid` are defined here, the others
-by the caller. Leaves out: what is drawn (`picture.py`, `certificates/plot.py`).
+by the caller. Leaves out: what is drawn (`picture.py`, `chart.py`, `certificates/plot.py`).
 
     document(200, 80, "A line that rises.", [text(24, 25, "Gap", "title"), polyline([(24, 70), (90, 30)], "line")])
 """
@@ -28,6 +28,12 @@ def document(
         f"<style>{_style(light, dark, font)}</style>\n"
         f'<rect class="card" x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8"/>\n{body}\n</svg>\n'
     )
+
+
+def inline(width: float, height: float, label: str, parts: Iterable[str], style: str = "chart") -> str:
+    """A drawing inside a page, whose style sheet has its colours; `label` is what a screen reader says."""
+    size = f'class="{style}" viewBox="0 0 {width} {height}"'
+    return f'<svg {size} role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
 def _style(light: str, dark: str, font: float) -> str:
@@ -57,6 +63,12 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str = "") -> str:
 def circle(x: float, y: float, radius: float, style: str = "") -> str:
     """A circle around a point."""
     return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>'
+
+
+def rect(x: float, y: float, width: float, height: float, style: str = "", title: str = "") -> str:
+    """A rectangle; hovering it shows `title`."""
+    inner = f"<title>{escape(title)}</title>" if title else ""
+    return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">{inner}</rect>'
 
 
 def polyline(points: Iterable[Point], style: str = "") -> str:
