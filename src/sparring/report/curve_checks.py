@@ -185,7 +185,8 @@ def loss(fit: Rounds, _: Mapping[str, Any]) -> Check | None:
     one = max(found, key=rise)
     falls = sum(course.change < 0 for course in found)
     relative = signed(one.change / max(abs(one.first), 1e-12))
-    which = f"round {one.round}: {number(one.first)} → {number(one.last)} ({relative})"
+    noise = ", within noise" if one.change > 0 and rise(one) == 0 else ""
+    which = f"round {one.round}: {number(one.first)} → {number(one.last)} ({relative}{noise})"
     return Check(LOSS_RISE.level(rise(one)), f"{_falls(falls, len(found))}; {which}")
 
 

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
 from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
-from sparring.report.numbers import THIN, date, duration, number, percent, points, span
+from sparring.report.numbers import THIN, date, duration, number, percent, points, span, told_apart
 from sparring.report.picture import readme_svg
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
 from sparring.report.summary import Judgment, Matrix, PoolGaps, Summary
@@ -59,7 +59,7 @@ def render(summary: Summary, run: Path | None = None) -> str:
             s=summary,
             lead=lead(summary),
             agreement=agreement(summary["judgments"]),
-            explained=lambda judgment: explained(judgment, summary["judgments"]),
+            names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
             cautions=cautions(summary["judgments"]),
             cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
             beaten=beaten(summary["pool"]) if summary["pool"] else "",
@@ -93,7 +93,7 @@ def environment() -> Environment:
     templates = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (percent, points, span, number, duration, date, made, dropped, total_seconds, player, spaced)
+    filters = (percent, points, span, number, duration, date, made, dropped, total_seconds, player, policy_name, spaced)
     templates.filters |= {filter_.__name__: filter_ for filter_ in filters}
     templates.globals |= {"favours": favours}
     return templates
@@ -149,13 +149,6 @@ def agreement(judgments: list[Judgment]) -> str:
     noun = "judgment" if len(unseen) == 1 else "judgments"
     listed = f"{', '.join(others)} and {last}" if others else last
     return f"Of {len(unseen)} {noun} that training never saw, {listed}."
-
-
-def explained(judgment: Judgment, judgments: Sequence[Judgment]) -> str:
-    """What a judgment looks at; its identity too where another one has the same name."""
-    about = judgment["about"].replace("`", "")
-    alike = sum(other["name"] == judgment["name"] for other in judgments) > 1
-    return f"{about} {judgment['identity']}" if alike and "identity" in judgment else about
 
 
 def cautions(judgments: list[Judgment]) -> list[str]:
@@ -220,6 +213,13 @@ def player(name: str) -> str:
     policy, _, answers = name.partition(" best of ")
     who = f"policy {policy}" if policy.isdigit() else policy
     return f"best of {answers} answers of {who}" if answers else who
+
+
+def policy_name(ref: str) -> str:
+    """A stored policy for people: "0/play" is the start, "2/play" policy 2, "2/half" the seat `half` of round 2."""
+    number_, _, seat = ref.partition("/")
+    name = "start" if number_ == "0" else f"policy {number_}"
+    return name if seat in ("", "play") else f"{name}, {seat}"
 
 
 def spaced(words: str) -> str:

@@ -7,6 +7,7 @@ Leaves out: sentences (`html.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,17 @@ THIN = "\u202f"
 """narrow no-break space, before % and between thousands"""
 DASH = "\u2060–\u2060"
 """a dash between word joiners, so that no interval breaks across lines"""
+
+
+def told_apart(judges: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of judges, given with their identities; those that share a name with what their identity begins with."""
+    names = [name for name, _ in judges]
+    return [
+        f"{name} ({identity.partition('(')[2].partition(';')[0].rstrip(')')})"
+        if names.count(name) > 1 and "(" in identity
+        else name
+        for name, identity in judges
+    ]
 
 
 def percent(share: float | None, interval: Interval | None = None) -> str:

@@ -60,15 +60,15 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str = "") -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def circle(x: float, y: float, radius: float, style: str = "") -> str:
-    """A circle around a point."""
-    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>'
+def circle(x: float, y: float, radius: float, style: str = "", title: str = "") -> str:
+    """A circle around a point; hovering it shows `title`."""
+    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_title(title)}</circle>'
 
 
 def rect(x: float, y: float, width: float, height: float, style: str = "", title: str = "") -> str:
     """A rectangle; hovering it shows `title`."""
-    inner = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">{inner}</rect>'
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="{style}" {place}>{_title(title)}</rect>'
 
 
 def polyline(points: Iterable[Point], style: str = "") -> str:
@@ -90,6 +90,10 @@ def x_tick(x: float, bottom: float, label: str, top: float | None = None, style:
 def y_tick(y: float, left: float, right: float, label: str) -> str:
     """A line from `left` to `right`, and its label on the left."""
     return line(left, y, right, y, "grid") + text(left - 6, y + 4, label, "small muted", "end")
+
+
+def _title(words: str) -> str:
+    return f"<title>{escape(words)}</title>" if words else ""
 
 
 def _points(points: Iterable[Point]) -> str:
