@@ -1,7 +1,7 @@
 """A line chart as SVG inside a page: axes, lines, bands, stretches, and a tooltip for every part of the x axis.
 
-It needs no script; the page's style sheet gives the colours (`page.css`), so one drawing serves light, dark and print. Leaves out:
-what is drawn (`figures.py`), and pictures that stand alone (`svg.py`, whose shapes it uses).
+It needs no script; the page's style sheet gives the colours (`page.css`), so one drawing serves light, dark and print.
+Leaves out: what is drawn (`figures.py`), and pictures that stand alone (`svg.py`, whose shapes it uses).
 
     Chart("Loss: falls", lines=(Curve(((1, 0.3), (2, 0.2)), "accent"),), span=(1, 2)).svg()
 """
@@ -90,7 +90,7 @@ class Chart:
         """Lowest and highest tick, and the step between ticks."""
         edges = self.band or ()
         values = [y for points in (*(curve.points for curve in self.lines), *edges) for _, y in points if y is not None]
-        values = values + [0.0] if self.from_zero or not values else values
+        values = [*values, 0.0] if self.from_zero or not values else values
         low, high = min(values), max(values)
         if self.share:
             low, high = max(low, 0.0), min(high, 1.0)

@@ -1,8 +1,8 @@
 """What the curves of a report say: ok, look or bad, each with the number that decided.
 
-All limits stand on top of this file; the captions print them. A change within a round is the mean of its last third of steps
-against that of its first third, and counts only beyond two standard errors of that difference. Leaves out: drawing
-(`figures.py`).
+All limits stand on top of this file; the captions print them. A change within a round is the mean of its last third of
+steps against that of its first third, and counts only beyond two standard errors of that difference. Leaves out:
+drawing (`figures.py`).
 
     loss([[{"loss": 0.3}, ...]])  ->  Check("ok", "falls in every round; round 1: 0.25 → 0.167 (−33 %)")
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, Literal
 
@@ -130,7 +131,7 @@ def kl(policies: Sequence[PolicyMeasures]) -> Check | None:
     checks = [
         Check(KL_PER_TOKEN.level(values[-1] / tokens), f"{number(values[-1])} nats, {values[-1] / tokens:.2g} a token")
     ]
-    *before, last = [b - a for a, b in zip(values, values[1:], strict=False)]
+    *before, last = [b - a for a, b in pairwise(values)]
     if before:
         errors = [p["kl_standard_error"] or 0.0 for p in known]
         faster = last - max(before) > 2 * math.hypot(*errors)
@@ -145,7 +146,7 @@ def kl(policies: Sequence[PolicyMeasures]) -> Check | None:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A curve in one round: the means of its first and last third, and the standard errors of the last and of the change."""
+    """A curve in one round: means of its first and last third, standard errors of the last and of the change."""
 
     round: int
     first: float
@@ -191,13 +192,9 @@ def loss(fit: Rounds, _: Mapping[str, Any]) -> Check | None:
 
 
 def _falls(falls: int, rounds: int) -> str:
-    return (
-        "falls"
-        if falls == rounds == 1
-        else "falls in every round"
-        if falls == rounds
-        else f"falls in {falls} of {rounds} rounds"
-    )
+    if rounds == 1:
+        return "falls" if falls else "does not fall"
+    return "falls in every round" if falls == rounds else f"falls in {falls} of {rounds} rounds"
 
 
 def margin(fit: Rounds, _: Mapping[str, Any]) -> Check | None:

@@ -1,6 +1,7 @@
 """The report's curves: which there are, how to read them, what each one says (`curve_checks.py`), and their drawings.
 
-Leaves out: axes and lines (`chart.py`), intervals and the win-rate matrix (`page.html`), the picture for a README (`picture.py`).
+Leaves out: axes and lines (`chart.py`), intervals and the win-rate matrix (`page.html`), the picture for a README
+(`picture.py`).
 
     figures = policy_figures(summary["policies"], summary["recipe"]) + fit_figures(summary["fit"], summary["recipe"])
 """
@@ -72,8 +73,8 @@ POLICY_PANELS = (
     Panel(
         "Length of responses, tokens",
         f"Mean, and a band from the 10th to the 90th percentile. Look: the mean moves by more than "
-        f"{percent(checks.LENGTH.look)}; bad: {percent(checks.LENGTH.bad)}. A climb in every round is how a policy exploits an "
-        "oracle that likes long text.",
+        f"{percent(checks.LENGTH.look)}; bad: {percent(checks.LENGTH.bad)}. A climb in every round is how a policy "
+        "exploits an oracle that likes long text.",
         (Line("tokens_mean", "mean"),),
         lambda policies, _: checks.length(policies),
         from_zero=True,
@@ -89,8 +90,9 @@ POLICY_PANELS = (
     ),
     Panel(
         "Diversity",
-        f"Look: distinct trigrams or answers fall by more than {number(100 * checks.DISTINCT.look)} points, or repetition rises by "
-        f"{number(100 * checks.REPEATING.look)}; bad: {number(100 * checks.DISTINCT.bad)} and {number(100 * checks.REPEATING.bad)}.",
+        f"Look: distinct trigrams or answers fall by more than {number(100 * checks.DISTINCT.look)} points, or "
+        f"repetition rises by {number(100 * checks.REPEATING.look)}; bad: {number(100 * checks.DISTINCT.bad)} and "
+        f"{number(100 * checks.REPEATING.bad)}.",
         (
             Line("distinct_trigrams", "distinct trigrams"),
             Line("distinct_answers", "distinct answers", "second"),
@@ -102,9 +104,10 @@ POLICY_PANELS = (
     ),
     Panel(
         "{kl} to the start, nats per response",
-        f"Band: two standard errors either side. Look: more than {checks.KL_PER_TOKEN.look:g} nats a token, or a last round that "
-        f"added {checks.KL_SPEED.look:g} times what any earlier one did; bad: {checks.KL_PER_TOKEN.bad:g} nats, or "
-        f"{checks.KL_SPEED.bad:g} times: each round leaves the start faster than the last.",
+        f"Band: two standard errors either side. Look: more than {checks.KL_PER_TOKEN.look:g} nats a token, or a last "
+        f"round that added {checks.KL_SPEED.look:g} times what any earlier one did; bad: "
+        f"{checks.KL_PER_TOKEN.bad:g} nats, or {checks.KL_SPEED.bad:g} times: each round leaves the start "
+        "faster than the last.",
         (Line("kl_to_start", "KL(policy || start)"),),
         lambda policies, _: checks.kl(policies),
         from_zero=True,
@@ -113,14 +116,15 @@ POLICY_PANELS = (
 )
 
 _TOGETHER = (
-    f"Look: at a round’s end both have moved by more than {checks.TOGETHER_NATS.look:g} nat and by more than what parts them; "
-    f"bad: by more than {checks.TOGETHER_NATS.bad:g} nats and {checks.TOGETHER.bad:g} times what parts them"
+    f"Look: at a round’s end both have moved by more than {checks.TOGETHER_NATS.look:g} nat and by more than what "
+    f"parts them; bad: by more than {checks.TOGETHER_NATS.bad:g} nats and {checks.TOGETHER.bad:g} times what parts them"
 )
 FIT_PANELS = (
     Panel(
         "Loss",
-        f"Look: within a round it rises by more than {percent(checks.LOSS_RISE.look)} and beyond noise; bad: by more than "
-        f"{percent(checks.LOSS_RISE.bad)}, or it is no number. A jump between rounds is normal: each has pairs of its own.",
+        f"Look: within a round it rises by more than {percent(checks.LOSS_RISE.look)} and beyond noise; bad: by more "
+        f"than {percent(checks.LOSS_RISE.bad)}, or it is no number. A jump between rounds is normal: each has pairs of "
+        "its own.",
         (Line("loss", "loss"),),
         checks.loss,
     ),
@@ -154,17 +158,17 @@ FIT_PANELS = (
     ),
     Panel(
         "Gradient norm before clipping",
-        f"Its size is the model’s and the loss’s; what counts is its course. Look: a spike above {checks.SPIKE.look:g} times the "
-        f"round’s median, or {checks.GROWTH.look:g} times its beginning at the end; bad: {checks.SPIKE.bad:g} and "
-        f"{checks.GROWTH.bad:g} times, a fall to zero, or no number.",
+        "Its size is the model’s and the loss’s; what counts is its course. Look: a spike above "
+        f"{checks.SPIKE.look:g} times the round’s median, or {checks.GROWTH.look:g} times its beginning at the end; "
+        f"bad: {checks.SPIKE.bad:g} and {checks.GROWTH.bad:g} times, a fall to zero, or no number.",
         (Line("grad_norm", "gradient norm"),),
         checks.gradient,
         from_zero=True,
     ),
     Panel(
         "Share of clipped steps",
-        f"Look: above {percent(checks.CLIPPED.look)}: the norm’s limit (fit.max_grad_norm), not the gradient, sets the length of "
-        "most steps.",
+        f"Look: above {percent(checks.CLIPPED.look)}: the norm’s limit (fit.max_grad_norm), not the gradient, sets the "
+        "length of most steps.",
         (Line("clipped", "clipped"),),
         checks.clipped,
         "share",
@@ -174,7 +178,8 @@ FIT_PANELS = (
     ),
     Panel(
         "Learning rate",
-        "The schedule, afresh in each round. Look: it never reaches half of the recipe’s; bad: it is above it, or 0 throughout.",
+        "The schedule, afresh in each round. Look: it never reaches half of the recipe’s; bad: it is above it, or 0 "
+        "throughout.",
         (Line("learning_rate", "learning rate"),),
         checks.learning_rate,
         from_zero=True,
@@ -182,8 +187,8 @@ FIT_PANELS = (
     ),
     Panel(
         "Tokens per second",
-        f"Look: a round ends more than {percent(checks.SLOWER.look)} slower than it began; bad: {percent(checks.SLOWER.bad)}, when "
-        "memory or another process is in the way.",
+        f"Look: a round ends more than {percent(checks.SLOWER.look)} slower than it began; bad: "
+        f"{percent(checks.SLOWER.bad)}, when memory or another process is in the way.",
         (Line("tokens_per_second", "tokens per second"),),
         checks.speed,
         from_zero=True,
