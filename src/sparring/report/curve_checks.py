@@ -16,7 +16,8 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, Literal
 
-from sparring.report.numbers import number, percent
+from sparring.report import numbers
+from sparring.report.numbers import percent
 from sparring.report.summary import FitRow, PolicyMeasures
 
 Level = Literal["ok", "look", "bad"]
@@ -309,6 +310,11 @@ def speed(fit: Rounds, _: Mapping[str, Any]) -> Check | None:
 
 
 # ---------------------------------------------------------------- small parts
+
+
+def number(value: float) -> str:
+    """A number with a minus sign instead of a hyphen."""
+    return numbers.number(value).replace("-", "−")
 
 
 def signed(share: float) -> str:

@@ -106,7 +106,7 @@ POLICY_PANELS = (
         "{kl} to the start, nats per response",
         f"Band: two standard errors either side. Look: more than {checks.KL_PER_TOKEN.look:g} nats a token, or a last "
         f"round that added {checks.KL_SPEED.look:g} times what any earlier one did; bad: "
-        f"{checks.KL_PER_TOKEN.bad:g} nats, or {checks.KL_SPEED.bad:g} times: each round leaves the start "
+        f"more than {checks.KL_PER_TOKEN.bad:g} a token, or {checks.KL_SPEED.bad:g} times: each round leaves the start "
         "faster than the last.",
         (Line("kl_to_start", "KL(policy || start)"),),
         lambda policies, _: checks.kl(policies),

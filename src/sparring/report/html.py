@@ -211,7 +211,7 @@ def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
 def player(name: str) -> str:
     """A player of the pool for people: policy 3, or the best of 2 answers of policy 3."""
     policy, _, answers = name.partition(" best of ")
-    who = f"policy {policy}" if policy.isdigit() else policy
+    who = f"policy {policy}" if policy.isdigit() else policy if not answers else f"the {policy}"
     return f"best of {answers} answers of {who}" if answers else who
 
 
