@@ -28,6 +28,12 @@ NAMES = {
     "dropped_pairs": "dropped pairs",
 }
 """of facts whose key does not say it"""
+PLACES = {
+    "train": "train data",
+    "held_out": "held-out data",
+    "teacher": "the teacher’s answers",
+    "collection": "the collection",
+}
 FAILED, ORACLE = "failed", "oracle"
 
 
@@ -54,7 +60,7 @@ def dropped(facts: Mapping[str, Any]) -> dict[str, Counts]:
 
 def left_out(summary: Summary) -> dict[str, Counts]:
     """All that was left out, over all rounds: reasons and counts by place."""
-    found = {f"{data.replace('_', '-')} data": dict(reasons) for data, reasons in summary["dropped"].items()}
+    found = {PLACES.get(place, place): dict(reasons) for place, reasons in summary["dropped"].items()}
     for one in summary["rounds"]:
         for stage, entry in one["stages"].items():
             for name, reasons in dropped(entry["facts"]).items():
