@@ -49,6 +49,7 @@ def judgment(name: str, value: float, seen: bool = False) -> Judgment:
         "win_rate": interval(value),
         "mean_preference": interval(value),
         "about": f"About {name}.",
+        "failed": 0,
     }
 
 
@@ -306,6 +307,7 @@ def test_every_drop_and_failure_is_in_view_with_its_reason() -> None:
     summary = full()
     for one in summary["rounds"]:
         one["stages"]["judge"] = {"seconds": 1.0, "facts": {"comparisons": 8, "failed": 2, "oracle": "panel-v1(a;b)"}}
+    summary["judgments"][1]["failed"] = 7
     view, folded = page(summary).split('<section id="rounds">')[1].split('<details class="fold">')
     for words in (
         "<dt>pair: dropped examples</dt><dd>tie <b>9</b>",
@@ -313,6 +315,8 @@ def test_every_drop_and_failure_is_in_view_with_its_reason() -> None:
         "prompt too long <b>4</b>",
     ):
         assert words in view
+    assert "<dt>evaluation: other, against the start</dt><dd>comparisons without a verdict <b>7</b>" in view
+    assert "panel, against the start" not in view
     assert "<dt>held-out data</dt><dd>nothing" in view
     assert "&lt;/script&gt;" in view
     assert "<b>dropped examples</b> <span>tie <b>3</b>" in folded

@@ -59,14 +59,22 @@ def dropped(facts: Mapping[str, Any]) -> dict[str, Counts]:
 
 
 def left_out(summary: Summary) -> dict[str, Counts]:
-    """All that was left out, over all rounds: reasons and counts by place."""
-    found = {PLACES.get(place, place): dict(reasons) for place, reasons in summary["dropped"].items()}
+    """All that was left out, over all rounds and in the evaluation: reasons and counts by place."""
+    found = {PLACES.get(place, place): Counter(reasons) for place, reasons in summary["dropped"].items()}
+
+    def add(place: str, reasons: Counts) -> None:
+        found[place] = found.get(place, Counter()) + Counter(reasons)
+
     for one in summary["rounds"]:
         for stage, entry in one["stages"].items():
             for name, reasons in dropped(entry["facts"]).items():
-                place = f"{stage}: {name}"
-                found[place] = dict(Counter(found.get(place, {})) + Counter(reasons))
-    return found
+                add(f"{stage}: {name}", reasons)
+    games = [("the start", judgment) for judgment in summary["judgments"]]
+    games += [(o["name"], judgment) for o in summary.get("opponents", []) for judgment in (o["start"], o["final"])]
+    for other, judgment in games:
+        if failed := judgment["failed"]:
+            add(f"evaluation: {judgment['name']}, against {other}", {"comparisons without a verdict": failed})
+    return {place: dict(reasons) for place, reasons in found.items()}
 
 
 def total_seconds(round_: FinishedRound) -> float:
