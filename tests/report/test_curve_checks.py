@@ -47,8 +47,9 @@ FIT: list[tuple[Any, dict[str, list[list[float]]], str, str]] = [
         checks.loss,
         {"loss": [[*ramp(0.25, 0.2), float("nan")]]},
         "bad",
-        "not a finite number in 1 steps, first in round 1, step 13",
+        "not a finite number in 1 step, first in round 1, step 13",
     ),
+    (checks.loss, {"loss": [[*ramp(0.25, 0.2), 1e308]]}, "bad", "not a finite number in 1 step"),
     (checks.loss, {"loss": [[0.25]]}, "look", "1 step a round: too few to show a course"),
     (checks.margin, {"margin": [ramp(0, 8)], "margin_target": [[10.0] * 12]}, "ok", "of 10 (69\u202f%)"),
     (checks.margin, {"margin": [ramp(0, 2)], "margin_target": [[10.0] * 12]}, "look", "of 10 (17\u202f%)"),
@@ -131,6 +132,7 @@ POLICIES: list[tuple[Any, dict[str, list[float | None]], str, str]] = [
     (checks.kl, {"kl_to_start": [0, 1, 2, 9]}, "bad", "added 7"),
     (checks.kl, {"kl_to_start": [0, 1, 2, 4], "kl_standard_error": [0.0, 1.0, 1.0, 1.0]}, "ok", "added 2"),
     (checks.kl, {"kl_to_start": [0, 50]}, "look", "0.56 a token"),
+    (checks.kl, {"kl_to_start": [0, float("nan")]}, "bad", "nan nats"),
     (checks.kl, {"kl_to_start": [0, 100]}, "bad", "1.1 a token"),
 ]
 
@@ -181,7 +183,7 @@ def test_the_demo_is_worth_a_look_and_not_bad() -> None:
     )
     assert kl == Check("look", "10.8 nats, 0.12 a token; the last round added 4.5, an earlier one at most 3.4")
     words = "Curves: 2 ok; 2 to look at (Margin and its target, Log-ratio to the iterate)."
-    assert levels(fit_figures(fit(**curves), {}), "Curves") == words
+    assert levels(fit_figures(fit(**curves), {})) == words
 
 
 def test_captions_print_the_limits() -> None:

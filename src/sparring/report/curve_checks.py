@@ -32,7 +32,9 @@ class Limits:
     bad: float
 
     def level(self, value: float) -> Level:
-        """The level of a value."""
+        """The level of a value; one that is not finite is bad."""
+        if not math.isfinite(value):
+            return "bad"
         return "bad" if value > self.bad else "look" if value > self.look else "ok"
 
 
@@ -64,6 +66,8 @@ CLIPPED = Limits(0.5, math.inf)
 """share of clipped steps; never bad: Adam takes out a constant factor"""
 SLOWER = Limits(0.25, 0.5)
 """fall of the median tokens per second within a round"""
+HUGE = 1e100
+"""a curve's value beyond it counts as not finite: its square would not be"""
 FEWEST_STEPS = 6
 """in a round: fewer show no course"""
 
@@ -312,6 +316,11 @@ def speed(fit: Rounds, _: Mapping[str, Any]) -> Check | None:
 # ---------------------------------------------------------------- small parts
 
 
+def finite(value: float) -> bool:
+    """Whether a value can be averaged and drawn."""
+    return abs(value) < HUGE
+
+
 def number(value: float) -> str:
     """A number with a minus sign instead of a hyphen."""
     return numbers.number(value).replace("-", "−")
@@ -323,7 +332,7 @@ def signed(share: float) -> str:
 
 
 def _values(rows: Sequence[FitRow], key: str) -> list[float]:
-    return [value for row in rows if (value := row.get(key)) is not None and math.isfinite(value)]
+    return [value for row in rows if (value := row.get(key)) is not None and finite(value)]
 
 
 def _thirds(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
@@ -350,9 +359,12 @@ def _steps(fit: Rounds, key: str) -> Iterator[tuple[int, int, float]]:
 
 
 def _not_finite(fit: Rounds, key: str) -> Check | None:
-    found = [(t, i) for t, i, value in _steps(fit, key) if not math.isfinite(value)]
+    found = [(t, i) for t, i, value in _steps(fit, key) if not finite(value)]
     return (
-        Check("bad", f"not a finite number in {len(found)} steps, first in round {found[0][0]}, step {found[0][1]}")
+        Check(
+            "bad",
+            f"not a finite number in {len(found)} step{'s' if len(found) > 1 else ''}, first in round {found[0][0]}, step {found[0][1]}",
+        )
         if found
         else None
     )

@@ -246,7 +246,7 @@ def _measured(panel: Panel, rows: Sequence[FitRow]) -> bool:
 
 def _value(row: FitRow, key: str) -> float | None:
     value = row.get(key)
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and checks.finite(value) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -63,11 +63,11 @@ def render(summary: Summary, run: Path | None = None) -> str:
             cautions=cautions(summary["judgments"]),
             cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
             beaten=beaten(summary["pool"]) if summary["pool"] else "",
-            curves=levels(policies + fit, "Curves"),
+            curves=levels(policies + fit),
             policy_figures=policies,
             kl_title=kl_title(summary["recipe"]),
             fit_figures=fit,
-            fit_checks=levels(fit, "Curves"),
+            fit_checks=levels(fit),
             undrawn=undrawn(summary["fit"]),
             left_out=left_out(summary),
             rounds_left_out=any(dropped(stage["facts"]) for r in summary["rounds"] for stage in r["stages"].values()),
@@ -181,13 +181,13 @@ def beaten(pool: PoolGaps) -> str:
     return "No member of this pool is shown to beat the final policy."
 
 
-def levels(figures: Sequence[Figure], noun: str) -> str:
+def levels(figures: Sequence[Figure]) -> str:
     """How many curves are ok, and which are not, in a sentence."""
     by_level = {level: [f.panel.title for f in figures if f.check and f.check.level == level] for level in LEVELS}
     parts = [f"{len(by_level['ok'])} ok"] if by_level["ok"] else []
     parts += [f"{len(by_level['look'])} to look at ({', '.join(by_level['look'])})"] if by_level["look"] else []
     parts += [f"{len(by_level['bad'])} bad ({', '.join(by_level['bad'])})"] if by_level["bad"] else []
-    return f"{noun}: {'; '.join(parts)}." if parts else ""
+    return f"Curves: {'; '.join(parts)}." if parts else ""
 
 
 def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
