@@ -360,14 +360,10 @@ def _steps(fit: Rounds, key: str) -> Iterator[tuple[int, int, float]]:
 
 def _not_finite(fit: Rounds, key: str) -> Check | None:
     found = [(t, i) for t, i, value in _steps(fit, key) if not finite(value)]
-    return (
-        Check(
-            "bad",
-            f"not a finite number in {len(found)} step{'s' if len(found) > 1 else ''}, first in round {found[0][0]}, step {found[0][1]}",
-        )
-        if found
-        else None
-    )
+    if not found:
+        return None
+    steps, (t, i) = f"{len(found)} step{'s' if len(found) > 1 else ''}", found[0]
+    return Check("bad", f"not a finite number in {steps}, first in round {t}, step {i}")
 
 
 def _too_few(fit: Rounds, key: str) -> Check | None:
