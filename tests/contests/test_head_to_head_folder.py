@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,7 +76,24 @@ def test_files_meet_and_everything_comes_out_again_from_what_is_stored(tmp_path,
     assert versus("--from-stored", out) == result
     page = (out / "index.html").read_text()
     assert page.count('<article class="sample"') == len(PROMPTS)
-    assert "http" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    numbers, made = page.split('<section id="made">')
+    assert "Of 30 prompts A wins 27, 0 are ties, B wins 3" in numbers
+    assert re.findall(r'<span class="(\w+)" style="flex-grow:(\d+)">', numbers) == [("win", "27"), ("loss", "3")]
+    assert ("sha256 " in numbers, result["judge"] in numbers) == (False, False)
+    assert "sha256 " in made
+    assert result["judge"] in html.unescape(made)
+
+
+def test_only_the_pages_own_script_may_run(tmp_path, judge, sides):
+    attack = "</script><script>alert(1)</script>"
+    mine = write_answers(tmp_path / "attack.json", attack, lambda p: f"{attack} {p}", PROMPTS)
+    versus(mine, sides[1], "--oracle", judge, "--out", tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html.unescape(page)
+    assert "alert(1)" not in script
 
 
 def test_order_and_repeated_rows_do_not_matter(tmp_path, judge, sides):

@@ -120,10 +120,8 @@ def test_a_run_learns_from_a_teacher_and_plays_an_opponent(
     out = tmp_path / "run"
     summary = run(parse_recipe(plain), out, Progress(quiet=True))
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["teacher"]["facts"]["dropped"] == {
-        "the teacher's answer was cut off at max_tokens": 1,
-        "the teacher gave no answer": 1,
-    }
+    dropped = {"the teacher's answer was cut off at max_tokens": 1, "the teacher gave no answer": 1}
+    assert manifest["teacher"]["facts"]["dropped"] == summary["dropped"]["teacher"] == dropped
     pairs = read_table(out / "rounds/000/pairs.parquet")
     assert len(pairs) == 4
     assert {r["role"] for row in pairs for r in row["responses"]} == {"gold", "own"}

@@ -265,7 +265,8 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     page = (out / "audit.html").read_text()
     assert "prefers cheap cheats" in page
     assert "of which chance gives" in page
-    assert "the difference, in points" in page
+    assert "the difference: +" in page
+    assert "wins under" not in page  # bars, not a table of ten columns
     assert "&lt;i&gt;odd" in page
     assert "<i>odd" not in page
     assert "<script" not in page

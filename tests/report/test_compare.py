@@ -162,6 +162,21 @@ def test_the_page_escapes_names(tmp_path):
     assert "http" not in text.replace("http-equiv", "")
 
 
+def test_every_cell_names_its_column_where_a_narrow_page_has_no_header(tmp_path):
+    name = "a-run-with-a-name-that-is-longer-than-any-column"
+    write_comparison(gather({name: summary(), "y": summary()}), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert re.findall(r"<td(?! class=\"n\" data-label=| data-label=)[^>]*>", text) == []
+    assert "overflow-x" not in text.split("</style>")[1]
+    assert "script-src" not in text
+
+
+def test_judges_of_one_name_are_told_apart():
+    judges = ("function(mine:one;source=1)", "function(mine:two;source=2)", "panel(v1)")
+    runs = {name: summary(judgments=judges) for name in "ab"}
+    assert [one["name"] for one in gather(runs)["judgments"]] == ["function (mine:one)", "function (mine:two)", "panel"]
+
+
 def test_the_command(tmp_path):
     runs = []
     for name, one in (("a", summary()), ("b", summary((0.8, 0.9, 0.7)))):

@@ -1,7 +1,7 @@
 """The report: says the result, escapes what models write, loads nothing, works without parts."""
 
 import copy
-import json
+import html
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -9,12 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
 
-import plotly.graph_objects as go
 import pytest
-from plotly.offline import get_plotlyjs
 
 from sparring.evaluation.intervals import CountedInterval, Interval
 from sparring.report import figures
+from sparring.report.chart import Chart, Curve
+from sparring.report.curve_checks import Check
 from sparring.report.html import (
     OPEN_SAMPLES,
     agreement,
@@ -49,6 +49,7 @@ def judgment(name: str, value: float, seen: bool = False) -> Judgment:
         "win_rate": interval(value),
         "mean_preference": interval(value),
         "about": f"About {name}.",
+        "failed": 0,
     }
 
 
@@ -183,8 +184,8 @@ def fit_row(step: int) -> FitRow:
 
 
 def page(summary: Summary) -> str:
-    """The page without plotly.js, which is not ours to judge."""
-    return render(summary).replace(get_plotlyjs(), "PLOTLY")
+    """The page as text."""
+    return render(summary)
 
 
 class Tags(HTMLParser):
@@ -201,16 +202,30 @@ class Tags(HTMLParser):
         if tag not in {"meta", "link", "br", "img"}:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
-def test_the_full_page_holds_every_section_and_plotly_once() -> None:
-    text = render(full())
-    for name in ("judgments", "checks", "matrix", "policies", "fit", "rounds", "samples", "made"):
-        assert f'id="{name}"' in text
-    assert text.count(get_plotlyjs()[:200]) == 1
-    assert len(text.encode()) < 8_000_000
+def test_the_full_page_holds_every_section_in_order_and_stays_small() -> None:
+    text = page(full(steps=400))
+    order = [
+        "judgments",
+        "samples",
+        "warnings",
+        "next",
+        "checks",
+        "matrix",
+        "pool",
+        "policies",
+        "fit",
+        "rounds",
+        "made",
+    ]
+    assert re.findall(r'<section id="(\w+)"', text) == order
+    assert len(text.encode()) < 400_000
 
 
 @pytest.mark.parametrize("summary", [minimal(), full(), full(rounds=1, steps=1, prompts=1)])
@@ -222,7 +237,7 @@ def test_the_minimal_page_has_no_empty_section_and_no_script() -> None:
     text = render(minimal())
     assert "was trained and not judged" in text
     assert "<script" not in text
-    assert re.findall(r'<section id="(\w+)"', text) == ["made"]
+    assert re.findall(r'<section id="(\w+)"', text) == ["warnings", "next", "made"]
 
 
 OPTIONAL = ("headline", "checks", "matrix", "pool", "intransitivity")
@@ -247,23 +262,25 @@ def test_measures_may_be_missing() -> None:
     assert "P(final preferred)" not in text
 
 
-def test_what_a_model_wrote_is_text_and_never_markup() -> None:
-    tags = Tags(page(full())).seen
-    assert sum(tag == "script" for tag, _ in tags) == 3
-    assert not [tag for tag, attrs in tags if tag == "img" or "onerror" in attrs]
-
-
-def test_the_figures_are_json_without_nan_or_an_end_of_script() -> None:
-    drawings = page(full()).split('id="drawings">')[1].split("</script>")[0]
-    assert json.loads(drawings)[0]["id"] == "policy-0"
-    assert "NaN" not in drawings
-    assert "<" not in drawings
+def test_what_a_run_wrote_is_text_and_never_markup() -> None:
+    summary = full()
+    summary["name"] = summary["judgments"][0]["name"] = ATTACK
+    summary["rounds"][0]["stages"][ATTACK] = {"seconds": 1.0, "facts": {ATTACK: ATTACK, "oracle": ATTACK}}
+    summary["fit"][0][0][ATTACK] = 1.0
+    tags = Tags(render(summary, Path(f"runs/{ATTACK}"))).seen
+    assert not [
+        tag for tag, attrs in tags if tag in {"script", "img", "iframe"} or any(a.startswith("on") for a in attrs)
+    ]
+    (policy,) = [
+        content for tag, attrs in tags if tag == "meta" and "default-src" in (content := attrs.get("content") or "")
+    ]
+    assert "script-src" not in policy  # default-src 'none' forbids all scripts
 
 
 def test_nothing_is_loaded_from_a_network() -> None:
     text = page(full())
     links = [v for _, attrs in Tags(text).seen for k, v in attrs.items() if k in {"src", "href", "srcset", "data"}]
-    assert all(link is not None and link.startswith(("#", "data:")) for link in links)
+    assert all(link is not None and link.startswith(("#", "data:", "rounds/")) for link in links)
     assert not re.search(r"@import|url\(", text)
     assert "default-src 'none'" in text
 
@@ -286,14 +303,80 @@ def test_prompts_beyond_the_most_are_counted(monkeypatch: pytest.MonkeyPatch) ->
     assert "The first 5 of 9 prompts are shown." in text
 
 
-def test_every_drop_and_failure_is_shown_with_its_reason() -> None:
+def test_every_drop_and_failure_is_in_view_with_its_reason() -> None:
+    summary = full()
+    for one in summary["rounds"]:
+        one["stages"]["judge"] = {"seconds": 1.0, "facts": {"comparisons": 8, "failed": 2, "oracle": "panel-v1(a;b)"}}
+    summary["judgments"][1]["failed"] = 7
+    view, folded = page(summary).split('<section id="rounds">')[1].split('<details class="fold">')
+    for words in (
+        "<dt>pair: dropped examples</dt><dd>tie <b>9</b>",
+        "without a verdict <b>6</b>",
+        "prompt too long <b>4</b>",
+    ):
+        assert words in view
+    assert "<dt>evaluation: other, against the start</dt><dd>comparisons without a verdict <b>7</b>" in view
+    assert "panel, against the start" not in view
+    assert "<dt>held-out data</dt><dd>nothing" in view
+    assert "&lt;/script&gt;" in view
+    assert "<b>dropped examples</b> <span>tie <b>3</b>" in folded
+    assert "dropped pairs" not in view + folded
+
+
+def test_the_identity_of_a_judge_stands_once_under_how_it_was_made() -> None:
+    summary = full()
+    identity = "panel-v1(" + "completeness:0.3/0.15," * 9 + ")"
+    for one in summary["rounds"]:
+        one["stages"]["judge"] = {"seconds": 1.0, "facts": {"oracle": identity}}
+    before, made = page(summary).split('<section id="made">')
+    assert (identity in before, made.count(identity)) == (False, 1)
+
+
+def test_judges_of_one_name_are_told_apart() -> None:
+    summary = full()
+    summary["judgments"] = [judgment("function", 0.6), judgment("function", 0.7), judgment("panel", 0.7)]
+    for one, path in zip(summary["judgments"], ("mine:a_very_long_name", "mine:b"), strict=False):
+        one["identity"] = f"function({path};source=1)"
+    text = page(summary)
+    assert "function (mine:a_very_long_name)" in text
+    assert "function (mine:b)" in text
+    assert "panel (" not in text
+
+
+def test_facts_have_names_and_one_unit() -> None:
+    summary = full()
+    facts = {"cut_off": 3, "repeating_share": 0.125, "clip_share": 1.0, "logp_check": 1e-7}
+    summary["rounds"][0]["stages"]["fit"] = {"seconds": 1.0, "facts": facts}
+    summary["warnings"] = ["12% of the answers repeat themselves."]
+    text = page(summary)
+    assert "cut off by max_new_tokens <b>3</b>" in text
+    assert "repeating responses <b>12\u202f%</b>" in text
+    assert "12\u202f% of the answers" in text
+    assert not [key for key in facts if key in text.replace("fit.", "")]
+
+
+def test_rounds_count_from_one_and_policies_are_named() -> None:
     text = page(full())
-    assert "tie <b>3</b>" in text
-    assert "<b>dropped examples</b>" in text
-    assert "<b>dropped pairs</b>" not in text
-    assert "&lt;/script&gt;" in text
-    assert "prompt too long <b>4</b>" in text
-    assert "every row used" in text
+    assert "Round 1 → policy 1" in text
+    assert "Round 0" not in text
+    assert '<th scope="row">policy 3</th><td>0.100</td>' in text
+    assert "policy 3 <b>90\u202f%</b>; policy 1 <b>10\u202f%</b>." in text
+    assert "best of 2 answers of policy 3" in text
+    assert "No member" not in text  # the gap's lower end is above 0
+    assert "shown to be beaten by a member of this pool (gap at least 0.080)" in text
+    assert "<dt>start</dt><dd>abab" in text
+
+
+def test_what_now_names_the_folder_the_policy_and_commands_that_a_shell_takes() -> None:
+    text = html.unescape(render(full(), Path("runs/my demo")))
+    assert 'href="rounds/002/policy/"><code>runs/my demo/rounds/002/policy</code>' in text
+    for command in (
+        "sparring samples 'runs/my demo' --prompt",
+        "sparring evaluate head-to-head 'runs/my demo:3' 'runs/my demo:0' --oracle",
+        "sparring export 'runs/my demo'",
+        "sparring run 'runs/my demo/recipe.yaml' --out 'runs/my demo' --set rounds=4",
+    ):
+        assert command in text
 
 
 def test_written_beside_the_target_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,14 +480,23 @@ def test_forms_of_numbers(shown: str, expected: str) -> None:
     assert shown.replace("\u202f", " ").replace("\u2060", "") == expected
 
 
-def test_figures_are_valid_plotly() -> None:
-    summary = full()
-    found = figures.policy_figures(summary["policies"], summary["recipe"]) + figures.fit_figures(summary["fit"])
-    assert len(found) == 4 + 7 - 1  # grad_norm is NaN throughout
+def all_figures(summary: Summary) -> list[figures.Figure]:
+    recipe = summary["recipe"]
+    return figures.policy_figures(summary["policies"], recipe) + figures.fit_figures(summary["fit"], recipe)
+
+
+def test_figures_are_drawings_with_words_for_screen_readers() -> None:
+    found = all_figures(full())
+    assert len(found) == 4 + 7
     for figure in found:
-        colours = re.sub(r"var\(--[\w-]+\)", "red", json.dumps([figure.data, figure.layout], allow_nan=False))
-        data, layout = json.loads(colours)
-        go.Figure(data, layout)
+        root = ElementTree.fromstring(figure.svg)
+        assert root.attrib["aria-label"].startswith(figure.panel.title.format(kl="KL"))
+        assert root.findall(".//rect/title")
+        numbers = [float(n) for line in root.iter("polyline") for n in re.findall(r"[-\d.]+", line.attrib["points"])]
+        assert all(0 <= n <= 400 for n in numbers)
+    norm = next(figure for figure in found if "Gradient" in figure.panel.title)
+    assert norm.check == Check("bad", "not a finite number in 120 steps, first in round 1, step 1")
+    assert "Gradient norm before clipping" in page(full())
 
 
 def test_every_colour_of_the_figures_is_in_the_styles() -> None:
@@ -415,27 +507,65 @@ def test_every_colour_of_the_figures_is_in_the_styles() -> None:
     assert used <= defined
 
 
+def lines_of(figure: figures.Figure, style: str = "line accent") -> list[list[tuple[float, float]]]:
+    found = [one for one in ElementTree.fromstring(figure.svg).iter("polyline") if one.attrib["class"] == style]
+    return [[tuple(map(float, pair.split(","))) for pair in one.attrib["points"].split()] for one in found]  # type: ignore[misc]
+
+
+def words_of(figure: figures.Figure) -> list[str]:
+    return [one.text or "" for one in ElementTree.fromstring(figure.svg).iter("text")]
+
+
 def test_rounds_stay_apart_in_the_curves() -> None:
-    loss = figures.fit_figures(full(rounds=3, steps=4)["fit"])[0]
-    assert [trace["x"] for trace in loss.data] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
-    assert [shape["x0"] for shape in loss.layout["shapes"]] == [4.5, 8.5]
-    assert [note["text"] for note in loss.layout["annotations"]] == [
-        "round 0",
-        "round 1",
-        "round 2",
-    ]
+    loss = figures.fit_figures(full(rounds=3, steps=4)["fit"], {})[0]
+    assert [len(line) for line in lines_of(loss)] == [4, 4, 4]
+    ends = [x for line in lines_of(loss) for x in (line[0][0], line[-1][0])]
+    assert ends == sorted(ends)
+    assert [word for word in words_of(loss) if "round" in word] == ["round 1", "round 2", "round 3"]
 
 
 def test_a_round_without_rows_draws_nothing_and_keeps_the_numbers_of_the_others() -> None:
-    loss = figures.fit_figures([[fit_row(1), fit_row(2)], [], [fit_row(1)]])[0]
-    assert [note["text"] for note in loss.layout["annotations"]] == ["round 0", "round 2"]
+    loss = figures.fit_figures([[fit_row(1), fit_row(2)], [], [fit_row(1)]], {})[0]
+    assert [word for word in words_of(loss) if "round" in word] == ["round 1", "round 3"]
 
 
-def test_long_fits_are_averaged_in_blocks() -> None:
-    rows: list[FitRow] = [{"loss": float(i)} for i in range(4 * figures.MOST_POINTS)]
-    thinned = figures.thin(rows)
-    assert len(thinned) == figures.MOST_POINTS
-    assert thinned[0]["loss"] == 1.5
+def test_long_fits_are_drawn_in_blocks_and_keep_their_spikes() -> None:
+    rows: list[FitRow] = [{"loss": 1.0 + i % 2} for i in range(40 * figures.MOST_POINTS)]
+    rows[7000]["loss"] = 50.0
+    loss = figures.fit_figures([rows], {})[0]
+    (strong,), (faint,) = lines_of(loss), lines_of(loss, "line accent faint")
+    assert len(strong) == figures.MOST_POINTS
+    assert len(faint) == 2 * figures.MOST_POINTS
+    assert min(y for _, y in faint) < 60 < min(y for _, y in strong)
+    assert len(loss.svg) < 30_000
+    assert loss.steps_drawn
+    assert not figures.fit_figures([rows[:12]], {})[0].steps_drawn
+
+
+def test_gaps_break_a_line() -> None:
+    rows: list[FitRow] = [{"loss": value} for value in (1.0, 2.0, None, 3.0, float("inf"), 2.0, 1.0)]
+    assert [len(line) for line in lines_of(figures.fit_figures([rows], {})[0])] == [2, 2]
+
+
+def test_tooltips_name_round_step_and_value() -> None:
+    loss = figures.fit_figures([[fit_row(1)], [fit_row(1), fit_row(2)]], {})[0]
+    titles = [one.text for one in ElementTree.fromstring(loss.svg).iter("title")]
+    assert titles == ["round 1, step 1: loss 1", "round 2, step 1: loss 1", "round 2, step 2: loss 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "names"),
+    [
+        ((0.0, 1.0), True, ["0\u202f%", "25\u202f%", "50\u202f%", "75\u202f%", "100\u202f%"]),
+        ((0.1, 0.46), False, ["0.1", "0.2", "0.3", "0.4", "0.5"]),
+        ((-3.0, 40000.0), False, ["−20\u202f000", "0", "20\u202f000", "40\u202f000"]),
+        ((1e-5, 4e-5), False, ["1e−5", "2e−5", "3e−5", "4e−5"]),
+        ((7.0, 7.0), False, ["2", "4", "6", "8", "10", "12"]),
+    ],
+)
+def test_axes_have_round_ticks(values: tuple[float, ...], share: bool, names: list[str]) -> None:
+    chart = Chart("x", [Curve(list(enumerate(values)), "accent")], (0, len(values)), share=share)
+    assert [one.text for one in ElementTree.fromstring(chart.svg()).iter("text")] == names
 
 
 def test_the_running_mean_keeps_gaps_and_constants() -> None:
@@ -454,7 +584,7 @@ def test_the_picture_is_well_formed_and_says_its_numbers(rows: int, tmp_path: Pa
     summary["judgments"] = [judgment(f"<oracle> & {i}", 0.6) for i in range(rows)]
     write_picture(summary, tmp_path / "result.svg")
     root = ElementTree.parse(tmp_path / "result.svg").getroot()
-    assert ("<oracle> & 0 60" in root.attrib["aria-label"]) == bool(rows)
+    assert ("judge" in (label := root.attrib["aria-label"]) and "<oracle> & 0, 60" in label) == bool(rows)
     assert int(root.attrib["height"]) >= 260
 
 

@@ -25,7 +25,7 @@ from sparring.objectives.pairs import PairLogistic
 class DPO(PairSource):
     """DPO's fields."""
 
-    about = About("DPO, iterative DPO", "2305.18290", "reference 1", loss="pair logistic", **EITHER_SOURCE)
+    about = About("DPO", "2305.18290", "reference 1", loss="pair logistic", **EITHER_SOURCE)
     on_games: ClassVar = {**OWN_IID, "beta": 0.5}
 
     beta: float = Field(default=0.1, gt=0)

@@ -1,7 +1,7 @@
 """Drawing of panels: gaps on log axes, and paths on the simplex of a three-action game.
 
-Two formats by suffix: .svg is small, with its own colours for light and dark, and readable by a screen reader; .html is
-an interactive plotly page. Leaves out: which panels there are (`panels.py`), the shapes of an SVG (`report/svg.py`).
+An SVG, small, with its own colours for light and dark, and readable by a screen reader; by the suffix .html a page
+around it. Leaves out: which panels there are (`panels.py`), the shapes of an SVG (`report/svg.py`).
 
     write_plot({"inpo": certify(...)}, game, Path("inpo.svg"))
 """
@@ -37,9 +37,6 @@ def write_plot(results: Mapping[str, Mapping[str, Any]], game: Game, path: Path)
     """Draw results as .svg or .html, beside the target and renamed."""
     drawn = panels(results, game)
     write_text(path, svg(drawn) if path.suffix == ".svg" else html(drawn))
-
-
-# ---------------------------------------------------------------- SVG
 
 
 def svg(drawn: Sequence[Panel]) -> str:
@@ -147,32 +144,8 @@ def _simplex(panel: SimplexPanel) -> list[str]:
     return parts
 
 
-# ---------------------------------------------------------------- HTML
-
-
 def html(drawn: Sequence[Panel]) -> str:
-    """A self-contained plotly page."""
-    import plotly.graph_objects as go
-
-    parts = []
-    for panel in drawn:
-        figure = go.Figure(layout={"title": panel.title, "template": "plotly_white"})
-        if isinstance(panel, LogPanel):
-            for curve in panel.curves:
-                ys = [max(y, FLOOR) if math.isfinite(y) else None for y in curve.ys]
-                figure.add_scatter(x=list(curve.xs), y=ys, name=curve.name, mode="lines")
-            figure.update_yaxes(type="log", title=panel.y_label)
-            figure.update_xaxes(type="log" if panel.log_x else "linear", title=panel.x_label)
-        else:
-            for path in panel.paths:
-                a, b, c = path.points.T.tolist()
-                figure.add_scatterternary(a=a, b=b, c=c, name=path.name, mode="lines+markers", marker={"size": 3})
-            for label, target in panel.targets.items():
-                a, b, c = ([float(v)] for v in target)
-                figure.add_scatterternary(
-                    a=a, b=b, c=c, name=label, mode="markers", marker={"symbol": "cross", "size": 9}
-                )
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=not parts))
+    """A page that holds the drawing."""
     title = escape("; ".join(panel.title for panel in drawn))
     head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
-    return f"{head}<body>{''.join(parts)}</body></html>\n"
+    return f"{head}<body>{svg(drawn)}</body></html>\n"

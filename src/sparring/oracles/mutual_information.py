@@ -67,6 +67,9 @@ class MutualInformation:
         self.scale = scale or (PER_TOKEN_SCALE if per_token else SUM_SCALE)
         if per_token:
             self.title = "information per token"
+            self.about = (
+                "How much a token of the answer is about its prompt: as mutual_information, and length counts less."
+            )
         try:
             self.chat = Chat(load_tokenizer(self.folder), chat_template)
         except ValueError as error:

@@ -8,13 +8,18 @@ It says the result in words; `audit.html` arranges the numbers. Leaves out: comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from sparring.evaluation.cheats import can_tell, falls_for
-from sparring.evaluation.intervals import CountedInterval
-from sparring.report.html import environment, own_files, percent, points, span
+from sparring.evaluation.intervals import CountedInterval, Interval
+from sparring.report.html import environment, own_files
+from sparring.report.numbers import percent, points, span
+from sparring.report.svg import circle, inline, line, rect, text
 from sparring.runtime.files import write_text
 
 
@@ -32,7 +37,9 @@ def write_audit(audit: Mapping[str, Any], path: Path) -> None:
             | {"length_rule": rate_text(audit["length_rule"])},
             categories=categories(oracles),
             cheats=cheats(oracles),
-            radius=lambda count, whole: round(1.5 + 7 * (count / max(whole, 1)) ** 0.5, 1),
+            rate_text=rate_text,
+            length_gap=length_gap,
+            reliability=partial(reliability, pairs=audit["decided"]),
             css=own_files("page.css"),
         )
     )
@@ -42,6 +49,30 @@ def write_audit(audit: Mapping[str, Any], path: Path) -> None:
 def rate_text(rate: CountedInterval | None) -> str:
     """A rate as text: 62 % (58-66 %) of 410."""
     return "–" if rate is None else f"{percent(rate.value)} ({span(rate)}) of {rate.count:,.0f}"
+
+
+def length_gap(gap: Interval | None) -> str:
+    """The difference in accuracy between pairs whose longer and whose shorter answer is right, in words."""
+    return "" if gap is None else f"the difference: {points(gap.value)} points ({span(gap, points)})"
+
+
+def reliability(name: str, bins: Sequence[Mapping[str, Any]], pairs: int) -> Markup:
+    """Accuracy by confidence as a drawing: on the diagonal, a confidence is as often right as it says."""
+    left, top, side = 52.0, 12.0, 200.0
+    dots = []
+    for one in sorted(bins, key=lambda one: -one["count"]):
+        x, y = left + 2 * side * (one["confidence"] - 0.5), top + side * (1 - one["accuracy"])
+        words = f"confidence {percent(one['confidence'])}: right in {percent(one['accuracy'])} of {one['count']}"
+        dots.append(circle(x, y, round(3 + 14 * (one["count"] / max(pairs, 1)) ** 0.5, 1), "bin", words))
+    marks = [
+        *(text(left - 6, top + side * (1 - y) + 4, percent(y), "", "end") for y in (0, 0.5, 1)),
+        *(text(left + 2 * side * (x - 0.5), top + side + 16, percent(x), "", "middle") for x in (0.5, 0.75, 1)),
+        text(left + side / 2, top + side + 32, "confidence", "", "middle"),
+        text(left - 6, top + side / 4 + 4, "right", "", "end"),
+    ]
+    frame = [rect(left, top, side, side, "frame"), line(left, top + side / 2, left + side, top, "diagonal")]
+    label = f"Reliability of {name}: accuracy by confidence"
+    return Markup(inline(left + side + 22, top + side + 38, label, [*frame, *dots, *marks], "chart reliability"))
 
 
 def in_words(name: str, one: Mapping[str, Any]) -> str:

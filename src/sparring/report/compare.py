@@ -19,7 +19,8 @@ from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
 from sparring.report.figures import kl_title
-from sparring.report.html import DASH, THIN, environment, own_files, percent, span
+from sparring.report.html import environment, own_files
+from sparring.report.numbers import THIN, percent, span, told_apart
 from sparring.report.summary import Judgment, Summary
 from sparring.runtime.files import write_text
 
@@ -130,15 +131,16 @@ def _shared_judgments(runs: Mapping[str, Summary]) -> tuple[list[dict[str, Any]]
             "under evaluation.oracles of every recipe, or score the answers with `sparring evaluate head-to-head`."
         )
     first = next(iter(by_run.values()))
+    asked = [identity for identity in first if identity in everywhere]
+    names = told_apart([(first[identity]["name"], identity) for identity in asked])
     shared = [
         {
-            "name": first[identity]["name"],
+            "name": name,
             "identity": identity,
             "seen_in_training": [judgments[identity]["seen_in_training"] for judgments in by_run.values()],
             "win_rates": [judgments[identity]["win_rate"] for judgments in by_run.values()],
         }
-        for identity in first
-        if identity in everywhere
+        for name, identity in zip(names, asked, strict=True)
     ]
     return sorted(shared, key=lambda judgment: any(judgment["seen_in_training"])), left_out
 
@@ -227,4 +229,4 @@ def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     """Write the comparison's page, one file that needs no network."""
     css, title = own_files("page.css"), shared_kl_title(comparison["runs"])
     template = environment().get_template("compare.html")
-    write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN, dash=DASH))
+    write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN))

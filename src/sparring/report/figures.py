@@ -1,29 +1,33 @@
-"""The report's curves, as plain plotly dicts.
+"""The report's curves: which there are, how to read them, what each one says (`curve_checks.py`), and their drawings.
 
-Colours are written as CSS variables ("var(--chosen)"), which the page resolves, so that one figure serves light, dark
-and print. Leaves out: intervals and the win-rate matrix, which are HTML (`page.html`) and need no JavaScript, and the
-picture for a README (`picture.py`).
+Leaves out: axes and lines (`chart.py`), intervals and the win-rate matrix (`page.html`), the picture for a README
+(`picture.py`).
 
-    figures = policy_figures(summary["policies"], summary["recipe"]) + fit_figures(summary["fit"])
+    figures = policy_figures(summary["policies"], summary["recipe"]) + fit_figures(summary["fit"], summary["recipe"])
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
+from sparring.report import curve_checks as checks
+from sparring.report.chart import Chart, Curve
+from sparring.report.curve_checks import Check
+from sparring.report.numbers import number, percent
 from sparring.report.summary import FitRow, PolicyMeasures
 
-Trace = dict[str, Any]
 Values = list[float | None]
 
-MOST_POINTS = 500
-"""per round and line: longer fits are averaged in blocks, so that the page stays small"""
+MOST_POINTS, LEAST_POINTS = 360, 24
+"""in a drawing, and for one round of many: longer fits are drawn in blocks, no finer than the screen"""
+MOST_HOVERS = 48
+"""parts of a fit's drawing with a tooltip each"""
 FEW_ROUNDS, MOST_NAMES = 4, 12
-"""up to FEW_ROUNDS are named "round 0", more "0"; beyond MOST_NAMES only some: labels must not collide"""
+"""up to FEW_ROUNDS are named "round 1", more "1"; beyond MOST_NAMES only some: labels must not collide"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,17 @@ class Line:
 
     key: str
     name: str
-    colour: str = "accent"
+    colour: Literal["accent", "second", "against", "muted"] = "accent"
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What one figure shows and how to read it."""
+    """What one figure shows, how to read it, and what judges it."""
 
     title: str
     caption: str
     lines: tuple[Line, ...]
+    check: Callable[[Any, Mapping[str, Any]], Check | None]
     unit: Literal["number", "share"] = "number"
     from_zero: bool = False
     smoothing: int = 15
@@ -54,92 +59,118 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A panel with its data: plotly traces and layout."""
+    """A panel with its drawing (SVG) and what it says."""
 
     id: str
     panel: Panel
-    data: list[Trace]
-    layout: dict[str, Any]
+    svg: str
+    check: Check | None
+    steps_drawn: bool = False
+    """whether a faint line of single steps is in it"""
 
 
 POLICY_PANELS = (
     Panel(
         "Length of responses, tokens",
-        "Good: the mean moves a little and the band (10th to 90th percentile) with it; bad: it "
-        "climbs round after round, which is how a policy exploits an oracle that likes long text.",
+        f"Mean, and a band from the 10th to the 90th percentile. Look: the mean moves by more than "
+        f"{percent(checks.LENGTH.look)}; bad: {percent(checks.LENGTH.bad)}. A climb in every round is how a policy "
+        "exploits an oracle that likes long text.",
         (Line("tokens_mean", "mean"),),
+        lambda policies, _: checks.length(policies),
         from_zero=True,
         band=("tokens_p10", "tokens_p90"),
     ),
     Panel(
         "Responses that end by themselves",
-        "Good: steady or rising; bad: falling, when the policy has stopped knowing how to finish.",
+        f"Look: the share falls by more than {number(100 * checks.FINISHED.look)} points; bad: "
+        f"{number(100 * checks.FINISHED.bad)}, when the policy has stopped knowing how to finish.",
         (Line("finished_share", "finished"),),
+        lambda policies, _: checks.finished(policies),
         "share",
     ),
     Panel(
         "Diversity",
-        "Good: nearly level lines with repetition at the bottom; bad: distinct trigrams or answers collapse, or "
-        "repetition rises.",
+        f"Look: distinct trigrams or answers fall by more than {number(100 * checks.DISTINCT.look)} points, or "
+        f"repetition rises by {number(100 * checks.REPEATING.look)}; bad: {number(100 * checks.DISTINCT.bad)} and "
+        f"{number(100 * checks.REPEATING.bad)}.",
         (
             Line("distinct_trigrams", "distinct trigrams"),
             Line("distinct_answers", "distinct answers", "second"),
             Line("repeating_share", "responses that repeat", "against"),
         ),
+        lambda policies, _: checks.diversity(policies),
         "share",
         from_zero=True,
     ),
     Panel(
         "{kl} to the start, nats per response",
-        "Good: a slow rise that flattens (band: two standard errors either side); bad: one that "
-        "speeds up, when each round leaves the start faster than the last.",
+        f"Band: two standard errors either side. Look: more than {checks.KL_PER_TOKEN.look:g} nats a token, or a last "
+        f"round that added {checks.KL_SPEED.look:g} times what any earlier one did; bad: "
+        f"more than {checks.KL_PER_TOKEN.bad:g} a token, or {checks.KL_SPEED.bad:g} times: each round leaves the start "
+        "faster than the last.",
         (Line("kl_to_start", "KL(policy || start)"),),
+        lambda policies, _: checks.kl(policies),
         from_zero=True,
         band=("kl_low", "kl_high"),
     ),
 )
 
+_TOGETHER = (
+    f"Look: at a round’s end both have moved by more than {checks.TOGETHER_NATS.look:g} nat and by more than what "
+    f"parts them; bad: by more than {checks.TOGETHER_NATS.bad:g} nats and {checks.TOGETHER.bad:g} times what parts them"
+)
 FIT_PANELS = (
     Panel(
         "Loss",
-        "Good: falls within a round and settles; bad: rises, or jumps and does not come back.",
+        f"Look: within a round it rises by more than {percent(checks.LOSS_RISE.look)} and beyond noise; bad: by more "
+        f"than {percent(checks.LOSS_RISE.bad)}, or it is no number. A jump between rounds is normal: each has pairs of "
+        "its own.",
         (Line("loss", "loss"),),
+        checks.loss,
     ),
     Panel(
         "Margin and its target",
-        "Good: the margin approaches its target and stays; bad: it runs past it, or never leaves zero.",
+        f"How much more chosen gained than rejected, in the loss’s units. Look: a round ends below "
+        f"{percent(1 - checks.MARGIN_SHORT.look)} of the target (few steps, or small ones) or above "
+        f"{percent(1 + checks.MARGIN_PAST.look)}; bad: below 0, or above {percent(1 + checks.MARGIN_PAST.bad)}.",
         (Line("margin", "margin, chosen over rejected"), Line("margin_target", "target", "muted")),
+        checks.margin,
     ),
     Panel(
         "Log-ratio to the reference",
-        "Good: chosen and rejected part with chosen near or above zero; bad: both sink together, "
-        "when probability moves to text that nobody sampled.",
+        f"{_TOGETHER}. Only sinking counts: probability moves to text that nobody sampled.",
         (Line("chosen_vs_reference", "chosen"), Line("rejected_vs_reference", "rejected", "against")),
+        checks.together("reference"),
     ),
     Panel(
         "Log-ratio to the iterate",
-        "Good: starts at zero every round and opens evenly; bad: many nats of one sign for both, "
-        "a step too large for the pairs it was judged on.",
+        f"{_TOGETHER}: a step too large for the pairs that it was judged on.",
         (Line("chosen_vs_iterate", "chosen"), Line("rejected_vs_iterate", "rejected", "against")),
+        checks.together("iterate"),
     ),
     Panel(
         "Accuracy on the training pairs",
-        "Good: climbs above one half and levels off; bad: stuck at one half (nothing learned) or "
-        "at one at once (pairs that give themselves away).",
+        f"Look: a round ends below {percent(checks.ACCURACY_LEAST)} (little learned), or the first one begins above "
+        f"{percent(checks.ACCURACY_AT_ONCE)} (pairs that give themselves away); bad: below one half beyond noise.",
         (Line("accuracy", "chosen ranked above rejected"),),
+        checks.accuracy,
         "share",
     ),
     Panel(
         "Gradient norm before clipping",
-        "Good: level, of order one; bad: spikes that grow, or a fall to zero.",
+        "Its size is the model’s and the loss’s; what counts is its course. Look: a spike above "
+        f"{checks.SPIKE.look:g} times the round’s median, or {checks.GROWTH.look:g} times its beginning at the end; "
+        f"bad: {checks.SPIKE.bad:g} and {checks.GROWTH.bad:g} times, a fall to zero, or no number.",
         (Line("grad_norm", "gradient norm"),),
+        checks.gradient,
         from_zero=True,
     ),
     Panel(
         "Share of clipped steps",
-        "Good: low after the first steps; bad: near one, when the norm's limit sets the step size "
-        "instead of the learning rate.",
+        f"Look: above {percent(checks.CLIPPED.look)}: the norm’s limit (fit.max_grad_norm), not the gradient, sets the "
+        "length of most steps.",
         (Line("clipped", "clipped"),),
+        checks.clipped,
         "share",
         from_zero=True,
         smoothing=5,
@@ -147,15 +178,19 @@ FIT_PANELS = (
     ),
     Panel(
         "Learning rate",
-        "Good: the schedule you asked for, afresh each round; bad: anything else.",
+        "The schedule, afresh in each round. Look: it never reaches half of the recipe’s; bad: it is above it, or 0 "
+        "throughout.",
         (Line("learning_rate", "learning rate"),),
+        checks.learning_rate,
         from_zero=True,
         smoothing=0,
     ),
     Panel(
         "Tokens per second",
-        "Good: level; bad: falling, when memory or another process is in the way.",
+        f"Look: a round ends more than {percent(checks.SLOWER.look)} slower than it began; bad: "
+        f"{percent(checks.SLOWER.bad)}, when memory or another process is in the way.",
         (Line("tokens_per_second", "tokens per second"),),
+        checks.speed,
         from_zero=True,
     ),
 )
@@ -175,14 +210,21 @@ def policy_figures(policies: Sequence[PolicyMeasures], recipe: Mapping[str, Any]
         return []
     rows = [_with_kl_band(policy) for policy in policies]
     panels = [replace(panel, title=panel.title.format(kl=kl_title(recipe))) for panel in POLICY_PANELS]
-    return [_policy_figure(i, p, rows) for i, p in enumerate(panels) if _measured(p, rows)]
+    return [
+        Figure(f"policy-{i}", panel, _policy_chart(panel, rows).svg(), panel.check(policies, recipe))
+        for i, panel in enumerate(panels)
+        if _measured(panel, rows)
+    ]
 
 
-def fit_figures(fit: Sequence[Sequence[FitRow]]) -> list[Figure]:
+def fit_figures(fit: Sequence[Sequence[FitRow]], recipe: Mapping[str, Any]) -> list[Figure]:
     """Training curves, rounds one after another; those without any value are left out."""
-    rounds = [thin(rows) for rows in fit]
-    every = [row for rows in rounds for row in rows]
-    return [_fit_figure(i, p, rounds) for i, p in enumerate(FIT_PANELS) if _measured(p, every)]
+    every = [row for rows in fit for row in rows]
+    panels = [(i, panel) for i, panel in enumerate(FIT_PANELS) if _measured(panel, every)]
+    return [
+        Figure(f"fit-{i}", panel, _fit_chart(panel, fit).svg(), panel.check(fit, recipe), _steps_drawn(panel, fit))
+        for i, panel in panels
+    ]
 
 
 def undrawn(fit: Sequence[Sequence[FitRow]]) -> list[str]:
@@ -198,28 +240,24 @@ def _with_kl_band(policy: PolicyMeasures) -> FitRow:
 
 
 def _measured(panel: Panel, rows: Sequence[FitRow]) -> bool:
-    return any(_value(row, line.key) is not None for row in rows for line in panel.lines)
+    """Whether there is any value; one that is not finite counts, as its check says so."""
+    return any(row.get(line.key) is not None for row in rows for line in panel.lines)
 
 
 def _value(row: FitRow, key: str) -> float | None:
-    # Five digits are more than a screen shows; JSON has no NaN.
     value = row.get(key)
-    return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
+    return value if value is not None and checks.finite(value) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return float(f"{sum(known) / len(known):.5g}") if known else None
+    return sum(known) / len(known) if known else None
 
 
-def thin(rows: Sequence[FitRow]) -> list[FitRow]:
-    """At most MOST_POINTS rows: means over blocks of equal size."""
-    size = math.ceil(len(rows) / MOST_POINTS)
-    if size <= 1:
-        return list(rows)
-    blocks = [rows[i : i + size] for i in range(0, len(rows), size)]
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    return [{key: _mean([_value(row, key) for row in block]) for key in keys} for block in blocks]
+def blocks(rows: Sequence[FitRow], most: int) -> list[Sequence[FitRow]]:
+    """The rows in at most `most` stretches of equal size."""
+    size = max(1, math.ceil(len(rows) / most))
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def smooth(values: Values, fraction: int) -> Values:
@@ -228,77 +266,120 @@ def smooth(values: Values, fraction: int) -> Values:
     return [None if value is None else _mean(values[max(0, i - half) : i + half + 1]) for i, value in enumerate(values)]
 
 
-def _layout(panel: Panel, xaxis: dict[str, Any]) -> dict[str, Any]:
-    yaxis: dict[str, Any] = {"rangemode": "tozero" if panel.from_zero else "normal"}
-    if panel.unit == "share":
-        yaxis |= {"tickformat": ".0%", "minallowed": 0, "maxallowed": 1.02}
-    return {"xaxis": xaxis, "yaxis": yaxis}
+def _shown(value: float | None, panel: Panel) -> str:
+    return percent(value) if panel.unit == "share" else number(value)
 
 
-def _trace(x: Sequence[float], y: Values, where: Sequence[str], line: Line, panel: Panel) -> Trace:
-    """A strong line; hovering says where on it and the value."""
-    stroke = {"color": f"var(--{line.colour})", "width": 2}
-    trace: Trace = {"type": "scatter", "mode": "lines", "x": list(x), "y": y, "line": stroke}
-    value = "%{y:.1%}" if panel.unit == "share" else "%{y:.4~g}"
-    hover = {"text": list(where), "hovertemplate": f"{line.name}, %{{text}}: {value}<extra></extra>"}
-    return trace | (hover if where else {})
+# ---------------------------------------------------------------- policies
 
 
-def _policy_figure(index: int, panel: Panel, rows: Sequence[FitRow]) -> Figure:
+def _policy_chart(panel: Panel, rows: Sequence[FitRow]) -> Chart:
     rounds = [int(row.get("round") or 0) for row in rows]
-    names = ["start" if round_ == 0 else str(round_) for round_ in rounds]
-    where = [name if name == "start" else f"policy {name}" for name in names]
-    band = _band(rounds, panel.band, rows) if panel.band else []
-    lines = [
-        _trace(rounds, [_value(row, line.key) for row in rows], where, line, panel)
-        | {"mode": "lines+markers", "marker": {"size": 7}, "cliponaxis": False}
+    where = [f"policy {t}" if t else "start" for t in rounds]
+    every = math.ceil(len(rounds) / MOST_NAMES)
+    curves = [
+        Curve([(t, _value(row, line.key)) for t, row in zip(rounds, rows, strict=True)], line.colour, dots=True)
         for line in panel.lines
     ]
-    xaxis = {"tickvals": rounds, "ticktext": names, "range": [min(rounds) - 0.2, max(rounds) + 0.2]}
-    return Figure(f"policy-{index}", panel, band + lines, _layout(panel, xaxis))
+    words = ["; ".join(f"{line.name} {_shown(_value(row, line.key), panel)}" for line in panel.lines) for row in rows]
+    named = [f"{name}: {text}" for name, text in zip(where, words, strict=True)]
+    edges = [(t - 0.5, t + 0.5, name) for t, name in zip(rounds, named, strict=True)]
+    return Chart(
+        label=f"{panel.title}. {'. '.join(named[::every])}.",
+        lines=curves,
+        span=(min(rounds) - 0.2, max(rounds) + 0.2),
+        band=_band(rounds, panel.band, rows) if panel.band else None,
+        share=panel.unit == "share",
+        from_zero=panel.from_zero,
+        ticks=[(t, str(t) if t else "start") for t in rounds[::every]],
+        hovers=edges,
+    )
 
 
-def _band(x: Sequence[float], keys: tuple[str, str], rows: Sequence[FitRow]) -> list[Trace]:
-    """Two invisible edges with the space between them filled."""
-    edge = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"width": 0}}
-    low, high = ([_value(row, key) for row in rows] for key in keys)
-    fill = {"fill": "tonexty", "fillcolor": "var(--accent-band)"}
-    return [{**edge, "x": list(x), "y": low}, {**edge, "x": list(x), "y": high, **fill}]
+def _band(x: Sequence[float], keys: tuple[str, str], rows: Sequence[FitRow]) -> tuple[list[Any], list[Any]] | None:
+    """Lower and upper edge where both are known."""
+    edges = [(t, _value(row, keys[0]), _value(row, keys[1])) for t, row in zip(x, rows, strict=True)]
+    known = [(t, low, high) for t, low, high in edges if low is not None and high is not None]
+    return ([(t, low) for t, low, _ in known], [(t, high) for t, _, high in known]) if len(known) > 1 else None
 
 
-def _fit_figure(index: int, panel: Panel, rounds: Sequence[Sequence[FitRow]]) -> Figure:
-    starts = list(accumulate((len(rows) for rows in rounds), initial=0))
-    data = [
-        trace
-        for t, rows in enumerate(rounds)
-        for line in panel.lines
-        for trace in _round_traces(t, starts[t], rows, line, panel)
-    ]
-    layout = _layout(panel, {"range": [0, starts[-1] + 1], "tickvals": []}) | _separated(starts)
-    return Figure(f"fit-{index}", panel, data, layout)
+# ---------------------------------------------------------------- fits
 
 
-def _round_traces(t: int, start: int, rows: Sequence[FitRow], line: Line, panel: Panel) -> Iterator[Trace]:
-    """One round's single steps, faint, and their running mean."""
-    x = [start + i + 1 for i in range(len(rows))]
-    steps = [_value(row, line.key) for row in rows]
-    mean = smooth(steps, panel.smoothing)
-    if panel.steps_shown and mean != steps:
-        faint = {"color": f"var(--{line.colour}-faint)", "width": 1}
-        yield _trace(x, steps, [], line, panel) | {"line": faint, "hoverinfo": "skip"}
-    where = [f"round {t}, step {row.get('step') or i + 1:.0f}" for i, row in enumerate(rows)]
-    yield _trace(x, mean, where, line, panel)
-
-
-def _separated(starts: Sequence[int]) -> dict[str, Any]:
-    """Vertical lines between rounds, and each round's name above its stretch."""
-    stroke = {"color": "var(--rule-strong)", "width": 1}
-    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": stroke}
-    label = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
-    spans = [(t, a, b) for t, (a, b) in enumerate(pairwise(starts)) if b > a]
-    every = math.ceil(len(spans) / MOST_NAMES)
+def _fit_chart(panel: Panel, fit: Sequence[Sequence[FitRow]]) -> Chart:
+    starts = list(accumulate((len(rows) for rows in fit), initial=0))
+    spans = [(t, a, b) for t, (a, b) in enumerate(pairwise(starts), start=1) if b > a]
+    named = spans[:: math.ceil(len(spans) / MOST_NAMES)]
     word = "round " if len(spans) <= FEW_ROUNDS else ""
-    return {
-        "shapes": [line | {"x0": a + 0.5, "x1": a + 0.5} for _, a, _ in spans if a > 0],
-        "annotations": [label | {"x": (a + b + 1) / 2, "text": f"{word}{t}"} for t, a, b in spans[::every]],
-    }
+    most = max(LEAST_POINTS, MOST_POINTS // len(spans))
+    faint = [c for t, a, _ in spans for line in panel.lines for c in _single_steps(panel, line, fit[t - 1], a, most)]
+    strong = [_running_mean(panel, line, fit[t - 1], a, most) for t, a, _ in spans for line in panel.lines]
+    return Chart(
+        label=f"{panel.title}. {'. '.join(_course(panel, t, fit[t - 1]) for t, _, _ in named)}.",
+        lines=[*faint, *strong],
+        span=(0.5, starts[-1] + 0.5),
+        share=panel.unit == "share",
+        from_zero=panel.from_zero,
+        headings=[((a + b + 1) / 2, f"{word}{t}") for t, a, b in named],
+        separators=[a + 0.5 for _, a, _ in spans if a > 0],
+        hovers=[hover for t, a, _ in spans for hover in _hovers(panel, t, fit[t - 1], a, MOST_HOVERS // len(spans))],
+    )
+
+
+def _running_mean(panel: Panel, line: Line, rows: Sequence[FitRow], start: int, most: int) -> Curve:
+    parts = blocks(rows, most)
+    mean = smooth([_mean([_value(row, line.key) for row in part]) for part in parts], panel.smoothing)
+    return Curve(list(zip(_middles(parts, start), mean, strict=True)), line.colour)
+
+
+def _single_steps(panel: Panel, line: Line, rows: Sequence[FitRow], start: int, most: int) -> Iterator[Curve]:
+    """The faint line; of a block of steps its lowest and highest, so that no spike is averaged away."""
+    if not panel.steps_shown or not _smoothed(panel, line, rows):
+        return
+    parts = blocks(rows, most)
+    points: list[tuple[float, float | None]] = []
+    for x, part in zip(_middles(parts, start), parts, strict=True):
+        known = [value for row in part if (value := _value(row, line.key)) is not None]
+        ends = [None] if not known else known if len(known) == 1 else [min(known), max(known)]
+        points += [(x, value) for value in ends]
+    yield Curve(points, f"{line.colour} faint")
+
+
+def _smoothed(panel: Panel, line: Line, rows: Sequence[FitRow]) -> bool:
+    """Whether the strong line is another than that of the single steps."""
+    values = {value for row in rows if (value := _value(row, line.key)) is not None}
+    return bool(panel.smoothing) and len(rows) // panel.smoothing >= 2 and len(values) > 1
+
+
+def _steps_drawn(panel: Panel, fit: Sequence[Sequence[FitRow]]) -> bool:
+    return panel.steps_shown and any(_smoothed(panel, line, rows) for line in panel.lines for rows in fit)
+
+
+def _middles(parts: Sequence[Sequence[FitRow]], start: int) -> list[float]:
+    """Where blocks of steps stand on the axis, whose steps count from 1 over all rounds."""
+    ends = list(accumulate((len(part) for part in parts), initial=start))
+    return [(a + b + 1) / 2 for a, b in pairwise(ends)]
+
+
+def _hovers(panel: Panel, t: int, rows: Sequence[FitRow], start: int, most: int) -> Iterator[tuple[float, float, str]]:
+    before = start
+    for part in blocks(rows, max(most, 1)):
+        end = start + len(part)
+        yield start + 0.5, end + 0.5, _tooltip(panel, t, part, start - before + 1)
+        start = end
+
+
+def _tooltip(panel: Panel, t: int, part: Sequence[FitRow], first: int) -> str:
+    steps = [int(row.get("step") or first + i) for i, row in enumerate(part)]
+    where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}, mean"
+    means = ((line.name, _mean([_value(row, line.key) for row in part])) for line in panel.lines)
+    return f"round {t}, {where}: " + "; ".join(f"{name} {_shown(mean, panel)}" for name, mean in means)
+
+
+def _course(panel: Panel, t: int, rows: Sequence[FitRow]) -> str:
+    """One round for a screen reader."""
+    ends = []
+    for line in panel.lines:
+        if known := [value for row in rows if (value := _value(row, line.key)) is not None]:
+            ends.append(f"{line.name} from {_shown(known[0], panel)} to {_shown(known[-1], panel)}")
+    return f"Round {t}: {'; '.join(ends) or 'no value'}"

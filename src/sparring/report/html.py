@@ -1,47 +1,47 @@
-"""The report: one HTML file with its styles, its figures and plotly.js inside, and no network.
+"""The report: one HTML file with its styles and drawings inside, without scripts and without network.
 
-This file says the result in words and puts numbers into form; `page.html` arranges them, `figures.py` draws the curves.
-Leaves out: computing any number (`evaluation/`).
+This file says the result in words; `page.html` arranges it, `figures.py` draws the curves and says what they show,
+`stages.py` lists what was made and left out. Leaves out: computing any number (`evaluation/`).
 
     write_report(summary, Path("runs/demo/report.html"))
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import re
+import shlex
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from sparring.evaluation.intervals import Interval
-from sparring.report.figures import fit_figures, kl_title, policy_figures, undrawn
+from sparring.report.curve_checks import LEVELS
+from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
+from sparring.report.numbers import THIN, date, number, percent, points, span, told_apart
 from sparring.report.picture import readme_svg
-from sparring.report.summary import FinishedRound, Judgment, Matrix, Summary
+from sparring.report.stages import dropped, judges, left_out, made, total_seconds
+from sparring.report.summary import Judgment, Matrix, PoolGaps, Summary
 from sparring.runtime.files import write_text
+from sparring.runtime.layout import RECIPE, round_folder
 from sparring.runtime.words import duration
 
 Favours = Literal["final", "start", "neither"]
 
 HERE = Path(__file__).parent
-OPEN_SAMPLES = 12
+OPEN_SAMPLES = 3
 """prompts shown at once; the others are behind a click"""
 MOST_SAMPLES = 300
-"""prompts in the page: with plotly.js (5 MB) it should still open at once on a phone"""
-THIN = "\u202f"
-"""narrow no-break space, before % and between thousands"""
-DASH = "\u2060–\u2060"
-"""a dash between word joiners, so that no interval breaks across lines"""
+"""prompts in the page: it should open at once on a phone"""
 
 
 def write_report(summary: Summary, path: Path) -> None:
-    """Write the report's page."""
-    write_text(path, render(summary))
+    """Write the report's page, into the run's folder: its commands name that folder."""
+    write_text(path, render(summary, path.parent))
 
 
 def write_picture(summary: Summary, path: Path) -> None:
@@ -49,9 +49,10 @@ def write_picture(summary: Summary, path: Path) -> None:
     write_text(path, readme_svg(summary))
 
 
-def render(summary: Summary) -> str:
-    """The page as text."""
-    policies, fit = policy_figures(summary["policies"], summary["recipe"]), fit_figures(summary["fit"])
+def render(summary: Summary, run: Path | None = None) -> str:
+    """The page as text; `run` is the run's folder as its commands name it, the run's name by default."""
+    policies = policy_figures(summary["policies"], summary["recipe"])
+    fit = fit_figures(summary["fit"], summary["recipe"])
     return (
         environment()
         .get_template("page.html")
@@ -59,18 +60,24 @@ def render(summary: Summary) -> str:
             s=summary,
             lead=lead(summary),
             agreement=agreement(summary["judgments"]),
+            names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
             cautions=cautions(summary["judgments"]),
             cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
+            beaten=beaten(summary["pool"]) if summary["pool"] else "",
+            curves=levels(policies + fit),
             policy_figures=policies,
             kl_title=kl_title(summary["recipe"]),
             fit_figures=fit,
+            fit_checks=levels(fit),
             undrawn=undrawn(summary["fit"]),
-            drawings=[{"id": f.id, "data": f.data, "layout": f.layout} for f in policies + fit],
+            left_out=left_out(summary),
+            rounds_left_out=any(dropped(stage["facts"]) for r in summary["rounds"] for stage in r["stages"].values()),
+            judges=judges(summary),
+            next=next_steps(summary, run or Path(summary["name"])),
             recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
             samples=summary["samples"][:MOST_SAMPLES],
             open_samples=OPEN_SAMPLES,
             css=own_files("page.css"),
-            plotly=Markup(get_plotlyjs()),
         )
     )
 
@@ -87,7 +94,7 @@ def environment() -> Environment:
     templates = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (percent, points, span, number, duration, date, counts, plain, total_seconds)
+    filters = (percent, points, span, number, duration, date, made, dropped, total_seconds, player, policy_name, spaced)
     templates.filters |= {filter_.__name__: filter_ for filter_ in filters}
     templates.globals |= {"favours": favours}
     return templates
@@ -167,52 +174,55 @@ def losses_to_older(matrix: Matrix) -> list[str]:
     ]
 
 
-def percent(share: float | None, interval: Interval | None = None) -> str:
-    """74 %; with one decimal when its interval is narrower than five points."""
-    if share is None or share != share:
-        return "–"
-    narrow = interval is not None and interval.high - interval.low < 0.05
-    return f"{100 * share:.{int(narrow)}f}{THIN}%"
+def beaten(pool: PoolGaps) -> str:
+    """Whether the final policy is shown to be beaten by its pool."""
+    gap = list(pool["gaps"].values())[-1]
+    if gap.low > 0:
+        return f"The final policy is shown to be beaten by a member of this pool (gap at least {gap.low:.3f})."
+    return "No member of this pool is shown to beat the final policy."
 
 
-def points(share: float, interval: Interval | None = None) -> str:
-    """A difference of shares as signed percentage points."""
-    return f"{100 * share:+.0f}".replace("-", "−")
+def levels(figures: Sequence[Figure]) -> str:
+    """How many curves are ok, and which are not, in a sentence."""
+    by_level = {level: [f.panel.title for f in figures if f.check and f.check.level == level] for level in LEVELS}
+    parts = [f"{len(by_level['ok'])} ok"] if by_level["ok"] else []
+    parts += [f"{len(by_level['look'])} to look at ({', '.join(by_level['look'])})"] if by_level["look"] else []
+    parts += [f"{len(by_level['bad'])} bad ({', '.join(by_level['bad'])})"] if by_level["bad"] else []
+    return f"Curves: {'; '.join(parts)}." if parts else ""
 
 
-def span(interval: Interval, form: Any = percent) -> str:
-    """68–80 %, or −3 to +4."""
-    low, high = form(interval.low, interval), form(interval.high, interval)
-    return f"{low.removesuffix(f'{THIN}%')}{DASH}{high}" if form is percent else f"{low} to {high}"
+def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
+    """What to do with the result: what, the folder or command, and a link where it is a folder."""
+    rounds, folder = len(summary["rounds"]) or int(summary["recipe"].get("rounds", 1)), shlex.quote(str(run))
+    policy = round_folder(rounds - 1).policy
+    start, final = shlex.quote(f"{run}:0"), shlex.quote(f"{run}:{rounds}")
+    return [
+        ("The final policy", str(run / policy), f"{policy}/"),
+        ("Its answers to your prompts", f'sparring samples {folder} --prompt "..."', ""),
+        ("Under a judge of your own", f"sparring evaluate head-to-head {final} {start} --oracle my_judge.yaml", ""),
+        ("As a model folder, to serve or publish", f"sparring export {folder}", ""),
+        (
+            "Go on training",
+            f"sparring run {shlex.quote(str(run / RECIPE))} --out {folder} --set rounds={rounds + 1}",
+            "",
+        ),
+    ]
 
 
-def number(value: Any) -> str:
-    """Integers with spaced thousands, other numbers with three digits, text as it is."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", THIN)
-    return f"{value:.3g}"
+def player(name: str) -> str:
+    """A player of the pool for people: policy 3, or the best of 2 answers of policy 3."""
+    policy, _, answers = name.partition(" best of ")
+    who = f"policy {policy}" if policy.isdigit() else policy if not answers else f"the {policy}"
+    return f"best of {answers} answers of {who}" if answers else who
 
 
-def date(iso: str) -> str:
-    """20 November 2026, 14:05 UTC."""
-    moment = datetime.fromisoformat(iso)
-    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".rstrip()
+def policy_name(ref: str) -> str:
+    """A stored policy for people: "0/play" is the start, "2/play" policy 2, "2/half" the seat `half` of round 2."""
+    number_, _, seat = ref.partition("/")
+    name = "start" if number_ == "0" else f"policy {number_}"
+    return name if seat in ("", "play") else f"{name}, {seat}"
 
 
-def counts(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The entries of a stage's facts that are counts by reason, such as drops and failures, without empty ones."""
-    return {name: value for name, value in facts.items() if isinstance(value, Mapping) and value}
-
-
-def plain(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a stage's facts that are single values."""
-    return {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
-
-
-def total_seconds(round_: FinishedRound) -> float:
-    """A round's time."""
-    return sum(stage["seconds"] for stage in round_["stages"].values())
+def spaced(words: str) -> str:
+    """Percentages as everywhere on the pages: 95 % and not 95%."""
+    return re.sub(r"(?<=\d)%", f"{THIN}%", words)

@@ -27,8 +27,8 @@ WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT, DOT = 760, 260, 30, 84, 38, 5
 """pixels: the picture, one judgment's row, where both plots begin, the space below them, a mark's radius"""
 
 
-Row = tuple[str, Interval, bool]
-"""an interval of the picture: its name, the interval, whether its mark is filled"""
+Row = tuple[str, str, Interval, bool]
+"""an interval of the picture: who judged, its name where that says more, the interval, whether its mark is filled"""
 
 
 def readme_svg(summary: Summary) -> str:
@@ -41,15 +41,28 @@ def readme_svg(summary: Summary) -> str:
         *(_forest(rows, height - FOOT) if rows else [text(24, 110, "Nothing was judged.", "muted")]),
         *(_climb(summary["matrix"], height - FOOT) if summary["matrix"] else []),
     ]
-    words = "; ".join(f"{name} {_percent(interval.value)} ({_range(interval)})" for name, interval, _ in rows)
+    words = "; ".join(
+        f"{who}{f', {name},' if name else ''} {_percent(interval.value)} ({_range(interval)})"
+        for who, name, interval, _ in rows
+    )
     return document(WIDTH, height, f"{_title(summary)}. {words}", parts, LIGHT, DARK)
 
 
 def _rows(summary: Summary) -> list[Row]:
     if summary["judgments"]:
-        return [(j["name"], j["win_rate"], not j["seen_in_training"]) for j in summary["judgments"]]
+        unseen = [j["name"] for j in summary["judgments"] if not j["seen_in_training"]]
+        numbers = iter([""] if len(unseen) == 1 else [f" {i}" for i in range(1, len(unseen) + 1)])
+        return [
+            (
+                "judge it trained on" if j["seen_in_training"] else f"unseen judge{next(numbers)}",
+                j["name"],
+                j["win_rate"],
+                not j["seen_in_training"],
+            )
+            for j in summary["judgments"]
+        ]
     if checks := summary["checks"]:
-        return [("start", checks["start"], False), ("final policy", checks["final"], True)]
+        return [("start", "", checks["start"], False), ("final policy", "", checks["final"], True)]
     return []
 
 
@@ -74,9 +87,9 @@ def _shorten(words: str, most: int) -> str:
 def _legend() -> list[str]:
     return [
         circle(29, 55, DOT, "unseen"),
-        text(41, 59, "oracle never seen in training", "small muted"),
+        text(41, 59, "judge never seen in training", "small muted"),
         circle(239, 55, DOT, "seen"),
-        text(251, 59, "oracle of training; bars: 95\u202f% intervals", "small muted"),
+        text(251, 59, "judge it trained on; bars: 95\u202f% intervals", "small muted"),
     ]
 
 
@@ -94,11 +107,12 @@ def _forest(rows: Sequence[Row], bottom: float) -> list[str]:
 
 
 def _forest_row(row: Row, y: float, left: float, length: float) -> list[str]:
-    name, interval, filled = row
+    who, name, interval, filled = row
     low, value, high = (left + length * x for x in (interval.low, interval.value, interval.high))
     style = "unseen" if filled else "seen"
     return [
-        text(24, y + 4, _shorten(name, 22)),
+        text(24, y + (-2 if name else 4), who),
+        text(24, y + 12, _shorten(name, 26), "small muted"),
         line(low, y, high, y, f"bar {style}"),
         circle(value, y, DOT, style),
         text(left + length + 54, y + 4, _percent(interval.value), "value", "end"),

@@ -209,7 +209,8 @@ class Summary(TypedDict):
     """rows of each round's fit, in order"""
     intransitivity: Intransitivity | None
     dropped: dict[str, Counts]
-    """rows left out before the first round, by data set ("train", "held_out") and reason"""
+    """what was left out before the first round, by place ("train", "held_out", also "teacher" or "collection" where
+    there is one) and reason"""
     warnings: list[str]
     samples: list[Sample]
     """held-out prompts in the data's order, not picked"""

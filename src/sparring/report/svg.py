@@ -1,7 +1,7 @@
 """SVG by hand: the few shapes that our pictures are made of, on a card with colours for light and dark pages.
 
 A shape is text; `style` names CSS classes. `title`, `small`, `muted`, `card` and `grid` are defined here, the others
-by the caller. Leaves out: what is drawn (`picture.py`, `certificates/plot.py`).
+by the caller. Leaves out: what is drawn (`picture.py`, `chart.py`, `certificates/plot.py`).
 
     document(200, 80, "A line that rises.", [text(24, 25, "Gap", "title"), polyline([(24, 70), (90, 30)], "line")])
 """
@@ -30,6 +30,12 @@ def document(
     )
 
 
+def inline(width: float, height: float, label: str, parts: Iterable[str], style: str = "chart") -> str:
+    """A drawing inside a page, whose style sheet has its colours; `label` is what a screen reader says."""
+    size = f'class="{style}" viewBox="0 0 {width} {height}"'
+    return f'<svg {size} role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
 def _style(light: str, dark: str, font: float) -> str:
     return f"""
 text {{ font: {font}px -apple-system, "Segoe UI", system-ui, Arial, sans-serif; fill: #1f2733 }}
@@ -54,9 +60,15 @@ def line(x1: float, y1: float, x2: float, y2: float, style: str = "") -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def circle(x: float, y: float, radius: float, style: str = "") -> str:
-    """A circle around a point."""
-    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>'
+def circle(x: float, y: float, radius: float, style: str = "", title: str = "") -> str:
+    """A circle around a point; hovering it shows `title`."""
+    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}">{_title(title)}</circle>'
+
+
+def rect(x: float, y: float, width: float, height: float, style: str = "", title: str = "") -> str:
+    """A rectangle; hovering it shows `title`."""
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="{style}" {place}>{_title(title)}</rect>'
 
 
 def polyline(points: Iterable[Point], style: str = "") -> str:
@@ -78,6 +90,10 @@ def x_tick(x: float, bottom: float, label: str, top: float | None = None, style:
 def y_tick(y: float, left: float, right: float, label: str) -> str:
     """A line from `left` to `right`, and its label on the left."""
     return line(left, y, right, y, "grid") + text(left - 6, y + 4, label, "small muted", "end")
+
+
+def _title(words: str) -> str:
+    return f"<title>{escape(words)}</title>" if words else ""
 
 
 def _points(points: Iterable[Point]) -> str:

@@ -29,4 +29,5 @@ function sort() {
 search.addEventListener("input", choose);
 outcome.addEventListener("change", choose);
 order.addEventListener("change", sort);
+document.getElementById("controls").hidden = false;
 choose();

@@ -7,7 +7,9 @@ Leaves out: computing any number (`evaluation/head_to_head.py`).
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ MOST = 2000
 
 def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.ndarray, path: Path) -> None:
     """Write the contest's page; `orders` is N2, P(A wins) with A shown first and second, NaN where unknown."""
+    script = own_files("versus.js")
     page = (
         environment()
         .get_template("versus.html")
@@ -31,7 +34,8 @@ def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.nda
             intervals=_intervals(result),
             rows=_rows(judgments, orders)[:MOST],
             css=own_files("page.css", "versus.css"),
-            script=own_files("versus.js"),
+            script=script,
+            script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         )
     )
     write_text(path, page)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from typing import Any
 
 import sparring
@@ -18,7 +19,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.resume import other_settings
 from sparring.rounds.store import Store
 from sparring.runtime.files import read_json
-from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
+from sparring.runtime.layout import COLLECTION, DATA_STAGE, LOCK, TEACHER_STAGE, round_folder
 
 
 def run_record(policies: Policies, recipe: Recipe) -> dict[str, Any]:
@@ -35,8 +36,21 @@ def run_record(policies: Policies, recipe: Recipe) -> dict[str, Any]:
         "lock": {**read_json(store.root / LOCK), "weights": weights},
         "rounds": [{"round": t, "stages": _stages(store, t)} for t in range(recipe.rounds)],
         "fit": [_fit_log(store, t) for t in range(recipe.rounds)],
-        "dropped": store.manifest[DATA_STAGE]["facts"]["dropped"],
+        "dropped": _dropped(store),
     }
+
+
+def _dropped(store: Store) -> dict[str, dict[str, int]]:
+    """Rows left out before the first round: of the data, of a teacher's answers, and of a collection."""
+    facts = {key: entry["facts"] for key, entry in store.manifest.items()}
+    dropped = dict(facts[DATA_STAGE]["dropped"])
+    if TEACHER_STAGE in facts:
+        dropped["teacher"] = facts[TEACHER_STAGE]["dropped"]
+    if pairs := facts.get(COLLECTION.stage("pair")):
+        failed = facts[COLLECTION.stage("judge")]["failed"]
+        reasons = Counter(pairs["dropped_examples"]) + Counter(pairs["dropped_pairs"])
+        dropped["collection"] = dict(reasons + Counter({"comparison without a verdict": failed}))
+    return dropped
 
 
 def _stages(store: Store, t: int) -> dict[str, Any]:
