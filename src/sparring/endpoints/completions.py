@@ -42,7 +42,7 @@ def standard_reply(status: int, kind: str, body: bytes) -> tuple[int, bytes]:
     """
     text = _decoded(kind, body)
     if status >= 400:
-        return status, (_plain(text) if text.lstrip().startswith("<") else text).encode(errors="replace")
+        return status, _error_body(text)
     value = (
         _stream(text) if "event-stream" in kind.lower() or text.startswith(("data:", "event:", ":")) else _json(text)
     )
@@ -65,6 +65,15 @@ def _decoded(kind: str, body: bytes) -> str:
         except (LookupError, ValueError):
             continue
     return body.decode(errors="replace")
+
+
+def _error_body(text: str) -> bytes:
+    """The JSON of an error; a page's words are its message."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = {"error": {"message": _plain(text) if text.lstrip().startswith("<") else text[:2000]}}
+    return json.dumps(value).encode()
 
 
 def _plain(page: str) -> str:

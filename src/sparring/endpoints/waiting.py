@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_RESET = re.compile(r"(.*rate-?limit-)reset(.*)")
+_RESET = re.compile(r".*rate-?limit\b.*\breset\b.*")
 FIRST_MOMENT = 1e9
 """seconds: a number from here on is a moment since 1970, and not a wait"""
 
@@ -39,9 +39,8 @@ def reset_wait(headers: Mapping[str, str]) -> float | None:
 
 def _resets(headers: Mapping[str, str]) -> Iterator[str]:
     for name, value in headers.items():
-        match = _RESET.fullmatch(name.lower())
-        if match is not None:
-            left = _number(headers.get(f"{match[1]}remaining{match[2]}", "0"))
+        if _RESET.fullmatch(name.lower()):
+            left = _number(headers.get(name.lower().replace("reset", "remaining"), "0"))
             if left is None or left <= 0:
                 yield value
 
