@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from sparring.runtime.bounds import bounded
 
 Message = dict[str, str]
-SECONDS, MEMORY, LONGEST = 5.0, 4 * 2**30, 20_000_000
+SECONDS, MEMORY, LONGEST = 5.0, 2**30, 20_000_000
 """what rendering one conversation may take: computing time, bytes; and characters of its text"""
 MARKS = range(0xE000, 0xF900)
 """private-use characters: while a template is rendered, they stand for special tokens that are text"""
