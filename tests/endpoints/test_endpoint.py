@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import time
+from datetime import date
 from email.utils import formatdate
 from functools import partial
 
@@ -17,7 +18,7 @@ from faulty_server import completion, dripping, endless, serving
 from sparring.endpoints import endpoint as endpoint_module
 from sparring.endpoints import http
 from sparring.endpoints.endpoint import Endpoint
-from sparring.recipe.sections import EndpointConfig
+from sparring.recipe.sections import EndpointConfig, ServedConfig
 from sparring.runtime.errors import OracleError
 
 KEY = 'sk-"quo\\te"d-1234567890'
@@ -206,6 +207,15 @@ def test_a_reply_without_an_end_is_left(server, tmp_path, monkeypatch, form):
     assert asked.last_error.startswith("Malformed: a reply ")
 
 
+def long_header(handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1_000_000)
+
+
+def test_headers_without_an_end_are_left(server, tmp_path):
+    server.answer = lambda request: long_header
+    assert endpoint(server, tmp_path, attempts=1).ask(requests("q")) == [None]
+
+
 def test_redirects_without_an_end_are_left(server, tmp_path):
     server.answer = lambda request: (307, {"location": "/v1/chat/completions"}, "")
     asked = endpoint(server, tmp_path, attempts=1)
@@ -244,6 +254,33 @@ def test_a_key_in_the_recipe_is_refused(server, tmp_path, monkeypatch):
     monkeypatch.setenv("A_KEY", "sk-plain-1234567890")
     with pytest.raises(ValueError, match="oracle holds the key itself"):
         endpoint(server, tmp_path, base_url=f"{server.url}/sk-plain-1234567890")
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"api_key": "sk-0123456789"}, "holds 'api_key'"),
+        ({"headers": [{"Authorization": "Bearer x"}]}, "holds 'Authorization'"),
+        ({"day": date(2026, 1, 1)}, "cannot be sent: .*date"),
+        ({"bias": float("nan")}, "cannot be sent"),
+    ],
+)
+def test_extra_fields_that_cannot_be_kept_are_refused(server, tmp_path, extra, says):
+    config = ServedConfig(model="m", base_url=server.url, key_env=None, extra=extra)
+    with pytest.raises(ValueError, match=rf"data\.teacher\.extra {says}"):
+        Endpoint(config, "data.teacher", tmp_path / "replies.jsonl")
+    plain = {"max_tokens": 1, "structured_outputs": {"choice": ["A"]}, "key": "prompt", "token_ids": True}
+    Endpoint(config.model_copy(update={"extra": plain}), "data.teacher", tmp_path / "replies.jsonl")
+
+
+def test_a_file_that_cannot_be_written_is_found_before_it_is_paid(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    asked = Endpoint(
+        EndpointConfig(model="m", base_url=server.url, key_env=None), "oracle", tmp_path / "file" / "r.jsonl"
+    )
+    with pytest.raises(ValueError, match="cannot be made"):
+        asked.ask(requests("q"))
+    assert server.requests == []
 
 
 def test_a_proxy_that_cannot_be_used_is_one_line_and_only_where_it_is_needed(server, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def loop() -> None:
 def test_a_loop_is_ended_and_nothing_is_left_behind():
     before = signal.getsignal(signal.SIGVTALRM)
     with (
-        pytest.raises(ValueError, match=r"the loop takes more than 0\.05 s of computing time"),
+        pytest.raises(ValueError, match="the loop takes more than"),
         bounded("the loop", 0.05),
     ):
         loop()

@@ -14,6 +14,7 @@ out: HTTP (`http.py`), the forms of replies (`completions.py`), and what the rep
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -31,6 +32,7 @@ from sparring.endpoints.replies import Asker, Request, most_out
 from sparring.endpoints.waiting import asked_wait, reset_wait
 from sparring.recipe.sections import EndpointConfig
 from sparring.runtime.errors import OracleError
+from sparring.runtime.files import make_folder
 from sparring.runtime.secrets import SHORTEST_SECRET, hide
 
 BACKOFF, LONGEST_WAIT = 1.0, 300.0
@@ -46,6 +48,9 @@ PER_WAVE = 4
 REFUSED = (401, 402, 403, 404)
 """statuses that no retry and no other question can change; 403 of a single question is its moderation's"""
 PASSING = (408, 409, 425, 429)
+SECRET_NAME = re.compile(
+    r"(?:.*[_-])?(?:api[_-]?key|authorization|password|passwd|secret|(?:access|auth|bearer)[_-]?token)", re.I
+)
 MODERATION = re.compile(
     r"moderat|flagged|content.?(?:policy|filter|management)|safety|guardrail|blocked.{0,40}prompt|prompt.{0,40}blocked"
     r"|inappropriate|usage.polic|violates (?:our|the)|responsible.?ai|data.?inspection",
@@ -68,6 +73,7 @@ class Endpoint(Asker):
         """
         if config.base_url is not None:
             _check_address(f"{field}.base_url", config.base_url)
+        _check_extra(f"{field}.extra", getattr(config, "extra", None))
         if config.max_cost is not None and (config.price_in is None or config.price_out is None):
             raise ValueError(f"{field}.max_cost needs {field}.price_in and price_out, per million tokens.")
         self.config, self.field = config, field
@@ -102,6 +108,8 @@ class Endpoint(Asker):
     def _answer(self, new: Mapping[str, Request]) -> None:
         if not new:
             return
+        make_folder(self.file.path.parent)
+        self.file.path.open("a").close()  # what cannot be written is found before it is paid
         self._stop.clear()
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             futures = [pool.submit(self._answer_one, key, request) for key, request in new.items()]
@@ -220,6 +228,8 @@ class Endpoint(Asker):
 
         self.last_error, self._remedy = self._redacted(error), _remedy(error, self.config, self.field)
         if self._refuses_question(error):
+            with self._lock:
+                self.counts["questions refused by the server"] += 1
             return None
         status = getattr(error, "status_code", None)
         if status in REFUSED or getattr(error, "code", None) == "insufficient_quota":
@@ -312,6 +322,19 @@ def _check_address(name: str, url: str) -> None:
         raise ValueError(f"{name} holds a user, a password or a query. Put the key in the environment.")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"{name} = {url!r}: give http://HOST/v1 or https://HOST/v1.")
+
+
+def _check_extra(name: str, extra: Any) -> None:
+    """Raise ValueError where the fields are no JSON, or one is named like a secret: the run's folder keeps them."""
+    try:
+        text = json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be sent: {error}. Put dates in quotes.") from error
+    secret = next((key for key in re.findall(r'"([^"\\]*)": ', text) if SECRET_NAME.fullmatch(key)), None)
+    if secret is not None:
+        raise ValueError(
+            f"{name} holds {secret!r}, which the run's folder would keep. Put the key in the environment (key_env)."
+        )
 
 
 def _most_tokens(text: str) -> float:
