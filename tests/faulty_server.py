@@ -34,6 +34,23 @@ def completion(text: str | None, finish: str = "stop", top: dict[str, float] | N
     }
 
 
+def dripping(handler: BaseHTTPRequestHandler, headers: bool) -> None:
+    """A byte every 20 ms for five seconds: of the body, or of a header."""
+    start = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    handler.wfile.write(start + (b"x-slow: " if headers else b"content-length: 1000\r\n\r\n"))
+    for _ in range(250):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.02)
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """A body without an end."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+    while True:
+        handler.wfile.write(b" " * 100_000)
+
+
 class Faulty:
     """Each request takes the next fault, or `answer(request)` when none is left."""
 
@@ -51,11 +68,14 @@ class Faulty:
             self.requests.append(body)
             self.keys.append(handler.headers.get("authorization", ""))
             reply = self.faults.pop(0) if self.faults else self.answer(body)
+        if callable(reply):  # writes what it likes
+            return reply(handler)
         status, headers, payload = reply if isinstance(reply, tuple) else (200, {}, reply)
         if payload == "hang":
             time.sleep(0.6)
             return
-        raw = payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
+        raw = payload.encode() if isinstance(payload, str) else payload
+        raw = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
         handler.send_response(status)
         for name, value in {"content-type": "application/json", "content-length": str(len(raw)), **headers}.items():
             handler.send_header(name, value)

@@ -151,7 +151,6 @@ FAULTS = {
     "choices no list": {**completion("A"), "choices": {"a": 1}},
     "choices of text": {**completion("A"), "choices": ["A"]},
     "message of text": with_choice(message="A"),
-    "content in parts": with_choice(message={"role": "assistant", "content": [{"type": "text", "text": "A"}]}),
     "array": [completion("A")],
 }
 ODD = {
@@ -165,6 +164,7 @@ ODD = {
         logprobs={"content": [{"token": "A", "logprob": -0.1, "top_logprobs": [{"token": "A"}, "B", {"logprob": -1}]}]}
     ),
     "token without": with_choice(logprobs={"content": [{"token": "A", "top_logprobs": 5}]}),
+    "content in parts": with_choice(message={"role": "assistant", "content": [{"type": "text", "text": "A"}]}),
     "model of numbers": {**completion("A"), "model": {"id": 5}},
 }
 

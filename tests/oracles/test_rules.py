@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
+from sparring.data import checks
 from sparring.oracles.build import build_oracle
+from sparring.oracles.guard import Guard
 from sparring.oracles.labelled import held_out, read_labelled
 from sparring.oracles.oracle import Comparison
 
@@ -55,6 +58,17 @@ def test_bad_rules(tmp_path, section, message):
     data = jsonl(tmp_path / "b.jsonl", [{"prompt": "p", "gold": "((", "check": None}])
     with pytest.raises(ValueError, match=message):
         build_oracle({"name": "rules", "data": data, **section}, "")
+
+
+def test_a_pattern_without_an_end_fails_its_comparison_only(tmp_path, monkeypatch):
+    """It held the judge for ever; the others are judged."""
+    monkeypatch.setattr(checks, "SECONDS", 0.05)
+    rows = [{"prompt": "p", "gold": "(a+)+$"}, *({"prompt": str(i), "gold": "b"} for i in range(30))]
+    section = {"name": "rules", "data": jsonl(tmp_path / "e.jsonl", rows), "rule": "regex", "gold": "gold"}
+    guard = Guard(build_oracle(section, ""))
+    answers = guard.judge([Comparison(row["prompt"], "a" * 40 + "b", "-") for row in rows])
+    assert np.isnan(answers).tolist() == [True, *[False] * 30]
+    assert "the pattern '(a+)+$' takes more than" in guard.last_error
 
 
 HH = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: why?\n\nAssistant: {}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +12,8 @@ import pytest
 
 from sparring.endpoints.replies import ReplyFile
 from sparring.runtime.files import (
+    beside,
+    cache_folder,
     folder_beside,
     read_json,
     read_table,
@@ -67,3 +71,27 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     fill("weights")
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["policy", "policy/weights"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_file_without_room_is_named_and_not_half_written(tmp_path: Path, number: int) -> None:
+    def no_room(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match="summary") as raised, beside(tmp_path / "summary.json") as partial:
+        no_room(partial)
+    assert (raised.value.errno, raised.value.filename) == (number, str(tmp_path / "summary.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_without_a_home_can_name_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setenv("SPARRING_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("SPARRING_CACHE")
+    with pytest.raises(ValueError, match="set SPARRING_CACHE"):
+        cache_folder()

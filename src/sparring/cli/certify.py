@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from sparring.cli.result import say, table, terminal
 from sparring.evaluation.result import finite
+from sparring.runtime.plain_yaml import load_yaml
 
 if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
@@ -127,8 +127,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         if key in settings:
             raise ValueError(f"--set {key} is given twice; leave one out.")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            parsed = load_yaml(value)
+        except ValueError as error:
             raise ValueError(f"--set {text!r}: {value!r} is not readable YAML; put text in quotes.") from error
         if isinstance(parsed, str) and "," in parsed and all(isinstance(_number(n), float) for n in parsed.split(",")):
             raise ValueError(f"--set {text!r}: several numbers are a list; write {key}=[{value}].")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
+
+from sparring.runtime.plain_yaml import load_yaml
 
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
@@ -64,8 +65,8 @@ def plain_section(spec: str) -> dict[str, Any]:
     if not spec.lstrip().startswith(("{", "[")):
         return {"name": spec}
     try:
-        section = yaml.safe_load(spec)
-    except yaml.YAMLError as error:
+        section = load_yaml(spec)
+    except ValueError as error:
         raise ValueError(f"--oracle: {spec!r} is not readable YAML. Write {{name: ..., field: ...}}.") from error
     if not isinstance(section, dict) or "name" not in section:
         raise ValueError(f"--oracle {spec!r}: give a name, a folder, a recipe, or '{{name: ...}}'.")
@@ -88,7 +89,10 @@ def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
         field, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"--sampling {setting!r}: write it as field=value, such as temperature=0.7.")
-        overrides[field] = yaml.safe_load(value)
+        try:
+            overrides[field] = load_yaml(value)
+        except ValueError as error:
+            raise ValueError(f"--sampling {setting!r}: {value!r} is not readable YAML; put text in quotes.") from error
     try:
         SamplingConfig.model_validate(overrides)
     except ValidationError as error:

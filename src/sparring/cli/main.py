@@ -35,6 +35,7 @@ from sparring.cli import (
     status,
     study,
 )
+from sparring.runtime.files import FULL, cache_folder
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,17 +90,29 @@ def _explain(error: Exception) -> None:
     if isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "sparring":
         _fail(f"stopped: {error}", 3)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        _fail(f"error: no permission for {error.filename}. Give another --out, or change its owner.", 2)
-    if _disk_full(error):
-        _fail("stopped: the disk is full. Free some space and give the same command to go on.", 3)
+        cached = str(error.filename).startswith(str(cache_folder()))
+        remedy = "Set SPARRING_CACHE to another folder" if cached else "Give another --out"
+        _fail(f"error: no permission for {error.filename}. {remedy}, or change its owner.", 2)
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        _fail("error: no folder for temporary files can be written. Set TMPDIR to one that can.", 2)
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        _fail("error: this user has no home folder, so ~ names none. Set HOME, or write the paths out.", 2)
+    if isinstance(error, ImportError) and "SOCKS" in str(error):  # of the hub's client
+        remedy = "Unset ALL_PROXY, or install what its HTTP client needs"
+        _fail(f"error: the environment's SOCKS proxy cannot be used. {remedy}: {error}", 2)
+    if (full := _disk_full(error)) is not None:
+        what = FULL.get(getattr(full, "errno", None) or errno.ENOSPC, "the disk is full")
+        name = getattr(full, "filename", None)
+        place = f" ({name} was not written)" if name else ""
+        _fail(f"stopped: {what}{place}. Free some space and give the same command to go on.", 3)
 
 
-def _disk_full(error: BaseException | None) -> bool:
-    """Whether the error or its cause is ENOSPC, which safetensors says in words only."""
+def _disk_full(error: BaseException | None) -> BaseException | None:
+    """The error, or a cause of it, that says that there is no more room; safetensors says so in words only."""
     if error is None:
-        return False
-    here = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
-    return here or _disk_full(error.__context__)
+        return None
+    said = any(os.strerror(number) in str(error) for number in FULL)
+    return error if said or getattr(error, "errno", None) in FULL else _disk_full(error.__context__)
 
 
 def _fail(message: str, code: int) -> None:

@@ -15,6 +15,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sparring.runtime.bounds import bounded
+
+SECONDS = 2.0
+"""of computing that a pattern may take for one text"""
+
 # "don't", "ice-cold" and "3.5" are one word each; "red/blue" and "red,blue" are two.
 _WORD = re.compile(r"[^\W_]+(?:(?:['’-]|(?<=[0-9])[.,](?=[0-9]))[^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?:\s+|$)")
@@ -98,6 +103,11 @@ def _json_keys(text: str, keys: Sequence[str]) -> bool:
     return isinstance(parsed, dict) and set(parsed) == set(keys)
 
 
+def _matches(text: str, pattern: str) -> bool:
+    with bounded(f"the pattern {pattern[:60]!r}", SECONDS):
+        return re.search(pattern, text) is not None
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -169,7 +179,7 @@ _RULES: Mapping[str, _Rule] = {
         {"expected": _Kind("a non-empty string with a word in it", _is_phrase)},
     ),
     "regex": _Rule(
-        lambda text, pattern: re.search(pattern, text) is not None,
+        _matches,
         {"pattern": _Kind("a regular expression", _is_pattern)},
     ),
     "json_keys": _Rule(_json_keys, {"keys": _Kind("a non-empty list of key names", _is_phrases)}),

@@ -2,9 +2,10 @@
 
 Replies are written to a file as they come (`replies.py`), so that a stopped or killed run never pays for the same
 question twice; so are the tokens of empty replies, which cost too. Rate limits and outages are waited out with jitter,
-for as long as `Retry-After` asks; an endpoint that stays down, a refused key, an unknown model or a spent budget stops
-the work with an `OracleError`. The key is read from the environment into the client and is stored nowhere else, even
-when a reply repeats it. Leaves out: what the replies mean.
+for as long as the server asks; an endpoint that stays down, a refused key, an unknown model or a spent budget stops
+the work with an `OracleError`, and a question that the server's moderation refuses fails alone. The key is read from
+the environment into the client and is stored nowhere else, even when a reply repeats it in another spelling. Leaves
+out: HTTP (`http.py`), the forms of replies (`completions.py`), and what the replies mean.
 
     config = EndpointConfig(model="m", base_url="http://localhost:8000/v1", key_env=None)
     endpoint = Endpoint(config, "oracle", Path("replies.jsonl"))
@@ -25,9 +26,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sparring.endpoints.replies import TOKENS_KEPT, Asker, Request, most_out
+from sparring.endpoints.completions import Filtered, Malformed, content, message_of, said_by, token_count, tokens
+from sparring.endpoints.http import NO_KEY, ChatClient
+from sparring.endpoints.replies import Asker, Request, most_out
+from sparring.endpoints.waiting import asked_wait, reset_wait
 from sparring.recipe.sections import EndpointConfig
 from sparring.runtime.errors import OracleError
+from sparring.runtime.files import make_folder
+from sparring.runtime.secrets import SHORTEST_SECRET, hide
 
 BACKOFF, LONGEST_WAIT = 1.0, 300.0
 """seconds: the first wait, doubled each time; and the longest that a `Retry-After` is obeyed"""
@@ -37,13 +43,22 @@ CHARACTERS_PER_TOKEN = 3.5
 """of ASCII, for estimates before the endpoint has counted; low for English, so that estimates err upwards"""
 BYTES_PER_TOKEN = 1.0
 """of other scripts' UTF-8: what a small vocabulary comes to (SmolLM2: 1.0 in Korean, 1.5 in Chinese, 2.1 in Russian)"""
-SHORTEST_SECRET = 8
-"""a shorter "key" is a placeholder for a server without keys; removing it from replies would spoil them"""
 PER_WAVE = 4
 """requests in a wave for each request under way: how often progress shows"""
 REFUSED = (401, 402, 403, 404)
-"""statuses that no retry and no other question can change"""
+"""statuses that no retry and no other question can change; 403 of a single question is its moderation's"""
 PASSING = (408, 409, 425, 429)
+SECRET_NAME = re.compile(
+    r"(?:.*[_-])?(?:api[_-]?key|authorization|password|passwd|secret|(?:access|auth|bearer)[_-]?token)", re.I
+)
+MODERATION = re.compile(
+    r"moderat|flagged|content.?(?:policy|filter|management)|safety|guardrail|blocked.{0,40}prompt|prompt.{0,40}blocked"
+    r"|inappropriate|usage.polic|violates (?:our|the)|responsible.?ai|data.?inspection",
+    re.I,
+)
+"""what refusals of a single question say"""
+CHARACTERS_ALLOWED = 100_000
+"""of a reply, beside 256 for each token that the request allows: servers may ignore `max_tokens`"""
 EMPTY = "an empty reply"
 
 
@@ -58,11 +73,14 @@ class Endpoint(Asker):
         """
         if config.base_url is not None:
             _check_address(f"{field}.base_url", config.base_url)
+        _check_extra(f"{field}.extra", getattr(config, "extra", None))
         if config.max_cost is not None and (config.price_in is None or config.price_out is None):
             raise ValueError(f"{field}.max_cost needs {field}.price_in and price_out, per million tokens.")
         self.config, self.field = config, field
-        self._client = _client(config, field)
-        self.where = str(self._client.base_url)
+        self._client = ChatClient(_key(config.key_env, field), config.base_url, config.timeout, field)
+        self.where = self._client.base_url
+        if hide(plain := config.model_dump(mode="json"), self._client.secrets) != plain:
+            raise ValueError(f"{field} holds the key itself, which the run's folder would keep. Leave it out.")
         if config.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
         super().__init__(f"{config.model}@{self.where}", replies)
@@ -72,6 +90,8 @@ class Endpoint(Asker):
         self._stop = threading.Event()
         self._not_before = 0.0
         self._failures_in_a_row = 0
+        self._answered = bool(self.models)
+        """whether it has answered anything, now or before"""
 
     def cost(self, tokens_in: float, tokens_out: float) -> float | None:
         """In the currency of the prices; None without prices."""
@@ -88,6 +108,8 @@ class Endpoint(Asker):
     def _answer(self, new: Mapping[str, Request]) -> None:
         if not new:
             return
+        make_folder(self.file.path.parent)
+        self.file.path.open("a").close()  # what cannot be written is found before it is paid
         self._stop.clear()
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             futures = [pool.submit(self._answer_one, key, request) for key, request in new.items()]
@@ -125,12 +147,14 @@ class Endpoint(Asker):
 
     def _answer_one(self, key: str, request: Request) -> None:
         """Store a reply, or give the request up. Every attempt reserves its own tokens: empty replies cost too."""
+        counts_as_down = True
         for attempt in range(self.config.attempts):
             if not self._wait() or (reserved := self._reserve(request)) is None:
                 return
             try:
                 row = self._create(request)
             except Exception as error:
+                counts_as_down = not (self._answered and self._refuses_question(error))
                 wait = self._failure(error, attempt)
                 if wait is None:
                     break
@@ -139,13 +163,13 @@ class Endpoint(Asker):
                     self._not_before = max(self._not_before, time.monotonic() + wait)
             else:
                 self._store_redacted({"key": key, **row})
-                self._failures_in_a_row = 0
+                self._failures_in_a_row, self._answered = 0, True
                 return
             finally:
                 self._set_aside(-reserved[0], -reserved[1])
         with self._lock:
             self.counts["failed requests"] += 1
-            self._failures_in_a_row += 1
+            self._failures_in_a_row += counts_as_down
             down = self._failures_in_a_row >= DOWN_AFTER and not self._stop.is_set()
             if down:
                 self._stop.set()
@@ -161,27 +185,25 @@ class Endpoint(Asker):
         """One reply as a row of the file. An empty reply raises; its tokens are stored where they are known."""
         with self._lock:
             self.counts["requests"] += 1
-        completion = self._client.chat.completions.create(model=self.config.model, **request)
-        whole, text, cut = _content(completion)
+        completion = self._client.create(model=self.config.model, **request)
+        try:
+            whole, text, cut = content(completion)
+        except Filtered:
+            self._store_spent(self._tokens_spent(completion, request, True))
+            raise
         spent = self._tokens_spent(completion, request, whole)
-        if text is None:
-            if spent is not None:
-                self._store_redacted({"key": None, "text": "", **spent})
-            raise _Malformed(EMPTY if whole else "a reply without choices[0].message.content")
+        longest = CHARACTERS_ALLOWED + 256 * most_out(request)
+        if text is None or len(text) > longest:
+            self._store_spent(spent)
+            if text is not None:
+                raise Malformed(f"a reply of {len(text):,} characters to a request for {most_out(request)} tokens")
+            raise Malformed(EMPTY if whole else "a reply without choices[0].message.content")
         assert spent is not None, "whole replies have a cost"
-        model = getattr(completion, "model", None)
-        return {
-            "text": text,
-            "cut": cut,
-            "tokens": _tokens(completion.choices[0]),
-            **spent,
-            "model": model if isinstance(model, str) else "",
-        }
+        return {"text": text, "cut": cut, "tokens": tokens(completion), **spent, "model": said_by(completion)}
 
     def _tokens_spent(self, completion: Any, request: Request, whole: bool) -> dict[str, int] | None:
         """The endpoint's counts, or upper bounds where it does not count a whole reply; None for a broken one."""
-        usage = getattr(completion, "usage", None)
-        tokens_in, tokens_out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        tokens_in, tokens_out = token_count(completion, "prompt_tokens"), token_count(completion, "completion_tokens")
         if not whole and (tokens_in is None or tokens_out is None):
             return None
         most_in, most = self.most_tokens(request)
@@ -205,6 +227,10 @@ class Endpoint(Asker):
         import openai
 
         self.last_error, self._remedy = self._redacted(error), _remedy(error, self.config, self.field)
+        if self._refuses_question(error):
+            with self._lock:
+                self.counts["questions refused by the server"] += 1
+            return None
         status = getattr(error, "status_code", None)
         if status in REFUSED or getattr(error, "code", None) == "insufficient_quota":
             if self._stop.is_set():
@@ -216,55 +242,62 @@ class Endpoint(Asker):
             ) from None
         passing = status in PASSING or (status or 0) >= 500
         broken = isinstance(
-            error, openai.APIConnectionError | openai.APIResponseValidationError | _Malformed | ValueError
+            error, openai.APIConnectionError | openai.APIResponseValidationError | Malformed | TimeoutError | ValueError
         )
         if not passing and not broken:
             if status is None:
                 raise error
             return None  # this question is refused (too long, filtered); others may pass
-        asked = _retry_after(error)
+        headers = getattr(getattr(error, "response", None), "headers", {})
+        asked = asked_wait(headers)
         if asked is not None and asked > LONGEST_WAIT:
             self._stop.set()
             raise OracleError(
                 f"the endpoint {self.where} asks to wait {asked:.0f} s ({self.last_error}). What was answered is kept; "
                 "give the same command later."
             ) from None
+        if asked is None and status == 429:
+            asked = min(reset_wait(headers) or 0.0, LONGEST_WAIT)
         # Jitter: callers that were turned away together must not come back together.
-        return (asked or BACKOFF * 2**attempt) * random.uniform(1.0, 1.5)
+        return (asked or min(BACKOFF * 2**attempt, LONGEST_WAIT)) * random.uniform(1.0, 1.5)
+
+    def _refuses_question(self, error: Exception) -> bool:
+        """Whether an error is about this question alone, so that others may pass: moderation, or too long."""
+        status = getattr(error, "status_code", None)
+        if isinstance(error, Filtered):
+            return True
+        if status in (400, 403, 422, 451) and MODERATION.search(message_of(error)):
+            return True
+        return self._answered and status in (400, 403, 413, 422, 451)
 
     def _redacted(self, error: Exception) -> str:
-        """The error as one line without the key, which some servers repeat."""
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return (text if self.config.key_env is None else text.replace(self._client.api_key, "***"))[:300]
+        """The error and its cause as one line without the key, which some servers repeat."""
+        text = f"{type(error).__name__}: {error}"
+        if getattr(error, "status_code", None) is None and (cause := str(error.__cause__ or "")) not in text:
+            text += f" ({cause})"
+        text = hide(" ".join(text.split()), self._client.secrets)
+        for secret in self._client.secrets:  # a short one too
+            text = text.replace(secret, "***") if len(secret) < SHORTEST_SECRET else text
+        return text[:300]
 
     def _store_redacted(self, row: dict[str, Any]) -> None:
-        secret = self._client.api_key
-        hidden = self.config.key_env is not None and len(secret) >= SHORTEST_SECRET
-        if hidden and secret in json.dumps([row, "".join(t["token"] for t in row.get("tokens", ()))]):
-            row |= {"text": row["text"].replace(secret, "***"), "model": row["model"].replace(secret, "***")}
-            row["tokens"] = []
-        self._store({**row, "asker": self.name})
+        secrets, said = self._client.secrets, row.get("tokens", [])
+        hidden = hide(row, secrets)
+        # A key may also be spread over the tokens.
+        if said != hidden.get("tokens", []) or (whole := "".join(t["token"] for t in said)) != hide(whole, secrets):
+            hidden["tokens"] = []
+        self._store({**hidden, "asker": self.name})
 
-
-class _Malformed(Exception):
-    """An HTTP success without a reply in it."""
-
-
-def _client(config: EndpointConfig, field: str) -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        raise ValueError(
-            f"{field}: an endpoint needs the package openai. Install it with: pip install 'sparring[judge]'"
-        ) from error
-    key = _key(config.key_env, field)
-    return openai.OpenAI(api_key=key, base_url=config.base_url, timeout=config.timeout, max_retries=0)
+    def _store_spent(self, spent: dict[str, int] | None) -> None:
+        """Keep what a reply cost that held nothing, where it is known."""
+        if spent is not None:
+            self._store_redacted({"key": None, "text": "", **spent})
 
 
 def _key(key_env: str | None, field: str) -> str:
     """The key from the environment; a placeholder where the endpoint takes none."""
     if key_env is None:
-        return "none"
+        return NO_KEY
     if not re.fullmatch(r"[A-Z][A-Z0-9_]*", key_env):
         raise ValueError(
             f"{field}.key_env is not the name of an environment variable (capitals, digits, underscores); it is not "
@@ -291,51 +324,22 @@ def _check_address(name: str, url: str) -> None:
         raise ValueError(f"{name} = {url!r}: give http://HOST/v1 or https://HOST/v1.")
 
 
+def _check_extra(name: str, extra: Any) -> None:
+    """Raise ValueError where the fields are no JSON, or one is named like a secret: the run's folder keeps them."""
+    try:
+        text = json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be sent: {error}. Put dates in quotes.") from error
+    secret = next((key for key in re.findall(r'"([^"\\]*)": ', text) if SECRET_NAME.fullmatch(key)), None)
+    if secret is not None:
+        raise ValueError(
+            f"{name} holds {secret!r}, which the run's folder would keep. Put the key in the environment (key_env)."
+        )
+
+
 def _most_tokens(text: str) -> float:
     plain = sum(map(str.isascii, text))
     return plain / CHARACTERS_PER_TOKEN + (len(text.encode(errors="replace")) - plain) / BYTES_PER_TOKEN
-
-
-def _content(completion: Any) -> tuple[bool, str | None, bool]:
-    """(whether it has the shape of a reply, its text unless that is empty, whether it was cut off)."""
-    # The client does not check what it reads: a proxy's error page or half a body arrive as a success of any shape.
-    try:
-        choice = completion.choices[0]
-        text, cut = choice.message.content, choice.finish_reason == "length"
-    except (AttributeError, IndexError, KeyError, TypeError):
-        return False, None, False
-    if not isinstance(text, str | None):
-        return False, None, False
-    text = text or ""
-    # A model that thought until max_tokens has answered: the same question would end the same way.
-    return True, text if cut or text.strip() else None, cut
-
-
-def _count(usage: Any, name: str) -> int | None:
-    value = getattr(usage, name, None)
-    return value if isinstance(value, int) and value >= 0 else None
-
-
-def _tokens(choice: Any) -> list[dict[str, Any]]:
-    """The last tokens that have log-probabilities; none where they have another shape."""
-    try:
-        return [
-            {
-                "token": t.token,
-                "logprob": t.logprob,
-                "top": {a.token: a.logprob for a in t.top_logprobs or () if _likely(a)},
-            }
-            for t in (choice.logprobs.content or ())[-TOKENS_KEPT:]
-            if _likely(t)
-        ]
-    except (AttributeError, KeyError, TypeError):
-        return []
-
-
-def _likely(token: Any) -> bool:
-    """Whether it is a token with a log-probability."""
-    text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
-    return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01  # servers round 0 upwards
 
 
 def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
@@ -343,13 +347,15 @@ def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
     import openai
 
     status = getattr(error, "status_code", None)
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, TimeoutError):
         return (
             f"No answer came within {config.timeout:g} s: raise {field}.timeout, or lower {field}.concurrency "
             f"({config.concurrency}) if it answers slowly."
         )
     if isinstance(error, openai.APIConnectionError):
-        return f"Is it running, and is {field}.base_url right?"
+        return f"Is it running, is {field}.base_url right, and can a proxy of the environment be reached?"
+    if isinstance(error, Filtered) or (status is not None and status < 500 and MODERATION.search(message_of(error))):
+        return "Its moderation refuses these questions."
     if status == 429:
         return f"It limits the rate: lower {field}.concurrency ({config.concurrency}), or go on later."
     if status is not None and status < 500:
@@ -362,12 +368,3 @@ def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
     if str(error) == EMPTY:
         return f"The model says nothing: is it a chat model, and {field}.max_tokens large enough?"
     return f"The address serves no chat API: {field}.base_url usually ends in /v1."
-
-
-def _retry_after(error: Exception) -> float | None:
-    """Seconds that the server asks for; None for a date, which our own backoff stands in for."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    try:
-        return max(0.0, float(headers.get("retry-after", "")))
-    except ValueError:
-        return None

@@ -10,13 +10,35 @@ piece, as usual. Leaves out: where a template comes from (`chat.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from sparring.runtime.bounds import bounded
+
 Message = dict[str, str]
+SECONDS, MEMORY, LONGEST = 5.0, 2**30, 20_000_000
+"""what rendering one conversation may take: computing time, bytes; and characters of its text"""
 MARKS = range(0xE000, 0xF900)
 """private-use characters: while a template is rendered, they stand for special tokens that are text"""
+
+
+def bounded_rendering(render: Callable[..., str]) -> Callable[..., str]:
+    """The rendering within its bounds: a template is somebody's program, and may never end."""
+
+    @wraps(render)
+    def within(*arguments: Any, **options: Any) -> str:
+        with bounded("model.chat_template: rendering a conversation", SECONDS, MEMORY):
+            text = render(*arguments, **options)
+        if len(text) > LONGEST:
+            raise ValueError(
+                f"model.chat_template: it makes {len(text):,} characters of a conversation; at most {LONGEST:,}"
+            )
+        return text
+
+    return within
 
 
 class Template:
@@ -29,6 +51,7 @@ class Template:
         names = sorted({*map(str, tokenizer.all_special_tokens), *added}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
 
+    @bounded_rendering
     def text(self, messages: Sequence[Message], generate: bool) -> str:
         """The rendered conversation; `generate` opens the assistant's turn.
 

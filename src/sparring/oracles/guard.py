@@ -97,9 +97,10 @@ class Guard:
             self.asked += len(new)
         self._count(keys)
         if self.failed > MAX_FAILED_SHARE * max(len(self._looked_up), 20):
+            last = self.last_error or " ".join(self._diagnoses()) or "NaN"
             raise OracleError(
-                f"oracle {self.identity}: {self.failed} of {len(self._looked_up)} comparisons failed (last: "
-                f"{self.last_error or 'NaN'}). What was judged is kept; repair the oracle and run the command again."
+                f"oracle {self.identity}: {self.failed} of {len(self._looked_up)} comparisons failed (last: {last}). "
+                "What was judged is kept; repair the oracle and run the command again."
             )
         return np.array([self._known(*both) for both in keys])
 

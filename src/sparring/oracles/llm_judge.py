@@ -22,7 +22,7 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.endpoints.endpoint import Endpoint
+from sparring.endpoints.endpoint import MODERATION, Endpoint
 from sparring.endpoints.replies import TOP_LOGPROBS, Asker, Estimate, Request, most_out, replies_file
 from sparring.oracles.judge_prompts import STYLES, Style, read_verdict
 from sparring.oracles.oracle import Comparison
@@ -131,7 +131,8 @@ class LanguageJudge:
             )
             if reply is not None and verdict is None and reply.cut:
                 self.unfinished.add(self.asker.key(request))
-        if set(self.verdicts.values()) == {"unanswered"}:
+        # Once it has answered, what is left at a later start may be the questions that it refuses.
+        if set(self.verdicts.values()) == {"unanswered"} and not self.asker.models:
             last = self.asker.last_error
             raise OracleError(f"{self.asker.where} answered nothing so far (last: {last}).{self.about_requests()}")
         return np.array([np.nan if verdict is None else verdict[0] for verdict in read], dtype=np.float64)
@@ -180,6 +181,8 @@ class LLMJudge(LanguageJudge):
         error = self.endpoint.last_error
         if "logprob" in error.lower() and "logprobs" in self.options:
             return " It gives no log-probabilities: set logprobs: false; verdicts are then hard."
+        if error.startswith("Filtered") or MODERATION.search(error):
+            return " Its moderation refuses these questions: they are left out, or take another judge."
         if error.startswith(REFUSALS):
             return " It refuses the request as it is: correct the field that it names (reasoning: true, extra)."
         now = self.endpoint.config

@@ -31,6 +31,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sparring.models.padding import left_padded
+from sparring.models.template import bounded_rendering
 from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
@@ -139,12 +140,15 @@ class Letters:
         return ids
 
     def _ids(self, comparison: Comparison) -> list[int]:
-        rendered = str(
-            self.tokenizer.apply_chat_template(self._messages(comparison), tokenize=False, add_generation_prompt=True)
-        )
+        rendered = self._rendered(comparison)
         if self.format == "rlhflow" and self.tokenizer.bos_token:
             rendered = rendered.replace(str(self.tokenizer.bos_token), "")  # as their own code does
         return self.tokenizer.encode(rendered, add_special_tokens=False)
+
+    @bounded_rendering
+    def _rendered(self, comparison: Comparison) -> str:
+        messages = self._messages(comparison)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def _messages(self, comparison: Comparison) -> list[dict[str, str]]:
         prompt, a, b = comparison

@@ -133,7 +133,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
     made = partial / "oracle"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    start = time.time()
+    start = time.monotonic()
     if config.method == "head":
         section = _train_head(config, base, train, made, progress)
     else:
@@ -144,7 +144,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
         "config": config.model_dump(mode="json"),
         "base_weights": hash_weights(base),
         "pairs": {"train": len(train), "held_out": len(test), "dropped": dict(dropped)},
-        "seconds": round(time.time() - start, 1),
+        "seconds": round(time.monotonic() - start, 1),
         "train_prompts": sorted({digest(pair.comparison.prompt) for pair in train}),
     }
     write_json_lines(made / "held_out.jsonl", map(_row, test))

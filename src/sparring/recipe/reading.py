@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import build_algorithm, find_algorithm
 from sparring.recipe.explain import explain
 from sparring.recipe.recipe import Recipe
 from sparring.runtime.imports import name_of
+from sparring.runtime.plain_yaml import load_yaml
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -51,8 +51,8 @@ def read_yaml(path: Path, what: str) -> Any:
     if not path.is_file():
         raise ValueError(f"{what}: {str(path)!r} does not exist.")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{what}: {str(path)!r} is not readable YAML: {error}") from error
 
 
@@ -98,17 +98,6 @@ def _functions_by_name(value: Any, path: str = "") -> Any:
     return [_functions_by_name(one, path) for one in value] if isinstance(value, list | tuple) else value
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key given twice is an error; plain YAML lets the last one win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def override(plain: dict[str, Any], setting: str) -> None:
     """Apply `a.b=value` to plain data.
 
@@ -126,8 +115,8 @@ def override(plain: dict[str, Any], setting: str) -> None:
         if not isinstance(plain, dict):
             raise ValueError(f"--set {setting!r}: {parent!r} is a value, not a section.")
     try:
-        plain[last] = _number(yaml.safe_load(value))
-    except yaml.YAMLError as error:
+        plain[last] = _number(load_yaml(value))
+    except ValueError as error:
         raise ValueError(f"--set {setting!r}: {value!r} is not readable YAML; put text in quotes.") from error
 
 

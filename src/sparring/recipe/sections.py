@@ -116,7 +116,7 @@ class EndpointConfig(Frozen):
     concurrency: int = Field(default=8, ge=1)
     """requests under way together"""
     timeout: float = Field(default=60.0, gt=0)
-    """seconds for one request"""
+    """seconds for one request, to the last byte of its answer"""
     attempts: int = Field(default=5, ge=1)
     """tries of one request, with growing waits between"""
     max_cost: float | None = Field(default=None, ge=0)
@@ -131,7 +131,7 @@ class ServedConfig(EndpointConfig):
     """A model behind an OpenAI-compatible URL: text in, text out, no log-probabilities."""
 
     timeout: float = Field(default=120.0, gt=0)
-    """seconds for one request"""
+    """seconds for one request, to the last byte of its answer"""
     system: str | None = None
     """system message put before every prompt that has none"""
     temperature: float = Field(default=1.0, ge=0)

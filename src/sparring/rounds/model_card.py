@@ -20,6 +20,7 @@ import sparring
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
 from sparring.report.summary import Summary
+from sparring.runtime.plain_yaml import load_yaml
 from sparring.runtime.words import counted
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -169,8 +170,8 @@ def base_licence(start: Path) -> str:
         return UNKNOWN
     head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
-        meta = yaml.safe_load(head.group(1)) if head else None
-    except yaml.YAMLError:
+        meta = load_yaml(head.group(1)) if head else None
+    except ValueError:
         return UNKNOWN
     return str(meta.get("license", UNKNOWN)) if isinstance(meta, dict) else UNKNOWN
 

@@ -23,6 +23,7 @@ from sparring.recipe.sections import EndpointConfig, FitConfig
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 from sparring.runtime.files import read_json, write_json, write_text
+from sparring.runtime.plain_yaml import load_yaml
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -49,7 +50,7 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
     asked = recipe.resolved()
     path = store.root / layout.RECIPE
     if path.exists() and store.manifest:
-        before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
+        before = _completed(load_yaml(path.read_text(encoding="utf-8")))
         changes = _changes(before, asked)
         fewer = asked["rounds"] < before["rounds"]
         if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fewer and n == "rounds")}:
@@ -153,7 +154,7 @@ def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> Fit
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
-    now = yaml.safe_load((root / layout.RECIPE).read_text(encoding="utf-8"))["fit"]
+    now = load_yaml((root / layout.RECIPE).read_text(encoding="utf-8"))["fit"]
     changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
     return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sparring.runtime import layout
 from sparring.runtime.files import read_json
+from sparring.runtime.plain_yaml import load_yaml
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
@@ -81,7 +80,7 @@ def read_status(run: Path) -> RunStatus:
     layout.refuse_folder_of_runs(run)
     if not layout.is_run(run):
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-    recipe = yaml.safe_load((run / layout.RECIPE).read_text(encoding="utf-8"))
+    recipe = load_yaml((run / layout.RECIPE).read_text(encoding="utf-8"))
     manifest = read_json(run / layout.MANIFEST) if (run / layout.MANIFEST).exists() else {}
     rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
     done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]

@@ -13,7 +13,6 @@ Leaves out: what the stages do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 
 from sparring.models.weights import hash_weights
 from sparring.runtime.files import hash_file, make_folder, read_json, write_json
+from sparring.runtime.flock import flock
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
@@ -74,7 +74,7 @@ class Store:
             return entry["facts"]
         # Killed half-way, a second run leaves files that the old hashes would call altered.
         self.forget(key)
-        start = time.time()
+        start = time.monotonic()
         with PeakMemory() as memory:
             made = _with_remedy(key, work)
         release_memory()
@@ -82,7 +82,7 @@ class Store:
             "inputs": dict(inputs),
             "outputs": {name: self.fingerprint(name) for name in made.outputs},
             "facts": made.counts,
-            "seconds": round(time.time() - start, 1),
+            "seconds": round(time.monotonic() - start, 1),
             "peak_bytes": memory.peak,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
         }
@@ -187,7 +187,7 @@ class Store:
         make_folder(self.root)
         with (self.root / RUN_LOCK).open("w") as handle:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(handle.fileno(), self.root)
             except BlockingIOError:
                 raise ValueError(
                     f"{self.root} is being worked on by another process. Wait for it, or give another --out."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,14 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from sparring.recipe.sections import TrackerConfig
+from sparring.runtime.secrets import hide
 
 NEEDS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 """importable package of each; the extra has the tracker's name"""
+
+
+KEYS = ("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "HF_TOKEN")
+"""variables whose values no note may show"""
 
 
 class Tracker(Protocol):
@@ -72,7 +78,7 @@ class Trackers:
             action()
         except Exception as error:  # of another's service: the run goes on after any of them
             self.live.pop(name, None)
-            reason = next(iter(str(error).splitlines()), "")
+            reason = hide(next(iter(str(error).splitlines()), ""), [os.environ.get(key, "") for key in KEYS])
             self.say(f"note  tracker {name} is left out from here: {type(error).__name__}: {reason}")
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ recipe fits (`sparring plan`).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -127,8 +128,10 @@ def _container_limit() -> int | None:
 
 def disk() -> dict[str, dict[str, Any]]:
     """Free bytes where runs and models are stored."""
-    hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    places = {"here": Path.cwd(), "models of the hub": hub, "dequantised models": cache_folder()}
+    hub = Path(os.environ.get("HF_HOME") or os.path.expanduser("~/.cache/huggingface"))
+    places = {"here": Path.cwd(), "models of the hub": hub}
+    with contextlib.suppress(ValueError):  # no home
+        places["dequantised models"] = cache_folder()
     return {name: {"path": str(path), "free": shutil.disk_usage(_existing(path)).free} for name, path in places.items()}
 
 

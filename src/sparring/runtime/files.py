@@ -10,6 +10,7 @@ it as an escape, text and tables get U+FFFD. Leaves out: which files a run has (
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,12 @@ Rows = Sequence[Mapping[str, object]]
 """of a table; `TypedDict`s are such mappings too"""
 NO_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 """what the system says of a path where nothing can be written"""
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the limit of a file's size (ulimit -f) is reached",
+}
+"""what the system says where there is no more room"""
 LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 """half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
@@ -129,13 +136,17 @@ def _partial(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _blaming(path: Path, partial: Path) -> Iterator[None]:
-    """Raise a ValueError that names `path` where `partial` cannot be written; a missing input stays what it is."""
+    """Raise an error that names `path` where `partial` cannot be written; a missing input stays what it is."""
     try:
         yield
     except NO_PLACE as error:
         if error.filename != str(partial):
             raise
         raise ValueError(f"{path} cannot be written: {error.strerror}. Give another --out.") from error
+    except OSError as error:
+        if error.filename is not None or error.errno not in FULL:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def write_table(path: Path, rows: Rows, schema: pa.Schema) -> None:
@@ -242,8 +253,17 @@ def _shard(target: Path, keys: Sequence[str], index: int) -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for dequantised models and cached verdicts: `$SPARRING_CACHE`, else `~/.cache/sparring`."""
-    return Path(os.environ.get("SPARRING_CACHE", Path.home() / ".cache" / "sparring"))
+    """The folder for dequantised models, replies and verdicts: `$SPARRING_CACHE`, else `~/.cache/sparring`.
+
+    Raises:
+        ValueError: neither is there.
+    """
+    if given := os.environ.get("SPARRING_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "sparring"
+    except RuntimeError as error:
+        raise ValueError("this user has no home folder to cache in: set SPARRING_CACHE to a folder.") from error
 
 
 def hash_file(path: Path) -> str:

@@ -71,7 +71,10 @@ def launch(arguments: Sequence[str], count: int) -> None:
     where = meeting()
     command = [sys.executable, "-m", "sparring.cli.main", *arguments]
     with ExitStack() as stack:
-        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count - 1)]
+        logs = [
+            stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+            for _ in range(count - 1)
+        ]
         ranks = [
             subprocess.Popen(
                 command,

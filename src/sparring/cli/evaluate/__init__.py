@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import typer
 
-from sparring.cli.evaluate import (
-    alpaca_eval,
-    arena_hard,
-    exploitability,
-    head_to_head,
-    judge,
-    leaderboard,
-    mt_bench,
-    overlap,
-    ratings,
-)
+from sparring.runtime.imports import import_attribute
+
+VERBS = {
+    "head-to-head": "head_to_head:command",
+    "exploitability": "exploitability:command",
+    "alpaca-eval": "alpaca_eval:command",
+    "arena-hard": "arena_hard:command",
+    "mt-bench": "mt_bench:command",
+    "ratings": "ratings:command",
+    "leaderboard": "leaderboard:command",
+    "overlap": "overlap:command",
+    "judge-arena-hard": "judge:arena_hard",
+    "judge-mt-bench": "judge:mt_bench",
+}
+"""in the order of the help: file of this folder, and function"""
 
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Evaluate policies, answers and stored judgments: win rates with intervals, under a named judge.",
 )
-for verb in (head_to_head, exploitability, alpaca_eval, arena_hard, mt_bench, ratings, leaderboard, overlap):
-    group.command(verb.__name__.rpartition(".")[2].replace("_", "-"))(verb.command)
-group.command("judge-arena-hard")(judge.arena_hard)
-group.command("judge-mt-bench")(judge.mt_bench)
+for name, where in VERBS.items():
+    group.command(name)(import_attribute(f"{__name__}.{where}", name))
