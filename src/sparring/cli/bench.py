@@ -132,7 +132,9 @@ def sample(
     case = compare_sampling(job, repeats, terminal(stderr=True).print)
     _write(file, "sample", model, [case])
     ours, theirs = case["ours"]["tokens_per_second"], case["theirs"]["tokens_per_second"]
-    print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
+    terminal().print(
+        f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x"
+    )
 
 
 @group.command()
@@ -201,9 +203,9 @@ def one_round(
         require_peer(against, peer_python or sys.executable)
     case = compare_round(job, against, peer_python or sys.executable, repeats, say)
     _write(file, "round", model, [case])
-    print(f"sparring {case['ours']['seconds']:.1f} s: {case['ours']['stages']}")
+    terminal().print(f"sparring {case['ours']['seconds']:.1f} s: {case['ours']['stages']}")
     if "theirs" in case:
-        print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
+        terminal().print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
 
 
 def _write(file: Path | None, kind: str, model: str, cases: list[dict[str, Any]], **more: Any) -> None:

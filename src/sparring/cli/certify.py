@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import say, table, terminal, write
 from sparring.evaluation.result import finite
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def trajectories(
         from sparring.certificates.plot import write_plot
 
         write_plot(played, on, plot)
-        print(plot, file=sys.stderr)
+        terminal(stderr=True).print(str(plot))
     if json_ == Path("-"):
         return
     rows = []
@@ -217,7 +217,7 @@ def write_json(content: Any, path: Path) -> None:
     """Plain JSON: numbers that are not finite become null."""
     text = json.dumps(finite(content), allow_nan=False)
     if path == Path("-"):
-        print(text)
+        write(text + "\n")
     else:
         from sparring.runtime.files import write_text
 
@@ -256,5 +256,5 @@ def transformer(
         columns = ("round", "duality gap", "gap of its own game", "total variation to the exact step")
         terminal().print(table(title, columns, rows))
     if not result["gap"][-1] < result["gap"][0]:
-        print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}", file=sys.stderr)
+        terminal(stderr=True).print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}")
         sys.exit(1)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from sparring.runtime.terminal import terminal
+
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
 
@@ -112,5 +114,5 @@ def instructions(path: str | None, split: str | None, limit: int | None) -> list
         return None
     prompts, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
     for reason, count in dropped.items():
-        typer.echo(f"{path}: {count} {reason}, left out", err=True)
+        terminal(stderr=True).print(f"{path}: {count} {reason}, left out")
     return prompts

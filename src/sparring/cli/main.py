@@ -12,7 +12,6 @@ import sys
 import warnings
 
 import typer
-from rich.console import Console
 
 from sparring.cli import (
     algorithms,
@@ -33,6 +32,7 @@ from sparring.cli import (
     status,
     study,
 )
+from sparring.runtime.terminal import shielded, terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,16 +55,18 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
-    try:
-        app()
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # typer turns Ctrl-C into a silent exit with 130.
-        if isinstance(stop, SystemExit) and stop.code != 130:
-            raise
-        _fail("stopped. What was finished is kept; give the same command to go on.", 130)
-    except Exception as error:
-        _explain(error)
-        raise
+    with shielded():
+        try:
+            app()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # typer turns Ctrl-C into a silent exit with 130.
+            if isinstance(stop, SystemExit) and stop.code != 130:
+                raise
+            _fail("stopped. What was finished is kept; give the same command to go on.", 130)
+        except Exception as error:
+            _explain(error)
+            sys.excepthook(*sys.exc_info())  # here, where it is shielded: a fault of ours, to be reported
+            sys.exit(1)
 
 
 def _explain(error: Exception) -> None:
@@ -88,7 +90,7 @@ def _disk_full(error: BaseException | None) -> bool:
 
 
 def _fail(message: str, code: int) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    terminal(stderr=True).print(message)
     sys.exit(code)
 
 

@@ -8,15 +8,13 @@ Leaves out: the training (`oracles/train.py`), the asking (`evaluation/audit_ora
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.cli.result import Json, percent_cells, say, table, terminal
+from sparring.cli.result import Json, percent_cells, print_json, say, table, terminal
 from sparring.evaluation.result import hashes
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ def train(
     held_out_pairs = train_oracle(config, out, progress)
     result = run_audit({out.name: Trained(str(out))}, held_out_pairs, out / "held_out", progress, triples=0, cheats=0)
     if json_:
-        print(json.dumps(result, allow_nan=False, default=asdict))
+        print_json(result)
         return
     show(result)
     progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
@@ -121,7 +119,7 @@ def audit(
     write_json(out / "audit.json", result)
     write_audit(result, out / "audit.html")
     if json_:
-        print(json.dumps(result, allow_nan=False, default=asdict))
+        print_json(result)
         return
     show(result)
     progress.say(str(out / "audit.html"))

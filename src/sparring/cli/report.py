@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparring.cli.result import terminal
 from sparring.runtime.layout import REPORT
 
 
@@ -22,4 +23,4 @@ def command(
     write_report(summary, run / REPORT)
     if picture is not None:
         write_picture(summary, picture)
-    print(run / REPORT)
+    terminal().print(str(run / REPORT))

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
+from sparring.runtime.terminal import terminal
+
 LAUNCHED = "SPARRING_LAUNCHED"
 """set in the environment of processes that were started here"""
 EXPLAINED = (2, 3, 130)
@@ -57,7 +59,7 @@ def on_devices(count: int | None, arguments: Sequence[str], work: Callable[[], N
             if leads:
                 work()
     except RankLost as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        terminal(stderr=True).print(f"stopped: {error}")
         sys.exit(RANK_LOST)
 
 
