@@ -8,6 +8,7 @@ what is claimed (`certificates/claims/`), who plays (`certificates/certify.py`),
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -62,6 +63,7 @@ def command(
     them: play that game and print gaps per algorithm.
     """
     from sparring.algorithms.algorithm import SHIPPED, find_algorithm
+    from sparring.runtime.locks import locked_path
 
     settings = parse_settings(set_ or [])
     check_numbers(rounds, pairs, seed)
@@ -70,13 +72,17 @@ def command(
     if algorithm != "all":
         find_algorithm(algorithm)
     chosen = check_player(player)
-    if chosen == "transformer":
-        transformer(names, game, settings, rounds or 5, seed, json_, plot)
-    elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
-        claims(names, chosen or "tabular", rounds or 20, seed, verbose)
-    else:
-        options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
-        trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
+    with contextlib.ExitStack() as locks:
+        for file in (json_, plot):
+            if file is not None and file != Path("-"):
+                locks.enter_context(locked_path(file))
+        if chosen == "transformer":
+            transformer(names, game, settings, rounds or 5, seed, json_, plot)
+        elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
+            claims(names, chosen or "tabular", rounds or 20, seed, verbose)
+        else:
+            options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
+            trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
 
 
 # ---------------------------------------------------------------- arguments

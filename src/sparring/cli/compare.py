@@ -21,11 +21,13 @@ def command(
     from sparring.report.compare import gather, write_comparison
     from sparring.report.summary import load_summary
     from sparring.runtime.files import check_output
+    from sparring.runtime.locks import locked_path
 
     names = labels(runs)
-    check_output(out)
-    comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
-    write_comparison(comparison, out)
+    with locked_path(out):
+        check_output(out)
+        comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
+        write_comparison(comparison, out)
     if json_:
         print_json(comparison)
         return

@@ -58,6 +58,7 @@ def train(
     from sparring.oracles.trained import Trained
     from sparring.recipe.explain import explain
     from sparring.recipe.reading import override
+    from sparring.runtime.locks import locked_folder
     from sparring.runtime.progress import Progress
 
     fields = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
@@ -70,7 +71,9 @@ def train(
         raise ValueError(f"sparring oracle train:\n{lines}") from error
     progress = Progress(terminal(stderr=json_))
     held_out_pairs = train_oracle(config, out, progress)
-    result = run_audit({out.name: Trained(str(out))}, held_out_pairs, out / "held_out", progress, triples=0, cheats=0)
+    with locked_folder(out):
+        trained = {out.name: Trained(str(out))}
+        result = run_audit(trained, held_out_pairs, out / "held_out", progress, triples=0, cheats=0)
     if json_:
         print_json(result)
         return
@@ -105,6 +108,7 @@ def audit(
     from sparring.oracles.train import read_pairs
     from sparring.report.audit import write_audit
     from sparring.runtime.files import write_json
+    from sparring.runtime.locks import locked_folder
     from sparring.runtime.progress import Progress
 
     progress = Progress(terminal(stderr=json_))
@@ -115,9 +119,10 @@ def audit(
     for one in oracles.values():
         announce(one, planned(pairs, triples, cheats), progress.say)
     read = {"sparring_version": __version__, "data": data, "files": hashes(data), "dropped": dict(dropped)}
-    result = {**read, **run_audit(oracles, pairs, out, progress, triples, cheats)}
-    write_json(out / "audit.json", result)
-    write_audit(result, out / "audit.html")
+    with locked_folder(out):
+        result = {**read, **run_audit(oracles, pairs, out, progress, triples, cheats)}
+        write_json(out / "audit.json", result)
+        write_audit(result, out / "audit.html")
     if json_:
         print_json(result)
         return

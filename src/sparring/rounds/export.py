@@ -25,6 +25,7 @@ from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 from sparring.runtime.files import folder_beside, read_json, write_json, write_text
+from sparring.runtime.locks import locked_path
 from sparring.training.adapters import load_adapter
 from sparring.training.quantised import load_quantised
 
@@ -109,8 +110,13 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
     """Write the folder; returns the content of its export.json.
 
     Raises:
-        ValueError: `out` holds files already, or the source cannot be loaded.
+        ValueError: `out` holds files already or another process writes it, or the source cannot be loaded.
     """
+    with locked_path(out):
+        return _export(source, out, dtype, licence)
+
+
+def _export(source: Source, out: Path, dtype: str, licence: str | None) -> dict[str, Any]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
     with folder_beside(out, hidden=True) as partial:

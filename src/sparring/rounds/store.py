@@ -13,7 +13,6 @@ Leaves out: what the stages do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 from sparring.models.weights import hash_weights
 from sparring.runtime.files import hash_file, make_folder, read_json, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
+from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
 Counts = dict[str, Any]
@@ -164,12 +164,7 @@ class Store:
             )
         make_folder(self.root)
         with (self.root / RUN_LOCK).open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.root} is being worked on by another process. Wait for it, or give another --out."
-                ) from None
+            take(handle.fileno(), self.root)
             yield Store(self.root)  # read again: the process that held it before may have written
 
 

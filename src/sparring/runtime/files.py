@@ -28,6 +28,8 @@ Rows = Sequence[Mapping[str, object]]
 """of a table; `TypedDict`s are such mappings too"""
 NO_PLACE = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 """what the system says of a path where nothing can be written"""
+LONG_NAME = 100
+"""bytes of a name from which names that are made of it hold a hash instead"""
 LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 """half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
@@ -84,7 +86,7 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file to write. Give another --out.")
     make_folder(path.parent)
-    partial = _partial(path)
+    partial = hidden_beside(path, "partial")
     with _blaming(path, partial):
         partial.touch()
     partial.unlink()
@@ -94,7 +96,7 @@ def check_output(path: Path) -> None:
 def beside(path: Path) -> Iterator[Path]:
     """A path to write to, flushed to disk and renamed to `path` at the end; nothing is left when writing fails."""
     make_folder(path.parent)
-    partial = _partial(path)
+    partial = hidden_beside(path, "partial")
     with _blaming(path, partial):
         try:
             yield partial
@@ -113,7 +115,7 @@ def folder_beside(target: Path, hidden: bool = False) -> Iterator[Path]:
     `hidden`: where folders of the user may lie beside it, one of which could have the plain name.
     """
     make_folder(target.parent)
-    partial = _partial(target) if hidden else target.with_name(f"{target.name}.partial")
+    partial = hidden_beside(target, "partial") if hidden else target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
@@ -123,8 +125,12 @@ def folder_beside(target: Path, hidden: bool = False) -> Iterator[Path]:
         raise
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+def hidden_beside(path: Path, ending: str) -> Path:
+    """A hidden name beside `path` that no file system finds too long where it takes `path` itself."""
+    name = path.name
+    if len(os.fsencode(name)) > LONG_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return path.with_name(f".{name}.{ending}")
 
 
 @contextlib.contextmanager

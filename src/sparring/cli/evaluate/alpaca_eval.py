@@ -61,6 +61,7 @@ def command(
     from sparring.evaluation.annotations import read_judgments
     from sparring.evaluation.answers import is_answer_file
     from sparring.runtime.files import hash_file, write_json, write_text
+    from sparring.runtime.locks import locked_folder, locked_path
     from sparring.runtime.progress import Progress
 
     console = terminal(stderr=json_)
@@ -112,10 +113,12 @@ def command(
     }
     row = result["leaderboard"]
     if out:
-        write_json(out / "result.json", finite(result))
-        write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
+        with locked_folder(out):
+            write_json(out / "result.json", finite(result))
+            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
     if leaderboard:
-        write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
+        with locked_path(leaderboard):  # of two rows put in at once one would be lost
+            write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
     if json_:
         print_json(result)
     else:
