@@ -32,6 +32,7 @@ from sparring.cli import (
     status,
     study,
 )
+from sparring.runtime.launch import die_with_launcher
 from sparring.runtime.terminal import shielded, terminal
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ for verbs in (evaluate, oracle, bench):
 
 def main() -> None:
     """Entry point; exit codes: 0 done, 2 bad input, 3 a stage stopped itself, 130 Ctrl-C."""
+    die_with_launcher()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("transformers", "lm_eval"):
         logging.getLogger(name).setLevel(logging.ERROR)
