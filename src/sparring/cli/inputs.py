@@ -59,12 +59,12 @@ def plain_section(spec: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none of these.
     """
-    if Path(spec).is_dir():
+    if not spec.lstrip().startswith(("{", "[")):
+        if not Path(spec).is_dir():
+            return {"name": spec}
         if not (Path(spec) / "oracle.json").is_file():
             raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json: give one that `oracle train` made.")
         return {"name": "trained", "folder": spec}
-    if not spec.lstrip().startswith(("{", "[")):
-        return {"name": spec}
     try:
         section = yaml.safe_load(spec)
     except yaml.YAMLError as error:

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import sys
+import traceback
 import warnings
 
 import typer
@@ -47,6 +48,13 @@ for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 for verbs in (evaluate, oracle, bench):
     app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
+REMEDIES = {
+    errno.ENAMETOOLONG: "Give a shorter name.",
+    errno.ENOENT: "It is not there; check the spelling.",
+    errno.ENOTDIR: "A part of this path is a file; give a folder.",
+    errno.EISDIR: "It is a folder; give a file.",
+}
+"""by what the system says of a path"""
 
 
 def main() -> None:
@@ -73,6 +81,8 @@ def main() -> None:
 
 def _explain(error: Exception) -> None:
     """Exit with a message when the failure is an expected one."""
+    if isinstance(error, UnicodeError):
+        _fail(f"error: a text or file name cannot be read or written as UTF-8 ({error}). Save it as UTF-8.", 2)
     if isinstance(error, ValueError):
         _fail(f"error: {error}", 2)
     if isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "sparring":
@@ -81,6 +91,13 @@ def _explain(error: Exception) -> None:
         _fail(f"error: no permission for {error.filename}. Give another --out, or change its owner.", 2)
     if _disk_full(error):
         _fail("stopped: the disk is full. Free some space and give the same command to go on.", 3)
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        _fail(f"error: {error.filename}: {error.strerror}. {REMEDIES.get(error.errno, 'Give another path.')}", 2)
+    if isinstance(error, OSError) and error.errno is None:  # libraries raise it for files that are not what they read
+        _fail(f"error: {error}", 2)
+    if isinstance(error, RecursionError):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _fail(f"error: something that was given is nested too deeply to be read ({place.filename}, {place.name}).", 2)
 
 
 def _disk_full(error: BaseException | None) -> bool:

@@ -141,7 +141,7 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
             sections += _recipe_oracles(spec)
         else:
             section = plain_section(spec)
-            name = Path(spec).name if Path(spec).is_dir() else str(section["name"])
+            name = Path(spec).name if section.get("folder") == spec else str(section["name"])
             sections.append((name, section, None))
     oracles: dict[str, Oracle] = {}
     times: Counter[str] = Counter()

@@ -43,7 +43,7 @@ from sparring.oracles.reward_model import conversation_ids
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
-from sparring.runtime.files import beside, write_json_lines
+from sparring.runtime.files import beside, read_object, write_json_lines
 from sparring.runtime.locks import locked_folder
 from sparring.runtime.progress import Progress
 from sparring.training.adapters import with_adapter
@@ -173,7 +173,7 @@ def _train(
 
 def _finished(out: Path, fit_id: str) -> bool:
     if (out / CARD).exists():
-        if json.loads((out / CARD).read_text(encoding="utf-8"))["fit"] == fit_id:
+        if read_object(out / CARD, "fit")["fit"] == fit_id:
             return True
         raise ValueError(
             f"{out} holds an oracle trained on other data, from another base or with other fields. Give another --out."

@@ -17,12 +17,12 @@ from typing import Any
 
 import yaml
 
-from sparring.recipe.reading import parse_recipe
+from sparring.recipe.reading import parse_recipe, read_yaml
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
 from sparring.rounds.store import Store
 from sparring.runtime import layout
-from sparring.runtime.files import read_json, write_json, write_text
+from sparring.runtime.files import read_object, write_json, write_text
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -49,7 +49,7 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
     asked = recipe.resolved()
     path = store.root / layout.RECIPE
     if path.exists() and store.manifest:
-        before = _completed(yaml.safe_load(path.read_text(encoding="utf-8")))
+        before = _completed(read_stored(store.root))
         changes = _changes(before, asked)
         if asked["rounds"] < before["rounds"] or not all(map(_may_change, changes)):
             raise ValueError(
@@ -62,6 +62,23 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
         if changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
             _change_fit(store, recipe, before["fit"], changes, progress)
     write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+
+
+def read_stored(root: Path) -> Plain:
+    """The recipe of a run's folder, as plain data, with the sections that every stored recipe has.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = root / layout.RECIPE
+    plain = read_yaml(path, "the run's recipe")
+    needed = {"rounds": int, "algorithm": dict, "fit": dict}
+    if not isinstance(plain, dict) or not all(isinstance(plain.get(name), kind) for name, kind in needed.items()):
+        raise ValueError(
+            f"{path} is damaged: it holds no whole recipe. Copy the recipe there that the run was started with, every "
+            "default filled in, or give another --out."
+        )
+    return plain
 
 
 def _completed(before: Plain) -> Plain:
@@ -141,7 +158,7 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
 
 def read_settings(root: Path) -> dict[str, Plain]:
     """Whole `fit` sections by folder, of fits that were finished before their recipe's section changed."""
-    return read_json(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
+    return read_object(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
 
 
 def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> FitConfig:
@@ -152,7 +169,7 @@ def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> Fit
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
-    now = yaml.safe_load((root / layout.RECIPE).read_text(encoding="utf-8"))["fit"]
+    now = read_stored(root)["fit"]
     changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
     return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sparring.algorithms.algorithm import Reuse, Step
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
-from sparring.rounds.resume import other_settings
+from sparring.rounds.resume import other_settings, read_stored
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 
@@ -85,12 +83,12 @@ def read_status(run: Path) -> RunStatus:
     layout.refuse_folder_of_runs(run)
     if not layout.is_run(run):
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-    recipe = yaml.safe_load((run / layout.RECIPE).read_text(encoding="utf-8"))
+    recipe = read_stored(run)
     manifest = Store(run).manifest
     rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
     done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
     return RunStatus(
-        algorithm=recipe["algorithm"]["name"],
+        algorithm=str(recipe["algorithm"].get("name")),
         rounds=rounds,
         rounds_done=len(done),
         finished=finished,

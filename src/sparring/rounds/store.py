@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.models.weights import hash_weights
-from sparring.runtime.files import hash_file, make_folder, read_json, write_json
+from sparring.runtime.files import check_object, hash_file, make_folder, read_object, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
 from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
@@ -54,7 +54,11 @@ class Store:
         self.root = root
         self.manifest: dict[str, dict[str, Any]] = {}
         if (root / MANIFEST).exists():
-            self.manifest = read_json(root / MANIFEST)
+            self.manifest = read_object(root / MANIFEST)
+            for key, entry in self.manifest.items():
+                check_object(root / MANIFEST, entry, ("inputs", "outputs", "facts", "seconds"), key)
+                for name in ("inputs", "outputs", "facts"):
+                    check_object(root / MANIFEST, entry[name], (), f"{key}, {name},")
 
     def path(self, relative: str) -> Path:
         """An absolute path inside the run, its folder made."""

@@ -38,8 +38,28 @@ def read_json(path: Path) -> Any:
     """A JSON file. Raises ValueError naming it when it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Restore it, or start a new run folder.") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with these keys. Raises ValueError naming the file when it is damaged."""
+    value = read_json(path)
+    check_object(path, value, keys)
+    return value
+
+
+def check_object(path: Path, value: Any, keys: Iterable[str], name: str = "it") -> None:
+    """Raise ValueError unless a value of a file is an object with these keys; the message calls it `name`."""
+    if not isinstance(value, dict):
+        raise damaged(path, f"{name} is not an object")
+    if missing := [key for key in keys if key not in value]:
+        raise damaged(path, f"{name} has no {missing[0]!r}")
+
+
+def damaged(path: Path, reason: str) -> ValueError:
+    """The error of a stored file that is not what was written."""
+    return ValueError(f"{path} is damaged: {reason}. Restore it, or start a new run folder.")
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
