@@ -5,6 +5,7 @@ Leaves out: what the verbs do (one file each).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -34,7 +35,7 @@ from sparring.cli import (
     study,
 )
 from sparring.runtime.launch import die_with_launcher
-from sparring.runtime.terminal import shielded, terminal
+from sparring.runtime.terminal import flush, shielded, terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +56,17 @@ REMEDIES = {
     errno.EISDIR: "It is a folder; give a file.",
 }
 """by what the system says of a path"""
+NAMELESS = (
+    None,
+    errno.ENOENT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ETIMEDOUT,
+    errno.ECONNREFUSED,
+)
+"""errors of the outside world even where no path is named; others may be faults of ours, and keep their traceback"""
 
 
 def main() -> None:
@@ -64,10 +76,14 @@ def main() -> None:
     for name in ("transformers", "lm_eval"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
+    with contextlib.suppress(FileNotFoundError):  # a folder that is gone
+        sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
     with shielded():
         try:
-            app()
+            try:
+                app()
+            finally:
+                flush()
         except (KeyboardInterrupt, SystemExit) as stop:
             # typer turns Ctrl-C into a silent exit with 130.
             if isinstance(stop, SystemExit) and stop.code != 130:
@@ -81,6 +97,8 @@ def main() -> None:
 
 def _explain(error: Exception) -> None:
     """Exit with a message when the failure is an expected one."""
+    if isinstance(error, BrokenPipeError):  # of `sparring status RUN | head`: nobody reads on
+        sys.exit(1)
     if isinstance(error, UnicodeError):
         _fail(f"error: a text or file name cannot be read or written as UTF-8 ({error}). Save it as UTF-8.", 2)
     if isinstance(error, ValueError):
@@ -91,13 +109,19 @@ def _explain(error: Exception) -> None:
         _fail(f"error: no permission for {error.filename}. Give another --out, or change its owner.", 2)
     if _disk_full(error):
         _fail("stopped: the disk is full. Free some space and give the same command to go on.", 3)
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        _fail(f"error: {error.filename}: {error.strerror}. {REMEDIES.get(error.errno, 'Give another path.')}", 2)
-    if isinstance(error, OSError) and error.errno is None:  # libraries raise it for files that are not what they read
-        _fail(f"error: {error}", 2)
+    if isinstance(error, OSError) and (error.filename or error.errno in NAMELESS):
+        _fail(f"error: {_os_error(error)}", 2)
     if isinstance(error, RecursionError):
         place = traceback.extract_tb(error.__traceback__)[-1]
         _fail(f"error: something that was given is nested too deeply to be read ({place.filename}, {place.name}).", 2)
+
+
+def _os_error(error: OSError) -> str:
+    """What failed, where and a remedy, as far as the system says so."""
+    if error.errno is None or not error.filename:
+        return str(error.strerror or error)
+    remedy = REMEDIES.get(error.errno, "Give another path.")
+    return f"{error.filename2 or error.filename}: {error.strerror}. {remedy}"
 
 
 def _disk_full(error: BaseException | None) -> bool:

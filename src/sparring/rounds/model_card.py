@@ -161,7 +161,7 @@ def base_licence(start: Path) -> str:
     head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
         meta = yaml.safe_load(head.group(1)) if head else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: an impossible date
         return UNKNOWN
     return str(meta.get("license", UNKNOWN)) if isinstance(meta, dict) else UNKNOWN
 

@@ -66,6 +66,21 @@ def write(text: str) -> None:
     sys.stdout.write(visible(text))
 
 
+def flush() -> None:
+    """Write what stdout still holds.
+
+    Raises:
+        OSError: it cannot be written, or nobody reads it any more; the rest is dropped.
+    """
+    if sys.__stdout__ is None or sys.__stdout__.closed:
+        return
+    try:
+        sys.__stdout__.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        raise
+
+
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
     """Show what others write to stdout and stderr - warnings, logs, tracebacks, libraries - as text, too.
