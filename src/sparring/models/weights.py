@@ -39,8 +39,8 @@ READING = ("config.json", "generation_config.json", "tokenizer*", "special_token
 READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja")
 """files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
 
-SIZES = {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "head_dim"}
-SIZES |= {"num_key_value_heads", "max_position_embeddings", "n_embd", "n_head", "n_layer", "n_positions"}
+SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"}
+SIZES |= {"max_position_embeddings", "n_embd", "n_head", "n_layer", "n_positions"}
 """numbers of a configuration that are above 0 in every model"""
 
 
