@@ -27,7 +27,8 @@ VISIBLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\
 VISIBLE |= {0x7F: "\u2421", **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}}
 VISIBLE |= {code: f"\\u{code:04x}" for code in (*BIDI, 0x2028, 0x2029, *range(0xD800, 0xE000))}
 """Control characters, marks of direction and lone surrogates, and what is shown for each."""
-COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
+COLOUR = re.compile(r"(\x1b\[(?!0*8[;m])(?:(?!;0*8[;m])[0-9;])*m)")
+"""of letters: all but 8, which hides them"""
 CURSOR_UP = "\x1b[A"
 """between bars below each other"""
 
