@@ -164,3 +164,21 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(folder / "model.safetensors")
+
+
+ORPHAN = """
+import os, subprocess, sys
+rank = [sys.executable, "-m", "sparring.cli.main", "run", "none.yaml"]
+subprocess.Popen(rank, env={**os.environ, sys.argv[1]: str(os.getpid())})
+os._exit(0)
+"""
+
+
+def test_a_rank_ends_whose_launcher_died_before_it_began() -> None:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RANK": "1", "WORLD_SIZE": "2"}
+    began = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", ORPHAN, launch.LAUNCHED], env=environ, capture_output=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")  # the rank held both until it ended
+    assert time.monotonic() - began < 30

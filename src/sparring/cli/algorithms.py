@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from sparring.cli.result import Json, say, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 
 
 def command(
@@ -22,7 +21,7 @@ def command(
 
     rows = {one: find_algorithm(one).about._asdict() for one in ([name] if name else SHIPPED)}
     if json_:
-        print(json.dumps(rows))
+        print_json(rows)
         return
     screen = terminal()
     if not (verbose or name):

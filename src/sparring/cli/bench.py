@@ -29,7 +29,20 @@ PeerPython = Annotated[str | None, typer.Option(help="The Python of the environm
 Precision = Annotated[
     Literal["bfloat16", "float32"], typer.Option(help="Of the computation; bfloat16 keeps float32 master weights.")
 ]
-Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
+
+
+def held(context: typer.Context, file: Path | None) -> Path | None:
+    """The file, which can be written and is locked until the command ends."""
+    from sparring.runtime.files import check_output
+    from sparring.runtime.locks import locked_path
+
+    if file is not None:
+        context.with_resource(locked_path(file))
+        check_output(file)
+    return file
+
+
+Json = Annotated[Path | None, typer.Option("--json", callback=held, help="Write all figures to this file.")]
 
 
 @group.command()
@@ -132,7 +145,9 @@ def sample(
     case = compare_sampling(job, repeats, terminal(stderr=True).print)
     _write(file, "sample", model, [case])
     ours, theirs = case["ours"]["tokens_per_second"], case["theirs"]["tokens_per_second"]
-    print(f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x")
+    terminal().print(
+        f"sparring {ours:.0f} tokens/s, transformers generate {theirs:.0f} tokens/s: {case['speed_ratio']:.2f} x"
+    )
 
 
 @group.command()
@@ -201,21 +216,22 @@ def one_round(
         require_peer(against, peer_python or sys.executable)
     case = compare_round(job, against, peer_python or sys.executable, repeats, say)
     _write(file, "round", model, [case])
-    print(f"sparring {case['ours']['seconds']:.1f} s: {case['ours']['stages']}")
+    terminal().print(f"sparring {case['ours']['seconds']:.1f} s: {case['ours']['stages']}")
     if "theirs" in case:
-        print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
+        terminal().print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
 
 
 def _write(file: Path | None, kind: str, model: str, cases: list[dict[str, Any]], **more: Any) -> None:
     """All figures with the machine and the command, without the paths in it that are this machine's."""
     from sparring.bench.measure import machine
+    from sparring.runtime.files import write_text
 
     if file is None:
         return
     words, paths = sys.argv[1:], {"--json", "--peer-python"}
     shown = [w for before, w in zip(["", *words], words, strict=False) if before not in paths and w not in paths]
     result = {"bench": kind, "command": " ".join(["sparring", *shown]), "model": model, "machine": machine()}
-    file.write_text(json.dumps({**result, "cases": cases, **more}, indent=1) + "\n", encoding="utf-8")
+    write_text(file, json.dumps({**result, "cases": cases, **more}, indent=1) + "\n")
 
 
 def fit_table(cases: list[dict[str, Any]]) -> Group:

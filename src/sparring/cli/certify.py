@@ -8,6 +8,7 @@ what is claimed (`certificates/claims/`), who plays (`certificates/certify.py`),
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.cli.result import say, table, terminal
+from sparring.cli.result import say, table, terminal, write
 from sparring.evaluation.result import finite
 from sparring.runtime.plain_yaml import load_yaml
 
@@ -62,6 +63,7 @@ def command(
     them: play that game and print gaps per algorithm.
     """
     from sparring.algorithms.algorithm import SHIPPED, find_algorithm
+    from sparring.runtime.locks import locked_path
 
     settings = parse_settings(set_ or [])
     check_numbers(rounds, pairs, seed)
@@ -70,13 +72,17 @@ def command(
     if algorithm != "all":
         find_algorithm(algorithm)
     chosen = check_player(player)
-    if chosen == "transformer":
-        transformer(names, game, settings, rounds or 5, seed, json_, plot)
-    elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
-        claims(names, chosen or "tabular", rounds or 20, seed, verbose)
-    else:
-        options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
-        trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
+    with contextlib.ExitStack() as locks:
+        for file in (json_, plot):
+            if file is not None and file != Path("-"):
+                locks.enter_context(locked_path(file))
+        if chosen == "transformer":
+            transformer(names, game, settings, rounds or 5, seed, json_, plot)
+        elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
+            claims(names, chosen or "tabular", rounds or 20, seed, verbose)
+        else:
+            options = {"rounds": rounds or 50, "pairs": pairs, "seed": seed}
+            trajectories(names, algorithm == "all", game or "G3", chosen, settings, options, json_, plot)
 
 
 # ---------------------------------------------------------------- arguments
@@ -195,7 +201,7 @@ def trajectories(
         from sparring.certificates.plot import write_plot
 
         write_plot(played, on, plot)
-        print(plot, file=sys.stderr)
+        terminal(stderr=True).print(str(plot))
     if json_ == Path("-"):
         return
     rows = []
@@ -217,7 +223,7 @@ def write_json(content: Any, path: Path) -> None:
     """Plain JSON: numbers that are not finite become null."""
     text = json.dumps(finite(content), allow_nan=False)
     if path == Path("-"):
-        print(text)
+        write(text + "\n")
     else:
         from sparring.runtime.files import write_text
 
@@ -256,5 +262,5 @@ def transformer(
         columns = ("round", "duality gap", "gap of its own game", "total variation to the exact step")
         terminal().print(table(title, columns, rows))
     if not result["gap"][-1] < result["gap"][0]:
-        print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}", file=sys.stderr)
+        terminal(stderr=True).print(f"the gap did not fall: {result['gap'][0]:.4f} -> {result['gap'][-1]:.4f}")
         sys.exit(1)

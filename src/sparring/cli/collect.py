@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from sparring.cli.inputs import Recipe, Set
-from sparring.cli.result import Json, say, terminal
+from sparring.cli.result import Json, print_json, say, terminal
 from sparring.cli.several import shared
 
 
@@ -38,7 +37,7 @@ def command(
     folder = out or Path("collected") / Path(recipe).stem
     collected = collect(load_collection(recipe, set_ or []), folder, form, keep_cut_off, Progress(screen))
     if json_:
-        print(json.dumps(collected))
+        print_json(collected)
         return
     drops = "".join(f", dropped {count}: {reason}" for reason, count in collected["dropped"].items())
     say(screen, f"{collected['file']}: {collected['pairs']} pairs of {collected['prompts']} prompts{drops}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json, percent_cells, say, table, terminal
+from sparring.cli.result import Json, percent_cells, print_json, say, table, terminal
 
 
 def command(
@@ -23,16 +21,19 @@ def command(
     from sparring.report.compare import gather, write_comparison
     from sparring.report.summary import load_summary
     from sparring.runtime.files import check_output
+    from sparring.runtime.locks import locked_path
 
     names = labels(runs)
-    check_output(out)
-    comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
-    write_comparison(comparison, out)
+    with locked_path(out):
+        check_output(out)
+        comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
+        write_comparison(comparison, out)
     if json_:
-        print(json.dumps(comparison, default=asdict))
+        print_json(comparison)
         return
-    show(comparison, terminal())
-    print(out)
+    screen = terminal()
+    show(comparison, screen)
+    screen.print(str(out))
 
 
 def labels(runs: Sequence[Path]) -> list[str]:

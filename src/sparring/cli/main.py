@@ -5,15 +5,16 @@ Leaves out: what the verbs do (one file each).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sparring import __version__
 from sparring.cli import (
@@ -36,6 +37,8 @@ from sparring.cli import (
     study,
 )
 from sparring.runtime.files import FULL, cache_folder
+from sparring.runtime.launch import die_with_launcher
+from sparring.runtime.terminal import flush, shielded, terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +51,24 @@ for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 for verbs in (evaluate, oracle, bench):
     app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
+REMEDIES = {
+    errno.ENAMETOOLONG: "Give a shorter name.",
+    errno.ENOENT: "It is not there; check the spelling.",
+    errno.ENOTDIR: "A part of this path is a file; give a folder.",
+    errno.EISDIR: "It is a folder; give a file.",
+}
+"""by what the system says of a path"""
+NAMELESS = (
+    None,
+    errno.ENOENT,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ETIMEDOUT,
+    errno.ECONNREFUSED,
+)
+"""errors of the outside world even where no path is named; others may be faults of ours, and keep their traceback"""
 
 
 def _print_version(asked: bool) -> None:
@@ -66,25 +87,37 @@ def _options(version: Annotated[bool, VERSION] = False) -> None:
 
 def main() -> None:
     """Entry point; exit codes: 0 done, 2 bad input, 3 a stage stopped itself, 130 Ctrl-C."""
+    die_with_launcher()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("transformers", "lm_eval"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
-    try:
-        app()
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # typer turns Ctrl-C into a silent exit with 130.
-        if isinstance(stop, SystemExit) and stop.code != 130:
-            raise
-        _fail("stopped. What was finished is kept; give the same command to go on.", 130)
-    except Exception as error:
-        _explain(error)
-        raise
+    with contextlib.suppress(FileNotFoundError):  # a folder that is gone
+        sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
+    with shielded():
+        try:
+            try:
+                app()
+            finally:
+                flush()
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # typer turns Ctrl-C into a silent exit with 130.
+            if isinstance(stop, SystemExit) and stop.code != 130:
+                raise
+            _fail("stopped. What was finished is kept; give the same command to go on.", 130)
+        except Exception as error:
+            _explain(error)
+            # A fault of ours, to be reported; here, where it is shielded.
+            sys.excepthook(type(error), error, error.__traceback__)
+            sys.exit(1)
 
 
 def _explain(error: Exception) -> None:
     """Exit with a message when the failure is an expected one."""
+    if isinstance(error, BrokenPipeError):  # of `sparring status RUN | head`: nobody reads on
+        sys.exit(1)
+    if isinstance(error, UnicodeError):
+        _fail(f"error: a text or file name cannot be read or written as UTF-8 ({error}). Save it as UTF-8.", 2)
     if isinstance(error, ValueError):
         _fail(f"error: {error}", 2)
     if isinstance(error, RuntimeError) and type(error).__module__.partition(".")[0] == "sparring":
@@ -105,6 +138,19 @@ def _explain(error: Exception) -> None:
         name = getattr(full, "filename", None)
         place = f" ({name} was not written)" if name else ""
         _fail(f"stopped: {what}{place}. Free some space and give the same command to go on.", 3)
+    if isinstance(error, OSError) and (error.filename or error.errno in NAMELESS):
+        _fail(f"error: {_os_error(error)}", 2)
+    if isinstance(error, RecursionError):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _fail(f"error: something that was given is nested too deeply to be read ({place.filename}, {place.name}).", 2)
+
+
+def _os_error(error: OSError) -> str:
+    """What failed, where and a remedy, as far as the system says so."""
+    if error.errno is None or not error.filename:
+        return str(error.strerror or error)
+    remedy = REMEDIES.get(error.errno, "Give another path.")
+    return f"{error.filename2 or error.filename}: {error.strerror}. {remedy}"
 
 
 def _disk_full(error: BaseException | None) -> BaseException | None:
@@ -116,7 +162,7 @@ def _disk_full(error: BaseException | None) -> BaseException | None:
 
 
 def _fail(message: str, code: int) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    terminal(stderr=True).print(message)
     sys.exit(code)
 
 

@@ -8,15 +8,13 @@ Leaves out: the training (`oracles/train.py`), the asking (`evaluation/audit_ora
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.cli.result import Json, percent_cells, say, table, terminal
+from sparring.cli.result import Json, percent_cells, print_json, say, table, terminal
 from sparring.evaluation.result import hashes
 
 if TYPE_CHECKING:
@@ -60,6 +58,7 @@ def train(
     from sparring.oracles.trained import Trained
     from sparring.recipe.explain import explain
     from sparring.recipe.reading import override
+    from sparring.runtime.locks import locked_folder
     from sparring.runtime.progress import Progress
 
     fields = {"data": data, "base": base, "kind": kind, "method": method, "held_out": held_out}
@@ -72,9 +71,11 @@ def train(
         raise ValueError(f"sparring oracle train:\n{lines}") from error
     progress = Progress(terminal(stderr=json_))
     held_out_pairs = train_oracle(config, out, progress)
-    result = run_audit({out.name: Trained(str(out))}, held_out_pairs, out / "held_out", progress, triples=0, cheats=0)
+    with locked_folder(out):
+        trained = {out.name: Trained(str(out))}
+        result = run_audit(trained, held_out_pairs, out / "held_out", progress, triples=0, cheats=0)
     if json_:
-        print(json.dumps(result, allow_nan=False, default=asdict))
+        print_json(result)
         return
     show(result)
     progress.say(f"{out}: use it as `oracle: {{name: trained, folder: {out}}}`")
@@ -107,6 +108,7 @@ def audit(
     from sparring.oracles.train import read_pairs
     from sparring.report.audit import write_audit
     from sparring.runtime.files import write_json
+    from sparring.runtime.locks import locked_folder
     from sparring.runtime.progress import Progress
 
     progress = Progress(terminal(stderr=json_))
@@ -117,11 +119,12 @@ def audit(
     for one in oracles.values():
         announce(one, planned(pairs, triples, cheats), progress.say)
     read = {"sparring_version": __version__, "data": data, "files": hashes(data), "dropped": dict(dropped)}
-    result = {**read, **run_audit(oracles, pairs, out, progress, triples, cheats)}
-    write_json(out / "audit.json", result)
-    write_audit(result, out / "audit.html")
+    with locked_folder(out):
+        result = {**read, **run_audit(oracles, pairs, out, progress, triples, cheats)}
+        write_json(out / "audit.json", result)
+        write_audit(result, out / "audit.html")
     if json_:
-        print(json.dumps(result, allow_nan=False, default=asdict))
+        print_json(result)
         return
     show(result)
     progress.say(str(out / "audit.html"))
@@ -138,7 +141,7 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
             sections += _recipe_oracles(spec)
         else:
             section = plain_section(spec)
-            name = Path(spec).name if Path(spec).is_dir() else str(section["name"])
+            name = Path(spec).name if section.get("folder") == spec else str(section["name"])
             sections.append((name, section, None))
     oracles: dict[str, Oracle] = {}
     times: Counter[str] = Counter()
@@ -153,7 +156,8 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
 
 def _recipe_oracles(path: str) -> list[tuple[str, Any, str | None]]:
     """Name, section, and the model that `start` stands for, where there is a recipe."""
-    from sparring.recipe.reading import load_recipe, read_yaml
+    from sparring.recipe.reading import load_recipe
+    from sparring.runtime.plain_yaml import read_yaml
 
     plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
     if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone

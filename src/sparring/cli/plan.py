@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import Recipe, Set
-from sparring.cli.result import Json, say, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 
 if TYPE_CHECKING:
     from sparring.planning.plan import Plan
@@ -36,7 +36,7 @@ def command(
 
     plan = make_plan(load_recipe(recipe, set_ or []), parse_machine(gpus))
     if json_:
-        print(json.dumps(plan.plain()))
+        print_json(plan.plain())
     else:
         show(plan, terminal(), verbose)
     if not plan.fits:

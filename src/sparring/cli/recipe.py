@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sparring.cli.result import write
+
 
 def command(
     name: Annotated[str | None, typer.Argument(help="A shipped recipe; leave out to list them.")] = None,
@@ -24,8 +26,8 @@ def command(
         print(json.dumps(Recipe.model_json_schema(), indent=1))
     elif name is None:
         for key, path in shipped.items():
-            print(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}")
+            write(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}\n")
     elif name in shipped:
-        print(shipped[name].read_text(), end="")
+        write(shipped[name].read_text())
     else:
         raise ValueError(f"there is no shipped recipe {name!r}. Shipped: {', '.join(shipped)}.")

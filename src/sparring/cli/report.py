@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sparring.cli.result import terminal
 from sparring.runtime.layout import REPORT
 
 
@@ -17,9 +18,11 @@ def command(
     """Write report.html from a finished run's evaluation/summary.json, and print where it is."""
     from sparring.report.html import write_picture, write_report
     from sparring.report.summary import load_summary
+    from sparring.rounds.store import Store
 
     summary = load_summary(run)
-    write_report(summary, run / REPORT)
-    if picture is not None:
-        write_picture(summary, picture)
-    print(run / REPORT)
+    with Store(run).locked():  # a run under way writes its report too
+        write_report(summary, run / REPORT)
+        if picture is not None:
+            write_picture(summary, picture)
+    terminal().print(str(run / REPORT))

@@ -9,9 +9,7 @@ out: the numbers.
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,30 +22,22 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from sparring.evaluation.result import store_result
+from sparring.evaluation.result import finite, store_result
+from sparring.runtime.terminal import PIPE_WIDTH as PIPE_WIDTH
+from sparring.runtime.terminal import terminal as terminal
+from sparring.runtime.terminal import visible
+from sparring.runtime.terminal import write as write
 
 if TYPE_CHECKING:
     from sparring.evaluation.intervals import Interval
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-PIPE_WIDTH = 10_000
-"""columns of a pipe whose width nobody set: no row wraps"""
 GAP = 2
 """blanks between columns"""
 LONG_WORD = 30
 """longer words, such as paths, are broken before a table grows wider than the terminal"""
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
-"""A model may write control characters; a terminal would obey them, so a picture of each is shown."""
 NUMBER = re.compile(r"[-+−]?\d.{0,16}|[-–?]?")
 """cells that are aligned right: short ones that begin with a digit, and marks for a number that is missing"""
-
-
-def terminal(stderr: bool = False) -> Console:
-    """The console that a verb prints to: as wide as the terminal, plain in a pipe or with NO_COLOR."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
-    plain = "auto" if stream.isatty() and not os.environ.get("NO_COLOR") else None
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width, color_system=plain)
 
 
 def say(screen: Console, *lines: str) -> None:
@@ -60,7 +50,7 @@ class _Sentence:
     """Plain text, of which no word is broken."""
 
     def __init__(self, text: str, style: str = "") -> None:
-        self.text, self.style = text.translate(VISIBLE), style
+        self.text, self.style = visible(text), style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         for line in self.text.split("\n"):
@@ -80,7 +70,8 @@ class _Grid:
     """Columns as wide as their texts where that fits, else with wrapped heads, and then wrapped texts."""
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.columns, self.rows = columns, [[cell.translate(VISIBLE) for cell in row] for row in rows]
+        self.columns = [visible(column) for column in columns]
+        self.rows = [[visible(cell) for cell in row] for row in rows]
         self.cells = [[row[place] for row in self.rows] for place in range(len(columns))]
         self.numeric = [
             place > 0 and all(NUMBER.fullmatch(cell) for cell in cells) for place, cells in enumerate(self.cells)
@@ -128,6 +119,11 @@ def _longest_word(text: str) -> int:
     return max(map(cell_len, text.split()), default=0)
 
 
+def print_json(value: Any) -> None:
+    """A line of JSON to stdout, in ASCII; null for numbers that are not finite, a dataclass as its fields."""
+    write(json.dumps(finite(value), allow_nan=False).replace("\x7f", "\\u007f") + "\n")
+
+
 def percent_cells(share: Interval | None, sign: str = "") -> tuple[str, str]:
     """A share in per cent and its interval, as two cells of a table."""
     if share is None:
@@ -142,7 +138,7 @@ def finish(
     """Store `result` with the hashes of the files that it came from, then print or show it."""
     stored = store_result(result, files, out)
     if as_json:
-        print(json.dumps(stored, allow_nan=False))
+        print_json(stored)
     else:
         show(terminal())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import Recipe, Set
-from sparring.cli.result import Json, say, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def command(
     summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
     if json_:
         keys = ("name", "headline", "judgments", "checks", "warnings")
-        print(json.dumps({key: summary[key] for key in keys}, default=asdict))
+        print_json({key: summary[key] for key in keys})
     else:
         show(summary, folder, screen)
 

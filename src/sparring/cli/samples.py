@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sparring.cli.result import PIPE_WIDTH, Json, say, table, terminal
+from sparring.cli.result import PIPE_WIDTH, Json, print_json, say, table, terminal
 
 SIDE_BY_SIDE = 100
 """columns from which two answers stand beside each other"""
@@ -31,7 +30,7 @@ def command(
 
     rows = fresh(run, prompt) if prompt else held_out(run, count)
     if json_:
-        print(json.dumps(rows, ensure_ascii=False))
+        print_json(rows)
         return
     screen = terminal()
     for place, row in enumerate(rows):

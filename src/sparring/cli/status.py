@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json, say, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.runtime.layout import MANIFEST, in_words
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def command(
     stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
     shown |= {"next": status.next_stage, "seconds": status.seconds}
-    print(json.dumps({**shown, "stages": stages, "fit_settings": status.fit_settings}))
+    print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 
 def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:

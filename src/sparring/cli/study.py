@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +11,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import LmEvalData
-from sparring.cli.result import Json, percent_cells, say, table, terminal
+from sparring.cli.result import Json, percent_cells, print_json, say, table, terminal
 from sparring.cli.several import shared
 
 
@@ -62,12 +60,12 @@ def command(
     if check:
         folders = run_folders(recipes, folder)
         check_study(recipes, folders)
-        print(*folders.values(), sep="\n")
+        terminal().print(*map(str, folders.values()), sep="\n")
         return
     screen = terminal(stderr=json_)
     result = run_study(recipes, folder, Progress(screen), scored)
     if json_:
-        print(json.dumps(result, default=asdict))
+        print_json(result)
     else:
         show(result, screen)
         say(screen, f"\nall ranges: {folder}/study.md; numbers: {folder}/study.json; pages: {folder}/seed-*.html")

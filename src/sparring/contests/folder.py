@@ -29,6 +29,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.rounds.store import Store
 from sparring.runtime.layout import VERDICT_CACHE
+from sparring.runtime.locks import locked_folder
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 
@@ -58,7 +59,7 @@ class ContestFolder(ABC, Generic[Stored]):
     def _locked(self) -> Iterator[None]:
         """Lock the folder, whose files must be those that were written."""
         transformers.utils.logging.disable_progress_bar()
-        with self.store.locked():
+        with locked_folder(self.store.root), self.store.locked():
             self.store = Store(self.store.root)
             self.store.check()
             yield

@@ -51,6 +51,7 @@ from sparring.oracles.recorded import Recorded
 from sparring.report.versus import write_versus
 from sparring.rounds.store import Made
 from sparring.runtime.files import hash_file, write_json
+from sparring.runtime.locks import locked_folder
 
 ANNOTATIONS, WAVE = "annotations.json", 32
 
@@ -100,8 +101,13 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         """Compute the result from the stored files alone, write it as result.json and index.html, and return it.
 
         Raises:
-            ValueError: the folder holds no finished contest, or a file of it was altered.
+            ValueError: the folder holds no finished contest, another process works on it, or a file of it was altered.
         """
+        self.facts()  # no folder is locked, nor made, that holds no contest
+        with locked_folder(self.store.root):
+            return self._finish()
+
+    def _finish(self) -> dict[str, Any]:
         folder, facts = self.store.root, self.facts()
         judgments = read_judgments(folder / ANNOTATIONS)
         orders, decided = read_orders(folder / ANNOTATIONS)

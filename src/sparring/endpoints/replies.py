@@ -21,7 +21,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sparring.runtime.files import cache_folder
-from sparring.runtime.lines import read_lines
+from sparring.runtime.lines import append_lines, read_lines
 
 TOKENS_KEPT = 24
 """tokens at the end of a reply, where verdicts stand, whose log-probabilities are stored"""
@@ -137,9 +137,7 @@ class ReplyFile:
         assert next(iter(row)) == "key", "torn lines are recognised by it"
         line = json.dumps(row) + "\n"
         with self.lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(line)
+            append_lines(self.path, line)
             self._size += len(line)
             self._remember(row)
 

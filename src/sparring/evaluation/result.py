@@ -15,11 +15,15 @@ from typing import Any
 def store_result(result: Mapping[str, Any], files: Sequence[Path], out: Path | None) -> dict[str, Any]:
     """`result` with the hashes of the files that it came from; where there is `out`, stored as `out`/result.json."""
     from sparring import __version__
-    from sparring.runtime.files import write_json  # here, since it loads pyarrow and every verb loads this module
+
+    # Here, since they load pyarrow and every verb loads this module.
+    from sparring.runtime.files import write_json
+    from sparring.runtime.locks import locked_folder
 
     stored = finite({**result, "files": hashes(files), "sparring_version": __version__})
     if out is not None:
-        write_json(out / "result.json", stored)
+        with locked_folder(out):
+            write_json(out / "result.json", stored)
     return stored
 
 

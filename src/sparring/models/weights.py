@@ -21,7 +21,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
@@ -31,6 +38,10 @@ PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 READING = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
 READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja")
 """files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
+
+SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"}
+SIZES |= {"max_position_embeddings", "n_embd", "n_head", "n_layer", "n_positions"}
+"""numbers of a configuration that are above 0 in every model"""
 
 
 def is_path(spec: str) -> bool:
@@ -77,7 +88,42 @@ def _checked(folder: Path) -> Path:
             f"model: {str(folder)!r} holds no *.safetensors; {hint}convert them with "
             "model.save_pretrained(folder) on a machine you trust."
         )
+    _check_config(folder / "config.json")
     return folder
+
+
+def _check_config(path: Path) -> None:
+    """Raise ValueError for a configuration that no model can have: the libraries fail on it in a hundred ways."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"model: {path} is not readable JSON ({error}). Fetch or save it again.") from error
+    for section in (config, config.get("text_config", {})) if isinstance(config, dict) else (config,):
+        if not isinstance(section, dict):
+            raise ValueError(f"model: {path} is not the configuration of a model. Fetch or save it again.")
+        for name in SIZES & section.keys():
+            size = section[name]
+            if isinstance(size, str | float | bool) or (isinstance(size, int) and size < 1):
+                raise ValueError(f"model: {path}: {name} = {size!r}; give a whole number above 0.")
+        heads, shared = section.get("num_attention_heads"), section.get("num_key_value_heads")
+        if isinstance(heads, int) and isinstance(shared, int) and heads % shared:
+            raise ValueError(
+                f"model: {path}: num_key_value_heads = {shared} does not divide num_attention_heads = {heads}."
+            )
+
+
+def load_config(folder: Path, trust_remote_code: bool = False, **options: Any) -> PretrainedConfig:
+    """A model's configuration.
+
+    Raises:
+        ValueError: there is none that transformers can read.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
+    except Exception as error:  # values of any type stand in such files
+        raise ValueError(
+            f"model: the configuration of {str(folder)!r} cannot be read ({first_line(error)}). Fetch or save it again."
+        ) from error
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -179,7 +225,7 @@ def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
     For models whose rotary frequencies change with the longest sequence of a pass (`longrope`, `dynamic`) it is the
     length up to which they do not: beyond it, a log-probability would depend on the other sequences of its batch.
     """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    config = load_config(folder, trust_remote_code).get_text_config()
     longest = getattr(config, "max_position_embeddings", None)
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) in ("longrope", "dynamic"):
@@ -190,7 +236,7 @@ def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
 
 def vocabulary_size(folder: Path, trust_remote_code: bool = False) -> int | None:
     """How many tokens the model embeds; None where its configuration does not say."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    config = load_config(folder, trust_remote_code).get_text_config()
     return getattr(config, "vocab_size", None)
 
 
@@ -207,8 +253,10 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, **options
         )
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a model's own code, and of a configuration that does not fit its weights
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else first_line(error)
         raise ValueError(f"model: {str(folder)!r} cannot be loaded as a causal language model: {reason}") from error
     return model.eval()
 

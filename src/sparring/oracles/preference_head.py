@@ -33,7 +33,7 @@ from torch import Tensor
 from sparring.models.weights import hash_weights, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
-from sparring.runtime.files import hash_file
+from sparring.runtime.files import hash_file, read_object
 
 Kind = Literal["bradley_terry", "pairwise"]
 RANK = 4
@@ -176,7 +176,7 @@ class PreferenceHead:
         folder = Path(model)
         if not (folder / WEIGHTS).exists():
             raise ValueError(f"oracle.model: {model!r} holds no {WEIGHTS}. Make one with `sparring oracle train`.")
-        about = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+        about = read_object(folder / "head.json", "embedder", "embedder_weights")
         encoder = resolve_model(about["embedder"])
         if (installed := hash_weights(encoder)) != about["embedder_weights"]:
             raise ValueError(

@@ -20,7 +20,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +43,8 @@ from sparring.oracles.reward_model import conversation_ids
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
-from sparring.runtime.files import beside, write_json_lines
+from sparring.runtime.files import beside, read_object, write_json_lines
+from sparring.runtime.locks import locked_folder
 from sparring.runtime.progress import Progress
 from sparring.training.adapters import with_adapter
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
@@ -107,7 +108,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
     """Write an oracle to `out` and return the held-out pairs. A finished folder is not trained again.
 
     Raises:
-        ValueError: bad data, too few pairs, or the folder holds something else.
+        ValueError: bad data, too few pairs, or the folder holds something else or is written by another process.
     """
     base = resolve_model(config.base)
     pairs, dropped = read_pairs(config.data, config.limit)
@@ -125,10 +126,25 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
     for reason, count in dropped.items():
         progress.say(f"data  dropped {count}: {reason}")
     progress.say(f"data  {len(train)} pairs to train on, {len(test)} held out, prompts disjoint")
-    if _finished(out, fit_id):
-        progress.say(f"{out} is trained already")
-        return test
-    out.mkdir(parents=True, exist_ok=True)
+    with locked_folder(out):
+        if _finished(out, fit_id):
+            progress.say(f"{out} is trained already")
+        else:
+            _train(config, base, train, test, fit_id, out, progress, dropped)
+    return test
+
+
+def _train(
+    config: TrainConfig,
+    base: Path,
+    train: list[Labelled],
+    test: list[Labelled],
+    fit_id: str,
+    out: Path,
+    progress: Progress,
+    dropped: Mapping[str, int],
+) -> None:
+    """Train in `out`/training.partial; the oracle's files are moved to `out` when all are made."""
     partial = out / "training.partial"
     made = partial / "oracle"
     shutil.rmtree(made, ignore_errors=True)
@@ -153,12 +169,11 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
     for file in sorted(made.iterdir(), key=lambda file: file.name == CARD):
         file.replace(out / file.name)
     shutil.rmtree(partial)
-    return test
 
 
 def _finished(out: Path, fit_id: str) -> bool:
     if (out / CARD).exists():
-        if json.loads((out / CARD).read_text(encoding="utf-8"))["fit"] == fit_id:
+        if read_object(out / CARD, "fit")["fit"] == fit_id:
             return True
         raise ValueError(
             f"{out} holds an oracle trained on other data, from another base or with other fields. Give another --out."

@@ -5,7 +5,6 @@ oracle: {name: trained, folder: runs/my-oracle}
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from sparring.oracles.abilities import PositionSensitive
 from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.wrapper import Wrapper
+from sparring.runtime.files import check_object, read_object
 
 CARD = "oracle.json"
 
@@ -38,7 +38,8 @@ class Trained(Wrapper):
         path = Path(folder).expanduser() / CARD
         if not path.is_file():
             raise ValueError(f"oracle.folder: {folder!r} holds no {CARD}. Make one with `sparring oracle train`.")
-        self.card = json.loads(path.read_text(encoding="utf-8"))
+        self.card = read_object(path, "oracle", "fit", "train_prompts")
+        check_object(path, self.card["oracle"], ("name",), "its oracle")
         section = {**self.card["oracle"], "model": str(path.parent), "temperature": temperature}
         super().__init__(build_oracle(section, ""))
         self.title = f"trained ({path.parent.name})"

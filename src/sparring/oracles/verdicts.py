@@ -14,7 +14,7 @@ from typing import Any
 
 from sparring.models.chat import turns
 from sparring.oracles.oracle import Comparison
-from sparring.runtime.lines import read_lines
+from sparring.runtime.lines import append_lines, read_lines
 
 
 def verdict_key(identity: str, comparison: Comparison) -> str:
@@ -56,6 +56,4 @@ class VerdictFile:
         new = {key: p for key, p in verdicts.items() if not math.isnan(p)}
         self._verdicts |= new
         if self.path is not None and new:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as lines:
-                lines.writelines(json.dumps({"key": k, "preference": p}) + "\n" for k, p in new.items())
+            append_lines(self.path, "".join(json.dumps({"key": k, "preference": p}) + "\n" for k, p in new.items()))

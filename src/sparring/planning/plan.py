@@ -22,6 +22,7 @@ from sparring.planning.stages import Planner, Stage
 from sparring.planning.times import typical_response
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.runtime.errors import first_line
 
 SAMPLES = ("collect", "sample", "evaluate")
 Change = dict[str, Any]
@@ -98,9 +99,9 @@ def read_config(recipe: Recipe) -> PretrainedConfig:
     where = resolve_model(model.path, model.revision) if on_this_machine(model.path) else model.path
     try:
         return AutoConfig.from_pretrained(where, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # values of any type stand in such files
         raise ValueError(
-            f"model: the configuration of {model.path!r} cannot be read ({str(error).splitlines()[0]}). Check the "
+            f"model: the configuration of {model.path!r} cannot be read ({first_line(error)}). Check the "
             "spelling and the network."
         ) from error
 

@@ -15,7 +15,7 @@ from sparring.algorithms.algorithm import build_algorithm, find_algorithm
 from sparring.recipe.explain import explain
 from sparring.recipe.recipe import Recipe
 from sparring.runtime.imports import name_of
-from sparring.runtime.plain_yaml import load_yaml
+from sparring.runtime.plain_yaml import load_yaml, read_yaml
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -44,16 +44,6 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     for setting in overrides:
         override(plain, setting)
     return plain
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """The plain data of a YAML file. Raises ValueError where there is none, naming `what` it should be."""
-    if not path.is_file():
-        raise ValueError(f"{what}: {str(path)!r} does not exist.")
-    try:
-        return load_yaml(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{what}: {str(path)!r} is not readable YAML: {error}") from error
 
 
 def parse_recipe(plain: dict[str, Any]) -> Recipe:

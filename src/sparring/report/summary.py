@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from sparring.evaluation.intervals import CountedInterval, Interval, from_json
-from sparring.runtime.files import read_json
+from sparring.runtime.files import read_object
 from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
 
 FitRow = dict[str, float | None]
@@ -218,7 +218,8 @@ class Summary(TypedDict):
 
 def read_summary(path: Path) -> Summary:
     """A run's stored summary. Raises ValueError naming the file when it is damaged."""
-    return from_json(read_json(path))
+    needed = (name for name, kind in Summary.__annotations__.items() if "NotRequired" not in str(kind))
+    return from_json(read_object(path, *needed))
 
 
 def load_summary(run: Path) -> Summary:

@@ -24,8 +24,9 @@ from sparring.rounds.model_card import Origin, model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import Store
 from sparring.runtime import layout
-from sparring.runtime.files import folder_beside, read_json, write_json, write_text
-from sparring.training.adapters import load_adapter
+from sparring.runtime.files import folder_beside, read_object, write_json, write_text
+from sparring.runtime.locks import locked_path
+from sparring.training.adapters import load_adapter, refuse_pickled
 from sparring.training.quantised import load_quantised
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -65,8 +66,11 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
         raise ValueError(f"{path} is neither a run nor a model folder.")
     if not (path / "adapter_config.json").exists():
         return Source(resolve_model(str(path)), None)
-    config = read_json(path / "adapter_config.json")
-    return Source(path, resolve_model(base or config["base_model_name_or_path"]))
+    base = base or read_object(path / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ValueError(f"{path / 'adapter_config.json'} names no base model. Give --base: a folder or hub name.")
+    refuse_pickled(path)
+    return Source(path, resolve_model(base))
 
 
 def _from_run(path: Path, round_: int | None) -> Source:
@@ -109,8 +113,13 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
     """Write the folder; returns the content of its export.json.
 
     Raises:
-        ValueError: `out` holds files already, or the source cannot be loaded.
+        ValueError: `out` holds files already or another process writes it, or the source cannot be loaded.
     """
+    with locked_path(out):
+        return _export(source, out, dtype, licence)
+
+
+def _export(source: Source, out: Path, dtype: str, licence: str | None) -> dict[str, Any]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
     with folder_beside(out, hidden=True) as partial:

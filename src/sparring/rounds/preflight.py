@@ -27,7 +27,7 @@ from sparring.rounds.price import judge_price
 from sparring.rounds.store import Store
 from sparring.runtime import devices
 from sparring.runtime.devices import on_device
-from sparring.runtime.files import read_column, read_json, write_json
+from sparring.runtime.files import read_column, read_object, write_json
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
@@ -137,7 +137,7 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
         "seed": seed,
     }
     path = store.root / LOCK
-    before = read_json(path) if path.exists() else lock
+    before = read_object(path, "versions") if path.exists() else lock
     lock["engine"] = engine or before.get("engine", {})
     versions = {name: (before["versions"].get(name), now) for name, now in lock["versions"].items()}
     if changed := {name: (was, now) for name, (was, now) in versions.items() if was != now}:

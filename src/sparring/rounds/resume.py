@@ -20,10 +20,10 @@ from sparring.algorithms.algorithm import Reuse, Step
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
+from sparring.rounds.state import read_stored
 from sparring.rounds.store import Store
 from sparring.runtime import layout
-from sparring.runtime.files import read_json, write_json, write_text
-from sparring.runtime.plain_yaml import load_yaml
+from sparring.runtime.files import read_object, write_json, write_text
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -50,7 +50,7 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
     asked = recipe.resolved()
     path = store.root / layout.RECIPE
     if path.exists() and store.manifest:
-        before = _completed(load_yaml(path.read_text(encoding="utf-8")))
+        before = _completed(read_stored(store.root))
         changes = _changes(before, asked)
         fewer = asked["rounds"] < before["rounds"]
         if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fewer and n == "rounds")}:
@@ -143,7 +143,7 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
 
 def read_settings(root: Path) -> dict[str, Plain]:
     """Whole `fit` sections by folder, of fits that were finished before their recipe's section changed."""
-    return read_json(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
+    return read_object(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
 
 
 def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> FitConfig:
@@ -154,7 +154,7 @@ def fit_settings(store: Store, recipe: Recipe, folder: layout.StepFolder) -> Fit
 
 def other_settings(root: Path) -> dict[str, Plain]:
     """The fields in which finished fits differ from recipe.yaml, by folder."""
-    now = load_yaml((root / layout.RECIPE).read_text(encoding="utf-8"))["fit"]
+    now = read_stored(root)["fit"]
     changed = {folder: _changes({"fit": _fit(fit)}, {"fit": _fit(now)}) for folder, fit in read_settings(root).items()}
     return {folder: {name: was for name, (was, _) in changes.items()} for folder, changes in changed.items() if changes}
 

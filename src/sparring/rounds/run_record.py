@@ -18,7 +18,7 @@ from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.resume import other_settings
 from sparring.rounds.store import Store
-from sparring.runtime.files import read_json
+from sparring.runtime.files import read_object
 from sparring.runtime.layout import COLLECTION, DATA_STAGE, LOCK, TEACHER_STAGE, round_folder
 
 
@@ -33,7 +33,7 @@ def run_record(policies: Policies, recipe: Recipe) -> dict[str, Any]:
         "algorithm": recipe.build_algorithm().about._asdict(),
         "recipe": recipe.resolved(),
         "fit_settings": other_settings(store.root),
-        "lock": {**read_json(store.root / LOCK), "weights": weights},
+        "lock": {**read_object(store.root / LOCK), "weights": weights},
         "rounds": [{"round": t, "stages": _stages(store, t)} for t in range(recipe.rounds)],
         "fit": [_fit_log(store, t) for t in range(recipe.rounds)],
         "dropped": _dropped(store),

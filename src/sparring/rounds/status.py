@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparring.rounds.state import read_manifest, read_stored
 from sparring.runtime import layout
-from sparring.runtime.files import read_json
-from sparring.runtime.plain_yaml import load_yaml
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
@@ -80,12 +79,12 @@ def read_status(run: Path) -> RunStatus:
     layout.refuse_folder_of_runs(run)
     if not layout.is_run(run):
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
-    recipe = load_yaml((run / layout.RECIPE).read_text(encoding="utf-8"))
-    manifest = read_json(run / layout.MANIFEST) if (run / layout.MANIFEST).exists() else {}
+    recipe = read_stored(run)
+    manifest = read_manifest(run)
     rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
     done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
     return RunStatus(
-        algorithm=recipe["algorithm"]["name"],
+        algorithm=str(recipe["algorithm"].get("name")),
         rounds=rounds,
         rounds_done=len(done),
         finished=finished,

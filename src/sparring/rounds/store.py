@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from sparring.models.weights import hash_weights
-from sparring.runtime.files import hash_file, make_folder, read_json, write_json
-from sparring.runtime.flock import flock
+from sparring.rounds.state import read_manifest
+from sparring.runtime.files import hash_file, make_folder, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
+from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
 Counts = dict[str, Any]
@@ -52,10 +53,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.manifest: dict[str, dict[str, Any]] = {}
+        self.manifest = read_manifest(root)
         self._ran: set[str] = set()
-        if (root / MANIFEST).exists():
-            self.manifest = read_json(root / MANIFEST)
 
     def path(self, relative: str) -> Path:
         """An absolute path inside the run, its folder made."""
@@ -186,12 +185,7 @@ class Store:
             )
         make_folder(self.root)
         with (self.root / RUN_LOCK).open("w") as handle:
-            try:
-                flock(handle.fileno(), self.root)
-            except BlockingIOError:
-                raise ValueError(
-                    f"{self.root} is being worked on by another process. Wait for it, or give another --out."
-                ) from None
+            take(handle.fileno(), self.root)
             yield Store(self.root)  # read again: the process that held it before may have written
 
 

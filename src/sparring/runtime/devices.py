@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from sparring.runtime.errors import RaisedByAll
 from sparring.runtime.memory import release_memory
@@ -28,6 +29,9 @@ from sparring.runtime.memory import release_memory
 T = TypeVar("T")
 PATIENCE = timedelta(days=20)
 """How long ranks wait for each other: a judge may take hours of rank 0. Dead ranks are noticed by the launcher."""
+
+MEETING = timedelta(minutes=10)
+"""how long a rank looks for the store at which all meet: it is there before the ranks are"""
 
 
 class RankLost(RuntimeError):
@@ -73,7 +77,12 @@ def group() -> Iterator[bool]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    with _lost():
+        store, number, size = next(rendezvous("env://", timeout=MEETING))
+        store.set_timeout(PATIENCE)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE, store=store, rank=number, world_size=size
+        )
     # Not destroyed when an exception passes: that could wait for ranks that wait for this one.
     if rank() == 0:
         yield True

@@ -35,6 +35,8 @@ FULL = {
     errno.EFBIG: "the limit of a file's size (ulimit -f) is reached",
 }
 """what the system says where there is no more room"""
+LONG_NAME = 100
+"""bytes of a name from which names that are made of it hold a hash instead"""
 LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 """half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
@@ -43,8 +45,28 @@ def read_json(path: Path) -> Any:
     """A JSON file. Raises ValueError naming it when it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Restore it, or start a new run folder.") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with these keys. Raises ValueError naming the file when it is damaged."""
+    value = read_json(path)
+    check_object(path, value, keys)
+    return value
+
+
+def check_object(path: Path, value: Any, keys: Iterable[str], name: str = "it") -> None:
+    """Raise ValueError unless a value of a file is an object with these keys; the message calls it `name`."""
+    if not isinstance(value, dict):
+        raise damaged(path, f"{name} is not an object")
+    if missing := [key for key in keys if key not in value]:
+        raise damaged(path, f"{name} has no {missing[0]!r}")
+
+
+def damaged(path: Path, reason: str) -> ValueError:
+    """The error of a stored file that is not what was written."""
+    return ValueError(f"{path} is damaged: {reason}. Restore it, or start a new run folder.")
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -91,7 +113,7 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         raise ValueError(f"{path} is a folder, not a file to write. Give another --out.")
     make_folder(path.parent)
-    partial = _partial(path)
+    partial = hidden_beside(path, "partial")
     with _blaming(path, partial):
         partial.touch()
     partial.unlink()
@@ -101,7 +123,7 @@ def check_output(path: Path) -> None:
 def beside(path: Path) -> Iterator[Path]:
     """A path to write to, flushed to disk and renamed to `path` at the end; nothing is left when writing fails."""
     make_folder(path.parent)
-    partial = _partial(path)
+    partial = hidden_beside(path, "partial")
     with _blaming(path, partial):
         try:
             yield partial
@@ -120,7 +142,7 @@ def folder_beside(target: Path, hidden: bool = False) -> Iterator[Path]:
     `hidden`: where folders of the user may lie beside it, one of which could have the plain name.
     """
     make_folder(target.parent)
-    partial = _partial(target) if hidden else target.with_name(f"{target.name}.partial")
+    partial = hidden_beside(target, "partial") if hidden else target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
@@ -130,8 +152,12 @@ def folder_beside(target: Path, hidden: bool = False) -> Iterator[Path]:
         raise
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+def hidden_beside(path: Path, ending: str) -> Path:
+    """A hidden name beside `path` that no file system finds too long where it takes `path` itself."""
+    name = path.name
+    if len(os.fsencode(name)) > LONG_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return path.with_name(f".{name}.{ending}")
 
 
 @contextlib.contextmanager

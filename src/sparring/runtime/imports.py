@@ -18,7 +18,7 @@ def import_attribute(where: str, field: str) -> Any:
     module, _, attribute = where.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:  # ValueError: nothing before the colon
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # nothing, or dots alone, before the colon
         raise ValueError(
             f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
             "the folder that sparring is started from."

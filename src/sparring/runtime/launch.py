@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
+from sparring.runtime.terminal import terminal
+
 LAUNCHED = "SPARRING_LAUNCHED"
-"""set in the environment of processes that were started here"""
+"""in the environment of processes that were started here: the launcher's process id"""
 EXPLAINED = (2, 3, 130)
 """exit codes with which rank 0 ends after it printed the reason"""
 GRACE = 10.0
@@ -50,14 +52,12 @@ def on_devices(count: int | None, arguments: Sequence[str], work: Callable[[], N
         check_gpus(count)
         launch(arguments, count)
         return
-    if LAUNCHED in os.environ:
-        _die_with_parent()
     try:
         with group() as leads:
             if leads:
                 work()
     except RankLost as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        terminal(stderr=True).print(f"stopped: {error}")
         sys.exit(RANK_LOST)
 
 
@@ -100,7 +100,7 @@ def meeting() -> Any:
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
     """The environment variables of a rank; processor cores are divided, unless OMP_NUM_THREADS is set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, LAUNCHED: 1}
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, LAUNCHED: os.getpid()}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
     defaults: dict[str, Any] = {"OMP_NUM_THREADS": max(1, cores // count)}
     if sys.platform == "linux":
@@ -162,7 +162,12 @@ def _explain(culprit: int, ranks: Sequence[subprocess.Popen[Any]], logs: Sequenc
     )
 
 
-def _die_with_parent() -> None:
-    """Have Linux kill this process when the launcher is killed."""
+def die_with_launcher() -> None:
+    """Have Linux kill this process, if it is a rank, when its launcher is killed; call it before any slow import."""
+    launcher = os.environ.get(LAUNCHED)
+    if launcher is None:
+        return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(launcher):  # it was killed before this process could ask for the signal
+        os._exit(RANK_LOST)

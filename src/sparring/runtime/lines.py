@@ -8,10 +8,13 @@ Leaves out: what the rows hold.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 START = '{"key": '
 
@@ -43,6 +46,24 @@ def read_lines(path: Path, take: Callable[[Any], object]) -> list[tuple[int, boo
             "it: give another file, which is made where there is none."
         )
     if text and not text.endswith("\n"):
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write("\n")
+        with path.open("ab+") as stream, _alone(stream):
+            stream.seek(-1, os.SEEK_END)
+            if stream.read() != b"\n":
+                stream.write(b"\n")
     return unused
+
+
+def append_lines(path: Path, lines: str) -> None:
+    """Add whole lines in one piece: those of several processes that share the file do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream, _alone(stream):
+        stream.write(lines.encode())
+
+
+@contextlib.contextmanager
+def _alone(stream: IO[bytes]) -> Iterator[None]:
+    """Wait for other processes that write the file, where the file system knows locks."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    yield
+    stream.flush()  # while it is locked; closing it lets go

@@ -7,6 +7,7 @@ Leaves out: what the values mean, and tags (`!!python/...` is refused by the loa
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -86,3 +87,13 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, _Bounded)
     except (yaml.YAMLError, OverflowError, RecursionError) as error:  # ValueError: an impossible date or number
         raise ValueError(str(error)) from error
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The plain data of a YAML file. Raises ValueError where there is none, naming `what` it should be."""
+    if not path.is_file():
+        raise ValueError(f"{what}: {str(path)!r} does not exist.")
+    try:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{what}: {str(path)!r} is not readable YAML: {error}") from error

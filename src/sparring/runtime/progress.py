@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from sparring.runtime.terminal import CURSOR_UP, terminal, visible
+
 Advance = Callable[..., None]
 LINE_EVERY = 20.0
 """seconds between plain lines of one task"""
@@ -25,7 +27,7 @@ class Progress:
     """The display of a run's progress; nothing is shown where `quiet`."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False, place: str = "") -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or terminal()
         self.quiet, self.place = quiet, place
 
     def at(self, place: str) -> Progress:
@@ -35,7 +37,7 @@ class Progress:
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            self.console.print(f"{self.place}{text}", markup=False)
+            self.console.print(visible(f"{self.place}{text}"), markup=False)
 
     @contextlib.contextmanager
     def task(self, title: str, total: int | None) -> Iterator[Advance]:
@@ -44,19 +46,19 @@ class Progress:
             yield lambda done=1, note="": None
         elif self.console.is_terminal:
             with self._bars() as bars:
-                task = bars.add_task(f"{self.place}{title}", total=total, note="")
-                yield lambda done=1, note="": bars.update(task, advance=done, note=note)
+                task = bars.add_task(visible(f"{self.place}{title}"), total=total, note="")
+                yield lambda done=1, note="": bars.update(task, advance=done, note=visible(note))
         else:
             yield self._lines(title, total)
 
     def _bars(self) -> Bars:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         return Bars(*columns, console=self.console)
 
@@ -75,8 +77,6 @@ class Progress:
         return advance
 
 
-CURSOR_UP = "\x1b[A"
-"""between bars below each other"""
 QUIET = Progress(quiet=True)
 """for work whose caller reports the progress"""
 

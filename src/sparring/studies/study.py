@@ -29,7 +29,7 @@ from sparring.oracles.abilities import announce
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.explain import explain
-from sparring.recipe.reading import parse_recipe, read_recipe, read_yaml, shipped_recipes
+from sparring.recipe.reading import parse_recipe, read_recipe, shipped_recipes
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import Frozen
 from sparring.report.compare import gather, write_comparison
@@ -39,7 +39,8 @@ from sparring.rounds.policies import Policies, start_folder
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
 from sparring.runtime.errors import Tripwire
-from sparring.runtime.files import make_folder, write_json, write_text
+from sparring.runtime.files import write_json, write_text
+from sparring.runtime.locks import locked_folder
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.studies.judges import MissingJudge, check_study, contest_judge, unfinished
@@ -156,13 +157,17 @@ def run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | No
 
     Raises:
         ValueError: what a run needs is missing, stored runs had another judge, every run stopped itself, or the tasks
-            cannot be scored.
+            cannot be scored; or another process works on `out`.
     """
     folders = run_folders(recipes, out)
     if unfinished(recipes, folders):
         check_study(recipes, folders)
+    with locked_folder(out):
+        return _run_study(recipes, out, progress, tasks)
+
+
+def _run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | None) -> dict[str, Any]:
     store = Store(out)
-    make_folder(out)
     start = [] if tasks is None else _start_scores(recipes, tasks, out, progress)
     summaries: dict[tuple[str, int], Summary] = {}
     stopped: list[dict[str, Any]] = []

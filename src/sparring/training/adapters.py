@@ -15,7 +15,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from sparring.models.weights import PICKLED
 from sparring.recipe.sections import LoraConfig
+from sparring.runtime.errors import first_line
+from sparring.runtime.memory import ran_out
 
 
 def with_adapter(model: PreTrainedModel, config: LoraConfig, task: str = "CAUSAL_LM") -> nn.Module:
@@ -61,17 +64,31 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool) -> nn.Mo
     """The model with the adapter stored in `folder`.
 
     Raises:
-        ValueError: the adapter's weights have other sizes than the model's.
+        ValueError: the adapter cannot be read, is pickled, or its weights have other sizes than the model's.
     """
     import peft
 
+    refuse_pickled(folder)
     try:
         return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    except RuntimeError as error:
+    except Exception as error:  # peft has no error of its own for a configuration or weights that it cannot use
+        if ran_out(error):
+            raise
         sizes = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
         if not sizes:
-            raise
+            raise ValueError(f"model: the adapter in {str(folder)!r} cannot be loaded: {first_line(error)}") from error
         raise ValueError(
             f"model: the adapter in {str(folder)!r} belongs to another base than {model.name_or_path!r}: {sizes[0]} "
             "Give the base that it was trained over."
         ) from error
+
+
+def refuse_pickled(folder: Path) -> None:
+    """Raise ValueError where an adapter has no safetensors: pickled weights can run code when they are loaded."""
+    if not (folder / "adapter_model.safetensors").exists():
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+        found = f"; found pickled weights {pickled}, which can run code when loaded" if pickled else ""
+        raise ValueError(
+            f"model: the adapter in {str(folder)!r} has no adapter_model.safetensors{found}. Save it with "
+            "model.save_pretrained(folder) on a machine you trust."
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +10,7 @@ from rich.console import Console
 
 from sparring.cli.inputs import FromStored, Oracle, Sampling, oracle_section, sampling_overrides
 from sparring.cli.inputs import instructions as read_instructions
-from sparring.cli.result import Json, table
+from sparring.cli.result import Json, print_json, table, terminal
 from sparring.cli.several import shared
 from sparring.evaluation.result import finite
 
@@ -63,9 +61,10 @@ def command(
     from sparring.evaluation.annotations import read_judgments
     from sparring.evaluation.answers import is_answer_file
     from sparring.runtime.files import hash_file, write_json, write_text
+    from sparring.runtime.locks import locked_folder, locked_path
     from sparring.runtime.progress import Progress
 
-    console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+    console = terminal(stderr=json_)
     # What is here is checked before the hub is asked, and all of it before anything is paid for.
     prompts = read_instructions(instructions and str(instructions), None, None)
     texts = None if prompts is None else [prompt.text for prompt in prompts]
@@ -114,12 +113,14 @@ def command(
     }
     row = result["leaderboard"]
     if out:
-        write_json(out / "result.json", finite(result))
-        write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
+        with locked_folder(out):
+            write_json(out / "result.json", finite(result))
+            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
     if leaderboard:
-        write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
+        with locked_path(leaderboard):  # of two rows put in at once one would be lost
+            write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
     if json_:
-        print(json.dumps(finite(result), allow_nan=False))
+        print_json(result)
     else:
         show(result, console)
 
@@ -155,9 +156,9 @@ def show(result: dict[str, Any], console: Console) -> None:
     )
     for reason, count in result["left_out"].items():
         if count:
-            console.print(f"left out: {count} {reason}", markup=False)
+            console.print(f"left out: {count} {reason}")
     if result["empty_answers"]:
         console.print(f"warning: {result['empty_answers']} answers are empty")
     if result["gamed"] == "given file":
         gamed = result["files"]["gamed"]
-        console.print(f"length control by the given file {gamed['path']} (sha256 {gamed['sha256'][:12]})", markup=False)
+        console.print(f"length control by the given file {gamed['path']} (sha256 {gamed['sha256'][:12]})")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +9,8 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import FromStored, Oracle, Sampling, instructions, oracle_section, sampling_overrides
-from sparring.cli.result import Json, table
+from sparring.cli.result import Json, print_json, table, terminal
 from sparring.cli.several import shared
-from sparring.evaluation.result import finite
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
 
@@ -44,7 +41,7 @@ def command(
     from sparring.contests.head_to_head_folder import HeadToHeadFolder
     from sparring.runtime.progress import Progress
 
-    console = Console(file=sys.stderr if json_ else sys.stdout, highlight=False, soft_wrap=True)
+    console = terminal(stderr=json_)
     if from_stored is not None:
         folder = from_stored
     else:
@@ -55,7 +52,7 @@ def command(
         HeadToHeadFolder(folder, Progress(console)).play(a, b, chosen, oracle_section(oracle), settings, seed)
     result = HeadToHeadFolder(folder, Progress(quiet=True)).finish()
     if json_:
-        print(json.dumps(finite(result), allow_nan=False))
+        print_json(result)
     else:
         show(result, folder, console)
 
@@ -67,12 +64,12 @@ def show(result: dict[str, Any], folder: Path, console: Console) -> None:
     rows = [[name, f"{rate.value:.1%}", rate.span(".1%")] for name, rate in rates]
     title = f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}"
     console.print(table(title, ("", "A", "95 % interval"), rows))
-    console.print(result["verdict"], markup=False)
+    console.print(result["verdict"])
     console.print(
         f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"
     )
     for reason, count in [*result["left_out"].items(), *result["decided_by_rule"].items()]:
-        console.print(f"{count} {reason}", markup=False)
+        console.print(f"{count} {reason}")
     for caution in result["cautions"]:
-        console.print(f"warning: {caution}", markup=False)
-    console.print(f"page: {folder / 'index.html'}", markup=False)
+        console.print(f"warning: {caution}")
+    console.print(f"page: {folder / 'index.html'}")

@@ -93,10 +93,12 @@ def arena_hard(
     """Judge answers against the baseline in both orders, with five-level verdicts."""
     from sparring.cli.result import existing
     from sparring.evaluation.judge_files import judge_arena_hard
+    from sparring.runtime.locks import locked_path
     from sparring.runtime.progress import Progress
 
     existing([answers, baseline_answers, questions, instruction])
-    judge_arena_hard(answers, baseline_answers, questions, instruction, judge, out, Progress())
+    with locked_path(out):
+        judge_arena_hard(answers, baseline_answers, questions, instruction, judge, out, Progress())
 
 
 @with_judge(max_tokens=2048)
@@ -112,10 +114,12 @@ def mt_bench(
     """Rate a model's two turns, or compare two models in both orders."""
     from sparring.cli.result import existing
     from sparring.evaluation.judge_files import judge_mt_bench
+    from sparring.runtime.locks import locked_path
     from sparring.runtime.progress import Progress
 
     existing([answers, questions, references, judge_prompts, *([against] if against else [])])
-    judge_mt_bench(answers, questions, references, judge_prompts, against, judge, out, Progress())
+    with locked_path(out):
+        judge_mt_bench(answers, questions, references, judge_prompts, against, judge, out, Progress())
 
 
 def _refuse_served_options(context: typer.Context) -> None:

@@ -51,6 +51,7 @@ def command(
     from sparring.contests.players import policy_folder
     from sparring.evaluation.leaderboard import Leaderboard, check_local
     from sparring.evaluation.leaderboard_rows import benchmark_row
+    from sparring.runtime.locks import locked_folder
 
     if verify and precision != "float32":
         raise ValueError("--verify compares float32 arithmetic: leave out --precision.")
@@ -61,8 +62,9 @@ def command(
     policies = {"after": model} if before is None else {"before": before, "after": model}
     options: dict[str, Any] = {"limit": limit, "shots": shots, "chat": chat, "device": device}
     options |= {"batch_size": batch_size, "precision": precision}
-    boards = {side: Leaderboard(policy_folder(spec, out), out, files, **options) for side, spec in policies.items()}
-    rows = [benchmark_row(name, boards, verify) for name in names]
+    with locked_folder(out):
+        boards = {side: Leaderboard(policy_folder(spec, out), out, files, **options) for side, spec in policies.items()}
+        rows = [benchmark_row(name, boards, verify) for name in names]
     result = {
         "benchmark": "leaderboard",
         "models": {side: {"name": policies[side], "weights": board.weights} for side, board in boards.items()},

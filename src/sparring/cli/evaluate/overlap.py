@@ -85,7 +85,7 @@ def show(result: Mapping[str, Any], examples: int, console: Console) -> None:
         lines += [f"{name}: {count} rows left out: {reason}" for reason, count in row["dropped"].items()]
     lines += [f"{train['data']}: {count} rows left out: {reason}" for reason, count in train["dropped"].items()]
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line)
     if any(row["overlapping"] for row in result["benchmarks"]):
         console.print("overlapping prompts flatter a score: leave them out of training, or out of the benchmark")
 

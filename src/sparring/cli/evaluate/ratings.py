@@ -61,7 +61,6 @@ def command(
                 f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
                 f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
                 "lead, and the intervals do not cover that. Take --method bradley-terry.",
-                markup=False,
             )
 
     finish(asdict(rated), [matches], out, json_, show)

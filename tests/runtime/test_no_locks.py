@@ -10,8 +10,7 @@ import os
 import pytest
 
 from sparring.rounds.store import Store
-from sparring.runtime import flock as flock_module
-from sparring.runtime.flock import flock
+from sparring.runtime import locks
 
 
 def failing(number: int):
@@ -25,7 +24,7 @@ def failing(number: int):
 def test_a_folder_without_locks_is_worked_on_after_one_note(tmp_path, monkeypatch, caplog, number):
     """It ended in a traceback."""
     monkeypatch.setattr(fcntl, "flock", failing(number))
-    monkeypatch.setattr(flock_module, "_told", set())
+    monkeypatch.setattr(locks, "_told", set())
     with caplog.at_level(logging.WARNING, "sparring"):
         for _ in range(2):
             with Store(tmp_path / "run").locked() as store:
@@ -42,6 +41,6 @@ def test_other_errors_stay(tmp_path, monkeypatch):
 
 def test_a_second_holder_is_refused(tmp_path):
     with (tmp_path / "a").open("w") as one, (tmp_path / "a").open("w") as other:
-        flock(one.fileno(), tmp_path)
-        with pytest.raises(BlockingIOError):
-            flock(other.fileno(), tmp_path)
+        locks.take(one.fileno(), tmp_path)
+        with pytest.raises(ValueError, match="worked on by another process"):
+            locks.take(other.fileno(), tmp_path)

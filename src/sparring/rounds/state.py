@@ -1,0 +1,49 @@
+"""What a run's folder says of itself: its recipe and its manifest as plain data, checked. Loads no model code.
+
+read_manifest(Path("runs/demo"))["rounds/000/fit"]["facts"]["steps"]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sparring.runtime import layout
+from sparring.runtime.files import check_object, read_object
+from sparring.runtime.plain_yaml import read_yaml
+
+Plain = dict[str, Any]
+
+
+def read_stored(root: Path) -> Plain:
+    """The recipe of a run's folder, as plain data, with the sections that every stored recipe has.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = root / layout.RECIPE
+    plain = read_yaml(path, "the run's recipe")
+    needed = {"rounds": int, "algorithm": dict, "fit": dict}
+    if not isinstance(plain, dict) or not all(isinstance(plain.get(name), kind) for name, kind in needed.items()):
+        raise ValueError(
+            f"{path} is damaged: it holds no whole recipe. Copy the recipe there that the run was started with, every "
+            "default filled in, or give another --out."
+        )
+    return plain
+
+
+def read_manifest(root: Path) -> dict[str, Plain]:
+    """The entries of the finished stages, by key; none where no stage has finished.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = root / layout.MANIFEST
+    if not path.exists():
+        return {}
+    manifest = read_object(path)
+    for key, entry in manifest.items():
+        check_object(path, entry, ("inputs", "outputs", "facts", "seconds"), key)
+        for name in ("inputs", "outputs", "facts"):
+            check_object(path, entry[name], (), f"{key}, {name},")
+    return manifest
