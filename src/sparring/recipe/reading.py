@@ -51,7 +51,7 @@ def read_yaml(path: Path, what: str) -> Any:
         raise ValueError(f"{what}: {str(path)!r} does not exist.")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
         raise ValueError(f"{what}: {str(path)!r} is not readable YAML: {error}") from error
 
 
