@@ -91,7 +91,9 @@ def main() -> None:
             _fail("stopped. What was finished is kept; give the same command to go on.", 130)
         except Exception as error:
             _explain(error)
-            sys.excepthook(*sys.exc_info())  # here, where it is shielded: a fault of ours, to be reported
+            sys.excepthook(
+                type(error), error, error.__traceback__
+            )  # here, where it is shielded: a fault of ours, to be reported
             sys.exit(1)
 
 

@@ -10,6 +10,7 @@ module makes a console or prints (tests/runtime/test_terminal.py). Leaves out: t
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -89,7 +90,7 @@ def shielded() -> Iterator[None]:
     Characters that a stream's encoding lacks are written as escapes instead of ending the command.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     out: Any = _Shield(sys.stdout)
     err: Any = _Shield(sys.stderr)
