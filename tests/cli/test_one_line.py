@@ -120,7 +120,7 @@ def test_names_of_any_length(finished: Ran, tmp_path: Path) -> None:
         (OSError(errno.ENAMETOOLONG, "too long", ".p", None, "x"), "error: x: too long. Give a shorter name."),
         (OSError("no file named model.safetensors"), "error: no file named model.safetensors"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), "error: a text or file name cannot be read .* UTF-8"),
-        (RecursionError("maximum depth"), r"error: something that was given is nested too deeply .*, sparring\)"),
+        (RecursionError("maximum depth"), r"error: something that was given is nested too deeply .*, fail\)"),
     ],
 )
 def test_what_the_system_says(error: Exception, line: str, monkeypatch: pytest.MonkeyPatch) -> None:

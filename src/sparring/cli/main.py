@@ -38,7 +38,7 @@ from sparring.cli import (
 )
 from sparring.runtime.files import FULL, cache_folder
 from sparring.runtime.launch import die_with_launcher
-from sparring.runtime.terminal import flush, shielded, terminal
+from sparring.runtime.terminal import flush, shielded, terminal, write
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +73,7 @@ NAMELESS = (
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"sparring {__version__}")
+        write(f"sparring {__version__}\n")
         raise typer.Exit
 
 

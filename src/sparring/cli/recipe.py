@@ -23,7 +23,7 @@ def command(
     if schema:
         from sparring.recipe.recipe import Recipe
 
-        print(json.dumps(Recipe.model_json_schema(), indent=1))
+        write(json.dumps(Recipe.model_json_schema(), indent=1) + "\n")
     elif name is None:
         for key, path in shipped.items():
             write(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}\n")

@@ -18,7 +18,7 @@ import zlib
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from sparring.endpoints.completions import Malformed, standard_reply
 

@@ -85,6 +85,10 @@ def load_yaml(text: str) -> Any:
         raise ValueError(f"{len(text):,} characters; at most {LARGEST_TEXT:,} are read")
     try:
         return yaml.load(text, _Bounded)
+    except yaml.MarkedYAMLError as error:
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        mark = error.problem_mark or error.context_mark
+        raise ValueError(f"{what} (line {mark.line + 1}, column {mark.column + 1})" if mark else what) from error
     except (yaml.YAMLError, OverflowError, RecursionError) as error:  # ValueError: an impossible date or number
         raise ValueError(str(error)) from error
 

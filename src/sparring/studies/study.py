@@ -42,6 +42,7 @@ from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import write_json, write_text
 from sparring.runtime.locks import locked_folder
 from sparring.runtime.memory import release_memory
+from sparring.runtime.plain_yaml import read_yaml
 from sparring.runtime.progress import Progress
 from sparring.studies.judges import MissingJudge, check_study, contest_judge, unfinished
 from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
