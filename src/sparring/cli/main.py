@@ -91,9 +91,8 @@ def main() -> None:
             _fail("stopped. What was finished is kept; give the same command to go on.", 130)
         except Exception as error:
             _explain(error)
-            sys.excepthook(
-                type(error), error, error.__traceback__
-            )  # here, where it is shielded: a fault of ours, to be reported
+            # A fault of ours, to be reported: printed here, where it is shielded.
+            sys.excepthook(type(error), error, error.__traceback__)
             sys.exit(1)
 
 
