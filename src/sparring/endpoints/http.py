@@ -18,7 +18,7 @@ import zlib
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 
 from sparring.endpoints.completions import Malformed, standard_reply
 
@@ -145,14 +145,14 @@ async def _body(response: Any) -> bytes:
 
 def _proxy(where: str) -> str | None:
     """The environment's proxy for an address."""
-    parts, proxies = urlsplit(where), getproxies_environment()
-    if proxy_bypass_environment(parts.hostname or "", proxies):
+    parts, proxies = urlsplit(where), getproxies()
+    if proxy_bypass(parts.netloc):
         return None
     return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _proxy_passwords() -> tuple[str, ...]:
-    return tuple(filter(None, (urlsplit(proxy).password for proxy in getproxies_environment().values())))
+    return tuple(filter(None, (urlsplit(proxy).password for proxy in getproxies().values())))
 
 
 def _http_package() -> str:
