@@ -26,7 +26,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sparring.endpoints.completions import Filtered, Malformed, content, message_of, said_by, token_count, tokens
+from sparring.endpoints.completions import (
+    QUOTED,
+    Filtered,
+    Malformed,
+    content,
+    message_of,
+    said_by,
+    token_count,
+    tokens,
+)
 from sparring.endpoints.http import NO_KEY, ChatClient
 from sparring.endpoints.replies import Asker, Request, most_out
 from sparring.endpoints.waiting import asked_wait, reset_wait
@@ -280,7 +289,7 @@ class Endpoint(Asker):
         text = f"{type(error).__name__}: {error}"
         if getattr(error, "status_code", None) is None and (cause := str(error.__cause__ or "")) not in text:
             text += f" ({cause})"
-        text = hide(" ".join(text.split()), self._client.secrets)
+        text = hide(" ".join(text[: 2 * QUOTED].split()), self._client.secrets)
         for secret in self._client.secrets:  # a short one too
             text = text.replace(secret, "***") if 3 < len(secret) < SHORTEST_SECRET else text
         return text[:300]
