@@ -69,7 +69,8 @@ class Faulty:
             self.keys.append(handler.headers.get("authorization", ""))
             reply = self.faults.pop(0) if self.faults else self.answer(body)
         if callable(reply):  # writes what it likes
-            return reply(handler)
+            reply(handler)
+            return
         status, headers, payload = reply if isinstance(reply, tuple) else (200, {}, reply)
         if payload == "hang":
             time.sleep(0.6)

@@ -35,9 +35,9 @@ def server(monkeypatch):
         yield faulty
 
 
-def endpoint(server, tmp_path, **fields) -> Endpoint:
+def endpoint(server, tmp_path, guarded=False, **fields) -> Endpoint:
     given = {"model": "m", "base_url": server.url, "key_env": "A_KEY", "timeout": 5.0, "attempts": 2, "concurrency": 1}
-    return Endpoint(EndpointConfig(**{**given, **fields}), "oracle", tmp_path / "replies.jsonl")
+    return Endpoint(EndpointConfig(**{**given, **fields}), "oracle", tmp_path / "replies.jsonl", guarded)
 
 
 def requests(*texts: str) -> list[dict]:
@@ -170,11 +170,19 @@ def test_a_flagged_prompt_fails_alone_at_every_start(server, tmp_path, form):
     server.answer = lambda r: FLAGGED[form] if "knife" in r["messages"][0]["content"] else completion("A")
     asked = requests("hello", *(f"knife {i}" for i in range(12)), "bye")
     for start in range(2):
-        served = endpoint(server, tmp_path)
+        served = endpoint(server, tmp_path, guarded=True)
         replies = served.ask(asked)
         assert [reply is not None for reply in replies] == [True, *[False] * 12, True]
         assert served.counts["failed requests"] == 12
         assert len(server.requests) == 14 + 12 * start  # none is tried twice
+
+
+def test_a_key_that_is_refused_later_stops_a_caller_that_bounds_no_failures(server, tmp_path):
+    """A teacher would go on with a few answers."""
+    server.faults = [completion("A"), *[FLAGGED["no words"]] * 100]
+    with pytest.raises(OracleError, match=r"failed 8 requests in a row.*Forbidden"):
+        endpoint(server, tmp_path).ask(requests(*map(str, range(30))))
+    assert len(server.requests) == 9
 
 
 def test_a_key_that_is_refused_before_anything_was_answered_stops(server, tmp_path):
@@ -242,10 +250,12 @@ def test_a_key_sent_back_is_in_no_file_and_no_error(server, tmp_path):
     (reply,) = asked.ask(requests("q"))
     assert reply is not None
     assert reply.text == 'your key is *** or "***"'
-    for fault in ((500, {}, {"error": {"message": f"key {spelt}"}}), {"error": f"key {spelt}"}):
+    pages = (f"{'x' * shift}{KEY}" for shift in (0, 95, 270, 290, 1995))  # where texts could be cut
+    faults = [(500, {}, {"error": {"message": f"key {spelt}"}}), {"error": f"key {spelt}"}]
+    for fault in [*faults, *((status, {}, page) for page in pages for status in (200, 500))]:
         server.answer = lambda request, fault=fault: fault
         asked.ask(requests(str(fault)))
-        assert "***" in asked.last_error
+        assert '"quo' not in asked.last_error
         for shown in (asked.last_error, repr(vars(asked)), (tmp_path / "replies.jsonl").read_text()):
             assert "1234567890" not in shown
 

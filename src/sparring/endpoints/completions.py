@@ -20,6 +20,8 @@ CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
 """finish reasons of a reply that was too long, in lower case"""
 FILTERED = ("content_filter", "content-filter", "safety", "recitation", "prohibited_content", "blocklist", "sensitive")
 """finish reasons of a reply that the server's filter ended"""
+QUOTED = 20_000
+"""characters of a server's words in an error, of which few are shown: a key must not be cut before it is looked for"""
 LONGEST_TOKEN = 256
 """characters of one token"""
 _ERROR_CODES = {"insufficient_quota": 429, "rate_limit_exceeded": 429, "content_filter": 400}
@@ -51,7 +53,7 @@ def standard_reply(status: int, kind: str, body: bytes) -> tuple[int, bytes]:
         return status, json.dumps(value).encode()
     code = _status(error)
     if code is None:
-        raise Malformed(f"an error instead of a reply: {json.dumps(error, ensure_ascii=False)[:300]}")
+        raise Malformed(f"an error instead of a reply: {json.dumps(error, ensure_ascii=False)[:QUOTED]}")
     return code, json.dumps({"error": error}).encode()
 
 
@@ -72,20 +74,20 @@ def _error_body(text: str) -> bytes:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        value = {"error": {"message": _plain(text) if text.lstrip().startswith("<") else text[:2000]}}
+        value = {"error": {"message": _plain(text) if text.lstrip().startswith("<") else text[:QUOTED]}}
     return json.dumps(value).encode()
 
 
 def _plain(page: str) -> str:
     """The words of an HTML page."""
-    return " ".join(_TAGS.sub(" ", page[:20_000]).split())
+    return " ".join(_TAGS.sub(" ", page[:QUOTED]).split())
 
 
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        start = _plain(text[:2000])[:100]
+        start = _plain(text)
         raise Malformed(f"a reply that is no JSON ({start!r})" if start else "a reply without a body") from None
 
 

@@ -26,7 +26,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sparring.endpoints.completions import Filtered, Malformed, content, message_of, said_by, token_count, tokens
+from sparring.endpoints.completions import (
+    QUOTED,
+    Filtered,
+    Malformed,
+    content,
+    message_of,
+    said_by,
+    token_count,
+    tokens,
+)
 from sparring.endpoints.http import NO_KEY, ChatClient
 from sparring.endpoints.replies import Asker, Request, most_out
 from sparring.endpoints.waiting import asked_wait, reset_wait
@@ -65,8 +74,8 @@ EMPTY = "an empty reply"
 class Endpoint(Asker):
     """A model behind an endpoint. To be used from one thread; it starts `concurrency` threads of its own."""
 
-    def __init__(self, config: EndpointConfig, field: str, replies: Path) -> None:
-        """`field`: the section of the recipe that messages name.
+    def __init__(self, config: EndpointConfig, field: str, replies: Path, guarded: bool = False) -> None:
+        """`field`: the section of the recipe that messages name; `guarded`: the caller bounds the share that fails.
 
         Raises:
             ValueError: a malformed address, a limit without prices, or no key; the message never shows a possible key.
@@ -76,10 +85,11 @@ class Endpoint(Asker):
         _check_extra(f"{field}.extra", getattr(config, "extra", None))
         if config.max_cost is not None and (config.price_in is None or config.price_out is None):
             raise ValueError(f"{field}.max_cost needs {field}.price_in and price_out, per million tokens.")
-        self.config, self.field = config, field
-        self._client = ChatClient(_key(config.key_env, field), config.base_url, config.timeout, field)
+        self.config, self.field, self.guarded = config, field, guarded
+        key = _key(config.key_env, field)
+        self._client = ChatClient(key, config.base_url, config.timeout, field)
         self.where = self._client.base_url
-        if hide(plain := config.model_dump(mode="json"), self._client.secrets) != plain:
+        if hide(plain := config.model_dump(mode="json"), (key,)) != plain:
             raise ValueError(f"{field} holds the key itself, which the run's folder would keep. Leave it out.")
         if config.base_url is None:  # the client library reads it
             _check_address("OPENAI_BASE_URL", self.where)
@@ -154,7 +164,7 @@ class Endpoint(Asker):
             try:
                 row = self._create(request)
             except Exception as error:
-                counts_as_down = not (self._answered and self._refuses_question(error))
+                counts_as_down = not (self._answered and self._refuses_question(error) and self._may_go_on(error))
                 wait = self._failure(error, attempt)
                 if wait is None:
                     break
@@ -261,6 +271,10 @@ class Endpoint(Asker):
         # Jitter: callers that were turned away together must not come back together.
         return (asked or min(BACKOFF * 2**attempt, LONGEST_WAIT)) * random.uniform(1.0, 1.5)
 
+    def _may_go_on(self, error: Exception) -> bool:
+        """Whether any number of such refusals in a row may be left to the caller: a key that is refused looks alike."""
+        return self.guarded or isinstance(error, Filtered) or MODERATION.search(message_of(error)) is not None
+
     def _refuses_question(self, error: Exception) -> bool:
         """Whether an error is about this question alone, so that others may pass: moderation, or too long."""
         status = getattr(error, "status_code", None)
@@ -275,9 +289,9 @@ class Endpoint(Asker):
         text = f"{type(error).__name__}: {error}"
         if getattr(error, "status_code", None) is None and (cause := str(error.__cause__ or "")) not in text:
             text += f" ({cause})"
-        text = hide(" ".join(text.split()), self._client.secrets)
+        text = hide(" ".join(text[: 2 * QUOTED].split()), self._client.secrets)
         for secret in self._client.secrets:  # a short one too
-            text = text.replace(secret, "***") if len(secret) < SHORTEST_SECRET else text
+            text = text.replace(secret, "***") if 3 < len(secret) < SHORTEST_SECRET else text
         return text[:300]
 
     def _store_redacted(self, row: dict[str, Any]) -> None:

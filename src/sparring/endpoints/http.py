@@ -18,7 +18,7 @@ import zlib
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.request import getproxies, proxy_bypass
 
 from sparring.endpoints.completions import Malformed, standard_reply
 
@@ -50,7 +50,8 @@ class ChatClient:
         )
         self.base_url = str(self._openai.base_url)
         self.secrets = (*((key,) if key != NO_KEY else ()), *_proxy_passwords())
-        weakref.finalize(self, _close, self._openai)
+        self._loop = _event_loop()  # here, as threads that asked for it together could get several
+        weakref.finalize(self, _close, self._openai, self._loop)
 
     def create(self, **request: Any) -> Any:
         """The completion of a chat request, of whatever shape the server gave it.
@@ -64,7 +65,7 @@ class ChatClient:
 
         task = asyncio.wait_for(self._openai.chat.completions.create(**request), self._timeout)
         try:
-            return asyncio.run_coroutine_threadsafe(task, _loop(os.getpid())).result()
+            return asyncio.run_coroutine_threadsafe(task, self._loop).result()
         except (openai.APITimeoutError, TimeoutError) as error:
             raise TimeoutError(f"no whole answer within {self._timeout:g} s") from error
         except openai.APIConnectionError as error:
@@ -78,15 +79,15 @@ NO_KEY = "none"
 
 
 @cache
-def _loop(process: int) -> asyncio.AbstractEventLoop:
-    """The event loop of all clients of a process, in a thread of its own."""
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of all clients, in a thread of its own."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="sparring-http", daemon=True).start()
     return loop
 
 
-def _close(client: Any) -> None:
-    asyncio.run_coroutine_threadsafe(client.close(), _loop(os.getpid()))
+def _close(client: Any, loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.run_coroutine_threadsafe(client.close(), loop)
 
 
 def _bounded_client(where: str, field: str) -> Any:
@@ -145,14 +146,14 @@ async def _body(response: Any) -> bytes:
 
 def _proxy(where: str) -> str | None:
     """The environment's proxy for an address."""
-    parts, proxies = urlsplit(where), getproxies_environment()
-    if proxy_bypass_environment(parts.hostname or "", proxies):
+    parts, proxies = urlsplit(where), getproxies()
+    if proxy_bypass(parts.netloc):
         return None
     return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _proxy_passwords() -> tuple[str, ...]:
-    return tuple(filter(None, (urlsplit(proxy).password for proxy in getproxies_environment().values())))
+    return tuple(filter(None, (urlsplit(proxy).password for proxy in getproxies().values())))
 
 
 def _http_package() -> str:

@@ -171,7 +171,7 @@ class LLMJudge(LanguageJudge):
         if config.extra:
             options = {**options, "extra_body": config.extra}
         replies = replies_file(config.replies, f"{config.base_url} {config.model}")
-        self.endpoint = Endpoint(config, "oracle", replies)
+        self.endpoint = Endpoint(config, "oracle", replies, guarded=True)
         self.served_model = config.model
         who = f"llm_judge({config.model}@{self.endpoint.where}"
         super().__init__(self.endpoint, who, style, options, config.scale)

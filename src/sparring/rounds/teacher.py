@@ -79,7 +79,8 @@ def ask_opponent(
         if missing:
             raise EngineError(
                 f"{field}: {missing} of {count * len(held_out)} requests got no answer. The answers so far are "
-                "kept; give the same command to ask for the rest, or take this opponent out of the recipe."
+                "kept; give the same command to ask for the rest, or, where its server refuses a prompt, take this "
+                "opponent or the prompt out."
             )
         rows: list[SampleRow] = []
         for example, answers in zip(held_out, replies, strict=True):
