@@ -615,6 +615,7 @@ def test_replies_of_older_versions_count_for_every_judge(server, tmp_path):
     judge(server, tmp_path).first_shown(CASES)
     path = tmp_path / "replies.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(row.pop("check") for row in rows)
     assert {row.pop("asker") for row in rows} == {f"m@{server.url}/"}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     other = judge(server, tmp_path, model="other", price_in=1.0, price_out=10.0)

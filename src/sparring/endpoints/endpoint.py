@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sparring.endpoints.replies import TOKENS_KEPT, Asker, Request, most_out
+from sparring.endpoints.replies import TOKENS_KEPT, Asker, Request, is_logprob, most_out, token_count
 from sparring.recipe.sections import EndpointConfig
 from sparring.runtime.errors import OracleError
 
@@ -164,16 +164,20 @@ class Endpoint(Asker):
         completion = self._client.chat.completions.create(model=self.config.model, **request)
         whole, text, cut = _content(completion)
         spent = self._tokens_spent(completion, request, whole)
+        wrong = EMPTY if whole else "a reply without choices[0].message.content"
+        tokens = _tokens(completion.choices[0]) if text is not None else []
+        if any(not is_logprob(logprob) for token in tokens for logprob in (token["logprob"], *token["top"].values())):
+            text, wrong = None, "a logprob that no probability has (above 0, or no number)"
         if text is None:
             if spent is not None:
                 self._store_redacted({"key": None, "text": "", **spent})
-            raise _Malformed(EMPTY if whole else "a reply without choices[0].message.content")
+            raise _Malformed(wrong)
         assert spent is not None, "whole replies have a cost"
         model = getattr(completion, "model", None)
         return {
             "text": text,
             "cut": cut,
-            "tokens": _tokens(completion.choices[0]),
+            "tokens": tokens,
             **spent,
             "model": model if isinstance(model, str) else "",
         }
@@ -312,8 +316,7 @@ def _content(completion: Any) -> tuple[bool, str | None, bool]:
 
 
 def _count(usage: Any, name: str) -> int | None:
-    value = getattr(usage, name, None)
-    return value if isinstance(value, int) and value >= 0 else None
+    return token_count(getattr(usage, name, None))
 
 
 def _tokens(choice: Any) -> list[dict[str, Any]]:
@@ -323,19 +326,19 @@ def _tokens(choice: Any) -> list[dict[str, Any]]:
             {
                 "token": t.token,
                 "logprob": t.logprob,
-                "top": {a.token: a.logprob for a in t.top_logprobs or () if _likely(a)},
+                "top": {a.token: a.logprob for a in t.top_logprobs or () if _has_logprob(a)},
             }
             for t in (choice.logprobs.content or ())[-TOKENS_KEPT:]
-            if _likely(t)
+            if _has_logprob(t)
         ]
     except (AttributeError, KeyError, TypeError):
         return []
 
 
-def _likely(token: Any) -> bool:
-    """Whether it is a token with a log-probability."""
+def _has_logprob(token: Any) -> bool:
+    """Whether it is a token with a number for its log-probability."""
     text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
-    return isinstance(text, str) and isinstance(logprob, int | float) and logprob < 0.01  # servers round 0 upwards
+    return isinstance(text, str) and isinstance(logprob, int | float)
 
 
 def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:

@@ -72,7 +72,7 @@ class Guard:
                     f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
                     f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
                 )
-        for line in self._diagnoses():
+        for line in filter(None, [self.damage, *self._diagnoses()]):
             say(line)
 
     def _diagnoses(self) -> list[str]:
@@ -102,6 +102,11 @@ class Guard:
                 f"{self.last_error or 'NaN'}). What was judged is kept; repair the oracle and run the command again."
             )
         return np.array([self._known(*both) for both in keys])
+
+    @property
+    def damage(self) -> str:
+        """A note on damaged lines of the file of verdicts; empty where there are none."""
+        return self._verdicts.damage
 
     @property
     def failed(self) -> int:

@@ -29,7 +29,7 @@ SHARD = 32
 """prompts whose verdicts are asked and stored together"""
 
 
-def training_guard(store: Store, section: Mapping[str, Any], base: Path) -> Guard:
+def training_guard(store: Store, section: Mapping[str, Any], base: Path, progress: Progress) -> Guard:
     """The oracle of a recipe's `section`, which must be the one that judged the run's earlier steps.
 
     `base`: the start model's folder, for oracles that read it.
@@ -44,6 +44,8 @@ def training_guard(store: Store, section: Mapping[str, Any], base: Path) -> Guar
                 f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
                 "verdicts of two judges do not go into one run. Undo the change, or start anew with another --out."
             )
+    if guard.damage:
+        progress.say(guard.damage)
     return guard
 
 

@@ -139,7 +139,7 @@ class Run:
         ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=self.progress)
         inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
         self.progress.say("evaluation  judge")
-        judge = partial(summarise, self.policies, self.recipe, held_out)
+        judge = partial(summarise, self.policies, self.recipe, held_out, self.progress)
         self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
         summary = read_summary(self.store.root / layout.SUMMARY)
         write_report(summary, self.store.root / layout.REPORT)
