@@ -1,9 +1,10 @@
 """Replies of language models, and the file that stores them, so that nothing is asked or paid twice.
 
 Every reply is a line under a hash of who was asked and what; lines of replies that held nothing count for their tokens
-only. A line that is damaged, or that a killed process left half-written, is skipped and counted: it is asked again. All judges of a process that name one
-file share it, and what each asker costs there. Leaves out: how a model is asked (`endpoint.py`: a server; `local.py`: a
-model in this process); other processes, whose lines are seen when the file is opened again.
+only. A line that is damaged, or that a killed process left half-written, is skipped and counted: it is asked again. All
+judges of a process that name one file share it, and what each asker costs there. Leaves out: how a model is asked
+(`endpoint.py`: a server; `local.py`: a model in this process); other processes, whose lines are seen when the file is
+opened again.
 
     file = open_replies(Path("replies.jsonl")); file.get(key); file.keep({"key": key, "text": "A", "cut": False, ...})
 """

@@ -20,8 +20,9 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.rounds.store import Store
 from sparring.rounds.tables import VERDICTS, Candidate, ExampleRow, VerdictRow
-from sparring.runtime.files import read_table, sharded
+from sparring.runtime.files import read_table
 from sparring.runtime.layout import VERDICT_CACHE, stage_name
+from sparring.runtime.parts import sharded
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
@@ -68,6 +69,7 @@ def judge_examples(
             VERDICTS,
             lambda index: _play_shard(pairing, *shards[index], guard, seed),
             lambda index: advance(len(shards[index][0])),
+            progress.say,
         )
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts: list[VerdictRow] = read_table(target)
