@@ -17,6 +17,7 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.models.weights import reading_files
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
@@ -133,6 +134,7 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
             "devices": devices.count(),
         },
         "weights": {"0/play": policies.base_hash},
+        "files": reading_files(policies.base),
         "data": store.manifest[DATA_STAGE]["outputs"],
         "seed": seed,
     }

@@ -22,6 +22,7 @@ from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
+from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
 from sparring.rounds.resume import check_resumable
@@ -64,6 +65,7 @@ class Run:
     def execute(self) -> Summary:
         """All stages, in order."""
         recipe, progress = self.recipe, self.progress
+        check_policies(self.policies)
         probed = probe(self.policies, recipe, progress)
         try_model(self.policies, recipe.fit)
         prepare(self.policies, recipe, progress)

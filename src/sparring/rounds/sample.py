@@ -80,10 +80,14 @@ class DrawTask:
         chosen = [random.Random(seed).choices(refs, weights)[0] for seed in seeds]
         return [((ref,), [row for row, who in zip(rows, chosen, strict=True) if who == ref]) for ref in refs]
 
-    def key(self, refs: Refs, rows: Sequence[Place]) -> str:
-        """Hash of everything that a shard depends on."""
+    def keys(self, jobs: Sequence[tuple[Refs, Sequence[Place]]]) -> list[str]:
+        """For each batch, the hash of everything that its shard depends on."""
+        names = {ref: (self.policies.hash(ref), self.policies.files_hash(ref)) for ref in self.draw.policies}
+        return [self._key([names[ref] for ref in refs], refs, rows) for refs, rows in jobs]
+
+    def _key(self, names: Sequence[tuple[str, str]], refs: Refs, rows: Sequence[Place]) -> str:
         parts = [
-            [self.policies.hash(ref) for ref in refs],
+            names,
             [self.draw.policies[ref] for ref in refs],
             self.settings.model_dump_json(exclude={"vllm"}),
             self.seed,
@@ -182,7 +186,7 @@ def sample_draw(
 def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -> list[str]:
     """Make this rank's shards of a draw, or all of them `alone`; returns the keys of all."""
     jobs = task.jobs()
-    keys = [task.key(refs, rows) for refs, rows in jobs]
+    keys = task.keys(jobs)
     engines = PolicyEngines(task.policies, task.draw, task.settings)
     own_jobs = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
