@@ -40,7 +40,7 @@ def training_guard(store: Store, section: Mapping[str, Any], base: Path, progres
     """
     guard = Guard(build_oracle(section, str(base)), store.path(VERDICT_CACHE))
     for folder, identity in judges_of(store.manifest).items():
-        if identity != guard.identity:
+        if identity not in (guard.identity, guard.former_identity):
             raise ValueError(
                 f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
                 "verdicts of two judges do not go into one run. Undo the change, or start anew with another --out."
