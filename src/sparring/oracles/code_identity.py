@@ -11,6 +11,7 @@ hash in every process of one Python version. Leaves out: files and services that
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import functools
 import hashlib
@@ -231,7 +232,8 @@ class _Walk:
             return _installed(kind.__module__, kind.__qualname__)
         if own or (package in VALUES and not kind.__module__.startswith("numpy.random")):
             try:
-                reduced = value.__reduce_ex__(4)
+                reducer = copyreg.dispatch_table.get(kind)
+                reduced = value.__reduce_ex__(4) if reducer is None else reducer(value)
             except Exception:  # of locks, connections, files: each has an error of its own
                 raise _Unknown(f"a {kind.__module__}.{kind.__qualname__}") from None
             if isinstance(reduced, str):
@@ -305,7 +307,7 @@ class _Used:
                 self._read(constant)
 
     def _changes(self, steps: list[dis.Instruction], change: dis.Instruction) -> None:
-        """Note what is changed: `NAME[key]`, `NAME.add` and `self.name[key]` start where the code loads NAME or name."""
+        """Note what is changed: `NAME[key]`, `NAME.add`, `self.name[key]` start where the code loads NAME or name."""
         if change.opname in ("STORE_ATTR", "DELETE_ATTR"):
             self.attributes.add(change.argval)
         where = change.positions
