@@ -109,7 +109,7 @@ FORMS = [
     ("from functools import lru_cache\n@lru_cache\ndef s(t): return 1\ndef judge(p, a, b): return s(a)", "1", "0"),
     ("import math\ndef judge(p, a, b): return math.sin(1)", "sin", "cos"),
     ("def judge(p, a, b): return 1", "return 1", "return True"),
-    ("from dataclasses import dataclass\n@dataclass\nclass C:\n k: int = 1\ndef judge(p, a, b): return C().k", "1", "2"),
+    ("from dataclasses import dataclass\n@dataclass\nclass C:\n k: int = 1\ndef judge(*_): return C().k", "1", "2"),
     ("class C:\n @property\n def k(self): return 1\ndef judge(p, a, b): return C().k", "1", "2"),
     ("def judge(p, a, b):\n from math import sin as f\n return f(1)", "import sin", "import cos"),
 ]  # fmt: skip

@@ -39,15 +39,20 @@ def training_guard(store: Store, section: Mapping[str, Any], base: Path, progres
         ValueError: another oracle judged them.
     """
     guard = Guard(build_oracle(section, str(base)), store.path(VERDICT_CACHE))
+    refuse_other_judge(store, guard)
+    if guard.damage:
+        progress.say(guard.damage)
+    return guard
+
+
+def refuse_other_judge(store: Store, guard: Guard) -> None:
+    """Raise a ValueError where another oracle judged the run's earlier steps."""
     for folder, identity in judges_of(store.manifest).items():
         if identity not in (guard.identity, guard.former_identity):
             raise ValueError(
                 f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
                 "verdicts of two judges do not go into one run. Undo the change, or start anew with another --out."
             )
-    if guard.damage:
-        progress.say(guard.damage)
-    return guard
 
 
 def judge_examples(

@@ -23,6 +23,7 @@ from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
+from sparring.rounds.judge import refuse_other_judge
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
 from sparring.rounds.store import Store
@@ -85,7 +86,10 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
                 probed.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
                     progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
-        Guard(oracle).probe(say=progress.say)
+        guard = Guard(oracle)
+        if field == "oracle":
+            refuse_other_judge(policies.store, guard)
+        guard.probe(say=progress.say)
     return probed
 
 
