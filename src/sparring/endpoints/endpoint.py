@@ -324,21 +324,27 @@ def _tokens(choice: Any) -> list[dict[str, Any]]:
     try:
         return [
             {
-                "token": t.token,
-                "logprob": t.logprob,
-                "top": {a.token: a.logprob for a in t.top_logprobs or () if _has_logprob(a)},
+                "token": _field(t, "token"),
+                "logprob": _field(t, "logprob"),
+                "top": {
+                    _field(a, "token"): _field(a, "logprob") for a in _field(t, "top_logprobs") or () if _has_logprob(a)
+                },
             }
-            for t in (choice.logprobs.content or ())[-TOKENS_KEPT:]
+            for t in (_field(choice.logprobs, "content") or ())[-TOKENS_KEPT:]
             if _has_logprob(t)
         ]
     except (AttributeError, KeyError, TypeError):
         return []
 
 
+def _field(item: Any, name: str) -> Any:
+    """A field of what the client made of JSON: an object, or the JSON itself where a value did not fit."""
+    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+
+
 def _has_logprob(token: Any) -> bool:
     """Whether it is a token with a number for its log-probability."""
-    text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
-    return isinstance(text, str) and isinstance(logprob, int | float)
+    return isinstance(_field(token, "token"), str) and isinstance(_field(token, "logprob"), int | float)
 
 
 def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:

@@ -165,7 +165,7 @@ class ReplyFile:
         reply = None if key is None else _stored_reply(row)
         account = self._accounts[row.get("asker")]
         if reply is not None:
-            self._replies[key] = reply
+            self._replies[str(key)] = reply
             account.models.add(reply.model)
         account.tokens_in += tokens_in or 0
         account.tokens_out += tokens_out or 0

@@ -21,7 +21,7 @@ import site
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ class _Walk:
             owner = None if isinstance(value.__self__, types.ModuleType | None) else value.__self__
             parts = f"{value.__module__}.{value.__qualname__}", owner
         elif isinstance(value, SLOTS):
-            parts = (value.__qualname__,)
+            parts = (str(value.__qualname__),)
         elif isinstance(value, staticmethod | classmethod):
             parts = (value.__func__,)
         elif isinstance(value, property):
@@ -238,11 +238,11 @@ class _Walk:
                 raise _Unknown(f"a {kind.__module__}.{kind.__qualname__}") from None
             if isinstance(reduced, str):
                 return _joined(b"named", self.digest(kind), reduced.encode())
-            make, arguments, state, *items = (*reduced, None, None, None)[:5]
+            make, arguments, state, *more = (*reduced, None, None, None)[:5]
             if own and isinstance(state, dict):
                 changed = {name for method in _methods(kind) for name in _Used(method.__code__).attributes}
                 state = {name: item for name, item in state.items() if name not in changed}
-            items = [None if part is None else list(part) for part in items]
+            items = [list(part) if isinstance(part, Iterator) else None for part in more]
             return _joined(b"made", *map(self.digest, (kind, make, arguments, state, *items)))
         raise _Unknown(f"a {kind.__module__}.{kind.__qualname__}")
 

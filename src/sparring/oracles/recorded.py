@@ -55,8 +55,9 @@ class Recorded(Wrapper):
         return None if back is None else (1 - back[1], 1 - back[0])
 
     def _take(self, row: dict[str, Any]) -> None:
-        self._known[str(row["key"])] = (probability(row["first"]), probability(row["second"]))
+        both = probability(row["first"]), probability(row["second"])
         only_fields(row, "key", "first", "second")
+        self._known[str(row["key"])] = both
 
     def diagnosis(self) -> str:
         """A note on damaged lines of the journal; empty where there are none."""

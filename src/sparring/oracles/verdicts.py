@@ -49,8 +49,9 @@ class VerdictFile:
             )
 
     def _take(self, row: Any) -> None:
-        self._verdicts[str(row["key"])] = probability(row["preference"])
+        preference = probability(row["preference"])
         only_fields(row, "key", "preference")
+        self._verdicts[str(row["key"])] = preference
 
     def get(self, key: str) -> float:
         """The verdict; NaN where there is none."""
