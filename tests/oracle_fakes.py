@@ -49,7 +49,8 @@ answer: Callable[[str, str, str], float] = more_vowels
 
 
 def moody(prompt: str, a: str, b: str) -> float:
-    return answer(prompt, a, b)
+    # By a name that no identity follows: it is one judge in all moods.
+    return globals()["answer"](prompt, a, b)
 
 
 class Fixed:

@@ -166,7 +166,10 @@ ODD = {
     "token without": with_choice(logprobs={"content": [{"token": "A", "top_logprobs": 5}]}),
     "content in parts": with_choice(message={"role": "assistant", "content": [{"type": "text", "text": "A"}]}),
     "model of numbers": {**completion("A"), "model": {"id": 5}},
+    "counts that overflow": {**completion("A"), "usage": {"prompt_tokens": 10**400, "completion_tokens": True}},
 }
+OVERFLOWING = [1e308, float("inf"), -(10**400), 10**400, 2.0, float("nan")]
+"""numbers that no log-probability is"""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -190,6 +193,51 @@ def test_an_odd_reply_that_holds_an_answer_is_taken_and_can_be_read_again(server
     assert len(server.requests) == 4
     assert again.endpoint.paid == pytest.approx(first.endpoint.paid)
     assert again.endpoint.paid > 0
+
+
+@pytest.mark.parametrize("logprob", OVERFLOWING, ids=lambda number: f"{str(number)[:6]}")
+@pytest.mark.parametrize("place", ["token", "alternative"])
+def test_a_log_probability_that_none_can_be_is_refused_at_the_door(server, tmp_path, logprob, place):
+    """It overflowed later, or the verdict was hard without a word."""
+    good = {"token": "A", "logprob": -0.1}
+    token = {**good, "logprob": logprob} if place == "token" else good
+    top = [{"token": "B", "logprob": logprob}] if place == "alternative" else []
+    bad = with_choice(logprobs={"content": [{**token, "top_logprobs": top}]})
+    replies = [bad, *[with_choice(logprobs={"content": [{**good, "top_logprobs": [good]}]})] * 9]
+    server.answer = lambda request: replies.pop(0)
+    oracle = judge(server, tmp_path, concurrency=1)
+    assert oracle.first_shown(CASES[:1]).tolist() == [1.0]
+    assert oracle.counts()["retries"] == 1
+    assert "logprob that no probability has" in oracle.endpoint.last_error
+    assert judge(server, tmp_path).first_shown(CASES[:1]).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: {**row, "text": "B"},
+        lambda row: {**row, "chdck": row["check"], "check": None},
+        lambda row: {**{k: v for k, v in row.items() if k != "check"}, "tokens_in": 10**400},
+        lambda row: {**{k: v for k, v in row.items() if k != "check"}, "cut": "no"},
+        lambda row: {**{k: v for k, v in row.items() if k != "check"}, "tokens": [{"token": 5}]},
+        lambda row: {
+            **{k: v for k, v in row.items() if k != "check"},
+            "tokens": [{"token": "A", "logprob": 1e308, "top": {}}],
+        },
+    ],
+)
+def test_a_damaged_reply_is_asked_again(server, tmp_path, change):
+    """A flipped letter in the file was another verdict."""
+    server.answer = lambda request: completion("A")
+    judge(server, tmp_path).first_shown(CASES[:2])
+    path = tmp_path / "replies.jsonl"
+    one, two = path.read_text().splitlines()
+    path.write_text(json.dumps(change(json.loads(one))) + "\n" + two + "\n")
+    again = judge(server, tmp_path)
+    assert again.first_shown(CASES[:2]).tolist() == [1.0, 1.0]
+    assert len(server.requests) == 3
+    assert again.counts()["damaged lines of the reply file"] == 1
+    assert "1 line is damaged and is not used (line 1)" in again.diagnosis()
 
 
 def test_kept_replies_of_older_versions_may_lack_log_probabilities():
@@ -615,6 +663,7 @@ def test_replies_of_older_versions_count_for_every_judge(server, tmp_path):
     judge(server, tmp_path).first_shown(CASES)
     path = tmp_path / "replies.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(row.pop("check") for row in rows)
     assert {row.pop("asker") for row in rows} == {f"m@{server.url}/"}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     other = judge(server, tmp_path, model="other", price_in=1.0, price_out=10.0)

@@ -301,6 +301,39 @@ def test_a_file_that_holds_no_verdicts_is_refused_by_line(tmp_path, before, line
     assert path.read_text() == f"{before}{line}\n"
 
 
+@pytest.mark.parametrize("value", ["7.5", "-0.1", "NaN", "Infinity", "1" + "0" * 400, "true", '"0.7"'])
+def test_a_verdict_that_none_can_be_is_not_used(tmp_path, value):
+    """It was trained on, and became NaN in results."""
+    path = tmp_path / "v.jsonl"
+    keys = [verdict_key(Fixed(0.7).identity, Comparison("p", a, "b")) for a in ("a", "c")]
+    path.write_text(f'{{"key": "{keys[0]}", "preference": {value}}}\n{{"key": "{keys[1]}", "preference": 0.2}}\n')
+    asked = [Comparison("p", "a", "b"), Comparison("p", "c", "b")]
+    if value in ("true", '"0.7"'):  # another form of file
+        with pytest.raises(ValueError, match=r"v\.jsonl, line 1"):
+            Guard(Fixed(0.7), path)
+        return
+    guard = Guard(Fixed(0.7), path)
+    assert guard.judge(asked).tolist() == [0.7, 0.2]
+    assert "v.jsonl: 1 line is damaged and is not used (line 1)" in guard.damage
+    assert Guard(Fixed(0.1), path).judge(asked).tolist() == [0.1, 0.1]
+    assert Guard(Fixed(0.7), path).judge(asked).tolist() == [0.7, 0.2]
+    path.write_text(path.read_text().replace('"check"', '"chdck"').replace("0.7", "0.8"))
+    assert Guard(Fixed(0.7), path).judge(asked).tolist() == [0.7, 0.2]
+
+
+@pytest.mark.parametrize(("old", "new"), [('"first": 1', '"first": 7'), ('"check"', '"chdck"'), ("0.", "0.1")])
+def test_damaged_orders_are_not_used(tmp_path, old, new):
+    journal = tmp_path / "orders.jsonl"
+    cases = [Comparison(word, "aeiou", "xyz") for word in ("ant", "bee")]
+    Recorded(Placed(), journal).judge(cases)
+    one, two = journal.read_text().splitlines()
+    assert old in one
+    journal.write_text(f"{one.replace(old, new, 1)}\n{two}\n")
+    again = Recorded(Placed(), journal)
+    assert [again.orders(case) is None for case in cases] == [True, False]
+    assert "1 line is damaged" in again.diagnosis()
+
+
 def test_a_folder_is_no_file_of_verdicts(tmp_path):
     with pytest.raises(ValueError, match="is a folder"):
         Cached(Fixed(0.7), str(tmp_path))

@@ -18,8 +18,10 @@ import pytest
 import yaml
 
 from campaigns import first
+from conftest import tiny_llama
 from crash_fakes import Crashes, Killed
 from sparring.models.weights import hash_weights
+from sparring.oracles.function import FunctionOracle
 from sparring.recipe.reading import parse_recipe
 from sparring.report.summary import read_summary
 from sparring.rounds.run import run
@@ -303,20 +305,46 @@ def test_a_damaged_manifest_is_named(finished: tuple[Plain, Path]) -> None:
         go(plain, out)
 
 
-def test_a_damaged_shard_is_named(tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "run"
+@pytest.mark.parametrize(
+    "place",
+    first(
+        2,
+        [
+            "replace rounds/001/anchors.partial/0",
+            "fit.partial step 3",
+            "replace rounds/001/samples.partial/0",
+            "replace rounds/001/verdicts.partial/0",
+            "replace data/train.partial/0",
+        ],
+    ),
+)
+def test_damaged_half_done_work_is_made_again(
+    place: str,
+    tiny_recipe: Plain,
+    tmp_path: Path,
+    undisturbed: Callable[[str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One flipped bit went into the weights without a word."""
+    expected, out = undisturbed("inpo"), tmp_path / "run"
+    plain = plain_of(tiny_recipe, "inpo")
     with monkeypatch.context() as patch:
-        crashes = Crashes(patch, out)
-        while not any("replace rounds/000/samples.partial" in place for place in crashes.places):
-            with pytest.raises(Killed):
-                go(tiny_recipe, out)
-            crashes.dead = False
-    (shard,) = (out / "rounds/000/samples.partial").glob("0*.parquet")
-    shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=rf"{shard.name} is not a whole Parquet file.*Delete it"):
-        go(tiny_recipe, out)
-    shard.unlink()
-    go(tiny_recipe, out)
+        Crashes(patch, out, place)
+        with pytest.raises(Killed):
+            go(plain, out)
+    damaged = [path for path in out.rglob("*") if path.is_file() and any("partial" in p.name for p in path.parents)]
+    assert damaged
+    for path in damaged:
+        content = bytearray(path.read_bytes())
+        content[int(0.4 * len(content))] ^= 1
+        path.write_bytes(content)
+    run(parse_recipe(plain), out, Progress())
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(str(path.name.split("-")[0]) in said for path in damaged)
+    assert "starts over" in said or "it is made again" in said
+    same(trace(out), expected)
+    assert partials(out) == []
 
 
 def test_a_torn_line_of_the_verdict_cache_is_asked_again(
@@ -422,6 +450,133 @@ def test_a_judge_that_changed_between_rounds_is_refused(
 ) -> None:
     """An edited function judged the later rounds of a run that its first version had begun."""
     go({**tiny_recipe, "rounds": 1}, tmp_path / "run")
-    monkeypatch.setattr("sparring.oracles.function._sources", lambda *_: "edited")
+    monkeypatch.setattr("sparring.oracles.function.code_identity", lambda _: "edited")
     with pytest.raises(ValueError, match=r"oracle: rounds/000 was judged by function.*and this is function"):
         go({**tiny_recipe, "rounds": 2}, tmp_path / "run")
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_judge(
+    finished: tuple[Plain, Path], undisturbed: Callable[[str], dict[str, Any]]
+) -> None:
+    """Its manifest and its verdicts name the function by the source of its module."""
+    plain, out = finished
+    oracle = FunctionOracle("oracle_fakes:more_vowels")
+    former = oracle.former_identity
+    assert former is not None
+    manifest = json.loads((out / "manifest.json").read_text())
+    for key in ("rounds/000/judge", "rounds/001/judge"):
+        manifest[key]["facts"]["oracle"] = former
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / "rounds/001/verdicts.parquet").unlink()
+    go(plain, out)
+    after = json.loads((out / "manifest.json").read_text())
+    assert after["rounds/000/judge"]["facts"]["oracle"] == former
+    assert after["rounds/001/judge"]["facts"]["oracle"] == oracle.identity
+    found, expected = trace(out), undisturbed("inpo")
+    same({**found, "facts": None}, {**expected, "facts": None})
+
+
+# ---- a policy is more than its weights ----------------------------------------------------------------
+
+
+def altered(path: Path) -> None:
+    """One thing of a file changed, which stays readable."""
+    text = path.read_text()
+    changed = {"config.json": ('"rms_norm_eps": 1e-06', '"rms_norm_eps": 0.05'), "tokenizer.json": ('"a"', '"QQ"')}
+    changed |= {"generation_config.json": ("256", "255"), "chat_template.jinja": ("<|end|>", "<|user|>")}
+    changed |= {"adapter_config.json": ('"use_rslora": false', '"use_rslora": true')}
+    old, new = changed[path.name]
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def without_files(out: Path) -> None:
+    """The run as earlier versions left it: with hashes of weights only."""
+    for name in ("manifest.json", "lock.json"):
+        content = json.loads((out / name).read_text())
+        for entry in [content, *content.values()]:
+            if isinstance(entry, dict):
+                entry.pop("files", None)
+        (out / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize(
+    "name", first(2, ["config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja"])
+)
+@pytest.mark.parametrize("change", [altered, Path.unlink])
+def test_a_policy_whose_files_changed_is_refused(
+    change: Callable[[Path], None], name: str, recorded: bool, finished: tuple[Plain, Path], worked: list[str]
+) -> None:
+    """It was sampled, measured and trained from; and a run without them was finished."""
+    plain, out = finished
+    if not recorded:
+        without_files(out)
+    change(out / "rounds/001/policy" / name)
+    with pytest.raises(ValueError, match=rf"rounds/001/policy/{name}.* (altered|missing).*since stage rounds/001/fit"):
+        go({**plain, "rounds": 3}, out)
+    assert worked == []
+
+
+def test_a_run_of_hashes_of_weights_alone_resumes_and_records_the_files(
+    finished: tuple[Plain, Path], worked: list[str], undisturbed: Callable[[str], dict[str, Any]]
+) -> None:
+    plain, out = finished
+    manifest = json.loads((out / "manifest.json").read_text())
+    without_files(out)
+    go(plain, out)
+    assert worked == []
+    assert json.loads((out / "manifest.json").read_text()) == manifest
+    (out / "rounds/001/policy/vocab.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"rounds/001/policy/vocab\.json was added since stage"):
+        go(plain, out)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_start_model_that_changed_is_refused(name: str, tiny_recipe: Plain, tiny_model: Path, tmp_path: Path) -> None:
+    """Another configuration was sampled from, and other weights made a finished run train anew."""
+    start, out = tmp_path / "start", tmp_path / "run"
+    shutil.copytree(tiny_model, start)
+    plain = {**tiny_recipe, "model": {"path": str(start)}, "rounds": 1}
+    go(plain, out)
+    if name == "config.json":
+        altered(start / name)
+    else:
+        tiny_llama(seed=5).save_pretrained(start)
+    with pytest.raises(ValueError, match=r"model: .*start.* altered.* since this run began"):
+        go({**plain, "rounds": 2}, out)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_adapter_whose_configuration_changed_is_refused(recorded: bool, tiny_recipe: Plain, tmp_path: Path) -> None:
+    plain, out = {**plain_of(tiny_recipe, "lora"), "rounds": 1}, tmp_path / "run"
+    go(plain, out)
+    if not recorded:
+        without_files(out)
+    go(plain, out)
+    if not recorded:
+        without_files(out)
+    altered(out / "rounds/000/policy/adapter_config.json")
+    with pytest.raises(ValueError, match=r"rounds/000/policy/adapter_config\.json.*altered"):
+        go({**plain, "rounds": 2}, out)
+
+
+def test_a_verdict_that_was_altered_is_asked_again(
+    finished: tuple[Plain, Path], undisturbed: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P = 7.5 was trained on, and summaries said NaN."""
+    plain, out = finished
+    cache = out / "cache/verdicts.jsonl"
+    lines = [json.loads(line) for line in cache.read_text().splitlines()]
+    for index, row in enumerate(lines):
+        row["preference"] += 7 * (index % 2)
+        if index % 2:
+            del row["check"]  # as earlier versions wrote it
+        elif index % 4:
+            row["preference"] = 1 - row["preference"] / 2
+    cache.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    (out / "rounds/001/verdicts.parquet").unlink()
+    (out / "evaluation/summary.json").unlink()
+    run(parse_recipe(plain), out, Progress())
+    same(trace(out), undisturbed("inpo"))
+    assert "lines are damaged and are not used (line 2 first)" in " ".join(capsys.readouterr().out.split())

@@ -19,8 +19,9 @@ from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import SamplingConfig, VllmConfig
 from sparring.rounds import engines
 from sparring.rounds.run import run
+from sparring.rounds.sample import _streamed
 from sparring.runtime.errors import EngineError
-from sparring.runtime.files import read_journal, read_table
+from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
 from sparring.sampling import vllm_engine
 from sparring.sampling.engine import Request, Response
@@ -223,7 +224,7 @@ def test_a_run_whose_engine_dies_keeps_what_was_sampled(
     with pytest.raises(EngineError, match=r"(?s)half-way.*are kept; give the same command"):
         run(parse_recipe(served_recipe), out, Progress(quiet=True))
     (journal,) = out.glob("rounds/000/samples.partial/*.jsonl")
-    kept = read_journal(journal)
+    kept = journal.read_text().splitlines()
     assert len(kept) == 10
     monkeypatch.delenv("FAKE_VLLM")
     moved = {**served_recipe["sampling"], "vllm": {"kv_cache_gib": 1}}
@@ -241,12 +242,35 @@ def test_a_run_whose_engine_dies_keeps_what_was_sampled(
     assert not list(out.rglob("*.partial"))
 
 
-def test_a_torn_journal_line_is_sampled_again(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    path.write_text('[0, [1], "stop"]\n[1, [2')
-    assert read_journal(path) == [[0, [1], "stop"]]
-    assert path.read_text() == '[0, [1], "stop"]\n'
-    assert read_journal(tmp_path / "none") == []
+def test_damaged_lines_of_the_journal_are_sampled_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A flipped bit gave other tokens to train on, or a traceback; the form of earlier versions is read still."""
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text('[0, [1], "stop"]\n')
+    asked: list[list[int]] = []
+
+    class Engine:
+        note = ""
+
+        def stream(self, requests: Any) -> Any:
+            asked.append([request.seed for request in requests])
+            yield from ((i, Response([request.seed], "length")) for i, request in enumerate(requests))
+
+    def drawn() -> list[Response]:
+        requests = [Request([5], seed) for seed in range(4)]
+        serve: Any = lambda _: Engine()  # noqa: E731
+        return _streamed(serve, requests, journal, lambda *_: None, Progress())
+
+    expected = [Response([1], "stop"), *(Response([seed], "length") for seed in (1, 2, 3))]
+    assert drawn() == expected
+    lines = journal.read_text().splitlines()
+    lines[1] = lines[1].replace("[1]", "[3]")
+    journal.write_text("\n".join([*lines[:3], lines[3][:20]]))
+    assert drawn() == expected
+    assert asked == [[1, 2, 3], [1, 3]]
+    assert "2 lines are damaged and are not used (line 2 first)" in " ".join(capsys.readouterr().out.split())
+    journal.write_text('[9, [1], "stop"]\n[0, ["1"], "stop"]\n[1, [1], "why"]\n[2, [1], "stop"]\n')
+    assert drawn()[2] == Response([1], "stop")
+    assert asked[-1] == [0, 1, 3]
 
 
 def test_the_adapter_is_handed_over_as_a_folder(

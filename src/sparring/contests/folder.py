@@ -83,7 +83,7 @@ class ContestFolder(ABC, Generic[Stored]):
         """The judge, which must be the one whose verdicts the folder holds."""
         guard = Guard(oracle, self.store.path(VERDICT_CACHE))
         before = self.store.manifest.get("judge", {}).get("inputs", {}).get("judge", guard.identity)
-        if before != guard.identity:
+        if before not in (guard.identity, guard.former_identity):
             raise ValueError(
                 f"{self.store.root} holds verdicts of the judge {before}, asked is {guard.identity}: verdicts of "
                 "different judges cannot be compared. Give another --out."

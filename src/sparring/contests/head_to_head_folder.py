@@ -131,7 +131,7 @@ class HeadToHeadFolder(ContestFolder[Answers]):
     def _answers(self, name: str, player: Player, questions: Questions) -> Answers:
         how = player.how_sampled(questions.sampling)
         sampling = f"{how} seed {questions.seed}" if how else ""
-        inputs = {"from": player.identity, "prompts": questions.digest, "sampling": sampling}
+        inputs = {"from": player.identity, "prompts": questions.digest, "sampling": sampling, **player.files}
         make = self._copied if isinstance(player, AnswerFile) else self._sampled
         counts = self.store.stage(f"answers/{name}", inputs, partial(make, name, player, questions))
         if cut_off := counts.get("cut_off"):

@@ -20,9 +20,10 @@ from sparring.evaluation.answers import Answers, Instruction, is_answer_file, no
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.sections import ModelConfig, SamplingConfig
 from sparring.rounds.policies import Policies
+from sparring.rounds.policy_files import check_policy
 from sparring.rounds.store import Store
 from sparring.runtime.files import hash_file, read_json, read_table
-from sparring.runtime.layout import HELD_OUT, RECIPE, held_out_samples, is_run, refuse_folder_of_runs
+from sparring.runtime.layout import HELD_OUT, RECIPE, evaluation_stage, held_out_samples, is_run, refuse_folder_of_runs
 
 
 class Player(ABC):
@@ -43,6 +44,11 @@ class Player(ABC):
     @abstractmethod
     def identity(self) -> str:
         """Hash of all that the answers depend on, except the prompts and the sampling settings."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Further inputs of its answers, by hash: files of a policy that are no part of the identity."""
+        return {}
 
     @abstractmethod
     def prompts(self, answered: bool = False) -> list[Instruction] | None:
@@ -130,12 +136,19 @@ class PolicyPlayer(Player):
             raise ValueError(f"{spec!r}: the run has rounds 1 to {self.rounds}, and 0 for its start.")
         if self.ref.round:
             self.policies.folder(self.ref)
+        if self.run is not None:
+            check_policy(self.policies, self.ref)
 
     @property
     def identity(self) -> str:
         """Hash of the weights, of the model's configuration, and of how prompts are rendered."""
         parts = self.policies.hash(self.ref), hash_file(self.policies.base / "config.json"), self.policies.chat.identity
         return hashlib.sha256("+".join(parts).encode()).hexdigest()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The hash of all files beside the weights: the identity, older than they, has a few of them."""
+        return {"files": self.policies.files_hash(self.ref)}
 
     def prompts(self, answered: bool = False) -> list[Instruction] | None:
         """The held-out prompts of its run; None for a model."""
@@ -155,8 +168,13 @@ class PolicyPlayer(Player):
         """The stored answers of its run, where they exist and are to these prompts."""
         if self.run is None:
             return None
-        path = self.run / held_out_samples(self.ref.round)
-        return path if path.exists() and self.prompts() == list(prompts) else None
+        name, key = held_out_samples(self.ref.round), evaluation_stage("sample", self.ref.round)
+        path = self.run / name
+        if not path.exists() or self.prompts() != list(prompts):
+            return None
+        if key in self.policies.store.manifest:
+            self.policies.store.check_output(key, name)
+        return path
 
     def other_iterates(self) -> list[str]:
         """RUN:ROUND of each other policy on disk, oldest first."""

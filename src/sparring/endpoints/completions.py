@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sparring.endpoints import replies
 from sparring.endpoints.replies import TOKENS_KEPT
 
 CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
@@ -231,13 +232,12 @@ def _likely(token: Any) -> bool:
     text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
     if not isinstance(text, str) or len(text) > LONGEST_TOKEN:
         return False
-    return isinstance(logprob, int | float) and -1e9 < logprob < 0.01  # servers round 0 upwards
+    return replies.is_logprob(logprob)
 
 
 def token_count(completion: Any, name: str) -> int | None:
     """A count of the server's `usage`; None where it has none."""
-    value = getattr(getattr(completion, "usage", None), name, None)
-    return value if isinstance(value, int) and 0 <= value < 10**9 else None
+    return replies.token_count(getattr(getattr(completion, "usage", None), name, None))
 
 
 def said_by(completion: Any) -> str:

@@ -1,9 +1,10 @@
 """Replies of language models, and the file that stores them, so that nothing is asked or paid twice.
 
 Every reply is a line under a hash of who was asked and what; lines of replies that held nothing count for their tokens
-only. A line that a killed process left half-written is skipped and counted. All judges of a process that name one
-file share it, and what each asker costs there. Leaves out: how a model is asked (`endpoint.py`: a server; `local.py`: a
-model in this process); other processes, whose lines are seen when the file is opened again.
+only. A line that is damaged, or that a killed process left half-written, is skipped and counted: it is asked again. All
+judges of a process that name one file share it, and what each asker costs there. Leaves out: how a model is asked
+(`endpoint.py`: a server; `local.py`: a model in this process); other processes, whose lines are seen when the file is
+opened again.
 
     file = open_replies(Path("replies.jsonl")); file.get(key); file.keep({"key": key, "text": "A", "cut": False, ...})
 """
@@ -21,7 +22,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sparring.runtime.files import cache_folder
-from sparring.runtime.lines import append_lines, read_lines
+from sparring.runtime.lines import append_lines, as_line, damage, read_lines
 
 TOKENS_KEPT = 24
 """tokens at the end of a reply, where verdicts stand, whose log-probabilities are stored"""
@@ -113,7 +114,7 @@ class ReplyFile:
         """held while a row is stored, and while an endpoint compares its costs with its budget"""
         self.reserved: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         """by asker: upper bounds of tokens in and out of its requests under way"""
-        self.damaged = 0
+        self.damaged, self.damage = 0, ""
         self._replies: dict[str, Reply] = {}
         self._accounts: defaultdict[str | None, Account] = defaultdict(Account)
         self._size = -1
@@ -135,7 +136,7 @@ class ReplyFile:
     def keep(self, row: Mapping[str, Any]) -> None:
         """Add {key, text, cut, tokens, model, asker, tokens_in, tokens_out}; with key null, the token counts only."""
         assert next(iter(row)) == "key", "torn lines are recognised by it"
-        line = json.dumps(row) + "\n"
+        line = as_line(row)
         with self.lock:
             append_lines(self.path, line)
             self._size += len(line)
@@ -148,20 +149,53 @@ class ReplyFile:
                 return
             self._replies.clear()
             self._accounts.clear()
-            self.damaged = len(read_lines(self.path, self._remember))
+            unused = [line for line, _ in read_lines(self.path, self._remember)]
+            self.damaged, self.damage = len(unused), damage(self.path, unused, "Their requests are asked again.")
             self._size = self._length()
 
     def _length(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        key, tokens_in, tokens_out = row["key"], int(row["tokens_in"]), int(row["tokens_out"])
+        key, tokens_in, tokens_out = row["key"], token_count(row["tokens_in"]), token_count(row["tokens_out"])
+        if None in (tokens_in, tokens_out) or row.keys() - FIELDS:
+            raise ValueError("no row of a reply")
+        reply = None if key is None else _stored_reply(row)
         account = self._accounts[row.get("asker")]
-        if key is not None:
-            self._replies[key] = Reply(row["text"], row["cut"], tuple(row["tokens"]), row["model"] or "")
-            account.models.add(row["model"] or "")
-        account.tokens_in += tokens_in
-        account.tokens_out += tokens_out
+        if reply is not None:
+            self._replies[str(key)] = reply
+            account.models.add(reply.model)
+        account.tokens_in += tokens_in or 0
+        account.tokens_out += tokens_out or 0
+
+
+FIELDS = {"key", "text", "cut", "tokens", "model", "asker", "tokens_in", "tokens_out"}
+MOST_TOKENS = 10**9
+"""that a reply can have: a larger count is no count, and could not be priced"""
+
+
+def token_count(value: Any) -> int | None:
+    """The value as a count of tokens; None where it cannot be one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
+
+
+def is_logprob(value: Any) -> bool:
+    """Whether a number can be a log-probability: at most 0 (servers round 0 upwards), and no number too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value < 0.01 and (isinstance(value, float) or value > -MOST_TOKENS)
+
+
+def _stored_reply(row: Mapping[str, Any]) -> Reply:
+    """The reply of a row. Raises ValueError where a value is none that was written."""
+    text, cut, tokens, model = row["text"], row["cut"], row["tokens"], row["model"] or ""
+    if not (isinstance(text, str) and isinstance(cut, bool) and isinstance(tokens, list) and isinstance(model, str)):
+        raise ValueError("no row of a reply")
+    for token in tokens:
+        logprobs = [token["logprob"], *token["top"].values()]
+        if not isinstance(token["token"], str) or not all(p is None or is_logprob(p) for p in logprobs):
+            raise ValueError("no token of a reply")
+    return Reply(text, cut, tuple(tokens), model)
 
 
 _opened: WeakValueDictionary[Path, ReplyFile] = WeakValueDictionary()

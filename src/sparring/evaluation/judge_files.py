@@ -167,6 +167,8 @@ def _open_judge(settings: JudgeSettings, out: Path, progress: Progress) -> tuple
         from sparring.endpoints.local import LocalChat  # here, since it loads transformers
 
         asker = LocalChat(endpoint.model, str(replies), endpoint.concurrency)
+    if asker.file.damage:
+        progress.say(asker.file.damage)
 
     def ask(requests: Sequence[Request]) -> list[Reply | None]:
         """Say what it will take at most, then ask in waves, which show how far it is."""

@@ -10,6 +10,7 @@ Leaves out: adapters (`training/adapters.py`).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -36,8 +37,10 @@ from sparring.runtime.files import cache_folder, hash_file
 PYPI = "pypi:"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 READING = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja")
+READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja", "chat_template.json", "adapter_config.json")
 """files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
+INDEX = "*.safetensors.index.json"
+"""which file holds which tensor: of no weight for what a model says, but without it nothing is loaded"""
 
 SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"}
 SIZES |= {"max_position_embeddings", "n_embd", "n_head", "n_layer", "n_positions"}
@@ -294,10 +297,36 @@ def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int]
 
 
 def hash_reading(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a model's configuration, tokenizer and chat template."""
-    files = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
-    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in sorted(files)]
+    """SHA-256 over the names and bytes of a model's configuration, tokenizer and chat template, and code of its own."""
+    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in _reading(folder)]
     return hashlib.sha256(repr(plain).encode()).hexdigest()
+
+
+def reading_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file beside the weights on which a model's output depends, by name.
+
+    Configurations are hashed without the version of transformers that wrote them.
+    """
+    files = sorted({*_reading(folder), *folder.glob(INDEX)})
+    return {path.relative_to(folder).as_posix(): _hash_content(path) for path in files}
+
+
+def _reading(folder: Path) -> list[Path]:
+    files = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
+    config = folder / "config.json"
+    if config in files and b'"auto_map"' in config.read_bytes():
+        files |= set(folder.glob("*.py"))
+    return sorted(files)
+
+
+def _hash_content(path: Path) -> str:
+    if path.name.endswith("config.json"):
+        with contextlib.suppress(ValueError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                content.pop("transformers_version", None)
+                return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hash_file(path)
 
 
 def hash_policy(folder: Path) -> str:

@@ -63,6 +63,10 @@ class Cached(Wrapper):
         """The oracle's counts, and how many verdicts came from the file."""
         return {**super().counts(), **self._counts}
 
+    def diagnosis(self) -> str:
+        """A note on damaged lines of the file; empty where there are none."""
+        return self._file.damage
+
     def _ask(self, kind: str, ask: Ask, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         keys = [verdict_key(self.identity + kind, comparison) for comparison in comparisons]
         known = np.array([self._file.get(key) for key in keys], dtype=np.float64)

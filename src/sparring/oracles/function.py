@@ -1,7 +1,7 @@
 """Any Python function as an oracle: `(prompt, a, b) -> P(a beats b)`.
 
-Its identity hashes the source of the whole module, so that a changed helper in it makes another oracle. Leaves out:
-other modules and data that it reads; when those change, rename the function.
+Its identity hashes the code that it reaches (`code_identity.py`), so that a changed helper makes another oracle,
+wherever it is written. Leaves out: data that it reads; when those change, rename the function.
 
 FunctionOracle("my_package.judges:longer").judge([Comparison("p", "aa", "b")])
 """
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
+from sparring.oracles.code_identity import code_identity
 from sparring.oracles.oracle import Comparison
 from sparring.runtime.imports import import_attribute
 
@@ -39,8 +40,13 @@ class FunctionOracle:
         self.function = import_attribute(path, "oracle.path")
         if not callable(self.function):
             raise ValueError(f"oracle.path: {path!r} is not a function of (prompt, a, b).")
-        digest = hashlib.sha256(_sources(path, self.function).encode()).hexdigest()[:16]
-        self.identity = f"function({path};source={digest};both_orders={both_orders})"
+        python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
+        code = f"{python}-{code_identity(self.function)[:16]}"
+        self.identity = f"function({path};code={code};both_orders={both_orders})"
+        shown = _sources(path, self.function)
+        digest = hashlib.sha256((shown or "").encode()).hexdigest()[:16]
+        self.former_identity = f"function({path};source={digest};both_orders={both_orders})" if shown else None
+        """under which earlier versions stored its verdicts: its module's source; None where Python cannot show that"""
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison."""
@@ -54,15 +60,18 @@ class FunctionOracle:
         return (forward + (1.0 - float(self.function(prompt, b, a)))) / 2
 
 
-def _sources(path: str, function: object) -> str:
-    """The function and the modules that name and define it, where Python can show them."""
+def _sources(path: str, function: object) -> str | None:
+    """The function and the modules that name and define it; None where Python cannot show the module that names it."""
     while isinstance(function, partial):
         function = function.func
-    modules = {path.partition(":")[0], str(getattr(function, "__module__", ""))}
+    name = path.partition(":")[0]
+    modules = {name, str(getattr(function, "__module__", ""))}
     sources = []
     for item in (function, *map(sys.modules.get, sorted(modules))):
         try:
             sources.append(inspect.getsource(item))  # type: ignore[arg-type]
         except (OSError, TypeError):
+            if item is sys.modules.get(name):
+                return None
             sources.append("")
     return "\0".join(sources)

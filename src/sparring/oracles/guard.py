@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sparring.oracles.abilities import CutsAnswers, Diagnoses, counts_of, nested
+from sparring.oracles.function import FunctionOracle
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import VerdictFile, verdict_key
@@ -31,12 +32,25 @@ MAX_FAILED_SHARE = 0.05
 """of at least 20 comparisons: beyond it, the remaining comparisons would be a biased sample"""
 
 
+def _former_identity(oracle: Oracle) -> str | None:
+    """The oracle's identity with the former ones of the functions inside."""
+    identity = oracle.identity
+    for inner, _ in nested(oracle):
+        if isinstance(inner, FunctionOracle):
+            if inner.former_identity is None:
+                return None
+            identity = identity.replace(inner.identity, inner.former_identity)
+    return None if identity == oracle.identity else identity
+
+
 class Guard:
     """Wraps an oracle; see the module."""
 
     def __init__(self, oracle: Oracle, cache: Path | None = None) -> None:
         self.oracle = oracle
         self.identity = oracle.identity
+        self.former_identity = _former_identity(oracle)
+        """under which earlier versions stored the verdicts of this oracle; None where that is the same or not known"""
         self.asked = 0
         self.last_error = ""
         self._verdicts = VerdictFile(cache)
@@ -72,7 +86,7 @@ class Guard:
                     f"oracle {self.identity}: P(a, b) + P(b, a) = {p:.6g} + {q:.6g} is not 1 for the prompt "
                     f"{comparison.prompt[:60]!r}. Average both orders (function oracle: both_orders: true)."
                 )
-        for line in self._diagnoses():
+        for line in filter(None, [self.damage, *self._diagnoses()]):
             say(line)
 
     def _diagnoses(self) -> list[str]:
@@ -87,6 +101,7 @@ class Guard:
         """
         orders = zip(comparisons, swapped(comparisons), strict=True)
         keys = [(verdict_key(self.identity, there), verdict_key(self.identity, back)) for there, back in orders]
+        self._take_over(comparisons, keys)
         new: dict[str, Comparison] = {}
         for (key, back), comparison in zip(keys, comparisons, strict=True):
             if key != back and back not in new and math.isnan(self._known(key, back)):
@@ -103,6 +118,23 @@ class Guard:
                 "What was judged is kept; repair the oracle and run the command again."
             )
         return np.array([self._known(*both) for both in keys])
+
+    def _take_over(self, comparisons: Sequence[Comparison], keys: Sequence[tuple[str, str]]) -> None:
+        """Store verdicts that the file holds under the oracle's former identity under that of today."""
+        if self.former_identity is None:
+            return
+        orders = zip(comparisons, swapped(comparisons), keys, strict=True)
+        missing = [(there, back, both) for there, back, both in orders if math.isnan(self._known(*both))]
+        former = {
+            key: self._known(verdict_key(self.former_identity, there), verdict_key(self.former_identity, back))
+            for there, back, (key, _) in missing
+        }
+        self._verdicts.keep(former)
+
+    @property
+    def damage(self) -> str:
+        """A note on damaged lines of the file of verdicts; empty where there are none."""
+        return self._verdicts.damage
 
     @property
     def failed(self) -> int:

@@ -95,8 +95,8 @@ class LanguageJudge:
         return {**counts, "served by": ", ".join(sorted(self.asker.models))}
 
     def diagnosis(self) -> str:
-        """What to do about the verdicts that failed; empty where none did."""
-        kinds, lines = Counter(self.verdicts.values()), []
+        """What to do about the verdicts that failed, and damaged lines of the replies; empty where all is well."""
+        kinds, lines = Counter(self.verdicts.values()), [self.asker.file.damage] * bool(self.asker.file.damage)
         if kinds["unanswered"]:
             lines.append(f"Last error: {self.asker.last_error}.{self.about_requests()}")
         if self.unfinished:

@@ -9,7 +9,6 @@ the file of verdicts (`guard.py`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ from jaxtyping import Float
 from sparring.oracles.abilities import PositionSensitive
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import swapped
-from sparring.oracles.verdicts import verdict_key
+from sparring.oracles.verdicts import only_fields, probability, verdict_key
 from sparring.oracles.wrapper import Wrapper
-from sparring.runtime.lines import read_lines
+from sparring.runtime.lines import as_line, damage, read_lines
 
 
 class Recorded(Wrapper):
@@ -34,7 +33,8 @@ class Recorded(Wrapper):
         self.journal = journal
         self.identity = oracle.identity
         self._known: dict[str, tuple[float, float]] = {}
-        read_lines(journal, self._take)
+        unused = read_lines(journal, self._take)
+        self._damage = damage(journal, [line for line, _ in unused], "The order of their comparisons stays unknown.")
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b)."""
@@ -55,7 +55,13 @@ class Recorded(Wrapper):
         return None if back is None else (1 - back[1], 1 - back[0])
 
     def _take(self, row: dict[str, Any]) -> None:
-        self._known[row["key"]] = (row["first"], row["second"])
+        both = probability(row["first"]), probability(row["second"])
+        only_fields(row, "key", "first", "second")
+        self._known[str(row["key"])] = both
+
+    def diagnosis(self) -> str:
+        """A note on damaged lines of the journal; empty where there are none."""
+        return self._damage
 
     def _keep(self, comparisons: Sequence[Comparison], first: list[float], second: list[float]) -> None:
         self.journal.parent.mkdir(parents=True, exist_ok=True)
@@ -65,4 +71,4 @@ class Recorded(Wrapper):
                     continue
                 key = verdict_key(self.identity, comparison)
                 self._known[key] = (p, q)
-                lines.write(json.dumps({"key": key, "first": p, "second": q}) + "\n")
+                lines.write(as_line({"key": key, "first": p, "second": q}))

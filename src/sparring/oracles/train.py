@@ -15,6 +15,7 @@ Embeddings and fits resume after a kill. Leaves out: its accuracy (`evaluation/o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -43,8 +44,9 @@ from sparring.oracles.reward_model import conversation_ids
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
-from sparring.runtime.files import beside, read_object, write_json_lines
+from sparring.runtime.files import read_object, write_json_lines
 from sparring.runtime.locks import locked_folder
+from sparring.runtime.parts import find_part, keep_part
 from sparring.runtime.progress import Progress
 from sparring.training.adapters import with_adapter
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
@@ -211,13 +213,18 @@ def embedded(texts: Sequence[str], base: Path, partial: Path, progress: Progress
         for begin in range(0, len(texts), TEXTS):
             part = texts[begin : begin + TEXTS]
             name = hashlib.sha256(json.dumps([encoder, part]).encode()).hexdigest()[:16]
-            path = partial / f"embeddings-{name}.npy"
-            if not path.exists():
-                with beside(path) as unfinished, unfinished.open("wb") as stream:
-                    np.save(stream, embedder.embed(part))
+            unmade = partial / f"embeddings-{name}.npy"
+            path = find_part(unmade, progress.say) or keep_part(
+                unmade, functools.partial(_save_rows, embedder.embed(part))
+            )
             rows |= zip(part, np.load(path), strict=True)
             advance(len(part))
     return rows
+
+
+def _save_rows(rows: Float[np.ndarray, "N D"], path: Path) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, rows)
 
 
 # ---- all weights, or an adapter -------------------------------------------------------------------

@@ -15,8 +15,8 @@ from sparring.recipe.sections import FitConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.tables import ANCHORS, AnchorRow, PairRow
 from sparring.runtime import devices
-from sparring.runtime.files import sharded
 from sparring.runtime.memory import release_memory
+from sparring.runtime.parts import sharded
 from sparring.runtime.progress import QUIET, Progress
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import ANCHOR_ROOM, rollout_logps
@@ -60,7 +60,7 @@ def anchor_logps(
             for row, row_logps in zip(pairs, logps, strict=True)
         ]
 
-    sharded(target, keys, ANCHORS, make, lambda _: None)
+    sharded(target, keys, ANCHORS, make, lambda _: None, progress.say)
     reused = len({row["weights"] for row in measured} & distinct.keys())
     return {"policies": len(distinct) - reused, "responses": sum(len(r.responses) for r in rollouts)}
 

@@ -139,7 +139,9 @@ def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
     return [texts[row["example"]] for row in held_out]
 
 
-def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], target: Path) -> Counts:
+def summarise(
+    policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress, target: Path
+) -> Counts:
     """Judge, compare, and write evaluation/summary.json."""
     record = run_record(policies, recipe)  # first: an error in it would come after the judges are paid
     store, root = policies.store, policies.store.root
@@ -156,6 +158,8 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
     sections += [(s, False) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
+        if guard.damage and not judgments:  # one file for all
+            progress.say(guard.damage)
         outcome = head_to_head(prompts, final, start, guard)
         asked = undecided(sample_pairs(prompts, final, start))
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))

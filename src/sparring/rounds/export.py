@@ -22,6 +22,7 @@ from sparring.recipe.reading import load_recipe
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.model_card import Origin, model_card
 from sparring.rounds.policies import Policies, set_end
+from sparring.rounds.policy_files import check_policy
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 from sparring.runtime.files import folder_beside, read_object, write_json, write_text
@@ -82,6 +83,7 @@ def _from_run(path: Path, round_: int | None) -> Source:
         choice = ", ".join(map(str, fitted))
         there = f"it has those after {choice} rounds; choose with --round" if fitted else "it has none"
         raise ValueError(f"{path} has no policy after {wanted} rounds: {there}, or finish it with `sparring run`.")
+    check_policy(policies, PolicyRef(wanted))
     folder = path / policies.location(PolicyRef(wanted))
     base = None if recipe.model.lora is None else policies.base
     origin = Origin(

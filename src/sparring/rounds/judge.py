@@ -20,8 +20,9 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.rounds.store import Store
 from sparring.rounds.tables import VERDICTS, Candidate, ExampleRow, VerdictRow
-from sparring.runtime.files import read_table, sharded
+from sparring.runtime.files import read_table
 from sparring.runtime.layout import VERDICT_CACHE, stage_name
+from sparring.runtime.parts import sharded
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
@@ -29,7 +30,7 @@ SHARD = 32
 """prompts whose verdicts are asked and stored together"""
 
 
-def training_guard(store: Store, section: Mapping[str, Any], base: Path) -> Guard:
+def training_guard(store: Store, section: Mapping[str, Any], base: Path, progress: Progress) -> Guard:
     """The oracle of a recipe's `section`, which must be the one that judged the run's earlier steps.
 
     `base`: the start model's folder, for oracles that read it.
@@ -38,13 +39,20 @@ def training_guard(store: Store, section: Mapping[str, Any], base: Path) -> Guar
         ValueError: another oracle judged them.
     """
     guard = Guard(build_oracle(section, str(base)), store.path(VERDICT_CACHE))
+    refuse_other_judge(store, guard)
+    if guard.damage:
+        progress.say(guard.damage)
+    return guard
+
+
+def refuse_other_judge(store: Store, guard: Guard) -> None:
+    """Raise a ValueError where another oracle judged the run's earlier steps."""
     for folder, identity in judges_of(store.manifest).items():
-        if identity != guard.identity:
+        if identity not in (guard.identity, guard.former_identity):
             raise ValueError(
                 f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
                 "verdicts of two judges do not go into one run. Undo the change, or start anew with another --out."
             )
-    return guard
 
 
 def judge_examples(
@@ -66,6 +74,7 @@ def judge_examples(
             VERDICTS,
             lambda index: _play_shard(pairing, *shards[index], guard, seed),
             lambda index: advance(len(shards[index][0])),
+            progress.say,
         )
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts: list[VerdictRow] = read_table(target)

@@ -22,7 +22,14 @@ from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.models.chat import Chat
-from sparring.models.weights import hash_weights, load_model, load_tokenizer, refuse_code, resolve_model
+from sparring.models.weights import (
+    hash_weights,
+    load_model,
+    load_tokenizer,
+    reading_files,
+    refuse_code,
+    resolve_model,
+)
 from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
@@ -76,6 +83,11 @@ class Policies:
         if self.model.lora is None:
             return own
         return hashlib.sha256(f"{self.base_hash}+{own}".encode()).hexdigest()
+
+    def files_hash(self, ref: PolicyRef) -> str:
+        """Hash of all that its answers depend on beside the weights: configuration, tokenizer, template, adapter."""
+        files = [reading_files(folder) for folder in self.stored(ref) if folder is not None]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
 
     def exists(self, ref: PolicyRef) -> bool:
         """Whether the policy is still on disk."""

@@ -17,11 +17,13 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.models.weights import reading_files
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
+from sparring.rounds.judge import refuse_other_judge
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
 from sparring.rounds.store import Store
@@ -84,7 +86,10 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
                 probed.judges.append((field, judge, price := judge.estimate(labels)))
                 if labels:
                     progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
-        Guard(oracle).probe(say=progress.say)
+        guard = Guard(oracle)
+        if field == "oracle":
+            refuse_other_judge(policies.store, guard)
+        guard.probe(say=progress.say)
     return probed
 
 
@@ -133,6 +138,7 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
             "devices": devices.count(),
         },
         "weights": {"0/play": policies.base_hash},
+        "files": reading_files(policies.base),
         "data": store.manifest[DATA_STAGE]["outputs"],
         "seed": seed,
     }

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from sparring.rounds.store import Made, Store
 from sparring.rounds.tables import EXAMPLES, ExampleRow
 from sparring.runtime.files import hash_files, write_table, write_tables
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, TRAIN
+from sparring.runtime.parts import find_part, keep_part
 from sparring.runtime.progress import Progress
 
 SHARD = 1024
@@ -136,10 +138,12 @@ class Preparation:
         with self.progress.task(f"data  {name}", None) as advance:
             examples = stream_examples(config, roles, dropped)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
-                shard = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
-                if not shard.exists():
+                unmade = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
+                shard = find_part(unmade, self.progress.say)
+                if shard is None:
                     rows, lost = self._tokenised(part)
-                    write_table(shard, rows, EXAMPLES.with_metadata({DROPPED: json.dumps(lost)}))
+                    schema = EXAMPLES.with_metadata({DROPPED: json.dumps(lost)})
+                    shard = keep_part(unmade, partial(write_table, rows=rows, schema=schema))
                 shards.append(shard)
                 dropped.update(json.loads(pq.read_schema(shard).metadata[DROPPED]))
                 advance(len(part))

@@ -25,6 +25,7 @@ from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
+from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
 from sparring.rounds.resume import check_resumable, stage_names
@@ -85,6 +86,7 @@ class Run:
     def execute(self) -> Summary:
         """All stages, in order."""
         recipe, progress, store = self.recipe, self.progress, self.store
+        check_policies(self.policies)
         if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
             self._say_where()
         probed = self.try_parts(QUIET if finished else progress)
@@ -191,7 +193,7 @@ class Run:
 
         def judge(target: Path) -> Counts:
             progress.say("judge")
-            return summarise(self.policies, self.recipe, held_out, target)
+            return summarise(self.policies, self.recipe, held_out, progress, target)
 
         self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
         summary = read_summary(self.store.root / layout.SUMMARY)

@@ -11,7 +11,6 @@ its weight; policies are loaded one after the other. Leaves out: how tokens are 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,12 @@ from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
 from sparring.rounds.tables import SAMPLES, Prompt, SampleRow
 from sparring.runtime import devices
-from sparring.runtime.files import join_shards, make_shards, read_journal, read_table, write_table
+from sparring.runtime.files import read_table, write_table
+from sparring.runtime.lines import as_line, damage, read_lines
+from sparring.runtime.parts import find_part, join_shards, keep_part, make_shards
 from sparring.runtime.progress import QUIET, Advance, Progress
 from sparring.runtime.randomness import noise_seed
-from sparring.sampling.engine import Request, Response
+from sparring.sampling.engine import Request, Response, as_response
 from sparring.sampling.vllm_engine import VllmEngine
 
 Place = tuple[int, int]
@@ -79,10 +80,14 @@ class DrawTask:
         chosen = [random.Random(seed).choices(refs, weights)[0] for seed in seeds]
         return [((ref,), [row for row, who in zip(rows, chosen, strict=True) if who == ref]) for ref in refs]
 
-    def key(self, refs: Refs, rows: Sequence[Place]) -> str:
-        """Hash of everything that a shard depends on."""
+    def keys(self, jobs: Sequence[tuple[Refs, Sequence[Place]]]) -> list[str]:
+        """For each batch, the hash of everything that its shard depends on."""
+        names = {ref: (self.policies.hash(ref), self.policies.files_hash(ref)) for ref in self.draw.policies}
+        return [self._key([names[ref] for ref in refs], refs, rows) for refs, rows in jobs]
+
+    def _key(self, names: Sequence[tuple[str, str]], refs: Refs, rows: Sequence[Place]) -> str:
         parts = [
-            [self.policies.hash(ref) for ref in refs],
+            names,
             [self.draw.policies[ref] for ref in refs],
             self.settings.model_dump_json(exclude={"vllm"}),
             self.seed,
@@ -135,10 +140,12 @@ def sample_draws(
     if len(draws) == 1:
         return _counts(sample(draws[0], target))
     digest = hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
-    parts = [target.with_name(f"samples.{draw.role}.{digest}.partial.parquet") for draw in draws]
     rows: list[SampleRow] = []
-    for draw, part in zip(draws, parts, strict=True):
-        rows += read_table(part) if part.exists() else sample(draw, part)
+    parts: list[Path] = []
+    for draw in draws:
+        part = target.with_name(f"samples.{draw.role}.{digest}.partial.parquet")
+        parts.append(find_part(part, progress.say) or keep_part(part, partial(sample, draw)))
+        rows += read_table(parts[-1])
     write_table(target, rows, SAMPLES)
     for part in parts:
         part.unlink()
@@ -179,7 +186,7 @@ def sample_draw(
 def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -> list[str]:
     """Make this rank's shards of a draw, or all of them `alone`; returns the keys of all."""
     jobs = task.jobs()
-    keys = [task.key(refs, rows) for refs, rows in jobs]
+    keys = task.keys(jobs)
     engines = PolicyEngines(task.policies, task.draw, task.settings)
     own_jobs = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
@@ -203,7 +210,7 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
             if not task.served:  # a served engine's responses were counted one by one
                 advance(len(jobs[index][1]))
 
-        make_shards(task.target, keys, own_jobs, SAMPLES, make, done)
+        make_shards(task.target, keys, own_jobs, SAMPLES, make, done, progress.say)
     return keys
 
 
@@ -215,7 +222,18 @@ def _streamed(
     progress: Progress,
 ) -> list[Response]:
     """One response per request; each is in the journal as soon as it is there, and those are not asked again."""
-    known = {place: Response(*response) for place, *response in read_journal(journal)}
+    known: dict[int, Response] = {}
+
+    def take(row: Any) -> None:
+        # Earlier versions wrote [place, token_ids, finish_reason].
+        place, ids, reason = row if isinstance(row, list) else (row["key"], row["token_ids"], row["finish_reason"])
+        if type(place) is not int or not 0 <= place < len(requests):
+            raise ValueError(f"no place of {len(requests)}: {place!r}")
+        known[place] = as_response(ids, reason)
+
+    unused = [line for line, _ in read_lines(journal, take)]
+    if unused:
+        progress.say(damage(journal, unused, "Their responses are drawn again."))
     advance(len(known))
     missing = [place for place in range(len(requests)) if place not in known]
     if missing:
@@ -224,7 +242,7 @@ def _streamed(
         with journal.open("a", encoding="utf-8") as lines:
             for index, response in engine.stream(wanted):
                 known[missing[index]] = response
-                lines.write(json.dumps([missing[index], *response]) + "\n")
+                lines.write(as_line({"key": missing[index], **response._asdict()}))
                 lines.flush()
                 advance(1)
         progress.say(engine.note)

@@ -15,6 +15,7 @@ from sparring.recipe.reading import load_recipe
 from sparring.report.summary import load_summary
 from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
+from sparring.rounds.policy_files import check_policy
 from sparring.rounds.store import Store
 from sparring.runtime.layout import RECIPE
 from sparring.runtime.randomness import noise_seed
@@ -44,6 +45,7 @@ def fresh(run: Path, prompts: Sequence[str]) -> Rows:
     recipe = load_recipe(run / RECIPE)
     policies = Policies(Store(run), recipe.model, recipe.fit.precision)
     players = (REFERENCE, PolicyRef(recipe.rounds))
+    check_policy(policies, players[1])
     engines = PolicyEngines(policies, Draw("own", 1, dict.fromkeys(players, 1.0)), recipe.sampling)
     requests = [Request(policies.chat.prompt_ids(as_messages(p)), noise_seed("samples", p)) for p in prompts]
     texts: list[list[str]] = []

@@ -90,7 +90,7 @@ class StepPairs:
 
         def make(target: Path) -> Counts:
             assert self.recipe.oracle is not None
-            guard = training_guard(store, self.recipe.oracle, self.policies.base)
+            guard = training_guard(store, self.recipe.oracle, self.policies.base, self.progress)
             return judge_examples(step.pairing, self.examples, responses, guard, self._seed, target, self.progress)
 
         counts, verdicts_hash = store.file(self.folder.stage("judge"), self.folder.verdicts, inputs, make)

@@ -2,9 +2,10 @@
 
     runs/NAME/recipe.yaml, lock.json, manifest.json, rounds/000/{samples,verdicts,pairs,anchors}.parquet ...
 
-`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes. A finished stage is never
-run twice; a file that changed since it was written is an error; a file that is gone makes its stage run again, and
-every later stage whose inputs then differ. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
+`manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes; of a policy folder, that
+of its weights, and of every other file on which its answers depend. A finished stage is never run twice; a file that
+changed since it was written is an error; a file that is gone makes its stage run again, and every later stage whose
+inputs then differ. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
 Leaves out: what the stages do.
 
     store = Store(Path("runs/demo")); store.stage("rounds/000/pair", inputs, work)
@@ -15,12 +16,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparring.models.weights import hash_weights
+from sparring.models.weights import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
 from sparring.runtime.files import hash_file, make_folder, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
@@ -29,6 +30,8 @@ from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_me
 
 Counts = dict[str, Any]
 """a stage's numbers, which the manifest keeps under `facts`"""
+LATER = ("files",)
+"""inputs that entries of earlier versions lack: they are taken as they are now"""
 SAVERS = {
     "sample": "sampling.batch_size (or with vLLM sampling.vllm.memory_share)",
     "anchor": "fit.micro_batch_tokens (the same result), or set fit.shard_weights with several devices",
@@ -69,8 +72,13 @@ class Store:
         and so is every stage that reads its outputs.
         """
         entry = self.manifest.get(key)
-        if entry is not None and entry["inputs"] == dict(inputs) and self._present(entry):
-            return entry["facts"]
+        if entry is not None and self._present(entry):
+            known = {name: value for name, value in inputs.items() if name in entry["inputs"] or name not in LATER}
+            if entry["inputs"] == known:
+                if known != dict(inputs):
+                    entry["inputs"] = dict(inputs)
+                    write_json(self.root / MANIFEST, self.manifest)
+                return entry["facts"]
         # Killed half-way, a second run leaves files that the old hashes would call altered.
         self.forget(key)
         start = time.monotonic()
@@ -80,6 +88,7 @@ class Store:
         self.manifest[key] = {
             "inputs": dict(inputs),
             "outputs": {name: self.fingerprint(name) for name in made.outputs},
+            **({"files": files} if (files := self._policy_files(made.outputs)) else {}),
             "facts": made.counts,
             "seconds": round(time.monotonic() - start, 1),
             "peak_bytes": memory.peak,
@@ -133,16 +142,36 @@ class Store:
         """Compare every stored output with its hash.
 
         Raises:
-            ValueError: a file was altered or cut short since it was written.
+            ValueError: a file was altered or cut short since it was written, or one of a policy folder is missing.
         """
         for key, entry in self.manifest.items():
-            for name, expected in entry["outputs"].items():
-                # A pruned policy may be half deleted: a kill came in between.
-                if name not in entry.get("pruned", []) and self._altered(name, expected):
-                    raise ValueError(
-                        f"{self.root / name} was altered or cut short since stage {key} wrote it. "
-                        f"Restore it, or delete it to have {key} and what depends on it run again."
-                    )
+            for name in entry["outputs"]:
+                self.check_output(key, name)
+
+    def check_output(self, key: str, name: str) -> None:
+        """As `check`, of one output of a finished stage; one that is gone passes, since it is made again."""
+        entry = self.manifest[key]
+        # A pruned policy may be half deleted: a kill came in between.
+        if name in entry.get("pruned", []) or not (self.root / name).exists():
+            return
+        if self._altered(name, entry["outputs"][name]):
+            raise ValueError(
+                f"{self.root / name} was altered or cut short since stage {key} wrote it. "
+                f"Restore it, or delete it to have {key} and what depends on it run again."
+            )
+        if changes := changed_files(entry.get("files", {}).get(name), self.root / name):
+            raise ValueError(
+                f"{changes} since stage {key} wrote the policy. Restore what was there, or delete {self.root / name} "
+                f"to have {key} and what depends on it run again."
+            )
+
+    def record_files(self, key: str, name: str) -> None:
+        """Add the files of a policy folder to the entry of an earlier version, which has the hash of its weights."""
+        self.manifest[key].setdefault("files", {})[name] = reading_files(self.root / name)
+        write_json(self.root / MANIFEST, self.manifest)
+
+    def _policy_files(self, outputs: Iterable[str]) -> dict[str, dict[str, str]]:
+        return {name: reading_files(self.root / name) for name in outputs if (self.root / name).is_dir()}
 
     def _altered(self, name: str, expected: str) -> bool:
         if not (self.root / name).exists():
@@ -187,6 +216,16 @@ class Store:
         with (self.root / RUN_LOCK).open("w") as handle:
             take(handle.fileno(), self.root)
             yield Store(self.root)  # read again: the process that held it before may have written
+
+
+def changed_files(recorded: Mapping[str, str] | None, folder: Path) -> str:
+    """Which files beside a model's weights are not as recorded, in words; empty where all are, or none were."""
+    now = recorded if recorded is None else reading_files(folder)
+    if now is None or recorded is None or now == recorded:
+        return ""
+    names = sorted(name for name in {*recorded, *now} if recorded.get(name) != now.get(name))
+    what = {name: "altered" if name in recorded and name in now else "added" if name in now else "" for name in names}
+    return ", ".join(f"{folder / name} {f'was {what[name]}' if what[name] else 'is missing'}" for name in names)
 
 
 def _with_remedy(key: str, work: Callable[[], Made]) -> Made:

@@ -118,6 +118,8 @@ def _ask(
 ) -> list[list[Reply | None]]:
     """`count` replies per example, in whole characters: neither tokenizers nor tables take half a surrogate pair."""
     served = ServedModel(config, field, store.path(f"cache/{field}.jsonl"))
+    if served.endpoint.file.damage:
+        progress.say(served.endpoint.file.damage)
     prompts = [example["messages"] for example in examples for _ in range(count)]
     seeds = [noise_seed(seed, field, example["example"], k) for example in examples for k in range(count)]
     with progress.task(f"{field}  ask {config.model}", len(prompts)) as advance:

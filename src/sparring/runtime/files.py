@@ -1,8 +1,8 @@
 """Files: read whole or refused by name, written beside their target and renamed, so that no half-written one is seen.
 
-JSON, text, Parquet tables, journals (JSON lines that are appended to), and tables made in shards that survive a kill.
-A server may send half a surrogate pair (a lone surrogate, as a cut emoji leaves), which UTF-8 cannot hold: JSON keeps
-it as an escape, text and tables get U+FFFD. Leaves out: which files a run has (`layout.py`).
+JSON, text and Parquet tables. A server may send half a surrogate pair (a lone surrogate, as a cut emoji leaves), which
+UTF-8 cannot hold: JSON keeps it as an escape, text and tables get U+FFFD. Leaves out: which files a run has
+(`layout.py`), half-done work (`parts.py`), and files that are appended to (`lines.py`).
 
     write_json(Path("summary.json"), {"rounds": 3}); read_table(Path("pairs.parquet"))
 """
@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -222,60 +222,6 @@ def read_rows_at(path: Path, indices: Sequence[int]) -> list[Any]:
                 rows = file.read_row_group(group).take([index - begin for index in here]).to_pylist()
                 rows_by_index.update(zip(here, rows, strict=True))
     return [rows_by_index[index] for index in indices]
-
-
-def read_journal(path: Path) -> list[Any]:
-    """The whole lines of a JSON-lines file that is appended to; one cut off by a kill is removed from the file."""
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole_lines = content[: content.rfind(b"\n") + 1]
-    if whole_lines != content:
-        os.truncate(path, len(whole_lines))
-    return [json.loads(line) for line in whole_lines.splitlines()]
-
-
-def sharded(
-    target: Path, keys: Sequence[str], schema: pa.Schema, make: Callable[[int], Rows], done: Callable[[int], None]
-) -> None:
-    """Make a table in shards that survive a kill: shard i is `make(i)`, stored in `target.partial/`.
-
-    Shards already on disk under the same key are not made again. The whole table is then written in shard order.
-    """
-    make_shards(target, keys, range(len(keys)), schema, make, done)
-    join_shards(target, keys, schema)
-
-
-def make_shards(
-    target: Path,
-    keys: Sequence[str],
-    indices: Sequence[int],
-    schema: pa.Schema,
-    make: Callable[[int], Rows],
-    done: Callable[[int], None],
-) -> None:
-    """The shards with these indices, each a file of its own: several processes may make some each."""
-    _shards(target).mkdir(parents=True, exist_ok=True)
-    for index in indices:
-        shard = _shard(target, keys, index)
-        if not shard.exists():
-            write_table(shard, make(index), schema)
-        done(index)
-
-
-def join_shards(target: Path, keys: Sequence[str], schema: pa.Schema) -> None:
-    """One table of all shards, in their order; the shards go."""
-    rows = [row for index in range(len(keys)) for row in read_table(_shard(target, keys, index))]
-    write_table(target, rows, schema)
-    shutil.rmtree(_shards(target))
-
-
-def _shards(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.partial")
-
-
-def _shard(target: Path, keys: Sequence[str], index: int) -> Path:
-    return _shards(target) / f"{index:05d}-{keys[index][:16]}.parquet"
 
 
 def cache_folder() -> Path:

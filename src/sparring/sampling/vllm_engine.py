@@ -29,7 +29,7 @@ import torch
 
 from sparring.recipe.sections import SamplingConfig, VllmConfig
 from sparring.runtime.errors import EngineError
-from sparring.sampling.engine import Request, Response
+from sparring.sampling.engine import Request, Response, as_response
 
 CHILD = Path(__file__).with_name("vllm_child.py")
 PROBE_TOLERANCE = {"bfloat16": 0.2, "float32": 0.01}
@@ -114,7 +114,16 @@ class VllmEngine:
                     self._check(message)
                     child.ready = True
                 else:
-                    yield message["row"], Response(message["token_ids"], message["finish_reason"])
+                    yield message["row"], self._response(message)
+
+    def _response(self, message: dict[str, Any]) -> Response:
+        try:
+            return as_response(message["token_ids"], message["finish_reason"], self.policy.vocabulary)
+        except ValueError as error:
+            raise EngineError(
+                f"vLLM gave for row {message['row']} what is no response: {error}. Its log: {self.log}. The samples so "
+                "far are kept; give the same command to go on, or sample with engine: transformers."
+            ) from error
 
     def _job(self, groups: list[tuple[int, list[int], list[int]]]) -> dict[str, Any]:
         policy, settings, vllm = self.policy, self.settings, self.settings.vllm

@@ -1,12 +1,14 @@
 """Checkpoints inside a fit: trainable weights, optimiser, schedule and step; noise is seeded step by step.
 
 There is one checkpoint at a time; it is written beside its target and renamed, so a kill at any moment leaves a
-complete one. It names its fit, and no other fit loads it. Rank 0 writes, all ranks read, and their number may change in
-between. Leaves out: finished policies (`rounds/policies.py`).
+complete one. It names its fit, and no other fit loads it; a damaged one (the checksums that torch writes into the file
+do not fit) is not used either. Rank 0 writes, all ranks read, and their number may change in between. Leaves out:
+finished policies (`rounds/policies.py`).
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from sparring.runtime import devices
+from sparring.runtime.errors import first_line
 from sparring.runtime.files import beside
 from sparring.training.sharding import shard_like, unshard
 
@@ -37,18 +40,20 @@ def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> No
 def load_checkpoint(
     folder: Path, model: nn.Module, fit_id: str, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any] | None:
-    """Load the checkpoint's weights into the model and return its state; None where there is no checkpoint of this fit.
+    """Load the checkpoint's weights into the model and return its state; None where there is no whole one of this fit.
 
-    Raises:
-        ValueError: the file is damaged.
+    All ranks call it; `say` gets the reason why a checkpoint is not used.
     """
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
     try:
+        if not devices.broadcast(devices.rank() > 0 or _whole(path)):
+            raise ValueError("its checksums do not fit")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is damaged ({error}). Delete it to start this fit again.") from error
+        say(f"note  {path} is damaged ({first_line(error)}) and is not used. This fit starts over")
+        return None
     if state["fit_id"] != fit_id:
         say(f"note  {path} is not used: its fit had other examples, settings or seed. This fit starts over")
         return None
@@ -57,3 +62,12 @@ def load_checkpoint(
         for name, value in state.pop("weights").items():
             parameters[name].copy_(shard_like(value, parameters[name]))
     return state
+
+
+def _whole(path: Path) -> bool:
+    """Whether every record has the checksum that it was written with."""
+    try:
+        with zipfile.ZipFile(path) as records:
+            return records.testzip() is None
+    except Exception:  # its errors have no common class: damage may lie in any field
+        return False

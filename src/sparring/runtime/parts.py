@@ -1,0 +1,108 @@
+"""Half-done work: files that survive a kill, each with the checksum of its bytes at the end of its name.
+
+What does not have its checksum is never used: a note says so, and it is made again. Tables made in shards are such
+parts. Leaves out: finished work, whose hashes stand in the manifest (`rounds/store.py`).
+
+    sharded(Path("samples.parquet"), keys, SAMPLES, make, done, progress.say)
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from sparring.runtime.files import Rows, hash_file, read_table, write_table
+
+Say = Callable[[str], None]
+
+
+def find_part(part: Path, say: Say) -> Path | None:
+    """The file of a part that was kept before, or None; one with another checksum, or with none, is removed."""
+    for path in sorted(part.parent.glob(f"{glob.escape(part.stem)}*{part.suffix}")):
+        if path.name == _checked_name(part, path):
+            return path
+        say(f"note  {path} is not as it was written, or of an earlier version without checksums: it is made again")
+        path.unlink()
+    return None
+
+
+def keep_part(part: Path, write: Callable[[Path], object]) -> Path:
+    """Write a part by `write`, which gets a path to write to; returns where it is kept, beside `part`."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    new = part.with_suffix(".new")
+    write(new)
+    with new.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    return new.replace(part.with_name(_checked_name(part, new)))
+
+
+def _checked_name(part: Path, path: Path) -> str:
+    return f"{part.stem}-{hash_file(path)[:16]}{part.suffix}"
+
+
+def sharded(
+    target: Path,
+    keys: Sequence[str],
+    schema: pa.Schema,
+    make: Callable[[int], Rows],
+    done: Callable[[int], None],
+    say: Say,
+) -> None:
+    """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
+
+    Shards already on disk under the same key are not made again. The whole table is then written in shard order.
+    """
+    make_shards(target, keys, range(len(keys)), schema, make, done, say)
+    join_shards(target, keys, schema)
+
+
+def make_shards(
+    target: Path,
+    keys: Sequence[str],
+    indices: Sequence[int],
+    schema: pa.Schema,
+    make: Callable[[int], Rows],
+    done: Callable[[int], None],
+    say: Say,
+) -> None:
+    """The shards with these indices, each a file of its own: several processes may make some each."""
+    _shards(target).mkdir(parents=True, exist_ok=True)
+    for index in indices:
+        shard = _shard(target, keys, index)
+        if find_part(shard, say) is None:
+            rows = make(index)
+            keep_part(shard, lambda path, rows=rows: write_table(path, rows, schema))
+        done(index)
+
+
+def join_shards(target: Path, keys: Sequence[str], schema: pa.Schema) -> None:
+    """One table of all shards, in their order; the shards go.
+
+    Raises:
+        ValueError: a shard is gone or was altered since it was made.
+    """
+    rows = [row for index in range(len(keys)) for row in _rows(_shard(target, keys, index))]
+    write_table(target, rows, schema)
+    shutil.rmtree(_shards(target))
+
+
+def _rows(shard: Path) -> Rows:
+    said: list[str] = []
+    path = find_part(shard, said.append)
+    if path is None:
+        why = said[0].removeprefix("note  ") if said else f"{shard} is gone"
+        raise ValueError(f"{why}. Give the same command.")
+    return read_table(path)
+
+
+def _shards(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.partial")
+
+
+def _shard(target: Path, keys: Sequence[str], index: int) -> Path:
+    return _shards(target) / f"{index:05d}-{keys[index][:16]}.parquet"
