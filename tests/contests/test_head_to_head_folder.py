@@ -14,7 +14,7 @@ import oracle_fakes
 from command import sparring
 from conftest import other_template, write_jsonl
 from sparring.contests.players import PolicyPlayer, find_player, same_policy
-from sparring.models.chat import prompt_text, turns
+from sparring.models.messages import prompt_text, turns
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.rounds.export import export, find_source

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from conftest import TEMPLATE, byte_tokenizer
-from sparring.models.chat import Chat, as_messages, prompt_text, split_conversation
+from sparring.models.chat import Chat
+from sparring.models.messages import as_messages, prompt_text, split_conversation
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparring.models.chat import Chat, answer_text, as_messages
+from sparring.models.chat import Chat
+from sparring.models.messages import answer_text, as_messages
 from sparring.models.weights import load_tokenizer, resolve_model
 from sparring.training.packing import Rollout
 

@@ -14,7 +14,7 @@ from typing import Any
 from sparring.algorithms.algorithm import Draw
 from sparring.contests.players import PolicyPlayer
 from sparring.evaluation.answers import Instruction
-from sparring.models.chat import PromptText
+from sparring.models.messages import PromptText
 from sparring.models.weights import context_length
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.tables import ExampleRow, Prompt, texts_by_example

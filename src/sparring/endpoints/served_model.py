@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sparring.endpoints.endpoint import Endpoint
 from sparring.endpoints.replies import Reply
-from sparring.models.chat import Chat, Message
+from sparring.models.chat import Chat
+from sparring.models.messages import Message
 from sparring.recipe.sections import ServedConfig
 from sparring.runtime.errors import EngineError, OracleError
 from sparring.runtime.progress import Advance

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparring.data.rows import ENDINGS, read_rows
-from sparring.models.chat import Message, PromptText, as_messages, prompt_text
+from sparring.models.messages import Message, PromptText, as_messages, prompt_text
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 

@@ -26,7 +26,7 @@ from pydantic import Field
 from sparring.data.checks import last_number, passes
 from sparring.data.examples import UnknownCheck, parse_check
 from sparring.data.rows import stream_rows
-from sparring.models.chat import as_messages, prompt_text
+from sparring.models.messages import as_messages, prompt_text
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.sections import DatasetConfig
 

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from sparring.data.examples import Example, stream_examples
 from sparring.data.rows import data_files
-from sparring.models.chat import Chat, prompt_text
+from sparring.models.chat import Chat
+from sparring.models.messages import prompt_text
 from sparring.models.weights import context_length, vocabulary_size
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
