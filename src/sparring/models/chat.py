@@ -86,7 +86,7 @@ class Chat:
             ValueError: no template, an unusable one, one without a place for `system`, or no end token.
         """
         self.tokenizer = tokenizer
-        self.system = system
+        self.system, self.day = system, day
         self.template = self._choose(template)
         self._template = Template(tokenizer, self.template, day)
         self._frames: dict[tuple[str, ...], _Frame] = {}
@@ -97,7 +97,7 @@ class Chat:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the tokenizer, the template's text and the system message: tokens depend on nothing but the day else."""
+        """Hash of the tokenizer, the template's text and the system message: with the day, all that tokens depend on."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # A call with padding or truncation leaves its settings in the tokenizer.
         stored = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
@@ -267,9 +267,6 @@ class Chat:
         """A given response to `prompt` as tokens, as the template writes it, with the end token.
 
         Special tokens that the template writes are control tokens, those spelt out in `text` are text.
-
-        Raises:
-            ValueError: the template refuses it, or leaves out a part of it.
         """
         hidden, names = self._template.hidden(text)
         written = self._written(self._frame(self._with_system(prompt)), hidden)
@@ -280,14 +277,17 @@ class Chat:
         if frame.header is None:
             return text
         footer = self._footer(frame.rest)
-        whole = self._render([*frame.marked, {"role": "assistant", "content": text}], False)
+        try:
+            whole = self._render([*frame.marked, {"role": "assistant", "content": text}], False)
+        except ValueError:
+            whole = ""
         after = _after_marks(whole, frame.marked)
         written = after.removeprefix(frame.opening).removesuffix(frame.rest)
         if len(written) == len(after) - len(frame.opening) - len(frame.rest) and _packed(text) in _packed(written):
             return written + footer
-        if frame.header.strip():
-            raise ValueError("the template leaves out or changes a part of the answer")
-        return frame.header + text + footer
+        # The template refuses or changes this answer (leaves out its thought): it is trained as it was given.
+        alike = frame.header.split()[:1] == text.replace(">", "> ").split()[:1]
+        return ("" if alike else frame.header) + text + footer
 
     def _footer(self, rest: str) -> str:
         """What a template writes between answer and end token, if it can be seen."""

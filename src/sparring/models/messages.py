@@ -18,7 +18,7 @@ from sparring.models.template import Message
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _LIST_OF_MESSAGES = re.compile(
-    r"""\s*\[\s*\{\s*['"](?=\w+['"]\s*:)(?s:.*)['"](role|from)['"]\s*:\s*['"](system|developer|user|human|assistant|gpt|tool)['"]"""
+    r"""\s*\[\s*\{\s*(?=['"]\w+['"]\s*:)(?s:.*)['"](role|from)['"]\s*:\s*['"](system|developer|user|human|assistant|gpt|tool)['"]"""
 )
 _SAYS_MORE = re.compile(r"tool|function|reasoning|think|thought|image|audio|video|media|document|attachment|refusal")
 """fields of a message that are part of what it says"""
