@@ -101,14 +101,14 @@ def _configuration(folder: Path, config: DatasetConfig) -> Path:
     _refuse_fields(config, ("revision",), "a folder")
     if config.name is None:
         return folder
-    found = [path for path in (folder / config.name, folder / "data" / config.name) if path.is_dir()]
-    if not found or Path(config.name).name != config.name:
-        there = ", ".join(repr(path.name) for path in sorted(folder.iterdir()) if path.is_dir()) or "no folders"
+    folders = {path.name: path for path in [*(folder / "data").glob("*"), *folder.iterdir()] if path.is_dir()}
+    if config.name not in folders:
+        there = ", ".join(map(repr, sorted(folders))) or "no folders"
         raise ValueError(
             f"data: name = {config.name!r}, but the folder {str(folder)!r} holds {there}. Name one of its folders, or "
             "give the files that are meant as path, such as 'folder/part-*.parquet'."
         )
-    return found[0]
+    return folders[config.name]
 
 
 def _folder(folder: Path, split: str | None) -> tuple[list[Path], bool]:

@@ -97,7 +97,7 @@ class Chat:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the tokenizer, the template's text and the system message: with the day, all that tokens depend on."""
+        """Hash of the tokenizer, the template's text and the system message: with the day all that tokens depend on."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # A call with padding or truncation leaves its settings in the tokenizer.
         stored = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
