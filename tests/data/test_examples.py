@@ -529,7 +529,7 @@ def test_a_name_chooses_the_folder_of_a_configuration(tmp_path: Path) -> None:
         write(tmp_path / name / "test.jsonl", [{"prompt": f"{name} test"}])
     assert [e.messages[0]["content"] for e in load(tmp_path, name="preference")[0]] == ["preference"]
     assert [e.messages[0]["content"] for e in load(tmp_path, name="feedback", split="test")[0]] == ["feedback test"]
-    with pytest.raises(ValueError, match="several configurations: 'feedback', 'preference'. Say which under name:"):
+    with pytest.raises(ValueError, match=r"several configurations: 'feedback', 'preference'\. Say which under name:"):
         load(tmp_path)
     with pytest.raises(ValueError, match=r"name = 'other', but the folder .* holds 'feedback', 'preference'"):
         load(tmp_path, name="other")
@@ -541,9 +541,9 @@ def test_a_name_chooses_the_folder_of_a_configuration(tmp_path: Path) -> None:
 def test_fields_of_hub_sets_are_refused_where_they_would_choose_nothing(field: str, tmp_path: Path) -> None:
     file = write(tmp_path / "train.jsonl", PAIRS)
     for path in (file, tmp_path / "*.jsonl", "sparring:prompts"):
-        with pytest.raises(ValueError, match=f"{field} = 'x' with .*it would choose nothing"):
+        with pytest.raises(ValueError, match=rf"{field} = 'x' with .*it would choose nothing"):
             load(path, **{field: "x"})
-    with pytest.raises(ValueError, match="revision = 'x' with .* which is a folder"):
+    with pytest.raises(ValueError, match=r"revision = 'x' with .* which is a folder"):
         load(tmp_path, revision="x")
 
 

@@ -213,8 +213,8 @@ MERGED = (  # system messages go into the next user turn
 )
 SHORT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content[:20] }}<|end|>{% endfor %}<|assistant|>"
 CHANNEL = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|><|channel|>final<|message|>{{ m.content }}<|end|>"
-    "{% else %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|><|channel|>final<|message|>{{ m.content }}"
+    "<|end|>{% else %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 THOUGHTS = (  # an empty thought before answers to the last request, and none in earlier turns
