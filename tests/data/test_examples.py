@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import write_jsonl
-from sparring.data.examples import Example, load_examples
+from sparring.data.examples import Example, load_examples, stream_examples
 from sparring.data.rows import read_rows
 from sparring.models.messages import turns
 from sparring.oracles.labelled import read_labelled
@@ -563,3 +563,16 @@ def test_long_csv_fields_are_read_and_errors_name_the_line(tmp_path: Path) -> No
     (tmp_path / "d.csv").write_text("prompt,gold,gold\na,b,c\n")
     with pytest.raises(ValueError, match=r"d\.csv' has two columns 'gold'"):
         load(tmp_path / "d.csv", "gold")
+
+
+def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "gold": "b", "system": "Be brief.", "source": "x"},
+        {"prompt": [{**USER[0], "name": "Ann"}], "gold": "c", "system": ""},
+        {"prompt": "d", "gold": [{**reply("e")[0], "weight": 0}], "system": None},
+    ]
+    dropped, unread = Counter[str](), Counter[str]()
+    config = DatasetConfig(path=str(write_jsonl(tmp_path / "r.jsonl", rows)))
+    assert len(list(stream_examples(config, ("gold",), dropped, unread))) == 2
+    assert unread == {"'system'": 1, "the messages' field 'name'": 1}
+    assert dropped == {"the response has weight 0: it is not to be learned from": 1}

@@ -148,7 +148,7 @@ def test_rounds_go_through_all_rows_before_any_comes_again() -> None:
 
 
 DATED = "{{ strftime_now('%Y-%m-%d') }} {% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-KNOWN = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role }}: {{ m.content }}\n{% endif %}{% endfor %}"
+KNOWN = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}user: {{ m.content }}\n{% endif %}{% endfor %}"
 
 
 def own_policies(model: Path, root: Path, template: str, **fields: Any) -> Policies:

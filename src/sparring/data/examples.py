@@ -36,6 +36,8 @@ from sparring.runtime.files import LONE_SURROGATE
 
 ATTACHED = re.compile(r"(tool|function|image|video|audio)s?")
 """columns of what belongs to a prompt and is no text"""
+UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
+"""columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,12 @@ def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Exa
     return list(stream_examples(config, roles, dropped)), dropped
 
 
-def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counter[str]) -> Iterator[Example]:
+def stream_examples(
+    config: DatasetConfig, roles: Sequence[str], dropped: Counter[str], unread: Counter[str] | None = None
+) -> Iterator[Example]:
     """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
 
-    Memory holds a hash of 8 bytes of each, to find duplicates.
+    What is used without a part that may belong to the prompt (a column `system`) is counted in `unread`. Memory holds a hash of 8 bytes of each, to find duplicates.
 
     Raises:
         ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the
@@ -88,6 +92,8 @@ def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counte
             dropped["chosen and rejected are identical"] += 1
         else:
             seen.add(digest)
+            if unread is not None:
+                unread.update(layout.unread(placed.row))
             yield example
     if not seen:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
@@ -165,6 +171,14 @@ class Layout:
         check = parse_check(row.get(self.check_column))
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
         return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
+
+    def unread(self, row: Row) -> list[str]:
+        """What a row holds beside its columns that are read, and may belong to its prompt."""
+        used = {self.prompt, *self.responses.values()}
+        names = [repr(name) for name in UNREAD if name not in used and not is_empty(row.get(name))]
+        messages = [turn for name in used if isinstance(row[name], list) for turn in row[name]]
+        named = any(isinstance(turn, dict) and not is_empty(turn.get("name")) for turn in messages)
+        return [*names, *(["the messages' field 'name'"] if named else [])]
 
     def _ranked(self, row: Row) -> Row:
         """The best and the worst of a list of texts, best first, or of {answer, rank}."""

@@ -126,10 +126,17 @@ def decoded(value: Any) -> Any:
 
 
 def split_conversation(value: Any) -> tuple[list[Message], str]:
-    """A whole conversation as (prompt messages, last assistant text)."""
+    """A whole conversation as (prompt messages, last assistant text).
+
+    Raises:
+        ValueError: as `conversation`; or its last message is not the assistant's, or has weight 0.
+    """
+    value = decoded(value)
     messages = conversation(value)
     if messages[-1]["role"] != "assistant":
         raise ValueError("the conversation does not end with an assistant message")
+    if isinstance(value, list | tuple) and value[-1].get("weight") == 0:
+        raise ValueError("the response has weight 0: it is not to be learned from")
     return messages[:-1], messages[-1]["content"]
 
 

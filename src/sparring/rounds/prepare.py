@@ -135,9 +135,9 @@ class Preparation:
 
     def _shards(self, config: DatasetConfig, roles: Sequence[str], relative: str) -> tuple[list[Path], Counter[str]]:
         """The tokenised rows of a set in shards, and drops by reason."""
-        dropped, shards, name = Counter[str](), list[Path](), Path(relative).stem
+        dropped, unread, shards, name = Counter[str](), Counter[str](), list[Path](), Path(relative).stem
         with self.progress.task(f"data  {name}", None) as advance:
-            examples = stream_examples(config, roles, dropped)
+            examples = stream_examples(config, roles, dropped, unread)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
                 shard = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
                 if not shard.exists():
@@ -146,6 +146,11 @@ class Preparation:
                 shards.append(shard)
                 dropped.update(json.loads(pq.read_schema(shard).metadata[DROPPED]))
                 advance(len(part))
+        for part, count in unread.items():
+            self.progress.say(
+                f"note  data.{name}: {part} holds something in {count} rows and is not read; where it belongs to the "
+                "prompt, write it into the prompt's column (text, or a list of messages)"
+            )
         if not any(pq.read_metadata(shard).num_rows for shard in shards):
             reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
             raise ValueError(f"data.{name}: every example was dropped: {reasons}.")
