@@ -66,7 +66,8 @@ def stream_examples(
 ) -> Iterator[Example]:
     """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
 
-    What is used without a part that may belong to the prompt (a column `system`) is counted in `unread`. Memory holds a hash of 8 bytes of each, to find duplicates.
+    What is used without a part that may belong to the prompt (a column `system`) is counted in `unread`. Memory holds
+    a hash of 8 bytes of each, to find duplicates.
 
     Raises:
         ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the

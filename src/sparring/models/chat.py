@@ -93,6 +93,8 @@ class Chat:
         self.end_id = self._end_id()
         if system is not None:
             self._check_system()
+        if self._request.left_out == "user":
+            raise ValueError("model.chat_template: the template leaves out the user message: nothing would be asked.")
         self._check_bos()
 
     @cached_property
@@ -161,7 +163,7 @@ class Chat:
     def _check_bos(self) -> None:
         """Raise ValueError where a prompt begins with two BOS tokens, after which models silently answer worse."""
         bos = self.tokenizer.bos_token_id
-        if self.prompt_ids(_REQUEST)[:2] == [bos, bos]:
+        if bos is not None and self.prompt_ids(_REQUEST)[:2] == [bos, bos]:
             raise ValueError(
                 f"model.chat_template: prompts begin with {self.tokenizer.bos_token} twice. Give a Jinja file that "
                 "writes it once."
@@ -210,6 +212,11 @@ class Chat:
             return messages
         return [{"role": "system", "content": self.system}, *messages]
 
+    @property
+    def _request(self) -> _Frame:
+        """Of a plain request, as most are."""
+        return self._frame(self._with_system(_REQUEST))
+
     def _frame(self, messages: Sequence[Message]) -> _Frame:
         roles = tuple(message["role"] for message in messages)
         if roles not in self._frames:
@@ -234,19 +241,22 @@ class Chat:
     @cached_property
     def opens_thought(self) -> bool:
         """Whether the template begins every answer inside a thought (DeepSeek-R1 and its kind)."""
-        return self._render(_REQUEST, True).rstrip().endswith("<think>")
+        return self._request.opening.rstrip().endswith("<think>")
 
     @cached_property
     def writes_day(self) -> bool:
         """Whether the template writes the day into prompts."""
         days = (date(2001, 2, 3), date(2012, 11, 30))
-        with _refusals():
-            return len({Template(self.tokenizer, self.template, day).text(_REQUEST, True) for day in days}) > 1
+        try:
+            with _refusals():
+                return len({Template(self.tokenizer, self.template, day).text(_REQUEST, True) for day in days}) > 1
+        except ValueError:  # it takes no request without, say, a system message
+            return "strftime_now" in self.template
 
     @cached_property
     def about_answers(self) -> str | None:
         """What a user should know of how given answers are trained under this template; None: nothing special."""
-        frame = self._frame(self._with_system(_REQUEST))
+        frame = self._request
         header, given = frame.header, frame.given
         if self.opens_thought and not header:
             return (
@@ -314,7 +324,7 @@ class Chat:
 
     @cached_property
     def _visible_header(self) -> list[int]:
-        header = self._frame(self._with_system(_REQUEST)).header or ""
+        header = self._request.header or ""
         visible = header.strip() and not self.opens_thought
         return self._template.pieces(header, {}, self._text_ids) if visible else []
 
