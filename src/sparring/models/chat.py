@@ -247,11 +247,8 @@ class Chat:
     def writes_day(self) -> bool:
         """Whether the template writes the day into prompts."""
         days = (date(2001, 2, 3), date(2012, 11, 30))
-        try:
-            with _refusals():
-                return len({Template(self.tokenizer, self.template, day).text(_REQUEST, True) for day in days}) > 1
-        except ValueError:  # it takes no request without, say, a system message
-            return "strftime_now" in self.template
+        with _refusals():
+            return len({Template(self.tokenizer, self.template, day).text(_REQUEST, True) for day in days}) > 1
 
     @cached_property
     def about_answers(self) -> str | None:
