@@ -34,7 +34,7 @@ from sparring.models.messages import (
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
-ATTACHED = re.compile(r"(tool|function|image|video|audio)s?")
+ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
 """columns of what belongs to a prompt and is no text"""
 UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
 """columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""

@@ -38,8 +38,8 @@ NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "sta
 SHARD = re.compile(r"([-_.]?\d+)?([-_.]of[-_.]\d+)?$")
 PLAIN_NAMES = {"", "data", "part", "shard", "chunk", "default"}
 """names of files and folders that name no split"""
-UNREAD = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|ndjson)(\.(zst|bz2|xz|lz4|zip))?$|\.(zip|tar|tgz|7z)$")
-"""files of a folder that hold data, also where they cannot be read"""
+UNREAD = re.compile(r"\.(tsv|ndjson)(\.gz)?$|\.(jsonl?|csv|tsv|ndjson|parquet|arrow)\.(zst|bz2|xz|lz4|zip)$")
+"""files of a folder that hold data in a form that is not read"""
 LONGEST_FIELD = 2**31 - 1
 """of a CSV cell: Python's own limit is 131,072 characters"""
 

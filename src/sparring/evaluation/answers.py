@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sparring.data.examples import prompt_and_answers, refuse_attached
 from sparring.data.rows import ENDINGS, read_rows
-from sparring.models.messages import Message, PromptText, answer_text, decoded, is_empty, prompt_text
+from sparring.models.messages import Message, PromptText, answer_text, decoded, prompt_text
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
@@ -142,7 +142,7 @@ def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> It
     """(row, instruction as text, as turns); rows without a usable instruction are counted in `dropped`."""
     for row in rows:
         value = row.get(column)
-        if is_empty(value):
+        if value is None or value == [] or (isinstance(value, str) and not value.strip()):
             dropped["instruction missing or empty"] += 1
             continue
         try:

@@ -56,7 +56,9 @@ class _Frame:
     @property
     def header(self) -> str | None:
         """What comes between opening and given answer; None where given answers are opened otherwise."""
-        return self.given.removeprefix(self.opening) if (self.given or "").startswith(self.opening) else None
+        if self.given is None or not self.given.startswith(self.opening):
+            return None
+        return self.given.removeprefix(self.opening)
 
 
 @contextlib.contextmanager
@@ -338,7 +340,7 @@ def _mark(index: int) -> str:
 
 def _after_marks(text: str, marked: Sequence[Message]) -> str:
     """What follows the last of the marked messages."""
-    ends = [at + len(m["content"]) for m in marked if (at := text.lower().rfind(m["content"])) >= 0]
+    ends = [at + len(m["content"]) for m in marked if (at := text.rfind(m["content"])) >= 0]
     return text[max(ends, default=0) :]
 
 
