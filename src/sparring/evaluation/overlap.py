@@ -12,7 +12,7 @@ translations, and answers that were trained on.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,7 +173,8 @@ def _text(value: Any) -> str:
         return ""
     if all(isinstance(item, str) for item in value):  # MT-Bench's turns
         return "\n".join(value).strip()
-    return _user(conversation(value))
+    # Arena-Hard's turns have no role.
+    return _user(conversation([{"role": "user", **item} if isinstance(item, Mapping) else item for item in value]))
 
 
 def _user(messages: Sequence[Message]) -> str:
