@@ -221,7 +221,8 @@ def test_a_prompt_of_which_a_policys_template_leaves_something_out_is_counted(tm
     base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz", [*PROMPTS[:3], prompt_text(turns)])
     sampling = ("--sampling", "max_new_tokens=4", "--sampling", "precision=float32")
     found = versus(model, base, "--prompts", prompts, "--oracle", judge, *sampling, "--out", tmp_path / "out")
-    assert list(found["left_out"].items()) == [(f"the template leaves out the developer message ({model})", 1)]
+    assert list(found["left_out"].values()) == [1]
+    assert next(iter(found["left_out"])).startswith("the template leaves out the developer message (")
 
 
 def test_rows_that_lack_a_field_are_counted(tmp_path, judge, sides):
