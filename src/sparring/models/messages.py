@@ -66,7 +66,7 @@ def _message(item: Any) -> Message:
     if not isinstance(item, Mapping) or not {"role", "content"} <= item.keys():
         raise ValueError("a message needs 'role' and 'content'")
     for field, inside in item.items():
-        if _SAYS_MORE.search(field) and field != "tool_call_id" and not is_empty(inside):
+        if _SAYS_MORE.search(field.lower()) and field != "tool_call_id" and not is_empty(inside):
             raise ValueError(f"the {item['role']} message holds {field!r} beside its text")
     text = _text(item["role"], item["content"])
     if not text.strip():

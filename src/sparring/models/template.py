@@ -28,8 +28,8 @@ class Template:
     ) -> None:
         """`template`: Jinja; None for the tokenizer's own. `day`: what it takes for today; None: the day it is."""
         self.tokenizer, self.template = tokenizer, template
-        moment = None if day is None else datetime.combine(day, time())
-        self._clock = {} if moment is None else {"strftime_now": moment.strftime}
+        asks = "strftime_now" in str(template or tokenizer.chat_template)
+        self._clock = {"strftime_now": datetime.combine(day, time()).strftime} if asks and day is not None else {}
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         names = sorted({*map(str, tokenizer.all_special_tokens), *added}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
