@@ -259,16 +259,16 @@ class Chat:
         header, given = frame.header, frame.given
         if self.opens_thought and not header:
             return (
-                "the template opens every answer with <think>, so the data's answers are trained as thoughts unless "
+                "note  the template opens every answer with <think>, so the data's answers are trained as thoughts unless "
                 "they begin with the thought and hold </think>; see the troubleshooting page"
             )
         if header and header.strip():
-            return f"the template writes {header!r} before given answers, and so the data's answers are trained"
+            return f"note  the template writes {header!r} before given answers, and so the data's answers are trained"
         more = frame.opening.removeprefix(given or "")
         if header is not None or given is None or given.strip() == frame.opening.strip() or _CLOSED.search(more):
             return None
         return (
-            f"the template opens answers with {_last(frame.opening)!r}, but writes {_last(given)!r} before given ones: "
+            f"note  the template opens answers with {_last(frame.opening)!r}, but writes {_last(given)!r} before given ones: "
             "the data's answers are trained right after what opens them; see the troubleshooting page"
         )
 

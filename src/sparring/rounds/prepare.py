@@ -112,7 +112,7 @@ class Preparation:
         data = self.recipe.data
         roles = self.recipe.columns_in_data()
         if roles and (about := self.chat.about_answers) is not None:
-            self.progress.say(f"note  {about}")
+            self.progress.say(about)
         train, dropped = self._shards(data.train, roles, TRAIN)
         held, held_dropped = self._shards(data.held_out, (), HELD_OUT)
         prompts = {digest for table in _tables(train) for digest in _digests(table)}
