@@ -259,8 +259,8 @@ class Chat:
         header, given = frame.header, frame.given
         if self.opens_thought and not header:
             return (
-                "note  the template opens every answer with <think>, so the data's answers are trained as thoughts unless "
-                "they begin with the thought and hold </think>; see the troubleshooting page"
+                "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
+                "unless they begin with the thought and hold </think>; see the troubleshooting page"
             )
         if header and header.strip():
             return f"note  the template writes {header!r} before given answers, and so the data's answers are trained"
@@ -268,8 +268,8 @@ class Chat:
         if header is not None or given is None or given.strip() == frame.opening.strip() or _CLOSED.search(more):
             return None
         return (
-            f"note  the template opens answers with {_last(frame.opening)!r}, but writes {_last(given)!r} before given ones: "
-            "the data's answers are trained right after what opens them; see the troubleshooting page"
+            f"note  the template opens answers with {_last(frame.opening)!r}, but writes {_last(given)!r} before given "
+            "ones: the data's answers are trained right after what opens them; see the troubleshooting page"
         )
 
     def response_ids(self, text: str, prompt: Sequence[Message] = _REQUEST) -> list[int]:
