@@ -22,7 +22,8 @@ from tables import table, write_section
 from sparring.data.rows import read_rows
 from sparring.evaluation.cheats import CHEATS
 from sparring.evaluation.intransitivity import cyclic_triples
-from sparring.models.chat import Chat, as_messages
+from sparring.models.chat import Chat
+from sparring.models.messages import as_messages
 from sparring.models.weights import load_model, load_tokenizer, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.panel import Panel

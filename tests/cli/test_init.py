@@ -11,7 +11,7 @@ from command import sparring
 from conftest import write_jsonl
 from sparring.cli.main import app
 from sparring.data.examples import load_examples
-from sparring.models.chat import prompt_text
+from sparring.models.messages import prompt_text
 from sparring.planning.starter import GOALS
 from sparring.recipe.reading import load_recipe
 

@@ -16,9 +16,9 @@ import yaml
 
 import oracle_fakes
 from command import sparring
-from conftest import other_template, write_jsonl
+from conftest import byte_tokenizer, other_template, write_jsonl
 from sparring.contests.players import PolicyPlayer, find_player, same_policy
-from sparring.models.chat import prompt_text, turns
+from sparring.models.messages import prompt_text, turns
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.rounds.export import export, find_source
@@ -228,6 +228,22 @@ def test_a_policys_prompt_that_does_not_fit_is_counted_once(tmp_path, judge, tin
     found = versus(*words, "--sampling", "precision=float32", "--out", tmp_path / "out")
     assert list(found["left_out"].values()) == [1]
     assert "prompt longer than" in next(iter(found["left_out"]))
+
+
+def test_a_prompt_of_which_a_policys_template_leaves_something_out_is_counted(tmp_path, judge, tiny_model):
+    """It stopped the whole comparison where the template refused it, and was asked in part where it did not."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    words = byte_tokenizer()
+    words.chat_template = str(words.chat_template).replace("in messages %}", "in messages if m.role != 'developer' %}")
+    words.save_pretrained(model)
+    turns = [{"role": "developer", "content": "Loud."}, {"role": "user", "content": "Say ox"}]
+    prompts = write_jsonl(tmp_path / "prompts.jsonl", [*({"prompt": p} for p in PROMPTS[:3]), {"prompt": turns}])
+    base = write_answers(tmp_path / "base.json", "base", lambda p: "zzz", [*PROMPTS[:3], prompt_text(turns)])
+    sampling = ("--sampling", "max_new_tokens=4", "--sampling", "precision=float32")
+    found = versus(model, base, "--prompts", prompts, "--oracle", judge, *sampling, "--out", tmp_path / "out")
+    assert list(found["left_out"].values()) == [1]
+    assert next(iter(found["left_out"])).startswith("the template leaves out the developer message (")
 
 
 def test_rows_that_lack_a_field_are_counted(tmp_path, judge, sides):

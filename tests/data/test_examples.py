@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import write_jsonl
-from sparring.data.examples import Example, load_examples
+from sparring.data.examples import Example, load_examples, stream_examples
+from sparring.data.rows import read_rows
+from sparring.models.messages import turns
+from sparring.oracles.labelled import read_labelled
 from sparring.recipe.sections import ColumnsConfig, DatasetConfig
 
 PAIRS = [
@@ -370,3 +373,206 @@ def test_an_unknown_check_names_its_place(tmp_path: Path) -> None:
 def test_a_hub_name_that_cannot_be_fetched() -> None:
     with pytest.raises(ValueError, match=r"'nobody/no-set-v1\.0' is neither a file nor a data set.*spelling"):
         load("nobody/no-set-v1.0")
+
+
+def said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": text}
+
+
+SYSTEM, RATE = said("system", "Be brief."), said("user", "Rate it")
+CALL = [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before", "messages"),
+    [
+        pytest.param([SYSTEM, *USER], USER, [SYSTEM, *USER], id="begins after the system message"),
+        pytest.param([*TURNS], [TURNS[2]], TURNS, id="holds the last turn only"),
+        pytest.param([SYSTEM, TURNS[0]], TURNS, [SYSTEM, *TURNS], id="begins with the end and goes on"),
+        pytest.param([SYSTEM], USER, [SYSTEM, *USER], id="follows the system message"),
+        pytest.param(TURNS[:2], [TURNS[2]], TURNS, id="follows an earlier answer"),
+        pytest.param("Say ant", [SYSTEM, *USER], [SYSTEM, *USER], id="repeats it after a system message"),
+        pytest.param([SYSTEM, *USER], [], [SYSTEM, *USER], id="is the answer alone"),
+    ],
+)
+def test_a_prompt_beside_conversations_keeps_every_turn_once(
+    prompt: Any, before: list[Any], messages: list[Any], tmp_path: Path
+) -> None:
+    row = {"prompt": prompt, "chosen": before + reply("ant"), "rejected": before + reply("no")}
+    (example,), dropped = load(write(tmp_path / "r.jsonl", [row]), "chosen", "rejected")
+    assert (example.messages, example.responses, dropped) == (messages, {"chosen": "ant", "rejected": "no"}, {})
+    (pair,), _ = read_labelled(str(tmp_path / "r.jsonl"))
+    assert turns(pair.comparison.prompt) == messages
+
+
+def test_conversations_that_answer_something_else_than_the_prompt_are_counted(tmp_path: Path) -> None:
+    other = [said("user", "Say bee")]
+    rows = [
+        {"prompt": USER, "chosen": reply("ant"), "rejected": reply("no")},
+        {"prompt": TURNS, "chosen": TURNS[:1] + reply("ant"), "rejected": TURNS[:1] + reply("no")},
+        {"prompt": [SYSTEM, *USER], "chosen": [said("system", "Be long."), *USER, *reply("a")], "rejected": reply("b")},
+        {"prompt": USER, "chosen": USER + reply("ant"), "rejected": other + reply("no")},
+        {"prompt": TURNS, "chosen": reply("ant"), "rejected": TURNS[:1] + TURNS + reply("no")},
+    ]
+    examples, dropped = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert len(examples) == 1
+    assert dropped == {"the conversation does not hold the prompt": 3, "the responses answer different prompts": 1}
+    assert read_labelled(str(tmp_path / "r.jsonl"))[1] == dropped
+
+
+SAYS_MORE = {
+    "the assistant message holds 'tool_calls' beside its text": {"tool_calls": CALL},
+    "the assistant message holds 'function_call' beside its text": {"function_call": {"name": "weather"}},
+    "the assistant message holds 'reasoning_content' beside its text": {"reasoning_content": "Two and two."},
+    "the assistant message holds 'thinking' beside its text": {"thinking": "Hm."},
+    "the assistant message holds 'images' beside its text": {"images": ["a.png"]},
+    "the assistant message has a part that is no text (image_url)": {
+        "content": [{"type": "text", "text": "See"}, {"type": "image_url", "image_url": {"url": "a.png"}}]
+    },
+    "the assistant message has a part that is no text (thinking)": {
+        "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "4"}]
+    },
+    "the assistant message has no text": {"content": None},
+}
+
+
+@pytest.mark.parametrize("place", ["answer", "prompt"])
+def test_what_messages_say_beside_their_text_is_counted_and_never_left_out(place: str, tmp_path: Path) -> None:
+    good = {"chosen": USER + reply("ant"), "rejected": USER + reply("no")}
+    rows: list[dict[str, Any]] = [good]
+    for more in SAYS_MORE.values():
+        odd = {**said("assistant", "Let me look."), **more}
+        before = [*USER, odd, RATE] if place == "prompt" else USER
+        rows.append(
+            {"chosen": [*before, *(reply("ant") if place == "prompt" else [odd])], "rejected": before + reply("no")}
+        )
+    path = write(tmp_path / "r.jsonl", rows)
+    for examples, dropped in (load(path, "chosen", "rejected"), read_labelled(str(path))):
+        assert len(examples) == 1
+        assert dropped == dict.fromkeys(SAYS_MORE, 1)
+    golds = [{"messages": row["chosen"]} for row in rows]
+    assert load(write(tmp_path / "m.jsonl", golds), "gold")[1] == dict.fromkeys(SAYS_MORE, 1)
+
+
+def test_empty_fields_and_parts_of_text_are_text(tmp_path: Path) -> None:
+    nothing = {"tool_calls": None, "reasoning_content": "", "images": [], "function_call": {"name": None}, "weight": 1}
+    parts = [{"type": "text", "text": "an", "image_url": None}, {"type": "text", "text": "t", "image_url": None}]
+    chosen = [{**USER[0], **nothing}, {"role": "assistant", "content": parts, **nothing}]
+    row = {"tools": "[]", "images": None, "chosen": chosen, "rejected": USER + reply("no")}
+    (example,), dropped = load(write(tmp_path / "r.jsonl", [row]), "chosen", "rejected")
+    assert (example.messages, example.responses["chosen"], dropped) == (USER, "ant", {})
+
+
+@pytest.mark.parametrize("column", ["tools", "images", "image", "functions"])
+def test_rows_with_tools_or_images_beside_the_prompt_are_counted(column: str, tmp_path: Path) -> None:
+    rows = [{**PAIRS[0], column: None}, {**PAIRS[1], column: [{"name": "weather"}]}]
+    path = write(tmp_path / "r.jsonl", rows)
+    for found, dropped in (load(path, "chosen", "rejected"), load(path), read_labelled(str(path))):
+        assert len(found) == 1
+        assert dropped == {f"the row has {column!r} beside its prompt": 1}
+
+
+TALKS = {"prompt": [SYSTEM, *USER], "chosen": reply("ant"), "rejected": reply("no")}
+
+
+def test_json_text_of_messages_is_read_as_messages(tmp_path: Path) -> None:
+    text = {name: json.dumps(value) for name, value in TALKS.items()}
+    whole = {name: json.dumps([SYSTEM, *USER, *TALKS[name]]) for name in ("chosen", "rejected")}
+    for name, row in (("r.csv", text), ("w.csv", whole), ("r.jsonl", text), ("w.parquet", whole)):
+        (example,), dropped = load(write(tmp_path / name, [row]), "chosen", "rejected")
+        assert (example.messages, example.responses, dropped) == (
+            TALKS["prompt"],
+            {"chosen": "ant", "rejected": "no"},
+            {},
+        )
+        (pair,), _ = read_labelled(str(tmp_path / name))
+        assert turns(pair.comparison.prompt) == TALKS["prompt"]
+    python = {name: str(value) for name, value in TALKS.items()}
+    examples, dropped = load(write(tmp_path / "p.csv", [text, python]), "chosen", "rejected")
+    assert (len(examples), dropped) == (1, {"text that looks like messages, but is not JSON": 1})
+    code = {"prompt": "Write JSON.", "chosen": '[{"name": "ant"}]', "rejected": '{"role": "user", "content": "x"}'}
+    (example,), _ = load(write(tmp_path / "c.jsonl", [code]), "chosen", "rejected")
+    assert example.responses == {"chosen": code["chosen"], "rejected": code["rejected"]}
+
+
+def test_columns_that_datasets_stores_as_json_are_decoded(tmp_path: Path) -> None:
+    import datasets
+
+    rows = [{**TALKS, "parts": reply("x")}, {**TALKS, "prompt": USER, "parts": None}]
+    features = {name: datasets.Json() for name in TALKS} | {"parts": datasets.List(datasets.Json())}
+    made = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    made.save_to_disk(tmp_path / "saved")
+    made.to_parquet(tmp_path / "r.parquet")
+    for path in (tmp_path / "saved", tmp_path / "r.parquet"):
+        assert read_rows(DatasetConfig(path=str(path))) == rows
+        assert [e.messages for e in load(path, "chosen", "rejected")[0]] == [TALKS["prompt"], USER]
+
+
+def test_transcripts_beside_their_prompt_are_conversations(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": prompt, "chosen": f"{TALK} ant!", "rejected": f"{TALK} no"} for prompt in (TALK, "Say\nant", "Play")
+    ]
+    examples, _ = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
+    assert [e.responses["chosen"] for e in examples] == ["ant!", f"{TALK} ant!"]  # the first two are one example
+    assert examples[0].messages == TURNS
+
+
+def test_nan_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"prompt": "a", "gold": "b"}\n{"prompt": "c", "gold": NaN}\n{"prompt": NaN, "gold": "d"}\n')
+    assert load(path, "gold")[1] == {"the gold response is null": 1, "the prompt is null": 1}
+
+
+def test_a_name_chooses_the_folder_of_a_configuration(tmp_path: Path) -> None:
+    for name in ("preference", "feedback"):
+        write(tmp_path / name / "train.jsonl", [{"prompt": name}])
+        write(tmp_path / name / "test.jsonl", [{"prompt": f"{name} test"}])
+    assert [e.messages[0]["content"] for e in load(tmp_path, name="preference")[0]] == ["preference"]
+    assert [e.messages[0]["content"] for e in load(tmp_path, name="feedback", split="test")[0]] == ["feedback test"]
+    with pytest.raises(ValueError, match=r"several configurations: 'feedback', 'preference'\. Say which under name:"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match=r"name = 'other', but the folder .* holds 'feedback', 'preference'"):
+        load(tmp_path, name="other")
+    with pytest.raises(ValueError, match=r"name = '\.\.', but the folder"):
+        load(tmp_path / "feedback", name="..")
+
+
+@pytest.mark.parametrize("field", ["name", "revision"])
+def test_fields_of_hub_sets_are_refused_where_they_would_choose_nothing(field: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "train.jsonl", PAIRS)
+    for path in (file, tmp_path / "*.jsonl", "sparring:prompts"):
+        with pytest.raises(ValueError, match=rf"{field} = 'x' with .*it would choose nothing"):
+            load(path, **{field: "x"})
+    with pytest.raises(ValueError, match=r"revision = 'x' with .* which is a folder"):
+        load(tmp_path, revision="x")
+
+
+def test_shards_that_cannot_be_read_are_not_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", PAIRS)
+    (tmp_path / "b.jsonl.zst").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"files that cannot be read here: b\.jsonl\.zst"):
+        load(tmp_path)
+
+
+def test_long_csv_fields_are_read_and_errors_name_the_line(tmp_path: Path) -> None:
+    rows = [{"prompt": "Say ant", "gold": "ant"}, {"prompt": "word " * 30000, "gold": "b"}]
+    assert len(load(write(tmp_path / "r.csv", rows), "gold")[0]) == 2
+    (tmp_path / "b.csv").write_text('prompt,gold\na,b\n"c\nc",d\n"e"f,g\n')
+    with pytest.raises(ValueError, match=r"b\.csv', line 5: cannot be read"):
+        load(tmp_path / "b.csv", "gold")
+    (tmp_path / "d.csv").write_text("prompt,gold,gold\na,b,c\n")
+    with pytest.raises(ValueError, match=r"d\.csv' has two columns 'gold'"):
+        load(tmp_path / "d.csv", "gold")
+
+
+def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "gold": "b", "system": "Be brief.", "source": "x"},
+        {"prompt": [{**USER[0], "name": "Ann"}], "gold": "c", "system": ""},
+        {"prompt": "d", "gold": [{**reply("e")[0], "weight": 0}], "system": None},
+    ]
+    dropped, unread = Counter[str](), Counter[str]()
+    config = DatasetConfig(path=str(write_jsonl(tmp_path / "r.jsonl", rows)))
+    assert len(list(stream_examples(config, ("gold",), dropped, unread))) == 2
+    assert unread == {"'system'": 1, "the messages' field 'name'": 1}
+    assert dropped == {"the response has weight 0: it is not to be learned from": 1}

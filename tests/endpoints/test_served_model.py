@@ -15,6 +15,7 @@ from sparring.endpoints import endpoint
 from sparring.endpoints.replies import Reply
 from sparring.endpoints.served_model import ServedModel, as_response
 from sparring.models.chat import Chat
+from sparring.models.messages import as_messages
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import ServedConfig
 from sparring.rounds.run import run
@@ -88,7 +89,7 @@ def test_what_cannot_pass_stops_with_the_field(server: Faulty, tmp_path: Path, m
 
 def test_a_reply_as_our_tokens(tokenizer: Any) -> None:
     chat = Chat(tokenizer)
-    whole, cut = as_response(Reply("ab", False), chat), as_response(Reply("ab", True), chat)
+    whole, cut = (as_response(Reply("ab", cut), chat, as_messages("Hi")) for cut in (False, True))
     assert whole == Response([*cut.token_ids, chat.end_id], "stop")
     assert cut.finish_reason == "length"
 

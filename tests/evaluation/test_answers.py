@@ -51,7 +51,28 @@ def test_prompts_without_an_answer_are_counted_once_by_reason(tmp_path: Path):
         "s": "answer is an object, not text",
         "t": "answer with half a character (a lone surrogate, as a cut emoji leaves)",
     }
-    assert found.unusable == {"repeated rows": 2, "instruction with half a character": 1}
+    assert found.unusable == {"repeated rows": 2, "half a character (a lone surrogate, as a cut emoji leaves)": 1}
+
+
+def test_answers_and_instructions_may_be_messages(tmp_path: Path):
+    user, said = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}
+    called = {**said, "tool_calls": [{"name": "f"}]}
+    rows = [
+        {"prompt": json.dumps([user]), "response": [user, said]},
+        {"prompt": "\n\nHuman: Why?\n\nAssistant:", "response": json.dumps([said])},
+        {"prompt": [user, called, user], "response": "x"},
+        {"prompt": "a", "response": [called]},
+        {"prompt": "b", "response": "c", "tools": [{"name": "f"}]},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    found = read_answers(tmp_path / "a.json")
+    assert found.texts == {"Hi": "Ho", "Why?": "Ho"}
+    assert found.messages["Why?"] == [{"role": "user", "content": "Why?"}]
+    assert found.unanswered == {"a": "answer is a list, not text"}
+    assert found.unusable == {
+        "the assistant message holds 'tool_calls' beside its text": 1,
+        "the row has 'tools' beside its prompt": 1,
+    }
 
 
 def side(name: str, texts: str, unanswered: dict[str, str]) -> Answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -60,6 +61,21 @@ def test_prompts_of_many_forms_are_read(tmp_path):
     assert len(read_prompts("sparring:prompts", "held_out")[0]) < len(read_prompts("sparring:prompts")[0])
     with pytest.raises(ValueError, match=r"it has 'other'. Give --column"):
         read_prompts(str(write_jsonl(tmp_path / "o.jsonl", [{"other": "x"}])))
+
+
+def test_a_set_and_the_run_that_trained_on_it_hold_the_same_prompts(tmp_path):
+    """A run's table holds the system message and the roles in its prompts, a CSV its messages as JSON text."""
+    turns = [{"role": role, "content": text} for role, text in (("system", "Be brief."), ("user", "Hi"))]
+    called = [*turns, {"role": "assistant", "content": "x", "tool_calls": [{"name": "f"}]}, turns[1]]
+    frame = {"prompt": [json.dumps(turns), json.dumps(called), "\n\nHuman: Ho\n\nAssistant:"]}
+    pacsv.write_csv(pa.table(frame), tmp_path / "t.csv")
+    found = read_prompts(str(tmp_path / "t.csv"))
+    assert found.texts == ["Hi", "Ho"]
+    assert found.dropped == {"the assistant message holds 'tool_calls' beside its text": 1}
+    table = tmp_path / "run" / "data" / "train.parquet"
+    table.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"prompt": ["system: Be brief.\n\nuser: Hi"], "messages": [turns]}), table)
+    assert read_prompts(str(tmp_path / "run")).texts == ["Hi"]
 
 
 def test_the_command_counts_and_shows(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from conftest import TEMPLATE, byte_tokenizer
-from sparring.models.chat import Chat, as_messages, prompt_text, split_conversation
+from sparring.models.chat import Chat
+from sparring.models.messages import as_messages, prompt_text, split_conversation
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
@@ -197,3 +199,171 @@ def test_conversations_are_split_before_the_answer() -> None:
 def test_what_an_oracle_reads() -> None:
     assert prompt_text(as_messages("Hi")) == "Hi"
     assert prompt_text([{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]) == "system: S\n\nuser: U"
+
+
+KNOWN = (  # as those of many models: other roles are left out in silence
+    "{% for m in messages %}{% if m.role in ['system', 'user', 'assistant'] %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LAST = "{{ messages[-1].content }}\n"
+MERGED = (  # system messages go into the next user turn
+    "{% set ns = namespace(s='') %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.s = m.content %}"
+    "{% else %}<|{{ m.role }}|>{{ ns.s }}\n{{ m.content | trim }}<|end|>{% set ns.s = '' %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+SHORT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content[:20] }}<|end|>{% endfor %}<|assistant|>"
+CHANNEL = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|><|channel|>final<|message|>{{ m.content }}"
+    "<|end|>{% else %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+THOUGHTS = (  # an empty thought before answers to the last request, and none in earlier turns
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% set c = m.content %}"
+    "{% set t = '' %}{% if '</think>' in c %}{% set t = c.split('</think>')[0].split('<think>')[-1] | trim %}"
+    "{% set c = c.split('</think>')[-1] | trim %}{% endif %}"
+    "{% if loop.last %}<think>\n{{ t }}\n</think>\n\n{% endif %}{{ c }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content | trim }} <|end|>{% endif %}{% endfor %}"
+)
+
+
+def chat_of(template: str, **options: Any) -> Chat:
+    tokenizer = byte_tokenizer()
+    tokens = ["<|im_start|>", "<|im_end|>", "<|channel|>", "<|message|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+    return Chat(_with(tokenizer, template), **options)
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def spelt(chat: Chat, ids: list[int]) -> str:
+    return str(chat.tokenizer.decode(ids, skip_special_tokens=False))
+
+
+@pytest.mark.parametrize(
+    ("template", "roles", "left_out"),
+    [
+        (KNOWN, ["developer", "user"], "developer"),
+        (KNOWN, ["human"], "human"),
+        (KNOWN, ["user", "assistant", "tool", "user"], "tool"),
+        (KNOWN, ["system", "user", "assistant", "user"], None),
+        (LAST, ["user"], None),
+        (LAST, ["user", "assistant", "user"], "user"),
+        (MERGED, ["system", "user"], None),
+        (MERGED, ["user", "system"], "system"),
+        (CHATML, ["developer", "user"], None),
+    ],
+)
+def test_a_prompt_of_which_the_template_leaves_a_message_out_is_refused(
+    template: str, roles: list[str], left_out: str | None
+) -> None:
+    prompt = [message(role, "a") for role in roles]  # every prompt of the template's own words holds an a
+    if left_out is None:
+        assert chat_of(template).prompt_ids(prompt)
+    else:
+        with pytest.raises(ValueError, match=f"^the template leaves out the {left_out} message$"):
+            chat_of(template).prompt_ids(prompt)
+
+
+def test_a_template_that_cuts_a_request_refuses_it() -> None:
+    chat = chat_of(SHORT)
+    assert chat.prompt_ids(as_messages("Say ant"))
+    with pytest.raises(ValueError, match="leaves out or changes a part of the user message"):
+        chat.prompt_ids(as_messages("Say ant, and then say bee"))
+
+
+def test_thoughts_of_earlier_answers_may_be_left_out_and_their_text_may_not() -> None:
+    talk = [message("user", "Hi"), message("assistant", "<think>Hm.</think>Ho"), message("user", "Why?")]
+    chat = chat_of(THOUGHTS)
+    assert "Hm." not in spelt(chat, chat.prompt_ids(talk))
+    with pytest.raises(ValueError, match="a part of the assistant message"):
+        chat_of(SHORT).prompt_ids([message("user", "Hi"), message("assistant", "ant " * 9), message("user", "Why?")])
+
+
+def test_a_template_that_leaves_out_every_request_is_refused() -> None:
+    with pytest.raises(ValueError, match="the template leaves out the user message"):
+        chat_of("{{ messages[0].role }} asks\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "answer", "trained"),
+    [
+        (CHANNEL, "Ho", "<|channel|>final<|message|>Ho<|end|>"),
+        (CHANNEL, "a <|channel|> b", "<|channel|>final<|message|>a <|channel|> b<|end|>"),
+        (THOUGHTS, "Ho", "<think>\n\n</think>\n\nHo<|im_end|>"),
+        (THOUGHTS, "<think>Hm.</think>Ho", "<think>\nHm.\n</think>\n\nHo<|im_end|>"),
+        (THOUGHTS.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"), "Ho", "\n</think>\n\nHo<|im_end|>"),
+        (THOUGHTS.replace("assistant\n{% endif", "assistant\n<think>\n\n</think>\n\n{% endif"), "Ho", "Ho<|im_end|>"),
+        (LLAMA2, "Ho", " Ho<|end|>"),
+        (LLAMA2, " Ho \n", " Ho<|end|>"),
+        (MERGED, "Ho\n", "Ho<|end|>"),
+        (CHATML, " Ho\n", " Ho\n<|im_end|>"),
+        (CHATML.replace("<|im_end|>", "</said><|im_end|>"), "Ho", "Ho</said><|im_end|>"),
+    ],
+)
+@pytest.mark.parametrize("turns", [["Hi"], ["Hi", "Ho.", "Why?"]])
+def test_a_given_answer_is_what_the_template_writes_after_the_prompt(
+    template: str, answer: str, trained: str, turns: list[str]
+) -> None:
+    chat = chat_of(template)
+    ids = chat.response_ids(answer, conversation(turns))
+    assert spelt(chat, ids) == trained
+    assert chat.response_ids(answer) == ids
+    given = [*conversation(turns), message("assistant", answer)]
+    whole = str(chat.tokenizer.apply_chat_template(given, tokenize=False))
+    assert spelt(chat, [*chat.prompt_ids(conversation(turns)), *ids]).replace(" <|end|>", "<|end|>") in (
+        whole.replace(" <|end|>", "<|end|>"),
+        whole.rstrip("\n"),
+    )
+
+
+def test_special_tokens_of_the_header_are_control_tokens_and_those_of_the_answer_text() -> None:
+    chat = chat_of(CHANNEL)
+    channel = chat.tokenizer.convert_tokens_to_ids("<|channel|>")
+    ids = chat.response_ids("a <|channel|> b")
+    assert ids.count(channel) == 1
+    assert ids[0] == channel
+    assert chat.decode(ids) == "a <|channel|> b"
+    assert chat.decode(chat.response_ids("Ho")[:-1]) == "Ho"
+
+
+def test_an_answer_that_the_template_cuts_is_trained_as_it_was_given() -> None:
+    cut = CHATML.replace("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1] }}")
+    chat = chat_of(cut)
+    assert spelt(chat, chat.response_ids("<think>Hm.</think>Ho")) == "<think>Hm.</think>Ho<|im_end|>"
+    fails = CHANNEL.replace("{% if", "{% if m.content == 'boom' %}{{ m.content + 1 }}{% endif %}{% if", 1)
+    assert spelt(chat_of(fails), chat_of(fails).response_ids("boom")) == "<|channel|>final<|message|>boom<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "about"),
+    [
+        (CHATML, None),
+        (LLAMA2, None),
+        (THOUGHTS.replace("assistant\n{% endif", "assistant\n<think>\n\n</think>\n\n{% endif"), None),
+        (CHANNEL, "writes '<|channel|>final<|message|>' before given answers, and so"),
+        (THINKING, "opens every answer with <think>, so the data's answers are trained as thoughts"),
+        (
+            CHANNEL.replace("<|assistant|>{% endif", "<|assistant|><|channel|>analysis<|message|>{% endif"),
+            "opens answers with '<|end|><|assistant|><|channel|>analysis<|message|>', but writes "
+            "'<|end|><|assistant|><|channel|>final<|message|>' before given ones",
+        ),
+    ],
+)
+def test_what_is_said_of_given_answers(template: str, about: str | None) -> None:
+    found = chat_of(template).about_answers
+    assert found == about if about is None else about in (found or "")
+
+
+def test_the_day_is_the_chat_s_and_not_the_clock_s() -> None:
+    dated = "Today: {{ strftime_now('%d %b %Y') }}\n" + TEMPLATE
+    chat = chat_of(dated, day=date(2024, 2, 29))
+    assert spelt(chat, chat.prompt_ids(as_messages("Hi"))) == "Today: 29 Feb 2024\n<|user|>Hi<|end|><|assistant|>"
+    assert chat.writes_day
+    assert not chat_of(TEMPLATE).writes_day
+    assert chat_of(dated, day=date(2025, 1, 1)).identity == chat.identity

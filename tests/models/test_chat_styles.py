@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from chat_styles import ANSWER, CONVERSATION, STYLES, Style
 from conftest import tiny_llama
-from sparring.models.chat import Chat, as_messages
+from sparring.models.chat import Chat
+from sparring.models.messages import as_messages
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine

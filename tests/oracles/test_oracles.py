@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from conftest import byte_tokenizer, other_template
 from oracle_fakes import Scripted
-from sparring.models.chat import PromptText
+from sparring.models.messages import PromptText
 from sparring.models.weights import load_model
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard

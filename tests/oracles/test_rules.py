@@ -138,7 +138,8 @@ def test_an_unknown_check_names_file_and_row(tmp_path):
 def test_a_rule_without_a_prompt_names_file_and_row(tmp_path, prompt):
     data = jsonl(tmp_path / "r.jsonl", [{"prompt": "p", "gold": "1"}, {**prompt, "gold": "2"}])
     with pytest.raises(
-        ValueError, match=r"oracle.data: .*r.jsonl', row 2, columns 'prompt' and 'gold': (expected text|a message)"
+        ValueError,
+        match=r"oracle.data: .*r.jsonl', row 2, columns 'prompt' and 'gold': (expected text|a message|the prompt is)",
     ):
         build_oracle({"name": "rules", "data": data, "rule": "number", "gold": "gold"}, "")
 

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from command import sparring
 from conftest import tiny_llama, write_jsonl
 from sparring.evaluation.oracle_quality import correct
+from sparring.models.messages import PromptText, turns
 from sparring.oracles import train as training
 from sparring.oracles.build import build_oracle
+from sparring.oracles.labelled import Labelled, read_labelled
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.oracles.preference_head import fit_head
@@ -169,6 +171,16 @@ def test_a_killed_fit_goes_on_to_the_same_weights(method, pairs, tiny_model, tmp
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_held_out_pair_of_several_turns_is_read_back_with_them(tmp_path):
+    """Its prompt was written as one text, which an audit took for one turn."""
+    talk = [{"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Ho"), ("user", "Why?"))]
+    pair = Labelled(Comparison(PromptText(talk), "a", "b"), 1.0, "")
+    write_jsonl(tmp_path / "held_out.jsonl", [training._row(pair), training._row(pair._replace(preference=0.5))])
+    again, _ = read_labelled(str(tmp_path / "held_out.jsonl"))
+    assert again[0] == pair
+    assert turns(again[1].comparison.prompt) == talk
 
 
 def test_bad_folders_and_too_little_data(pairs, tiny_model, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from oracle_fakes import Fixed, Placed
-from sparring.models.chat import PromptText
+from sparring.models.messages import PromptText
 from sparring.oracles.abilities import announce, counts_of
 from sparring.oracles.build import build_oracle
 from sparring.oracles.cached import Cached

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from conftest import write_jsonl
 from sparring.models.chat import Chat
 from sparring.models.weights import load_tokenizer
 from sparring.recipe.reading import parse_recipe
+from sparring.recipe.sections import ModelConfig
 from sparring.rounds import prepare
+from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import Preparation
 from sparring.rounds.run import round_indices
 from sparring.rounds.store import Made, Store
-from sparring.runtime.files import read_column, read_rows_at, read_table, write_tables
-from sparring.runtime.layout import TRAIN
+from sparring.runtime.files import read_column, read_json, read_rows_at, read_table, write_json, write_tables
+from sparring.runtime.layout import LOCK, TRAIN
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -66,12 +69,12 @@ def test_a_killed_stage_tokenises_only_what_is_missing(make: Make, monkeypatch: 
     whole, made = make(100, "whole")
     count, response_ids = 0, Chat.response_ids
 
-    def kill(self: Chat, text: str) -> list[int]:
+    def kill(self: Chat, text: str, prompt: Any) -> list[int]:
         nonlocal count
         count += 1
         if count == 2 * 40:
             raise KeyboardInterrupt
-        return response_ids(self, text)
+        return response_ids(self, text, prompt)
 
     monkeypatch.setattr(Chat, "response_ids", kill)
     with pytest.raises(KeyboardInterrupt):
@@ -91,7 +94,7 @@ def test_shards_of_other_inputs_are_not_used(make: Make, monkeypatch: pytest.Mon
         with pytest.raises(KeyboardInterrupt):
             make(40, inputs={"tokenizer": "a"})
     tokenised: list[str] = []
-    monkeypatch.setattr(Chat, "response_ids", lambda self, text: tokenised.append(text) or [1])
+    monkeypatch.setattr(Chat, "response_ids", lambda self, text, _: tokenised.append(text) or [1])
     store, _ = make(40, inputs={"tokenizer": "b"})
     assert len(tokenised) == 80
     assert {tuple(r["token_ids"]) for row in read_table(store.root / TRAIN) for r in row["responses"]} == {(1,)}
@@ -142,3 +145,67 @@ def test_rounds_go_through_all_rows_before_any_comes_again() -> None:
     assert sorted(i for some in slices for i in some) == sorted([*range(10)] * 2)
     assert slices[0] != round_indices(names, 4, 0, seed=2)
     assert list(round_indices(names, None, 3, seed=1)) == list(round_indices(names, 10, 3, seed=1)) == [*range(10)]
+
+
+DATED = "{{ strftime_now('%Y-%m-%d') }} {% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+KNOWN = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}user: {{ m.content }}\n{% endif %}{% endfor %}"
+
+
+def own_policies(model: Path, root: Path, template: str, **fields: Any) -> Policies:
+    file = model.parent / f"{root.name}.jinja"
+    file.write_text(template)
+    return Policies(Store(root), ModelConfig(path=str(model), chat_template=str(file), **fields))
+
+
+def asked(policies: Policies) -> str:
+    return policies.chat.tokenizer.decode(policies.chat.prompt_ids([{"role": "user", "content": "Hi"}]))
+
+
+def test_a_run_keeps_the_day_on_which_it_began(tiny_model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    before = date.today()
+    assert asked(own_policies(tiny_model, root, DATED)) in {f"{day} user: Hi\n" for day in (before, date.today())}
+    assert not root.exists()
+    write_json(root / LOCK, {"date": "2024-02-29", "engine": {"vllm": "1"}})
+    policies = own_policies(tiny_model, root, DATED)
+    assert asked(policies) == "2024-02-29 user: Hi\n"
+    policies.keep_day()
+    assert read_json(root / LOCK) == {"date": "2024-02-29", "engine": {"vllm": "1"}}
+    chosen = own_policies(tiny_model, root, DATED, date="2001-02-03")
+    chosen.keep_day()
+    assert asked(chosen) == "2001-02-03 user: Hi\n"
+    assert read_json(root / LOCK) == {"date": "2001-02-03", "engine": {"vllm": "1"}}
+
+
+def test_a_run_of_an_earlier_version_keeps_the_day_of_its_data(tiny_model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "old"
+    write_json(root / "manifest.json", {"data": {"finished": "2025-11-30T23:59:59", "outputs": {}}})
+    write_json(root / LOCK, {"versions": {}, "seed": 0})
+    policies = own_policies(tiny_model, root, DATED)
+    assert asked(policies) == "2025-11-30 user: Hi\n"
+    policies.keep_day()
+    assert read_json(root / LOCK) == {"versions": {}, "seed": 0, "date": "2025-11-30"}
+
+
+def test_what_a_template_leaves_out_is_counted_and_the_day_is_said(
+    tiny_recipe: Plain, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talks = [[("developer", "In capitals."), ("user", "Say ant")], [("human", "Say bee")], [("user", "Say cat")]]
+    rows = []
+    for talk in talks:
+        turns = [{"role": role, "content": content} for role, content in talk]
+        answers = {name: [*turns, {"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+        rows.append(answers)
+    train = {"path": str(write_jsonl(tmp_path / "t.jsonl", rows))}
+    data = {**tiny_recipe["data"], "train": train}
+    recipe = parse_recipe({**tiny_recipe, "data": data, "algorithm": {"name": "dpo"}})
+    policies = own_policies(tiny_model, tmp_path / "run", DATED)
+    prepare.prepare(policies, recipe, Progress())
+    said = capsys.readouterr()
+    assert f"note  the template writes the date into prompts: {policies.day} for all of this run" in said.out + said.err
+    policies = own_policies(tiny_model, tmp_path / "other", KNOWN)
+    prepare.prepare(policies, recipe, Progress())
+    dropped = {f"the template leaves out the {role} message": 1 for role in ("developer", "human")}
+    assert policies.store.manifest["data"]["facts"]["dropped"] == {"train": dropped, "held_out": {}}
+    (row,) = read_table(policies.store.root / TRAIN)
+    assert row["prompt"] == "Say cat"

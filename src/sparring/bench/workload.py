@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparring.models.chat import Chat, answer_text, as_messages
+from sparring.models.chat import Chat
+from sparring.models.messages import answer_text, as_messages
 from sparring.models.weights import load_tokenizer, resolve_model
 from sparring.training.packing import Rollout
 
@@ -91,8 +92,9 @@ class Workload:
             for number, line in enumerate(itertools.islice(lines, prompts), 1):
                 try:
                     row: dict[str, Any] = json.loads(line)
-                    answers = [chat.response_ids(answer_text(row[name])) for name in ("chosen", "rejected")]
-                    rollouts.append(Rollout(chat.prompt_ids(as_messages(row["prompt"])), answers))
+                    prompt = as_messages(row["prompt"])
+                    answers = [chat.response_ids(answer_text(row[name]), prompt) for name in ("chosen", "rejected")]
+                    rollouts.append(Rollout(chat.prompt_ids(prompt), answers))
                 except (KeyError, TypeError, ValueError) as error:
                     raise ValueError(f"{file}, line {number}: {error!r}. Give prompt, chosen and rejected.") from error
         if not rollouts:

@@ -187,7 +187,8 @@ class PolicyPlayer(Player):
         exported = read_json(card) if self.ref.round == 0 and card.is_file() else {}
         if exported.get("weights") == weights:
             weights = exported["source_weights"]
-        return {"weights": weights, "chat": self.policies.chat.identity}
+        chat = self.policies.chat
+        return {"weights": weights, "chat": f"{chat.identity} {chat.day}" if chat.writes_day else chat.identity}
 
 
 def find_player(spec: str, out: Path) -> AnswerFile | PolicyPlayer:

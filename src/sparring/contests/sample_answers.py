@@ -6,6 +6,7 @@ rows, unanswered = sample_answers(player, questions, 1, "contest/a", Path("out/a
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +51,24 @@ def sample_answers(
         ValueError: no prompt fits.
     """
     policies, prompts, settings = player.policies, questions.prompts, player.settings(questions.sampling)
+    if player.run is None and policies.chat.writes_day:
+        policies.keep_day()  # in the comparison's folder, which may be gone on with on another day
     room = (context_length(policies.base, policies.model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
     examples: list[Prompt] = []
     unanswered: dict[str, str] = {}
     for number, prompt in enumerate(prompts):
-        ids = policies.chat.prompt_ids(prompt.messages)
+        try:
+            ids = policies.chat.prompt_ids(prompt.messages)
+        except ValueError as error:
+            unanswered[prompt.text] = str(error)
+            continue
         if len(ids) > room:
             unanswered[prompt.text] = f"prompt longer than {room} tokens"
         else:
             examples.append({"example": str(number), "prompt_ids": ids})
     if not examples:
-        raise ValueError(f"{player.spec}: no prompt leaves room for {settings.max_new_tokens} new tokens.")
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(unanswered.values()).items())
+        raise ValueError(f"{player.spec}: no prompt can be asked with {settings.max_new_tokens} new tokens: {reasons}.")
     draw = Draw("own", count, {player.ref: 1.0})
     drawn = sample_draw(policies, draw, examples, settings, questions.seed, stream, target, progress)
     target.unlink()

@@ -12,16 +12,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sparring.data.checks import passes
 from sparring.data.rows import Placed, Row, stream_rows
-from sparring.models.chat import Message, answer_text, as_messages, conversation, read_transcript, split_conversation
+from sparring.models.messages import (
+    Message,
+    answer_text,
+    as_messages,
+    conversation,
+    decoded,
+    is_empty,
+    prompt_turns,
+    read_transcript,
+    split_conversation,
+)
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
+
+ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
+"""columns of what belongs to a prompt and is no text"""
+UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
+"""columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +61,13 @@ def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Exa
     return list(stream_examples(config, roles, dropped)), dropped
 
 
-def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counter[str]) -> Iterator[Example]:
+def stream_examples(
+    config: DatasetConfig, roles: Sequence[str], dropped: Counter[str], unread: Counter[str] | None = None
+) -> Iterator[Example]:
     """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
 
-    Memory holds a hash of 8 bytes of each, to find duplicates.
+    What is used without a part that may belong to the prompt (a column `system`) is counted in `unread`. Memory holds
+    a hash of 8 bytes of each, to find duplicates.
 
     Raises:
         ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the
@@ -74,6 +93,8 @@ def stream_examples(config: DatasetConfig, roles: Sequence[str], dropped: Counte
             dropped["chosen and rejected are identical"] += 1
         else:
             seen.add(digest)
+            if unread is not None:
+                unread.update(layout.unread(placed.row))
             yield example
     if not seen:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
@@ -137,28 +158,28 @@ class Layout:
         Raises:
             ValueError: why the row cannot be used.
         """
+        refuse_attached(row, (self.prompt, *self.responses.values()))
         values = self._ranked(row) if self.ranked else {role: row[name] for role, name in self.responses.items()}
         for role, value in values.items():
-            if value is None:
+            if is_null(value):
                 raise ValueError(f"the {role} response is null")
-        beside = [] if self.inside else self._prompt_beside(row[self.prompt])
-        parts = {role: _response(value, self.inside) for role, value in values.items()}
-        prompts = [turns for turns, _ in parts.values() if turns]
-        if self.inside and not parts:
-            prompts = [_begun(row[self.prompt])]
-        messages = _prompt(beside, prompts)
-        responses = {role: text for role, (_, text) in parts.items()}
+        prompt = row[self.prompt]
+        if self.inside:
+            prompt = None if values else _begun(prompt)
+        elif is_null(prompt):
+            raise ValueError("the prompt is null")
+        messages, responses = prompt_and_answers(prompt, values)
         check = parse_check(row.get(self.check_column))
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
-        if LONE_SURROGATE.search(content):
-            raise ValueError("half a character (a lone surrogate, as a cut emoji leaves)")
         return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
 
-    def _prompt_beside(self, prompt: Any) -> list[Message]:
-        if prompt is None:
-            raise ValueError("the prompt is null")
-        is_transcript = isinstance(prompt, str) and prompt.rstrip().endswith("\n\nAssistant:")
-        return as_messages((is_transcript and read_transcript(prompt)) or prompt)
+    def unread(self, row: Row) -> list[str]:
+        """What a row holds beside its columns that are read, and may belong to its prompt."""
+        used = {self.prompt, *self.responses.values()}
+        names = [repr(name) for name in UNREAD if name not in used and not is_empty(row.get(name))]
+        messages = [turn for name in used if isinstance(row[name], list) for turn in row[name]]
+        named = any(isinstance(turn, dict) and not is_empty(turn.get("name")) for turn in messages)
+        return [*names, *(["the messages' field 'name'"] if named else [])]
 
     def _ranked(self, row: Row) -> Row:
         """The best and the worst of a list of texts, best first, or of {answer, rank}."""
@@ -198,47 +219,100 @@ def _rank(answer: Row) -> float:
     return rank
 
 
+def is_null(value: Any) -> bool:
+    """Whether a cell holds nothing; NaN is how pandas writes that."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _kind(value: Any) -> str:
     """The kind of a value, on which all rows must agree; text and messages are one kind."""
     usual = "text or messages"
     names = {str: usual, list: usual, dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
-    return "null" if value is None else names.get(type(value), type(value).__name__)
+    return "null" if is_null(value) else names.get(type(value), type(value).__name__)
 
 
 def _holds_prompt(value: Any) -> bool:
+    try:
+        value = decoded(value)
+    except ValueError:  # a row that will be dropped, but of conversations
+        return True
     return isinstance(value, list) or (isinstance(value, str) and read_transcript(value) is not None)
 
 
-def _response(value: Any, whole: bool) -> tuple[list[Message], str]:
-    """The turns before a response, if it holds them, and its text; `whole`: it is a conversation or a transcript."""
-    if whole and isinstance(value, str):
-        value = read_transcript(value) or value
+def refuse_attached(row: Row, used: Sequence[str]) -> None:
+    """Raise ValueError where a row has tools, images or sound in a column that is not `used`: they belong to it."""
+    for name, value in row.items():
+        if name not in used and ATTACHED.fullmatch(name.lower()) and not is_empty(value):
+            raise ValueError(f"the row has {name!r} beside its prompt")
+
+
+def prompt_and_answers(prompt: Any, answers: Mapping[str, Any]) -> tuple[list[Message], dict[str, str]]:
+    """A row's prompt, and the texts of its answers. `prompt`: None where the answers hold it.
+
+    An answer that is a conversation may begin with the prompt, in its middle, or after it: the prompt is all that was
+    said before the answer, each turn once.
+
+    Raises:
+        ValueError: why the row cannot be used.
+    """
+    beside = [] if prompt is None else _prompt_beside(prompt)
+    parts = {role: _answer(value, beside) for role, value in answers.items()}
+    wholes = [_joined(beside, turns) for turns, _ in parts.values()] or [beside]
+    if any(whole != wholes[0] for whole in wholes):
+        raise ValueError("the responses answer different prompts")
+    if not wholes[0]:
+        raise ValueError("there is no prompt")
+    texts = {role: text for role, (_, text) in parts.items()}
+    if any(map(LONE_SURROGATE.search, [*texts.values(), *(part for turn in wholes[0] for part in turn.values())])):
+        raise ValueError("half a character (a lone surrogate, as a cut emoji leaves)")
+    return as_messages(wholes[0]), texts
+
+
+def _prompt_beside(prompt: Any) -> list[Message]:
+    is_transcript = isinstance(prompt, str) and prompt.rstrip().endswith("\n\nAssistant:")
+    return prompt_turns((is_transcript and read_transcript(prompt)) or prompt)
+
+
+def _answer(value: Any, beside: list[Message]) -> tuple[list[Message], str]:
+    """The turns before an answer, if it holds them, and its text."""
+    value = decoded(value)
     if isinstance(value, str):
-        return [], answer_text(value)
+        spoken = read_transcript(value)
+        # Beside a prompt, a text of Human: and Assistant: turns is an answer of its own, unless it repeats the prompt.
+        if spoken is None or (beside and _overlapped(beside, spoken[:-1]) is None):
+            return [], answer_text(value)
+        value = spoken
     turns, text = split_conversation(value)
     return turns, answer_text(text)
 
 
+def _joined(beside: list[Message], turns: list[Message]) -> list[Message]:
+    """All that was said before an answer: the prompt beside it, and the turns that it holds."""
+    if not beside or not turns:
+        return turns or beside
+    if (whole := _overlapped(beside, turns)) is not None:
+        return whole
+    if beside[-1]["role"] in {"system", "developer", "assistant"} and turns[0]["role"] == "user":
+        return [*beside, *turns]
+    raise ValueError("the conversation does not hold the prompt")
+
+
+def _overlapped(beside: list[Message], turns: list[Message]) -> list[Message] | None:
+    """`turns` where they hold the prompt beside them, both where they begin with its end, else None."""
+    said, held = ([turn["content"].strip() for turn in part] for part in (beside, turns))
+    if any(held[i : i + len(said)] == said for i in range(len(held) - len(said) + 1)):
+        return turns
+    shared = next((k for k in range(min(len(said), len(held)), 0, -1) if said[-k:] == held[:k]), 0)
+    return [*beside, *turns[shared:]] if shared else None
+
+
 def _begun(value: Any) -> list[Message]:
     """A conversation without its last answer, if there is one."""
-    if value is None:
+    if is_null(value):
         raise ValueError("the prompt is null")
+    value = decoded(value)
     turns = read_transcript(value) or [] if isinstance(value, str) else conversation(value)
     return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
-
-
-def _prompt(beside: list[Message], prompts: list[list[Message]]) -> list[Message]:
-    """The prompt: the turns that the responses hold, or else the prompt `beside` them.
-
-    Where there are both, the prompt beside them may be the first of those turns only.
-    """
-    if not prompts:
-        return as_messages(beside)
-    if any(turns != prompts[0] for turns in prompts):
-        raise ValueError("the responses answer different prompts")
-    if beside and beside[-1]["content"].strip() not in [turn["content"].strip() for turn in prompts[0]]:
-        raise ValueError("the conversation does not hold the prompt")
-    return as_messages(prompts[0])
 
 
 def parse_check(value: Any) -> Row | None:

@@ -16,6 +16,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from itertools import islice
@@ -37,6 +38,10 @@ NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "sta
 SHARD = re.compile(r"([-_.]?\d+)?([-_.]of[-_.]\d+)?$")
 PLAIN_NAMES = {"", "data", "part", "shard", "chunk", "default"}
 """names of files and folders that name no split"""
+UNREAD = re.compile(r"\.(tsv|ndjson)(\.gz)?$|\.(jsonl?|csv|tsv|ndjson|parquet|arrow)\.(zst|bz2|xz|lz4|zip)$")
+"""files of a folder that hold data in a form that is not read"""
+LONGEST_FIELD = 2**31 - 1
+"""of a CSV cell: Python's own limit is 131,072 characters"""
 
 
 class Placed(NamedTuple):
@@ -60,13 +65,16 @@ def data_files(config: DatasetConfig) -> list[Path] | None:
 def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
     """The files, and whether `split` chose among them (and so names no value of a column)."""
     path = Path(config.path).expanduser()
+    if path.is_dir():
+        return _folder(_configuration(path, config), config.split)
+    is_pattern = glob.has_magic(config.path)
+    if path.is_file() or is_pattern:
+        _refuse_fields(config, ("name", "revision"), "a pattern" if is_pattern else "a file")
     if path.is_file():
         if not path.stat().st_size:
             raise ValueError(f"data: {config.path!r} is empty. Write it again, or give another file.")
         return [path], False
-    if path.is_dir():
-        return _folder(path, config.split)
-    if glob.has_magic(config.path):
+    if is_pattern:
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
         if not matches:
             raise ValueError(f"data: no file matches {config.path!r}.")
@@ -79,25 +87,72 @@ def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
     return None, False
 
 
+def _refuse_fields(config: DatasetConfig, fields: Sequence[str], kind: str) -> None:
+    for field in fields:
+        if (value := getattr(config, field)) is not None:
+            raise ValueError(
+                f"data: {field} = {value!r} with {config.path!r}, which is {kind}: it would choose nothing. Remove "
+                f"{field}, or give the files that are meant as path."
+            )
+
+
+def _configuration(folder: Path, config: DatasetConfig) -> Path:
+    """The folder of the configuration that `name` chooses; without a name the whole folder."""
+    _refuse_fields(config, ("revision",), "a folder")
+    if config.name is None:
+        return folder
+    folders = {path.name: path for path in [*(folder / "data").glob("*"), *folder.iterdir()] if path.is_dir()}
+    if config.name not in folders:
+        there = ", ".join(map(repr, sorted(folders))) or "no folders"
+        raise ValueError(
+            f"data: name = {config.name!r}, but the folder {str(folder)!r} holds {there}. Name one of its folders, or "
+            "give the files that are meant as path, such as 'folder/part-*.parquet'."
+        )
+    return folders[config.name]
+
+
 def _folder(folder: Path, split: str | None) -> tuple[list[Path], bool]:
     splits: dict[str, list[Path]] = {}
+    unread: list[str] = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         hidden = any(part.startswith((".", "_", "cache-")) for part in inside.parts)
-        if path.is_file() and _ending(path) in ENDINGS and not hidden and path.name not in NOT_DATA:
+        if not path.is_file() or hidden or path.name in NOT_DATA:
+            continue
+        if _ending(path) in ENDINGS:
             splits.setdefault(_split_name(inside), []).append(path)
+        elif UNREAD.search(path.name):
+            unread.append(str(inside))
+    if unread:
+        raise ValueError(
+            f"data: the folder {str(folder)!r} holds files that cannot be read here: {', '.join(unread[:3])}. Unpack "
+            f"or convert them ({', '.join(ENDINGS)}; .gz of text files), or give a pattern of the others."
+        )
     if not splits:
         raise ValueError(f"data: the folder {str(folder)!r} holds no data file ({', '.join(ENDINGS)}).")
     if len(splits) == 1:
         ((name, files),) = splits.items()
-        return files, name == split
+        return _one_configuration(folder, name, files), name == split
     if (chosen := split or "train") not in splits:
         raise ValueError(
             f"data: the folder {str(folder)!r} holds {', '.join(map(repr, splits))}"
             + (f" and no split {split!r}." if split else ".")
             + " Say which under split:, or give a pattern such as 'folder/*.parquet' for all."
         )
-    return splits[chosen], True
+    return _one_configuration(folder, chosen, splits[chosen]), True
+
+
+def _one_configuration(folder: Path, split: str, files: list[Path]) -> list[Path]:
+    """The files of a split, which must not be those of several configurations (preference/train, feedback/train)."""
+    inside = [path.relative_to(folder).parts[:-1] for path in files]
+    names = {next((part for part in parts if part not in {*PLAIN_NAMES, split}), "") for parts in inside}
+    if len(names) > 1 and split:
+        shown = ", ".join(map(repr, sorted(names)))
+        raise ValueError(
+            f"data: {split!r} in the folder {str(folder)!r} is in several configurations: {shown}. Say which under "
+            "name:, or give a pattern such as 'folder/*/*.parquet' for all."
+        )
+    return files
 
 
 def _split_name(inside: Path) -> str:
@@ -117,6 +172,7 @@ def stream_rows(config: DatasetConfig) -> Iterator[Placed]:
         ValueError: it is missing or unreadable, or no row is of the split.
     """
     if config.path.startswith("sparring:"):
+        _refuse_fields(config, ("name", "revision"), "a shipped set")
         rows, by_column = _placed(config.path, _shipped(config.path.removeprefix("sparring:"))), True
     else:
         files, named = _files(config)
@@ -192,21 +248,53 @@ def stream_file(path: Path) -> Iterator[Row]:
         raise ValueError(f"data: {str(path)!r} is not UTF-8 (byte {error.start}). Convert it to UTF-8.") from error
     except EOFError as error:
         raise ValueError(f"data: {str(path)!r} is cut short. Fetch or write it again.") from error
-    except (json.JSONDecodeError, csv.Error, pa.ArrowException, zlib.error, OSError) as error:
+    except (json.JSONDecodeError, pa.ArrowException, zlib.error, OSError) as error:
         raise ValueError(f"data: {str(path)!r} cannot be read: {error}") from error
 
 
 def _parquet(path: Path) -> Iterator[Row]:
     with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
         for batch in file.iter_batches(BATCH):
-            yield from batch.to_pylist()
+            yield from _objects(batch, path)
 
 
 def _arrow(path: Path) -> Iterator[Row]:
     with pa.memory_map(str(path)) as source:
         for batch in pa.ipc.open_stream(source):
             for begin in range(0, batch.num_rows, BATCH):
-                yield from batch.slice(begin, BATCH).to_pylist()
+                yield from _objects(batch.slice(begin, BATCH), path)
+
+
+def _objects(batch: pa.RecordBatch, path: Path) -> list[Row]:
+    """Rows of a batch; what `datasets` stores as JSON text (arrow.json) is decoded, as it gives it back."""
+    _refuse_doubled(batch.schema.names, path)
+    rows = batch.to_pylist()
+    for field in batch.schema:
+        if _holds_json(field.type):
+            for row in rows:
+                row[field.name] = _json_inside(row[field.name], field.type)
+    return rows
+
+
+def _holds_json(kind: pa.DataType) -> bool:
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return getattr(kind, "extension_name", "") == "arrow.json" or any(map(_holds_json, inner))
+
+
+def _json_inside(value: Any, kind: pa.DataType) -> Any:
+    if value is None or not _holds_json(kind):
+        return value
+    if isinstance(value, str):
+        return json.loads(value)
+    if isinstance(value, dict):
+        return {name: _json_inside(inside, kind.field(name).type) for name, inside in value.items()}
+    return [_json_inside(inside, kind.field(0).type) for inside in value]
+
+
+def _refuse_doubled(names: Iterable[str], path: Path) -> None:
+    """Of two columns of one name only the last would be read."""
+    if doubled := [name for name, count in Counter(names).items() if count > 1 and name.strip()]:
+        raise ValueError(f"data: {str(path)!r} has two columns {doubled[0]!r}. Rename or remove one.")
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -215,9 +303,11 @@ def _open(path: Path) -> IO[bytes]:
 
 def _csv(path: Path) -> Iterator[Row]:
     with _open(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        csv.field_size_limit(LONGEST_FIELD)
         reader = csv.DictReader(text, strict=True)
-        _refuse_other_separator(reader.fieldnames or (), path)
         try:
+            _refuse_doubled(reader.fieldnames or (), path)
+            _refuse_other_separator(reader.fieldnames or (), path)
             for row in reader:
                 extra: Any = row.pop(None, [])  # type: ignore[call-overload]
                 fields = [value for value in row.values() if value is not None]
@@ -233,6 +323,9 @@ def _csv(path: Path) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             error.start += stream.tell() - len(error.object)  # counted from where the last piece began
             raise
+        except csv.Error as error:
+            line = reader.line_num + 1
+            raise ValueError(f"data: {str(path)!r}, line {line}: cannot be read: {error}") from error
 
 
 def _refuse_other_separator(names: Sequence[str], path: Path) -> None:

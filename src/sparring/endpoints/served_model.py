@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sparring.endpoints.endpoint import Endpoint
 from sparring.endpoints.replies import Reply
-from sparring.models.chat import Chat, Message
+from sparring.models.chat import Chat
+from sparring.models.messages import Message
 from sparring.recipe.sections import ServedConfig
 from sparring.runtime.errors import EngineError, OracleError
 from sparring.runtime.progress import Advance
@@ -65,7 +66,7 @@ class ServedModel:
         }
 
 
-def as_response(reply: Reply, chat: Chat) -> Response:
-    """A reply as the policy's tokens; one that was cut off holds no end token."""
-    ids = chat.response_ids(reply.text)
+def as_response(reply: Reply, chat: Chat, prompt: Sequence[Message]) -> Response:
+    """A reply to `prompt` as the policy's tokens; one that was cut off holds no end token."""
+    ids = chat.response_ids(reply.text, prompt)
     return Response(ids[:-1], "length") if reply.cut else Response(ids, "stop")

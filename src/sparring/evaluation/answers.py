@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparring.data.examples import prompt_and_answers, refuse_attached
 from sparring.data.rows import ENDINGS, read_rows
-from sparring.models.chat import Message, PromptText, as_messages, prompt_text
+from sparring.models.messages import Message, PromptText, answer_text, decoded, prompt_text
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
@@ -85,7 +86,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     unusable: Counter[str] = Counter()
     for row, instruction, messages in _instructions(rows, asked, unusable):
         turns.setdefault(instruction, messages)
-        answer = row.get(output)
+        answer = _spoken(row.get(output))
         if not isinstance(answer, str) or LONE_SURROGATE.search(answer):
             without[instruction] = _no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
@@ -99,6 +100,14 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
         counts = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
         raise ValueError(f"answers: {str(path)!r} holds no usable row ({counts}). Give every answer as one text.")
     return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable, turns)
+
+
+def _spoken(answer: Any) -> Any:
+    """The text of an answer that is written as messages; other values as they are."""
+    try:
+        return answer_text(answer) if isinstance(decoded(answer), list) else answer
+    except ValueError:
+        return None if isinstance(answer, str) else answer
 
 
 def _no_text(answer: Any) -> str:
@@ -132,16 +141,18 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
 def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> Iterator[tuple[Row, str, list[Message]]]:
     """(row, instruction as text, as turns); rows without a usable instruction are counted in `dropped`."""
     for row in rows:
-        try:
-            messages = as_messages(row.get(column))
-        except ValueError:
+        value = row.get(column)
+        if value is None or value == [] or (isinstance(value, str) and not value.strip()):
             dropped["instruction missing or empty"] += 1
             continue
+        try:
+            refuse_attached(row, (column,))
+            messages, _ = prompt_and_answers(value, {})
+        except ValueError as error:
+            dropped[str(error)] += 1
+            continue
         text = prompt_text(messages)
-        if LONE_SURROGATE.search(text):
-            dropped["instruction with half a character"] += 1
-        else:
-            yield row, text, messages
+        yield row, text, messages
 
 
 def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from sparring.data.rows import data_files, read_rows
 from sparring.data.text import words
+from sparring.models.messages import Message, conversation, decoded, read_transcript
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.layout import TRAIN, is_run, refuse_folder_of_runs
 
@@ -125,15 +126,25 @@ def read_prompts(path: str, split: str | None = None, column: str | None = None)
         _refuse_unread_runs(Path(path).expanduser())
     config = DatasetConfig(path=str(run) if run.is_file() else path, split=split)
     rows = read_rows(config)
-    names = (column,) if column else COLUMNS
+    # A run's column of texts holds the system message and the roles too.
+    names = (column,) if column else ("messages", *COLUMNS) if run.is_file() else COLUMNS
     name = next((name for name in names if rows and name in rows[0]), None)
     if name is None:
         has = ", ".join(map(repr, rows[0])) if rows else "no rows"
         raise ValueError(f"{path!r}: no column {' or '.join(map(repr, names))}; it has {has}. Give --column.")
-    texts = [text for row in rows if (text := _text(row.get(name)))]
+    texts, dropped = list[str](), Counter[str]()
+    for row in rows:
+        try:
+            text = _text(row.get(name))
+        except ValueError as error:
+            dropped[str(error)] += 1
+            continue
+        if text:
+            texts.append(text)
+        else:
+            dropped["prompt missing or empty"] += 1
     if not texts:
         raise ValueError(f"{path!r}: no row has a prompt in column {name!r}.")
-    dropped = +Counter({"prompt missing or empty": len(rows) - len(texts)})
     return Prompts(texts, name, dropped, data_files(config) or [])
 
 
@@ -149,10 +160,22 @@ def _refuse_unread_runs(folder: Path) -> None:
 
 
 def _text(value: Any) -> str:
-    """A text, or the turns of a list, of a conversation only the user's: system messages are templates."""
+    """A text, or the turns of a list, of a conversation only the user's: system messages are templates.
+
+    Raises:
+        ValueError: a conversation that a run would not read either.
+    """
+    value = decoded(value)
     if isinstance(value, str):
-        return value.strip()
+        turns = read_transcript(value)
+        return value.strip() if turns is None else _user(turns)
     if not isinstance(value, Sequence):
         return ""
-    items = [item if isinstance(item, Mapping) else {"content": item} for item in value]
-    return "\n".join(str(item.get("content", "")) for item in items if item.get("role", "user") == "user").strip()
+    if all(isinstance(item, str) for item in value):  # MT-Bench's turns
+        return "\n".join(value).strip()
+    # Arena-Hard's turns have no role.
+    return _user(conversation([{"role": "user", **item} if isinstance(item, Mapping) else item for item in value]))
+
+
+def _user(messages: Sequence[Message]) -> str:
+    return "\n".join(turn["content"] for turn in messages if turn["role"] == "user").strip()

@@ -3,7 +3,10 @@
 Sampling, judging, training and evaluation all see a prompt through `Chat`: rendered once with the tokenizer's own
 template, tokenised without adding special tokens (so at most the template's one BOS; those spelt out in a message are
 text), and from then on tokens. A response is tokens too, with exactly one end token when it ended by itself; prompt and
-response are never re-tokenised together, so the boundary cannot move. Leaves out: tool calls and images.
+response are never re-tokenised together, so the boundary cannot move. A given response is what the template writes
+after that prompt (a channel, an empty thought, trimmed text); a prompt of which the template leaves something out is
+refused. What a template does is found by rendering marked messages, not by its name. Leaves out: tool calls and images
+(`messages.py` refuses them).
 
     chat = Chat(tokenizer); ids = chat.prompt_ids([{"role": "user", "content": "Hi"}])
 """
@@ -15,115 +18,47 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from sparring.models.template import Message, Template
 
 PLAIN = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
-_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _SENTINEL = "sparringsentinel"
 _GUARD = "\ue000"
 """a private character, which no tokenizer merges with what follows"""
 SPACES = ("▁", "Ġ")
 """how vocabularies write a space"""
+_REQUEST: list[Message] = [{"role": "user", "content": "a"}]
+_CLOSED = re.compile(r"</[^<>]+>\s*\Z")
+_TAG_END = re.compile(r"</[^<>]+>")
 
 
-def as_messages(value: Any) -> list[Message]:
-    """A prompt as messages: a string becomes one user message, a list of messages is checked.
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What a template writes around the messages of a prompt, as marked ones show; the same for all of these roles."""
 
-    Raises:
-        ValueError: not a non-empty string or list of {role, content}; or the last turn is the assistant's.
-    """
-    if isinstance(value, str):
-        if not value.strip():
-            raise ValueError("the prompt is empty")
-        return [{"role": "user", "content": value}]
-    messages = conversation(value)
-    if messages[-1]["role"] == "assistant":
-        raise ValueError("the prompt ends with an assistant message, so there is nothing left to answer")
-    return messages
+    marked: list[Message]
+    left_out: str | None = None
+    """the first role whose message the template leaves out"""
+    opening: str = ""
+    """after the last message, up to where the assistant begins"""
+    given: str | None = None
+    """after the last message, up to a given answer; None where the template shows none"""
+    rest: str = ""
+    """after a given answer"""
 
-
-def conversation(value: Any) -> list[Message]:
-    """Checked messages, without fields other than role and content.
-
-    Raises:
-        ValueError: not a non-empty list of {role, content} with text in each.
-    """
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
-    if not value:
-        raise ValueError("the list of messages is empty")
-    messages: list[Message] = []
-    for item in value:
-        if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
-            raise ValueError("a message needs 'role' and 'content'")
-        if not isinstance(item["content"], str) or not item["content"].strip():
-            raise ValueError(f"the {item['role']} message has no text")
-        messages.append({"role": str(item["role"]), "content": item["content"]})
-    return messages
-
-
-def split_conversation(value: Any) -> tuple[list[Message], str]:
-    """A whole conversation as (prompt messages, last assistant text)."""
-    messages = conversation(value)
-    if messages[-1]["role"] != "assistant":
-        raise ValueError("the conversation does not end with an assistant message")
-    return messages[:-1], messages[-1]["content"]
-
-
-def read_transcript(text: str) -> list[Message] | None:
-    """A transcript of `Human:` and `Assistant:` turns as messages (HH-RLHF, Nectar); None for other texts.
-
-    An empty last turn (`Assistant:`) is left out: it is where the answer goes.
-    """
-    parts = _TURN.split(text)
-    if len(parts) < 3 or parts[0].strip() or parts[1] != "Human":
-        return None
-    turns = list(zip(parts[1::2], (content.strip() for content in parts[2::2]), strict=True))
-    if turns[-1] == ("Assistant", ""):
-        turns.pop()
-    return [{"role": "user" if who == "Human" else "assistant", "content": content} for who, content in turns]
-
-
-def answer_text(value: Any) -> str:
-    """A response: plain text, or the last assistant message of a conversation."""
-    text = value if isinstance(value, str) else split_conversation(value)[1]
-    if not text.strip():
-        raise ValueError("the response is empty")
-    return text
-
-
-def prompt_text(messages: Sequence[Message]) -> str:
-    """A prompt as oracles read it: the text of a single turn, otherwise the turns with their roles."""
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
-
-
-class PromptText(str):
-    """A prompt's text, and the turns that it was made of, for oracles that have a chat template of their own."""
-
-    messages: list[Message]
-
-    def __new__(cls, messages: Sequence[Message]) -> Self:
-        """The text of `prompt_text(messages)`."""
-        text = super().__new__(cls, prompt_text(messages))
-        text.messages = list(messages)
-        return text
-
-    def __getnewargs__(self) -> tuple[list[Message]]:  # type: ignore[override]
-        """The arguments from which copies and pickles are made."""
-        return (self.messages,)
-
-
-def turns(prompt: str) -> list[Message]:
-    """The turns of a prompt that an oracle is asked about; plain text is one user turn."""
-    return prompt.messages if isinstance(prompt, PromptText) else [{"role": "user", "content": prompt}]
+    @property
+    def header(self) -> str | None:
+        """What comes between opening and given answer; None where given answers are opened otherwise."""
+        if self.given is None or not self.given.startswith(self.opening):
+            return None
+        return self.given.removeprefix(self.opening)
 
 
 @contextlib.contextmanager
@@ -140,25 +75,33 @@ class Chat:
     """A tokenizer and the way it renders conversations."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str | None = None, system: str | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str | None = None,
+        system: str | None = None,
+        day: date | None = None,
     ) -> None:
-        """`template`: None for the tokenizer's own, "plain" for text alone, or a Jinja file.
+        """`template`: None for the tokenizer's own, "plain" for text alone, or a Jinja file; `day`: what it takes for
+        today, None for the day it is.
 
         Raises:
             ValueError: no template, an unusable one, one without a place for `system`, or no end token.
         """
         self.tokenizer = tokenizer
-        self.system = system
+        self.system, self.day = system, day
         self.template = self._choose(template)
-        self._template = Template(tokenizer, self.template)
+        self._template = Template(tokenizer, self.template, day)
+        self._frames: dict[tuple[str, ...], _Frame] = {}
         self.end_id = self._end_id()
         if system is not None:
             self._check_system()
+        if self._request.left_out == "user":
+            raise ValueError("model.chat_template: the template leaves out the user message: nothing would be asked.")
         self._check_bos()
 
     @cached_property
     def identity(self) -> str:
-        """Hash of the tokenizer, the template's text and the system message: tokens depend on nothing else."""
+        """Hash of the tokenizer, the template's text and the system message: with the day all that tokens depend on."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # A call with padding or truncation leaves its settings in the tokenizer.
         stored = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
@@ -222,7 +165,7 @@ class Chat:
     def _check_bos(self) -> None:
         """Raise ValueError where a prompt begins with two BOS tokens, after which models silently answer worse."""
         bos = self.tokenizer.bos_token_id
-        if bos is not None and self.prompt_ids(as_messages("a"))[:2] == [bos, bos]:
+        if bos is not None and self.prompt_ids(_REQUEST)[:2] == [bos, bos]:
             raise ValueError(
                 f"model.chat_template: prompts begin with {self.tokenizer.bos_token} twice. Give a Jinja file that "
                 "writes it once."
@@ -251,22 +194,114 @@ class Chat:
         """The prompt as tokens, up to where the assistant begins.
 
         Raises:
-            ValueError: the template refuses it (an unknown role, or turns out of order), or it spells out a special
-                token that the tokenizer cannot read as text.
+            ValueError: the template refuses it (an unknown role, or turns out of order) or leaves something out, or it
+                spells out a special token that the tokenizer cannot read as text.
         """
-        if self.system is not None and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": self.system}, *messages]
+        messages = self._with_system(messages)
+        text = self._render(messages, True)
+        if (role := self._frame(messages).left_out) is not None:
+            raise ValueError(f"the template leaves out the {role} message")
+        for message in messages:
+            # Of earlier answers most templates of thinking models leave out the thought, and that is how they are used.
+            said = message["content"] if message["role"] != "assistant" else _TAG_END.split(message["content"])[-1]
+            if said.strip() not in text:
+                raise ValueError(f"the template leaves out or changes a part of the {message['role']} message")
         with _refusals():
-            return self._template.ids(messages, generate=True)
+            return self._template.ids(messages, generate=True, text=text)
+
+    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if self.system is None or messages[0]["role"] == "system":
+            return messages
+        return [{"role": "system", "content": self.system}, *messages]
+
+    @property
+    def _request(self) -> _Frame:
+        """Of a plain request, as most are."""
+        return self._frame(self._with_system(_REQUEST))
+
+    def _frame(self, messages: Sequence[Message]) -> _Frame:
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._frames:
+            marked = [{"role": role, "content": _mark(i)} for i, role in enumerate(roles)]
+            self._frames[roles] = self._framed(marked)
+        return self._frames[roles]
+
+    def _framed(self, marked: list[Message]) -> _Frame:
+        try:
+            prompt = self._render(marked, True)
+        except ValueError:  # the real messages were not refused: the template looks at their text
+            return _Frame(marked)
+        left_out = next((m["role"] for m in marked if m["content"] not in prompt.lower()), None)
+        opening = _after_marks(prompt, marked)
+        try:
+            whole = self._render([*marked, {"role": "assistant", "content": _SENTINEL}], False)
+        except ValueError:
+            return _Frame(marked, left_out, opening)
+        given, shown, rest = _after_marks(whole, marked).partition(_SENTINEL)
+        return _Frame(marked, left_out, opening, given if shown else None, rest)
 
     @cached_property
     def opens_thought(self) -> bool:
         """Whether the template begins every answer inside a thought (DeepSeek-R1 and its kind)."""
-        return self._render(as_messages("a"), True).rstrip().endswith("<think>")
+        return self._request.opening.rstrip().endswith("<think>")
 
-    def response_ids(self, text: str) -> list[int]:
-        """A response's text as tokens, with the end token; special tokens spelt out are text."""
-        return [*self._text_ids(text), self.end_id]
+    @cached_property
+    def writes_day(self) -> bool:
+        """Whether the template writes the day into prompts."""
+        days = (date(2001, 2, 3), date(2012, 11, 30))
+        with _refusals():
+            return len({Template(self.tokenizer, self.template, day).text(_REQUEST, True) for day in days}) > 1
+
+    @cached_property
+    def about_answers(self) -> str | None:
+        """What a user should know of how given answers are trained under this template; None: nothing special."""
+        frame = self._request
+        header, given = frame.header, frame.given
+        if self.opens_thought and not header:
+            return (
+                "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
+                "unless they begin with the thought and hold </think>; see the troubleshooting page"
+            )
+        if header and header.strip():
+            return f"note  the template writes {header!r} before given answers, and so the data's answers are trained"
+        more = frame.opening.removeprefix(given or "")
+        if header is not None or given is None or given.strip() == frame.opening.strip() or _CLOSED.search(more):
+            return None
+        return (
+            f"note  the template opens answers with {_last(frame.opening)!r}, but writes {_last(given)!r} before given "
+            "ones: the data's answers are trained right after what opens them; see the troubleshooting page"
+        )
+
+    def response_ids(self, text: str, prompt: Sequence[Message] = _REQUEST) -> list[int]:
+        """A given response to `prompt` as tokens, as the template writes it, with the end token.
+
+        Special tokens that the template writes are control tokens, those spelt out in `text` are text.
+        """
+        hidden, names = self._template.hidden(text)
+        written = self._written(self._frame(self._with_system(prompt)), hidden)
+        return [*self._template.pieces(written, names, self._text_ids), self.end_id]
+
+    def _written(self, frame: _Frame, text: str) -> str:
+        """What the template writes for an answer between the prompt's last token and the end token."""
+        if frame.header is None:
+            return text
+        footer = self._footer(frame.rest)
+        try:
+            whole = self._render([*frame.marked, {"role": "assistant", "content": text}], False)
+        except ValueError:
+            whole = ""
+        after = _after_marks(whole, frame.marked)
+        written = after.removeprefix(frame.opening).removesuffix(frame.rest)
+        if len(written) == len(after) - len(frame.opening) - len(frame.rest) and _packed(text) in _packed(written):
+            return written + footer
+        # The template refuses or changes this answer (leaves out its thought): it is trained as it was given.
+        alike = frame.header.split()[:1] == text.replace(">", "> ").split()[:1]
+        return ("" if alike else frame.header) + text + footer
+
+    def _footer(self, rest: str) -> str:
+        """What a template writes between answer and end token, if it can be seen."""
+        before = rest.partition(str(self.tokenizer.convert_ids_to_tokens(self.end_id)))[0]
+        return before if before.strip() and before != rest else ""
 
     def _text_ids(self, text: str) -> list[int]:
         """Tokens of a text in the middle of a conversation, without an added space.
@@ -286,6 +321,34 @@ class Chat:
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
+    @cached_property
+    def _visible_header(self) -> list[int]:
+        header = self._request.header or ""
+        visible = header.strip() and not self.opens_thought
+        return self._template.pieces(header, {}, self._text_ids) if visible else []
+
     def decode(self, ids: Sequence[int]) -> str:
-        """A response's text, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        """A response's text, special tokens left out, and the header that the template writes before given answers."""
+        begin = len(self._visible_header)
+        ids = list(ids)[begin if list(ids[:begin]) == self._visible_header else 0 :]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _mark(index: int) -> str:
+    return f"{_SENTINEL}{index}x"
+
+
+def _after_marks(text: str, marked: Sequence[Message]) -> str:
+    """What follows the last of the marked messages."""
+    ends = [at + len(m["content"]) for m in marked if (at := text.rfind(m["content"])) >= 0]
+    return text[max(ends, default=0) :]
+
+
+def _packed(text: str) -> str:
+    """A text without its space, which templates trim and add."""
+    return "".join(text.split())
+
+
+def _last(text: str) -> str:
+    """The last line of a header that holds something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
 from functools import wraps
 from typing import Any
 
@@ -44,9 +45,15 @@ def bounded_rendering(render: Callable[..., str]) -> Callable[..., str]:
 class Template:
     """A tokenizer and one way to render conversations for it."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> None:
-        """`template`: Jinja; None for the tokenizer's own."""
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template: str | None = None, day: date | None = None
+    ) -> None:
+        """`template`: Jinja; None for the tokenizer's own. `day`: what it takes for today; None: the day it is."""
         self.tokenizer, self.template = tokenizer, template
+        asks = "strftime_now" in str(template or tokenizer.chat_template)
+        self._clock: dict[str, Any] = (
+            {"strftime_now": datetime.combine(day, time()).strftime} if asks and day is not None else {}
+        )
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         names = sorted({*map(str, tokenizer.all_special_tokens), *added}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
@@ -59,53 +66,66 @@ class Template:
             TemplateError: the template refuses it.
         """
         rendered = self.tokenizer.apply_chat_template(
-            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate
+            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate, **self._clock
         )
         return str(rendered)
 
-    def ids(self, messages: Sequence[Message], generate: bool) -> list[int]:
-        """The rendered conversation as tokens.
+    def ids(self, messages: Sequence[Message], generate: bool, text: str | None = None) -> list[int]:
+        """The rendered conversation as tokens; `text`: where it was rendered already.
 
         Raises:
             TemplateError: the template refuses it.
             ValueError: a message spells out a special token, and this tokenizer cannot read it as text.
         """
-        text = self.text(messages, generate)
+        text = self.text(messages, generate) if text is None else text
         spelt = {name for m in messages for part in m.values() for name in self._special.findall(part)}
         return self._with_text(messages, generate, text, sorted(spelt)) if spelt else self._ids(text)
+
+    def hidden(self, text: str) -> tuple[str, dict[str, str]]:
+        """A text with a mark for each special token that it spells out, and the tokens' names by mark."""
+        marks = self._marks(sorted(set(self._special.findall(text))), text)
+        return self._special.sub(lambda match: marks[match[0]], text), {mark: name for name, mark in marks.items()}
+
+    def pieces(self, rendered: str, names: Mapping[str, str], plain: Callable[[str], list[int]]) -> list[int]:
+        """Special tokens as control tokens, and by `plain` the text between them, where each mark becomes its name."""
+        ids: list[int] = []
+        end = 0
+        for match in self._special.finditer(rendered):
+            ids += [*plain(_shown(rendered[end : match.start()], names)), self._control(match[0])]
+            end = match.end()
+        return ids + plain(_shown(rendered[end:], names))
+
+    def _marks(self, spelt: Sequence[str], text: str) -> dict[str, str]:
+        """A private character that is not in `text` for each name of a special token."""
+        free = (chr(code) for code in MARKS if chr(code) not in text)
+        return dict(zip(spelt, free, strict=False))
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _with_text(self, messages: Sequence[Message], generate: bool, text: str, spelt: list[str]) -> list[int]:
-        free = (chr(code) for code in MARKS if chr(code) not in text)
-        marks = dict(zip(spelt, free, strict=False))
+        marks = self._marks(spelt, text)
         hidden = [
             {k: self._special.sub(lambda match: marks[match[0]], part) for k, part in m.items()} for m in messages
         ]
         rendered = self.text(hidden, generate)
         # Some tokenizers treat the first piece of a text differently, or let special tokens swallow spaces.
-        if self._by_pieces(rendered, {}) != self._ids(rendered):
+        if self.pieces(rendered, {}, self._plain) != self._ids(rendered):
             raise ValueError(
                 f"the prompt spells out {spelt[0]!r}, which this tokenizer can only read as a control token"
             )
-        return self._by_pieces(rendered, {mark: name for name, mark in marks.items()})
-
-    def _by_pieces(self, rendered: str, names: Mapping[str, str]) -> list[int]:
-        """Special tokens as control tokens, and the text between them, where each mark becomes its name again."""
-        ids: list[int] = []
-        end = 0
-        for match in self._special.finditer(rendered):
-            ids += [*self._plain(rendered[end : match.start()], names), self._control(match[0])]
-            end = match.end()
-        return ids + self._plain(rendered[end:], names)
+        return self.pieces(rendered, {mark: name for name, mark in marks.items()}, self._plain)
 
     def _control(self, name: str) -> int:
         return int(self.tokenizer.convert_tokens_to_ids(name))  # type: ignore[arg-type]
 
-    def _plain(self, piece: str, names: Mapping[str, str]) -> list[int]:
-        for mark, name in names.items():
-            piece = piece.replace(mark, name)
+    def _plain(self, piece: str) -> list[int]:
         if not piece:
             return []
         return list(self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+
+def _shown(piece: str, names: Mapping[str, str]) -> str:
+    for mark, name in names.items():
+        piece = piece.replace(mark, name)
+    return piece

@@ -92,7 +92,7 @@ class _Walk:
     def digest(self, value: Any) -> bytes:
         """Hash of a value by what it is."""
         if type(value) in PLAIN:
-            return _joined(type(value).__name__.encode(), repr(value).encode())
+            return _joined(str(type(value).__name__).encode(), repr(value).encode())
         if type(value) is tuple:
             return _joined(b"tuple", *map(self.digest, value))
         if type(value) is frozenset:
@@ -130,7 +130,7 @@ class _Walk:
         elif type(value) is list:
             parts = value
         if parts is not None:
-            return _joined(type(value).__name__.encode(), *map(self.digest, parts))
+            return _joined(str(type(value).__name__).encode(), *map(self.digest, parts))
         if type(value) is set:
             return _joined(b"set", *sorted(map(self.digest, value)))
         if type(value) is dict:

@@ -6,7 +6,8 @@ A row holds a prompt, two answers and who won, in any of these forms:
     {"prompt": "Why?", "response_1": "...", "response_2": "...", "label": 1}          1 | 2 | 0 (tie)
     {"prompt": "Why?", "a": "...", "b": "...", "preference": 0.8}                     P(a beats b)
 
-`chosen` and `rejected` may be conversations (lists of messages) or HH-RLHF transcripts, which hold their prompt.
+Prompts and answers may be all that a recipe's data may be: text, conversations, HH-RLHF transcripts. The prompt of a
+comparison keeps its turns (`PromptText`), as in a run.
 Optional: `category` or `subset`. Reads the formats that recipes read: JSONL, JSON, Parquet, CSV, hub data sets. Rows
 that cannot be used are counted by reason. Leaves out: other names of columns; rename them in the file.
 
@@ -19,10 +20,11 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from sparring.data.examples import is_null, prompt_and_answers, refuse_attached
 from sparring.data.rows import Row, read_rows
-from sparring.models.chat import answer_text, as_messages, prompt_text, read_transcript, split_conversation
+from sparring.models.messages import PromptText
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.recipe.sections import DatasetConfig
@@ -58,7 +60,7 @@ def read_labelled(path: str, split: str | None = None, limit: int | None = None)
     dropped: Counter[str] = Counter()
     for row in rows:
         try:
-            pair = _labelled(row, sides)
+            pair = _labelled(row, sides, beside="prompt" in rows[0])
         except ValueError as error:
             dropped[str(error)] += 1
             continue
@@ -83,21 +85,21 @@ def _sides(path: str, rows: Sequence[Row]) -> tuple[str, str]:
     )
 
 
-def _labelled(row: Row, sides: tuple[str, str]) -> Labelled:
-    values = [row.get(side) for side in sides]
-    if any(value is None for value in values):
+def _labelled(row: Row, sides: tuple[str, str], beside: bool) -> Labelled:
+    """`beside`: the data have a column of prompts."""
+    refuse_attached(row, ("prompt", *sides))
+    prompt, values = row.get("prompt"), {side: row.get(side) for side in sides}
+    if any(is_null(value) for value in values.values()):
         raise ValueError("an answer is null")
-    if row.get("prompt") is not None:
-        prompt, texts = prompt_text(as_messages(row["prompt"])), [answer_text(value) for value in values]
-    else:
-        (prompt, a), (other, b) = (_conversation(value) for value in values)
-        texts = [a, b]
-        if prompt != other:
-            raise ValueError("the two conversations have different prompts")
+    if beside and is_null(prompt):
+        raise ValueError("the prompt is null")
+    messages, answers = prompt_and_answers(prompt if beside else None, values)
+    texts = [answers[side] for side in sides]
     if texts[0] == texts[1]:
         raise ValueError("the two answers are identical")
     category = str(row.get("category") or row.get("subset") or "")
-    return Labelled(Comparison(prompt, *texts), 1.0 if sides[0] == "chosen" else _preference(row), category)
+    preference = 1.0 if sides[0] == "chosen" else _preference(row)
+    return Labelled(Comparison(PromptText(messages), *texts), preference, category)
 
 
 def _preference(row: Row) -> float:
@@ -118,18 +120,6 @@ def _preference(row: Row) -> float:
     if value is None:
         raise ValueError("the label is none of 1, 2, 0, a, b, tie")
     return value
-
-
-def _conversation(value: Any) -> tuple[str, str]:
-    """(prompt, last answer) of a list of messages or of a transcript of `Human:` and `Assistant:` turns."""
-    if isinstance(value, str):
-        value = read_transcript(value)
-        if value is None or len(value) < 2:
-            raise ValueError("there is no prompt")
-    messages, answer = split_conversation(value)
-    if not answer.strip():
-        raise ValueError("the response is empty")
-    return prompt_text(messages), answer
 
 
 def held_out(prompt: str, share: float, seed: int = 0) -> bool:

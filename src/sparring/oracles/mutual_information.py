@@ -26,7 +26,8 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
 
-from sparring.models.chat import Chat, turns
+from sparring.models.chat import Chat
+from sparring.models.messages import turns
 from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.training.packing import Rollout

@@ -21,7 +21,7 @@ from pydantic import Field
 from scipy.special import expit
 from transformers import AutoModelForSequenceClassification
 
-from sparring.models.chat import turns
+from sparring.models.messages import turns
 from sparring.models.padding import right_padded
 from sparring.models.template import Template
 from sparring.models.weights import hash_policy, load_tokenizer, placed, resolve_model

@@ -24,9 +24,9 @@ from jaxtyping import Float
 from pydantic import Field
 
 from sparring.data.checks import last_number, passes
-from sparring.data.examples import UnknownCheck, parse_check
+from sparring.data.examples import UnknownCheck, parse_check, prompt_and_answers
 from sparring.data.rows import stream_rows
-from sparring.models.chat import as_messages, prompt_text
+from sparring.models.messages import prompt_text
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.sections import DatasetConfig
 
@@ -61,7 +61,8 @@ class Rules:
         for row, file, number in rows:
             try:
                 if (check := _check(row, rule, gold)) is not None:
-                    self.checks[prompt_text(as_messages(row.get(prompt)))] = check
+                    messages, _ = prompt_and_answers(row.get(prompt) or "", {})
+                    self.checks[prompt_text(messages)] = check
             except (UnknownCheck, ValueError) as error:
                 columns = f"columns {prompt!r} and {gold or 'check'!r}"
                 raise ValueError(f"oracle.data: {file!r}, row {number}, {columns}: {error}") from error

@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from sparring.models.messages import turns
 from sparring.models.padding import right_padded
 from sparring.models.template import Template
 from sparring.models.weights import hash_policy, hash_weights, load_tokenizer, placed, resolve_model
@@ -188,7 +189,14 @@ def _finished(out: Path, fit_id: str) -> bool:
 
 def _row(pair: Labelled) -> dict[str, Any]:
     prompt, a, b = pair.comparison
-    return {"prompt": prompt, "a": a, "b": b, "preference": pair.preference, "category": pair.category}
+    spoken = turns(prompt)
+    return {
+        "prompt": spoken if len(spoken) > 1 else prompt,
+        "a": a,
+        "b": b,
+        "preference": pair.preference,
+        "category": pair.category,
+    }
 
 
 # ---- a head on a frozen encoder -------------------------------------------------------------------

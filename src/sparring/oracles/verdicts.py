@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparring.models.chat import turns
+from sparring.models.messages import turns
 from sparring.oracles.oracle import Comparison
 from sparring.runtime.lines import append_lines, as_line, damage, read_lines
 

@@ -5,6 +5,7 @@ lengths = read_lengths(recipe)
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -45,8 +46,11 @@ def read_lengths(recipe: Recipe) -> Lengths:
     held = data.held_out.limit if held_out is None else held_out[0]
     if train is None or chat is None:
         return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False)
-    prompts = [len(chat.prompt_ids(example.messages)) for example in train[1]]
-    responses = [len(chat.response_ids(text)) for example in train[1] for text in example.responses.values()]
+    prompts, responses = list[int](), list[int]()
+    for example in train[1]:
+        with contextlib.suppress(ValueError):  # the template refuses it: the run will drop it
+            prompts.append(len(chat.prompt_ids(example.messages)))
+            responses += [len(chat.response_ids(text, example.messages)) for text in example.responses.values()]
     prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
     return Lengths(rows, held, prompt, _mean([n for n in responses if n <= data.max_response_tokens]), True)
 

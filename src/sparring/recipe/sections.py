@@ -8,6 +8,7 @@ Unknown keys are errors (with the nearest name), and checks across fields name b
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -51,6 +52,8 @@ class ModelConfig(Frozen):
     """null: the tokenizer's own; 'plain': text alone (base models); or a Jinja file"""
     system: str | None = None
     """system message put before every prompt that has none"""
+    date: datetime.date | None = None
+    """the day for templates that write one; null: the day on which the run began, kept in lock.json"""
     lora: LoraConfig | None = None
     """null: all weights are trained"""
 

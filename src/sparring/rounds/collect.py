@@ -19,7 +19,7 @@ import transformers
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.models.chat import Message
+from sparring.models.messages import Message
 from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.reading import parse_recipe, read_recipe
 from sparring.recipe.recipe import Recipe
@@ -68,6 +68,7 @@ def collect(
         check_resumable(store, recipe, progress)
         store.check()
         policies = Policies(store, recipe.model, recipe.fit.precision)
+        policies.keep_day()
         probed = probe(policies, recipe, progress)
         prepare(policies, recipe, progress, prompts_only=True)
         say_prices(store, recipe, probed.judges, progress)

@@ -23,7 +23,7 @@ from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
-from sparring.models.chat import PromptText
+from sparring.models.messages import PromptText
 from sparring.oracles.abilities import Described
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.pairing import Pairing
-from sparring.models.chat import PromptText
+from sparring.models.messages import PromptText
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison

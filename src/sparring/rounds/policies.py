@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -33,8 +34,8 @@ from sparring.models.weights import (
 from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
-from sparring.runtime.files import folder_beside
-from sparring.runtime.layout import round_folder
+from sparring.runtime.files import folder_beside, read_json, write_json
+from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
 
@@ -68,7 +69,25 @@ class Policies:
     def chat(self) -> Chat:
         """The start model's tokenizer and template."""
         tokenizer = load_tokenizer(self.base, self.model.trust_remote_code)
-        return Chat(tokenizer, self.model.chat_template, self.model.system)
+        return Chat(tokenizer, self.model.chat_template, self.model.system, self.day)
+
+    @cached_property
+    def day(self) -> date:
+        """What the template takes for today: the recipe's date, or the day on which the folder's work began."""
+        stored = self._lock().get("date")
+        # A run of an earlier version kept no date: that of its data.
+        prepared = self.store.manifest.get(DATA_STAGE, {}).get("finished", "")[: len("2026-01-31")]
+        return self.model.date or date.fromisoformat(stored or prepared or date.today().isoformat())
+
+    def keep_day(self) -> None:
+        """Write the day to lock.json: what is gone on with tomorrow asks with the same prompts."""
+        lock = self._lock()
+        if lock.get("date") != self.day.isoformat():
+            write_json(self.store.path(LOCK), {**lock, "date": self.day.isoformat()})
+
+    def _lock(self) -> dict[str, Any]:
+        path = self.store.root / LOCK
+        return read_json(path) if path.exists() else {}
 
     def location(self, ref: PolicyRef) -> str:
         """Folder of a trained policy, relative to the run."""

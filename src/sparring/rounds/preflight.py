@@ -141,11 +141,13 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
         "files": reading_files(policies.base),
         "data": store.manifest[DATA_STAGE]["outputs"],
         "seed": seed,
+        "date": policies.day.isoformat(),
     }
     path = store.root / LOCK
-    before = read_object(path, "versions") if path.exists() else lock
+    before = read_object(path) if path.exists() else {}
     lock["engine"] = engine or before.get("engine", {})
-    versions = {name: (before["versions"].get(name), now) for name, now in lock["versions"].items()}
+    known = before.get("versions", lock["versions"])
+    versions = {name: (known.get(name), now) for name, now in lock["versions"].items()}
     if changed := {name: (was, now) for name, (was, now) in versions.items() if was != now}:
         progress.say(f"note  versions changed since this run began: {changed}")
     write_json(path, lock)

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from sparring.data.examples import Example, Layout, stream_examples
 from sparring.data.rows import data_files, stream_rows
-from sparring.models.chat import Chat, prompt_text
+from sparring.models.chat import Chat
+from sparring.models.messages import prompt_text
 from sparring.models.weights import context_length, is_path, vocabulary_size
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
@@ -35,6 +36,8 @@ from sparring.runtime.progress import Progress
 
 SHARD = 1024
 """examples tokenised and stored together"""
+FORM = 2
+"""version of how rows become tokens, for shards that a killed run left behind"""
 DROPPED = b"dropped"
 """a shard's counts of dropped examples, in its Parquet metadata"""
 
@@ -45,6 +48,8 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
     inputs = {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
     preparation = Preparation(policies.store, recipe, policies.chat, inputs, *sizes, progress)
+    if policies.chat.writes_day:
+        progress.say(f"note  the template writes the date into prompts: {policies.day} for all of this run (lock.json)")
     counts = policies.store.stage(DATA_STAGE, inputs, lambda: preparation.run(prompts_only))
     held_out = f", {counts['held_out']} held out" if "held_out" in counts else ""
     progress.say(f"data  {counts['train']} training examples{held_out}")
@@ -80,7 +85,8 @@ class Preparation:
         """
         self.store, self.recipe, self.chat, self.progress = store, recipe, chat, progress
         self.context, self.vocabulary = context, vocabulary
-        settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context]
+        # A shard of an earlier day, or of a version that wrote answers otherwise, is not gone on with.
+        settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, chat.day]
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
         self.longest = min(recipe.data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
         if self.longest < 1:
@@ -107,11 +113,8 @@ class Preparation:
     def _both(self) -> Made:
         data = self.recipe.data
         roles = self.recipe.columns_in_data()
-        if roles and self.chat.opens_thought:
-            self.progress.say(
-                "note  the template opens every answer with <think>, so the data's answers are trained as thoughts "
-                "unless they begin with the thought and hold </think>; see the troubleshooting page"
-            )
+        if roles and (about := self.chat.about_answers) is not None:
+            self.progress.say(about)
         train, dropped = self._shards(data.train, roles, TRAIN)
         held, held_dropped = self._shards(data.held_out, (), HELD_OUT)
         prompts = {digest for table in _tables(train) for digest in _digests(table)}
@@ -134,9 +137,9 @@ class Preparation:
 
     def _shards(self, config: DatasetConfig, roles: Sequence[str], relative: str) -> tuple[list[Path], Counter[str]]:
         """The tokenised rows of a set in shards, and drops by reason."""
-        dropped, shards, name = Counter[str](), list[Path](), Path(relative).stem
+        dropped, unread, shards, name = Counter[str](), Counter[str](), list[Path](), Path(relative).stem
         with self.progress.task(f"data  {name}", None) as advance:
-            examples = stream_examples(config, roles, dropped)
+            examples = stream_examples(config, roles, dropped, unread)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
                 unmade = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
                 shard = find_part(unmade, self.progress.say)
@@ -147,6 +150,11 @@ class Preparation:
                 shards.append(shard)
                 dropped.update(json.loads(pq.read_schema(shard).metadata[DROPPED]))
                 advance(len(part))
+        for part, count in unread.items():
+            self.progress.say(
+                f"note  data.{name}: {part} holds something in {count} rows and is not read; where it belongs to the "
+                "prompt, write it into the prompt's column (text, or a list of messages)"
+            )
         if not any(pq.read_metadata(shard).num_rows for shard in shards):
             reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
             raise ValueError(f"data.{name}: every example was dropped: {reasons}.")
@@ -220,7 +228,7 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
         "prompt": prompt_text(example.messages),
         "prompt_ids": chat.prompt_ids(example.messages),
         "responses": [
-            {"role": role, "text": text, "token_ids": chat.response_ids(text)}
+            {"role": role, "text": text, "token_ids": chat.response_ids(text, example.messages)}
             for role, text in example.responses.items()
         ],
         "check": None if example.check is None else json.dumps(example.check),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
-from sparring.models.chat import as_messages
+from sparring.models.messages import as_messages
 from sparring.recipe.reading import load_recipe
 from sparring.report.summary import load_summary
 from sparring.rounds.engines import PolicyEngines

@@ -50,7 +50,7 @@ def ask_teacher(policies: Policies, recipe: Recipe, progress: Progress) -> None:
                 dropped["the teacher gave no answer"] += 1
             elif reply.cut:
                 dropped["the teacher's answer was cut off at max_tokens"] += 1
-            elif len(ids := chat.response_ids(reply.text)) > recipe.data.max_response_tokens:
+            elif len(ids := chat.response_ids(reply.text, example["messages"])) > recipe.data.max_response_tokens:
                 dropped[f"the teacher's answer is longer than {recipe.data.max_response_tokens} tokens"] += 1
             else:
                 gold: DataResponse = {"role": "gold", "text": reply.text, "token_ids": ids}
@@ -86,7 +86,7 @@ def ask_opponent(
         for example, answers in zip(held_out, replies, strict=True):
             for index, reply in enumerate(answers):
                 assert reply is not None
-                response = as_response(reply, policies.chat)
+                response = as_response(reply, policies.chat, example["messages"])
                 rows.append(
                     {
                         "example": example["example"],

@@ -1,7 +1,7 @@
 """The files of a run, and whether it is finished: a contract on disk that users' scripts may rely on.
 
     runs/NAME/recipe.yaml            the recipe, with every default
-              lock.json              versions, hashes of models and data, hardware
+              lock.json              versions, hashes of models and data, hardware, the day the run began
               manifest.json          an entry per finished stage: hashes of its inputs and outputs
               data/                  training and held-out examples
               collect/, teacher/     preference pairs or gold answers that were made once, where the recipe asks

@@ -1,0 +1,191 @@
+"""Prompts and answers as people write them down: text, lists of messages, transcripts, JSON text of any of these.
+
+Every reader of rows goes through here, so that a row means the same to a run, an audit and an oracle's training. What
+a message holds beside its text - tool calls, thoughts, images - is never left out in silence: such a message is
+refused. Leaves out: rows and their columns (`data/examples.py`), templates and tokens (`chat.py`).
+
+    as_messages('[{"role": "user", "content": "Hi"}]')  ->  [{"role": "user", "content": "Hi"}]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from sparring.models.template import Message
+
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
+_LIST_OF_MESSAGES = re.compile(
+    r"""\s*\[\s*\{\s*(?=['"]\w+['"]\s*:)(?s:.*)['"](role|from)['"]\s*:\s*['"](system|developer|user|human|assistant|gpt|tool)['"]"""
+)
+_SAYS_MORE = re.compile(r"tool|function|reasoning|think|thought|image|audio|video|media|document|attachment|refusal")
+"""fields of a message that are part of what it says"""
+
+
+def as_messages(value: Any) -> list[Message]:
+    """A prompt as messages: a string becomes one user message, a list of messages is checked.
+
+    Raises:
+        ValueError: not a non-empty string or list of {role, content}; or the last turn is the assistant's.
+    """
+    messages = prompt_turns(value)
+    if messages[-1]["role"] == "assistant":
+        raise ValueError("the prompt ends with an assistant message, so there is nothing left to answer")
+    return messages
+
+
+def prompt_turns(value: Any) -> list[Message]:
+    """As `as_messages`, but the answer that comes after them may stand after an assistant's turn."""
+    value = decoded(value)
+    if not isinstance(value, str):
+        return conversation(value)
+    if not value.strip():
+        raise ValueError("the prompt is empty")
+    return [{"role": "user", "content": value}]
+
+
+def conversation(value: Any) -> list[Message]:
+    """Checked messages, without fields other than role and content.
+
+    Raises:
+        ValueError: not a non-empty list of {role, content} with text in each, or one says more than its text.
+    """
+    value = decoded(value)
+    if isinstance(value, Mapping) and {"role", "content"} <= value.keys():
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
+    if not value:
+        raise ValueError("the list of messages is empty")
+    return [_message(item) for item in value]
+
+
+def _message(item: Any) -> Message:
+    if not isinstance(item, Mapping) or not {"role", "content"} <= item.keys():
+        raise ValueError("a message needs 'role' and 'content'")
+    for field, inside in item.items():
+        if _SAYS_MORE.search(field.lower()) and field != "tool_call_id" and not is_empty(inside):
+            raise ValueError(f"the {item['role']} message holds {field!r} beside its text")
+    text = _text(item["role"], item["content"])
+    if not text.strip():
+        raise ValueError(f"the {item['role']} message has no text")
+    return {"role": str(item["role"]), "content": text}
+
+
+def _text(role: Any, content: Any) -> str:
+    """The text of a message; parts of text are joined, as templates do."""
+    if isinstance(content, Mapping):
+        content = [content]
+    if not isinstance(content, list | tuple):
+        return content if isinstance(content, str) else ""
+    texts: list[str] = []
+    for part in content:
+        plain = isinstance(part, str)
+        kind = "text" if plain else part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
+        text = part if plain else part.get("text") if kind == "text" else None
+        beside = {} if plain or not isinstance(part, Mapping) else {k: v for k, v in part.items() if k not in _PART}
+        if not isinstance(text, str) or any(not is_empty(value) for value in beside.values()):
+            raise ValueError(f"the {role} message has a part that is no text ({kind})")
+        texts.append(text)
+    return "".join(texts)
+
+
+_PART = ("type", "text", "index", "cache_control", "annotations")
+"""fields of a part that is text alone"""
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell or a field holds nothing: null, blank text, numbers and truth values, or only such inside.
+
+    Parquet fills the fields that other rows have with nulls, CSV with empty text or that of an empty list.
+    """
+    if isinstance(value, Mapping):
+        return all(map(is_empty, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_empty, value))
+    if isinstance(value, str):
+        return value.strip() in ("", "[]", "{}", "null", "None")
+    return value is None or isinstance(value, bool | int | float)
+
+
+def decoded(value: Any) -> Any:
+    """Messages that are written as JSON text, as CSV cells and text columns hold them; every other value as it is.
+
+    Raises:
+        ValueError: a text that looks like messages, but is not JSON.
+    """
+    if not isinstance(value, str) or not _LIST_OF_MESSAGES.match(value):
+        return value
+    try:
+        plain = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("text that looks like messages, but is not JSON") from error
+    return plain if all(isinstance(item, dict) and bool({"role", "from"} & item.keys()) for item in plain) else value
+
+
+def split_conversation(value: Any) -> tuple[list[Message], str]:
+    """A whole conversation as (prompt messages, last assistant text).
+
+    Raises:
+        ValueError: as `conversation`; or its last message is not the assistant's, or has weight 0.
+    """
+    value = decoded(value)
+    messages = conversation(value)
+    if messages[-1]["role"] != "assistant":
+        raise ValueError("the conversation does not end with an assistant message")
+    if isinstance(value, list | tuple) and value[-1].get("weight") == 0:
+        raise ValueError("the response has weight 0: it is not to be learned from")
+    return messages[:-1], messages[-1]["content"]
+
+
+def read_transcript(text: str) -> list[Message] | None:
+    """A transcript of `Human:` and `Assistant:` turns as messages (HH-RLHF, Nectar); None for other texts.
+
+    An empty last turn (`Assistant:`) is left out: it is where the answer goes.
+    """
+    parts = _TURN.split(text)
+    if len(parts) < 3 or parts[0].strip() or parts[1] != "Human":
+        return None
+    turns = list(zip(parts[1::2], (content.strip() for content in parts[2::2]), strict=True))
+    if turns[-1] == ("Assistant", ""):
+        turns.pop()
+    return [{"role": "user" if who == "Human" else "assistant", "content": content} for who, content in turns]
+
+
+def answer_text(value: Any) -> str:
+    """A response: plain text, or the last assistant message of a conversation."""
+    value = decoded(value)
+    text = value if isinstance(value, str) else split_conversation(value)[1]
+    if not text.strip():
+        raise ValueError("the response is empty")
+    return text
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """A prompt as oracles read it: the text of a single turn, otherwise the turns with their roles."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+class PromptText(str):
+    """A prompt's text, and the turns that it was made of, for oracles that have a chat template of their own."""
+
+    messages: list[Message]
+
+    def __new__(cls, messages: Sequence[Message]) -> Self:
+        """The text of `prompt_text(messages)`."""
+        text = super().__new__(cls, prompt_text(messages))
+        text.messages = list(messages)
+        return text
+
+    def __getnewargs__(self) -> tuple[list[Message]]:  # type: ignore[override]
+        """The arguments from which copies and pickles are made."""
+        return (self.messages,)
+
+
+def turns(prompt: str) -> list[Message]:
+    """The turns of a prompt that an oracle is asked about; plain text is one user turn."""
+    return prompt.messages if isinstance(prompt, PromptText) else [{"role": "user", "content": prompt}]
