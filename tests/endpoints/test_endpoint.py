@@ -254,6 +254,7 @@ def test_a_key_sent_back_is_in_no_file_and_no_error(server, tmp_path):
     faults = [(500, {}, {"error": {"message": f"key {spelt}"}}), {"error": f"key {spelt}"}]
     for fault in [*faults, *((status, {}, page) for page in pages for status in (200, 500))]:
         server.answer = lambda request, fault=fault: fault
+        asked = endpoint(server, tmp_path, attempts=1)
         asked.ask(requests(str(fault)))
         assert '"quo' not in asked.last_error
         for shown in (asked.last_error, repr(vars(asked)), (tmp_path / "replies.jsonl").read_text()):
