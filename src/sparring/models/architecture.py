@@ -1,0 +1,111 @@
+"""What a model's architecture asks of those who run it: states between tokens, a limited reach, a scale of its logits.
+
+Read from the model's layers and configuration, so that small weights cannot hide it. Leaves out: comparing numbers
+(`training/scorer.py`, `sampling/transformers_engine.py`), for which `revealed` makes small weights large.
+
+    if kinds := state_layers(model): ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+
+STATE = "cache_params"
+"""the name under which models without attention take their cache"""
+LARGEST = 2.0**10
+"""how much `revealed` enlarges weights at most"""
+
+
+def state_layers(model: PreTrainedModel) -> str:
+    """The kinds of layers that hand a state from token to token (recurrent, linear attention, convolutions); or "".
+
+    What they compute depends on all earlier tokens of a row, whatever an attention mask says.
+    """
+    held = {type(layer).__name__ for layer in _cache_layers(model.config) if hasattr(layer, "recurrent_states")}
+    decoder: Any = model.get_decoder()
+    convolutions = any(isinstance(module, nn.Conv1d) for module in decoder.modules())
+    if not (held or convolutions or getattr(model, "_is_stateful", False)):
+        return ""
+    text = model.config.get_text_config()
+    listed = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
+    kinds = sorted({str(kind) for kind in listed if "attention" not in str(kind) or "linear" in str(kind)})
+    return ", ".join(kinds) or ("convolution" if convolutions else "recurrent")
+
+
+def attention_window(config: PreTrainedConfig) -> tuple[str, int] | None:
+    """Field and size of the shortest window or chunk, in tokens, beyond which a layer does not look back; None without.
+
+    Not every model tells its attention function; a mask of its own may be all that says it.
+    """
+    windows = [getattr(layer, "sliding_window", None) for layer in _cache_layers(config)]
+    shortest = min((window for window in windows if isinstance(window, int)), default=None)
+    if shortest is None:
+        return None
+    chunk = getattr(config.get_text_config(), "attention_chunk_size", None)
+    return ("attention_chunk_size" if shortest == chunk else "sliding_window"), shortest
+
+
+def _cache_layers(config: PreTrainedConfig) -> list[Any]:
+    try:
+        return DynamicCache(config=config).layers
+    except Exception:  # a configuration of somebody's own code may lack what transformers looks for
+        return []
+
+
+def logit_scale(config: PreTrainedConfig) -> float:
+    """By what the head's product is multiplied to give the logits: Granite, Cohere and Falcon-H1 have such a number."""
+    text = config.get_text_config()
+    scale = 1.0
+    for name in ("logit_scale", "lm_head_multiplier"):
+        scale *= _number(getattr(text, name, None))
+    return scale / _number(getattr(text, "logits_scaling", None))
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and value else 1.0
+
+
+def new_cache(model: PreTrainedModel) -> dict[str, Any]:
+    """An empty cache, by the name under which the model takes it; no name for a model that takes none."""
+    known = inspect.signature(model.forward).parameters
+    name = next((name for name in ("past_key_values", STATE) if name in known), None)
+    return {} if name is None else {name: DynamicCache(config=model.config)}
+
+
+@contextlib.contextmanager
+def revealed(model: PreTrainedModel, effect: Callable[[], float], least: float) -> Iterator[float]:
+    """Enlarge the body's matrices by a power of two until `effect()` reaches `least`; gives the effect. Undone exactly.
+
+    Near its random start a model hardly depends on what it has read, and whatever is compared then agrees.
+    """
+    ends = {id(model.get_input_embeddings().weight)}
+    head: Any = model.get_output_embeddings()
+    ends |= set() if head is None else {id(head.weight)}
+    # Decay rates (A_log, dt) are exponents: larger ones would only forget faster.
+    matrices = [
+        weight
+        for name, weight in model.named_parameters()
+        if weight.dim() > 1 and weight.is_floating_point() and id(weight) not in ends and "A_log" not in name
+    ]
+    factor, found = 1.0, effect()
+    with torch.no_grad():
+        try:
+            while found < least and factor < LARGEST:
+                factor *= 2.0
+                torch._foreach_mul_(matrices, 2.0)
+                larger = effect()
+                if not larger < float("inf"):  # overflow: the last factor was the best
+                    factor /= 2.0
+                    torch._foreach_mul_(matrices, 0.5)
+                    break
+                found = larger
+            yield found
+        finally:
+            torch._foreach_mul_(matrices, 1.0 / factor)
