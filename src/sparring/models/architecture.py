@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 STATE = "cache_params"
 """the name under which models without attention take their cache"""
@@ -39,7 +39,7 @@ def state_layers(model: PreTrainedModel) -> str:
     return ", ".join(kinds) or ("convolution" if convolutions else "recurrent")
 
 
-def attention_window(config: PreTrainedConfig) -> tuple[str, int] | None:
+def attention_window(config: PretrainedConfig) -> tuple[str, int] | None:
     """Field and size of the shortest window or chunk, in tokens, beyond which a layer does not look back; None without.
 
     Not every model tells its attention function; a mask of its own may be all that says it.
@@ -52,14 +52,24 @@ def attention_window(config: PreTrainedConfig) -> tuple[str, int] | None:
     return ("attention_chunk_size" if shortest == chunk else "sliding_window"), shortest
 
 
-def _cache_layers(config: PreTrainedConfig) -> list[Any]:
+def layer_kinds(config: PretrainedConfig) -> list[str]:
+    """What kind of cache each layer has, in their order; none where the configuration does not say."""
+    return [type(layer).__name__ for layer in _cache_layers(config)]
+
+
+def is_exact(model: PreTrainedModel) -> bool:
+    """Whether the model computes in float32 with weights that were not rounded."""
+    return model.dtype == torch.float32 and not getattr(model, "is_quantized", False)
+
+
+def _cache_layers(config: PretrainedConfig) -> list[Any]:
     try:
         return DynamicCache(config=config).layers
     except Exception:  # a configuration of somebody's own code may lack what transformers looks for
         return []
 
 
-def logit_scale(config: PreTrainedConfig) -> float:
+def logit_scale(config: PretrainedConfig) -> float:
     """By what the head's product is multiplied to give the logits: Granite, Cohere and Falcon-H1 have such a number."""
     text = config.get_text_config()
     scale = 1.0

@@ -10,18 +10,29 @@ Leaves out: adapters (`training/adapters.py`).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
@@ -60,24 +71,64 @@ def resolve_model(spec: str, revision: str | None = None) -> Path:
 
 
 def _checked(folder: Path) -> Path:
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+    weights = [file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_")]
+    adapter = (folder / "adapter_config.json").exists()
+    if adapter and not weights:
         raise ValueError(
             f"model: {str(folder)!r} holds an adapter, not a whole model. Merge it with "
             f"`sparring export {folder} --out FOLDER`, and give that folder."
+        )
+    if adapter:
+        raise ValueError(
+            f"model: {str(folder)!r} holds an adapter (adapter_config.json) beside whole weights, and is either of two "
+            "models. Move the adapter's files into a folder of their own: then this one is the model without it, and "
+            f"`sparring export ADAPTER --base {folder} --out FOLDER` makes the one with it."
         )
     if not (folder / "config.json").exists():
         raise ValueError(
             f"model: {str(folder)!r} holds no config.json, so it is not a Hugging Face model. "
             "Save one there with model.save_pretrained and tokenizer.save_pretrained."
         )
-    if not any(folder.glob("*.safetensors")):
+    if not weights:
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
         hint = f"found pickled weights {pickled}, which can run code when loaded; " if pickled else ""
         raise ValueError(
             f"model: {str(folder)!r} holds no *.safetensors; {hint}convert them with "
             "model.save_pretrained(folder) on a machine you trust."
         )
+    _check_shards(folder)
+    for file in weights:
+        _tensor_names(file)
     return folder
+
+
+def _check_shards(folder: Path) -> None:
+    """Raise ValueError where the index of sharded weights names files that are not there."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"model: {index} is no index of weights ({first_line(error)}). Fetch it again.") from error
+    if lost := sorted(str(file) for file in files if not (folder / str(file)).exists()):
+        raise ValueError(
+            f"model: {str(folder)!r} is not complete: {_few(lost)} of the {len(files)} files that {index.name} names "
+            "are not there. Fetch or save them again."
+        )
+
+
+def _tensor_names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as tensors:
+            return list(tensors.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -199,18 +250,112 @@ def load_model(
 ) -> PreTrainedModel:
     """The folder's causal language model in `dtype`, in evaluation mode, on the CPU; `options` are `from_pretrained`'s.
 
+    Its generation settings are made such that they can be saved again (`generation_note` says how).
+
     Raises:
-        ValueError: it is no causal language model, or needs code of its own and the recipe does not allow it.
+        ValueError: it is no causal language model, the weights are not all its own, or it needs code of its own and the
+            recipe does not allow it.
     """
     refuse_code(folder, trust_remote_code)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, **options
-        )
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"model: {str(folder)!r} cannot be loaded as a causal language model: {reason}") from error
+    kind = "a causal language model"
+    model, info = load_reported(
+        AutoModelForCausalLM, folder, f"model: {str(folder)!r}", kind, dtype=dtype, trust_remote_code=trust_remote_code, **options
+    )
+    check_whole(info, f"model: {str(folder)!r}", kind)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config = writable_generation(model.generation_config)
     return model.eval()
+
+
+def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any) -> tuple[Any, Mapping[str, Any]]:
+    """A model by one of transformers' auto classes, and its report of missing, unexpected and mismatched weights.
+
+    Raises:
+        ValueError: it cannot be loaded; begins with `name` and says that it is no `kind`.
+    """
+    try:
+        return auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of a model's own code, of its quantiser, of a configuration that does not fit
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else first_line(error)
+        raise ValueError(f"{name} cannot be loaded as {kind}: {reason}") from error
+
+
+def check_whole(info: Mapping[str, Any], name: str, kind: str) -> None:
+    """Raise ValueError where weights of a loaded model are missing, or stored ones are none of its own."""
+    other = sorted(str(key[0]) for key in info["mismatched_keys"])
+    if missing := sorted(info["missing_keys"]) + other:
+        raise ValueError(
+            f"{name} has no weights for {_few(missing)}; they would be random, and others at every load. Give {kind} "
+            "that was saved whole, with its head."
+        )
+    if extra := sorted(info["unexpected_keys"]):
+        raise ValueError(
+            f"{name} holds weights that are no part of it as {kind}: {_few(extra)}. It is another kind of model, or its "
+            "config.json is not its own. If the model is right without them, save it once with "
+            "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER), and give that folder."
+        )
+
+
+ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def writable_generation(config: GenerationConfig) -> GenerationConfig:
+    """The generation settings if transformers writes them, else what is nearest and can be written.
+
+    It reads temperature and top_p without do_sample, and refuses to write them: they mean sampling, so that is set. Where
+    this does not help, only the special tokens are kept.
+    """
+    if _writes(config):
+        return config
+    sampled = copy.deepcopy(config)
+    sampled.do_sample = True
+    if _writes(sampled):
+        return sampled
+    ends = {name: getattr(config, name) for name in ENDS}
+    return GenerationConfig(**{name: value for name, value in ends.items() if not (isinstance(value, int) and value < 0)})
+
+
+def _writes(config: GenerationConfig) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            config.save_pretrained(folder)
+            GenerationConfig.from_pretrained(folder)
+        except Exception:  # values of any type stand in such files
+            return False
+    return True
+
+
+def generation_note(folder: Path) -> str:
+    """What `load_model` changes in the folder's generation settings, for the user; "" for nothing."""
+    if not (folder / "generation_config.json").exists():
+        return ""
+    config = GenerationConfig.from_pretrained(folder)
+    kept = writable_generation(config)
+    if kept is config:
+        return ""
+    how = "they are kept with do_sample: true" if kept.do_sample else "only the special tokens are kept"
+    return f"note  {folder / 'generation_config.json'} holds settings that cannot be saved again; {how}"
+
+
+def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:
+    """Raise ValueError for a configuration whose model cannot be a policy that is trained."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"model: {name!r} is an encoder-decoder ({config.model_type}); a policy is a causal language model, which "
+            "reads prompt and response as one sequence."
+        )
+    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or hasattr(config, "auto_map")
+    if not known:
+        raise ValueError(f"model: {name!r} ({config.model_type}) is no causal language model.")
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
+        raise ValueError(
+            f"model: {name!r} holds quantised weights ({method}), which cannot be trained. Give it in bfloat16 or "
+            "float32; model.lora.quantize then holds the base in 4 bits."
+        )
 
 
 def hash_weights(folder: Path) -> str:
@@ -232,11 +377,7 @@ def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int]
     digest = hashlib.sha256()
     names: dict[str, Path] = {}
     for file in files:
-        try:
-            with safe_open(file, "pt") as tensors:
-                names |= dict.fromkeys(tensors.keys(), file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
+        names |= dict.fromkeys(_tensor_names(file), file)
     for name in sorted(names):
         with safe_open(names[name], "pt") as tensors:
             tensor = tensors.get_tensor(name).contiguous()

@@ -8,8 +8,10 @@ adapters over the start model. Leaves out: training them.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ from sparring.models.weights import hash_weights, load_model, load_tokenizer, re
 from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
+from sparring.runtime.errors import first_line
 from sparring.runtime.files import folder_beside
 from sparring.runtime.layout import round_folder
 from sparring.training.adapters import load_adapter, with_adapter
@@ -141,6 +144,26 @@ class Policies:
             self.chat.tokenizer.save_pretrained(partial)
             shutil.rmtree(target, ignore_errors=True)
         return relative
+
+    def try_saving(self, model: PreTrainedModel) -> None:
+        """Write all of a policy but its weights into a folder that is gone afterwards.
+
+        Raises:
+            ValueError: transformers refuses it, as it would after the fit.
+        """
+        settings = copy.deepcopy(model.generation_config)
+        settings.eos_token_id = sorted(self.chat.end_ids(settings))  # type: ignore[union-attr]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, part in (("config.json", model.config), ("generation_config.json", settings), ("tokenizer", self.chat.tokenizer)):
+                try:
+                    part.save_pretrained(folder)  # type: ignore[union-attr]
+                except OSError:
+                    raise
+                except Exception as error:
+                    raise ValueError(
+                        f"model: the {name} of {str(self.base)!r} can be read but not written ({first_line(error)}), so "
+                        "no policy could be saved. Correct the file."
+                    ) from error
 
     def folder(self, ref: PolicyRef) -> Path:
         """The folder of a trained policy.

@@ -2,7 +2,7 @@
 
 Leaves out: checks of the recipe (`recipe/recipe.py`) and of the data (`prepare.py`).
 
-    probed = probe(policies, recipe, progress); try_model(policies, recipe.fit)
+    probed = probe(policies, recipe, progress); try_model(policies, recipe, progress)
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from importlib import metadata
 from typing import NamedTuple
 
 import torch
+from transformers import AutoConfig
 
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.models.weights import generation_note, refuse_unsuitable
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import FitConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
 from sparring.rounds.store import Store
@@ -31,10 +32,11 @@ from sparring.runtime.files import read_column, read_json, write_json
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
+from sparring.sampling.check import check_sampling
 from sparring.sampling.vllm_engine import check_vllm
 from sparring.training.optim import check_optimizer
 from sparring.training.quantised import check_quantisation
-from sparring.training.scorer import PolicyScorer
+from sparring.training.scorer import PolicyScorer, base_of
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "tokenizers")
 """whose versions go into lock.json"""
@@ -88,23 +90,36 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     return probed
 
 
-def try_model(policies: Policies, fit: FitConfig) -> None:
-    """Load the start model as the fit will and compare log-probabilities once: hours before the first fit.
+def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
+    """Load the start model as the fit will; sample, score and save a little with it: hours before the first fit.
+
+    No random numbers are drawn for it but those that loading always draws.
 
     Raises:
-        ValueError: it cannot be loaded, or our log-probabilities are not the model's own.
+        ValueError: it cannot be loaded, sampled, trained in the recipe's layout or saved; or our log-probabilities are
+            not the model's own.
     """
     if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
+    fit = recipe.fit
+    config = AutoConfig.from_pretrained(policies.base, trust_remote_code=policies.model.trust_remote_code)
+    refuse_unsuitable(config, policies.model.path)
     assert policies.base_hash  # reads every file: names one that is cut short
-    model = policies.load_training(REFERENCE)
+    model = policies.load_training(REFERENCE).eval()
     # A model that is to be sharded need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
+    causal = base_of(placed)
+    if recipe.sampling.engine == "transformers":
+        check_sampling(causal)
     scorer = PolicyScorer(placed, fit.layout, fit.attention).eval()
     with torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=fit.precision == "bfloat16"):
         scorer.compile_attention()
     scorer.verify()
-    del model, placed, scorer
+    scorer.check_sight()
+    policies.try_saving(causal)
+    if note := generation_note(policies.base):
+        progress.say(note)
+    del model, placed, causal, scorer
     release_memory()
 
 

@@ -65,7 +65,7 @@ class Run:
         """All stages, in order."""
         recipe, progress = self.recipe, self.progress
         probed = probe(self.policies, recipe, progress)
-        try_model(self.policies, recipe.fit)
+        try_model(self.policies, recipe, progress)
         prepare(self.policies, recipe, progress)
         say_prices(self.store, recipe, probed.judges, progress)
         write_lock(self.policies, recipe.seed, probed.engine, progress)

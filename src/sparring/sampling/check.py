@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sparring.models.architecture import revealed
+from sparring.models.architecture import is_exact, revealed
 from sparring.recipe.sections import SamplingConfig
 from sparring.runtime.errors import first_line
 from sparring.sampling.engine import Request
@@ -41,7 +41,7 @@ def check_sampling(model: PreTrainedModel) -> None:
         raise
     except Exception as error:  # a model's code fails in any way on what it was not written for
         raise ValueError(f"model: {name} cannot be sampled in this process ({first_line(error)}). {REMEDY}") from error
-    if not worst <= AGREES[model.dtype == torch.float32] * effect:
+    if not worst <= AGREES[is_exact(model)] * effect:
         raise ValueError(
             f"model: {name} gives other logits token by token than in one pass (up to {worst:.2g}, where another first "
             f"token changes {effect:.2g}), so it cannot be sampled in this process. {REMEDY}"

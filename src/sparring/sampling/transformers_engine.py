@@ -67,6 +67,11 @@ class TransformersEngine:
         self.end_ids = end_ids
         self.device = models[0][0].device
         for model, _ in self.models:
+            if not new_cache(model):
+                raise ValueError(
+                    f"model: {type(model).__name__} takes no cache, so it cannot be sampled in this process. Use "
+                    "sampling.engine: vllm if it serves this architecture, or another model."
+                )
             plain = plain_attention(model)
             fast = self.device.type == "cpu" and plain == "sdpa"
             model.set_attn_implementation(DECODE_ATTENTION if fast else plain)
@@ -114,7 +119,7 @@ class TransformersEngine:
         logps_PV = self._logps(ids_PT, mask_PT, positions_PT, caches)
         counts = torch.tensor([count for _, count in groups], device=self.device)
         rows_B = torch.repeat_interleave(torch.arange(len(groups), device=self.device), counts)
-        _keep(caches, rows_B)
+        keep(caches, rows_B)
         uniforms_BS = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
         return _Batch(list(range(len(requests))), uniforms_BS, mask_PT[rows_B], caches, logps_PV[rows_B])
 
@@ -125,7 +130,7 @@ class TransformersEngine:
 
     def _select(self, batch: _Batch, alive_A: Int[Tensor, " A"]) -> _Batch:
         """The batch of the rows at these places alone."""
-        _keep(batch.caches, alive_A)
+        keep(batch.caches, alive_A)
         rows = [batch.rows[place] for place in alive_A.tolist()]
         uniforms, mask, logps = (x[alive_A] for x in (batch.uniforms_BS, batch.mask_BT, batch.logps_BV))
         return _Batch(rows, uniforms, mask, batch.caches, logps)
@@ -165,7 +170,7 @@ class TransformersEngine:
         return _inverse_cdf(probs_BV, uniforms_B)
 
 
-def _keep(caches: Sequence[Caches], places_A: Int[Tensor, " A"]) -> None:
+def keep(caches: Sequence[Caches], places_A: Int[Tensor, " A"]) -> None:
     """Make the rows at these places (some may be there twice) the rows of every cache, in place."""
     for cache in caches:
         for part in cache.values():

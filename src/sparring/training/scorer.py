@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sparring.models.architecture import attention_window, logit_scale, revealed, state_layers
+from sparring.models.architecture import attention_window, is_exact, logit_scale, revealed, state_layers
 from sparring.runtime.errors import first_line
 from sparring.training.attention import BRANCH_ATTENTION, plain_attention
 from sparring.training.flex import FLEX_ATTENTION, check_flex
@@ -60,6 +60,12 @@ def without_dropout(causal: nn.Module) -> None:
                 setattr(module, attribute, 0.0)
 
 
+def base_of(model: nn.Module) -> PreTrainedModel:
+    """The transformers model itself, adapters inside it left in place."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return cast(PreTrainedModel, inner)
+
+
 class PolicyScorer(nn.Module):
     """Sums of response-token log-probabilities, float32, one per response."""
 
@@ -93,8 +99,7 @@ class PolicyScorer(nn.Module):
     @property
     def causal(self) -> PreTrainedModel:
         """The transformers model itself, adapters inside it left in place."""
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore
-        return cast(PreTrainedModel, inner)
+        return base_of(self.model)
 
     def pack(self, rollouts: Sequence[Rollout]) -> Pack:
         """The rollouts in this scorer's layout, on the model's device.
@@ -165,7 +170,7 @@ class PolicyScorer(nn.Module):
             ValueError: they differ by more than rounding; names the architecture and the remedy.
         """
         worst = self._difference()
-        if not worst <= (VERIFY_TOLERANCE if self._exact else ROUNDED_TOLERANCE):
+        if not worst <= (VERIFY_TOLERANCE if is_exact(self.causal) else ROUNDED_TOLERANCE):
             raise ValueError(
                 f"fit.layout = {self.layout!r}: {type(self.causal).__name__} gives other log-probabilities in this "
                 f"layout than by its own logits (up to {worst:.3g} nats per token). {self._remedy}"
@@ -186,20 +191,16 @@ class PolicyScorer(nn.Module):
             effect, leak = self._sight()
             worst = self._difference()
         name = type(self.causal).__name__
-        if not leak <= LEAK[self._exact] * effect:
+        if not leak <= LEAK[is_exact(self.causal)] * effect:
             raise ValueError(
                 f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it ({leak / effect:.2g} "
                 f"of what it changes where it is seen). {self._remedy}"
             )
-        if not worst <= (SHARP_TOLERANCE if self._exact else ROUNDED_TOLERANCE):
+        if not worst <= (SHARP_TOLERANCE if is_exact(self.causal) else ROUNDED_TOLERANCE):
             raise ValueError(
                 f"fit.layout = {self.layout!r}: {name} gives other log-probabilities in this layout than by its own "
                 f"logits (up to {worst:.3g} nats per token where logits are large). {self._remedy}"
             )
-
-    @property
-    def _exact(self) -> bool:
-        return self.causal.dtype == torch.float32 and not getattr(self.causal, "is_quantized", False)
 
     @property
     def _remedy(self) -> str:
