@@ -30,6 +30,7 @@ def command(
 
     The card holds the recipe, the data, the run's results with intervals, and the licences that could be found.
     """
+    from sparring.models.weights import generation_note
     from sparring.rounds.export import export, find_source, hub_token
     from sparring.rounds.export import push as upload
 
@@ -44,5 +45,7 @@ def command(
         return
     merged = ", adapter merged" if exported["merged_adapter"] else ""
     print(f"{target}  {exported['parameters']:,} parameters, {exported['dtype']}{merged}")
+    if note := generation_note(policy.base or policy.folder):
+        print(note)
     if "pushed" in exported:
         print(exported["pushed"])

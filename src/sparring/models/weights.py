@@ -33,6 +33,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
 
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
@@ -42,6 +43,10 @@ PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 READING = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
 READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja")
 """files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
+
+CAUSAL = "a causal language model"
+CONSTANTS = (".inv_freq", ".masked_bias", ".attn.bias", ".attention.bias", ".position_ids", "_cached")
+"""ends of the names of tables that old versions of transformers stored among the weights and now compute"""
 
 
 def is_path(spec: str) -> bool:
@@ -257,14 +262,20 @@ def load_model(
             recipe does not allow it.
     """
     refuse_code(folder, trust_remote_code)
-    kind = "a causal language model"
-    model, info = load_reported(
-        AutoModelForCausalLM, folder, f"model: {str(folder)!r}", kind, dtype=dtype, trust_remote_code=trust_remote_code, **options
-    )
-    check_whole(info, f"model: {str(folder)!r}", kind)
+    options |= {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    model, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
+    check_whole(info, f"model: {str(folder)!r}", CAUSAL)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config = writable_generation(model.generation_config)
     return model.eval()
+
+
+def check_weights(folder: Path, trust_remote_code: bool = False) -> None:
+    """Raise ValueError where `load_model` would, as far as the names and sizes of the weights tell; reads none of them."""
+    refuse_code(folder, trust_remote_code)
+    options = {"device_map": "meta", "trust_remote_code": trust_remote_code}
+    _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
+    check_whole(info, f"model: {str(folder)!r}", CAUSAL)
 
 
 def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -273,24 +284,37 @@ def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any)
     Raises:
         ValueError: it cannot be loaded; begins with `name` and says that it is no `kind`.
     """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of weights that are not as they should be: ours is an error
+    options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        return auto.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
+        return auto.from_pretrained(folder, **options)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of a model's own code, of its quantiser, of a configuration that does not fit
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else first_line(error)
         raise ValueError(f"{name} cannot be loaded as {kind}: {reason}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
-def check_whole(info: Mapping[str, Any], name: str, kind: str) -> None:
-    """Raise ValueError where weights of a loaded model are missing, or stored ones are none of its own."""
-    other = sorted(str(key[0]) for key in info["mismatched_keys"])
-    if missing := sorted(info["missing_keys"]) + other:
+def check_present(info: Mapping[str, Any], name: str, kind: str) -> None:
+    """Raise ValueError where weights of a loaded model are missing or have other sizes: they would be random."""
+    if missing := sorted(info["missing_keys"]):
         raise ValueError(
             f"{name} has no weights for {_few(missing)}; they would be random, and others at every load. Give {kind} "
             "that was saved whole, with its head."
         )
-    if extra := sorted(info["unexpected_keys"]):
+    if other := sorted(f"{key} {tuple(stored)} for {tuple(own)}" for key, stored, own in info["mismatched_keys"]):
+        raise ValueError(
+            f"{name} holds weights of other sizes than its config.json says: {_few(other)}. Save it again."
+        )
+
+
+def check_whole(info: Mapping[str, Any], name: str, kind: str) -> None:
+    """Raise ValueError where weights of a loaded model are missing, or stored ones are none of its own."""
+    check_present(info, name, kind)
+    if extra := sorted(key for key in info["unexpected_keys"] if not key.endswith(CONSTANTS)):
         raise ValueError(
             f"{name} holds weights that are no part of it as {kind}: {_few(extra)}. It is another kind of model, or its "
             "config.json is not its own. If the model is right without them, save it once with "
@@ -314,7 +338,9 @@ def writable_generation(config: GenerationConfig) -> GenerationConfig:
     if _writes(sampled):
         return sampled
     ends = {name: getattr(config, name) for name in ENDS}
-    return GenerationConfig(**{name: value for name, value in ends.items() if not (isinstance(value, int) and value < 0)})
+    return GenerationConfig(
+        **{name: value for name, value in ends.items() if not (isinstance(value, int) and value < 0)}
+    )
 
 
 def _writes(config: GenerationConfig) -> bool:

@@ -209,9 +209,7 @@ def sample_footprint(config: PretrainedConfig, prompt: int, per_prompt: int, set
     return _to_depth(config, run)
 
 
-def _next(
-    engine: TransformersEngine, caches: list[Caches], ids: Int[Tensor, "B Q"], past: int
-) -> Float[Tensor, "B V"]:
+def _next(engine: TransformersEngine, caches: list[Caches], ids: Int[Tensor, "B Q"], past: int) -> Float[Tensor, "B V"]:
     """The engine's own arithmetic from tokens to choices; `_choose` sorts where top_p is below 1."""
     mask = torch.ones(len(ids), past + ids.shape[1], dtype=torch.long)
     logps_BV = engine._logps(ids, mask, mask.cumsum(1)[:, past:] - 1, caches)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from sparring.models.weights import refuse_unsuitable, resolve_model
+from sparring.models.weights import check_weights, refuse_unsuitable, resolve_model
 from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
 from sparring.planning.machine import USABLE, Machine
 from sparring.planning.stages import Planner, Stage
@@ -101,6 +102,8 @@ def read_config(recipe: Recipe) -> PretrainedConfig:
             "spelling and the network."
         ) from error
     refuse_unsuitable(config, model.path)
+    if isinstance(where, Path):
+        check_weights(where, model.trust_remote_code)
     return config
 
 

@@ -38,6 +38,9 @@ from sparring.training.quantised import load_quantised
 class Policies:
     """The start model and the policies that a store's rounds trained from it."""
 
+    untried = False
+    """whether no run's preflight has tried the model: it is then tried when it is sampled from"""
+
     def __init__(
         self, store: Store, model: ModelConfig, precision: Literal["bfloat16", "float32"] = "bfloat16"
     ) -> None:
@@ -154,7 +157,11 @@ class Policies:
         settings = copy.deepcopy(model.generation_config)
         settings.eos_token_id = sorted(self.chat.end_ids(settings))  # type: ignore[union-attr]
         with tempfile.TemporaryDirectory() as folder:
-            for name, part in (("config.json", model.config), ("generation_config.json", settings), ("tokenizer", self.chat.tokenizer)):
+            for name, part in (
+                ("config.json", model.config),
+                ("generation_config.json", settings),
+                ("tokenizer", self.chat.tokenizer),
+            ):
                 try:
                     part.save_pretrained(folder)  # type: ignore[union-attr]
                 except OSError:

@@ -274,3 +274,18 @@ class PolicyScorer(nn.Module):
             yield
         finally:
             hook.remove()
+
+
+def scorer_of(model: nn.Module) -> PolicyScorer:
+    """A scorer in the packed layout, or in the padded one for models that cannot be packed: the same values, slower.
+
+    Raises:
+        ValueError: the model is supported in neither.
+    """
+    try:
+        scorer = PolicyScorer(model).eval()
+        scorer.verify()
+    except ValueError:
+        scorer = PolicyScorer(model, "padded").eval()
+        scorer.verify()
+    return scorer
