@@ -271,7 +271,7 @@ def load_model(
 
 
 def check_weights(folder: Path, trust_remote_code: bool = False) -> None:
-    """Raise ValueError where `load_model` would, as far as the names and sizes of the weights tell; reads none of them."""
+    """Raise ValueError where `load_model` would, as far as names and sizes of the weights tell; reads none of them."""
     refuse_code(folder, trust_remote_code)
     options = {"device_map": "meta", "trust_remote_code": trust_remote_code}
     _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
@@ -316,8 +316,8 @@ def check_whole(info: Mapping[str, Any], name: str, kind: str) -> None:
     check_present(info, name, kind)
     if extra := sorted(key for key in info["unexpected_keys"] if not key.endswith(CONSTANTS)):
         raise ValueError(
-            f"{name} holds weights that are no part of it as {kind}: {_few(extra)}. It is another kind of model, or its "
-            "config.json is not its own. If the model is right without them, save it once with "
+            f"{name} holds weights that are no part of it as {kind}: {_few(extra)}. It is another kind of model, or "
+            "its config.json is not its own. If the model is right without them, save it once with "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER), and give that folder."
         )
 
@@ -328,8 +328,8 @@ ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 def writable_generation(config: GenerationConfig) -> GenerationConfig:
     """The generation settings if transformers writes them, else what is nearest and can be written.
 
-    It reads temperature and top_p without do_sample, and refuses to write them: they mean sampling, so that is set. Where
-    this does not help, only the special tokens are kept.
+    It reads temperature and top_p without do_sample, and refuses to write them: they mean sampling, so that is set.
+    Where this does not help, only the special tokens are kept.
     """
     if _writes(config):
         return config

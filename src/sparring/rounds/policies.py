@@ -168,8 +168,8 @@ class Policies:
                     raise
                 except Exception as error:
                     raise ValueError(
-                        f"model: the {name} of {str(self.base)!r} can be read but not written ({first_line(error)}), so "
-                        "no policy could be saved. Correct the file."
+                        f"model: the {name} of {str(self.base)!r} can be read but not written ({first_line(error)}), "
+                        "so no policy could be saved. Correct the file."
                     ) from error
 
     def folder(self, ref: PolicyRef) -> Path:

@@ -13,15 +13,15 @@ from importlib import metadata
 from typing import NamedTuple
 
 import torch
-from transformers import AutoConfig
 
 import sparring
 from sparring.algorithms.algorithm import REFERENCE
 from sparring.endpoints.replies import Estimate
-from sparring.models.weights import generation_note, refuse_unsuitable
+from sparring.models.weights import generation_note
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
+from sparring.planning.plan import read_config
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
@@ -102,8 +102,7 @@ def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
     fit = recipe.fit
-    config = AutoConfig.from_pretrained(policies.base, trust_remote_code=policies.model.trust_remote_code)
-    refuse_unsuitable(config, policies.model.path)
+    read_config(recipe)
     assert policies.base_hash  # reads every file: names one that is cut short
     model = policies.load_training(REFERENCE).eval()
     # A model that is to be sharded need not fit on a device.

@@ -23,7 +23,7 @@ from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
 
 AGREES = {True: 1e-2, False: 0.3}
-"""how far both ways may be apart, as a share of what another first token changes: in float32, and where weights round"""
+"""how far both ways may be apart, as a share of what another first token changes: in float32, and where values round"""
 SHOWS = 1e-2
 """what that token must change in some logit, or weights are enlarged until it does"""
 TOLD = 2

@@ -40,9 +40,9 @@ LEAK = {True: 1e-4, False: 0.1}
 """What a token may change where nothing sees it, as a share of what it changes where it is seen: in float32, where only
 other sums in experts do, and where weights round."""
 SEEN = 1e-2
-"""what it must change where it is seen, as a share of the hidden states' size; else weights are enlarged until it does"""
+"""what it must change where it is seen, as a share of the hidden states' size; else weights are enlarged for it"""
 SHARP, SHARP_TOLERANCE = 10.0, 1e-2
-"""Logits that show a head which is not the plain product, and nats per token between float32 log-probabilities there."""
+"""Logits that show a head which is not the plain product, and nats per token between float32 values there."""
 NOISE = ("jitter_noise", "router_jitter_noise")
 """attributes of routers that add noise while a model trains"""
 
@@ -193,8 +193,8 @@ class PolicyScorer(nn.Module):
         name = type(self.causal).__name__
         if not leak <= LEAK[is_exact(self.causal)] * effect:
             raise ValueError(
-                f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it ({leak / effect:.2g} "
-                f"of what it changes where it is seen). {self._remedy}"
+                f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it "
+                f"({leak / effect:.2g} of what it changes where it is seen). {self._remedy}"
             )
         if not worst <= (SHARP_TOLERANCE if is_exact(self.causal) else ROUNDED_TOLERANCE):
             raise ValueError(
