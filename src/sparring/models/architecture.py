@@ -28,14 +28,15 @@ def state_layers(model: PreTrainedModel) -> str:
 
     What they compute depends on all earlier tokens of a row, whatever an attention mask says.
     """
-    held = {type(layer).__name__ for layer in _cache_layers(model.config) if hasattr(layer, "recurrent_states")}
+    held = any(hasattr(layer, "recurrent_states") for layer in _cache_layers(model.config))
     decoder: Any = model.get_decoder()
     convolutions = any(isinstance(module, nn.Conv1d) for module in decoder.modules())
     if not (held or convolutions or getattr(model, "_is_stateful", False)):
         return ""
     text = model.config.get_text_config()
     listed = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
-    kinds = sorted({str(kind) for kind in listed if "attention" not in str(kind) or "linear" in str(kind)})
+    plain = {"full_attention", "sliding_attention", "attention", "mlp", "moe"}
+    kinds = sorted({str(kind) for kind in listed} - plain)
     return ", ".join(kinds) or ("convolution" if convolutions else "recurrent")
 
 

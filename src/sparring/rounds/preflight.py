@@ -10,13 +10,19 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
+from transformers import AutoConfig
 
 import sparring
-from sparring.algorithms.algorithm import REFERENCE
+from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.models.architecture import attention_window
 from sparring.models.weights import generation_note
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
@@ -120,6 +126,43 @@ def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
         progress.say(note)
     del model, placed, causal, scorer
     release_memory()
+
+
+def check_window(policies: Policies, recipe: Recipe) -> None:
+    """Compare the longest sequence that may come with the reach of packed attention, before anything is sampled.
+
+    Raises:
+        ValueError: it is longer; the first such response would stop the run.
+    """
+    tried = any(stage_name(key) == "anchor" for key in policies.store.manifest)
+    config = AutoConfig.from_pretrained(policies.base, trust_remote_code=policies.model.trust_remote_code)
+    window = attention_window(config)
+    if tried or window is None or recipe.fit.layout != "packed":
+        return
+    steps = recipe.build_algorithm().steps(0, ANY_DATA)
+    made = recipe.data.collect or recipe.data.teacher or any(step.draws() for step in steps)
+    sampled = recipe.sampling.max_new_tokens
+    for file, new in ((TRAIN, sampled if made else 0), (HELD_OUT, sampled)):
+        path = policies.store.root / file
+        longest = longest_sequence(path, new) if path.exists() else 0
+        if longest > window[1]:
+            raise ValueError(
+                f"fit.layout = 'packed': the model's {window[0]} is {window[1]} tokens, and sequences of {longest} may "
+                f"come ({file}, with sampling.max_new_tokens = {sampled}). Use fit.layout: padded, or lower "
+                "data.max_prompt_tokens or sampling.max_new_tokens."
+            )
+
+
+def longest_sequence(path: Path, sampled: int) -> int:
+    """Tokens of the longest prompt with its longest response in a table of examples, or with `sampled` tokens."""
+    longest = 0
+    for batch in pq.ParquetFile(path).iter_batches(columns=["prompt_ids", "responses"]):
+        prompts = np.asarray(pc.list_value_length(batch["prompt_ids"]))
+        responses = np.full(len(prompts), sampled)
+        lengths = np.asarray(pc.list_value_length(pc.list_flatten(batch["responses"]).field("token_ids")))
+        np.maximum.at(responses, np.asarray(pc.list_parent_indices(batch["responses"])), lengths)
+        longest = max(longest, int((prompts + responses).max(initial=0)))
+    return longest
 
 
 def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress) -> None:

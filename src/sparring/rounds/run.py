@@ -22,7 +22,7 @@ from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
-from sparring.rounds.preflight import probe, say_prices, try_model, write_lock
+from sparring.rounds.preflight import check_window, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
 from sparring.rounds.resume import check_resumable
 from sparring.rounds.step import StepFit, StepPairs
@@ -67,6 +67,7 @@ class Run:
         probed = probe(self.policies, recipe, progress)
         try_model(self.policies, recipe, progress)
         prepare(self.policies, recipe, progress)
+        check_window(self.policies, recipe)
         say_prices(self.store, recipe, probed.judges, progress)
         write_lock(self.policies, recipe.seed, probed.engine, progress)
         if recipe.data.collect is not None:

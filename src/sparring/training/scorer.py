@@ -193,8 +193,8 @@ class PolicyScorer(nn.Module):
         name = type(self.causal).__name__
         if not leak <= LEAK[is_exact(self.causal)] * effect:
             raise ValueError(
-                f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it "
-                f"({leak / effect:.2g} of what it changes where it is seen). {self._remedy}"
+                f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it (by {leak:.2g} of the "
+                f"hidden states' size, and by {effect:.2g} where it is seen). {self._remedy}"
             )
         if not worst <= (SHARP_TOLERANCE if is_exact(self.causal) else ROUNDED_TOLERANCE):
             raise ValueError(
@@ -253,7 +253,7 @@ class PolicyScorer(nn.Module):
             seen_F[place] = False
             if seen_F.any():
                 effect = max(effect, float(change_F[seen_F].max()))
-        size = float(before_FH.abs().max())
+        size = float(before_FH.abs().max()) or 1.0
         return effect / size, leak / size
 
     @contextlib.contextmanager
