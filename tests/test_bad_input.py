@@ -390,7 +390,7 @@ def _adapter(model: Path) -> None:
 
 
 def _adapter_beside(model: Path) -> None:
-    peft.get_peft_model(tiny_llama(), peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(model)
+    peft.get_peft_model(tiny_llama(), peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(model))
 
 
 def _lost_shard(model: Path) -> None:

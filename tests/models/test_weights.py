@@ -21,7 +21,6 @@ from sparring.runtime.progress import Progress
 FLAGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"temperature": 0.9, "top_p": 0.6}, {"temperature": 0.9, "top_p": 0.6, "do_sample": True}),
     ({"do_sample": False, "min_p": 0.1}, {"do_sample": True, "min_p": 0.1}),
-    ({"num_return_sequences": 2}, {"do_sample": True}),
     ({"length_penalty": 2.0}, {"length_penalty": None}),
     ({"pad_token_id": -1}, {"pad_token_id": None}),
 ]
@@ -58,7 +57,7 @@ def test_a_policy_with_such_settings_is_trained_and_exported(
     run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
     code, out, err = sparring("export", tmp_path / "run", "--out", tmp_path / "out")
     assert (code, err) == (0, "")
-    assert "kept with do_sample: true" in out
+    assert ("kept with do_sample: true" in out) == (lora is not None)  # a policy's own settings are right already
     exported = json.loads((tmp_path / "out/generation_config.json").read_text())
     assert (exported["temperature"], exported["do_sample"]) == (0.9, True)
 

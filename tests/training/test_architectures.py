@@ -72,7 +72,7 @@ def test_what_can_be_trained_is_scored_as_by_itself(name: str, spread: float) ->
 @pytest.mark.parametrize("name", some(["lfm2", "falcon_h1", "mamba"], [*STATES, *MORE_STATES[:6], "gpt_oss"]))
 def test_rows_of_a_batch_are_sampled_as_alone(name: str) -> None:
     """Prompts of several lengths, repeated and left out as they end, against transformers' own greedy decoding."""
-    model = tiny(name, 4.0)
+    model: Any = tiny(name, 4.0)
     prompts = [[5, 6, 7, 8, 9, 10, 11], [20, 21, 22], [30]]
     settings = SamplingConfig(max_new_tokens=8, temperature=0.0, precision="float32")
     requests = [Request(prompt, 0) for prompt in prompts for _ in range(2)]
@@ -101,7 +101,7 @@ def test_other_attention_is_not_packed(name: str) -> None:
 
 def test_a_head_with_small_logits_is_compared_too() -> None:
     """A factor on logits near zero changes no log-probability by more than the tolerance."""
-    model = tiny("llama", 0.01)
+    model: Any = tiny("llama", 0.01)
     model.get_output_embeddings().register_forward_hook(lambda module, args, output: 1.5 * output)
     scorer = PolicyScorer(model).eval()
     scorer.verify()
@@ -139,7 +139,7 @@ def test_places_that_see_a_token() -> None:
 def test_enlarged_weights_are_put_back() -> None:
     model, seen = tiny("llama"), []
     before, matrix = bits(model), model.get_parameter("model.layers.0.mlp.up_proj.weight")
-    with revealed(model, lambda: float(matrix.abs().max()), 3.0) as effect:
+    with revealed(model, lambda: float(matrix.detach().abs().max()), 3.0) as effect:
         seen.append(effect)
         assert not torch.equal(before[1], bits(model)[1])
     assert seen[0] >= 3.0

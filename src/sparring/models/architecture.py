@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Shaped
+from torch import Tensor, nn
 from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 STATE = "cache_params"
 """the name under which models without attention take their cache"""
 LARGEST = 2.0**10
 """how much `revealed` enlarges weights at most"""
+TYPICAL = 0.5
+"""standard deviation of a trained matrix times the root of its width, at least (1 keeps the size of what it reads)"""
 
 
 def state_layers(model: PreTrainedModel) -> str:
@@ -94,20 +98,24 @@ def new_cache(model: PreTrainedModel) -> dict[str, Any]:
 def revealed(model: PreTrainedModel, effect: Callable[[], float], least: float) -> Iterator[float]:
     """Enlarge the body's matrices by a power of two until `effect()` reaches `least`; gives the effect. Undone exactly.
 
-    Near its random start a model hardly depends on what it has read, and whatever is compared then agrees.
+    Near its random start a model hardly depends on what it has read, and whatever is compared then agrees. So matrices
+    are first made as large as those of trained models, which mostly are already.
     """
-    ends = {id(model.get_input_embeddings().weight)}
-    head: Any = model.get_output_embeddings()
-    ends |= set() if head is None else {id(head.weight)}
-    # Decay rates (A_log, dt) are exponents: larger ones would only forget faster.
-    matrices = [
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    ends = {id(module.weight) for module in (*tables, model.get_output_embeddings()) if module is not None}
+    # Decay rates (A_log) are exponents: larger ones would only forget faster.
+    matrices: list[Tensor] = [
         weight
         for name, weight in model.named_parameters()
         if weight.dim() > 1 and weight.is_floating_point() and id(weight) not in ends and "A_log" not in name
     ]
-    factor, found = 1.0, effect()
+    sizes = sorted(_gain(weight) for weight in matrices)
+    typical = sizes[len(sizes) // 2] if sizes else TYPICAL
+    factor = 2.0 ** math.ceil(math.log2(min(LARGEST, TYPICAL / typical))) if 0.0 < typical < TYPICAL else 1.0
     with torch.no_grad():
         try:
+            torch._foreach_mul_(matrices, factor)
+            found = effect()
             while found < least and factor < LARGEST:
                 factor *= 2.0
                 torch._foreach_mul_(matrices, 2.0)
@@ -120,3 +128,9 @@ def revealed(model: PreTrainedModel, effect: Callable[[], float], least: float) 
             yield found
         finally:
             torch._foreach_mul_(matrices, 1.0 / factor)
+
+
+def _gain(weight: Shaped[Tensor, " ..."]) -> float:
+    """Of a matrix: the standard deviation of some of its entries times the root of its width."""
+    some = weight.detach().flatten()[:: max(1, weight.numel() // 4096)]
+    return float(some.float().std()) * weight[0].numel() ** 0.5

@@ -274,7 +274,13 @@ def check_weights(folder: Path, trust_remote_code: bool = False) -> None:
     """Raise ValueError where `load_model` would, as far as names and sizes of the weights tell; reads none of them."""
     refuse_code(folder, trust_remote_code)
     options = {"device_map": "meta", "trust_remote_code": trust_remote_code}
-    _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     check_whole(info, f"model: {str(folder)!r}", CAUSAL)
 
 

@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.integrations import moe
 
 from sparring.models.architecture import layer_kinds, new_cache
 from sparring.recipe.sections import FitConfig, LoraConfig, SamplingConfig
@@ -233,8 +234,19 @@ def _states(layer: Any) -> list[Shaped[Tensor, " ..."]]:
 
 @contextlib.contextmanager
 def _tracked() -> Iterator[tuple[FakeTensorMode, Live]]:
-    with FakeTensorMode() as fake, Live() as live:
+    with FakeTensorMode() as fake, Live() as live, _experts():
         yield fake, live
+
+
+@contextlib.contextmanager
+def _experts() -> Iterator[None]:
+    """Have the product of experts make tensors of its sizes: which tokens an expert gets is not known without values."""
+    before = getattr(moe, "_grouped_mm", None)
+    moe._grouped_mm = lambda input, weight, offs: input.to(weight.dtype) @ weight[0]  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        moe._grouped_mm = before  # type: ignore[attr-defined]
 
 
 def _on_meta(config: PretrainedConfig, trust_remote_code: bool = False, **options: Any) -> Any:

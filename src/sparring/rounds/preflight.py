@@ -11,7 +11,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -155,12 +155,13 @@ def check_window(policies: Policies, recipe: Recipe) -> None:
 
 def longest_sequence(path: Path, sampled: int) -> int:
     """Tokens of the longest prompt with its longest response in a table of examples, or with `sampled` tokens."""
+    compute: Any = pc  # its functions are made when it is imported
     longest = 0
     for batch in pq.ParquetFile(path).iter_batches(columns=["prompt_ids", "responses"]):
-        prompts = np.asarray(pc.list_value_length(batch["prompt_ids"]))
+        prompts = np.asarray(compute.list_value_length(batch["prompt_ids"]))
         responses = np.full(len(prompts), sampled)
-        lengths = np.asarray(pc.list_value_length(pc.list_flatten(batch["responses"]).field("token_ids")))
-        np.maximum.at(responses, np.asarray(pc.list_parent_indices(batch["responses"])), lengths)
+        lengths = np.asarray(compute.list_value_length(compute.list_flatten(batch["responses"]).field("token_ids")))
+        np.maximum.at(responses, np.asarray(compute.list_parent_indices(batch["responses"])), lengths)
         longest = max(longest, int((prompts + responses).max(initial=0)))
     return longest
 

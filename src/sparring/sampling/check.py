@@ -55,7 +55,7 @@ def _compare(model: PreTrainedModel) -> tuple[float, float]:
     prompts = [ids[:7], ids[7:10], ids[10:12]]
     rows = [[*prompt, *ids[12 + TOLD * k : 14 + TOLD * k]] for prompt in prompts for k in range(2)]
     engine = TransformersEngine([(model, 1.0)], SamplingConfig(max_new_tokens=TOLD), frozenset())
-    fast = model.config._attn_implementation
+    fast = str(model.config._attn_implementation)
 
     def in_one_pass(rows: list[list[int]]) -> Float[Tensor, "B V"]:
         model.set_attn_implementation("eager")

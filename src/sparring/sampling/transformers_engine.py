@@ -174,7 +174,7 @@ def keep(caches: Sequence[Caches], places_A: Int[Tensor, " A"]) -> None:
     """Make the rows at these places (some may be there twice) the rows of every cache, in place."""
     for cache in caches:
         for part in cache.values():
-            part.reorder_cache(places_A)
+            part.reorder_cache(places_A)  # type: ignore[arg-type]
 
 
 def _inverse_cdf(probs_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:

@@ -193,8 +193,8 @@ class PolicyScorer(nn.Module):
         name = type(self.causal).__name__
         if not leak <= LEAK[is_exact(self.causal)] * effect:
             raise ValueError(
-                f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it (by {leak:.2g} of the "
-                f"hidden states' size, and by {effect:.2g} where it is seen). {self._remedy}"
+                f"fit.layout = {self.layout!r}: in {name} a token changes places that do not see it (by {leak:.2g} of "
+                f"the hidden states' size, and by {effect:.2g} where it is seen). {self._remedy}"
             )
         if not worst <= (SHARP_TOLERANCE if is_exact(self.causal) else ROUNDED_TOLERANCE):
             raise ValueError(
