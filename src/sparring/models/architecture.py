@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -114,20 +114,26 @@ def revealed(model: PreTrainedModel, effect: Callable[[], float], least: float) 
     factor = 2.0 ** math.ceil(math.log2(min(LARGEST, TYPICAL / typical))) if 0.0 < typical < TYPICAL else 1.0
     with torch.no_grad():
         try:
-            torch._foreach_mul_(matrices, factor)
+            _multiply(matrices, factor)
             found = effect()
             while found < least and factor < LARGEST:
                 factor *= 2.0
-                torch._foreach_mul_(matrices, 2.0)
+                _multiply(matrices, 2.0)
                 larger = effect()
                 if not larger < float("inf"):  # overflow: the last factor was the best
                     factor /= 2.0
-                    torch._foreach_mul_(matrices, 0.5)
+                    _multiply(matrices, 0.5)
                     break
                 found = larger
             yield found
         finally:
-            torch._foreach_mul_(matrices, 1.0 / factor)
+            _multiply(matrices, 1.0 / factor)
+
+
+def _multiply(matrices: Sequence[Shaped[Tensor, " ..."]], factor: float) -> None:
+    if factor != 1.0:
+        for matrix in matrices:
+            matrix.mul_(factor)
 
 
 def _gain(weight: Shaped[Tensor, " ..."]) -> float:

@@ -240,7 +240,7 @@ def _tracked() -> Iterator[tuple[FakeTensorMode, Live]]:
 
 @contextlib.contextmanager
 def _experts() -> Iterator[None]:
-    """Have the product of experts make tensors of its sizes: which tokens an expert gets is not known without values."""
+    """Have the product of experts make tensors of its sizes: an expert's tokens are not known without values."""
     before = getattr(moe, "_grouped_mm", None)
     moe._grouped_mm = lambda input, weight, offs: input.to(weight.dtype) @ weight[0]  # type: ignore[attr-defined]
     try:
