@@ -139,4 +139,4 @@ def _multiply(matrices: Sequence[Shaped[Tensor, " ..."]], factor: float) -> None
 def _gain(weight: Shaped[Tensor, " ..."]) -> float:
     """Of a matrix: the standard deviation of some of its entries times the root of its width."""
     some = weight.detach().flatten()[:: max(1, weight.numel() // 4096)]
-    return float(some.float().std()) * weight[0].numel() ** 0.5
+    return float(some.float().std(correction=0)) * weight[0].numel() ** 0.5
