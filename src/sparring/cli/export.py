@@ -30,7 +30,7 @@ def command(
 
     The card holds the recipe, the data, the run's results with intervals, and the licences that could be found.
     """
-    from sparring.models.weights import generation_note
+    from sparring.models.generation import generation_note
     from sparring.rounds.export import export, find_source, hub_token
     from sparring.rounds.export import push as upload
 

@@ -10,7 +10,6 @@ Leaves out: adapters (`training/adapters.py`).
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib.util
 import json
@@ -27,7 +26,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -35,6 +33,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from sparring.models.generation import writable_generation
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
 
@@ -326,49 +325,6 @@ def check_whole(info: Mapping[str, Any], name: str, kind: str) -> None:
             "its config.json is not its own. If the model is right without them, save it once with "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER), and give that folder."
         )
-
-
-ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-
-
-def writable_generation(config: GenerationConfig) -> GenerationConfig:
-    """The generation settings if transformers writes them, else what is nearest and can be written.
-
-    It reads temperature and top_p without do_sample, and refuses to write them: they mean sampling, so that is set.
-    Where this does not help, only the special tokens are kept.
-    """
-    if _writes(config):
-        return config
-    sampled = copy.deepcopy(config)
-    sampled.do_sample = True
-    if _writes(sampled):
-        return sampled
-    ends = {name: getattr(config, name) for name in ENDS}
-    return GenerationConfig(
-        **{name: value for name, value in ends.items() if not (isinstance(value, int) and value < 0)}
-    )
-
-
-def _writes(config: GenerationConfig) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            config.save_pretrained(folder)
-            GenerationConfig.from_pretrained(folder)
-        except Exception:  # values of any type stand in such files
-            return False
-    return True
-
-
-def generation_note(folder: Path) -> str:
-    """What `load_model` changes in the folder's generation settings, for the user; "" for nothing."""
-    if not (folder / "generation_config.json").exists():
-        return ""
-    config = GenerationConfig.from_pretrained(folder)
-    kept = writable_generation(config)
-    if kept is config:
-        return ""
-    how = "they are kept with do_sample: true" if kept.do_sample else "only the special tokens are kept"
-    return f"note  {folder / 'generation_config.json'} holds settings that cannot be saved again; {how}"
 
 
 def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:

@@ -23,7 +23,7 @@ import sparring
 from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
 from sparring.models.architecture import attention_window
-from sparring.models.weights import generation_note
+from sparring.models.generation import generation_note
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
