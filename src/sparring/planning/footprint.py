@@ -288,7 +288,7 @@ def _to_depth(config: PretrainedConfig, run: Callable[[PretrainedConfig], Footpr
     """The footprint at the model's depth, from two shallow copies: every part is linear in repeats of its layers.
 
     Raises:
-        ValueError: the model's code cannot be run in one of the stages.
+        ValueError: the model's code cannot be run without values.
     """
     depth = config.get_text_config().num_hidden_layers
     few, more = shallow_depths(config)
@@ -300,8 +300,8 @@ def _to_depth(config: PretrainedConfig, run: Callable[[PretrainedConfig], Footpr
         raise
     except Exception as error:  # a model's code fails in any way on what it was not written for
         raise ValueError(
-            f"model: {config.model_type} cannot be run as sampling or the fit would ({first_line(error)}). Use "
-            "another model."
+            f"model: {config.model_type} cannot be planned: its code does not run on tensors without values "
+            f"({first_line(error)}). `sparring run` tries the model itself before any work."
         ) from error
 
     def extended(name: str) -> int:
