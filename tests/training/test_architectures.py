@@ -170,8 +170,8 @@ def test_a_run_from_plan_to_policy(name: str, tiny_recipe: dict[str, Any], tmp_p
 
 def test_sequences_beyond_the_window_are_refused_before_sampling(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
     """The first long response would have stopped the run after all sampling."""
-    folder = folder_of(tiny("phimoe", sliding_window=30), tmp_path / "model")
+    folder = folder_of(tiny("phimoe", sliding_window=15), tmp_path / "model")
     plain = {**tiny_recipe, "model": {"path": str(folder)}, "rounds": 1}
-    with pytest.raises(ValueError, match=r"sliding_window is 30 tokens, and sequences of 35 may come"):
+    with pytest.raises(ValueError, match=r"sliding_window is 15 tokens, and sequences of 18 may come"):
         run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
     assert not (tmp_path / "run/rounds").exists()
