@@ -12,15 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForSequenceClassification, PreTrainedModel
 
 import oracle_fakes
 from command import Outcome, sparring
 from conftest import byte_tokenizer, tiny_llama, write_jsonl
+from model_zoo import config, folder_of, tiny
 from sparring.recipe.reading import load_recipe, parse_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
@@ -339,6 +342,76 @@ def _not_causal(model: Path) -> None:
     (model / "config.json").write_text(json.dumps({**config, "model_type": "t5"}))
 
 
+def _saved(model: Path, other: PreTrainedModel) -> None:
+    shutil.rmtree(model)
+    folder_of(other, model)
+
+
+def _config_with(model: Path, **fields: Any) -> None:
+    path = model / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def _encoder(model: Path) -> None:
+    _saved(model, tiny("bert"))
+
+
+def _vision(model: Path) -> None:
+    _config_with(model, model_type="clip")
+
+
+def _quantised(model: Path) -> None:
+    _config_with(model, quantization_config={"quant_method": "gptq", "bits": 4})
+
+
+def _reward_model(model: Path) -> None:
+    _saved(model, LlamaForSequenceClassification(config("llama", num_labels=1)))
+
+
+def _tied_reward_model(model: Path) -> None:
+    _saved(model, LlamaForSequenceClassification(config("llama", num_labels=1, tie_word_embeddings=True)))
+
+
+def _fewer_layers(model: Path) -> None:
+    _config_with(model, num_hidden_layers=1)
+
+
+def _more_layers(model: Path) -> None:
+    _config_with(model, num_hidden_layers=3)
+
+
+def _other_width(model: Path) -> None:
+    _config_with(model, vocab_size=300)
+
+
+def _adapter(model: Path) -> None:
+    """With a config.json beside it, as several trainers leave it."""
+    _adapter_beside(model)
+    (model / "model.safetensors").unlink()
+
+
+def _adapter_beside(model: Path) -> None:
+    peft.get_peft_model(tiny_llama(), peft.LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(str(model))
+
+
+def _lost_shard(model: Path) -> None:
+    shutil.rmtree(model)
+    tiny_llama().save_pretrained(model, max_shard_size=40_000)
+    byte_tokenizer().save_pretrained(model)
+    (model / "model-00002-of-00003.safetensors").unlink()
+
+
+def _lost_tensor(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+
+
+def _pointer(model: Path) -> None:
+    """What a checkout without git-lfs holds."""
+    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
 def _pickled(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
 
@@ -388,7 +461,23 @@ def _no_end(model: Path) -> None:
         (shutil.rmtree, r"model: .* is not a folder"),
         (_no_config, r"holds no config\.json.*save_pretrained"),
         (_broken_config, r"model: .*config\.json is not readable JSON"),
-        (_not_causal, r"cannot be loaded as a causal language model: Unrecognized"),
+        (_not_causal, r"is an encoder-decoder \(t5\)"),
+        (_encoder, r"BertLMHeadModel gives other logits token by token"),
+        (_vision, r"\(clip\) is no causal language model"),
+        (_quantised, r"holds quantised weights \(gptq\).*float32"),
+        (_reward_model, r"no weights for lm_head\.weight; they would be random.*with its head"),
+        (_tied_reward_model, r"weights that are no part of it as a causal language model: score\.weight"),
+        (_fewer_layers, r"no part of it.*model\.layers\.1\..* and 4 more"),
+        (_more_layers, r"no weights for model\.layers\.2\..* and 4 more; they would be random"),
+        (
+            _other_width,
+            r"other sizes than its config\.json says: model\.embed_tokens\.weight \(260, 32\) for \(300, 32\)",
+        ),
+        (_adapter, r"holds an adapter, not a whole model.*sparring export"),
+        (_adapter_beside, r"holds an adapter .* beside whole weights.*sparring export ADAPTER --base"),
+        (_lost_shard, r"is not complete: model-00002-of-00003\.safetensors of the 3 files"),
+        (_lost_tensor, r"no weights for model\.norm\.weight"),
+        (_pointer, r"model\.safetensors is not a whole safetensors file"),
         (_pickled, r"no \*\.safetensors; found pickled weights \['pytorch_model\.bin'\]"),
         (_truncated, r"model\.safetensors is not a whole safetensors file"),
         (_remote_code, r"its own Python code \(auto_map.*model\.trust_remote_code: true"),
@@ -406,8 +495,19 @@ def test_a_folder_that_is_not_a_model(
 ) -> None:
     spoil(model)
     with pytest.raises(ValueError, match=message):
-        go(changed(tiny_recipe, model__path=str(model)), tmp_path / "run")
+        go(changed(tiny_recipe, model__path=str(model), fit__layout="padded"), tmp_path / "run")
     assert untouched(tmp_path / "run")
+
+
+@pytest.mark.parametrize("spoil", [_reward_model, _adapter_beside, _lost_shard, _quantised, _not_causal])
+def test_a_plan_refuses_what_the_run_would(
+    spoil: Callable[[Path], None], model: Path, tiny_recipe: Plain, tmp_path: Path
+) -> None:
+    spoil(model)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(changed(tiny_recipe, model__path=str(model))))
+    code, _, err = sparring("plan", path)
+    assert (code, err.count("\n"), err[:14]) == (2, 1, "error: model: ")
 
 
 @pytest.mark.parametrize(

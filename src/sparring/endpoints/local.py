@@ -31,6 +31,7 @@ from sparring.models.weights import (
     resolve_model,
 )
 from sparring.recipe.sections import SamplingConfig
+from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request as Row
 from sparring.sampling.transformers_engine import TransformersEngine
 
@@ -73,6 +74,7 @@ class LocalChat(Asker):
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
         self.model = placed(load_model(folder, torch.bfloat16 if precision == "bfloat16" else torch.float32))
+        check_sampling(self.model)
         self._ends = self.chat.end_ids(self.model.generation_config)
 
     def most_tokens(self, request: Request) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from sparring.runtime.files import hash_file, read_json, write_json, write_text
 from sparring.runtime.progress import plain_lines
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps
-from sparring.training.scorer import PolicyScorer
+from sparring.training.scorer import scorer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +330,7 @@ class Leaderboard:
         fits = [all(len(c) + len(choice) <= self.lm.max_length for c, choice in pairs) for pairs in by_document]
         whole = [pairs for pairs, fit in zip(by_document, fits, strict=True) if fit]
         rollouts = [Rollout(context, [choice]) for pairs in whole for context, choice in pairs]
-        scorer = PolicyScorer(load_model(self.folder).to(self.device), "packed")  # type: ignore[arg-type]
+        scorer = scorer_of(load_model(self.folder).to(self.device))  # type: ignore[arg-type]
         logps = iter(rollout_logps(scorer, rollouts, 4096, "float32"))
         return [[next(logps)[0] for _ in pairs] if fit else None for pairs, fit in zip(by_document, fits, strict=True)]
 

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
 
+from sparring.models.generation import writable_generation
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
 
@@ -45,6 +49,10 @@ INDEX = "*.safetensors.index.json"
 SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"}
 SIZES |= {"max_position_embeddings", "n_embd", "n_head", "n_layer", "n_positions"}
 """numbers of a configuration that are above 0 in every model"""
+
+CAUSAL = "a causal language model"
+CONSTANTS = (".inv_freq", ".masked_bias", ".attn.bias", ".attention.bias", ".position_ids", "_cached")
+"""ends of the names of tables that old versions of transformers stored among the weights and now compute"""
 
 
 def is_path(spec: str) -> bool:
@@ -74,17 +82,25 @@ def resolve_model(spec: str, revision: str | None = None) -> Path:
 
 
 def _checked(folder: Path) -> Path:
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+    weights = [file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_")]
+    adapter = (folder / "adapter_config.json").exists()
+    if adapter and not weights:
         raise ValueError(
             f"model: {str(folder)!r} holds an adapter, not a whole model. Merge it with "
             f"`sparring export {folder} --out FOLDER`, and give that folder."
+        )
+    if adapter:
+        raise ValueError(
+            f"model: {str(folder)!r} holds an adapter (adapter_config.json) beside whole weights, and is either of two "
+            "models. Move the adapter's files into a folder of their own: then this one is the model without it, and "
+            f"`sparring export ADAPTER --base {folder} --out FOLDER` makes the one with it."
         )
     if not (folder / "config.json").exists():
         raise ValueError(
             f"model: {str(folder)!r} holds no config.json, so it is not a Hugging Face model. "
             "Save one there with model.save_pretrained and tokenizer.save_pretrained."
         )
-    if not any(folder.glob("*.safetensors")):
+    if not weights:
         pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
         hint = f"found pickled weights {pickled}, which can run code when loaded; " if pickled else ""
         raise ValueError(
@@ -92,6 +108,9 @@ def _checked(folder: Path) -> Path:
             "model.save_pretrained(folder) on a machine you trust."
         )
     _check_config(folder / "config.json")
+    _check_shards(folder)
+    for file in weights:
+        _tensor_names(file)
     return folder
 
 
@@ -127,6 +146,35 @@ def load_config(folder: Path, trust_remote_code: bool = False, **options: Any) -
         raise ValueError(
             f"model: the configuration of {str(folder)!r} cannot be read ({first_line(error)}). Fetch or save it again."
         ) from error
+
+
+def _check_shards(folder: Path) -> None:
+    """Raise ValueError where the index of sharded weights names files that are not there."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"model: {index} is no index of weights ({first_line(error)}). Fetch it again.") from error
+    if lost := sorted(str(file) for file in files if not (folder / str(file)).exists()):
+        raise ValueError(
+            f"model: {str(folder)!r} is not complete: {_few(lost)} of the {len(files)} files that {index.name} names "
+            "are not there. Fetch or save them again."
+        )
+
+
+def _tensor_names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as tensors:
+            return list(tensors.keys())
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -248,20 +296,96 @@ def load_model(
 ) -> PreTrainedModel:
     """The folder's causal language model in `dtype`, in evaluation mode, on the CPU; `options` are `from_pretrained`'s.
 
+    Its generation settings are made such that they can be saved again (`generation_note` says how).
+
     Raises:
-        ValueError: it is no causal language model, or needs code of its own and the recipe does not allow it.
+        ValueError: it is no causal language model, the weights are not all its own, or it needs code of its own and the
+            recipe does not allow it.
     """
     refuse_code(folder, trust_remote_code)
+    options |= {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    model, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
+    check_whole(info, f"model: {str(folder)!r}", CAUSAL)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config = writable_generation(model.generation_config)
+    return model.eval()
+
+
+def check_weights(folder: Path, trust_remote_code: bool = False) -> None:
+    """Raise ValueError where `load_model` would, as far as names and sizes of the weights tell; reads none of them."""
+    refuse_code(folder, trust_remote_code)
+    options = {"device_map": "meta", "trust_remote_code": trust_remote_code}
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, **options
-        )
+        _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+    check_whole(info, f"model: {str(folder)!r}", CAUSAL)
+
+
+def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any) -> tuple[Any, Mapping[str, Any]]:
+    """A model by one of transformers' auto classes, and its report of missing, unexpected and mismatched weights.
+
+    Raises:
+        ValueError: it cannot be loaded; begins with `name` and says that it is no `kind`.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of weights that are not as they should be: ours is an error
+    options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        return auto.from_pretrained(folder, **options)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # of a model's own code, and of a configuration that does not fit its weights
+    except Exception as error:  # of a model's own code, of its quantiser, of a configuration that does not fit
         reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else first_line(error)
-        raise ValueError(f"model: {str(folder)!r} cannot be loaded as a causal language model: {reason}") from error
-    return model.eval()
+        raise ValueError(f"{name} cannot be loaded as {kind}: {reason}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def check_present(info: Mapping[str, Any], name: str, kind: str) -> None:
+    """Raise ValueError where weights of a loaded model are missing or have other sizes: they would be random."""
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"{name} has no weights for {_few(missing)}; they would be random, and others at every load. Give {kind} "
+            "that was saved whole, with its head."
+        )
+    if other := sorted(f"{key} {tuple(stored)} for {tuple(own)}" for key, stored, own in info["mismatched_keys"]):
+        raise ValueError(
+            f"{name} holds weights of other sizes than its config.json says: {_few(other)}. Save it again."
+        )
+
+
+def check_whole(info: Mapping[str, Any], name: str, kind: str) -> None:
+    """Raise ValueError where weights of a loaded model are missing, or stored ones are none of its own."""
+    check_present(info, name, kind)
+    if extra := sorted(key for key in info["unexpected_keys"] if not key.endswith(CONSTANTS)):
+        raise ValueError(
+            f"{name} holds weights that are no part of it as {kind}: {_few(extra)}. It is another kind of model, or "
+            "its config.json is not its own. If the model is right without them, save it once with "
+            "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER), and give that folder."
+        )
+
+
+def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:
+    """Raise ValueError for a configuration whose model cannot be a policy that is trained."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"model: {name!r} is an encoder-decoder ({config.model_type}); a policy is a causal language model, which "
+            "reads prompt and response as one sequence."
+        )
+    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or hasattr(config, "auto_map")
+    if not known:
+        raise ValueError(f"model: {name!r} ({config.model_type}) is no causal language model.")
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
+        raise ValueError(
+            f"model: {name!r} holds quantised weights ({method}), which cannot be trained. Give it in bfloat16 or "
+            "float32; model.lora.quantize then holds the base in 4 bits."
+        )
 
 
 def hash_weights(folder: Path) -> str:
@@ -283,11 +407,7 @@ def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int]
     digest = hashlib.sha256()
     names: dict[str, Path] = {}
     for file in files:
-        try:
-            with safe_open(file, "pt") as tensors:
-                names |= dict.fromkeys(tensors.keys(), file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
+        names |= dict.fromkeys(_tensor_names(file), file)
     for name in sorted(names):
         with safe_open(names[name], "pt") as tensors:
             tensor = tensors.get_tensor(name).contiguous()

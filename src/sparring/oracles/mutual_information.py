@@ -32,7 +32,7 @@ from sparring.models.weights import hash_policy, load_model, load_tokenizer, pla
 from sparring.oracles.oracle import Comparison
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps
-from sparring.training.scorer import PolicyScorer
+from sparring.training.scorer import PolicyScorer, scorer_of
 
 EMPTY = " "
 """The user turn that stands for no prompt; templates refuse an empty one"""
@@ -120,5 +120,5 @@ class MutualInformation:
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:
-            self._scorer = PolicyScorer(placed(load_model(self.folder, torch.bfloat16)))
+            self._scorer = scorer_of(placed(load_model(self.folder, torch.bfloat16)))
         return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")

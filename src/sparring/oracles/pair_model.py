@@ -32,7 +32,16 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sparring.models.padding import left_padded
 from sparring.models.template import bounded_rendering
-from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, refuse_code, resolve_model
+from sparring.models.weights import (
+    check_present,
+    hash_policy,
+    load_model,
+    load_reported,
+    load_tokenizer,
+    placed,
+    refuse_code,
+    resolve_model,
+)
 from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
@@ -168,7 +177,9 @@ class Classifier:
         self.shortened = 0
         self.tokenizer: Any = load_tokenizer(folder)
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        where, kind = f"oracle.model: {str(folder)!r}", "a sequence classifier"
+        model, info = load_reported(AutoModelForSequenceClassification, folder, where, kind, dtype=dtype)
+        check_present(info, where, kind)
         model.config.pad_token_id = self.tokenizer.pad_token_id
         self.model = placed(model.eval())
 

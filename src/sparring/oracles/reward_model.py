@@ -24,7 +24,7 @@ from transformers import AutoModelForSequenceClassification
 from sparring.models.messages import turns
 from sparring.models.padding import right_padded
 from sparring.models.template import Template
-from sparring.models.weights import hash_policy, load_tokenizer, placed, resolve_model
+from sparring.models.weights import check_present, hash_policy, load_reported, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 
 VERSION = 2
@@ -59,19 +59,14 @@ class RewardModel:
         self._scores: dict[tuple[str, str], float] = {}
 
     def _load(self, name: str) -> Any:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            self.folder, use_safetensors=True, output_loading_info=True
-        )
+        where = f"oracle.model: {name!r}"
+        model, info = load_reported(AutoModelForSequenceClassification, self.folder, where, "a sequence classifier")
         if model.config.num_labels != 1:
             raise ValueError(
                 f"oracle.model: {name!r} has {model.config.num_labels} outputs; a reward model has one "
                 "(num_labels = 1)."
             )
-        if missing := sorted(info["missing_keys"]):
-            raise ValueError(
-                f"oracle.model: {name!r} has no weights for {', '.join(missing)}; they would be random. Give a reward "
-                "model, that is a sequence classifier saved with its head."
-            )
+        check_present(info, where, "a sequence classifier")
         return placed(model.eval())
 
     @property

@@ -35,7 +35,15 @@ from transformers import AutoModelForSequenceClassification
 from sparring.models.messages import turns
 from sparring.models.padding import right_padded
 from sparring.models.template import Template
-from sparring.models.weights import hash_policy, hash_weights, load_tokenizer, placed, resolve_model
+from sparring.models.weights import (
+    check_present,
+    hash_policy,
+    hash_weights,
+    load_reported,
+    load_tokenizer,
+    placed,
+    resolve_model,
+)
 from sparring.oracles.embedding import SentenceEmbedder
 from sparring.oracles.labelled import Labelled, held_out, read_labelled
 from sparring.oracles.oracle import Comparison
@@ -276,9 +284,14 @@ def _train_model(
 
 
 def _classifier(base: Path, pad_token_id: Any) -> Any:
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, dtype=torch.float32, use_safetensors=True
-    )
+    where, kind = f"base: {str(base)!r}", "a sequence classifier"
+    options = {"num_labels": 1, "dtype": torch.float32}
+    model, info = load_reported(AutoModelForSequenceClassification, base, where, kind, **options)
+    # Its head is new, and so is the pooler that belongs to it.
+    body = f"{model.base_model_prefix}."
+    missing = [key for key in info["missing_keys"] if key.startswith(body) and ".pooler." not in key]
+    mismatched = [key for key in info["mismatched_keys"] if key[0].startswith(body)]
+    check_present({"missing_keys": missing, "mismatched_keys": mismatched}, where, kind)
     model.config.pad_token_id = pad_token_id
     return placed(model)
 

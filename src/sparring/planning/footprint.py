@@ -24,10 +24,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, DynamicCache, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.integrations import moe
 
+from sparring.models.architecture import layer_kinds, new_cache
 from sparring.recipe.sections import FitConfig, LoraConfig, SamplingConfig
-from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.runtime.errors import first_line
+from sparring.sampling.transformers_engine import Caches, TransformersEngine, keep
 from sparring.training.accumulate import accumulating
 from sparring.training.adapters import with_adapter
 from sparring.training.packing import Layout, Pack, Rollout, make_pack
@@ -190,36 +193,60 @@ def sample_footprint(config: PretrainedConfig, prompt: int, per_prompt: int, set
             _allocate(model)
             engine = TransformersEngine([(model, 1.0)], settings, frozenset())
             live.restart()
-            cache = DynamicCache(config=model.config)
-            _next(engine, cache, torch.zeros(prompts, prompt, dtype=torch.long))
+            caches = [new_cache(model)]
+            _next(engine, caches, torch.zeros(prompts, prompt, dtype=torch.long), 0)
             prefill = live.working
-            cache.batch_select_indices(torch.zeros(rows, dtype=torch.long))
-            stored = _bytes(t for layer in cache.layers for t in (layer.keys, layer.values))  # type: ignore[attr-defined]
-            grown = stored * longest // prompt
+            keep(caches, torch.zeros(rows, dtype=torch.long))
+            layers = [layer for cache in caches[0].values() for layer in cache.layers]
+            stored = [_bytes(growing) for layer in layers if (growing := _keys_and_values(layer))]
+            states = _bytes(t for layer in layers for t in _states(layer))
+            grown = sum(stored) * longest // prompt + states
             live.restart()
-            _next(engine, cache, torch.zeros(rows, 1, dtype=torch.long))
+            _next(engine, caches, torch.zeros(rows, 1, dtype=torch.long), prompt)
             # What grows with the row: a layer's keys and values, copied to add one, and its attention scores.
-            step = live.working + stored // len(cache.layers) * (longest - prompt) // prompt
+            step = live.working + max(stored, default=0) * (longest - prompt) // prompt
         return Footprint(_bytes(model.parameters()), 0, max(prefill - grown, step), grown)
 
     return _to_depth(config, run)
 
 
-def _next(engine: TransformersEngine, cache: DynamicCache, ids: Int[Tensor, "B Q"]) -> Float[Tensor, "B V"]:
+def _next(engine: TransformersEngine, caches: list[Caches], ids: Int[Tensor, "B Q"], past: int) -> Float[Tensor, "B V"]:
     """The engine's own arithmetic from tokens to choices; `_choose` sorts where top_p is below 1."""
-    past = cache.get_seq_length()
     mask = torch.ones(len(ids), past + ids.shape[1], dtype=torch.long)
-    logps_BV = engine._logps(ids, mask, mask.cumsum(1)[:, past:] - 1, [cache])
+    logps_BV = engine._logps(ids, mask, mask.cumsum(1)[:, past:] - 1, caches)
     probs_BV = (logps_BV / 1.0).softmax(-1)
     if engine.settings.top_p < 1:
         probs_BV, _ = probs_BV.sort(dim=-1, descending=True, stable=True)
     return probs_BV.cumsum(-1)
 
 
+def _keys_and_values(layer: Any) -> list[Shaped[Tensor, " ..."]]:
+    """Of a layer that keeps some for every token."""
+    both = getattr(layer, "keys", None), getattr(layer, "values", None)
+    return [tensor for tensor in both if tensor is not None]
+
+
+def _states(layer: Any) -> list[Shaped[Tensor, " ..."]]:
+    """Of a layer that keeps as much for a row of any length."""
+    kinds = getattr(layer, "conv_states", {}), getattr(layer, "recurrent_states", {})
+    return [tensor for states in kinds for tensor in states.values() if tensor is not None]
+
+
 @contextlib.contextmanager
 def _tracked() -> Iterator[tuple[FakeTensorMode, Live]]:
-    with FakeTensorMode() as fake, Live() as live:
+    with FakeTensorMode() as fake, Live() as live, _experts():
         yield fake, live
+
+
+@contextlib.contextmanager
+def _experts() -> Iterator[None]:
+    """Have the product of experts make tensors of its sizes: an expert's tokens are not known without values."""
+    before = getattr(moe, "_grouped_mm", None)
+    moe._grouped_mm = lambda input, weight, offs: input.to(weight.dtype) @ weight[0]  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        moe._grouped_mm = before  # type: ignore[attr-defined]
 
 
 def _on_meta(config: PretrainedConfig, trust_remote_code: bool = False, **options: Any) -> Any:
@@ -258,17 +285,38 @@ def _bytes(tensors: Any) -> int:
 
 
 def _to_depth(config: PretrainedConfig, run: Callable[[PretrainedConfig], Footprint]) -> Footprint:
-    """The footprint at the model's depth, from two shallow copies: every part is linear in the layers."""
+    """The footprint at the model's depth, from two shallow copies: every part is linear in repeats of its layers.
+
+    Raises:
+        ValueError: the model's code cannot be run without values.
+    """
     depth = config.get_text_config().num_hidden_layers
-    if depth <= SHALLOW[1]:
-        return run(config)
-    low, high = (run(with_layers(config, layers)) for layers in SHALLOW)
+    few, more = shallow_depths(config)
+    try:
+        if depth <= more:
+            return run(config)
+        low, high = (run(with_layers(config, layers)) for layers in (few, more))
+    except ValueError:
+        raise
+    except Exception as error:  # a model's code fails in any way on what it was not written for
+        raise ValueError(
+            f"model: {config.model_type} cannot be planned: its code does not run on tensors without values "
+            f"({first_line(error)}). `sparring run` tries the model itself before any work."
+        ) from error
 
     def extended(name: str) -> int:
         a, b = getattr(low, name), getattr(high, name)
-        return a + (b - a) * (depth - SHALLOW[0]) // (SHALLOW[1] - SHALLOW[0])
+        return a + (b - a) * (depth - few) // (more - few)
 
     return Footprint(*(extended(f.name) for f in fields(Footprint)))
+
+
+def shallow_depths(config: PretrainedConfig) -> tuple[int, int]:
+    """Layers of the two copies: at least SHALLOW, and whole repeats of the pattern of layers of different kinds."""
+    kinds = layer_kinds(config)
+    period = next((p for p in range(1, len(kinds)) if kinds[p:] == kinds[:-p]), max(1, len(kinds)))
+    few = period * -(-SHALLOW[0] // period)
+    return few, max(SHALLOW[1], 2 * few)
 
 
 def with_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from sparring.models.weights import resolve_model
+from sparring.models.weights import check_weights, refuse_unsuitable, resolve_model
 from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
 from sparring.planning.machine import USABLE, Machine
 from sparring.planning.stages import Planner, Stage
@@ -80,7 +81,7 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     """Estimate every stage.
 
     Raises:
-        ValueError: the model's configuration or the data cannot be read.
+        ValueError: the model's configuration or the data cannot be read, or the model cannot be run as the recipe says.
     """
     config, lengths = read_config(recipe), read_lengths(recipe)
     planner = Planner(recipe, machine, config, lengths)
@@ -98,12 +99,16 @@ def read_config(recipe: Recipe) -> PretrainedConfig:
     model = recipe.model
     where = resolve_model(model.path, model.revision) if on_this_machine(model.path) else model.path
     try:
-        return AutoConfig.from_pretrained(where, revision=model.revision, trust_remote_code=model.trust_remote_code)
+        config = AutoConfig.from_pretrained(where, revision=model.revision, trust_remote_code=model.trust_remote_code)
     except Exception as error:  # values of any type stand in such files
         raise ValueError(
             f"model: the configuration of {model.path!r} cannot be read ({first_line(error)}). Check the "
             "spelling and the network."
         ) from error
+    refuse_unsuitable(config, model.path)
+    if isinstance(where, Path):
+        check_weights(where, model.trust_remote_code)
+    return config
 
 
 # ---------------------------------------------------------------- knobs

@@ -18,6 +18,7 @@ from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
 from sparring.runtime.layout import VLLM_LOG
 from sparring.runtime.memory import release_memory
+from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
@@ -45,6 +46,9 @@ class PolicyEngines:
     def _make(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
         dtype = DTYPES[self.settings.precision]
         models = [(self.policies.load(ref, dtype), self.draw.policies[ref]) for ref in refs]
+        if self.policies.untried:
+            for model, _ in models:
+                check_sampling(model)
         end_ids = self.policies.chat.end_ids(models[0][0].generation_config)
         return TransformersEngine(models, self.settings, end_ids)
 

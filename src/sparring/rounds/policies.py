@@ -8,8 +8,10 @@ adapters over the start model. Leaves out: training them.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
@@ -34,6 +36,7 @@ from sparring.models.weights import (
 from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
+from sparring.runtime.errors import first_line
 from sparring.runtime.files import folder_beside, read_json, write_json
 from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
 from sparring.training.adapters import load_adapter, with_adapter
@@ -47,6 +50,9 @@ def start_folder(model: ModelConfig) -> Path:
 
 class Policies:
     """The start model and the policies that a store's rounds trained from it."""
+
+    untried = False
+    """whether no run's preflight has tried the model: it is then tried when it is sampled from"""
 
     def __init__(
         self, store: Store, model: ModelConfig, precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -187,6 +193,30 @@ class Policies:
             self.chat.tokenizer.save_pretrained(partial)
             shutil.rmtree(target, ignore_errors=True)
         return relative
+
+    def try_saving(self, model: PreTrainedModel) -> None:
+        """Write all of a policy but its weights into a folder that is gone afterwards.
+
+        Raises:
+            ValueError: transformers refuses it, as it would after the fit.
+        """
+        settings = copy.deepcopy(model.generation_config)
+        settings.eos_token_id = sorted(self.chat.end_ids(settings))  # type: ignore[union-attr]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, part in (
+                ("config.json", model.config),
+                ("generation_config.json", settings),
+                ("tokenizer", self.chat.tokenizer),
+            ):
+                try:
+                    part.save_pretrained(folder)  # type: ignore[union-attr]
+                except OSError:
+                    raise
+                except Exception as error:
+                    raise ValueError(
+                        f"model: the {name} of {str(self.base)!r} can be read but not written ({first_line(error)}), "
+                        "so no policy could be saved. Correct the file."
+                    ) from error
 
     def folder(self, ref: PolicyRef) -> Path:
         """The folder of a trained policy.

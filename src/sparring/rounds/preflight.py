@@ -2,7 +2,7 @@
 
 Leaves out: checks of the recipe (`recipe/recipe.py`) and of the data (`prepare.py`).
 
-    probed = probe(policies, recipe, progress); try_model(policies, recipe.fit)
+    probed = probe(policies, recipe, progress); try_model(policies, recipe, progress)
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
+from transformers import AutoConfig
 
 import sparring
-from sparring.algorithms.algorithm import REFERENCE
+from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.models.architecture import attention_window
+from sparring.models.generation import generation_note
 from sparring.models.weights import reading_files
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
+from sparring.planning.plan import read_config
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import FitConfig
 from sparring.rounds.judge import refuse_other_judge
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
@@ -33,10 +40,11 @@ from sparring.runtime.files import read_column, read_object, write_json
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
+from sparring.sampling.check import check_sampling
 from sparring.sampling.vllm_engine import check_vllm
 from sparring.training.optim import check_optimizer
 from sparring.training.quantised import check_quantisation
-from sparring.training.scorer import PolicyScorer
+from sparring.training.scorer import PolicyScorer, base_of
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "numpy", "scipy", "tokenizers")
 """whose versions go into lock.json"""
@@ -93,24 +101,74 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     return probed
 
 
-def try_model(policies: Policies, fit: FitConfig) -> None:
-    """Load the start model as the fit will and compare log-probabilities once: hours before the first fit.
+def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
+    """Load the start model as the fit will; sample, score and save a little with it: hours before the first fit.
+
+    No random numbers are drawn for it but those that loading always draws.
 
     Raises:
-        ValueError: it cannot be loaded, or our log-probabilities are not the model's own.
+        ValueError: it cannot be loaded, sampled, trained in the recipe's layout or saved; or our log-probabilities are
+            not the model's own.
     """
     if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
+    fit = recipe.fit
+    read_config(recipe)
     assert policies.base_hash  # reads every file: names one that is cut short
-    model = policies.load_training(REFERENCE)
+    model = policies.load_training(REFERENCE).eval()
     # A model that is to be sharded need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)
+    causal = base_of(placed)
+    if recipe.sampling.engine == "transformers":
+        check_sampling(causal)
     scorer = PolicyScorer(placed, fit.layout, fit.attention).eval()
     with torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=fit.precision == "bfloat16"):
         scorer.compile_attention()
     scorer.verify()
-    del model, placed, scorer
+    scorer.check_sight()
+    policies.try_saving(causal)
+    if note := generation_note(policies.base):
+        progress.say(note)
+    del model, placed, causal, scorer
     release_memory()
+
+
+def check_window(policies: Policies, recipe: Recipe) -> None:
+    """Compare the longest sequence that may come with the reach of packed attention, before anything is sampled.
+
+    Raises:
+        ValueError: it is longer; the first such response would stop the run.
+    """
+    tried = any(stage_name(key) == "anchor" for key in policies.store.manifest)
+    config = AutoConfig.from_pretrained(policies.base, trust_remote_code=policies.model.trust_remote_code)
+    window = attention_window(config)
+    if tried or window is None or recipe.fit.layout != "packed":
+        return
+    steps = recipe.build_algorithm().steps(0, ANY_DATA)
+    made = recipe.data.collect or recipe.data.teacher or any(step.draws() for step in steps)
+    sampled = recipe.sampling.max_new_tokens
+    for file, new in ((TRAIN, sampled if made else 0), (HELD_OUT, sampled)):
+        path = policies.store.root / file
+        longest = longest_sequence(path, new) if path.exists() else 0
+        if longest > window[1]:
+            raise ValueError(
+                f"fit.layout = 'packed': the model's {window[0]} is {window[1]} tokens, and sequences of {longest} may "
+                f"come ({file}, with sampling.max_new_tokens = {sampled}). Use fit.layout: padded, or lower "
+                "data.max_prompt_tokens or sampling.max_new_tokens."
+            )
+
+
+def longest_sequence(path: Path, sampled: int) -> int:
+    """Tokens of the longest prompt with its longest response in a table of examples, or with `sampled` tokens."""
+    compute: Any = pc  # its functions are made when it is imported
+    longest = 0
+    for batch in pq.ParquetFile(path).iter_batches(columns=["prompt_ids", "responses"]):
+        prompts = np.asarray(compute.list_value_length(batch["prompt_ids"]))
+        responses = np.full(len(prompts), sampled)
+        lengths = np.asarray(compute.list_value_length(compute.list_flatten(batch["responses"]).field("token_ids")))
+        np.maximum.at(responses, np.asarray(compute.list_parent_indices(batch["responses"])), lengths)
+        longest = max(longest, int((prompts + responses).max(initial=0)))
+    return longest
 
 
 def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress) -> None:

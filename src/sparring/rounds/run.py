@@ -26,7 +26,7 @@ from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
-from sparring.rounds.preflight import Probed, probe, say_prices, try_model, write_lock
+from sparring.rounds.preflight import Probed, check_window, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
 from sparring.rounds.resume import check_resumable, stage_names
 from sparring.rounds.step import StepFit, StepPairs
@@ -111,8 +111,9 @@ class Run:
     def try_parts(self, progress: Progress) -> Probed:
         """Ask every judge a first question, try the model, prepare the data, and say what is to be expected."""
         probed = probe(self.policies, self.recipe, self.progress)
-        try_model(self.policies, self.recipe.fit)
+        try_model(self.policies, self.recipe, progress)
         prepare(self.policies, self.recipe, progress)
+        check_window(self.policies, self.recipe)
         if warning := self.recipe.few_steps(self.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
             progress.say(f"warning  {warning}")
         say_prices(self.store, self.recipe, probed.judges, self.progress)

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from sparring.models.architecture import STATE, new_cache
 from sparring.models.weights import plain_attention
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.attention import DECODE_ATTENTION
@@ -33,6 +34,10 @@ NUCLEUS = 512
 """Tokens looked at first for top_p; the whole vocabulary is sorted only when they hold less mass than that."""
 COMPACT_AT = 0.75
 """Finished rows leave when no more than this share of the batch is alive: copying the cache has a price."""
+
+
+Caches = dict[str, DynamicCache]
+"""a model's cache, by the name under which it takes it"""
 
 
 @dataclass(slots=True)
@@ -45,7 +50,7 @@ class _Batch:
     """a uniform number in [0, 1) for each token that a row may get"""
     mask_BT: Int[Tensor, "B T"]
     """1 on tokens, 0 on the padding left of a prompt"""
-    caches: list[DynamicCache]
+    caches: list[Caches]
     """one per model"""
     logps_BV: Float[Tensor, "B V"]
     """of the next token; with one model its logits, which give the same choice"""
@@ -62,6 +67,11 @@ class TransformersEngine:
         self.end_ids = end_ids
         self.device = models[0][0].device
         for model, _ in self.models:
+            if not new_cache(model):
+                raise ValueError(
+                    f"model: {type(model).__name__} takes no cache, so it cannot be sampled in this process. Use "
+                    "sampling.engine: vllm if it serves this architecture, or another model."
+                )
             plain = plain_attention(model)
             fast = self.device.type == "cpu" and plain == "sdpa"
             model.set_attn_implementation(DECODE_ATTENTION if fast else plain)
@@ -105,12 +115,11 @@ class TransformersEngine:
             mask_PT[row, width - len(ids) :] = 1
         ids_PT, mask_PT = ids_PT.to(self.device), mask_PT.to(self.device)
         positions_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
-        caches = [DynamicCache(config=model.config) for model, _ in self.models]
+        caches = [new_cache(model) for model, _ in self.models]
         logps_PV = self._logps(ids_PT, mask_PT, positions_PT, caches)
         counts = torch.tensor([count for _, count in groups], device=self.device)
         rows_B = torch.repeat_interleave(torch.arange(len(groups), device=self.device), counts)
-        for cache in caches:
-            cache.batch_select_indices(rows_B)
+        keep(caches, rows_B)
         uniforms_BS = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
         return _Batch(list(range(len(requests))), uniforms_BS, mask_PT[rows_B], caches, logps_PV[rows_B])
 
@@ -121,8 +130,7 @@ class TransformersEngine:
 
     def _select(self, batch: _Batch, alive_A: Int[Tensor, " A"]) -> _Batch:
         """The batch of the rows at these places alone."""
-        for cache in batch.caches:
-            cache.batch_select_indices(alive_A)
+        keep(batch.caches, alive_A)
         rows = [batch.rows[place] for place in alive_A.tolist()]
         uniforms, mask, logps = (x[alive_A] for x in (batch.uniforms_BS, batch.mask_BT, batch.logps_BV))
         return _Batch(rows, uniforms, mask, batch.caches, logps)
@@ -139,13 +147,15 @@ class TransformersEngine:
         ids_BQ: Int[Tensor, "B Q"],
         mask_BT: Int[Tensor, "B T"],
         positions_BQ: Int[Tensor, "B Q"],
-        caches: list[DynamicCache],
+        caches: list[Caches],
     ) -> Float[Tensor, "B V"]:
         """B x V: next-token log-probabilities, float32: sum_k w_k log p_k for several models, logits for one."""
-        common: dict[str, Any] = {"attention_mask": mask_BT, "position_ids": positions_BQ, "logits_to_keep": 1}
+        common: dict[str, Any] = {"input_ids": ids_BQ, "position_ids": positions_BQ, "logits_to_keep": 1}
         parts: list[Float[Tensor, "B V"]] = []
         for (model, weight), cache in zip(self.models, caches, strict=True):
-            output = model(input_ids=ids_BQ, past_key_values=cache, use_cache=True, **common)
+            # Models without attention multiply the mask with the tokens that are fed, not with all that were.
+            mask = mask_BT[:, -ids_BQ.shape[1] :] if STATE in cache else mask_BT
+            output = model(attention_mask=mask, use_cache=True, **cache, **common)
             logits = output.logits[:, -1].float()
             parts.append(weight * logits.log_softmax(-1) if len(self.models) > 1 else logits)
         return functools.reduce(torch.add, parts)
@@ -158,6 +168,13 @@ class TransformersEngine:
         if self.settings.top_p < 1:
             return _nucleus(probs_BV, uniforms_B, self.settings.top_p)
         return _inverse_cdf(probs_BV, uniforms_B)
+
+
+def keep(caches: Sequence[Caches], places_A: Int[Tensor, " A"]) -> None:
+    """Make the rows at these places (some may be there twice) the rows of every cache, in place."""
+    for cache in caches:
+        for part in cache.values():
+            part.reorder_cache(places_A)  # type: ignore[arg-type]
 
 
 def _inverse_cdf(probs_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:

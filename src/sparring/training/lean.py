@@ -63,7 +63,9 @@ def _lean_form(module: Any) -> tuple[str, Forward | None, int]:
 
 @torch.no_grad()
 def _agrees(module: nn.Module, lean: Forward, width: int) -> bool:
-    weight = next(module.parameters())
+    weight = next(module.parameters(), None)
+    if weight is None:
+        return False
     if isinstance(weight, FakeTensor):  # planning counts bytes without values
         return True
     probe = torch.linspace(-2.0, 3.0, 2 * width, device=weight.device).reshape(1, 2, width)

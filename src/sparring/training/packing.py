@@ -12,7 +12,8 @@ The last token of a response predicts nothing, so it is never fed. Leaves out: r
 
     packs = plan_packs([rollout.tokens("packed") for rollout in rollouts], budget=4096)
 
-Shape suffixes: B rows, T tokens of a row, N predicted response tokens, R responses.
+Shape suffixes: B rows, T tokens of a row, N predicted response tokens, R responses, F all
+B * T places in one row.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 Layout = Literal["packed", "padded"]
@@ -143,6 +144,23 @@ def _padded(rollouts: Sequence[Rollout], pad_id: int) -> Pack:
         predict += range(index * width + start - 1, index * width + len(row))
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     return Pack(ids, positions, torch.tensor(predict), *_targets(rollouts), segments=None, mask_BT=mask)
+
+
+def seeing(pack: Pack, place: int) -> Bool[Tensor, " F"]:
+    """F: which of the pack's B*T places may depend on the token at flattened `place`."""
+    places_F = torch.arange(pack.input_ids_BT.numel())
+    if pack.segments is None:
+        width = pack.input_ids_BT.shape[1]
+        return (places_F >= place) & (places_F // width == place // width)
+    spans = [(segment.prompt, segment.branches) for segment in pack.segments]
+    spans += [(branch, ()) for segment in pack.segments for branch in segment.branches]
+    seen_F = torch.zeros_like(places_F, dtype=torch.bool)
+    for (begin, end), branches in spans:
+        if begin <= place < end:
+            seen_F[place:end] = True
+            for first, last in branches:
+                seen_F[first:last] = True
+    return seen_F
 
 
 def _targets(rollouts: Sequence[Rollout]) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"], int]:
