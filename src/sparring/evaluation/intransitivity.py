@@ -24,6 +24,8 @@ from sparring.games.equilibrium import nash
 Verdicts = Mapping[tuple[int, int], float]
 CYCLES, TRANSITIVE = 0.01, 0.05
 """shares of cyclic triples: an interval wholly above CYCLES shows cycles, one below TRANSITIVE shows hardly any"""
+FEWEST = 10
+"""prompts below which cycles are not concluded: fewer do not stand for others"""
 EDGE = 1e-6
 """probabilities are kept this far from 0 and 1, where a Bradley-Terry fit would not be finite"""
 
@@ -80,12 +82,12 @@ def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
             f"The best reward model misses the preferences by {distance:.3f} on average, and on {beaten:.0%} of the "
             "prompts no single sample is unbeaten."
         )
-    text = " ".join([*words, _verdict(share)])
+    text = " ".join([*words, _verdict(share, sum(count > 0 for _, count in triples))])
     return {"cyclic": share, "bradley_terry_distance": distance, "nash_support": support, "words": text}
 
 
-def _verdict(share: Interval) -> str:
-    if share.low > CYCLES:
+def _verdict(share: Interval, prompts: int) -> str:
+    if share.low > CYCLES and prompts >= FEWEST:
         return (
             "The oracle has cycles on these samples (of taste or of noise: one verdict a pair cannot tell): no reward "
             "can express them, and if they are taste, a game-theoretic method can gain."

@@ -109,7 +109,7 @@ def read_categories(path: Path) -> dict[str, str]:
     return {str(row["question_id"]): str(row["category"]) for row in rows}
 
 
-def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Single:
+def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None) -> Single:
     """Ratings of every model; `categories` by question switches on the checks against the benchmark.
 
     Raises:
@@ -128,7 +128,7 @@ def single(rows: Sequence[Row], categories: Mapping[str, str] | None = None, res
     judge = _judge(rows)
     judged = {(model, turn) for model, own in ratings.items() for turn in own}
     _check_complete(judged, categories)
-    rated = [_model_rating(model, own, categories, resamples) for model, own in ratings.items()]
+    rated = [_model_rating(model, own, categories) for model, own in ratings.items()]
     not_judged = _not_judged({turn for _, turn in judged})
     return Single(judge, sorted(rated, key=lambda model: -model.average.value), not_judged)
 
@@ -194,7 +194,7 @@ def _not_judged(judged: set[tuple[str, int]]) -> dict[int, int]:
 
 
 def _model_rating(
-    model: str, scores: Mapping[tuple[str, int], float | None], categories: Mapping[str, str] | None, resamples: int
+    model: str, scores: Mapping[tuple[str, int], float | None], categories: Mapping[str, str] | None
 ) -> ModelRating:
     known = {key: score for key, score in scores.items() if score is not None}
     if not known:
@@ -207,7 +207,7 @@ def _model_rating(
     kinds = dict.fromkeys(categories.values()) if categories else {}
     return ModelRating(
         model,
-        mean_over_questions([(question, score) for (question, _), score in known.items()], resamples, SCALE),
+        mean_over_questions([(question, score) for (question, _), score in known.items()], SCALE),
         {turn: mean(lambda _, t, turn=turn: t == turn) for turn in TURNS},
         {kind: mean(lambda q, _, kind=kind: (categories or {})[q] == kind) for kind in kinds},
         len(known),
@@ -215,15 +215,15 @@ def _model_rating(
     )
 
 
-def mean_over_questions(values: Sequence[tuple[str, float]], resamples: int, within: Bounds) -> Interval:
+def mean_over_questions(values: Sequence[tuple[str, float]], within: Bounds) -> Interval:
     """The mean of all values, and its interval when questions are resampled with all their values."""
     questions = {question: i for i, question in enumerate(dict.fromkeys(q for q, _ in values))}
     index = np.array([questions[question] for question, _ in values])
-    return clustered_mean(np.array([value for _, value in values]), index, within, resamples)
+    return clustered_mean(np.array([value for _, value in values]), index, within)
 
 
-def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, resamples: int = 2000) -> Pairwise:
-    """Wins of every model over its opponents; `categories` and `resamples` as for `single`.
+def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None) -> Pairwise:
+    """Wins of every model over its opponents; `categories` as for `single`.
 
     Raises:
         ValueError: as for `single`; or an unknown winner.
@@ -259,13 +259,13 @@ def pairwise(rows: Sequence[Row], categories: Mapping[str, str] | None = None, r
     _check_complete({(" and ".join(pair), turn) for pair, turn in seen}, categories)
     if not outcomes:
         raise ValueError("no match has a verdict in both orders.")
-    models = [_model_wins(model, values, resamples) for model, values in outcomes.items()]
+    models = [_model_wins(model, values) for model, values in outcomes.items()]
     ranked = sorted(models, key=lambda model: -model.win_rate.value)
     inconsistent = disagreed / (len(seen) - failed)
     return Pairwise(judge, ranked, failed, inconsistent, _not_judged({turn for _, turn in seen}))
 
 
-def _model_wins(model: str, values: Sequence[tuple[str, float]], resamples: int) -> ModelWins:
+def _model_wins(model: str, values: Sequence[tuple[str, float]]) -> ModelWins:
     scores = [score for _, score in values]
     counts = scores.count(1.0), scores.count(0.0), scores.count(0.5)
-    return ModelWins(model, *counts, mean_over_questions(values, resamples, SHARE))
+    return ModelWins(model, *counts, mean_over_questions(values, SHARE))

@@ -152,11 +152,11 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
         outcome = head_to_head(prompts, final, start, guard)
         asked = undecided(sample_pairs(prompts, final, start))
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
-        about = _judgment(section, seen, outcome, guard, recipe)
+        about = _judgment(section, seen, outcome, guard)
         judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
         for config in recipe.evaluation.opponents:
             games = {name: head_to_head(prompts, own, answers[config.name], guard) for name, own in players.items()}
-            played = {name: _judgment(section, seen, game, guard, recipe) for name, game in games.items()}
+            played = {name: _judgment(section, seen, game, guard) for name, game in games.items()}
             opponents.append({"name": config.name, "model": config.model, **played})
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
@@ -168,7 +168,7 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,
-        "checks": _checks(samples, recipe),
+        "checks": _checks(samples),
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_numbers(pool),
         "policies": measured,
@@ -180,15 +180,14 @@ def summarise(policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow]
     return {"headline": summary["headline"]}
 
 
-def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
-    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:
     oracle = guard.oracle
     return {
         "name": oracle.title if isinstance(oracle, Described) else section["name"],
         "identity": guard.identity,
         "seen_in_training": seen,
-        "win_rate": interval(outcome.wins, **options, within=SHARE),
-        "mean_preference": interval(outcome.preferences, **options, within=SHARE),
+        "win_rate": interval(outcome.wins, SHARE),
+        "mean_preference": interval(outcome.preferences, SHARE),
         "failed": outcome.failed,
         "about": oracle.about if isinstance(oracle, Described) else guard.identity,
     }
@@ -199,18 +198,17 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
     return {"oracle": judgment["name"], **numbers, "prompts": prompts, "samples": recipe.evaluation.samples}
 
 
-def _checks(samples: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any] | None:
+def _checks(samples: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Pass rates on prompts with a rule that code can verify."""
     rows = [row for row in samples if row["check"]]
     if not rows:
         return None
     before, after = ([float(np.mean(row[key])) for row in rows] for key in ("start_passes", "final_passes"))
-    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
     gain = [b - a for a, b in zip(before, after, strict=True)]
     return {
-        "start": interval(before, **options, within=SHARE),
-        "final": interval(after, **options, within=SHARE),
-        "difference": interval(gain, **options, within=DIFFERENCE),
+        "start": interval(before, SHARE),
+        "final": interval(after, SHARE),
+        "difference": interval(gain, DIFFERENCE),
         "prompts": len(rows),
     }
 
