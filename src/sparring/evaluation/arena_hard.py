@@ -247,7 +247,14 @@ def _models(judgments: Sequence[Judgment]) -> list[str]:
 
 
 def _questions(judgments: Sequence[Judgment]) -> dict[str, set[str]]:
-    return {model: {j.question for j in judgments if j.model == model} for model in _models(judgments)}
+    return {model: {j.question for j in own} for model, own in _by_model(judgments).items()}
+
+
+def _by_model(judgments: Sequence[Judgment]) -> dict[str, list[Judgment]]:
+    found: dict[str, list[Judgment]] = {}
+    for judgment in judgments:
+        found.setdefault(judgment.model, []).append(judgment)
+    return found
 
 
 # ---------------------------------------------------------------- style
@@ -335,7 +342,8 @@ def score(
     rows = [(j, *game) for j in used for game in j.games() if game is not None]
     score_G, weight_G = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
     questions = {q: i for i, q in enumerate(dict.fromkeys(j.question for j in used))}
-    model_G = np.array([models.index(row[0].model) for row in rows])
+    place = {model: k for k, model in enumerate(models)}
+    model_G = np.array([place[row[0].model] for row in rows])
     question_G = np.array([questions[row[0].question] for row in rows])
     features_GF = np.zeros((len(rows), 0))
     if style is not None:
@@ -346,13 +354,13 @@ def score(
     estimate, ends_2K = _fit(*games, len(models)), None
     if style is not None:
         ends_2K = _style_ends(*games, len(models), question_G, resamples, seed)
-    rated = []
+    rated, all_by_model, used_by_model = [], _by_model(judgments), _by_model(used)
     for k, model in enumerate(models):
         own = model_G == k
         won, played = (np.bincount(question_G[own], x[own]) for x in (weight_G * score_G, weight_G))
         # Without style control the score is the weighted share of wins.
         low, high = ends(won, played, SHARE) if ends_2K is None else ends_2K[:, k].tolist()
-        rated.append(_model_score(model, Interval(float(estimate[k]), low, high).scaled(100.0), judgments, used))
+        rated.append(_model_score(model, Interval(float(estimate[k]), low, high).scaled(100.0), len(all_by_model[model]), used_by_model[model]))
     names = FEATURES if style else ()
     return ArenaHard(
         judge,
@@ -416,9 +424,7 @@ def _style_ends(
     return np.stack([np.quantile(found_B2K[:, 0], TAIL, axis=0), np.quantile(found_B2K[:, 1], 1 - TAIL, axis=0)])
 
 
-def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], used: Sequence[Judgment]) -> ModelScore:
-    count = sum(j.model == model for j in judgments)
-    used = [j for j in used if j.model == model]
+def _model_score(model: str, score: Interval, count: int, used: Sequence[Judgment]) -> ModelScore:
     both = [[g[0] for g in j.games() if g is not None] for j in used]
     shown_first = Counter(VERDICTS[v][0] for j in used for v in j.verdicts if v is not None)
     decided = shown_first[0.0] + shown_first[1.0]

@@ -170,7 +170,9 @@ def audit_one(
     places.
     """
     hit, rule = correct(preferences, labels), correct(longer_wins(lengths), labels)
-    names = np.asarray(categories, dtype=object)
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(categories):
+        places.setdefault(name, []).append(i)
     return {
         "accuracy": clustered(hit, prompts),
         "over_length_rule": clustered(hit - rule, prompts, within=DIFFERENCE),
@@ -181,10 +183,10 @@ def audit_one(
         "position": None if orders is None else position_bias(*orders, prompts),
         "categories": {
             name: {
-                "accuracy": clustered(np.where(names == name, hit, np.nan), prompts),
-                "length_rule": clustered(np.where(names == name, rule, np.nan), prompts),
+                "accuracy": clustered(hit[own], [prompts[i] for i in own]),
+                "length_rule": clustered(rule[own], [prompts[i] for i in own]),
             }
-            for name in sorted(set(categories))
+            for name, own in sorted(places.items())
         },
     }
 

@@ -34,7 +34,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Counts
-from sparring.rounds.tables import ExampleRow, SampleRow, texts_by_example, verdicts_by_example
+from sparring.rounds.tables import ExampleRow, SampleRow, iterate_verdicts, texts_by_example
 from sparring.runtime.files import read_table, write_json
 from sparring.runtime.layout import VERDICT_CACHE, evaluation_stage, held_out_samples, opponent_answers, verdict_files
 from sparring.runtime.progress import Progress
@@ -112,10 +112,10 @@ def _kl_to_start(
     if policies.hash(ref) == policies.base_hash:
         return 0.0, 0.0
     ids = {row["example"]: row["prompt_ids"] for row in held_out}
-    rollouts = [
-        Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
-        for e in dict.fromkeys(row["example"] for row in rows)
-    ]
+    responses: dict[str, list[list[int]]] = {}
+    for row in rows:
+        responses.setdefault(row["example"], []).append(row["token_ids"])
+    rollouts = [Rollout(ids[example], tokens) for example, tokens in responses.items()]
     title = f"evaluation  KL of {ref}, log-probabilities under"
     logps, start_logps = (
         policy_logps(policies, who, rollouts, fit, f"{title} {who}", progress) for who in (ref, REFERENCE)
@@ -221,8 +221,7 @@ def _pool_numbers(pool: Pool) -> dict[str, Any]:
 
 def _intransitivity(root: Path) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
-    files = [verdicts_by_example(read_table(path)) for path in verdict_files(root)]
-    return measure_intransitivity([verdicts for file in files for verdicts in file.values()])
+    return measure_intransitivity(one for path in verdict_files(root) for one in iterate_verdicts(path))
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:
