@@ -204,8 +204,11 @@ def select(
     selected = [judgment for judgment in judgments if category in (None, judgment.category)]
     wanted = None
     if questions is not None:
-        rows = [row for row in read_file(questions) if category in (None, row.get("category"))]
-        wanted = [question_id(row, f"{questions}, question {line}") for line, row in enumerate(rows, start=1)]
+        wanted = [
+            question_id(row, f"{questions}, question {line}")
+            for line, row in enumerate(read_file(questions), start=1)
+            if category in (None, row.get("category"))
+        ]
     if common:
         return common_questions(selected, wanted)
     check_complete(selected, wanted)
@@ -360,7 +363,8 @@ def score(
         won, played = (np.bincount(question_G[own], x[own]) for x in (weight_G * score_G, weight_G))
         # Without style control the score is the weighted share of wins.
         low, high = ends(won, played, SHARE) if ends_2K is None else ends_2K[:, k].tolist()
-        rated.append(_model_score(model, Interval(float(estimate[k]), low, high).scaled(100.0), len(all_by_model[model]), used_by_model[model]))
+        chance = Interval(float(estimate[k]), low, high)
+        rated.append(_model_score(model, chance.scaled(100.0), len(all_by_model[model]), used_by_model[model]))
     names = FEATURES if style else ()
     return ArenaHard(
         judge,

@@ -13,6 +13,7 @@ from sparring.cli.evaluate import (
     leaderboard,
     mt_bench,
     overlap,
+    pass_rate,
     ratings,
 )
 
@@ -21,7 +22,7 @@ group = typer.Typer(
     rich_markup_mode="markdown",
     help="Evaluate policies, answers and stored judgments: win rates with intervals, under a named judge.",
 )
-for verb in (head_to_head, exploitability, alpaca_eval, arena_hard, mt_bench, ratings, leaderboard, overlap):
+for verb in (head_to_head, exploitability, alpaca_eval, arena_hard, mt_bench, pass_rate, ratings, leaderboard, overlap):
     group.command(verb.__name__.rpartition(".")[2].replace("_", "-"))(verb.command)
 group.command("judge-arena-hard")(judge.arena_hard)
 group.command("judge-mt-bench")(judge.mt_bench)
