@@ -22,7 +22,7 @@ from tables import table, write_section
 
 from sparring.evaluation.exploitability import Attack, gap
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, Interval, interval
-from sparring.evaluation.length_control import length_controlled
+from sparring.evaluation.length_control import length_controlled, separable
 from sparring.evaluation.ratings import SCALE, make_matches, rate
 
 PAGE, SCRIPT = "evaluation/head-to-head.md", "make_coverage.py"
@@ -174,10 +174,10 @@ class EqualLengths:
         return self.rate
 
     def interval(self, prompts: int, rng: Generator) -> Interval:
-        """Its interval, of one draw whose verdicts differ."""
+        """Its interval, of one draw whose verdicts differ and whose lengths tell model from length."""
         while True:
             drawn = self.draw(prompts, rng)
-            if np.ptp(drawn[0]):
+            if np.ptp(drawn[0]) and separable(*drawn[1:]):
                 return length_controlled(*drawn, resamples=200).rate
 
 

@@ -2,9 +2,9 @@
 
 Single: a judge rates each of two turns from 1 to 10; the score is the mean over questions and turns; a rating that the
 judge did not give is left out, and all ratings of a turn count. Pairwise: both orders are judged, and a model wins a
-turn only if both agree, else it is a tie. Questions of math, reasoning and coding must be judged beside a reference answer. Reads FastChat's files.
-Unlike FastChat, a pairwise game without a verdict is left out and counted; there it becomes a tie. Leaves out: asking a
-judge (`judge_benchmarks.py`).
+turn only if both agree, else it is a tie. Questions of math, reasoning and coding must be judged beside a reference
+answer. Reads FastChat's files. Unlike FastChat, a pairwise game without a verdict is left out and counted; there it
+becomes a tie. Leaves out: asking a judge (`judge_benchmarks.py`).
 
     score_files([Path("model_judgment/gpt-4_single.jsonl")]).models[0]
 """

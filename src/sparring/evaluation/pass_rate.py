@@ -1,8 +1,8 @@
 """How many of one model's answers pass the rules of their prompts, with no opponent: accuracy on GSM8K, for example.
 
-The rules are those of an oracle `rules` (a check with each prompt, or a gold answer). A prompt may have several answers;
-intervals are over prompts, as everywhere (`intervals.py`). Left out and counted: rows without an answer, and prompts
-without a rule. Leaves out: sampling, partial credit, and judges (`head_to_head.py`).
+The rules are those of an oracle `rules` (a check with each prompt, or a gold answer). A prompt may have several
+answers; intervals are over prompts (`intervals.py`). Left out and counted: rows without an answer, and prompts without
+a rule. Leaves out: sampling, partial credit, and judges (`head_to_head.py`).
 
     pass_rate(read_samples([Path("answers.jsonl")]), Rules("gsm8k.jsonl", "number", "question", "answer"))
 """
