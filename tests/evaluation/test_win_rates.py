@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -160,6 +162,34 @@ def test_cyclic_triples():
     assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.5, (0, 2): 0.2}) == (0, 0)
     assert cyclic_triples({(0, 1): 0.9, (1, 2): 0.9}) == (0, 0)
     assert cyclic_triples({(1, 0): 0.1, (1, 2): 0.9, (2, 0): 0.8}) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cyclic_triples_are_those_that_can_be_counted_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    verdicts = {(i, j): float(rng.choice([0.2, 0.5, 0.9], p=[0.45, 0.1, 0.45])) for i, j in combinations(range(9), 2)}
+    for match in list(verdicts)[:: 7 + seed]:
+        del verdicts[match]
+    cyclic = count = 0
+    for a, b, c in combinations(range(9), 3):
+        three = [verdicts.get((a, b)), verdicts.get((b, c)), verdicts.get((a, c))]
+        if None not in three and 0.5 not in three:
+            count += 1
+            cyclic += (three[0] > 0.5) == (three[1] > 0.5) != (three[2] > 0.5)
+    assert cyclic_triples(verdicts) == (cyclic, count)
+
+
+def test_cycles_of_many_samples_take_little_memory_and_one_pass():
+    """A tuple for each of 41,664 triples of 64 samples was kept until the end of the run."""
+    rng = np.random.default_rng(0)
+    prompts = ({m: float(rng.random()) for m in combinations(range(64), 2)} for _ in range(6))
+    tracemalloc.start()
+    found = measure(prompts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is not None
+    assert found["cyclic"].count == 6 * 41_664
+    assert peak < 5e6
 
 
 def test_intransitivity_in_words():

@@ -143,12 +143,16 @@ def unanimous(values: Array, within: Bounds = SHARE, tail: float = TAIL) -> Inte
 def ends(sums: NDArray[Any], counts: NDArray[Any], within: Bounds, tail: float = TAIL) -> tuple[float, float]:
     """Both ends of Gaffke's interval of sum(sums) / sum(counts), a mean over clusters of values `within` bounds.
 
-    Clusters are independent; each misses the mean of all by at most what the bounds allow.
+    Clusters are independent. The unseen one is at a bound; of differences, which hardly ever reach their bounds, it is
+    as far from 0 as the farthest that was seen.
     """
     (least, most), some = within, counts > 0
     counts = counts[some]
     if (exact := unanimous(sums[some] / counts, within, tail)) is not None:
         return exact.low, exact.high
+    if within == DIFFERENCE:
+        most = float(np.abs(sums[some] / counts).max())
+        least = -most
     shares = np.clip((sums[some] - least * counts) / (most - least), 0.0, counts)
     low, high = _least_mean(shares, counts, tail), 1.0 - _least_mean(counts - shares, counts, tail)
     return least + (most - least) * low, least + (most - least) * high
