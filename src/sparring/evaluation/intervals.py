@@ -160,6 +160,8 @@ def ends(sums: NDArray[Any], counts: NDArray[Any], within: Bounds, tail: float =
 
 def _least_mean(sums: Array, counts: NDArray[Any], tail: float) -> float:
     """The `tail` quantile of sum(E_i sums_i) / sum(E_i counts_i), E_i exponential, one more cluster having sum 0."""
+    if sums.max() < ROUNDING:
+        return 0.0
     distinct, times = np.unique(np.stack([sums, counts]), axis=1, return_counts=True)
     (sums, counts), unseen = np.hstack([distinct, [[0.0], [np.average(distinct[1], weights=times)]]]), 1
     times = np.append(times, unseen)
