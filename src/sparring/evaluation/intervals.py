@@ -136,8 +136,8 @@ def unanimous(values: Array, within: Bounds = SHARE, tail: float = TAIL) -> Inte
     """
     if np.ptp(values) > TIE:
         return None
-    (least, most), value, others = within, float(values[0]), 1.0 - tail ** (1 / len(values))
-    return Interval(float(values.mean()), value - others * (value - least), value + others * (most - value))
+    (least, most), value, others = within, float(values.mean()), 1.0 - tail ** (1 / len(values))
+    return Interval(value, value - others * (value - least), value + others * (most - value))
 
 
 def ends(sums: NDArray[Any], counts: NDArray[Any], within: Bounds, tail: float = TAIL) -> tuple[float, float]:
