@@ -136,8 +136,10 @@ def unanimous(values: Array, within: Bounds = SHARE, tail: float = TAIL) -> Inte
     """
     if np.ptp(values) > TIE:
         return None
-    (least, most), value, others = within, float(values.mean()), 1.0 - tail ** (1 / len(values))
-    return Interval(value, value - others * (value - least), value + others * (most - value))
+    (least, most), value, others = within, float(values[0]), 1.0 - tail ** (1 / len(values))
+    ends_of_value = value - others * (value - least), value + others * (most - value)
+    mean = float(values.mean())
+    return Interval(mean, *ends_of_value).stretched(mean)
 
 
 def ends(sums: NDArray[Any], counts: NDArray[Any], within: Bounds, tail: float = TAIL) -> tuple[float, float]:
