@@ -23,6 +23,23 @@ def test_the_claims_of_one_algorithm_without_fits():
     assert err.startswith("nash_md: 3 claims")
 
 
+def test_nothing_checked_is_no_success():
+    """It was a table without rows, and exit code 0."""
+    code, out, err = sparring("certify", "spac", "--player", "exact")
+    assert (code, "claim" in out) == (2, False)
+    assert "nothing was checked (checks that need fits: 6 of spac; use --player tabular)" in err
+    assert "checks left out" in sparring("certify", "nash_md", "--player", "exact").out
+
+
+def test_a_claim_that_could_not_be_checked_is_not_counted(monkeypatch: pytest.MonkeyPatch):
+    rows = [Claim("name", "a claim", "nowhere", "-", "not played: no data", None, checked=False)]
+    monkeypatch.setitem(CLAIMS, "ipo", (Check(lambda effort: rows),))
+    outcome = sparring("certify", "ipo")
+    assert (outcome.code, "nothing was checked (not played: no data)" in outcome.err) == (2, True)
+    rows.append(Claim("other", "a claim", "nowhere", "[1]", "[1]", True))
+    assert "1 holds, 0 refuted, 0 measured, 0 FAILS, 1 not checked" in sparring("certify", "ipo").out
+
+
 def test_a_claim_that_fails_exits_with_1(monkeypatch: pytest.MonkeyPatch):
     row = Claim("name", "a claim", "nowhere", "[1]", "[2]", False)
     monkeypatch.setitem(CLAIMS, "ipo", (Check(lambda effort: [row]),))

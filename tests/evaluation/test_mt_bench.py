@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from sparring.evaluation.mt_bench import pairwise, single
+from sparring.evaluation.mt_bench import pairwise, score_files, single
 
 CATEGORIES = {"81": "writing", "111": "math"}
 
@@ -59,7 +61,6 @@ def test_models_are_ranked():
     ("rows", "message"),
     [
         ([], "holds no judgment"),
-        ([*FOUR, FOUR[0]], "rating 5: turn 1 of question 81 by m is rated twice"),
         (FOUR[:3], "1 of 4 turns are not judged .first: question 111, turn 2"),
         ([*FOUR[:3], rating(111, 2, 11)], "score 11 is not between"),
         ([*FOUR[:3], rating(111, 2, True)], "score True is not between"),
@@ -82,6 +83,34 @@ def test_a_model_without_any_rating_is_refused():
         single([rating(81, 1, -1), rating(81, 2, -1)])
 
 
+def test_a_model_that_is_judged_twice_is_averaged_as_fastchat_does():
+    """FastChat takes the mean over rows; such a file was refused, and every other model of it."""
+    again = [*FOUR, *(rating(row["question_id"], row["turn"], 10) for row in FOUR[:3]), rating(111, 2, -1)]
+    found = single([*again, *(row | {"model": "n"} for row in FOUR)], CATEGORIES)
+    m, n = sorted(found.models, key=lambda model: model.model)
+    assert (m.average.value, m.turns[1], m.repeated, m.without_rating) == (pytest.approx(52 / 7), 33 / 4, 4, 1)
+    assert (n.average.value, n.repeated) == (5.5, 0)
+    rows = [match(("model_1", "model_1")), match(("model_1", "model_1"), turn=2)]
+    once, twice = pairwise(rows), pairwise([*rows, match(("model_1", "model_1"), one="b", two="a")])
+    assert [model.win_rate.value for model in once.models] == [1.0, 0.0]
+    assert (twice.models[0].win_rate.value, twice.repeated, once.repeated) == (pytest.approx(2 / 3), 1, 0)
+
+
+def test_a_model_that_does_not_fit_does_not_keep_the_others_from_their_scores():
+    found = single([*FOUR, rating(81, 1, 11, "n"), rating(81, 1, 7, "o")], CATEGORIES)
+    assert [model.model for model in found.models] == ["m"]
+    assert "rating 5: score 11" in found.left_out["n"]
+    assert "3 of 4 turns are not judged" in found.left_out["o"]
+
+
+def test_errors_name_the_row_of_the_file(tmp_path):
+    """The number was counted after --model had left rows out."""
+    path = tmp_path / "judgments.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [rating(81, 1, 5, "n"), *FOUR[:3], rating(111, 2, 12)]))
+    with pytest.raises(ValueError, match=r"judgments.jsonl, row 5: score 12"):
+        score_files([path], None, ["m"])
+
+
 def test_orders_that_disagree_are_a_tie_and_errors_are_left_out():
     rows = [
         match(("model_1", "model_1")),
@@ -99,7 +128,6 @@ def test_orders_that_disagree_are_a_tie_and_errors_are_left_out():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([match(("model_1", "tie")), match(("tie", "tie"), one="b", two="a")], "a and b|b and a"),
         ([match(("tie", "tie"), one="b", two="b")], "b is compared with itself"),
         ([match(("a", "tie"))], "winner 'a' is unknown"),
         ([match(("error", "tie"))], "no match has a verdict"),

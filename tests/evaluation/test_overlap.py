@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -125,3 +126,14 @@ def test_every_shard_is_hashed(tmp_path):
     shards = [write_jsonl(tmp_path / f"set/train-{i}.jsonl", [{"prompt": f"Say {i}"}]) for i in range(2)]
     found = json.loads(sparring("evaluate", "overlap", tmp_path / "set", bench, "--json").out)
     assert found["files"].keys() == {*map(str, shards), str(bench)}
+
+
+def test_a_template_that_all_prompts_have_is_counted_once():
+    """Every training row was compared with every prompt of the benchmark."""
+    template = "you are a helpful assistant please answer the following question as well as you can "
+    train, bench = ([f"{template}{side} {i} a b" for i in range(count)] for side, count in (("t", 4000), ("b", 1000)))
+    began = time.process_time()
+    found = find_overlap(train, bench, n=8, share=0.5)
+    assert time.process_time() - began < 2
+    assert (found.touched, found.exact) == (1000, 0)
+    assert {match.train_row for match in found.matches} == {0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import evalica
@@ -11,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, logit
+from scipy.stats import binomtest
 
 from command import sparring
 from sparring.evaluation.ratings import (
@@ -95,20 +94,25 @@ def test_intervals_cover_the_truth():
     assert covered >= 25
 
 
-@pytest.mark.parametrize("method", ["bradley-terry", "elo"])
 @pytest.mark.parametrize("count", [1, 12])
-def test_results_that_are_all_alike_have_no_interval(method, count):
-    """Ties gave 1000 to 1000, one single tie too."""
-    rows = rate(make_matches([("a", "b")] * count, [0.5] * count), method, resamples=20).rows
-    assert [(row.rating, row.low, row.high) for row in rows] == [(1000.0, None, None)] * 2
+def test_ties_alone_are_no_surer_than_their_number(count):
+    """They gave 1000 to 1000, one single tie too: the chance of winning is 0.025^(1/n) / 2 at least."""
+    winner = rate(make_matches([("a", "b")] * count, [0.5] * count), resamples=4000).rows[0]
+    low = SCALE * logit(0.5 * 0.025 ** (1 / count)) / 2
+    assert (winner.rating, winner.low, winner.high) == pytest.approx((1000.0, 1000 + low, 1000 - low), abs=30)
 
 
-def test_the_command_says_why_there_is_no_interval(tmp_path):
-    path = write(tmp_path / "ties.csv", "prompt,left,right,winner\n1,a,b,tie\n2,a,b,tie\n")
-    shown = sparring("evaluate", "ratings", path)
-    assert (shown.code, "every resample of the 2 prompts gives the same rating" in shown.out) == (0, True)
-    plain = json.loads(sparring("evaluate", "ratings", path, "--json").out)
-    assert [row["low"] for row in plain["rows"]] == [None, None]
+def test_elo_claims_no_interval_before_it_has_arrived_nor_where_no_resample_differs(tmp_path):
+    early, alike = (
+        rate(make_matches([("a", "b")] * n, s), "elo", 20) for n, s in ((60, [1.0, 0.0] * 30), (500, [0.5] * 500))
+    )
+    assert [row.low for row in (*early.rows, *alike.rows)] == [None] * 4
+    arrived = rate(make_matches([("a", "b")] * 500, [1.0, 0.0] * 250), "elo", 20).rows[0]
+    assert arrived.low < arrived.rating < arrived.high
+    rows = "".join(f"{i},a,b,tie\n" for i in range(500))
+    path = write(tmp_path / "ties.csv", f"prompt,left,right,winner\n{rows}")
+    shown = sparring("evaluate", "ratings", path, "--method", "elo", "--resamples", "20")
+    assert (shown.code, "every resample of the 500 prompts gives the same rating" in shown.out) == (0, True)
 
 
 @pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0, 0.5, 0.5, 0.5], [1.0] * 6])
@@ -122,24 +126,15 @@ def test_players_who_never_met_have_no_rating():
         rate(make_matches([("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")], [1, 1, 1, 1]))
 
 
-def test_resamples_without_a_fit_are_counted():
-    assert rate(make_matches([("a", "b")] * 6, [1, 1, 1, 1, 1, 0]), resamples=200).unbounded > 20
-
-
-def test_who_nearly_always_wins_has_no_upper_bound():
-    """63 of 64 gave 1360 (1258 to 1360): the third of the resamples that said "more" was left out."""
-    matches = make_matches([("a", "b")] * 64, [1.0] * 63 + [0.0], prompts=[str(i) for i in range(64)])
-    winner, loser = rate(matches).rows
-    assert (winner.high, loser.low) == (None, None)
-    assert 1000 < winner.low < winner.rating == pytest.approx(2000 - loser.rating)
-    assert loser.high == pytest.approx(2000 - winner.low)
-
-
-def test_an_end_is_open_where_more_than_one_resample_in_forty_has_none():
-    """(1 - 4/60)^60 = 1.6 % of the resamples lack all four losses, (1 - 3/60)^60 = 4.6 % lack all three."""
-    highs = [rate(make_matches([("a", "b")] * 60, [1] * (60 - n) + [0] * n)).rows[0].high for n in (3, 4)]
-    assert highs[0] is None
-    assert highs[1] is not None
+@pytest.mark.parametrize(("won", "of"), [(63, 64), (57, 60), (12, 24)])
+def test_two_players_are_covered_as_clopper_and_pearson_do(won, of):
+    """63 of 64 gave 1360 (1258 to no bound): infinite ratings of resamples without a loss."""
+    winner, loser = rate(make_matches([("a", "b")] * of, [1.0] * won + [0.0] * (of - won)), resamples=4000).rows
+    exact = binomtest(won, of).proportion_ci(0.95, "exact")
+    ends = [1000 + SCALE * logit(end) / 2 for end in (exact.low, exact.high)]
+    assert winner.low == pytest.approx(ends[0], abs=8)
+    assert expit(2 * (winner.high - 1000) / SCALE) == pytest.approx(exact.high, abs=0.003)
+    assert (loser.low, loser.high) == pytest.approx((2000 - winner.high, 2000 - winner.low))
 
 
 def test_one_who_nearly_always_wins_leaves_the_others_their_intervals():
@@ -148,28 +143,20 @@ def test_one_who_nearly_always_wins_leaves_the_others_their_intervals():
     scores = [1.0] * 29 + [0.0] + [1.0] * 30 + (rng.random(30) < 0.5).astype(float).tolist()
     found = rate(make_matches(pairs, scores), resamples=300)
     first, *others = found.rows
-    assert (first.name, first.high, first.low > 1000) == ("a", None, True)
+    assert first.name == "a"
+    assert 1000 < first.low < first.rating < first.high
     assert all(row.low < row.rating < row.high < 1000 for row in others)
-    assert 80 < found.unbounded < 140  # (29/30)^30 of them
 
 
-def test_who_can_be_either_is_open_on_both_sides():
-    """In most resamples of four matches c won everything, lost everything, or did not play."""
+def test_who_can_be_either_is_so_shown():
+    """c met the others in four matches; the others' own forty are not in doubt for that."""
     rng = np.random.default_rng(0)
     pairs = [("a", "b")] * 40 + [("a", "c")] * 2 + [("b", "c")] * 2
     scores = [*(rng.random(40) < 0.5).astype(float), 1.0, 0.0, 0.0, 1.0]
     by_name = {row.name: row for row in rate(make_matches(pairs, scores), resamples=200).rows}
-    assert (by_name["c"].low, by_name["c"].high) == (None, None)
-    assert by_name["a"].low < by_name["a"].rating < by_name["a"].high
-
-
-def test_the_command_shows_open_ends(tmp_path):
-    rows = "".join(f"{i},a,b,{'left' if i else 'right'}\n" for i in range(30))
-    path = write(tmp_path / "m.csv", f"prompt,left,right,winner\n{rows}")
-    shown = sparring("evaluate", "ratings", path).out
-    assert re.search(r"a .* to no bound", shown)
-    assert re.search(r"b .*no bound to ", shown)
-    assert "resamples somebody won or lost everything" in shown
+    a, c = by_name["a"], by_name["c"]
+    assert c.low < a.low < a.rating < a.high < c.high
+    assert c.high - c.low > 1.5 * (a.high - a.low) > 0
 
 
 @pytest.mark.parametrize(("count", "told"), [(20, True), (500, False)])

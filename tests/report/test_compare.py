@@ -60,7 +60,7 @@ def test_costs_and_differences():
 
 def test_every_shared_judge_has_its_own_difference_unseen_first():
     runs = {"a": summary(), "b": summary(), "c": summary()}
-    for name, gain in (("a", 0.0), ("b", 0.1), ("c", -0.1)):
+    for name, gain in (("a", 0.0), ("b", 0.3), ("c", -0.3)):
         runs[name]["samples"] = [{"prompt": f"p{i}", "preference": None} for i in range(30)]
         panel, length = runs[name]["judgments"]
         panel["by_prompt"] = [0.5 - gain] * 30
@@ -69,10 +69,10 @@ def test_every_shared_judge_has_its_own_difference_unseen_first():
     found = gather(runs)
     assert [one["judge"] for one in found["differences"]] == ["length", "panel"]
     assert [one["name"] for one in found["judgments"]] == ["length", "panel"]
-    assert [d["difference"].value for d in found["differences"][1]["runs"]] == pytest.approx([-0.1, 0.1])
+    assert [d["difference"].value for d in found["differences"][1]["runs"]] == pytest.approx([-0.3, 0.3])
     assert found["answer"].startswith("Which run gained more over the common start? Under length, unseen in training: ")
-    assert "b gained more than a (+11.0 points" in found["answer"]
-    assert "c gained less than a (-9.0 points" in found["answer"]
+    assert "b gained more than a (+31.0 points" in found["answer"]
+    assert "c gained less than a (-29.0 points" in found["answer"]
     runs["a"]["judgments"][1]["seen_in_training"] = True
     assert "Under panel, which a run was trained on" in gather(runs)["answer"]
 

@@ -337,12 +337,12 @@ def test_contests_show_the_range_over_seeds():
     """Two equal methods whose seeds lie 3.6 points apart differ by the interval over prompts in every fourth study."""
     of_seed = [{("a", "b"): {str(i): p + i % 2 / 100 for i in range(20)}} for p in (0.495, 0.515, 0.565)]
     several = markdown({**numbers({}, dict(enumerate(of_seed))), "judge": "j", "failed": 0, **REST})
-    assert "| a |  | 53 (53 to 53; seeds 50 to 57) |" in several
-    assert "| b | 47 (47 to 47; seeds 43 to 50) |  |" in several
+    assert "| a |  | 53 (44 to 61; seeds 50 to 57) |" in several
+    assert "| b | 47 (39 to 56; seeds 43 to 50) |  |" in several
     assert "its 95 % interval over prompts and its range over the seeds" in several
     assert "for these seeds' policies; another seed may move a cell by more." in several
     single = markdown({**numbers({}, {0: of_seed[0]}), "judge": "j", "failed": 0, **REST})
-    assert "| a |  | 50 (50 to 50) |" in single
+    assert "| a |  | 50 (42 to 58) |" in single
     assert "range over the seeds" not in single
 
 

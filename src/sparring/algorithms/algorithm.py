@@ -147,8 +147,9 @@ class Algorithm(BaseModel):
     """the paper's own symbols, for `sparring certify --set`"""
     on_games: ClassVar[Mapping[str, Any]] = {}
     """fields at the scale of exact games; the fields' own defaults are at the scale of language models"""
-    solves: ClassVar[Literal["nash", "regularised", "data"]] = "nash"
-    """what it should converge to: a Nash policy, the Nash policy regularised to the reference, or the data policy"""
+    solves: ClassVar[Literal["nash", "regularised", "data", "unknown"]] = "nash"
+    """what it should converge to: a Nash policy, the Nash policy regularised to the reference, or the data policy;
+    unknown: none of them is claimed, and no target is shown"""
 
     exact_is_aim: ClassVar[bool] = False
     """`exact_step` is the update that the loss aims at, and the loss's own minimum is another policy"""
@@ -167,7 +168,13 @@ class Algorithm(BaseModel):
 
     def regularisation(self) -> float | None:
         """tau of the regularised game that it solves on exact games, 0 for the plain one, None if it solves neither."""
-        return float(getattr(self, "kl_to_reference", 0.0)) if self.solves == "regularised" else 0.0
+        if self.solves == "regularised":
+            return float(getattr(self, "kl_to_reference", 0.0))
+        return 0.0 if self.solves == "nash" else None
+
+    def base_weight(self) -> float | None:
+        """w, where an algorithm that imitates data converges to base^w data^(1 - w), normalised; None: not known."""
+        return 0.0
 
     def oldest_iterate(self, t: int) -> int:
         """The oldest round whose policy round t needs, besides the reference; older ones may be deleted."""

@@ -27,6 +27,7 @@ class ChiPO(PairSource):
 
     about = About("chi-PO", "2407.13399", "reference 1", loss="pair logistic with a chi-squared link", **EITHER_SOURCE)
     symbols: ClassVar = {"R": Symbol("reward_bound")}
+    solves = "unknown"
     on_games: ClassVar = {**OWN_IID, "beta": 0.5}
 
     beta: float = Field(default=0.1, gt=0)

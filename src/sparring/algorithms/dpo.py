@@ -26,6 +26,7 @@ class DPO(PairSource):
     """DPO's fields."""
 
     about = About("DPO", "2305.18290", "reference 1", loss="pair logistic", **EITHER_SOURCE)
+    solves = "unknown"
     on_games: ClassVar = {**OWN_IID, "beta": 0.5}
 
     beta: float = Field(default=0.1, gt=0)

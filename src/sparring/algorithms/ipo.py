@@ -42,9 +42,11 @@ class IPO(PairSource):
         loss = PairSquare({self.anchor: 1.0}, 1.0 / self.kl_to_reference, target, self.unit_loss)
         return (self.pair_step(t, loss),)
 
-    def regularisation(self) -> float:
-        """tau, where the starting policy stays the reference of own samples: the step's fixed point."""
-        return self.kl_to_reference if self.source == "own" and self.reference == "start" else 0.0
+    def regularisation(self) -> float | None:
+        """tau, where the starting policy stays the reference of own samples: the step's fixed point; None offline."""
+        if self.source == "pairs":
+            return None
+        return self.kl_to_reference if self.reference == "start" else 0.0
 
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """Own i.i.d. samples: anchor exp(P(y > pi_t) / tau), by the argument of INPO's Prop. 6."""

@@ -25,6 +25,7 @@ class OPO(JudgedSamples):
 
     about = About("OPO", "2410.04346", "reference 1", pairing="lists", loss="differentiable NDCG")
     symbols: ClassVar = {"tau": Symbol("temperature"), "a": Symbol("sharpness")}
+    solves = "unknown"
 
     pairing: Literal["list"] = "list"  # type: ignore[assignment]
     """all comparisons; the judged responses form one list"""

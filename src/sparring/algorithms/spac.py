@@ -37,6 +37,7 @@ class SPAC(Algorithm):
         needs="pairs",
     )
     symbols: ClassVar = {"eta": Symbol("beta", inverse=True), "lambda": Symbol("data_weight")}
+    solves = "unknown"
 
     form: Literal["smoothed", "linear"] = "smoothed"
     """smoothed: the pessimism term inside a log-sigmoid; linear: bounded ratios"""

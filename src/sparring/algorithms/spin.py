@@ -79,6 +79,17 @@ class SPIN(Algorithm):
         objective = PairLogistic({"iterate": 1.0 - self.alpha, "reference": self.alpha}, self.beta)
         return (Step(PolicyRef(t), responses, Against("gold", "own"), objective, anchors),)
 
+    def base_weight(self) -> float | None:
+        """What is left of the base at the fixed point of `exact_step`: 0 for SPIN, more the larger alpha is."""
+        if self.alpha == 0:
+            return 0.0
+        if self.window != 1:
+            return None
+        base, data = self.alpha * self.beta, 1.0
+        if self.sampler == "mixture":
+            base, data = self.alpha * (1.0 - 1.0 / self.beta), 1.0 / self.beta
+        return base / (base + data)
+
     def exact_step(self, game: Game, history: Sequence[Array]) -> Array | None:
         """The exact minimiser of the logistic loss: anchor * (data / sampler)^(1/beta)."""
         if self.window == 1:

@@ -17,7 +17,7 @@ from sparring.algorithms.algorithm import ANY_DATA, Algorithm, Symbol, find_algo
 from sparring.games.game import Array, Game
 from sparring.recipe.explain import explain
 
-Goal = Literal["nash", "regularised", "data", "unknown"]
+Goal = Literal["nash", "regularised", "data", "data and base", "unknown"]
 
 
 class NotPlayable(ValueError):
@@ -89,7 +89,8 @@ def exact_step(algorithm: Algorithm, game: Game, history: Sequence[Array]) -> Ar
 def goal(algorithm: Algorithm) -> Goal:
     """The equilibrium that the algorithm, with its settings, is measured from."""
     if algorithm.solves == "data":
-        return "data"
+        weight = algorithm.base_weight()
+        return "unknown" if weight is None else "data" if weight == 0 else "data and base"
     tau = algorithm.regularisation()
     if tau is None:
         return "unknown"

@@ -24,7 +24,7 @@ from sparring.certificates.players.tabular import POPULATION_PAIRINGS, TabularPl
 from sparring.games.equilibrium import duality_gap, nash, nash_is_unique, regularised_gap, regularised_nash
 from sparring.games.files import resolve_game
 from sparring.games.game import Array, Game
-from sparring.games.probabilities import log_kl
+from sparring.games.probabilities import log_kl, log_normalise
 from sparring.games.trajectory import Trajectory, trajectory
 
 Player = Literal["exact", "tabular", "sampled", "transformer"]
@@ -81,7 +81,12 @@ def equilibrium(algorithm: Algorithm, game: Game) -> Array | None:
     if algorithm.solves == "data":
         if game.data is None:
             raise NotPlayable(f"game {game.name}: {algorithm.about.title} imitates a data policy; add 'data'.")
-        return game.data
+        weight = algorithm.base_weight()
+        if weight is None:
+            return None
+        with np.errstate(divide="ignore"):
+            log_data = np.log(game.data)
+        return np.exp(log_normalise(weight * game.log_reference + (1 - weight) * log_data))
     tau = algorithm.regularisation()
     if tau is None:
         return None
@@ -156,7 +161,9 @@ def notes_on(algorithm: Algorithm, game: Game, player: str) -> list[str]:
     if player == "exact" and algorithm.exact_is_aim:
         notes.append("exact is the update that the loss aims at; the loss misses it, which --player tabular shows.")
     if goal(algorithm) == "unknown":
-        notes.append("no equilibrium is computed for its regulariser, so there is no target.")
+        notes.append("no equilibrium is computed for it with these settings, so there is no target.")
+    if goal(algorithm) == "data and base":
+        notes.append("its limit is biased to the base, and is what the KL is to; it is not the data policy.")
     if not _one_target(algorithm, game):
         notes.append("the Nash policy is not unique on this game: one of them is given, and no KL to it.")
     return notes

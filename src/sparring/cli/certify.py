@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PICTURES = (".svg", ".html")
 FIELDS = ("claim", "source", "predicted", "measured", "note")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
+UNCHECKED = "not checked"
 
 
 def command(
@@ -154,17 +155,29 @@ def _number(value: Any) -> Any:
 
 
 def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: bool) -> None:
-    """Check and print the claims; exit code 1 if one fails."""
-    from sparring.certificates.claims.check import check
+    """Check and print the claims; exit code 1 if one fails.
+
+    Raises:
+        ValueError: not one was checked.
+    """
+    from sparring.certificates.claims.check import check, left_out
 
     checked: list[Claim] = []
+    unfitted = {name: count for name in names if (count := left_out(name, player))}
     for name in names:
         of_algorithm, seconds = check(name, player, rounds, seed)
         say(terminal(stderr=True), f"{name}: {len(of_algorithm)} claims, {seconds:.1f} s")
         checked += of_algorithm
     counts = Counter(claim.verdict for claim in checked)
+    fits = ", ".join(f"{count} of {name}" for name, count in unfitted.items())
+    if not any(counts[word] for word in VERDICTS):
+        whys = [claim.measured for claim in checked] or [f"checks that need fits: {fits}; use --player tabular"]
+        raise ValueError(f"nothing was checked ({'; '.join(whys)}).")
     screen = terminal()
-    say(screen, ", ".join(f"{counts[word]} {word}" for word in VERDICTS))
+    words = (*VERDICTS, UNCHECKED) if counts[UNCHECKED] else VERDICTS
+    say(screen, ", ".join(f"{counts[word]} {word}" for word in words))
+    if fits:
+        say(screen, f"checks left out, since they need fits (--player tabular): {fits}")
     if not verbose:
         rows = [(claim.name, claim.algorithm, claim.verdict, claim.claim) for claim in checked]
         screen.print(table("", ("claim", "algorithm", "verdict", "claim"), rows))

@@ -69,9 +69,7 @@ def leaderboard_row(judgments: Judgments, controlled: LengthControlled) -> dict[
     return {**win_rates(judgments.preferences), **dict(zip(ROW[len(COUNTS) :], values, strict=True))}
 
 
-def evaluate(
-    judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarray | None = None, resamples: int = 2000
-) -> dict[str, Any]:
+def evaluate(judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarray | None = None) -> dict[str, Any]:
     """All results of judgments as plain data, shares in [0, 1]; `leaderboard` is AlpacaEval's row, in percent.
 
     Raises:
@@ -86,7 +84,7 @@ def evaluate(
         "judged": len(known),
         "left_out": {"no preference": len(judgments.preferences) - len(known), **judgments.dropped},
         "empty_answers": sum(not text.strip() for text in judgments.outputs),
-        "win_rate": interval(known.tolist(), resamples, within=SHARE),
+        "win_rate": interval(known.tolist(), SHARE),
         "length_controlled": controlled.rate,
         "leaderboard": leaderboard_row(judgments, controlled),
     }

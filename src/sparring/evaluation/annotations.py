@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from sparring.data.rows import read_rows
 from sparring.recipe.sections import DatasetConfig
 
 Rows = list[dict[str, Any]]
+Placed = tuple[dict[str, Any], str]
+"""a row, and where it stands, counted from 1"""
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference")
 SINGLE = {"generator_1": "baseline", "generator_2": "model", "annotator": "judge"}
 MAX_LACKING = 0.05
@@ -48,22 +51,22 @@ class Judgments:
         return np.array([len(t) for t in self.outputs]), np.array([len(t) for t in self.baseline_outputs])
 
 
-def read_judgments(path: Path) -> Judgments:
-    """Judgments from an AlpacaEval annotations file; a row repeated exactly is dropped and counted.
+def read_judgments(*paths: Path) -> Judgments:
+    """Judgments from AlpacaEval's annotations, one or several files; a row repeated exactly is dropped and counted.
 
     Raises:
-        ValueError: it cannot be read, mixes models or judges, or holds two different judgments of one instruction.
+        ValueError: they cannot be read, mix models or judges, or hold two different judgments of one instruction.
     """
-    rows, dropped = _distinct(read_rows(DatasetConfig(path=str(path))), path)
-    names = {column: _single(rows, column, path) for column in SINGLE}
+    rows, dropped = _distinct([row for path in paths for row in _rows(path)])
+    names = {column: _single(rows, column, paths) for column in SINGLE}
     return Judgments(
         model=names["generator_2"],
         baseline=names["generator_1"],
         judge=names["annotator"],
-        instructions=[row["instruction"] for row in rows],
-        outputs=[row["output_2"] for row in rows],
-        baseline_outputs=[row["output_1"] for row in rows],
-        preferences=np.array([_probability(row["preference"], number, path) for number, row in enumerate(rows)]),
+        instructions=[row["instruction"] for row, _ in rows],
+        outputs=[row["output_2"] for row, _ in rows],
+        baseline_outputs=[row["output_1"] for row, _ in rows],
+        preferences=np.array([_probability(row["preference"], where) for row, where in rows]),
         dropped=dropped,
     )
 
@@ -85,57 +88,65 @@ def annotation_rows(judgments: Judgments) -> Rows:
     ]
 
 
-def _distinct(rows: Rows, path: Path) -> tuple[Rows, Counter[str]]:
+def _rows(path: Path) -> list[Placed]:
+    """A file's rows, each with its place; ValueError where it lacks a column."""
+    rows = read_rows(DatasetConfig(path=str(path)))
     if not rows:
         raise ValueError(f"annotations: {str(path)!r} holds no rows.")
     for column in COLUMNS:
-        lacking = [number for number, row in enumerate(rows) if column not in row]
+        lacking = [number for number, row in enumerate(rows, start=1) if column not in row]
         if len(lacking) > (MAX_LACKING * len(rows) if column == "preference" else 0):
             raise ValueError(
                 f"annotations: {str(path)!r} has no column {column!r} in {len(lacking)} of {len(rows)} rows (first: "
                 f"row {lacking[0]}). It needs {', '.join(COLUMNS)}; a preference of null says that there is none."
             )
+    return [(row, f"{str(path)!r}, row {number}") for number, row in enumerate(rows, start=1)]
+
+
+def _distinct(rows: list[Placed]) -> tuple[list[Placed], Counter[str]]:
     dropped: Counter[str] = Counter()
-    distinct: dict[str, dict[str, Any]] = {}
-    for number, read in enumerate(rows):
+    distinct: dict[str, Placed] = {}
+    for read, where in rows:
         row = {column: read.get(column) for column in COLUMNS}
         for column in COLUMNS[:3]:
             if not isinstance(row[column], str):
-                raise ValueError(
-                    f"annotations: {str(path)!r}, row {number}: {column} = {row[column]!r} is not text. Correct it."
-                )
+                raise ValueError(f"annotations: {where}: {column} = {row[column]!r} is not text. Correct it.")
         instruction = str(row["instruction"])
-        if instruction not in distinct:
-            distinct[instruction] = row
-        elif repr(distinct[instruction]) == repr(row):  # repr: NaN equals NaN
-            dropped["repeated rows"] += 1
-        else:
+        first, first_place = distinct.setdefault(instruction, (row, where))
+        if first_place == where:
+            continue
+        if repr(first) != repr(row):  # repr: NaN equals NaN
             raise ValueError(
-                f"annotations: {str(path)!r} holds two different judgments of the instruction "
-                f"{instruction[:60]!r} (row {number}). Keep one row per instruction."
+                f"annotations: two different judgments of the instruction {instruction[:60]!r}: {first_place}, and "
+                f"{where}. Keep one row per instruction."
             )
+        dropped["repeated rows"] += 1
     return list(distinct.values()), dropped
 
 
-def _single(rows: Rows, column: str, path: Path) -> str:
+def _single(rows: list[Placed], column: str, paths: Sequence[Path]) -> str:
     """The one value of a column; judgments of two judges are different quantities."""
-    values = list(dict.fromkeys(str(row[column]) for row in rows))
+    values = list(dict.fromkeys(str(row[column]) for row, _ in rows))
     if len(values) > 1:
         shown = ", ".join(repr(value) for value in values[:NOTED])
+        files, remedy = (
+            ", ".join(repr(str(path)) for path in paths),
+            "Split the file" if len(paths) == 1 else "Give one",
+        )
         raise ValueError(
-            f"annotations: {str(path)!r} mixes {len(values)} values of {column} ({shown}): a win rate is of one "
-            f"{SINGLE[column]}. Split the file."
+            f"annotations: {files} mixes {len(values)} values of {column} ({shown}): a win rate is of one "
+            f"{SINGLE[column]}. {remedy}."
         )
     return values[0]
 
 
-def _probability(value: Any, number: int, path: Path) -> float:
+def _probability(value: Any, where: str) -> float:
     """P(model wins) from AlpacaEval's code; NaN where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
         raise ValueError(
-            f"annotations: {str(path)!r}, row {number}: preference = {value!r}; allowed: 1 (baseline) to 2 (model), "
+            f"annotations: {where}: preference = {value!r}; allowed: 1 (baseline) to 2 (model), "
             "0 or 1.5 for a tie, null for none."
         )
     return 0.5 if value == 0 else value - 1.0

@@ -78,17 +78,17 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
         ValueError: it cannot be read, has no such columns, or answers an instruction in two ways.
     """
     rows = read_rows(DatasetConfig(path=str(path)))
-    asked, output = (_column(rows, names, path) for names in (INSTRUCTION, OUTPUT))
+    asked, output = (column_of(rows, names, path) for names in (INSTRUCTION, OUTPUT))
     generators = list(dict.fromkeys(str(row["generator"]) for row in rows if row.get("generator")))
     if len(generators) > 1:
         raise ValueError(f"answers: {str(path)!r} mixes {len(generators)} generators ({', '.join(generators[:3])}).")
     texts, without, turns = dict[str, str](), dict[str, str](), dict[str, list[Message]]()
     unusable: Counter[str] = Counter()
-    for row, instruction, messages in _instructions(rows, asked, unusable):
+    for row, instruction, messages in usable_instructions(rows, asked, unusable):
         turns.setdefault(instruction, messages)
-        answer = _spoken(row.get(output))
+        answer = spoken(row.get(output))
         if not isinstance(answer, str) or LONE_SURROGATE.search(answer):
-            without[instruction] = _no_text(answer)
+            without[instruction] = no_text(answer)
         elif texts.setdefault(instruction, answer) != answer:
             raise ValueError(
                 f"answers: {str(path)!r} holds two different answers to {instruction[:60]!r}. Keep one per instruction."
@@ -102,7 +102,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable, turns)
 
 
-def _spoken(answer: Any) -> Any:
+def spoken(answer: Any) -> Any:
     """The text of an answer that is written as messages; other values as they are."""
     try:
         return answer_text(answer) if isinstance(decoded(answer), list) else answer
@@ -110,7 +110,8 @@ def _spoken(answer: Any) -> Any:
         return None if isinstance(answer, str) else answer
 
 
-def _no_text(answer: Any) -> str:
+def no_text(answer: Any) -> str:
+    """Why a value is no answer, in words."""
     if answer is None:
         return "answer missing"
     if isinstance(answer, str):
@@ -126,10 +127,10 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
         ValueError: the data set cannot be read, or has no usable row.
     """
     rows = read_rows(config)
-    column = _column(rows, (*INSTRUCTION, config.columns.prompt), Path(config.path))
+    column = column_of(rows, (*INSTRUCTION, config.columns.prompt), Path(config.path))
     instructions: dict[str, Instruction] = {}
     dropped: Counter[str] = Counter()
-    for _, text, messages in _instructions(rows, column, dropped):
+    for _, text, messages in usable_instructions(rows, column, dropped):
         if text in instructions:
             dropped["repeated instructions"] += 1
         instructions[text] = Instruction(text, messages)
@@ -138,7 +139,9 @@ def read_instructions(config: DatasetConfig) -> tuple[list[Instruction], Counter
     return list(instructions.values()), dropped
 
 
-def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> Iterator[tuple[Row, str, list[Message]]]:
+def usable_instructions(
+    rows: Sequence[Row], column: str, dropped: Counter[str]
+) -> Iterator[tuple[Row, str, list[Message]]]:
     """(row, instruction as text, as turns); rows without a usable instruction are counted in `dropped`."""
     for row in rows:
         value = row.get(column)
@@ -155,7 +158,8 @@ def _instructions(rows: Sequence[Row], column: str, dropped: Counter[str]) -> It
         yield row, text, messages
 
 
-def _column(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
+def column_of(rows: Sequence[Row], names: Sequence[str], path: Path) -> str:
+    """The first of `names` that the rows have; ValueError that names the columns where there is none."""
     present = next((name for name in names if rows and name in rows[0]), None)
     if present is None:
         has = ", ".join(map(repr, rows[0])) if rows else "no rows"

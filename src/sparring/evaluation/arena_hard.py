@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from sparring.data.rows import read_file
-from sparring.evaluation.intervals import SHARE, Interval, percentiles, ratios, unanimous, widened
-from sparring.evaluation.ratings import Unbounded, bootstrap, fit_finite, one_judge
+from sparring.evaluation.intervals import SHARE, TAIL, Interval, ends
+from sparring.evaluation.logistic import fit_logistic
+from sparring.evaluation.ratings import fit_finite, one_judge
 
 Array = NDArray[np.float64]
 Style = Literal["densities", "counts"]
@@ -91,9 +92,6 @@ class ArenaHard:
     models: list[ModelScore]
     style_weights: dict[str, float]
     """log odds per standard deviation of a feature's difference; empty without style control"""
-    resamples: int
-    unbounded: int
-    """resamples without a finite fit, left out of the intervals"""
 
 
 # ---------------------------------------------------------------- files
@@ -206,8 +204,11 @@ def select(
     selected = [judgment for judgment in judgments if category in (None, judgment.category)]
     wanted = None
     if questions is not None:
-        rows = [row for row in read_file(questions) if category in (None, row.get("category"))]
-        wanted = [question_id(row, f"{questions}, question {line}") for line, row in enumerate(rows, start=1)]
+        wanted = [
+            question_id(row, f"{questions}, question {line}")
+            for line, row in enumerate(read_file(questions), start=1)
+            if category in (None, row.get("category"))
+        ]
     if common:
         return common_questions(selected, wanted)
     check_complete(selected, wanted)
@@ -249,7 +250,14 @@ def _models(judgments: Sequence[Judgment]) -> list[str]:
 
 
 def _questions(judgments: Sequence[Judgment]) -> dict[str, set[str]]:
-    return {model: {j.question for j in judgments if j.model == model} for model in _models(judgments)}
+    return {model: {j.question for j in own} for model, own in _by_model(judgments).items()}
+
+
+def _by_model(judgments: Sequence[Judgment]) -> dict[str, list[Judgment]]:
+    found: dict[str, list[Judgment]] = {}
+    for judgment in judgments:
+        found.setdefault(judgment.model, []).append(judgment)
+    return found
 
 
 # ---------------------------------------------------------------- style
@@ -317,6 +325,7 @@ def score(
         centred: subtract the features' means, as Arena-Hard's script does. The score is then the chance at the average
             style difference of these models, so that it depends on who else is among them.
         lone_games: also use a question with one verdict, as v0.1 did; otherwise both orders are needed.
+        resamples: draws of the questions' weights for the intervals under style control; `seed` is theirs.
 
     Raises:
         ValueError: several judges, baselines or categories; a model without any verdict; or answers are missing.
@@ -336,31 +345,26 @@ def score(
     rows = [(j, *game) for j in used for game in j.games() if game is not None]
     score_G, weight_G = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
     questions = {q: i for i, q in enumerate(dict.fromkeys(j.question for j in used))}
-    model_G = np.array([models.index(row[0].model) for row in rows])
+    place = {model: k for k, model in enumerate(models)}
+    model_G = np.array([place[row[0].model] for row in rows])
     question_G = np.array([questions[row[0].question] for row in rows])
     features_GF = np.zeros((len(rows), 0))
     if style is not None:
         differences = {id(j): _difference_of(j, answers or {}, style) for j in used}
         features_GF = _standardised(np.array([differences[id(row[0])] for row in rows]), weight_G, centred)
 
-    def refit(count_G: Array, _: Any = None) -> Array:
-        return _fit(model_G, len(models), features_GF, score_G, weight_G * count_G)
-
-    estimate, resampled = refit(np.ones(len(rows))), bootstrap(question_G, refit, resamples, seed)
-    if len(resampled) < resamples / 2:
-        raise Unbounded("there is no finite fit in most resamples: there are too few judgments.")
-    rated = []
+    games = (model_G, features_GF, score_G, weight_G)
+    estimate, ends_2K = _fit(*games, len(models)), None
+    if style is not None:
+        ends_2K = _style_ends(*games, len(models), question_G, resamples, seed)
+    rated, all_by_model, used_by_model = [], _by_model(judgments), _by_model(used)
     for k, model in enumerate(models):
         own = model_G == k
         won, played = (np.bincount(question_G[own], x[own]) for x in (weight_G * score_G, weight_G))
-        won, played = won[played > 0], played[played > 0]
-        chance = percentiles(float(estimate[k]), resampled[:, k])
-        # Where all questions agree no resample differs, or only by the others' style weights.
-        if (exact := unanimous(won / played)) is not None:
-            chance = chance.stretched(exact.low, exact.high)
-        elif style is None:  # the score is the weighted share of wins
-            chance = widened(ratios(won, played), chance, SHARE)
-        rated.append(_model_score(model, chance.scaled(100.0), judgments, used))
+        # Without style control the score is the weighted share of wins.
+        low, high = ends(won, played, SHARE) if ends_2K is None else ends_2K[:, k].tolist()
+        chance = Interval(float(estimate[k]), low, high)
+        rated.append(_model_score(model, chance.scaled(100.0), len(all_by_model[model]), used_by_model[model]))
     names = FEATURES if style else ()
     return ArenaHard(
         judge,
@@ -369,8 +373,6 @@ def score(
         style,
         sorted(rated, key=lambda model: -model.score.value),
         {name: float(w) for name, w in zip(names, estimate[len(models) :], strict=True)},
-        resamples,
-        resamples - len(resampled),
     )
 
 
@@ -387,21 +389,46 @@ def _standardised(features_GF: Array, weight_G: Array, centred: bool) -> Array:
     return (features_GF - (mean_F if centred else 0.0)) / np.where(spread_F > 0, spread_F, 1.0)
 
 
-def _fit(model_G: NDArray[np.int64], models: int, features_GF: Array, score_G: Array, weight_G: Array) -> Array:
+def _fit(model_G: NDArray[np.int64], features_GF: Array, score_G: Array, weight_G: Array, models: int) -> Array:
     """Chances of the models to beat the baseline, then the features' weights."""
-    won, played = (np.bincount(model_G, weights=x, minlength=models) for x in (weight_G * score_G, weight_G))
-    if not played.all():
-        raise Unbounded("a model has no game.")
     if not features_GF.shape[1]:
+        won, played = (np.bincount(model_G, weights=x, minlength=models) for x in (weight_G * score_G, weight_G))
         return won / played
-    one_hot = np.eye(models)[model_G]
-    fitted = fit_finite(np.hstack([one_hot, features_GF]), score_G, weight_G)
+    fitted = fit_finite(np.hstack([np.eye(models)[model_G], features_GF]), score_G, weight_G)
     return np.array([*expit(fitted[:models]), *fitted[models:]])
 
 
-def _model_score(model: str, score: Interval, judgments: Sequence[Judgment], used: Sequence[Judgment]) -> ModelScore:
-    count = sum(j.model == model for j in judgments)
-    used = [j for j in used if j.model == model]
+def _style_ends(
+    model_G: NDArray[np.int64],
+    features_GF: Array,
+    score_G: Array,
+    weight_G: Array,
+    models: int,
+    question_G: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> Array:
+    """Both ends of the chances, 2 x K: of fits with exponential weights of questions and one unseen question more.
+
+    In that question, at equal style, every model loses for the low ends and wins for the high ones.
+    """
+    rng, questions = np.random.default_rng(seed), int(question_G.max()) + 1
+    asked_K = np.array([len(np.unique(question_G[model_G == k])) for k in range(models)])
+    unseen_K = np.bincount(model_G, weight_G, models) / asked_K
+    unseen_features = np.zeros((models, features_GF.shape[1]))
+    design = np.vstack(
+        [np.hstack([np.eye(models)[model_G], features_GF]), np.hstack([np.eye(models), unseen_features])]
+    )
+    scores_2G = [np.concatenate([score_G, np.full(models, won)]) for won in (0.0, 1.0)]
+    found_B2K, start_2F = np.empty((resamples, 2, models)), [np.zeros(design.shape[1])] * 2
+    for b in range(resamples):
+        weights = np.concatenate([weight_G * rng.exponential(size=questions)[question_G], rng.exponential() * unseen_K])
+        fits = [fit_logistic(design, score, weights, start=s) for score, s in zip(scores_2G, start_2F, strict=True)]
+        start_2F, found_B2K[b] = fits, [expit(fit[:models]) for fit in fits]
+    return np.stack([np.quantile(found_B2K[:, 0], TAIL, axis=0), np.quantile(found_B2K[:, 1], 1 - TAIL, axis=0)])
+
+
+def _model_score(model: str, score: Interval, count: int, used: Sequence[Judgment]) -> ModelScore:
     both = [[g[0] for g in j.games() if g is not None] for j in used]
     shown_first = Counter(VERDICTS[v][0] for j in used for v in j.verdicts if v is not None)
     decided = shown_first[0.0] + shown_first[1.0]

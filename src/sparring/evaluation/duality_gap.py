@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparring.evaluation.decided_by_rule import decide
-from sparring.evaluation.intervals import SHARE, Interval, interval_at, known_mean
+from sparring.evaluation.intervals import SHARE, TAIL, Interval, interval, known_mean
 from sparring.games.equilibrium import nash
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
@@ -141,7 +141,7 @@ def attack_intervals(attacks_NM: Array) -> list[Interval]:
     other prompts. NaN is left out; every attacker needs a verdict.
     """
     columns = [column[~np.isnan(column)] for column in attacks_NM.T]
-    return [interval_at(column, SHARE, 0.025 / len(columns)) for column in columns]
+    return [interval(column.tolist(), SHARE, TAIL / len(columns)) for column in columns]
 
 
 def cross_fitted(attacks_NM: Array) -> Array:

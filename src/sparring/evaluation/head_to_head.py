@@ -1,6 +1,6 @@
 """Two sides compared from their stored verdicts: who wins, how sure that is, and how much of it is length.
 
-The unit is the prompt: intervals are bootstrapped over prompts, a tie counts one half. Leaves out: judging
+The unit is the prompt: intervals are over prompts, a tie counts one half. Leaves out: judging
 (`contests/head_to_head_folder.py`), and the page (`report/versus.py`).
 
     compare(judgments, orders)["win_rate"]
@@ -24,7 +24,7 @@ ONE_WITH_LENGTH = 0.95
 win at equal lengths: its answer hangs on the few prompts that length did not decide"""
 
 
-def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+def compare(judgments: Judgments, orders: np.ndarray, seed: int = 0) -> dict[str, Any]:
     """All results of A (`judgments.model`) against B (`judgments.baseline`), as plain data; lengths in characters.
 
     `orders` is N2: P(A wins) with A shown first, and second; NaN where the judge sees no places.
@@ -46,8 +46,8 @@ def compare(judgments: Judgments, orders: np.ndarray, resamples: int = 2000, see
         "wins": int((won == 1).sum()),
         "losses": int((won == 0).sum()),
         "ties": int((won == 0.5).sum()),
-        "win_rate": interval(won.tolist(), resamples, seed, SHARE),
-        "mean_preference": interval(preferences.tolist(), resamples, seed, SHARE),
+        "win_rate": interval(won.tolist(), SHARE),
+        "mean_preference": interval(preferences.tolist(), SHARE),
         "length_controlled": None,
         "lengths": {"a": float(lengths_a.mean()), "b": float(lengths_b.mean())},
         "empty": {"a": _empty(judgments.outputs), "b": _empty(judgments.baseline_outputs)},

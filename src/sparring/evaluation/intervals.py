@@ -1,9 +1,11 @@
 """An estimate with its 95 % interval over prompts.
 
-Prompts, not comparisons, are the independent unit: answers to one prompt share its difficulty, so intervals are
-bootstrapped over prompts. Where all values are alike, or there is only one, no resample differs, and the interval is
-exact; where they are few or lean to one side the bootstrap is too narrow, and Wilson's interval widens it. Leaves out:
-length-controlled win rates.
+Prompts, not comparisons, are the independent unit: answers to one prompt share its difficulty. Values that are few or
+lean to one side vary less than they should where the rare others were not seen, so a bootstrap is too narrow there. The
+interval is Gaffke's (Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
+variable, 2005): a Bayesian bootstrap over prompts (exponential weights), to which each end adds one unseen prompt at
+the bound on its side. Of wins and losses it is Clopper and Pearson's, of values that are all alike exact too. Its
+quantiles are integrated numerically, without draws. Leaves out: ratings, length-controlled win rates.
 
     interval([1.0, 0.5, 0.75])  ->  Interval(value=0.75, low=0.5, high=1.0)
     interval([1.0, 1.0, 1.0], within=SHARE)  ->  Interval(value=1.0, low=0.29, high=1.0)
@@ -17,7 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import skew, t
+from scipy.optimize import brentq
+from scipy.special import ndtri
 
 from sparring.oracles.preferences import TIE
 
@@ -28,10 +31,15 @@ SHARE: Bounds = (0.0, 1.0)
 """bounds of win rates, preferences and other shares"""
 DIFFERENCE: Bounds = (-1.0, 1.0)
 """bounds of the difference of two shares; gaps 2 P - 1 lie within them too"""
-FEW = 20
-"""values below which a bootstrap is too narrow"""
-LEANING = 0.2
-"""skewness of the mean, skew(values) / sqrt(n), above which it is: 64 prompts of which 85 % are won"""
+TAIL = 0.025
+"""chance to miss on either side: 95 % intervals"""
+STEP = 0.2
+"""between the nodes of the integral: 8 digits, from two values on"""
+NODES = np.split(np.arange(0.0, 9.0, STEP), [10, 17, 25, 35])
+"""in the order of their weight; of many values the first suffice"""
+ROUNDING = 1e-12
+BLOCK = 1_000_000
+"""values that a bootstrap draws at once"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +91,11 @@ def from_json(data: Any) -> Any:
     return {key: from_json(one) for key, one in data.items()}
 
 
-def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0, within: Bounds | None = None) -> Interval:
-    """Mean and its 95 % percentile-bootstrap interval over `values` (one per prompt), which lie `within` bounds.
+def interval(values: Sequence[float], within: Bounds | None = None, tail: float = TAIL) -> Interval:
+    """Mean of `values` (one per prompt), which lie `within` bounds, with the interval that misses by `tail` a side.
+
+    Without bounds nothing is known of the values that were not seen: a percentile bootstrap, too narrow where a few
+    values carry most of the mean.
 
     Raises:
         ValueError: there are no values.
@@ -92,33 +103,32 @@ def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0, with
     if not len(values):
         raise ValueError("an interval needs at least one value")
     array = np.asarray(values, dtype=np.float64)
-    if within is not None and (exact := unanimous(array, within)) is not None:
-        return exact
-    draws = np.random.default_rng(seed).integers(len(array), size=(resamples, len(array)))
-    bootstrap = percentiles(float(array.mean()), array[draws].mean(1))
-    return bootstrap if within is None else widened(array, bootstrap, within)
+    mean = float(array.mean())
+    if within is None:
+        return percentiles(mean, _resampled_means(array), tail)
+    return Interval(mean, *ends(array, np.ones(len(array)), within, tail))
 
 
-def clustered_mean(
-    values: Array, cluster: NDArray[np.int64], within: Bounds, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """Mean over `values`, value i in cluster cluster[i], and its 95 % interval when whole clusters are resampled."""
+def clustered_mean(values: Array, cluster: NDArray[np.int64], within: Bounds, tail: float = TAIL) -> Interval:
+    """Mean over `values`, value i in cluster cluster[i]; whole clusters are independent, values of one are not."""
     sums, counts = np.bincount(cluster, values), np.bincount(cluster)
-    mean = float(values.mean())
-    if (exact := unanimous(sums / counts, within)) is not None:
-        return Interval(mean, exact.low, exact.high)
-    draws = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
-    bootstrap = percentiles(mean, sums[draws].sum(1) / counts[draws].sum(1))
-    return widened(ratios(sums, counts), bootstrap, within)
+    return Interval(float(values.mean()), *ends(sums, counts, within, tail))
 
 
-def percentiles(value: float, resampled: Array) -> Interval:
-    """An estimate with the 2.5th and 97.5th percentile of its resampled values."""
-    low, high = np.quantile(resampled, [0.025, 0.975])
+def percentiles(value: float, resampled: Array, tail: float = TAIL) -> Interval:
+    """An estimate with the two quantiles of its resampled values that leave out `tail` on either side."""
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
 
 
-def unanimous(values: Array, within: Bounds = SHARE, tail: float = 0.025) -> Interval | None:
+def _resampled_means(values: Array, resamples: int = 2000, seed: int = 0) -> Array:
+    """Means of values drawn with replacement, in blocks of at most about a million draws."""
+    rng, block = np.random.default_rng(seed), max(1, BLOCK // len(values))
+    sizes = [min(block, resamples - done) for done in range(0, resamples, block)]
+    return np.concatenate([values[rng.integers(len(values), size=(size, len(values)))].mean(1) for size in sizes])
+
+
+def unanimous(values: Array, within: Bounds = SHARE, tail: float = TAIL) -> Interval | None:
     """The mean's exact interval where all n `values` are alike, else None; `tail` is its chance to miss on either side.
 
     Of all prompts a share of at most q = 1 - tail^(1/n) can then have another value, which lies within the bounds.
@@ -127,52 +137,66 @@ def unanimous(values: Array, within: Bounds = SHARE, tail: float = 0.025) -> Int
     if np.ptp(values) > TIE:
         return None
     (least, most), value, others = within, float(values[0]), 1.0 - tail ** (1 / len(values))
-    return Interval(float(values.mean()), value - others * (value - least), value + others * (most - value))
+    ends_of_value = value - others * (value - least), value + others * (most - value)
+    mean = float(values.mean())
+    return Interval(mean, *ends_of_value).stretched(mean)
 
 
-def widened(values: Array, bootstrap: Interval, within: Bounds) -> Interval:
-    """A bootstrap interval of the mean of n values, moved out to Wilson's where those are few or lean to one side.
+def ends(sums: NDArray[Any], counts: NDArray[Any], within: Bounds, tail: float = TAIL) -> tuple[float, float]:
+    """Both ends of Gaffke's interval of sum(sums) / sum(counts), a mean over clusters of values `within` bounds.
 
-    Wilson's is taken with t's quantile, and with the n of which wins and losses would vary as the values do (at least
-    n). Shares of wins are then covered in 92 % or more, whatever they are and from n = 10 on; by the bootstrap alone in
-    85 % near 0 and 1. The mean of the values must be within the bounds; single values need not be.
+    Clusters are independent. The unseen one is at a bound; of differences, which hardly ever reach their bounds, it is
+    as far from 0 as the farthest that was seen.
     """
-    n = len(values)
-    if n >= FEW and abs(skew(values)) / n**0.5 <= LEANING:
-        return bootstrap
-    return bootstrap.stretched(*_wilson(values, within, float(t.ppf(0.975, n - 1))))
+    (least, most), some = within, counts > 0
+    counts = counts[some]
+    if (exact := unanimous(sums[some] / counts, within, tail)) is not None:
+        return exact.low, exact.high
+    if within == DIFFERENCE:
+        most = float(np.abs(sums[some] / counts).max())
+        least = -most
+    shares = np.clip((sums[some] - least * counts) / (most - least), 0.0, counts)
+    low, high = _least_mean(shares, counts, tail), 1.0 - _least_mean(counts - shares, counts, tail)
+    return least + (most - least) * low, least + (most - least) * high
 
 
-def interval_at(values: Array, within: Bounds, tail: float) -> Interval:
-    """The mean's interval which misses on either side with a chance of `tail`: t's, moved out to Wilson's.
+def _least_mean(sums: Array, counts: NDArray[Any], tail: float) -> float:
+    """The `tail` quantile of sum(E_i sums_i) / sum(E_i counts_i), E_i exponential, one more cluster having sum 0."""
+    if sums.max() < ROUNDING:
+        return 0.0
+    distinct, times = np.unique(np.stack([sums, counts]), axis=1, return_counts=True)
+    (sums, counts), unseen = np.hstack([distinct, [[0.0], [np.average(distinct[1], weights=times)]]]), 1
+    times = np.append(times, unseen)
 
-    Small tails (one interval of many that hold together) are beyond what a bootstrap of few values can reach.
+    def excess(mean: float) -> float:
+        """0 at the quantile, and nearly straight."""
+        return float(ndtri(max(_chance_of_less(sums - mean * counts, times), 1e-300)) - ndtri(tail))
+
+    highest = float(times @ sums / (times @ counts))  # the mean of that distribution, far above its quantile
+    return float(brentq(excess, 1e-9 * highest, highest, xtol=1e-12, rtol=1e-9))
+
+
+def _chance_of_less(values: Array, times: NDArray[Any]) -> float:
+    """P(sum of times_i exponentials, each multiplied by values_i, is at most 0), where their mean is not below 0.
+
+    The generating function exp(K(s)) = prod (1 - s values_i)^-times_i, divided by -s, is integrated upwards from near
+    its saddle point on the negative axis, by the trapezoid rule in v with s = saddle + i scale sinh(v).
     """
-    if (exact := unanimous(values, within, tail)) is not None:
-        return exact
-    n, mean = len(values), float(values.mean())
-    quantile = float(t.ppf(1 - tail, n - 1))
-    half = quantile * float(values.std(ddof=1)) / n**0.5
-    wide = Interval(mean, mean - half, mean + half).stretched(*_wilson(values, within, quantile))
-    return Interval(mean, max(wide.low, within[0]), min(wide.high, within[1]))
 
+    def slope(s: float) -> float:
+        return float(times @ (values / (1 - s * values))) - 1 / s
 
-def _wilson(values: Array, within: Bounds, quantile: float) -> tuple[float, float]:
-    """Both ends of Wilson's score interval, for n_eff = mean (1 - mean) n / var, but at least n, values in [0, 1]."""
-    n, (least, most) = len(values), within
-    shares = (values - least) / (most - least)
-    mean, spread = float(shares.mean()), float(shares.var(ddof=1))
-    effective = max(n * mean * (1 - mean) / spread, n)
-    inverse = quantile**2 / effective
-    middle = (mean + inverse / 2) / (1 + inverse)
-    half = (inverse * mean * (1 - mean) + inverse**2 / 4) ** 0.5 / (1 + inverse)
-    return least + (most - least) * (middle - half), least + (most - least) * (middle + half)
-
-
-def ratios(sums: NDArray[Any], counts: NDArray[Any]) -> Array:
-    """One value per cluster, whose mean is sum(sums) / sum(counts) and varies as that ratio does (delta method)."""
-    whole = sums.sum() / counts.sum()
-    return whole + (sums - whole * counts) / counts.mean()
+    furthest = 1 / float(values.min())
+    saddle = float(brentq(slope, furthest * (1 - 1e-12), furthest * 1e-12, xtol=1e-300, rtol=1e-3))
+    scale = (times @ (values / (1 - saddle * values)) ** 2 + saddle**-2) ** -0.5
+    total = 0.0
+    for nodes in NODES:
+        path = saddle + 1j * scale * np.sinh(nodes)
+        heights = np.real(-np.exp(-np.log(1 - np.outer(path, values)) @ times) / path) * np.cosh(nodes)
+        total += float(heights.sum())
+        if abs(heights[-1]) < ROUNDING * abs(total):
+            break
+    return (total - 0.5 * float(np.exp(-times @ np.log(1 - saddle * values))) / -saddle) * scale * STEP / np.pi
 
 
 def known_mean(values: NDArray[np.float64]) -> float:

@@ -10,20 +10,20 @@ comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from sparring.evaluation.intervals import Interval
-from sparring.evaluation.oracle_quality import clustered
+from sparring.evaluation.intervals import SHARE, CountedInterval, Interval, ends
 from sparring.games.bradley_terry import best_bradley_terry
 from sparring.games.equilibrium import nash
 
 Verdicts = Mapping[tuple[int, int], float]
 CYCLES, TRANSITIVE = 0.01, 0.05
 """shares of cyclic triples: an interval wholly above CYCLES shows cycles, one below TRANSITIVE shows hardly any"""
+FEWEST = 10
+"""prompts below which cycles are not concluded: fewer do not stand for others"""
 EDGE = 1e-6
 """probabilities are kept this far from 0 and 1, where a Bradley-Terry fit would not be finite"""
 
@@ -35,57 +35,61 @@ def ordered(verdicts: Verdicts) -> dict[tuple[int, int], float]:
 
 def cyclic_triples(verdicts: Verdicts) -> tuple[int, int]:
     """(cyclic, all) triples among responses whose three comparisons are all known and not tied."""
-    verdicts, cyclic, count = ordered(verdicts), 0, 0
-    nodes = sorted({index for match in verdicts for index in match})
-    for a, b, c in combinations(nodes, 3):
-        if not {(a, b), (b, c), (a, c)} <= verdicts.keys():
-            continue
-        ab, bc, ca = verdicts[a, b], verdicts[b, c], 1 - verdicts[a, c]
-        if 0.5 in (ab, bc, ca) or np.isnan(ab + bc + ca):
-            continue
-        count += 1
-        cyclic += (ab > 0.5) == (bc > 0.5) == (ca > 0.5)
-    return cyclic, count
+    return _cyclic(_matrix(verdicts))
 
 
-def _matrix(verdicts: Verdicts) -> np.ndarray | None:
+def _cyclic(matrix: np.ndarray) -> tuple[int, int]:
+    """Closed walks of three steps: along wins each circle is walked from three places, along any from six."""
+    beats = (matrix > 0.5).astype(np.float64)
+    decided = beats + beats.T
+    cyclic, count = (float(np.sum(m * (m @ m).T)) for m in (beats, decided))
+    return round(cyclic / 3), round(count / 6)
+
+
+def _matrix(verdicts: Verdicts) -> np.ndarray:
+    """P(row beats column), 1/2 on the diagonal; NaN where there is no verdict."""
     verdicts = ordered(verdicts)
     size = 1 + max(b for _, b in verdicts)
-    matrix = np.full((size, size), 0.5)
-    for a, b in combinations(range(size), 2):
-        p = verdicts.get((a, b), np.nan)
+    matrix = np.full((size, size), np.nan)
+    np.fill_diagonal(matrix, 0.5)
+    for (a, b), p in verdicts.items():
         matrix[a, b], matrix[b, a] = p, 1.0 - p
-    return None if np.isnan(matrix).any() else matrix
+    return matrix
 
 
-def measure(prompts: Sequence[Verdicts]) -> dict[str, Any] | None:
+def measure(prompts: Iterable[Verdicts]) -> dict[str, Any] | None:
     """The three measures over prompts, and their meaning in words; None where no triple was judged.
 
-    A prompt's verdicts are P(response i beats response j) by (i, j).
+    A prompt's verdicts are P(response i beats response j) by (i, j); prompts are read once, and none is kept.
     """
-    triples = [cyclic_triples(verdicts) for verdicts in prompts]
-    each = [(float(k < cyclic), str(i)) for i, (cyclic, count) in enumerate(triples) for k in range(count)]
-    share = clustered(np.array([value for value, _ in each]), [prompt for _, prompt in each])
-    if share is None:
+    cyclic, counts, whole = [], [], []
+    for verdicts in prompts:
+        matrix = _matrix(verdicts)
+        circles, triples = _cyclic(matrix)
+        cyclic.append(circles)
+        counts.append(triples)
+        if len(matrix) > 2 and not np.isnan(matrix).any():
+            fit = best_bradley_terry(np.clip(matrix, EDGE, 1 - EDGE))
+            beaten = not (matrix >= 0.5).all(axis=1).any()
+            whole.append((fit.mean_distance, (nash(matrix) > 1e-3).sum(), beaten))
+    if not any(counts):
         return None
-    whole = [m for m in map(_matrix, prompts) if m is not None and len(m) > 2]
+    both = np.array(cyclic), np.array(counts)
+    share = CountedInterval(sum(cyclic) / sum(counts), *ends(*both, SHARE), sum(counts))
     distance = support = None
-    cyclic = round(share.value * share.count)
-    words = [f"{cyclic} of {share.count} triples are cyclic (95 % interval {share.span('.1%')})."]
+    words = [f"{sum(cyclic)} of {share.count} triples are cyclic (95 % interval {share.span('.1%')})."]
     if whole:
-        distance = float(np.mean([best_bradley_terry(np.clip(m, EDGE, 1 - EDGE)).mean_distance for m in whole]))
-        support = float(np.mean([(nash(m) > 1e-3).sum() for m in whole]))
-        beaten = np.mean([not (m >= 0.5).all(axis=1).any() for m in whole])
+        distance, support, beaten = np.mean(whole, axis=0).tolist()
         words.append(
             f"The best reward model misses the preferences by {distance:.3f} on average, and on {beaten:.0%} of the "
             "prompts no single sample is unbeaten."
         )
-    text = " ".join([*words, _verdict(share)])
+    text = " ".join([*words, _verdict(share, np.count_nonzero(counts))])
     return {"cyclic": share, "bradley_terry_distance": distance, "nash_support": support, "words": text}
 
 
-def _verdict(share: Interval) -> str:
-    if share.low > CYCLES:
+def _verdict(share: Interval, prompts: int) -> str:
+    if share.low > CYCLES and prompts >= FEWEST:
         return (
             "The oracle has cycles on these samples (of taste or of noise: one verdict a pair cannot tell): no reward "
             "can express them, and if they are taste, a game-theoretic method can gain."

@@ -156,14 +156,16 @@ def _plain_choices(files: Mapping[str, Path]) -> dict[str, Any]:
 
 def _subjects(files: Mapping[str, Path], folder: Path) -> list[str]:
     """One task per subject, as lm-eval has it: shots and the introduction are the subject's own."""
-    rows = {split: read_file(path) for split, path in files.items()}
+    by_subject: dict[str, dict[str, list[str]]] = {split: {} for split in files}
+    for split, path in files.items():
+        for row in read_file(path):
+            by_subject[split].setdefault(row["subject"], []).append(json.dumps(row) + "\n")
     names = []
-    for subject in sorted({row["subject"] for row in rows["test"]}):
+    for subject in sorted(by_subject["test"]):
         paths = {}
-        for split, all_rows in rows.items():
+        for split, lines in by_subject.items():
             path = folder / f"mmlu_{subject}_{split}.jsonl"
-            own = [row for row in all_rows if row["subject"] == subject]
-            write_text(path, "".join(json.dumps(row) + "\n" for row in own))
+            write_text(path, "".join(lines.get(subject, [])))
             paths["test" if split == "test" else "dev"] = str(path.resolve())
         about = subject.replace("_", " ")
         config = {

@@ -37,7 +37,7 @@ def benchmark_row(name: str, boards: Mapping[str, Leaderboard], verify: int) -> 
         row |= compare(*pair_documents(scored["before"], after))
     else:
         scores = np.array([document["score"] for document in after["documents"]], dtype=np.float64)
-        row["after"] = interval(scores.tolist(), 1000, within=bounds_of(scores))
+        row["after"] = interval(scores.tolist(), bounds_of(scores))
     if verify:
         row["verified"] = _verified(boards["after"], after["documents"][:verify])
     return row

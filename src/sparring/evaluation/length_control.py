@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from sparring.evaluation.intervals import Interval, percentiles, unanimous
+from sparring.evaluation.intervals import TAIL, Interval
 from sparring.evaluation.logistic import cross_entropies, fit_logistic
 
 STRENGTHS = np.logspace(-4, 4, 10)
@@ -58,7 +58,8 @@ class Gamed:
 class AtEqualLengths(Interval):
     """Mean of P(model wins) at equal lengths over all instructions, also those without a preference.
 
-    The interval is a bootstrap's over instructions, the weights fitted again at the same C.
+    The interval is a Bayesian bootstrap's over instructions, the weights fitted again at the same C; each end adds an
+    unseen instruction, as in `intervals.py`.
     """
 
     weights: dict[str, float]
@@ -112,33 +113,35 @@ def length_controlled(
     own = np.column_stack([tanh, np.ones(len(tanh)), gamma])
     equal = own * np.array([0.0, *np.ones(own.shape[1] - 1)])
     penalised = np.array([1.0, float(gamed is not None), 1.0])[: own.shape[1]]
-
-    def rows(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features, targets and importance: of the gamed judgments, then of the chosen ones."""
-        chosen = chosen[~np.isnan(preferences[chosen])]
-        parts = (own[chosen], preferences[chosen], np.ones(len(chosen)))
-        if gamed is None:
-            return parts
-        features = np.column_stack([np.tanh(gamed.scaled_lengths), 0 * gamed.preferences, gamed.difficulties])
-        shared = (features, gamed.preferences, np.full(len(features), GAMED_WEIGHT))
-        return tuple(np.concatenate(pair) for pair in zip(shared, parts, strict=True))  # type: ignore[return-value]
-
-    everything = np.arange(len(own))
-    strength = MINIMAL_STRENGTH if gamed is None else choose_strength(*rows(everything))
-    weights = fit_logistic(*rows(everything), penalised / strength)
+    known = ~np.isnan(preferences)
+    features, targets, importance = own[known], preferences[known], np.ones(judged)
+    if gamed is not None:
+        shared = np.column_stack([np.tanh(gamed.scaled_lengths), 0 * gamed.preferences, gamed.difficulties])
+        features, targets = np.vstack([shared, features]), np.concatenate([gamed.preferences, targets])
+        importance = np.concatenate([np.full(len(shared), GAMED_WEIGHT), importance])
+    strength = MINIMAL_STRENGTH if gamed is None else choose_strength(features, targets, importance)
+    penalties = penalised / strength
+    weights = fit_logistic(features, targets, importance, penalties)
     predictions = expit(equal @ weights)
-    draws = np.random.default_rng(seed).integers(len(own), size=(resamples, len(own)))
-    again = np.array(
-        [expit(equal[draw] @ fit_logistic(*rows(draw), penalised / strength, weights)).mean() for draw in draws]
-    )
-    rate = percentiles(float(predictions.mean()), again)
-    if (exact := unanimous(preferences[~np.isnan(preferences)])) is not None:
-        rate = rate.stretched(exact.low, exact.high)
+
+    # The intervals weigh prompts at random, with one more, unseen, of equal lengths, that is lost or won.
+    unseen = equal.mean(0)
+    features, equal = np.vstack([features, unseen]), np.vstack([equal, unseen])
+    rng, both = np.random.default_rng(seed), np.empty((resamples, 2))
+    for b in range(resamples):
+        weight = rng.exponential(size=len(equal))
+        importances = np.concatenate([importance[:-judged], weight[:-1][known], weight[-1:]])
+        for won in (0, 1):
+            fitted = fit_logistic(features, np.append(targets, won), importances, penalties, weights)
+            both[b, won] = np.average(expit(equal @ fitted), weights=weight)
+    low, high = float(np.quantile(both[:, 0], TAIL)), float(np.quantile(both[:, 1], 1 - TAIL))
     named: dict[str, float] = dict(zip(("length", "model", "difficulty"), weights.tolist(), strict=False))
     formula = "length_controlled_minimal" if gamed is None else "length_controlled_v1"
     # At equal lengths the minimal formula predicts the same for every instruction: AlpacaEval's error would be 0.
-    error = np.std(again) if gamed is None else predictions.std(ddof=1) / np.sqrt(len(predictions))
-    return LengthControlled(AtEqualLengths(rate.value, rate.low, rate.high, named, formula, strength), float(error))
+    error = both.mean(1).std() if gamed is None else predictions.std(ddof=1) / np.sqrt(len(predictions))
+    return LengthControlled(
+        AtEqualLengths(float(predictions.mean()), low, high, named, formula, strength), float(error)
+    )
 
 
 def scaled_differences(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray:

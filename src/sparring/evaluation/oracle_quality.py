@@ -1,7 +1,7 @@
 """Can this oracle be believed? Its verdicts on labelled pairs against chance, against "the longer wins", and itself.
 
 Accuracy, calibration, bias of place and of length, per category, and agreement between oracles; every share with a
-95 % interval bootstrapped over prompts. Labels of 1/2 carry no winner and are left out of accuracy; failed verdicts are
+95 % interval over prompts. Labels of 1/2 carry no winner and are left out of accuracy; failed verdicts are
 left out of everything and counted. Pure functions of stored numbers. Leaves out: asking (`audit_oracles.py`), cycles
 (`intransitivity.py`), the page (`report/audit.py`).
 
@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, CountedInterval, clustered_mean, interval, ratios
+from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, CountedInterval, clustered_mean, interval
 from sparring.oracles.calibrated import FEWEST_LABELS, fit_temperature, scaled
 from sparring.oracles.preferences import wins
 
 BINS = 10
 """of equal width between a confidence of 1/2 and 1"""
-RESAMPLES = 2000
 CHANCE_DRAWS = 200
 """draws of labels from the oracle's probabilities, for the calibration error that a calibrated oracle would show"""
 
@@ -34,7 +33,7 @@ def clustered(values: np.ndarray, prompts: Sequence[str], within: Bounds = SHARE
     if not known.any():
         return None
     _, owner = np.unique(np.asarray(prompts, dtype=object)[known].astype(str), return_inverse=True)
-    mean = clustered_mean(values[known], owner, within, RESAMPLES)
+    mean = clustered_mean(values[known], owner, within)
     return CountedInterval(mean.value, mean.low, mean.high, int(known.sum()))
 
 
@@ -130,15 +129,21 @@ def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[st
     known = ~np.isnan(sides)
     _, owner = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
     one, other = (
-        ratios(np.bincount(owner, np.where(has_value, values, 0)), np.bincount(owner, has_value))
+        _ratios(np.bincount(owner, np.where(has_value, values, 0)), np.bincount(owner, has_value))
         for values, has_value in zip(sides, known, strict=True)
     )
-    bootstrap = interval((one - other)[np.bincount(owner, known.any(0)) > 0].tolist(), within=DIFFERENCE)
+    bootstrap = interval((one - other)[np.bincount(owner, known.any(0)) > 0].tolist())
     value = longer.value - shorter.value
     below = float(np.hypot(longer.value - longer.low, shorter.high - shorter.value))
     above = float(np.hypot(longer.high - longer.value, shorter.value - shorter.low))
     wide = bootstrap.stretched(value - below, value + above)
     return CountedInterval(value, wide.low, wide.high, longer.count + shorter.count)
+
+
+def _ratios(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """One value per cluster, whose mean is sum(sums) / sum(counts) and varies as that ratio does (delta method)."""
+    whole = sums.sum() / counts.sum()
+    return whole + (sums - whole * counts) / counts.mean()
 
 
 def position_bias(there: np.ndarray, back: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
@@ -165,7 +170,9 @@ def audit_one(
     places.
     """
     hit, rule = correct(preferences, labels), correct(longer_wins(lengths), labels)
-    names = np.asarray(categories, dtype=object)
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(categories):
+        places.setdefault(name, []).append(i)
     return {
         "accuracy": clustered(hit, prompts),
         "over_length_rule": clustered(hit - rule, prompts, within=DIFFERENCE),
@@ -176,10 +183,10 @@ def audit_one(
         "position": None if orders is None else position_bias(*orders, prompts),
         "categories": {
             name: {
-                "accuracy": clustered(np.where(names == name, hit, np.nan), prompts),
-                "length_rule": clustered(np.where(names == name, rule, np.nan), prompts),
+                "accuracy": clustered(hit[own], [prompts[i] for i in own]),
+                "length_rule": clustered(rule[own], [prompts[i] for i in own]),
             }
-            for name in sorted(set(categories))
+            for name, own in sorted(places.items())
         },
     }
 

@@ -83,13 +83,18 @@ def find_overlap(train: Sequence[str], bench: Sequence[str], n: int = 8, share: 
     seen: list[set[Gram]] = [set() for _ in bench]
     best: list[tuple[int, int]] = [(0, -1)] * len(bench)
     exact: dict[int, int] = {}
+    counted: set[frozenset[Gram]] = set()
     for row, text in enumerate(train):
         tokens = tuple(words(text))
-        for index in with_words.get(tokens, ()):
-            exact.setdefault(index, row)
+        for index in with_words.pop(tokens, ()):
+            exact[index] = row
+        shared = frozenset(gram for gram in _grams(tokens, n) if gram in with_gram)
+        if not shared or shared in counted:  # a template that all rows and all prompts have is counted once
+            continue
+        counted.add(shared)
         hits: Counter[int] = Counter()
-        for gram in set(_grams(tokens, n)):
-            for index in with_gram.get(gram, ()):
+        for gram in shared:
+            for index in with_gram[gram]:
                 seen[index].add(gram)
                 hits[index] += 1
         for index, count in hits.items():

@@ -20,7 +20,7 @@ from sparring.evaluation.intervals import DIFFERENCE, SHARE, Bounds, interval
 FLIPS, BLOCK = 2000, 50
 
 
-def compare(before: Sequence[float], after: Sequence[float], resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def compare(before: Sequence[float], after: Sequence[float], seed: int = 0) -> dict[str, Any]:
     """Both means, the difference after - before, their 95 % intervals over documents, and a two-sided p.
 
     Raises:
@@ -33,9 +33,9 @@ def compare(before: Sequence[float], after: Sequence[float], resamples: int = 10
     gained, lost = int((new > old).sum()), int((new < old).sum())
     bounds = None if None in (bounds_of(old), bounds_of(new)) else DIFFERENCE
     return {
-        "before": interval(old.tolist(), resamples, seed, bounds_of(old)),
-        "after": interval(new.tolist(), resamples, seed, bounds_of(new)),
-        "difference": interval((new - old).tolist(), resamples, seed, bounds),
+        "before": interval(old.tolist(), bounds_of(old)),
+        "after": interval(new.tolist(), bounds_of(new)),
+        "difference": interval((new - old).tolist(), bounds),
         "p": mcnemar(gained, lost) if binary else sign_flip(new - old, seed),
         "test": "McNemar" if binary else "sign flips",
         "gained": gained,

@@ -3,8 +3,9 @@
 Bradley-Terry: P(a beats b) = sigmoid(theta_a - theta_b), by maximum likelihood, a tie counting as half a win for each;
 shown as 1000 + 400 / ln 10 (theta - mean theta), so that 400 points are odds of ten to one. Elo goes through the
 matches in their order, which changes the result: prefer Bradley-Terry unless the players themselves change. Intervals
-resample prompts where the matches name them, else matches; an end is open where more than 2.5 % of the resamples have
-no finite rating on that side. Leaves out: choosing who is compared with whom, and by which judge.
+weigh prompts where the matches name them, else matches. Those of Bradley-Terry add one unseen prompt in which the
+player loses everything to the low end, wins everything to the high one (`intervals.py` says why); for two players they
+are Clopper and Pearson's. Leaves out: choosing who is compared with whom, and by which judge.
 
     table = rate(read_matches(Path("matches.csv"))); table.rows[0]
 
@@ -13,7 +14,6 @@ Shape suffixes: M matches, K players, F features, B resamples.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components, shortest_path
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from sparring.data.rows import read_file
+from sparring.evaluation.intervals import TAIL
 from sparring.evaluation.logistic import fit_logistic
 
 Array = NDArray[np.float64]
@@ -42,6 +43,8 @@ SAME = 1e-6
 """rating points below which resamples do not differ"""
 SEPARATED = 20.0
 """log odds that no finite sample supports: where the likelihood only rises without bound"""
+HALVINGS = 32
+"""of SEPARATED, to within 1e-6 rating points"""
 SIDES = {"left": 1.0, "right": 0.0, "tie": 0.5, "model_a": 1.0, "model_b": 0.0, "tie (bothbad)": 0.5}
 COLUMNS = (("left", "right"), ("model_a", "model_b"))
 PROMPTS = ("prompt", "question_id", "uid")
@@ -69,8 +72,7 @@ class Matches:
 class PlayerRating:
     """A player's rating with its 95 % interval.
 
-    An end is None where the interval is open there; both are None also where no resample differs, which shows no
-    certainty.
+    Both ends are None for Elo where it has not arrived (see ELO_ARRIVES) or no resample differs: that shows nothing.
     """
 
     name: str
@@ -91,8 +93,6 @@ class Ratings:
     unit: str
     judge: str | None
     resamples: int
-    unbounded: int
-    """resamples in which somebody won or lost everything, so that not all ratings are finite"""
 
 
 def read_matches(path: Path) -> Matches:
@@ -210,17 +210,17 @@ def bradley_terry(matches: Matches) -> Array:
             f"{', '.join(matches.names[k] for k in smallest[:5])} won or lost every match against the others, or never "
             "met them: no finite rating fits. Add matches, or leave these players out."
         )
-    return _strengths(wins_KK)
+    return _strengths(wins_KK, fit_finite)
 
 
-def _strengths(wins_KK: Array) -> Array:
+def _strengths(wins_KK: Array, fit: Callable[[Array, Array, Array], Array] = fit_logistic) -> Array:
     left, right = np.nonzero(np.triu(wins_KK + wins_KK.T))
     games = wins_KK[left, right] + wins_KK[right, left]
     design = np.zeros((len(left), len(wins_KK)))
     design[np.arange(len(left)), left] = 1.0
     design[np.arange(len(left)), right] = -1.0
     # The first player stays at zero while fitting: only differences are determined.
-    strengths = np.array([0.0, *fit_finite(design[:, 1:], wins_KK[left, right] / games, games)])
+    strengths = np.array([0.0, *fit(design[:, 1:], wins_KK[left, right] / games, games)])
     return strengths - strengths.mean()
 
 
@@ -265,89 +265,76 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
     Raises:
         ValueError: no finite ratings fit.
     """
-    fits = {"bradley-terry": _resampled_strengths, "elo": _resampled_elo}
-    rating_K = CENTRE + SCALE * bradley_terry(matches) if method == "bradley-terry" else elo(matches)
-    resampled_B2K = bootstrap(matches.unit_M, fits[method](matches), resamples, seed)
-    games_K = np.bincount(np.concatenate([matches.left_M, matches.right_M]), minlength=len(rating_K))
+    rng, games_K = np.random.default_rng(seed), _appearances(matches, np.ones(len(matches.left_M)))
+    if method == "bradley-terry":
+        rating_K = CENTRE + SCALE * bradley_terry(matches)
+        ends_B2K = CENTRE + SCALE * _resampled_strengths(matches, resamples, rng)
+    else:
+        rating_K, elo_BK = elo(matches), _resampled_elo(matches, resamples, rng)
+        arrived = games_K.min() >= ELO_ARRIVES and np.ptp(elo_BK) > SAME
+        ends_B2K = np.stack([elo_BK] * 2, axis=1) if arrived else np.full((1, 2, len(rating_K)), np.nan)
+    low_K, high_K = np.quantile(ends_B2K[:, 0], TAIL, axis=0), np.quantile(ends_B2K[:, 1], 1 - TAIL, axis=0)
     rows = [
-        PlayerRating(matches.names[k], float(rating_K[k]), *_interval(resampled_B2K[:, :, k]), int(games_K[k]))
+        PlayerRating(matches.names[k], float(rating_K[k]), _known(low_K[k]), _known(high_K[k]), int(games_K[k]))
         for k in np.argsort(-rating_K, kind="stable")
     ]
     units = int(matches.unit_M.max()) + 1
-    unbounded = int((~np.isfinite(resampled_B2K)).any(axis=(1, 2)).sum())
-    return Ratings(method, rows, len(matches.left_M), units, matches.unit, matches.judge, resamples, unbounded)
+    return Ratings(method, rows, len(matches.left_M), units, matches.unit, matches.judge, resamples)
 
 
-def _interval(rating_B2: Array) -> tuple[float | None, float | None]:
-    """A player's 95 % interval from the least and greatest rating of each resample; None where it is open."""
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        if np.ptp(rating_B2) <= SAME:
-            return None, None
-    return _end(rating_B2[:, 0], 0.025, min), _end(rating_B2[:, 1], 0.975, max)
+def _known(end: float) -> float | None:
+    return None if np.isnan(end) else float(end)
 
 
-def _end(rating_B: Array, level: float, wider: Callable[[float, float], float]) -> float | None:
-    """The quantile over all resamples or over the finite ones, whichever is wider; None where infinities reach it.
+def _appearances(matches: Matches, value_M: Array) -> Array:
+    """By player, the sum of a value of each of its matches."""
+    both_M = np.concatenate([matches.left_M, matches.right_M])
+    return np.bincount(both_M, np.tile(value_M, 2), minlength=len(matches.names))
 
-    Infinities at the far end alone would draw this one in: 63 of 64 won would begin at 1262, not 1258.
+
+def _resampled_strengths(matches: Matches, resamples: int, rng: np.random.Generator) -> Array:
+    """Log strengths under exponential weights of units, B x 2 x K: as low, and as high, as one more unit puts them.
+
+    In that unit, with the mean number of games of those in which the player is seen, it loses or wins everything.
     """
-    with np.errstate(invalid="ignore"):
-        counted = float(np.quantile(rating_B, level))
-    return wider(counted, float(np.quantile(rating_B[np.isfinite(rating_B)], level))) if np.isfinite(counted) else None
+    units, all_KK = int(matches.unit_M.max()) + 1, _wins(matches, matches.weight_M)
+    seen_in_K = np.array([len(np.unique(matches.unit_M[played])) for played in _played(matches)])
+    unseen_KK = (all_KK + all_KK.T) / seen_in_K[:, None]
+    found = np.empty((resamples, 2, len(matches.names)))
+    for b in range(resamples):
+        weight_U = rng.exponential(size=units)
+        wins_KK = _wins(matches, matches.weight_M * weight_U[matches.unit_M])
+        found[b] = _with_one_more(wins_KK, rng.exponential() * unseen_KK)
+    return found
 
 
-Refit = Callable[[Array, np.random.Generator], Array]
+def _played(matches: Matches) -> list[NDArray[np.bool_]]:
+    return [(matches.left_M == k) | (matches.right_M == k) for k in range(len(matches.names))]
 
 
-def bootstrap(unit_M: NDArray[np.int64], refit: Refit, resamples: int, seed: int) -> Array:
-    """The results of `refit`, called with how often each match was drawn when units are resampled.
+def _with_one_more(wins_KK: Array, unseen_KK: Array) -> Array:
+    """Each player's strength where it also loses, and where it wins, its unseen games: 2 x K.
 
-    Resamples without a finite fit are missing.
+    The others keep their strengths relative to each other; the mean of all is zero again.
     """
-    rng, units = np.random.default_rng(seed), int(unit_M.max()) + 1
-    fits = []
-    for _ in range(resamples):
-        counts = np.bincount(rng.integers(units, size=units), minlength=units).astype(np.float64)
-        with contextlib.suppress(Unbounded):
-            fits.append(refit(counts[unit_M], rng))
-    return np.array(fits)
+    strength_K = _strengths(wins_KK)
+    won_2K1 = np.stack([np.zeros_like(unseen_KK), unseen_KK]).sum(2, keepdims=True) + wins_KK.sum(1)[:, None]
+    games_KK = wins_KK + wins_KK.T + unseen_KK
+    below_2K1 = strength_K[:, None] + np.array([-SEPARATED, 0.0])[:, None, None]
+    for step in SEPARATED / 2.0 ** np.arange(1, HALVINGS):
+        tried = below_2K1 + step
+        expected = (games_KK * expit(tried - strength_K)).sum(2, keepdims=True)
+        below_2K1 = np.where(expected < won_2K1, tried, below_2K1)
+    moved_2K = below_2K1[:, :, 0] - strength_K
+    return strength_K + moved_2K * (1 - 1 / len(strength_K))
 
 
-def _resampled_strengths(matches: Matches) -> Refit:
-    fitted_K = bradley_terry(matches)
-    return lambda count_M, _: CENTRE + SCALE * _extremes(_wins(matches, matches.weight_M * count_M), fitted_K)
-
-
-def _extremes(wins_KK: Array, fitted_K: Array) -> Array:
-    """The least and the greatest log strengths that fit, 2 x K: the same two where the fit is finite.
-
-    Players who won and lost in a circle have finite strengths relative to each other. Where they are more than half
-    their mean stays that in `fitted_K`, and the others are infinitely above or below them, or can be either: minus and
-    plus infinity. Without such a group who is above or below everybody is infinite, and the rest can be either.
-    """
-    _, group_K = connected_components(wins_KK > 0, directed=True, connection="strong")
-    core_K = group_K == np.bincount(group_K).argmax()
-    try:
-        core_strengths = _strengths(wins_KK[np.ix_(core_K, core_K)])
-    except Unbounded:
-        return np.stack([np.full(len(fitted_K), -np.inf), np.full(len(fitted_K), np.inf)])
-    if core_K.all():
-        return np.stack([core_strengths] * 2)
-    rated = 2 * core_K.sum() > len(core_K)
-    measured_by_K = core_K if rated else np.ones_like(core_K)
-    beats_KK = np.isfinite(shortest_path(wins_KK > 0, unweighted=True))
-    above_K, below_K = beats_KK[:, measured_by_K].all(axis=1), beats_KK[measured_by_K].all(axis=0)
-    extremes_2K = np.stack([np.where(above_K, np.inf, -np.inf), np.where(below_K, -np.inf, np.inf)])
-    if rated:
-        extremes_2K[:, core_K] = core_strengths + fitted_K[core_K].mean()
-    return extremes_2K
-
-
-def _resampled_elo(matches: Matches) -> Refit:
-    """Elo depends on the order, so a resample is shuffled too."""
-
-    def refit(count_M: Array, rng: np.random.Generator) -> Array:
-        order = rng.permutation(np.repeat(np.arange(len(count_M)), count_M.astype(int))).tolist()
-        return np.stack([elo(matches, order)] * 2)
-
-    return refit
+def _resampled_elo(matches: Matches, resamples: int, rng: np.random.Generator) -> Array:
+    """Elo of units drawn with replacement, B x K; it depends on the order, so that is shuffled too."""
+    units = int(matches.unit_M.max()) + 1
+    found = np.empty((resamples, len(matches.names)))
+    for b in range(resamples):
+        counts_U = np.bincount(rng.integers(units, size=units), minlength=units)
+        order = rng.permutation(np.repeat(np.arange(len(matches.unit_M)), counts_U[matches.unit_M])).tolist()
+        found[b] = elo(matches, order)
+    return found

@@ -313,7 +313,7 @@ class EvaluationConfig(Frozen):
     opponents: list[OpponentConfig] = []
     """served models that the start and the final policy play under every oracle"""
     bootstrap: int = Field(default=2000, ge=100)
-    """resamples over prompts for intervals"""
+    """without effect: intervals over prompts are computed without draws (it stays so that stored recipes are read)"""
 
 
 class TrackerConfig(Frozen):

@@ -221,7 +221,7 @@ def _by_prompt(summary: Summary, identity: str) -> list[float | None] | None:
 
 def _difference(name: str, first: Sequence[float | None], other: Sequence[float | None]) -> dict[str, Any]:
     gaps = [b - a for a, b in zip(first, other, strict=True) if a is not None and b is not None]
-    difference, p = (interval(gaps, within=DIFFERENCE), sign_flip(np.array(gaps))) if gaps else (None, None)
+    difference, p = (interval(gaps, DIFFERENCE), sign_flip(np.array(gaps))) if gaps else (None, None)
     return {"name": name, "prompts": len(gaps), "difference": difference, "p": p}
 
 

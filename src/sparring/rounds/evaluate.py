@@ -34,7 +34,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Counts
-from sparring.rounds.tables import ExampleRow, SampleRow, texts_by_example, verdicts_by_example
+from sparring.rounds.tables import ExampleRow, SampleRow, iterate_verdicts, texts_by_example
 from sparring.runtime.files import read_table, write_json
 from sparring.runtime.layout import (
     HELD_OUT,
@@ -119,10 +119,10 @@ def _kl_to_start(
     if policies.hash(ref) == policies.base_hash:
         return 0.0, 0.0
     ids = {row["example"]: row["prompt_ids"] for row in held_out}
-    rollouts = [
-        Rollout(ids[e], [r["token_ids"] for r in rows if r["example"] == e])
-        for e in dict.fromkeys(row["example"] for row in rows)
-    ]
+    responses: dict[str, list[list[int]]] = {}
+    for row in rows:
+        responses.setdefault(row["example"], []).append(row["token_ids"])
+    rollouts = [Rollout(ids[example], tokens) for example, tokens in responses.items()]
     title = f"KL of {ref.title} to the start, under"
     logps, start_logps = (
         policy_logps(policies, who, rollouts, fit, f"{title} {who.title}", progress) for who in (ref, REFERENCE)
@@ -163,11 +163,11 @@ def summarise(
         outcome = head_to_head(prompts, final, start, guard)
         asked = undecided(sample_pairs(prompts, final, start))
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
-        about = _judgment(section, seen, outcome, guard, recipe)
+        about = _judgment(section, seen, outcome, guard)
         judgments.append({**about, "by_prompt": outcome.preferences_by_prompt} | guard.cut(read))
         for config in recipe.evaluation.opponents:
             games = {name: head_to_head(prompts, own, answers[config.name], guard) for name, own in players.items()}
-            played = {name: _judgment(section, seen, game, guard, recipe) for name, game in games.items()}
+            played = {name: _judgment(section, seen, game, guard) for name, game in games.items()}
             opponents.append({"name": config.name, "model": config.model, **played})
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
@@ -179,7 +179,7 @@ def summarise(
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,
-        "checks": _checks(samples, recipe),
+        "checks": _checks(samples),
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_numbers(pool),
         "policies": measured,
@@ -191,15 +191,14 @@ def summarise(
     return {"headline": summary["headline"]}
 
 
-def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard, recipe: Recipe) -> dict[str, Any]:
-    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
+def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:
     oracle = guard.oracle
     return {
         "name": oracle.title if isinstance(oracle, Described) else section["name"],
         "identity": guard.identity,
         "seen_in_training": seen,
-        "win_rate": interval(outcome.wins, **options, within=SHARE),
-        "mean_preference": interval(outcome.preferences, **options, within=SHARE),
+        "win_rate": interval(outcome.wins, SHARE),
+        "mean_preference": interval(outcome.preferences, SHARE),
         "failed": outcome.failed,
         "about": oracle.about if isinstance(oracle, Described) else guard.identity,
     }
@@ -210,18 +209,17 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
     return {"oracle": judgment["name"], **numbers, "prompts": prompts, "samples": recipe.evaluation.samples}
 
 
-def _checks(samples: Sequence[dict[str, Any]], recipe: Recipe) -> dict[str, Any] | None:
+def _checks(samples: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Pass rates on prompts with a rule that code can verify."""
     rows = [row for row in samples if row["check"]]
     if not rows:
         return None
     before, after = ([float(np.mean(row[key])) for row in rows] for key in ("start_passes", "final_passes"))
-    options = {"resamples": recipe.evaluation.bootstrap, "seed": recipe.seed}
     gain = [b - a for a, b in zip(before, after, strict=True)]
     return {
-        "start": interval(before, **options, within=SHARE),
-        "final": interval(after, **options, within=SHARE),
-        "difference": interval(gain, **options, within=DIFFERENCE),
+        "start": interval(before, SHARE),
+        "final": interval(after, SHARE),
+        "difference": interval(gain, DIFFERENCE),
         "prompts": len(rows),
     }
 
@@ -234,8 +232,7 @@ def _pool_numbers(pool: Pool) -> dict[str, Any]:
 
 def _intransitivity(root: Path) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
-    files = [verdicts_by_example(read_table(path)) for path in verdict_files(root)]
-    return measure_intransitivity([verdicts for file in files for verdicts in file.values()])
+    return measure_intransitivity(one for path in verdict_files(root) for one in iterate_verdicts(path))
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:

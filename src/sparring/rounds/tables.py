@@ -5,14 +5,16 @@ Leaves out: how rows are made (`prepare.py`, `sample.py`, `judge.py`, `pair.py`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparring.models.template import Message
-from sparring.runtime.files import read_table
+from sparring.runtime.files import read_columns, read_table
 
 TOKENS = pa.list_(pa.int32())
 
@@ -164,6 +166,20 @@ def verdicts_by_example(rows: Iterable[VerdictRow]) -> dict[str, VerdictsByMatch
         if row["preference"] is not None:
             verdicts.setdefault(row["example"], {})[row["a"], row["b"]] = row["preference"]
     return verdicts
+
+
+def iterate_verdicts(path: Path) -> Iterator[VerdictsByMatch]:
+    """The preferences of a file of verdicts, one example at a time; the file is kept as columns, not as rows."""
+    table = read_columns(path, ["example", "a", "b", "preference"], repeated=["example"])
+    table = table.filter(pc.is_valid(table["preference"])).unify_dictionaries().combine_chunks()
+    if not len(table):
+        return
+    owner = table["example"].chunk(0).indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(owner, kind="stable")
+    a, b, preference = (table[name].to_numpy()[order] for name in ("a", "b", "preference"))
+    for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(owner[order])) + 1):
+        matches = zip(a[part].tolist(), b[part].tolist(), strict=True)
+        yield dict(zip(matches, preference[part].tolist(), strict=True))
 
 
 def texts_by_example(path: Path) -> dict[str, list[str]]:

@@ -204,6 +204,18 @@ def read_table(path: Path) -> list[Any]:
         raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
 
 
+def read_columns(path: Path, names: list[str], repeated: list[str] | None = None) -> pa.Table:
+    """Columns of a Parquet file; the `repeated` ones hold each of their texts once.
+
+    Raises:
+        ValueError: it is not a whole Parquet file.
+    """
+    try:
+        return pq.read_table(path, columns=names, read_dictionary=repeated)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
+
+
 def read_column(path: Path, name: str) -> list[Any]:
     """One column of a Parquet file."""
     return pq.read_table(path, columns=[name])[name].to_pylist()

@@ -81,7 +81,7 @@ def _contests(tables: Mapping[int, Tables]) -> list[dict[str, Any]]:
         if known:
             seeds = [known_mean(np.array([*one.values()])) for one in by_seed]
             contests.append(
-                {"a": a, "b": b, "preference": interval(known, within=SHARE), "by_seed": seeds, "prompts": len(known)}
+                {"a": a, "b": b, "preference": interval(known, SHARE), "by_seed": seeds, "prompts": len(known)}
             )
     return contests
 

@@ -34,6 +34,11 @@ def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -
     return claims, time.perf_counter() - began
 
 
+def left_out(name: str, player: str) -> int:
+    """How many of an algorithm's checks need fits, which this player does not make."""
+    return 0 if player == "tabular" else sum(one.player == "tabular" for one in checks_of(name))
+
+
 def checks_of(name: str) -> list[Check]:
     """The checks of a shipped algorithm, or of a class of yours (`package.module:Class`).
 
@@ -51,6 +56,6 @@ def fit_of_any(name: str, effort: Effort) -> Iterable[Claim]:
         TabularPlayer(algorithm, game).play(1)
     except ValueError as error:
         claim, shown = "own loss and pairing, fitted on population pairs", f"not played on {game.name}: {error}"
-        return [Claim("fit_is_closed_form", claim, "derived", "-", shown, None)]
+        return [Claim("fit_is_closed_form", claim, "derived", "-", shown, None, checked=False)]
     closed = algorithm.exact_step(game, [game.log_reference]) is not None
     return (fits.closed_form if closed else gradients.stationarity)(name, effort)

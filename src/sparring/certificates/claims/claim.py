@@ -42,6 +42,8 @@ class Claim:
     """a published statement fails here; `holds` then says whether that failure was reproduced"""
     algorithm: str = ""
     """whose certificate the row stands in; `check` fills it in"""
+    checked: bool = True
+    """False: it could not be, and `measured` says why"""
 
     def __post_init__(self) -> None:
         """Make numpy's booleans plain ones, which JSON can hold."""
@@ -51,6 +53,8 @@ class Claim:
     @property
     def verdict(self) -> str:
         """One word for the table."""
+        if not self.checked:
+            return "not checked"
         if self.holds is None:
             return "measured"
         if not self.holds:

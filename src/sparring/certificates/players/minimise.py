@@ -20,6 +20,8 @@ from sparring.games.game import Array
 Loss = Callable[[Float[Tensor, " n"]], Float[Tensor, ""]]
 """of the logits, float64"""
 GRADIENT_TOLERANCE = 1e-13
+ROUNDING = 1e-15
+"""relative rise of a loss that is no rise"""
 NEWTON_STEPS = 200
 DESCENT_STEPS = 500
 CONVERGED = 1e-6
@@ -74,7 +76,9 @@ def _newton(loss: Loss, start: Array) -> Array:
         inverse = torch.where(usable, 1.0 / scales.abs().clamp_min(1e-300), 0.0)
         step = -(axes @ (inverse * (axes.T @ gradient)))
         size = 1.0
-        while size > 1e-6 and not loss(logits + size * step) <= value:
+        # Near the minimum the loss falls by less than its own rounding, while the gradient still shows the way.
+        most = value + ROUNDING * value.abs()
+        while size > 1e-6 and not loss(logits + size * step) <= most:
             size /= 2
         moved = logits + size * step
         if size <= 1e-6 or torch.equal(moved, logits):

@@ -31,7 +31,11 @@ def command(
     baseline: Annotated[str | None, typer.Option(help="The other side, in the same forms (reference outputs).")] = None,
     oracle: Oracle = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Stored judgments (AlpacaEval's annotations.json); nothing is judged.")
+        list[Path] | None,
+        typer.Option(
+            help="Stored judgments (AlpacaEval's annotations.json); nothing is judged. May be repeated: files of one "
+            "model, baseline and judge are put together."
+        ),
     ] = None,
     instructions: Annotated[
         Path | None,
@@ -70,13 +74,13 @@ def command(
     texts = None if prompts is None else [prompt.text for prompt in prompts]
     settings = sampling_overrides(sampling or [])
     folder = from_stored or out
-    if folder is None and annotations is None:
+    if folder is None and not annotations:
         raise ValueError("--out: missing. Name a folder for answers and verdicts (or give --annotations).")
     contest = None if annotations or folder is None else HeadToHeadFolder(folder, Progress(console))
     with_prompts = formula == "length_controlled_v1"  # the minimal one has no difficulty per instruction
     game = None
     if annotations:
-        read_judgments(annotations)
+        read_judgments(*annotations)
     elif contest and from_stored:
         contest.facts()
     else:
@@ -93,11 +97,11 @@ def command(
     if contest:
         if game:
             contest.play(*game)
-        out, annotations = contest.store.root, contest.store.root / ANNOTATIONS
-    assert annotations is not None
+        out, annotations = contest.store.root, [contest.store.root / ANNOTATIONS]
+    assert annotations
     stored = contest.facts() if contest else {"left_out": {}}
-    judgments = read_judgments(annotations)
-    files["annotations"] = annotations
+    judgments = read_judgments(*annotations)
+    files |= {f"annotations{number or ''}": path for number, path in enumerate(annotations)}
     if instructions:
         files["instructions"] = instructions
     indices = None

@@ -38,7 +38,7 @@ def command(
     lone_games: Annotated[
         bool, typer.Option(help="Keep questions with a verdict in one order only, as v0.1 did.")
     ] = False,
-    resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples of the questions.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=20, help="Bootstrap resamples of the questions, with --style.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for result.json.")] = None,
     json_: Json = False,
@@ -78,5 +78,3 @@ def show(scores: ArenaHard, console: Console) -> None:
     console.print(table(title, columns, rows))
     for name, weight in scores.style_weights.items():
         console.print(f"{name}: {weight:+.3f} log odds per standard deviation of the difference")
-    if scores.unbounded:
-        console.print(f"{scores.unbounded} of {scores.resamples} resamples had no finite fit and are left out")

@@ -39,6 +39,15 @@ def command(
 def show(scores: Single | Pairwise, console: Console) -> None:
     """The result as a table, and what keeps it from being MT-Bench's score."""
     _tables(scores, console)
+    from sparring.evaluation.mt_bench import Single
+
+    repeated = {m.model: m.repeated for m in scores.models} if isinstance(scores, Single) else {"": scores.repeated}
+    for name, count in repeated.items():
+        if count:
+            whose = f"{name}: " if name else ""
+            console.print(f"{whose}{count} turns are judged again; all judgments count, as in FastChat", markup=False)
+    for name, why in scores.left_out.items() if isinstance(scores, Single) else ():
+        console.print(f"warning: {name} is left out: {why}", markup=False)
     for turn, count in scores.not_judged.items():
         console.print(
             f"warning: turn {turn} of {count} question{'s' if count > 1 else ''} is not judged, so this is not "

@@ -36,36 +36,25 @@ def command(
     rated = rate(read_matches(existing([matches])[0]), method, resamples, seed)
 
     def show(console: Console) -> None:
-        # Without an open end, no interval at all means that no resample differs.
-        alike = {r.name for r in rated.rows if r.low is None and not rated.unbounded}
         title = f"{method}: {rated.matches} matches, judge {rated.judge or 'not named'}"
-        rows = [
-            (r.name, f"{r.rating:.0f}", "none" if r.name in alike else _span(r.low, r.high), str(r.matches))
-            for r in rated.rows
-        ]
+        rows = [(r.name, f"{r.rating:.0f}", _span(r.low, r.high), str(r.matches)) for r in rated.rows]
         console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
         console.print(f"intervals over {rated.units} {rated.unit}; 400 points are odds of ten to one")
-        if alike:
+        early = [r.name for r in rated.rows if r.matches < ELO_ARRIVES]
+        if method == "elo" and not early and rated.rows[0].low is None:
             console.print(
                 f"no interval: every resample of the {rated.units} {rated.unit} gives the same rating, since all "
                 "of them say the same; that is no certainty"
             )
-        if rated.unbounded:
-            console.print(
-                f"in {rated.unbounded} of {rated.resamples} resamples somebody won or lost everything and has no "
-                "finite rating; where that is more than 2.5 % on one side, the interval has no bound there"
-            )
-        early = [r.name for r in rated.rows if r.matches < ELO_ARRIVES]
         if method == "elo" and early:
             console.print(
                 f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
                 f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
-                "lead, and the intervals do not cover that. Take --method bradley-terry.",
+                "lead, and there are no intervals. Take --method bradley-terry.",
             )
 
     finish(asdict(rated), [matches], out, json_, show)
 
 
 def _span(low: float | None, high: float | None) -> str:
-    ends = ("no bound" if end is None else f"{end:.0f}" for end in (low, high))
-    return "no bound" if low is None and high is None else " to ".join(ends)
+    return "none" if low is None or high is None else f"{low:.0f} to {high:.0f}"
