@@ -20,7 +20,7 @@ from .algorithms.pairing import Pair as Pair
 from .algorithms.pairing import Pairs as Pairs
 from .games import dynamics as dynamics
 from .games.game import Game as Game
-from .models.chat import turns as turns
+from .models.messages import turns as turns
 from .objectives.pairs import Batch as Batch
 from .objectives.pairs import Loss as Loss
 from .objectives.pairs import PairLogistic as PairLogistic

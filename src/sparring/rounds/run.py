@@ -64,7 +64,6 @@ class Run:
     def execute(self) -> Summary:
         """All stages, in order."""
         recipe, progress = self.recipe, self.progress
-        self.policies.keep_day()
         probed = probe(self.policies, recipe, progress)
         try_model(self.policies, recipe.fit)
         prepare(self.policies, recipe, progress)
