@@ -51,9 +51,9 @@ class Template:
         """`template`: Jinja; None for the tokenizer's own. `day`: what it takes for today; None: the day it is."""
         self.tokenizer, self.template = tokenizer, template
         asks = "strftime_now" in str(template or tokenizer.chat_template)
-        self._clock: dict[str, Any] = (
-            {"strftime_now": datetime.combine(day, time()).strftime} if asks and day is not None else {}
-        )
+        self._clock: dict[str, Any] = {}
+        if asks and day is not None:
+            self._clock = {"strftime_now": datetime.combine(day, time()).strftime}
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         names = sorted({*map(str, tokenizer.all_special_tokens), *added}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")

@@ -68,7 +68,6 @@ def collect(
         check_resumable(store, recipe, progress)
         store.check()
         policies = Policies(store, recipe.model, recipe.fit.precision)
-        policies.keep_day()
         probed = probe(policies, recipe, progress)
         prepare(policies, recipe, progress, prompts_only=True)
         say_prices(store, recipe, probed.judges, progress)

@@ -49,6 +49,7 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     inputs = {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
     preparation = Preparation(policies.store, recipe, policies.chat, inputs, *sizes, progress)
     if policies.chat.writes_day:
+        policies.keep_day()
         progress.say(f"note  the template writes the date into prompts: {policies.day} for all of this run (lock.json)")
     counts = policies.store.stage(DATA_STAGE, inputs, lambda: preparation.run(prompts_only))
     held_out = f", {counts['held_out']} held out" if "held_out" in counts else ""

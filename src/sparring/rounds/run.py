@@ -87,7 +87,6 @@ class Run:
         """All stages, in order."""
         recipe, progress, store = self.recipe, self.progress, self.store
         check_policies(self.policies)
-        self.policies.keep_day()
         if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
             self._say_where()
         probed = self.try_parts(QUIET if finished else progress)
