@@ -77,7 +77,7 @@ def test_json_of_all_on_a_file_of_two_contexts(tmp_path: Path):
     assert {name for name, result in results.items() if "skipped" in result} == {"spin", "spac"}
     assert "add 'data'" in results["spin"]["skipped"]
     assert "spin skipped" in out
-    for name in ("comal", "dpo"):
+    for name in ("comal", "onpo"):
         assert np.array(results[name]["policy_last"]).shape == (4, 2, 2)
         assert np.array(results[name]["equilibrium"]) == pytest.approx(np.array([[1, 0], [0, 1]]), abs=1e-6)
     assert [results[name]["player"] for name in ("inpo", "dpo", "opo")] == ["exact", "tabular", "tabular"]

@@ -170,7 +170,7 @@ class Algorithm(BaseModel):
         """tau of the regularised game that it solves on exact games, 0 for the plain one, None if it solves neither."""
         if self.solves == "regularised":
             return float(getattr(self, "kl_to_reference", 0.0))
-        return 0.0 if self.solves == "nash" else None
+        return None if self.solves == "unknown" else 0.0
 
     def base_weight(self) -> float | None:
         """w, where an algorithm that imitates data converges to base^w data^(1 - w), normalised; None: not known."""
