@@ -24,6 +24,7 @@ from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.reading import parse_recipe, read_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
+from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import probe, say_prices, write_lock
 from sparring.rounds.prepare import prepare
 from sparring.rounds.resume import check_resumable
@@ -68,6 +69,7 @@ def collect(
         check_resumable(store, recipe, progress)
         store.check()
         policies = Policies(store, recipe.model, recipe.fit.precision)
+        check_policies(policies)
         probed = probe(policies, recipe, progress)
         prepare(policies, recipe, progress, prompts_only=True)
         say_prices(store, recipe, probed.judges, progress)
