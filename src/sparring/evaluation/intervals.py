@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import ndtri
 
 from sparring.oracles.preferences import TIE
@@ -173,7 +173,7 @@ def _least_mean(sums: Array, counts: NDArray[Any], tail: float) -> float:
         return float(ndtri(max(_chance_of_less(sums - mean * counts, times), 1e-300)) - ndtri(tail))
 
     highest = float(times @ sums / (times @ counts))  # the mean of that distribution, far above its quantile
-    return float(brentq(excess, 1e-9 * highest, highest, xtol=1e-12, rtol=1e-9))
+    return root_scalar(excess, bracket=(1e-9 * highest, highest), method="brentq", xtol=1e-12, rtol=1e-9).root
 
 
 def _chance_of_less(values: Array, times: NDArray[Any]) -> float:
@@ -187,7 +187,8 @@ def _chance_of_less(values: Array, times: NDArray[Any]) -> float:
         return float(times @ (values / (1 - s * values))) - 1 / s
 
     furthest = 1 / float(values.min())
-    saddle = float(brentq(slope, furthest * (1 - 1e-12), furthest * 1e-12, xtol=1e-300, rtol=1e-3))
+    bracket = furthest * (1 - 1e-12), furthest * 1e-12
+    saddle = root_scalar(slope, bracket=bracket, method="brentq", xtol=1e-300, rtol=1e-3).root
     scale = (times @ (values / (1 - saddle * values)) ** 2 + saddle**-2) ** -0.5
     total = 0.0
     for nodes in NODES:

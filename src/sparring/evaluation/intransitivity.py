@@ -84,7 +84,7 @@ def measure(prompts: Iterable[Verdicts]) -> dict[str, Any] | None:
             f"The best reward model misses the preferences by {distance:.3f} on average, and on {beaten:.0%} of the "
             "prompts no single sample is unbeaten."
         )
-    text = " ".join([*words, _verdict(share, np.count_nonzero(counts))])
+    text = " ".join([*words, _verdict(share, int(np.count_nonzero(counts)))])
     return {"cyclic": share, "bradley_terry_distance": distance, "nash_support": support, "words": text}
 
 

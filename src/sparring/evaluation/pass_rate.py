@@ -19,7 +19,7 @@ import numpy as np
 
 from sparring.data.checks import passes
 from sparring.data.rows import read_rows
-from sparring.evaluation.answers import INSTRUCTION, OUTPUT, column_of, no_join, no_text, usable_instructions
+from sparring.evaluation.answers import INSTRUCTION, OUTPUT, column_of, no_join, no_text, spoken, usable_instructions
 from sparring.evaluation.intervals import SHARE, CountedInterval, clustered_mean
 from sparring.oracles.rules import Rules
 from sparring.recipe.sections import DatasetConfig
@@ -49,7 +49,7 @@ def read_samples(paths: Sequence[Path]) -> Samples:
         rows = read_rows(DatasetConfig(path=str(path)))
         asked, output = (column_of(rows, names, path) for names in (INSTRUCTION, OUTPUT))
         for row, prompt, _ in usable_instructions(rows, asked, left_out):
-            answer = row.get(output)
+            answer = spoken(row.get(output))
             if not isinstance(answer, str) or LONE_SURROGATE.search(answer):
                 left_out[no_text(answer)] += 1
                 continue

@@ -273,7 +273,8 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
         rating_K, elo_BK = elo(matches), _resampled_elo(matches, resamples, rng)
         arrived = games_K.min() >= ELO_ARRIVES and np.ptp(elo_BK) > SAME
         ends_B2K = np.stack([elo_BK] * 2, axis=1) if arrived else np.full((1, 2, len(rating_K)), np.nan)
-    low_K, high_K = np.quantile(ends_B2K[:, 0], TAIL, axis=0), np.quantile(ends_B2K[:, 1], 1 - TAIL, axis=0)
+    low_K = np.quantile(ends_B2K[:, 0], TAIL, axis=0).tolist()
+    high_K = np.quantile(ends_B2K[:, 1], 1 - TAIL, axis=0).tolist()
     rows = [
         PlayerRating(matches.names[k], float(rating_K[k]), _known(low_K[k]), _known(high_K[k]), int(games_K[k]))
         for k in np.argsort(-rating_K, kind="stable")
@@ -283,13 +284,13 @@ def rate(matches: Matches, method: Method = "bradley-terry", resamples: int = 10
 
 
 def _known(end: float) -> float | None:
-    return None if np.isnan(end) else float(end)
+    return None if np.isnan(end) else end
 
 
 def _appearances(matches: Matches, value_M: Array) -> Array:
     """By player, the sum of a value of each of its matches."""
     both_M = np.concatenate([matches.left_M, matches.right_M])
-    return np.bincount(both_M, np.tile(value_M, 2), minlength=len(matches.names))
+    return np.bincount(both_M, np.tile(value_M, 2), minlength=len(matches.names)).astype(np.float64)
 
 
 def _resampled_strengths(matches: Matches, resamples: int, rng: np.random.Generator) -> Array:

@@ -11,7 +11,6 @@ from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sparring.models.template import Message
 from sparring.runtime.files import read_columns, read_table
@@ -171,7 +170,7 @@ def verdicts_by_example(rows: Iterable[VerdictRow]) -> dict[str, VerdictsByMatch
 def iterate_verdicts(path: Path) -> Iterator[VerdictsByMatch]:
     """The preferences of a file of verdicts, one example at a time; the file is kept as columns, not as rows."""
     table = read_columns(path, ["example", "a", "b", "preference"], repeated=["example"])
-    table = table.filter(pc.is_valid(table["preference"])).unify_dictionaries().combine_chunks()
+    table = table.filter(table["preference"].is_valid()).unify_dictionaries().combine_chunks()
     if not len(table):
         return
     owner = table["example"].chunk(0).indices.to_numpy(zero_copy_only=False)
