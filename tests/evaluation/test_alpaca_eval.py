@@ -273,7 +273,7 @@ def test_several_files_of_annotations_are_put_together(tmp_path):
     assert several["judged"] == one["judged"] > 15
     assert several["win_rate"] == one["win_rate"]
     assert len(several["files"]) == len(one["files"]) + 1
-    written(tmp_path / "other.json", [{**row, "generator_2": "other"} for row in rows()[:3]])
+    written(tmp_path / "other.json", [{**row, "generator_2": "other"} for row in rows()[20:23]])
     mixed = sparring(*words, "--annotations", parts[0], "--annotations", tmp_path / "other.json")
     assert (mixed.code, "2 values of generator_2" in mixed.err) == (2, True)
 

@@ -20,7 +20,6 @@ from sparring.oracles.jury import Jury
 from sparring.oracles.length_penalty import LengthPenalty
 from sparring.oracles.orders import BothOrders
 from sparring.oracles.recorded import Recorded
-from sparring.recipe.reading import parse_recipe
 from sparring.rounds.evaluate import _judgment
 
 PROTOCOLS = [
@@ -70,11 +69,11 @@ def test_what_keeps_verdicts_sees_places_only_where_its_oracle_does(tmp_path) ->
 
 
 @pytest.mark.parametrize("declared", [False, True])
-def test_what_a_report_calls_an_oracle(declared: bool, tiny_recipe) -> None:
+def test_what_a_report_calls_an_oracle(declared: bool) -> None:
     guard = Guard(oracle := Fixed(0.5))
     if declared:
         oracle.title, oracle.about = "my judge", "It is undecided."  # type: ignore[attr-defined]
-    said = _judgment({"name": "my:Judge"}, False, Outcome([1.0], [0.5], 0), guard, parse_recipe(tiny_recipe))
+    said = _judgment({"name": "my:Judge"}, False, Outcome([1.0], [0.5], 0), guard)
     expected = ("my judge", "It is undecided.") if declared else ("my:Judge", "fixed(0.5)")
     assert (said["name"], said["about"]) == expected
 

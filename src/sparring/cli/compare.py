@@ -64,7 +64,7 @@ def show(comparison: Mapping[str, Any], screen: Console) -> None:
             for run, rate, seen in rates
         ]
         columns = ("run", "wins against start", "95 % interval", "in training")
-        screen.print(table(f"\n{judgment['name']} ({judgment['identity']})", columns, rows))
+        screen.print(table(f"\n{judgment['name']} ({judgment['identity'].replace(';', '; ')})", columns, rows))
     if rows := [_difference(under, one) for under in comparison["differences"] for one in under["runs"]]:
         title = f"\nmean preference over the start, minus that of {runs[0]['name']}, by prompt"
         screen.print(table(title, ("judge", "in training", "run", "points", "95 % interval", "p"), rows))

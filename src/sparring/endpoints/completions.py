@@ -212,27 +212,44 @@ def _chunk_text(chunk: Any) -> str:
 
 
 def tokens(completion: Any) -> list[dict[str, Any]]:
-    """The last tokens that have log-probabilities; none where they have another shape."""
+    """The last tokens that have log-probabilities; none where they have another shape.
+
+    Raises:
+        Malformed: a number that no log-probability is.
+    """
     try:
         return [
             {
-                "token": t.token,
-                "logprob": t.logprob,
-                "top": {a.token: a.logprob for a in t.top_logprobs or () if _likely(a)},
+                "token": _field(token, "token"),
+                "logprob": _field(token, "logprob"),
+                "top": {
+                    _field(other, "token"): _field(other, "logprob")
+                    for other in _field(token, "top_logprobs") or ()
+                    if _likely(other)
+                },
             }
-            for t in (completion.choices[0].logprobs.content or ())[-TOKENS_KEPT:]
-            if _likely(t)
+            for token in (_field(completion.choices[0].logprobs, "content") or ())[-TOKENS_KEPT:]
+            if _likely(token)
         ]
     except (AttributeError, KeyError, TypeError):
         return []
 
 
+def _field(item: Any, name: str) -> Any:
+    """A field of what the client made of JSON: an object, or the JSON itself where a value did not fit."""
+    return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+
+
 def _likely(token: Any) -> bool:
     """Whether it is a token with a log-probability."""
-    text, logprob = getattr(token, "token", None), getattr(token, "logprob", None)
+    text, logprob = _field(token, "token"), _field(token, "logprob")
     if not isinstance(text, str) or len(text) > LONGEST_TOKEN:
         return False
-    return replies.is_logprob(logprob)
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        return False
+    if not replies.is_logprob(logprob):
+        raise Malformed("a logprob that no probability has (above 0, or no number)")
+    return True
 
 
 def token_count(completion: Any, name: str) -> int | None:

@@ -209,7 +209,12 @@ class Endpoint(Asker):
                 raise Malformed(f"a reply of {len(text):,} characters to a request for {most_out(request)} tokens")
             raise Malformed(EMPTY if whole else "a reply without choices[0].message.content")
         assert spent is not None, "whole replies have a cost"
-        return {"text": text, "cut": cut, "tokens": tokens(completion), **spent, "model": said_by(completion)}
+        try:
+            kept = tokens(completion)
+        except Malformed:
+            self._store_spent(spent)
+            raise
+        return {"text": text, "cut": cut, "tokens": kept, **spent, "model": said_by(completion)}
 
     def _tokens_spent(self, completion: Any, request: Request, whole: bool) -> dict[str, int] | None:
         """The endpoint's counts, or upper bounds where it does not count a whole reply; None for a broken one."""

@@ -104,7 +104,7 @@ def revealed(model: PreTrainedModel, effect: Callable[[], float], least: float) 
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     ends = {id(module.weight) for module in (*tables, model.get_output_embeddings()) if module is not None}
     # Decay rates (A_log) are exponents: larger ones would only forget faster.
-    matrices: list[Tensor] = [
+    matrices: list[Shaped[Tensor, ...]] = [
         weight
         for name, weight in model.named_parameters()
         if weight.dim() > 1 and weight.is_floating_point() and id(weight) not in ends and "A_log" not in name
