@@ -179,7 +179,10 @@ def test_a_run_keeps_the_day_on_which_it_began(tiny_model: Path, tmp_path: Path)
 
 def test_a_run_of_an_earlier_version_keeps_the_day_of_its_data(tiny_model: Path, tmp_path: Path) -> None:
     root = tmp_path / "old"
-    write_json(root / "manifest.json", {"data": {"finished": "2025-11-30T23:59:59", "inputs": {}, "outputs": {}, "facts": {}, "seconds": 1.0}})
+    write_json(
+        root / "manifest.json",
+        {"data": {"finished": "2025-11-30T23:59:59", "inputs": {}, "outputs": {}, "facts": {}, "seconds": 1.0}},
+    )
     write_json(root / LOCK, {"versions": {}, "seed": 0})
     policies = own_policies(tiny_model, root, DATED)
     assert asked(policies) == "2025-11-30 user: Hi\n"
