@@ -1,7 +1,7 @@
 """The summary of a run: the plain data that the evaluation writes and the report shows.
 
 Every value is JSON or an `Interval`, which the file holds as an object with `value`, `low` and `high`. A number that
-could not be measured is null. Shares are in [0, 1]; intervals are 95 % bootstrap intervals over prompts. Leaves out:
+could not be measured is null. Shares are in [0, 1]; intervals are 95 % intervals over prompts. Leaves out:
 how anything is measured (`evaluation/`) and drawn (`figures.py`, `html.py`).
 
     load_summary(Path("runs/demo"))["headline"]["win_rate"].low
