@@ -29,7 +29,6 @@ def command(
 
     The card holds the recipe, the data, the run's results with intervals, and the licences that could be found.
     """
-    from sparring.models.generation import generation_note
     from sparring.rounds.export import export, find_source, hub_token
     from sparring.rounds.export import push as upload
 
@@ -44,7 +43,7 @@ def command(
         return
     merged = ", adapter merged" if exported["merged_adapter"] else ""
     terminal().print(f"{target}  {exported['parameters']:,} parameters, {exported['dtype']}{merged}")
-    if note := generation_note(policy.base or policy.folder):
-        terminal().print(note)
+    if policy.note:
+        terminal().print(policy.note)
     if "pushed" in exported:
         terminal().print(exported["pushed"])

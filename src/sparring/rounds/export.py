@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.models.chat import Chat
+from sparring.models.generation import generation_note
 from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
 from sparring.recipe.reading import load_recipe
 from sparring.report.summary import Summary, read_summary
@@ -48,6 +49,11 @@ class Source:
     """of the run: what ends an answer; None for a folder, whose generation settings stay"""
     origin: Origin | None = None
     """how it was made, for the card; None for a folder that no run made"""
+
+    @property
+    def note(self) -> str:
+        """What was changed in its generation settings, so that they can be saved; mostly empty."""
+        return generation_note(self.base or self.folder)
 
 
 def find_source(path: Path, round_: int | None = None, base: str | None = None) -> Source:

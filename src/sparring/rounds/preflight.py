@@ -17,18 +17,16 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from transformers import AutoConfig
 
 import sparring
 from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
 from sparring.models.architecture import attention_window
 from sparring.models.generation import generation_note
-from sparring.models.weights import reading_files
+from sparring.models.weights import check_weights, load_config, reading_files, refuse_unsuitable
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
-from sparring.planning.plan import read_config
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.judge import refuse_other_judge
 from sparring.rounds.policies import Policies
@@ -113,7 +111,8 @@ def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
     fit = recipe.fit
-    read_config(recipe)
+    refuse_unsuitable(load_config(policies.base, recipe.model.trust_remote_code), recipe.model.path)
+    check_weights(policies.base, recipe.model.trust_remote_code)
     assert policies.base_hash  # reads every file: names one that is cut short
     model = policies.load_training(REFERENCE).eval()
     # A model that is to be sharded need not fit on a device.
@@ -140,7 +139,7 @@ def check_window(policies: Policies, recipe: Recipe) -> None:
         ValueError: it is longer; the first such response would stop the run.
     """
     tried = any(stage_name(key) == "anchor" for key in policies.store.manifest)
-    config = AutoConfig.from_pretrained(policies.base, trust_remote_code=policies.model.trust_remote_code)
+    config = load_config(policies.base, policies.model.trust_remote_code)
     window = attention_window(config)
     if tried or window is None or recipe.fit.layout != "packed":
         return
