@@ -24,6 +24,7 @@ from sparring.models.weights import hash_weights
 from sparring.oracles.function import FunctionOracle
 from sparring.recipe.reading import parse_recipe
 from sparring.report.summary import read_summary
+from sparring.rounds.resume import check_resumable
 from sparring.rounds.run import run
 from sparring.rounds.store import Made, Store
 from sparring.runtime.files import read_table, write_text
@@ -580,3 +581,35 @@ def test_a_verdict_that_was_altered_is_asked_again(
     run(parse_recipe(plain), out, Progress())
     same(trace(out), undisturbed("inpo"))
     assert "lines are damaged and are not used (line 2 first)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_recipe_may_change_while_only_the_data_are_prepared(tiny_recipe: Plain, tmp_path: Path) -> None:
+    """The remedy of a check after the data stage was refused as another recipe."""
+    out = tmp_path / "run"
+    with Store(out).locked() as store:
+        check_resumable(store, parse_recipe(tiny_recipe), Progress(quiet=True))
+        store.stage("data", {}, lambda: Made((), {}))
+        sampling = {**tiny_recipe["sampling"], "max_new_tokens": 5}
+        check_resumable(store, parse_recipe({**tiny_recipe, "sampling": sampling}), Progress(quiet=True))
+        assert store.manifest == {}
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["sampling"]["max_new_tokens"] == 5
+
+
+def test_links_lead_to_the_policies_and_final_to_the_last(finished: tuple[Plain, Path]) -> None:
+    plain, out = finished
+    for name in ("final", "policy-1"):  # the fixture's copy holds folders in their place
+        shutil.rmtree(out / name)
+    go(plain, out)
+    assert (out / "final").readlink() == Path("rounds/001/policy")
+    assert (out / "policy-1").samefile(out / "rounds/000/policy")
+
+
+def test_a_lock_that_a_killed_command_left_does_not_make_a_folder_somebody_s(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.result.json.lock").touch()
+    with Store(tmp_path / "run").locked():
+        pass
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").touch()
+    with pytest.raises(ValueError, match="holds files and is not a run folder"), Store(tmp_path / "other").locked():
+        pass

@@ -125,7 +125,6 @@ class PolicyPlayer(Player):
         if self.run is None:
             self.rounds, self.sampling = 0, SamplingConfig()
             self.policies = Policies(Store(out), ModelConfig(path=spec))
-            self.policies.untried = True
         else:
             recipe = load_recipe(self.run / RECIPE)
             self.rounds, self.sampling = recipe.rounds, recipe.sampling

@@ -66,8 +66,8 @@ def collect(
     progress = progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store:
-        check_resumable(store, recipe, progress)
         store.check()
+        check_resumable(store, recipe, progress)
         policies = Policies(store, recipe.model, recipe.fit.precision)
         check_policies(policies)
         probed = probe(policies, recipe, progress)

@@ -37,7 +37,7 @@ from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
 from sparring.runtime.errors import first_line
-from sparring.runtime.files import folder_beside, read_json, write_json
+from sparring.runtime.files import folder_beside, read_object, write_json
 from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
@@ -51,14 +51,13 @@ def start_folder(model: ModelConfig) -> Path:
 class Policies:
     """The start model and the policies that a store's rounds trained from it."""
 
-    untried = False
-    """whether no run's preflight has tried the model: it is then tried when it is sampled from"""
-
     def __init__(
         self, store: Store, model: ModelConfig, precision: Literal["bfloat16", "float32"] = "bfloat16"
     ) -> None:
         """`precision`: of the fits' matrix products, which a base in 4 bits computes in everywhere."""
         self.store, self.model, self.precision = store, model, precision
+        self.untried = True
+        """whether no preflight has tried the model: it is then tried when it is sampled from"""
         self.base = start_folder(model)
         refuse_code(self.base, model.trust_remote_code)
 
@@ -93,7 +92,7 @@ class Policies:
 
     def _lock(self) -> dict[str, Any]:
         path = self.store.root / LOCK
-        return read_json(path) if path.exists() else {}
+        return read_object(path) if path.exists() else {}
 
     def location(self, ref: PolicyRef) -> str:
         """Folder of a trained policy, relative to the run."""

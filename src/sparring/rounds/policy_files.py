@@ -24,7 +24,7 @@ from sparring.models.weights import load_tokenizer
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import changed_files
 from sparring.runtime.errors import first_line
-from sparring.runtime.files import read_json
+from sparring.runtime.files import read_json, read_object
 from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
 from sparring.training.adapters import with_adapter
 
@@ -71,7 +71,7 @@ def check_start(policies: Policies) -> None:
     path = policies.store.root / LOCK
     if not path.exists() or not policies.store.manifest.keys() - {DATA_STAGE}:
         return
-    lock = read_json(path)
+    lock = read_object(path, "weights")
     changes = changed_files(lock.get("files"), policies.base)
     if lock["weights"]["0/play"] != policies.base_hash:
         changes = f"the weights in {policies.base} were altered"

@@ -23,7 +23,7 @@ from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
 from sparring.models.architecture import attention_window
 from sparring.models.generation import generation_note
-from sparring.models.weights import check_weights, load_config, reading_files, refuse_unsuitable
+from sparring.models.weights import check_weights, hash_weights, load_config, reading_files, refuse_unsuitable
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
@@ -108,12 +108,13 @@ def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
         ValueError: it cannot be loaded, sampled, trained in the recipe's layout or saved; or our log-probabilities are
             not the model's own.
     """
+    policies.untried = False
     if any(stage_name(key) == "anchor" for key in policies.store.manifest):
         return
     fit = recipe.fit
     refuse_unsuitable(load_config(policies.base, recipe.model.trust_remote_code), recipe.model.path)
     check_weights(policies.base, recipe.model.trust_remote_code)
-    assert policies.base_hash  # reads every file: names one that is cut short
+    hash_weights(policies.base)  # reads every file: names one that is cut short
     model = policies.load_training(REFERENCE).eval()
     # A model that is to be sharded need not fit on a device.
     placed = model if fit.shard_weights else on_device(model)

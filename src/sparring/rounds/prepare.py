@@ -87,7 +87,8 @@ class Preparation:
         self.store, self.recipe, self.chat, self.progress = store, recipe, chat, progress
         self.context, self.vocabulary = context, vocabulary
         # A shard of an earlier day, or of a version that wrote answers otherwise, is not gone on with.
-        settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, chat.day]
+        day = chat.day if chat.writes_day else None
+        settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, day]
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
         self.longest = min(recipe.data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
         if self.longest < 1:

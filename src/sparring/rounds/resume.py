@@ -42,7 +42,7 @@ ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
     """Compare the recipe with the one that the folder's run was started with, and write it to recipe.yaml.
 
-    A folder in which no stage has finished yet takes any recipe: a mistake at the start can be corrected.
+    A folder in which no stage but the data's has finished takes any recipe: a mistake at the start can be corrected.
 
     Raises:
         ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
@@ -52,6 +52,9 @@ def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
     if path.exists() and store.manifest:
         before = _completed(read_stored(store.root))
         changes = _changes(before, asked)
+        if changes and not store.manifest.keys() - {layout.DATA_STAGE}:
+            store.forget(layout.DATA_STAGE)
+            changes = {}
         fewer = asked["rounds"] < before["rounds"]
         if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fewer and n == "rounds")}:
             raise ValueError(

@@ -53,9 +53,9 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store:
-        check_resumable(store, recipe, progress)
         store.check()
         check_trackers(recipe.trackers)
+        check_resumable(store, recipe, progress)
         with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
             return Run(recipe, store, progress, trackers).execute()
 
@@ -71,8 +71,19 @@ def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)).locked() as store:
         check_trackers(recipe.trackers)
-        with Trackers([], store.root, {}, progress.say) as trackers:
-            Run(recipe, store, progress, trackers).try_parts(progress)
+        try_parts(Policies(store, recipe.model, recipe.fit.precision), recipe, progress)
+
+
+def try_parts(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
+    """Ask every judge a first question, try the model, prepare the data, and say what is to be expected."""
+    probed = probe(policies, recipe, progress)
+    try_model(policies, recipe, progress)
+    prepare(policies, recipe, progress)
+    check_window(policies, recipe)
+    if warning := recipe.few_steps(policies.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
+        progress.say(f"warning  {warning}")
+    say_prices(policies.store, recipe, probed.judges, progress)
+    return probed
 
 
 class Run:
@@ -88,8 +99,9 @@ class Run:
         recipe, progress, store = self.recipe, self.progress, self.store
         check_policies(self.policies)
         if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
+            store.link("final", None)
             self._say_where()
-        probed = self.try_parts(QUIET if finished else progress)
+        probed = try_parts(self.policies, recipe, QUIET if finished else progress)
         write_lock(self.policies, recipe.seed, probed.engine, progress)
         if recipe.data.collect is not None:
             collect_pairs(self.policies, recipe, progress)
@@ -106,17 +118,6 @@ class Run:
                 f"finished on {day:%d %B %Y}, nothing to do; --set rounds={recipe.rounds + 1} would go on for a round"
             )
         return summary
-
-    def try_parts(self, progress: Progress) -> Probed:
-        """Ask every judge a first question, try the model, prepare the data, and say what is to be expected."""
-        probed = probe(self.policies, self.recipe, self.progress)
-        try_model(self.policies, self.recipe, progress)
-        prepare(self.policies, self.recipe, progress)
-        check_window(self.policies, self.recipe)
-        if warning := self.recipe.few_steps(self.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
-            progress.say(f"warning  {warning}")
-        say_prices(self.store, self.recipe, probed.judges, self.progress)
-        return probed
 
     def _say_where(self) -> None:
         """Where a stopped run goes on."""

@@ -208,7 +208,9 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise ValueError(f"{self.root} is a file, not a run folder. Give another --out.")
         started = any((self.root / name).exists() for name in (RUN_LOCK, MANIFEST))
-        if not started and self.root.exists() and any(self.root.iterdir()):
+        there = self.root.iterdir() if self.root.exists() else ()
+        # A killed command leaves the lock of a file that it was to write, which holds nothing.
+        if not started and any(not (path.name.startswith(".") and path.suffix == ".lock") for path in there):
             raise ValueError(
                 f"{self.root} holds files and is not a run folder; a run could overwrite them. Give another --out."
             )

@@ -1,6 +1,6 @@
 """One writer at a time: a second process that would write the same file or folder is refused, before it works.
 
-The system lets go of a lock when its process ends, however it ends; so nothing is left to clean up after a kill. Within
+The system lets go of a lock when its process ends, however it ends; a kill leaves at most an empty hidden file. Within
 a process a lock may be taken again. Lustre mounted without `flock`, some NFS and FUSE: there the work goes on without
 the lock after a note, as a lock file would stay behind after a kill and stop every later start. Leaves out: a run's
 own lock, which lies in its folder (`rounds/store.py`).

@@ -11,7 +11,8 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,9 +22,13 @@ from sparring.runtime.files import Rows, hash_file, read_table, write_table
 Say = Callable[[str], None]
 
 
-def find_part(part: Path, say: Say) -> Path | None:
-    """The file of a part that was kept before, or None; one with another checksum, or with none, is removed."""
-    for path in sorted(part.parent.glob(f"{glob.escape(part.stem)}*{part.suffix}")):
+def find_part(part: Path, say: Say, kept: Mapping[str, Sequence[Path]] | None = None) -> Path | None:
+    """The file of a part that was kept before, or None; one with another checksum, or with none, is removed.
+
+    `kept`: the files of its folder by the stem of their part, where many are looked for.
+    """
+    files = sorted(part.parent.glob(f"{glob.escape(part.stem)}*{part.suffix}")) if kept is None else kept[part.stem]
+    for path in files:
         if path.name == _checked_name(part, path):
             return path
         say(f"note  {path} is not as it was written, or of an earlier version without checksums: it is made again")
@@ -72,9 +77,10 @@ def make_shards(
 ) -> None:
     """The shards with these indices, each a file of its own: several processes may make some each."""
     _shards(target).mkdir(parents=True, exist_ok=True)
+    kept = _kept(target)
     for index in indices:
         shard = _shard(target, keys, index)
-        if find_part(shard, say) is None:
+        if find_part(shard, say, kept) is None:
             rows = make(index)
             keep_part(shard, lambda path, rows=rows: write_table(path, rows, schema))
         done(index)
@@ -86,14 +92,24 @@ def join_shards(target: Path, keys: Sequence[str], schema: pa.Schema) -> None:
     Raises:
         ValueError: a shard is gone or was altered since it was made.
     """
-    rows = [row for index in range(len(keys)) for row in _rows(_shard(target, keys, index))]
+    kept = _kept(target)
+    rows = [row for index in range(len(keys)) for row in _rows(_shard(target, keys, index), kept)]
     write_table(target, rows, schema)
     shutil.rmtree(_shards(target))
 
 
-def _rows(shard: Path) -> Rows:
+def _kept(target: Path) -> Mapping[str, list[Path]]:
+    """The files of all shards, by INDEX-KEY; one look at the folder, as there may be tens of thousands."""
+    kept: defaultdict[str, list[Path]] = defaultdict(list)
+    folder = _shards(target)
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
+        kept["-".join(path.stem.split("-")[:2])].append(path)
+    return kept
+
+
+def _rows(shard: Path, kept: Mapping[str, list[Path]]) -> Rows:
     said: list[str] = []
-    path = find_part(shard, said.append)
+    path = find_part(shard, said.append, kept)
     if path is None:
         why = said[0].removeprefix("note  ") if said else f"{shard} is gone"
         raise ValueError(f"{why}. Give the same command.")

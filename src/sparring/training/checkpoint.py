@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from sparring.runtime import devices
-from sparring.runtime.errors import first_line
 from sparring.runtime.files import beside
 from sparring.training.sharding import shard_like, unshard
 
@@ -47,13 +46,10 @@ def load_checkpoint(
     path = folder / "checkpoint.pt"
     if not path.exists():
         return None
-    try:
-        if not devices.broadcast(devices.rank() > 0 or _whole(path)):
-            raise ValueError("its checksums do not fit")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        say(f"note  {path} is damaged ({first_line(error)}) and is not used. This fit starts over")
+    if not devices.broadcast(devices.rank() > 0 or _whole(path)):  # rank 0 decides for all
+        say(f"note  {path} is damaged (its checksums do not fit) and is not used. This fit starts over")
         return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["fit_id"] != fit_id:
         say(f"note  {path} is not used: its fit had other examples, settings or seed. This fit starts over")
         return None
