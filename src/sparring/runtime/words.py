@@ -11,8 +11,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def duration(seconds: float) -> str:
-    """12.3 s, 3 min 12 s, 2 h 05 min."""
+def duration(seconds: float | None) -> str:
+    """12.3 s, 3 min 12 s, 2 h 05 min; ? where it is not known."""
+    if seconds is None:
+        return "?"
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
