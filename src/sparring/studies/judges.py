@@ -9,9 +9,10 @@ compare. Leaves out: recipes that do not compare (`study.py`), a run's own first
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from sparring.oracles.guard import former_identity
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.report.compare import identity_of
+from sparring.report.summary import Summary
 from sparring.rounds.judge import judges_of
 from sparring.rounds.policies import start_folder
 from sparring.rounds.prepare import find_problems
@@ -149,6 +152,22 @@ def contest_judge(runs: Runs, folders: Folders) -> Oracle:
         raise ValueError(f"oracle: the study's runs had several judges and do not compare. Give another --out. {names}")
     (identity,) = judges
     return judge if judge is not None and judge.identity == identity else MissingJudge(identity, reason)
+
+
+def alike(runs: Runs, summaries: Mapping[tuple[str, int], Summary]) -> dict[tuple[str, int], Summary]:
+    """The summaries, with today's identity of a judge in place of the one that earlier versions gave it."""
+    if len({tuple(map(identity_of, summary["judgments"])) for summary in summaries.values()}) == 1:
+        return dict(summaries)
+    recipe, today = next(iter(runs.values())), dict[str, str]()
+    for field, section in _sections(recipe).items():
+        with contextlib.suppress(ValueError):  # one that cannot be built any more keeps the identities that it had
+            today |= _today(build_judge(recipe, field, section))
+    release_memory()
+    found: dict[tuple[str, int], Summary] = {}
+    for key, summary in summaries.items():
+        judgments = [{**one, "identity": today.get(identity_of(one), identity_of(one))} for one in summary["judgments"]]
+        found[key] = cast(Summary, {**summary, "judgments": judgments})
+    return found
 
 
 class MissingJudge:
