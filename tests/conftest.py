@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sparring.data.examples import Example, stream_examples
+from sparring.recipe.sections import DatasetConfig
 
 torch.set_num_threads(1)
 
@@ -112,6 +117,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Example], Counter[str]]:
+    """All examples that hold every role, and the dropped rows counted by reason."""
+    dropped: Counter[str] = Counter()
+    return list(stream_examples(config, roles, dropped)), dropped
 
 
 @pytest.fixture

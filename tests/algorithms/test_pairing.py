@@ -15,6 +15,7 @@ from sparring.algorithms.pairing import (
     ChosenRejectedOwn,
     IndependentPairs,
     Knockout,
+    Listwise,
     Pairing,
     Pairs,
 )
@@ -44,6 +45,13 @@ def test_best_worst_takes_the_extremes():
     assert [(p.winner, p.loser) for p in pairs.pairs] == [(3, 0)]
     assert pairs.pairs[0].preference == pytest.approx(by_rank(3, 0))
     assert list(pairs.win_rates) == sorted(pairs.win_rates)
+
+
+def test_two_judged_responses_are_a_list():
+    """The oracle failed on the third."""
+    result, asked = play(Listwise(), ["own"] * 3, lambda a, b: 0.9 if (a, b) == (0, 1) else math.nan)
+    assert len(asked) == 3
+    assert (result.pairs, result.unpaired, result.dropped) == ((), (0, 1), "")
 
 
 def test_win_rates_count_the_response_itself_as_a_half():

@@ -92,10 +92,11 @@ def test_a_chosen_player_is_used_for_all(tmp_path: Path):
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path: Path):
+    (tmp_path / "no").touch()
     code, out, err = sparring("certify", "inpo", "--json", tmp_path / "a.json", "--plot", tmp_path / "no" / "a.svg")
     assert (code, out) == (2, "")
     assert "--plot" in err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "no"]
 
 
 def test_selected_pairs_are_sampled_and_said():
@@ -134,9 +135,9 @@ def test_pictures(tmp_path: Path):
         (("inpo", "--set", "eta=1", "--set", "eta=2"), "eta is given twice"),
         (("inpo", "--set", "eta=1", "--set", "step_size=2"), "both give inpo.step_size"),
         (("mnpo", "--set", "lambda=0.5,0.5"), "write lambda=[0.5,0.5]"),
-        (("inpo", "--json", "nowhere/a.json"), "there is no folder"),
-        (("inpo", "--plot", "nowhere/a.svg"), "there is no folder"),
-        (("inpo", "--json", "."), "this is a folder"),
+        (("inpo", "--json", f"{__file__}/a.json"), "cannot be made: File exists. Give another --json."),
+        (("inpo", "--plot", f"{__file__}/a.svg"), "cannot be made: File exists. Give another --plot."),
+        (("inpo", "--json", "."), "is a folder, not a file to write. Give another --json."),
         (("inpo", "--set", "eta=-1"), "give a positive number"),
         (("inpo", "--game", "G4"), "neither a file nor a built-in game"),
         (("inpo", "--game", "GR:5"), "write GR:n:seed"),

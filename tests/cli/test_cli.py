@@ -80,6 +80,7 @@ def test_status_of_a_finished_run(finished: Ran) -> None:
     for stage in ("data", "round 1  sample", "round 1  fit", "evaluation  summary"):
         assert stage in out
     assert re.search(r": wins \d+\.\d% ", out)
+    assert re.search(r"responses, 1 policy\n", out)
     assert "logp_check" not in out
     assert "logp_check" in sparring("status", finished.out, "--verbose").out
     plain = json.loads(sparring("status", finished.out, "--json").out)

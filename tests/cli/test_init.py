@@ -8,9 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from command import sparring
-from conftest import write_jsonl
+from conftest import load_examples, write_jsonl
 from sparring.cli.main import app
-from sparring.data.examples import load_examples
 from sparring.models.messages import prompt_text
 from sparring.planning.starter import GOALS
 from sparring.recipe.reading import load_recipe

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import write_jsonl
-from sparring.data.examples import Example, load_examples, stream_examples
+from conftest import load_examples, write_jsonl
+from sparring.data.examples import Example, stream_examples
 from sparring.data.rows import read_rows
 from sparring.models.messages import turns
 from sparring.oracles.labelled import read_labelled

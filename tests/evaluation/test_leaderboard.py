@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,16 @@ def test_a_context_too_short_for_a_tasks_answers_is_said(lm_eval, tiny_model, tm
 def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(lm_eval, tiny_model, winogrande, tmp_path):
     with pytest.raises(ValueError, match="--device nonsense: torch cannot use it"):
         Leaderboard(tiny_model, tmp_path, device="nonsense")
+
+
+def test_an_error_without_a_message_is_named(tiny_model, tmp_path, monkeypatch):
+    def fails(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("sparring.evaluation.leaderboard.lm_eval", lambda: SimpleNamespace(__version__="0"))
+    monkeypatch.setattr("sparring.evaluation.leaderboard.torch.empty", fails)
+    with pytest.raises(ValueError, match=r"--device cpu: torch cannot use it here \(AssertionError: \)"):
+        Leaderboard(tiny_model, tmp_path, device="cpu")
 
 
 def test_one_policy_alone_is_as_unsure_as_beside_another(lm_eval, tiny_model, tmp_path, monkeypatch):

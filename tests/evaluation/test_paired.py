@@ -20,6 +20,12 @@ def test_right_or_wrong_scores_take_mcnemar():
     assert found["difference"].value == pytest.approx(found["after"].value - found["before"].value)
 
 
+def test_gains_and_losses_are_told_apart():
+    found = compare([0, 0, 0, 0, 1, 0, 1], [1, 1, 1, 1, 0, 0, 1])
+    assert (found["gained"], found["lost"]) == (4, 1)
+    assert found["p"] == mcnemar(4, 1) == pytest.approx(2 * (1 + 5) / 2**5)
+
+
 def test_other_scores_take_sign_flips():
     found = compare([0.2, 0.4, 0.3] * 5, [0.5, 0.6, 0.7] * 5)
     assert (found["test"], found["gained"]) == ("sign flips", 15)

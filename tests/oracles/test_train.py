@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from command import sparring
 from conftest import tiny_llama, write_jsonl
 from sparring.evaluation.oracle_quality import correct
-from sparring.models.messages import PromptText, turns
+from sparring.models.messages import PromptText, prompt_text, turns
 from sparring.oracles import train as training
 from sparring.oracles.build import build_oracle
 from sparring.oracles.labelled import Labelled, read_labelled
@@ -181,6 +181,18 @@ def test_a_held_out_pair_of_several_turns_is_read_back_with_them(tmp_path):
     again, _ = read_labelled(str(tmp_path / "held_out.jsonl"))
     assert again[0] == pair
     assert turns(again[1].comparison.prompt) == talk
+
+
+def test_turns_are_part_of_what_a_fit_is_known_by():
+    """Prompts of one text whose turns lie elsewhere are other tokens."""
+    talk = [{"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Ho"), ("user", "Why?"))]
+    flat = prompt_text(talk)
+
+    def content(prompt: str) -> object:
+        return training._content(Labelled(Comparison(prompt, "a", "b"), 1.0, "x"))
+
+    assert content(flat) == content(PromptText([{"role": "user", "content": flat}])) == [[flat, "a", "b"], 1.0, "x"]
+    assert content(PromptText(talk)) == [[talk, "a", "b"], 1.0, "x"]
 
 
 def test_bad_folders_and_too_little_data(pairs, tiny_model, tmp_path):

@@ -11,8 +11,7 @@ import yaml
 
 import oracle_fakes
 from command import Outcome, sparring
-from conftest import write_jsonl
-from sparring.data.examples import load_examples
+from conftest import load_examples, write_jsonl
 from sparring.recipe.sections import DatasetConfig
 from sparring.rounds.collect import write
 from sparring.rounds.preflight import Probed

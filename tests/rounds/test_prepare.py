@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import write_jsonl
+from conftest import load_examples, write_jsonl
 from sparring.models.chat import Chat
 from sparring.models.weights import load_tokenizer
 from sparring.recipe.reading import parse_recipe
@@ -115,7 +115,6 @@ def test_identity_names_what_tokens_depend_on(tiny_model: Path, tmp_path: Path) 
 
 
 def test_files_are_read_as_they_are_needed(tmp_path: Path) -> None:
-    from sparring.data.examples import load_examples
     from sparring.recipe.sections import DatasetConfig
 
     path = write_jsonl(tmp_path / "r.jsonl", [{"prompt": f"{i}"} for i in range(5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import threading
 
@@ -38,14 +39,14 @@ def test_memory_is_bounded_and_given_back():
     assert len("x" * 2**29) == 2**29
 
 
-def test_a_thread_may_use_it_too():
-    done = []
+def test_a_thread_may_use_it_and_leaves_the_process_its_memory():
+    done, before = [], resource.getrlimit(resource.RLIMIT_AS)
 
     def work() -> None:
-        with bounded("the work", 1.0):
-            done.append(True)
+        with bounded("the work", 1.0, memory=2**28):
+            done.append(resource.getrlimit(resource.RLIMIT_AS))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert done
+    assert done == [before]

@@ -157,3 +157,8 @@ def test_a_study_goes_on_after_a_fit_that_all_ranks_stopped(tiny_recipe: dict[st
     found = on_ranks(2, ranks.studied, file, tmp_path / "out")
     assert [stopped["method"] for stopped in found["stopped"]] == ["hasty"]
     assert [method["name"] for method in found["methods"]] == ["inpo"]
+
+
+def test_a_lost_rank_s_error_may_say_nothing():
+    with pytest.raises(devices.RankLost, match=r"another rank is gone \(RuntimeError: \)"), devices._lost():
+        raise RuntimeError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparring.recipe.reading import read_recipe
-from sparring.runtime.plain_yaml import DEEPEST, LARGEST_TEXT, load_yaml
+from sparring.runtime.plain_yaml import DEEPEST, LARGEST_TEXT, load_value, load_yaml
 
 LETTERS = "abcdefghij"
 LISTS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -54,6 +54,7 @@ def test_aliases_and_merges_are_read():
         "e": [{"b": 1}, {"b": 1}],
     }
     assert load_yaml("") is None
+    assert [load_value(text) for text in ("1e-5", "2", "a", "[1e-5]")] == [1e-5, 2, "a", ["1e-5"]]
     assert load_yaml("a: {x: 1}\nb: {x: 2}") == {"a": {"x": 1}, "b": {"x": 2}}
 
 

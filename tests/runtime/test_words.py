@@ -37,4 +37,6 @@ def test_policies() -> None:
 
 def test_numbers() -> None:
     assert (counted(1, "step"), counted(0, "step"), counted(1200, "step")) == ("1 step", "0 steps", "1,200 steps")
+    assert (counted(1, "policy", "policies"), counted(2, "policy", "policies")) == ("1 policy", "2 policies")
     assert (duration(12.34), duration(192), duration(7500)) == ("12.3 s", "3 min 12 s", "2 h 05 min")
+    assert duration(None) == "?"

@@ -17,13 +17,16 @@ from command import sparring
 from conftest import write_jsonl
 from oracle_fakes import Scripted
 from sparring.evaluation.intervals import Interval
+from sparring.oracles.function import FunctionOracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.runtime.errors import OracleError, Tripwire
+from sparring.runtime.files import hash_file, write_json
+from sparring.runtime.layout import SUMMARY
 from sparring.runtime.progress import Progress
 from sparring.studies import study as module
 from sparring.studies.numbers import markdown, numbers, spread
-from sparring.studies.study import load_study, run_study
+from sparring.studies.study import load_study, run_folder, run_study
 
 
 @pytest.fixture
@@ -126,6 +129,25 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
     assert recipes["dpo", 0].fit.batch_size == recipes["inpo", 0].fit.batch_size
     assert recipes["dpo", 0].evaluation.samples == 2
     assert "pairing" not in recipes["dpo", 0].algorithm
+
+
+def test_a_study_of_an_earlier_version_goes_on_with_its_judge(file: Path, tmp_path: Path, tastes: Any):
+    """Its runs name the function by the source of its module."""
+    recipes, out = load_study(file), tmp_path / "out"
+    before = run_study({("inpo", 0): recipes["inpo", 0]}, out, Progress(quiet=True))
+    judge = FunctionOracle("my_taste:judge")
+    assert judge.former_identity is not None
+    for name in ("manifest.json", SUMMARY):
+        path = run_folder(out, "inpo", 0) / name
+        path.write_text(path.read_text().replace(judge.identity, judge.former_identity))
+        assert judge.former_identity in path.read_text()
+    manifest = run_folder(out, "inpo", 0) / "manifest.json"
+    stages = json.loads(manifest.read_text())
+    stages["evaluation/summary"]["outputs"][SUMMARY] = hash_file(run_folder(out, "inpo", 0) / SUMMARY)
+    write_json(manifest, stages)
+    found = run_study(recipes, out, Progress(quiet=True))
+    assert found["judge"] == before["judge"] == judge.identity
+    assert [list(method["judges"]) for method in found["methods"]] == [[judge.identity]] * 2
 
 
 @pytest.mark.parametrize(

@@ -91,12 +91,15 @@ def test_what_cannot_be_sampled_is_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", some(["gpt_oss"], UNPACKED[1:]))
-def test_other_attention_is_not_packed(name: str) -> None:
+def test_other_attention_is_not_packed(name: str, caplog: pytest.LogCaptureFixture) -> None:
     for spread in (0.3, 10.0):
         scorer = PolicyScorer(tiny(name, spread)).eval()
         with pytest.raises(ValueError, match=r"fit\.layout = 'packed': .*Use fit\.layout: padded"):
             scorer.check_sight()
-    assert scorer_of(tiny(name)).layout == "padded"
+    model = tiny(name)
+    assert scorer_of(model).layout == "padded"
+    assert "since not packed: fit.layout = 'packed': " in caplog.text
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_a_head_with_small_logits_is_compared_too() -> None:

@@ -176,6 +176,15 @@ def test_schedules():
     assert rate_factor(9, 10, 2, "linear") > 0
 
 
+def test_the_schedule_ends_with_the_last_batch_of_the_last_epoch(tmp_path):
+    """Six examples in batches of four are two steps an epoch."""
+    config = exact(batch_size=4, epochs=2, schedule="linear")
+    examples, objective = examples_for(tiny_llama(seed=1), DPO()), PairLogistic({"reference": 1.0}, 0.1)
+    rows = fit(PolicyScorer(tiny_llama()), examples, objective, config, 0, tmp_path)
+    rates = [1e-3 * rate_factor(step, 4, 0, "linear") for step in range(4)]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates)
+
+
 def test_a_diverging_fit_stops_with_a_message(tmp_path):
     examples = examples_for(tiny_llama(), DPO())
     config = exact(learning_rate=10.0, epochs=5, tripwires=TripwireConfig(kl_to_iterate=5.0))

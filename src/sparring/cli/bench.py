@@ -38,7 +38,7 @@ def held(context: typer.Context, file: Path | None) -> Path | None:
 
     if file is not None:
         context.with_resource(locked_path(file))
-        check_output(file)
+        check_output(file, "--json")
     return file
 
 

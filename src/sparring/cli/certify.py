@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparring.cli.result import say, table, terminal, write
+from sparring.cli.result import print_json, say, table, terminal
 from sparring.evaluation.result import finite
-from sparring.runtime.plain_yaml import load_yaml
+from sparring.runtime.plain_yaml import as_number, load_value
 
 if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
@@ -109,17 +108,13 @@ def check_numbers(rounds: int | None, pairs: int, seed: int) -> None:
 
 def check_files(json_: Path | None, plot: Path | None) -> None:
     """Raise ValueError, before anything is played, for files that could not be written."""
+    from sparring.runtime.files import check_output
+
     if plot is not None and plot.suffix not in PICTURES:
         raise ValueError(f"--plot {plot}: the suffix decides the format; use .svg or .html.")
     for option, path in (("--json", json_), ("--plot", plot)):
-        if path is None or path == Path("-"):
-            continue
-        if path.is_dir():
-            raise ValueError(f"{option} {path}: this is a folder; give a file in it.")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first.")
-        if not os.access(path.absolute().parent, os.W_OK):
-            raise ValueError(f"{option} {path}: no permission to write in {path.absolute().parent}.")
+        if path is not None and path != Path("-"):
+            check_output(path, option)
     if json_ is not None and json_ == plot:
         raise ValueError(f"--json and --plot are the same file, {plot}; give two.")
 
@@ -134,21 +129,17 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
         if key in settings:
             raise ValueError(f"--set {key} is given twice; leave one out.")
         try:
-            parsed = load_yaml(value)
+            parsed = load_value(value)
         except ValueError as error:
             raise ValueError(f"--set {text!r}: {value!r} is not readable YAML; put text in quotes.") from error
-        if isinstance(parsed, str) and "," in parsed and all(isinstance(_number(n), float) for n in parsed.split(",")):
+        if (
+            isinstance(parsed, str)
+            and "," in parsed
+            and all(isinstance(as_number(n), float) for n in parsed.split(","))
+        ):
             raise ValueError(f"--set {text!r}: several numbers are a list; write {key}=[{value}].")
-        settings[key] = _number(parsed)
+        settings[key] = parsed
     return settings
-
-
-def _number(value: Any) -> Any:
-    """The number of a text that is one: YAML 1.1 reads 1e-2 as text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 # ---------------------------------------------------------------- claims
@@ -234,13 +225,12 @@ def trajectories(
 
 def write_json(content: Any, path: Path) -> None:
     """Plain JSON: numbers that are not finite become null."""
-    text = json.dumps(finite(content), allow_nan=False)
     if path == Path("-"):
-        write(text + "\n")
+        print_json(content)
     else:
         from sparring.runtime.files import write_text
 
-        write_text(path, text + "\n")
+        write_text(path, json.dumps(finite(content), allow_nan=False) + "\n")
 
 
 # ---------------------------------------------------------------- the transformer player

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.result import Json, print_json, say, table, terminal
+from sparring.runtime.words import counted
 
 MAIN = ("python", "sparring", "torch", "transformers")
 """packages whose versions decide most"""
@@ -35,7 +36,8 @@ def command(
 
 def show(report: dict[str, Any], screen: Console, verbose: bool) -> None:
     """Problems and notes, then what is here."""
-    say(screen, f"{len(report['problems']) or 'no'} problem{'' if len(report['problems']) == 1 else 's'} found")
+    number = len(report["problems"])
+    say(screen, f"{counted(number, 'problem') if number else 'no problems'} found")
     say(screen, *(f"problem: {problem}" for problem in report["problems"]))
     say(screen, *(f"note: {note}" for note in report["notes"]))
     named = sections(report, verbose).items()

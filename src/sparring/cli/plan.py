@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sparring.cli.inputs import Recipe, Set
 from sparring.cli.result import Json, print_json, say, table, terminal
+from sparring.runtime.words import duration
 
 if TYPE_CHECKING:
     from sparring.planning.plan import Plan
@@ -104,12 +105,3 @@ def assumptions(plan: Plan) -> list[str]:
 def gigabytes(size: float) -> str:
     """A number of bytes in GB or MB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def duration(seconds: float | None) -> str:
-    """A number of seconds in s, min or h."""
-    if seconds is None:
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

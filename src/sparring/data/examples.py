@@ -4,7 +4,8 @@ The first row shows where prompt and responses are - columns, whole conversation
 and every later row must agree; rows that cannot be used are counted by reason. Leaves out: reading files (`rows.py`),
 tokens (`rounds/prepare.py`).
 
-    examples, dropped = load_examples(DatasetConfig(path="sparring:prompts", split="train"), roles=())
+    dropped = Counter()
+    examples = list(stream_examples(DatasetConfig(path="sparring:prompts", split="train"), (), dropped))
 """
 
 from __future__ import annotations
@@ -49,16 +50,6 @@ class Example:
     messages: list[Message]
     responses: dict[str, str]
     check: dict[str, Any] | None = None
-
-
-def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Example], Counter[str]]:
-    """Examples that hold every role, and the dropped rows counted by reason.
-
-    Raises:
-        ValueError: as `stream_examples`.
-    """
-    dropped: Counter[str] = Counter()
-    return list(stream_examples(config, roles, dropped)), dropped
 
 
 def stream_examples(

@@ -28,6 +28,7 @@ import yaml
 
 from sparring.data.rows import read_file
 from sparring.models.weights import hash_reading, hash_weights, load_model, load_tokenizer
+from sparring.runtime.errors import first_line
 from sparring.runtime.files import hash_file, read_json, write_json, write_text
 from sparring.runtime.progress import plain_lines
 from sparring.training.packing import Rollout
@@ -229,8 +230,8 @@ class Leaderboard:
         try:
             torch.empty(0, device=self.device)
         except (AssertionError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"--device {self.device}: torch cannot use it here ({reason}). Give another.") from error
+            why = f"torch cannot use it here ({first_line(error)})"
+            raise ValueError(f"--device {self.device}: {why}. Give another.") from error
         self.weights = hash_weights(self.folder)
 
     def run(self, benchmark: Benchmark) -> dict[str, Any]:

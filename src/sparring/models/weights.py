@@ -135,8 +135,8 @@ def _check_config(path: Path) -> None:
             )
 
 
-def load_config(folder: Path, trust_remote_code: bool = False, **options: Any) -> PretrainedConfig:
-    """A model's configuration.
+def load_config(folder: Path | str, trust_remote_code: bool = False, **options: Any) -> PretrainedConfig:
+    """The configuration of a model in a folder, or of one that the hub has by this name.
 
     Raises:
         ValueError: there is none that transformers can read.
@@ -144,8 +144,9 @@ def load_config(folder: Path, trust_remote_code: bool = False, **options: Any) -
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # values of any type stand in such files
+        remedy = "Fetch or save it again" if isinstance(folder, Path) else "Check the spelling and the network"
         raise ValueError(
-            f"model: the configuration of {str(folder)!r} cannot be read ({first_line(error)}). Fetch or save it again."
+            f"model: the configuration of {str(folder)!r} cannot be read ({first_line(error)}). {remedy}."
         ) from error
 
 

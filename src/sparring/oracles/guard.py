@@ -32,8 +32,8 @@ MAX_FAILED_SHARE = 0.05
 """of at least 20 comparisons: beyond it, the remaining comparisons would be a biased sample"""
 
 
-def _former_identity(oracle: Oracle) -> str | None:
-    """The oracle's identity with the former ones of the functions inside."""
+def former_identity(oracle: Oracle) -> str | None:
+    """Under which earlier versions stored an oracle of functions; None where that is the same or not known."""
     identity = oracle.identity
     for inner, _ in nested(oracle):
         if isinstance(inner, FunctionOracle):
@@ -49,8 +49,7 @@ class Guard:
     def __init__(self, oracle: Oracle, cache: Path | None = None) -> None:
         self.oracle = oracle
         self.identity = oracle.identity
-        self.former_identity = _former_identity(oracle)
-        """under which earlier versions stored the verdicts of this oracle; None where that is the same or not known"""
+        self.former_identity = former_identity(oracle)
         self.asked = 0
         self.last_error = ""
         self._verdicts = VerdictFile(cache)

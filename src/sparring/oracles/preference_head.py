@@ -16,7 +16,6 @@ Shape suffixes: N comparisons, D width of an embedding, F = 2 D features of an a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from torch import Tensor
 from sparring.models.weights import hash_weights, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
-from sparring.runtime.files import hash_file, read_object
+from sparring.runtime.files import hash_file, read_object, write_json
 
 Kind = Literal["bradley_terry", "pairwise"]
 RANK = 4
@@ -153,7 +152,7 @@ def save_head(head: Head, folder: Path, embedder: str) -> None:
     tensors = {name: getattr(head, name).contiguous() for name in ("mean", "scale", "linear", "left", "right")}
     about = {"embedder": embedder, "embedder_weights": hash_weights(resolve_model(embedder))}
     save_file(tensors, folder / WEIGHTS, metadata={name: str(value) for name, value in about.items()})
-    (folder / "head.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_json(folder / "head.json", about)
 
 
 class PreferenceHead:

@@ -22,7 +22,7 @@ from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import only_fields, probability, verdict_key
 from sparring.oracles.wrapper import Wrapper
-from sparring.runtime.lines import as_line, damage, read_lines
+from sparring.runtime.lines import append_lines, as_line, damage, read_lines
 
 
 class Recorded(Wrapper):
@@ -64,11 +64,11 @@ class Recorded(Wrapper):
         return self._damage
 
     def _keep(self, comparisons: Sequence[Comparison], first: list[float], second: list[float]) -> None:
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a", encoding="utf-8") as lines:
-            for comparison, p, q in zip(comparisons, first, second, strict=True):
-                if math.isnan(p) or math.isnan(q):
-                    continue
-                key = verdict_key(self.identity, comparison)
-                self._known[key] = (p, q)
-                lines.write(as_line({"key": key, "first": p, "second": q}))
+        new = {
+            verdict_key(self.identity, comparison): (p, q)
+            for comparison, p, q in zip(comparisons, first, second, strict=True)
+            if not (math.isnan(p) or math.isnan(q))
+        }
+        self._known |= new
+        lines = (as_line({"key": key, "first": p, "second": q}) for key, (p, q) in new.items())
+        append_lines(self.journal, "".join(lines))

@@ -53,7 +53,7 @@ from sparring.oracles.reward_model import conversation_ids
 from sparring.oracles.trained import CARD
 from sparring.recipe.sections import FitConfig, Frozen, LoraConfig
 from sparring.runtime import devices
-from sparring.runtime.files import read_object, write_json_lines
+from sparring.runtime.files import read_object, write_json, write_json_lines
 from sparring.runtime.locks import locked_folder
 from sparring.runtime.parts import find_part, keep_part
 from sparring.runtime.progress import Progress
@@ -132,7 +132,7 @@ def train_oracle(config: TrainConfig, out: Path, progress: Progress) -> list[Lab
             f"data: {len(train)} pairs to train on and {len(test)} held out; at least 10 of each are needed. "
             "Give more data, or another held_out share."
         )
-    content = [config.model_dump(mode="json"), hash_policy(base), [list(pair) for pair in train]]
+    content = [config.model_dump(mode="json"), hash_policy(base), [_content(pair) for pair in train]]
     fit_id = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     for reason, count in dropped.items():
         progress.say(f"data  dropped {count}: {reason}")
@@ -175,7 +175,7 @@ def _train(
         "train_prompts": sorted({digest(pair.comparison.prompt) for pair in train}),
     }
     write_json_lines(made / "held_out.jsonl", map(_row, test))
-    (made / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    write_json(made / CARD, card)
     # The card comes last: a folder with a card is complete.
     for file in sorted(made.iterdir(), key=lambda file: file.name == CARD):
         file.replace(out / file.name)
@@ -193,6 +193,13 @@ def _finished(out: Path, fit_id: str) -> bool:
     if foreign and not (out / "training.partial").exists():
         raise ValueError(f"{out} holds files ({foreign[0]}, ...) and is no half-trained oracle. Give another --out.")
     return False
+
+
+def _content(pair: Labelled) -> list[Any]:
+    """A pair as the fit's identity has it; one turn as its text, as in fits before prompts had turns."""
+    (prompt, *answers), *labels = pair
+    spoken = turns(prompt)
+    return [[spoken if len(spoken) > 1 else prompt, *answers], *labels]
 
 
 def _row(pair: Labelled) -> dict[str, Any]:

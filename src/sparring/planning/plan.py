@@ -14,16 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
-from sparring.models.weights import check_weights, refuse_unsuitable, resolve_model
+from sparring.models.weights import check_weights, load_config, refuse_unsuitable, resolve_model
 from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
 from sparring.planning.machine import USABLE, Machine
 from sparring.planning.stages import Planner, Stage
 from sparring.planning.times import typical_response
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
-from sparring.runtime.errors import first_line
 
 SAMPLES = ("collect", "sample", "evaluate")
 Change = dict[str, Any]
@@ -98,13 +97,7 @@ def read_config(recipe: Recipe) -> PretrainedConfig:
     """The model's configuration; of a hub model only that file is fetched."""
     model = recipe.model
     where = resolve_model(model.path, model.revision) if on_this_machine(model.path) else model.path
-    try:
-        config = AutoConfig.from_pretrained(where, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    except Exception as error:  # values of any type stand in such files
-        raise ValueError(
-            f"model: the configuration of {model.path!r} cannot be read ({first_line(error)}). Check the "
-            "spelling and the network."
-        ) from error
+    config = load_config(where, model.trust_remote_code, revision=model.revision)
     refuse_unsuitable(config, model.path)
     if isinstance(where, Path):
         check_weights(where, model.trust_remote_code)

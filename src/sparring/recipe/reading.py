@@ -15,7 +15,7 @@ from sparring.algorithms.algorithm import build_algorithm, find_algorithm
 from sparring.recipe.explain import explain
 from sparring.recipe.recipe import Recipe
 from sparring.runtime.imports import name_of
-from sparring.runtime.plain_yaml import load_yaml, read_yaml
+from sparring.runtime.plain_yaml import load_value, read_yaml
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -105,14 +105,6 @@ def override(plain: dict[str, Any], setting: str) -> None:
         if not isinstance(plain, dict):
             raise ValueError(f"--set {setting!r}: {parent!r} is a value, not a section.")
     try:
-        plain[last] = _number(load_yaml(value))
+        plain[last] = load_value(value)
     except ValueError as error:
         raise ValueError(f"--set {setting!r}: {value!r} is not readable YAML; put text in quotes.") from error
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text; people mean the number."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from sparring.report import numbers
 from sparring.report.numbers import percent
 from sparring.report.summary import FitRow, PolicyMeasures
+from sparring.runtime.words import counted
 
 Level = Literal["ok", "look", "bad"]
 LEVELS: tuple[Level, ...] = ("ok", "look", "bad")
@@ -362,10 +363,10 @@ def _not_finite(fit: Rounds, key: str) -> Check | None:
     found = [(t, i) for t, i, value in _steps(fit, key) if not finite(value)]
     if not found:
         return None
-    steps, (t, i) = f"{len(found)} step{'s' if len(found) > 1 else ''}", found[0]
-    return Check("bad", f"not a finite number in {steps}, first in round {t}, step {i}")
+    t, i = found[0]
+    return Check("bad", f"not a finite number in {counted(len(found), 'step')}, first in round {t}, step {i}")
 
 
 def _too_few(fit: Rounds, key: str) -> Check | None:
     most = max((len(_values(rows, key)) for rows in fit), default=0)
-    return Check("look", f"{most} step{'s' if most != 1 else ''} a round: too few to show a course") if most else None
+    return Check("look", f"{counted(most, 'step')} a round: too few to show a course") if most else None

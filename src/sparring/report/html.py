@@ -28,7 +28,7 @@ from sparring.report.stages import dropped, judges, left_out, made, total_second
 from sparring.report.summary import Judgment, Matrix, PoolGaps, Summary
 from sparring.runtime.files import write_text
 from sparring.runtime.layout import RECIPE, round_folder
-from sparring.runtime.words import duration
+from sparring.runtime.words import counted, duration
 
 Favours = Literal["final", "start", "neither"]
 
@@ -145,11 +145,10 @@ def agreement(judgments: list[Judgment]) -> str:
         "neither": "cannot tell them apart",
         "start": "favour{} the start",
     }
-    counted = [(unseen.count(side), word) for side, word in words.items() if side in unseen]
-    *others, last = [f"{count} {word.format('s' if count == 1 else '')}" for count, word in counted]
-    noun = "judgment" if len(unseen) == 1 else "judgments"
+    sides = [(unseen.count(side), word) for side, word in words.items() if side in unseen]
+    *others, last = [f"{count} {word.format('s' if count == 1 else '')}" for count, word in sides]
     listed = f"{', '.join(others)} and {last}" if others else last
-    return f"Of {len(unseen)} {noun} that training never saw, {listed}."
+    return f"Of {counted(len(unseen), 'judgment')} that training never saw, {listed}."
 
 
 def cautions(judgments: list[Judgment]) -> list[str]:

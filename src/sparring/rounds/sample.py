@@ -26,7 +26,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.tables import SAMPLES, Prompt, SampleRow
 from sparring.runtime import devices
 from sparring.runtime.files import read_table, write_table
-from sparring.runtime.lines import as_line, damage, read_lines
+from sparring.runtime.lines import append_lines, as_line, damage, read_lines
 from sparring.runtime.parts import find_part, join_shards, keep_part, make_shards
 from sparring.runtime.progress import QUIET, Advance, Progress
 from sparring.runtime.randomness import noise_seed
@@ -239,12 +239,10 @@ def _streamed(
     if missing:
         wanted = [requests[place] for place in missing]
         engine = serve(wanted)
-        with journal.open("a", encoding="utf-8") as lines:
-            for index, response in engine.stream(wanted):
-                known[missing[index]] = response
-                lines.write(as_line({"key": missing[index], **response._asdict()}))
-                lines.flush()
-                advance(1)
+        for index, response in engine.stream(wanted):
+            known[missing[index]] = response
+            append_lines(journal, as_line({"key": missing[index], **response._asdict()}))
+            advance(1)
         progress.say(engine.note)
     return [known[place] for place in range(len(requests))]
 

@@ -15,22 +15,23 @@ from typing import Any
 
 from sparring.rounds.state import read_manifest, read_stored
 from sparring.runtime import layout
+from sparring.runtime.words import counted
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
 NUMBERS = {
-    "data": "{train} training examples, {held_out} held out",
-    "sample": "{responses} responses, {tokens} tokens, {cut_off} cut off",
-    "judge": "{comparisons} comparisons",
-    "pair": "{pairs} pairs of {examples} examples",
-    "anchor": "{responses} responses, {policies} policies",
-    "fit": "{steps} steps, loss {first_loss} to {last_loss}",
+    "data": "{train:training example}, {held_out} held out",
+    "sample": "{responses:response}, {tokens:token}, {cut_off} cut off",
+    "judge": "{comparisons:comparison}",
+    "pair": "{pairs:pair} of {examples:example}",
+    "anchor": "{responses:response}, {policies:policy/policies}",
+    "fit": "{steps:step}, loss {first_loss} to {last_loss}",
     "measure": "{tokens_mean} tokens an answer, KL {kl_to_start}",
-    "freeze": "{pairs} pairs",
-    "write": "{pairs} pairs",
-    "teacher": "{examples} gold answers",
+    "freeze": "{pairs:pair}",
+    "write": "{pairs:pair}",
+    "teacher": "{examples:gold answer}",
 }
-"""the numbers that matter, by kind of stage"""
+"""the numbers that matter, by kind of stage; after a colon: what is counted, and its plural where that is not an s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:
 
 def _filled(form: str, counts: Mapping[str, Any]) -> str:
     """The parts of a form whose numbers the stage has."""
-    words = {name: _number(value) for name, value in counts.items()}
+    words = {name: _Number(value) for name, value in counts.items()}
     parts = []
     for part in form.split(", "):
         with contextlib.suppress(KeyError):
@@ -131,8 +132,16 @@ def _filled(form: str, counts: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number in a form."""
+
+    value: Any
+
+    def __format__(self, noun: str) -> str:
+        if isinstance(self.value, int):
+            return counted(self.value, *noun.split("/")) if noun else f"{self.value:,}"
+        return f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
 
 
 def in_words(counts: Mapping[str, Any]) -> str:

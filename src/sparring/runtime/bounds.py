@@ -1,6 +1,7 @@
 """Limits on what other people's small programs (chat templates, patterns) may take of this process.
 
-Computing time is bounded in the main thread, where Python hears signals; memory on Linux. Leaves out: programs that
+Both are bounded in the main thread alone: only there does Python hear signals, and the limit of memory is the whole
+process's, which two threads would put back in the wrong order. Memory is bounded on Linux. Leaves out: programs that
 are trusted, and whole commands (`ulimit`).
 
     with bounded("the template", seconds=5): template.render(...)
@@ -22,7 +23,7 @@ _STATM = Path("/proc/self/statm")
 
 @contextlib.contextmanager
 def bounded(what: str, seconds: float, memory: int | None = None) -> Iterator[None]:
-    """`seconds` of computing time, and `memory` bytes beside what is taken already, for the block.
+    """`seconds` of computing time, and `memory` bytes beside what is taken already, for a block of the main thread.
 
     Raises:
         ValueError: it took more; `what` begins the message.
@@ -31,10 +32,11 @@ def bounded(what: str, seconds: float, memory: int | None = None) -> Iterator[No
     def stop(*_: Any) -> None:
         raise ValueError(f"{what} takes more than {seconds:g} s of computing time")
 
+    main = threading.current_thread() is threading.main_thread()
     with contextlib.ExitStack() as after:
-        if memory is not None:
+        if main and memory is not None:
             after.enter_context(_memory(memory))
-        if threading.current_thread() is threading.main_thread():
+        if main:
             before = signal.signal(signal.SIGVTALRM, stop)
             after.callback(signal.signal, signal.SIGVTALRM, before or signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_VIRTUAL, seconds)

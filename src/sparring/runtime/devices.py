@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from sparring.runtime.errors import RaisedByAll
+from sparring.runtime.errors import RaisedByAll, first_line
 from sparring.runtime.memory import release_memory
 
 T = TypeVar("T")
@@ -217,4 +217,4 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RankLost(f"another rank is gone ({str(error).splitlines()[0]})") from error
+        raise RankLost(f"another rank is gone ({first_line(error)})") from error

@@ -96,7 +96,7 @@ def whole_characters(text: str) -> str:
     return LONE_SURROGATE.sub("\ufffd", text)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, option: str = "--out") -> None:
     """A folder for outputs, with its parents.
 
     Raises:
@@ -105,16 +105,16 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except NO_PLACE as error:
-        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}. Give another --out.") from error
+        raise ValueError(f"the folder {folder} cannot be made: {error.strerror}. Give another {option}.") from error
 
 
-def check_output(path: Path) -> None:
-    """Raise a ValueError where no file can be written, before the work for it."""
+def check_output(path: Path, option: str = "--out") -> None:
+    """Raise a ValueError where no file can be written, before the work for it; `option` is what named it."""
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file to write. Give another --out.")
-    make_folder(path.parent)
+        raise ValueError(f"{path} is a folder, not a file to write. Give another {option}.")
+    make_folder(path.parent, option)
     partial = hidden_beside(path, "partial")
-    with _blaming(path, partial):
+    with _blaming(path, partial, option):
         partial.touch()
     partial.unlink()
 
@@ -161,14 +161,14 @@ def hidden_beside(path: Path, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def _blaming(path: Path, partial: Path) -> Iterator[None]:
+def _blaming(path: Path, partial: Path, option: str = "--out") -> Iterator[None]:
     """Raise an error that names `path` where `partial` cannot be written; a missing input stays what it is."""
     try:
         yield
     except NO_PLACE as error:
         if error.filename != str(partial):
             raise
-        raise ValueError(f"{path} cannot be written: {error.strerror}. Give another --out.") from error
+        raise ValueError(f"{path} cannot be written: {error.strerror}. Give another {option}.") from error
     except OSError as error:
         if error.filename is not None or error.errno not in FULL:
             raise

@@ -93,6 +93,19 @@ def load_yaml(text: str) -> Any:
         raise ValueError(str(error)) from error
 
 
+def load_value(text: str) -> Any:
+    """As `load_yaml`, for one value that a person gave: YAML 1.1 reads 1e-5 as text, and people mean the number."""
+    return as_number(load_yaml(text))
+
+
+def as_number(value: Any) -> Any:
+    """The number of a text that is one; every other value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The plain data of a YAML file. Raises ValueError where there is none, naming `what` it should be."""
     if not path.is_file():

@@ -6,13 +6,15 @@ counted(1, "step")  ->  "1 step"; duration(192)  ->  "3 min 12 s"
 from __future__ import annotations
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun, in the plural where it is due."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, in the plural where it is due: `noun` with an s, unless given."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def duration(seconds: float) -> str:
-    """12.3 s, 3 min 12 s, 2 h 05 min."""
+def duration(seconds: float | None) -> str:
+    """12.3 s, 3 min 12 s, 2 h 05 min; ? where it is not known."""
+    if seconds is None:
+        return "?"
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

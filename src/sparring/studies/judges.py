@@ -9,17 +9,21 @@ compare. Leaves out: recipes that do not compare (`study.py`), a run's own first
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
 
 from sparring.oracles.build import build_oracle
+from sparring.oracles.guard import former_identity
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.recipe.reading import load_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.report.compare import identity_of
+from sparring.report.summary import Summary
 from sparring.rounds.judge import judges_of
 from sparring.rounds.policies import start_folder
 from sparring.rounds.prepare import find_problems
@@ -33,7 +37,7 @@ Runs = Mapping[tuple[str, int], Recipe]
 """by method and seed"""
 Folders = Mapping[tuple[str, int], Path]
 Identities = dict[str, str]
-"""by the recipe's field"""
+"""by the recipe's field, or by an earlier identity"""
 
 
 def check_study(runs: Runs, folders: Folders) -> None:
@@ -44,10 +48,15 @@ def check_study(runs: Runs, folders: Folders) -> None:
     """
     _refuse_problems(runs)
     recipe = next(iter(runs.values()))
-    now = {field: build_judge(recipe, field, section).identity for field, section in _sections(recipe).items()}
+    now, today = dict[str, str](), dict[str, str]()
+    for field, section in _sections(recipe).items():
+        judge = build_judge(recipe, field, section)
+        now[field] = judge.identity
+        today |= _today(judge)
+        del judge
     release_memory()
     if unfinished(runs, folders):
-        _refuse_other_judges(runs, folders, now)
+        _refuse_other_judges(runs, folders, now, today)
 
 
 def _refuse_problems(runs: Runs) -> None:
@@ -88,18 +97,27 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
     return all(before[section] == now[section] for section in ("oracle", "evaluation"))
 
 
-def _judges_of_run(folder: Path, recipe: Recipe) -> list[tuple[str, str]]:
-    """The judges of a run so far, as field and identity: those of training, and those of a finished evaluation."""
+def _today(judge: Oracle) -> Identities:
+    """The judge's identity by the one under which earlier versions stored it, where that was another."""
+    former = former_identity(judge)
+    return {} if former is None else {former: judge.identity}
+
+
+def _judges_of_run(folder: Path, recipe: Recipe, today: Identities) -> list[tuple[str, str]]:
+    """The judges of a run so far, as field and identity: those of training, and those of a finished evaluation.
+
+    `today`: the identities that stand for those of earlier versions.
+    """
     judges = [("oracle", identity) for identity in judges_of(Store(folder).manifest).values()]
     if _finished(folder, recipe):
         judgments = read_json(folder / SUMMARY)["judgments"]
         judges += zip(_sections(recipe), (judgment["identity"] for judgment in judgments), strict=True)
-    return judges
+    return [(field, today.get(identity, identity)) for field, identity in judges]
 
 
-def _refuse_other_judges(runs: Runs, folders: Folders, now: Identities) -> None:
+def _refuse_other_judges(runs: Runs, folders: Folders, now: Identities, today: Identities) -> None:
     for (method, seed), recipe in runs.items():
-        for field, identity in _judges_of_run(folders[method, seed], recipe):
+        for field, identity in _judges_of_run(folders[method, seed], recipe, today):
             if identity != now.get(field):
                 raise ValueError(
                     f"{field}: method {method}, seed {seed}, was judged by {identity}, and new runs would be by "
@@ -114,24 +132,42 @@ def contest_judge(runs: Runs, folders: Folders) -> Oracle:
     Raises:
         ValueError: they had several.
     """
+    first = next(iter(runs.values()))
+    assert first.oracle is not None
+    judge, reason, today = None, "", dict[str, str]()
+    try:
+        judge = build_judge(first, "oracle", first.oracle)
+        today = _today(judge)
+        reason = f"the recipe's judge is now {judge.identity}."
+    except ValueError as error:
+        reason = f"it cannot be built any more: {error}"
     judges = {
         identity: key
         for key, recipe in runs.items()
-        for field, identity in _judges_of_run(folders[key], recipe)
+        for field, identity in _judges_of_run(folders[key], recipe, today)
         if field == "oracle"
     }
     if len(judges) > 1:
         names = "; ".join(f"{method}, seed {seed}: {identity}" for identity, (method, seed) in judges.items())
         raise ValueError(f"oracle: the study's runs had several judges and do not compare. Give another --out. {names}")
-    recipe, (identity,) = next(iter(runs.values())), judges
-    assert recipe.oracle is not None
-    try:
-        judge = build_judge(recipe, "oracle", recipe.oracle)
-    except ValueError as error:
-        return MissingJudge(identity, f"it cannot be built any more: {error}")
-    if judge.identity != identity:
-        return MissingJudge(identity, f"the recipe's judge is now {judge.identity}.")
-    return judge
+    (identity,) = judges
+    return judge if judge is not None and judge.identity == identity else MissingJudge(identity, reason)
+
+
+def alike(runs: Runs, summaries: Mapping[tuple[str, int], Summary]) -> dict[tuple[str, int], Summary]:
+    """The summaries, with today's identity of a judge in place of the one that earlier versions gave it."""
+    if len({tuple(map(identity_of, summary["judgments"])) for summary in summaries.values()}) == 1:
+        return dict(summaries)
+    recipe, today = next(iter(runs.values())), dict[str, str]()
+    for field, section in _sections(recipe).items():
+        with contextlib.suppress(ValueError):  # one that cannot be built any more keeps the identities that it had
+            today |= _today(build_judge(recipe, field, section))
+    release_memory()
+    found: dict[tuple[str, int], Summary] = {}
+    for key, summary in summaries.items():
+        judgments = [{**one, "identity": today.get(identity_of(one), identity_of(one))} for one in summary["judgments"]]
+        found[key] = cast(Summary, {**summary, "judgments": judgments})
+    return found
 
 
 class MissingJudge:

@@ -44,7 +44,7 @@ from sparring.runtime.locks import locked_folder
 from sparring.runtime.memory import release_memory
 from sparring.runtime.plain_yaml import read_yaml
 from sparring.runtime.progress import Progress
-from sparring.studies.judges import MissingJudge, check_study, contest_judge, unfinished
+from sparring.studies.judges import MissingJudge, alike, check_study, contest_judge, unfinished
 from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
 from sparring.studies.tasks import Tasks, TaskScores, task_rows
 
@@ -182,6 +182,7 @@ def _run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | N
         release_memory()
     if not summaries:
         raise ValueError("every run of the study stopped itself, so there is nothing to compare.")
+    summaries = alike(recipes, summaries)
     for seed in dict.fromkeys(seed for _, seed in summaries):
         of_seed = {name: summary for (name, s), summary in summaries.items() if s == seed}
         if len(of_seed) > 1:

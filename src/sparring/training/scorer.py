@@ -14,6 +14,7 @@ tokens, F all of these in one row.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -280,13 +281,21 @@ class PolicyScorer(nn.Module):
 def scorer_of(model: nn.Module) -> PolicyScorer:
     """A scorer in the packed layout, or in the padded one for models that cannot be packed: the same values, slower.
 
+    Why a model cannot be packed is logged.
+
     Raises:
         ValueError: the model is supported in neither.
     """
+    own = {module: vars(module).get("forward") for module in model.modules()}
     try:
         scorer = PolicyScorer(model).eval()
         scorer.verify()
-    except ValueError:
+    except ValueError as error:
+        logging.getLogger("sparring").warning("note  padded, which is slower, since not packed: %s", error)
+        for module, forward in own.items():  # as they were before `make_lean`
+            vars(module).pop("forward", None)
+            if forward is not None:
+                module.forward = forward
         scorer = PolicyScorer(model, "padded").eval()
         scorer.verify()
     return scorer

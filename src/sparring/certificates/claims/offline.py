@@ -33,7 +33,6 @@ BETAS = (0.05, 0.1, 0.3, 0.5, 1.0)
 ROUNDS = 3
 REWARD_BOUND = 4.0
 """rewards of the class [0, 4]; DPO's log-ratios are within 4 / beta of 0, in its narrow class within 2 / beta"""
-SPAC_NAMES = ("SPAC theory, last", "SPAC smoothed", "SPAC linear")
 PREDICTED_SETS = 12
 PREDICTED = {
     "SPAC theory, average": ("spac_theory_average", (0.756, 0.362, 0.262, 0.226)),

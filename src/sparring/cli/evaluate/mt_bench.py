@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from sparring.runtime.words import counted
+
 if TYPE_CHECKING:
     from sparring.evaluation.mt_bench import Pairwise, Single
 
@@ -45,12 +47,13 @@ def show(scores: Single | Pairwise, console: Console) -> None:
     for name, count in repeated.items():
         if count:
             whose = f"{name}: " if name else ""
-            console.print(f"{whose}{count} turns are judged again; all judgments count, as in FastChat", markup=False)
+            turns = f"{counted(count, 'turn')} {'is' if count == 1 else 'are'}"
+            console.print(f"{whose}{turns} judged again; all judgments count, as in FastChat", markup=False)
     for name, why in scores.left_out.items() if isinstance(scores, Single) else ():
         console.print(f"warning: {name} is left out: {why}", markup=False)
     for turn, count in scores.not_judged.items():
         console.print(
-            f"warning: turn {turn} of {count} question{'s' if count > 1 else ''} is not judged, so this is not "
+            f"warning: turn {turn} of {counted(count, 'question')} is not judged, so this is not "
             "MT-Bench's score, which is over both turns. Judge them, and give --questions to have it checked."
         )
 
@@ -86,7 +89,7 @@ def _tables(scores: Single | Pairwise, console: Console) -> None:
     console.print(table(f"MT-Bench: pairwise, judge {scores.judge}", columns, rows))
     console.print(f"{scores.inconsistent:.0%} of the turns are ties because the two orders disagree")
     if scores.failed:
-        console.print(f"{scores.failed} turns left out: a game has no verdict")
+        console.print(f"{counted(scores.failed, 'turn')} left out: a game has no verdict")
 
 
 def _mean(value: float | None) -> str:
