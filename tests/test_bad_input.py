@@ -97,7 +97,7 @@ RECIPES: list[tuple[Plain, str]] = [
     ({"zzzz": 1}, r"zzzz: unknown key\. Allowed: model, data, algorithm"),
     # wrong types
     ({"rounds": "three"}, r"rounds = 'three': .*valid integer"),
-    ({"algorithm": "inpo"}, r"algorithm = 'inpo': .*valid dictionary"),
+    ({"algorithm": "inpo"}, r"algorithm = 'inpo': give a section: \{name: inpo\}"),
     ({"model__path": 5}, r"model\.path = 5: .*valid string"),
     ({"fit__learning_rate": "fast"}, r"fit\.learning_rate = 'fast': .*valid number"),
     ({"algorithm__samples": "many"}, r"algorithm\.samples = 'many': .*valid integer"),

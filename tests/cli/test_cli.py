@@ -17,6 +17,7 @@ from command import Ran, sparring
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
 from sparring.recipe.reading import load_recipe, shipped_recipes
+from sparring.rounds.store import Store
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
 VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}
@@ -227,3 +228,38 @@ def test_the_schema_of_recipes_names_every_section() -> None:
     schema = json.loads(sparring("recipe", "--schema").out)
     assert {"model", "data", "algorithm", "oracle", "fit", "evaluation"} <= schema["properties"].keys()
     assert schema["$defs"]["FitConfig"]["properties"]["batch_size"]["minimum"] == 1
+
+
+def test_status_of_a_run_that_is_worked_on(finished: Ran, tmp_path: Path) -> None:
+    shutil.copytree(finished.out, tmp_path / "run")
+    (tmp_path / "run/evaluation/summary.json").unlink()
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    del manifest["evaluation/summary"]
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    with Store(tmp_path / "run").locked():
+        out = sparring("status", tmp_path / "run").out
+        assert out.startswith("running now: inpo")
+        assert "now: evaluation  summary" in out
+        assert "give the same" not in out
+    assert sparring("status", tmp_path / "run").out.startswith("not finished: inpo")
+
+
+def test_a_refused_start_leaves_the_recipe(finished: Ran, tmp_path: Path) -> None:
+    """It had raised `rounds` already, so that export and head-to-head looked for a policy that nobody made."""
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out)
+    before = (out / "recipe.yaml").read_bytes()
+    config = out / "rounds/000/policy/config.json"
+    config.write_text(config.read_text().replace("{", '{"other": 1,', 1))
+    code, _, err = sparring("run", finished.recipe, "--out", out, "--set", "rounds=2")
+    assert (code, "was altered" in err) == (2, True)
+    assert (out / "recipe.yaml").read_bytes() == before
+
+
+def test_rounds_may_go_back_to_what_is_fitted(finished: Ran, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    (out / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "rounds": 2}))
+    assert "has no policy 2 yet: finish it" in sparring("samples", out, "--prompt", "Say ant").err
+    assert sparring("run", finished.recipe, "--out", out, "--set", "rounds=1").code == 0

@@ -24,7 +24,7 @@ from sparring.models.weights import hash_weights
 from sparring.oracles.function import FunctionOracle
 from sparring.recipe.reading import parse_recipe
 from sparring.report.summary import read_summary
-from sparring.rounds.resume import check_resumable
+from sparring.rounds.resume import check_resumable, take_recipe
 from sparring.rounds.run import run
 from sparring.rounds.store import Made, Store
 from sparring.runtime.files import read_table, write_text
@@ -587,10 +587,11 @@ def test_a_recipe_may_change_while_only_the_data_are_prepared(tiny_recipe: Plain
     """The remedy of a check after the data stage was refused as another recipe."""
     out = tmp_path / "run"
     with Store(out).locked() as store:
-        check_resumable(store, parse_recipe(tiny_recipe), Progress(quiet=True))
+        quiet = Progress(quiet=True)
+        take_recipe(store, recipe := parse_recipe(tiny_recipe), check_resumable(store, recipe), quiet)
         store.stage("data", {}, lambda: Made((), {}))
-        sampling = {**tiny_recipe["sampling"], "max_new_tokens": 5}
-        check_resumable(store, parse_recipe({**tiny_recipe, "sampling": sampling}), Progress(quiet=True))
+        other = parse_recipe({**tiny_recipe, "sampling": {**tiny_recipe["sampling"], "max_new_tokens": 5}})
+        take_recipe(store, other, check_resumable(store, other), quiet)
         assert store.manifest == {}
     assert yaml.safe_load((out / "recipe.yaml").read_text())["sampling"]["max_new_tokens"] == 5
 

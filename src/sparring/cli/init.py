@@ -61,6 +61,7 @@ def command(
         oracle=ask("Who judges? (panel, a reward model, or package.module:function)", oracle, "panel"),
         lora=ask("Train an adapter (LoRA) instead of all weights?", lora, False),
         rounds=ask("Rounds", rounds, 3),
+        parameters=_parameters(chosen_model),
         accelerator=torch.cuda.is_available(),
     )
     write_text(file, compose(answers))
@@ -72,6 +73,18 @@ def command(
     for problem in problems:
         terminal(stderr=True).print(f"correct this first: {problem}")
     screen.print(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
+
+
+def _parameters(model: str) -> int | None:
+    """Of a model whose configuration is on this machine."""
+    from sparring.models.weights import load_config
+    from sparring.planning.footprint import parameters
+
+    folder = Path(model).expanduser()
+    try:
+        return parameters(load_config(folder)) if folder.is_dir() else None
+    except ValueError:  # said with the other problems of the recipe
+        return None
 
 
 class _Asker:

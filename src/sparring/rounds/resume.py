@@ -4,7 +4,7 @@
 is done again as far as it changed, and fields that decide where, how fast or at what price may change at any time. The
 settings of fits that were finished before a change stay in fit_settings.json, by folder. Leaves out: running anything.
 
-    check_resumable(store, recipe, Progress()); fit_settings(store, recipe, round_folder(1))
+    take_recipe(store, recipe, check_resumable(store, recipe), Progress()); fit_settings(store, recipe, round_folder(1))
 """
 
 from __future__ import annotations
@@ -39,34 +39,49 @@ ANCHORED = {"fit.layout", "fit.attention", "fit.precision"}
 """anchors are measured as the fit will measure: a change makes those of unfinished fits again"""
 
 
-def check_resumable(store: Store, recipe: Recipe, progress: Progress) -> None:
-    """Compare the recipe with the one that the folder's run was started with, and write it to recipe.yaml.
+Changes = dict[str, tuple[Any, Any]]
+"""old and new value by field"""
+
+
+def check_resumable(store: Store, recipe: Recipe) -> Changes:
+    """Compare the recipe with the one that the folder's run was started with; writes nothing.
 
     A folder in which no stage but the data's has finished takes any recipe: a mistake at the start can be corrected.
+    `rounds` may go back to what is fitted.
 
     Raises:
-        ValueError: the folder holds a run of another recipe (shows the difference), or everything is fitted already.
+        ValueError: the folder holds a run of another recipe; names the fields.
     """
+    if not (store.root / layout.RECIPE).exists() or not store.manifest.keys() - {layout.DATA_STAGE}:
+        return {}
     asked = recipe.resolved()
+    changes = _changes(_completed(read_stored(store.root)), asked)
+    later = range(asked["rounds"], changes.get("rounds", (0, 0))[0])
+    fitted = any(layout.round_folder(t).stage("fit") in store.manifest for t in later)
+    if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fitted and n == "rounds")}:
+        raise ValueError(
+            f"{store.root} holds a run of another recipe:\n"
+            + "\n".join(f"  {name}: {_shown(was)} -> {_shown(now)}" for name, (was, now) in refused.items())
+            + "\nGive another --out, or undo the difference (only rounds may grow, fit may change for what is not "
+            "fitted yet, and evaluation at any time)."
+        )
+    return changes
+
+
+def take_recipe(store: Store, recipe: Recipe, changes: Changes, progress: Progress) -> None:
+    """Write recipe.yaml, and forget what the changes act on.
+
+    Raises:
+        ValueError: `fit` changed, and everything is fitted already; nothing was written.
+    """
     path = store.root / layout.RECIPE
-    if path.exists() and store.manifest:
-        before = _completed(read_stored(store.root))
-        changes = _changes(before, asked)
-        if changes and not store.manifest.keys() - {layout.DATA_STAGE}:
-            store.forget(layout.DATA_STAGE)
-            changes = {}
-        fewer = asked["rounds"] < before["rounds"]
-        if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fewer and n == "rounds")}:
-            raise ValueError(
-                f"{store.root} holds a run of another recipe:\n"
-                + "\n".join(f"  {name}: {_shown(was)} -> {_shown(now)}" for name, (was, now) in refused.items())
-                + "\nGive another --out, or undo the difference (only rounds may grow, fit may change for what is not "
-                "fitted yet, and evaluation at any time)."
-            )
-        _evaluate_again(store, changes)
-        if changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
-            _change_fit(store, recipe, before["fit"], changes, progress)
-    write_text(path, yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+    before = _completed(read_stored(store.root)) if path.exists() and store.manifest else {}
+    if store.manifest.keys() == {layout.DATA_STAGE} and before != recipe.resolved():
+        store.forget(layout.DATA_STAGE)  # its inputs do not hold all that may have changed
+    if fit_changes := {name: both for name, both in changes.items() if name.startswith("fit.")}:
+        _change_fit(store, recipe, before["fit"], fit_changes, progress)
+    _evaluate_again(store, changes)
+    write_text(path, yaml.safe_dump(recipe.resolved(), sort_keys=False, allow_unicode=True))
 
 
 def _completed(before: Plain) -> Plain:

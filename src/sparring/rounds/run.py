@@ -28,7 +28,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_window, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
-from sparring.rounds.resume import check_resumable, stage_names
+from sparring.rounds.resume import check_resumable, stage_names, take_recipe
 from sparring.rounds.step import StepFit, StepPairs
 from sparring.rounds.store import Counts, Store
 from sparring.rounds.tables import ExampleRow
@@ -55,7 +55,9 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     with Store(out).locked() as store:
         store.check()
         check_trackers(recipe.trackers)
-        check_resumable(store, recipe, progress)
+        changes = check_resumable(store, recipe)
+        check_policies(Policies(store, recipe.model, recipe.fit.precision))
+        take_recipe(store, recipe, changes, progress)
         with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
             return Run(recipe, store, progress, trackers).execute()
 
@@ -97,7 +99,6 @@ class Run:
     def execute(self) -> Summary:
         """All stages, in order."""
         recipe, progress, store = self.recipe, self.progress, self.store
-        check_policies(self.policies)
         if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
             store.link("final", None)
             self._say_where()

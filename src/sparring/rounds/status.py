@@ -15,6 +15,7 @@ from typing import Any
 
 from sparring.rounds.state import read_manifest, read_stored
 from sparring.runtime import layout
+from sparring.runtime.locks import is_held
 from sparring.runtime.words import counted
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
@@ -57,6 +58,8 @@ class RunStatus:
     rounds: int
     rounds_done: int
     finished: bool
+    running: bool
+    """whether a process works on it now"""
     next_stage: str | None
     """None when all is done, and where the recipe's algorithm cannot be built here"""
     stages: tuple[StageStatus, ...]
@@ -89,6 +92,7 @@ def read_status(run: Path) -> RunStatus:
         rounds=rounds,
         rounds_done=len(done),
         finished=finished,
+        running=is_held(run / layout.RUN_LOCK),
         next_stage=None if finished else _next_stage(recipe, manifest),
         stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
         half_done=tuple(sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())),

@@ -19,6 +19,11 @@ def import_attribute(where: str, field: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:  # nothing, or dots alone, before the colon
+        if module == "__main__":
+            raise ValueError(
+                f"{field}: {attribute!r} is of the Python script or notebook that started the run, and not here. Go on "
+                "from there, or put it into a module of its own."
+            ) from error
         raise ValueError(
             f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
             "the folder that sparring is started from."

@@ -107,6 +107,20 @@ def take(handle: int, target: Path) -> None:
             )
 
 
+def is_held(path: Path) -> bool:
+    """Whether another process holds a file's lock."""
+    if not path.exists():
+        return False
+    with path.open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return False
+    return False
+
+
 @contextlib.contextmanager
 def _held_once(path: Path) -> Iterator[bool]:
     """Whether the path has yet to be locked in this process; it counts as held inside the block."""
