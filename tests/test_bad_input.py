@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -798,6 +799,28 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(
         patch.setattr(owner, name, failing(getattr(owner, name), nth, KeyboardInterrupt()))
         code, _, err = command(plain, tmp_path)
     assert code == 130
+    assert err == "stopped. What was finished is kept; give the same command to go on.\n"
+    assert half_written(tmp_path / "run") == []
+    assert command(plain, tmp_path).code == 0
+
+
+def test_sigterm_stops_with_a_word_and_the_run_can_go_on(
+    tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers and containers send it; the command ended without one."""
+    plain = changed(tiny_recipe, rounds=1)
+
+    def ended(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Policies, "load_scoring", ended)
+            code, _, err = command(plain, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 143
     assert err == "stopped. What was finished is kept; give the same command to go on.\n"
     assert half_written(tmp_path / "run") == []
     assert command(plain, tmp_path).code == 0

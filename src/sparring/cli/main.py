@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -37,7 +38,7 @@ from sparring.cli import (
     study,
 )
 from sparring.runtime.files import FULL, cache_folder
-from sparring.runtime.launch import die_with_launcher
+from sparring.runtime.launch import LAUNCHED, die_with_launcher
 from sparring.runtime.terminal import flush, shielded, terminal, write
 
 app = typer.Typer(
@@ -58,6 +59,8 @@ REMEDIES = {
     errno.EISDIR: "It is a folder; give a file.",
 }
 """by what the system says of a path"""
+TERMINATED = 128 + signal.SIGTERM
+"""exit code: schedulers and containers stop a command so"""
 NAMELESS = (
     None,
     errno.ENOENT,
@@ -86,7 +89,7 @@ def _options(version: Annotated[bool, VERSION] = False) -> None:
 
 
 def main() -> None:
-    """Entry point; exit codes: 0 done, 2 bad input, 3 a stage stopped itself, 130 Ctrl-C."""
+    """Entry point; exit codes: 0 done, 2 bad input, 3 a stage stopped itself, 130 Ctrl-C, 143 SIGTERM."""
     die_with_launcher()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("transformers", "lm_eval"):
@@ -94,6 +97,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     with contextlib.suppress(FileNotFoundError):  # a folder that is gone
         sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
+    if LAUNCHED not in os.environ:  # a rank's end is told by its launcher
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     with shielded():
         try:
             try:
@@ -102,9 +107,10 @@ def main() -> None:
                 flush()
         except (KeyboardInterrupt, SystemExit) as stop:
             # typer turns Ctrl-C into a silent exit with 130.
-            if isinstance(stop, SystemExit) and stop.code != 130:
+            code = stop.code if isinstance(stop, SystemExit) else 130
+            if code not in (130, TERMINATED):
                 raise
-            _fail("stopped. What was finished is kept; give the same command to go on.", 130)
+            _fail("stopped. What was finished is kept; give the same command to go on.", int(code))
         except Exception as error:
             _explain(error)
             # A fault of ours, to be reported; here, where it is shielded.
