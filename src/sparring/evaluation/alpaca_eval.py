@@ -19,16 +19,19 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sparring import __version__
 from sparring.data.rows import read_rows
-from sparring.evaluation.annotations import Judgments
+from sparring.evaluation.annotations import Judgments, read_judgments
 from sparring.evaluation.intervals import SHARE, interval
 from sparring.evaluation.length_control import Gamed, LengthControlled, length_controlled
 from sparring.recipe.sections import DatasetConfig
+from sparring.runtime.files import hash_file
 
 HUB = "tatsu-lab/alpaca_eval"
 GAMED_FILE = "df_gamed.csv"
@@ -88,6 +91,61 @@ def evaluate(judgments: Judgments, gamed: Gamed | None = None, indices: np.ndarr
         "length_controlled": controlled.rate,
         "leaderboard": leaderboard_row(judgments, controlled),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulties:
+    """What the length-controlled win rate needs beside judgments: difficulties, and which instruction has which."""
+
+    gamed: Gamed | None = None
+    """None: the minimal formula, which has no difficulties"""
+    instructions: Sequence[str] | None = None
+    """in the order of the difficulties; None: by text, of AlpacaEval's own"""
+    by_position: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """what was read, by its part"""
+    fetched: bool = False
+    """the difficulties are the hub's file"""
+
+    def result(self, annotations: Sequence[Path], stored: Mapping[str, Any]) -> dict[str, Any]:
+        """All results of files of annotations, with `left_out` and `sides` of the contest that made them, if one did.
+
+        Raises:
+            ValueError: an instruction has no difficulty, or the regression is not possible.
+        """
+        judgments = read_judgments(*annotations)
+        indices = None
+        if self.gamed is not None:
+            count = len(self.gamed.by_index)
+            indices = instruction_indices(judgments, self.instructions, count, self.by_position)
+        result = evaluate(judgments, self.gamed, indices)
+        result["left_out"] |= stored.get("left_out", {})
+        files = {**self.files, **{f"annotations{number or ''}": path for number, path in enumerate(annotations)}}
+        return {
+            **result,
+            "sparring_version": __version__,
+            "files": {name: {"path": str(path), "sha256": hash_file(path)} for name, path in files.items()},
+            "gamed": None if self.gamed is None else "the hub's file" if self.fetched else "given file",
+            "sides": stored.get("sides"),
+        }
+
+
+def read_difficulties(
+    minimal: bool, gamed: Path | None, instructions: Path | None, texts: Sequence[str] | None, by_position: bool
+) -> Difficulties:
+    """The difficulties of --formula and --gamed, for `texts` of the file `instructions`, checked before all else.
+
+    Raises:
+        ValueError: they cannot be had, or are of other instructions.
+    """
+    files = {} if instructions is None else {"instructions": instructions}
+    if minimal:  # no difficulty per instruction
+        return Difficulties(files=files)
+    file = gamed or fetch_gamed()
+    read = read_gamed(file)
+    if texts is not None and not by_position:
+        check_order(texts, len(read.by_index))
+    return Difficulties(read, texts, by_position, {"gamed": file, **files}, gamed is None)
 
 
 def digest(instructions: Sequence[str]) -> str:

@@ -58,13 +58,12 @@ def command(
 
     From stored judgments (--annotations), or answered and judged here: CANDIDATE --baseline --oracle --out.
     """
-    from sparring import __version__
     from sparring.contests.head_to_head_folder import ANNOTATIONS, HeadToHeadFolder
     from sparring.contests.players import AnswerFile
     from sparring.evaluation import alpaca_eval
     from sparring.evaluation.annotations import read_judgments
     from sparring.evaluation.answers import is_answer_file
-    from sparring.runtime.files import hash_file, write_json, write_text
+    from sparring.runtime.files import write_json, write_text
     from sparring.runtime.locks import locked_folder, locked_path
     from sparring.runtime.progress import Progress
 
@@ -88,41 +87,21 @@ def command(
         if with_prompts and texts is None and not by_position:
             files_of_answers = [AnswerFile(spec) for spec in game[:2] if is_answer_file(spec)]
             alpaca_eval.check_known([list(file.answers.texts) for file in files_of_answers])
-    shared, files = None, {}
-    if with_prompts:
-        files["gamed"] = gamed or alpaca_eval.fetch_gamed()
-        shared = alpaca_eval.read_gamed(files["gamed"])
-        if texts is not None and not by_position:
-            alpaca_eval.check_order(texts, len(shared.by_index))
+    difficulties = alpaca_eval.read_difficulties(not with_prompts, gamed, instructions, texts, by_position)
     if contest:
         if game:
             contest.play(*game)
         out, annotations = contest.store.root, [contest.store.root / ANNOTATIONS]
     assert annotations
-    stored = contest.facts() if contest else {"left_out": {}}
-    judgments = read_judgments(*annotations)
-    files |= {f"annotations{number or ''}": path for number, path in enumerate(annotations)}
-    if instructions:
-        files["instructions"] = instructions
-    indices = None
-    if shared is not None:
-        indices = alpaca_eval.instruction_indices(judgments, texts, len(shared.by_index), by_position)
-    result = alpaca_eval.evaluate(judgments, shared, indices)
-    result["left_out"] |= stored["left_out"]
-    result |= {
-        "sparring_version": __version__,
-        "files": {name: {"path": str(path), "sha256": hash_file(path)} for name, path in files.items()},
-        "gamed": None if shared is None else "given file" if gamed else "the hub's file",
-        "sides": stored.get("sides"),
-    }
+    result = difficulties.result(annotations, contest.facts() if contest else {})
     row = result["leaderboard"]
     if out:
         with locked_folder(out):
             write_json(out / "result.json", finite(result))
-            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, judgments.model, row))
+            write_text(out / "leaderboard.csv", alpaca_eval.leaderboard(None, result["model"], row))
     if leaderboard:
         with locked_path(leaderboard):  # of two rows put in at once one would be lost
-            write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, judgments.model, row))
+            write_text(leaderboard, alpaca_eval.leaderboard(leaderboard, result["model"], row))
     if json_:
         print_json(result)
     else:
