@@ -14,7 +14,8 @@ from command import sparring
 from conftest import byte_tokenizer, tiny_llama
 from model_zoo import folder_of
 from sparring.models.generation import generation_note, writable_generation
-from sparring.models.weights import hash_weights, load_model
+from sparring.models.identity import hash_weights
+from sparring.models.weights import load_model
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.progress import Progress

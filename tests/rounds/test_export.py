@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from command import sparring
 from conftest import tiny_llama
 from sparring.models.chat import Chat
-from sparring.models.weights import hash_weights, load_tokenizer
+from sparring.models.identity import hash_weights
+from sparring.models.weights import load_tokenizer
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.model_card import public
 from sparring.rounds.run import run

@@ -20,7 +20,7 @@ import yaml
 from campaigns import first
 from conftest import tiny_llama
 from crash_fakes import Crashes, Killed
-from sparring.models.weights import hash_weights
+from sparring.models.identity import hash_weights
 from sparring.oracles.function import FunctionOracle
 from sparring.recipe.reading import parse_recipe
 from sparring.report.summary import read_summary

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from command import sparring
-from sparring.models.weights import hash_weights
+from sparring.models.identity import hash_weights
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.resume import _may_change
 from sparring.rounds.run import run

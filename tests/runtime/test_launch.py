@@ -20,7 +20,7 @@ import yaml
 
 import ranks
 from command import sparring
-from sparring.models.weights import hash_weights
+from sparring.models.identity import hash_weights
 from sparring.runtime import launch
 
 

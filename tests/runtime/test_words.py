@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
-from sparring.runtime.layout import in_words, round_folder
+from sparring.runtime.layout import round_folder, title_of
 from sparring.runtime.words import counted, duration
 
 
@@ -26,7 +26,7 @@ from sparring.runtime.words import counted, duration
     ],
 )
 def test_stages(key: str, rounds: int | None, words: str) -> None:
-    assert in_words(key, rounds) == words
+    assert title_of(key, rounds) == words
 
 
 def test_policies() -> None:

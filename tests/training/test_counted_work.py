@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batches import two_pairs
 from conftest import tiny_llama
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.models import weights
+from sparring.models import identity
 from sparring.objectives.pairs import AdversarialCritic, Batch, Pair, PairLogistic
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import FitConfig
@@ -158,11 +158,11 @@ def test_losses_and_metrics_ask_the_device_for_no_number(objective):
 def test_weights_that_did_not_change_are_read_once(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder, opened = tmp_path / "model", []
     shutil.copytree(tiny_model, folder)
-    true = weights.safe_open
-    monkeypatch.setattr(weights, "safe_open", lambda *words: opened.append(words) or true(*words))
-    first = weights.hash_weights(folder)
+    true = identity.safe_open
+    monkeypatch.setattr(identity, "safe_open", lambda *words: opened.append(words) or true(*words))
+    first = identity.hash_weights(folder)
     once = len(opened)
-    assert weights.hash_weights(folder) == first
+    assert identity.hash_weights(folder) == first
     assert len(opened) == once
     tiny_llama(seed=1).save_pretrained(folder)
-    assert weights.hash_weights(folder) != first
+    assert identity.hash_weights(folder) != first

@@ -71,7 +71,8 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
         screen.print(table("", columns, rows))
     say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
     say(screen, f"report: {folder / REPORT}")
-    say(screen, f"policy: {folder / round_folder(summary['recipe']['rounds'] - 1).policy} (also {folder / 'final'})")
+    link = f" (also {folder / 'final'})" if (folder / "final").exists() else ""  # not all file systems have links
+    say(screen, f"policy: {folder / round_folder(summary['recipe']['rounds'] - 1).policy}{link}")
 
 
 def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:

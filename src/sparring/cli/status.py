@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.result import Json, print_json, say, table, terminal
-from sparring.runtime.layout import MANIFEST, in_words
+from sparring.runtime.layout import MANIFEST, title_of
 
 if TYPE_CHECKING:
     from sparring.rounds.status import RunStatus
@@ -41,7 +41,7 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
     state = "running now" if status.running else "finished" if status.finished else "not finished"
     done = f"{status.rounds_done} of {status.rounds} rounds fitted, {duration(status.seconds)} so far"
     say(screen, f"{state}: {status.algorithm}, {done} ({run})")
-    following = in_words(status.next_stage, status.rounds) if status.next_stage else ""
+    following = title_of(status.next_stage, status.rounds) if status.next_stage else ""
     if status.running:
         say(screen, *([f"now: {following}"] if following else []))
     elif not status.finished:
@@ -49,11 +49,11 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
     say(screen, *(f"half done: {name}" for name in status.half_done))
     for folder, fields in status.fit_settings.items():
         used = ", ".join(f"{name} {value}" for name, value in fields.items())
-        say(screen, f"{in_words(folder)} was fitted before the recipe changed, with {used}")
+        say(screen, f"{title_of(folder)} was fitted before the recipe changed, with {used}")
     rows = []
     for stage in status.stages:
         peak = "" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.1f}"
         counts = stage.counts if verbose else "; ".join(filter(None, (stage.numbers, stage.left_out)))
-        rows.append((in_words(stage.name), f"{stage.seconds:.1f}", peak, counts))
+        rows.append((title_of(stage.name), f"{stage.seconds:.1f}", peak, counts))
     if rows:
         screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))

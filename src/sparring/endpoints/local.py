@@ -19,17 +19,10 @@ from torch import Tensor
 
 from sparring.endpoints.replies import TOKENS_KEPT, TOP_LOGPROBS, Asker, Request, most_out, replies_file
 from sparring.models.chat import Chat
+from sparring.models.identity import hash_policy
 from sparring.models.padding import left_padded
 from sparring.models.template import Message
-from sparring.models.weights import (
-    context_length,
-    hash_policy,
-    load_model,
-    load_tokenizer,
-    placed,
-    refuse_code,
-    resolve_model,
-)
+from sparring.models.weights import context_length, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request as Row

@@ -27,7 +27,8 @@ import transformers
 import yaml
 
 from sparring.data.rows import read_file
-from sparring.models.weights import hash_reading, hash_weights, load_model, load_tokenizer
+from sparring.models.identity import hash_reading, hash_weights
+from sparring.models.weights import load_model, load_tokenizer
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import hash_file, read_json, write_json, write_text
 from sparring.runtime.progress import plain_lines

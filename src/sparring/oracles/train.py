@@ -32,18 +32,11 @@ from pydantic import Field
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from sparring.models.identity import hash_policy, hash_weights
 from sparring.models.messages import turns
 from sparring.models.padding import right_padded
 from sparring.models.template import Template
-from sparring.models.weights import (
-    check_present,
-    hash_policy,
-    hash_weights,
-    load_reported,
-    load_tokenizer,
-    placed,
-    resolve_model,
-)
+from sparring.models.weights import check_present, load_reported, load_tokenizer, placed, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder
 from sparring.oracles.labelled import Labelled, held_out, read_labelled
 from sparring.oracles.oracle import Comparison

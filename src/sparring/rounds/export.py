@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.models.chat import Chat
 from sparring.models.generation import generation_note
-from sparring.models.weights import hash_weights, load_model, load_tokenizer, resolve_model
+from sparring.models.identity import hash_weights
+from sparring.models.weights import load_model, load_tokenizer, resolve_model
 from sparring.recipe.reading import load_recipe
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.model_card import Origin, model_card
@@ -128,13 +130,14 @@ def export(source: Source, out: Path, dtype: str, licence: str | None = None) ->
 
 
 def _export(source: Source, out: Path, dtype: str, licence: str | None) -> dict[str, Any]:
+    transformers.utils.logging.disable_progress_bar()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
     with folder_beside(out, hidden=True) as partial:
         model, tokenizer = _merged(source, DTYPES[dtype]), _tokenizer(source)
         _check_vocabulary(source, model, tokenizer)
         if source.chat is not None:
-            set_end(model, source.chat)
+            set_end(model.generation_config, source.chat)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         record = {

@@ -25,14 +25,8 @@ from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.models.chat import Chat
-from sparring.models.weights import (
-    hash_weights,
-    load_model,
-    load_tokenizer,
-    reading_files,
-    refuse_code,
-    resolve_model,
-)
+from sparring.models.identity import hash_weights, reading_files
+from sparring.models.weights import load_model, load_tokenizer, refuse_code, resolve_model
 from sparring.recipe.sections import ModelConfig
 from sparring.rounds.store import Store
 from sparring.runtime.devices import on_device
@@ -185,7 +179,7 @@ class Policies:
         target = self.store.path(relative)
         with folder_beside(target) as partial:
             if self.model.lora is None:
-                set_end(model, self.chat)
+                set_end(model.generation_config, self.chat)
             model.save_pretrained(partial, state_dict=weights)  # type: ignore[operator]
             if self.model.chat_template is not None:  # servers render prompts as training did
                 self.chat.tokenizer.chat_template = self.chat.template
@@ -199,8 +193,8 @@ class Policies:
         Raises:
             ValueError: transformers refuses it, as it would after the fit.
         """
-        settings = copy.deepcopy(model.generation_config)
-        settings.eos_token_id = sorted(self.chat.end_ids(settings))  # type: ignore[union-attr]
+        settings: Any = copy.deepcopy(model.generation_config)
+        set_end(settings, self.chat)
         with tempfile.TemporaryDirectory() as folder:
             for name, part in (
                 ("config.json", model.config),
@@ -208,7 +202,7 @@ class Policies:
                 ("tokenizer", self.chat.tokenizer),
             ):
                 try:
-                    part.save_pretrained(folder)  # type: ignore[union-attr]
+                    part.save_pretrained(folder)
                 except OSError:
                     raise
                 except Exception as error:
@@ -234,6 +228,6 @@ class Policies:
         return folder
 
 
-def set_end(model: Any, chat: Chat) -> None:
+def set_end(settings: Any, chat: Chat) -> None:
     """Have `generate` and servers end responses where training did; a base model's settings lack the template's end."""
-    model.generation_config.eos_token_id = sorted(chat.end_ids(model.generation_config))
+    settings.eos_token_id = sorted(chat.end_ids(settings))

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from sparring.algorithms.algorithm import PolicyRef
+from sparring.models.chat import rules
 from sparring.models.weights import load_tokenizer
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.store import changed_files
@@ -34,7 +35,6 @@ IGNORED = {
     *("inference_mode", "_from_model_config", "_attn_implementation", "_attn_implementation_internal"),
 }
 """fields in which two saves of one model may differ"""
-UNUSED = {"padding": None, "truncation": None}
 WHOLE = ("config.json", "generation_config.json")
 ADAPTER = "adapter_config.json"
 
@@ -115,7 +115,7 @@ def unlike_start(policies: Policies, folder: Path) -> str:
         return f"{folder} was altered, and cannot be read ({first_line(error)}),"
     if tokenizer.chat_template != (policies.chat.template if policies.model.chat_template else own.chat_template):
         return f"{_one(folder, policies.base, 'chat_template.jinja')} (the chat template) was altered"
-    if _rules(tokenizer) != _rules(own):
+    if rules(tokenizer) != rules(own):
         return f"{_one(folder, policies.base, 'tokenizer.json')} was altered"
     if tokenizer.special_tokens_map != own.special_tokens_map:
         return f"{folder / 'tokenizer_config.json'} or that of {policies.base} was altered"
@@ -131,12 +131,6 @@ def _one(folder: Path, base: Path, name: str) -> str:
     """The file of this name in one of the folders, or what stands in for it."""
     there = any((place / name).exists() for place in (folder, base))
     return f"{folder / (name if there else 'tokenizer_config.json')} or that of {base}"
-
-
-def _rules(tokenizer: Any) -> Any:
-    """How a tokenizer makes tokens of a text; a call with padding or truncation leaves these settings in it."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return tokenizer.get_vocab() if backend is None else {**json.loads(backend.to_str()), **UNUSED}
 
 
 def _said(policies: Policies, folder: Path, name: str) -> dict[str, Any]:
@@ -161,7 +155,7 @@ def _expected(policies: Policies) -> dict[str, dict[str, Any]]:
         if not policies.model.lora:
             with contextlib.suppress(OSError):  # a model without one has the settings of its configuration
                 model.generation_config = GenerationConfig.from_pretrained(policies.base)
-            set_end(model, policies.chat)
+            set_end(model.generation_config, policies.chat)
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder)
             if policies.model.lora:

@@ -23,7 +23,8 @@ from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
 from sparring.models.architecture import attention_window
 from sparring.models.generation import generation_note
-from sparring.models.weights import check_weights, hash_weights, load_config, reading_files, refuse_unsuitable
+from sparring.models.identity import hash_weights, reading_files
+from sparring.models.weights import check_weights, load_config, refuse_unsuitable
 from sparring.oracles.abilities import Estimates, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard

@@ -126,7 +126,7 @@ class Run:
         if missing := [name for name in names if not self.store.finished(name)]:
             done = len(names) - len(missing)
             if done:
-                place = layout.in_words(missing[0], self.recipe.rounds)
+                place = layout.title_of(missing[0], self.recipe.rounds)
                 self.progress.say(f"going on at {place}; {done} of {len(names)} stages are finished")
 
     # ---- training -----------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Run:
         steps = self.algorithm.steps(t, DataFacts(len(names)))
         for step in steps:
             folder = pair_folder = layout.round_folder(t, step.trains)
-            progress = self.progress.at(layout.in_words(folder, self.recipe.rounds))
+            progress = self.progress.at(layout.title_of(folder, self.recipe.rounds))
             if isinstance(step.responses, Reuse):
                 pair_folder = layout.round_folder(t, steps[step.responses.step].trains)
             else:

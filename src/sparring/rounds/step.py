@@ -28,7 +28,7 @@ from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, VerdictRow
 from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
-from sparring.runtime.layout import StepFolder, in_words
+from sparring.runtime.layout import StepFolder, title_of
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.words import counted
@@ -78,7 +78,7 @@ class StepPairs:
         bound = fit_settings(self.policies.store, self.recipe, self.folder).tripwires.repetition
         if bound is not None and share > bound:
             raise Tripwire(
-                f"{in_words(self.folder)}: {share:.0%} of the samples repeat themselves "
+                f"{title_of(self.folder)}: {share:.0%} of the samples repeat themselves "
                 f"(bound fit.tripwires.repetition = {bound:g}): "
                 "the policy collapsed. Lower fit.learning_rate or fit.epochs and delete the last policy folder, "
                 "so that it is fitted again; or start anew with a higher kl_to_reference or beta."
@@ -108,11 +108,13 @@ class StepPairs:
         if not store.ran(key):
             return
         drops = "".join(
-            f", dropped {count} {what}: {reason}"
-            for what in ("examples", "pairs")
-            for reason, count in counts.get(f"dropped_{what}", {}).items()
+            f", dropped {counted(count, what)}: {reason}"
+            for what in ("example", "pair")
+            for reason, count in counts.get(f"dropped_{what}s", {}).items()
         )
-        self.progress.say(f"pair: {counts['pairs']} pairs of {counts['examples']} examples{drops}")
+        self.progress.say(
+            f"pair: {counted(counts['pairs'], 'pair')} of {counted(counts['examples'], 'example')}{drops}"
+        )
 
 
 def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[SampleRow]) -> list[list[Candidate]]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparring.models.weights import hash_weights, reading_files
+from sparring.models.identity import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
 from sparring.runtime.files import hash_file, make_folder, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name

@@ -198,10 +198,7 @@ def read_table(path: Path) -> list[Any]:
     Raises:
         ValueError: it is not a whole Parquet file.
     """
-    try:
-        return pq.read_table(path).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
+    return _table(path).to_pylist()
 
 
 def read_columns(path: Path, names: list[str], repeated: list[str] | None = None) -> pa.Table:
@@ -210,22 +207,37 @@ def read_columns(path: Path, names: list[str], repeated: list[str] | None = None
     Raises:
         ValueError: it is not a whole Parquet file.
     """
+    return _table(path, columns=names, read_dictionary=repeated)
+
+
+def read_column(path: Path, name: str) -> list[Any]:
+    """One column of a Parquet file. Raises ValueError as `read_table`."""
+    return _table(path, columns=[name])[name].to_pylist()
+
+
+def _table(path: Path, **options: Any) -> pa.Table:
+    with _whole(path):
+        return pq.read_table(path, **options)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raise ValueError, which names the file, where it is cut short or damaged."""
     try:
-        return pq.read_table(path, columns=names, read_dictionary=repeated)
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a whole Parquet file ({error}). Delete it to have it made again.") from error
 
 
-def read_column(path: Path, name: str) -> list[Any]:
-    """One column of a Parquet file."""
-    return pq.read_table(path, columns=[name])[name].to_pylist()
-
-
 def read_rows_at(path: Path, indices: Sequence[int]) -> list[Any]:
-    """The rows at these places, in this order; one row group of the file is in memory at a time."""
+    """The rows at these places, in this order; one row group of the file is in memory at a time.
+
+    Raises:
+        ValueError: it is not a whole Parquet file.
+    """
     rows_by_index: dict[int, dict[str, Any]] = {}
     wanted = sorted(set(indices))
-    with pq.ParquetFile(path) as file:
+    with _whole(path), pq.ParquetFile(path) as file:
         end = 0
         for group in range(file.num_row_groups):
             begin, end = end, end + file.metadata.row_group(group).num_rows

@@ -74,7 +74,7 @@ def round_folder(t: int, seat: str = "play") -> StepFolder:
     return StepFolder(f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}")
 
 
-def in_words(key: str, rounds: int | None = None) -> str:
+def title_of(key: str, rounds: int | None = None) -> str:
     """What people call the folder of a step or a stage of the manifest; of how many `rounds`, where that is given.
 
     rounds/000/fit -> "round 1  fit"; rounds/001/half, 3 -> "round 2/3 half"; evaluation/sample-2 -> "evaluation  sample
