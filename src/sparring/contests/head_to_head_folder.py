@@ -17,7 +17,6 @@ orders, and `orders` of annotations.json holds P(A wins) with A shown first and 
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,7 @@ from sparring.oracles.oracle import Comparison
 from sparring.oracles.recorded import Recorded
 from sparring.report.versus import write_versus
 from sparring.rounds.store import Made
-from sparring.runtime.files import hash_file, write_json
+from sparring.runtime.files import hash_file, read_json, write_json
 from sparring.runtime.locks import locked_folder
 
 ANNOTATIONS, WAVE = "annotations.json", 32
@@ -210,6 +209,6 @@ def sampling_cautions(sides: Mapping[str, Any]) -> list[str]:
 
 def read_orders(path: Path) -> tuple[np.ndarray, Counter[str]]:
     """(N, 2): P(A wins) with A shown first and second, NaN where no order was stored; and counts of who decided."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = read_json(path)
     orders = [row["orders"] or (math.nan, math.nan) for row in rows]
     return np.array(orders, dtype=np.float64).reshape(-1, 2), Counter(row["decided_by"] for row in rows)

@@ -29,7 +29,7 @@ import yaml
 from sparring.data.rows import read_file
 from sparring.models.identity import hash_reading, hash_weights
 from sparring.models.weights import load_model, load_tokenizer
-from sparring.runtime.errors import first_line
+from sparring.runtime.errors import first_line, reason_of
 from sparring.runtime.files import hash_file, read_json, write_json, write_text
 from sparring.runtime.progress import plain_lines
 from sparring.training.packing import Rollout
@@ -298,10 +298,9 @@ class Leaderboard:
                 f"need more room than the model's context of {lm.max_length} tokens: then leave the task out."
             ) from error
         except (OSError, ImportError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
-                f"task {benchmark.name}: {reason}. Where the hub is not reachable, give its documents with --data "
-                f"{benchmark.name}=FILE (known for {', '.join(FIELDS)})."
+                f"task {benchmark.name}: {reason_of(error)}. Where the hub is not reachable, give its documents "
+                f"with --data {benchmark.name}=FILE (known for {', '.join(FIELDS)})."
             ) from error
         return dict(results)
 

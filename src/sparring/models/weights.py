@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from sparring.models.generation import writable_generation
 from sparring.models.identity import tensor_names
-from sparring.runtime.errors import first_line
+from sparring.runtime.errors import first_line, reason_of
 from sparring.runtime.files import cache_folder, hash_file
 from sparring.runtime.progress import plain_lines
 
@@ -320,7 +320,7 @@ def load_reported(auto: Any, folder: Path, name: str, kind: str, **options: Any)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of a model's own code, of its quantiser, of a configuration that does not fit
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else first_line(error)
+        reason = reason_of(error) if isinstance(error, ValueError) else first_line(error)
         raise ValueError(f"{name} cannot be loaded as {kind}: {reason}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

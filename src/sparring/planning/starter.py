@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import yaml
+from sparring.runtime.plain_yaml import yaml_text
 
 Goal = Literal["judge", "pairs", "gold"]
 GOALS: dict[str, str] = {
@@ -54,7 +54,7 @@ def _model(answers: Answers) -> list[str]:
         "# Every field, its default and its bounds: docs/recipe.md. What is not here has its default.",
         "",
         "model:",
-        f"  path: {_text(answers.model)} # folder, hub name, or pypi:PACKAGE; also the reference",
+        f"  path: {yaml_text(answers.model)} # folder, hub name, or pypi:PACKAGE; also the reference",
         "  # chat_template: plain # for a base model; chat models bring their own",
     ]
     if answers.lora:
@@ -72,10 +72,10 @@ def _data(answers: Answers) -> list[str]:
         "",
         "data:",
         "  train:",
-        f"    path: {_text(answers.data)} # .jsonl, .json, .parquet, .csv, or a hub data set",
+        f"    path: {yaml_text(answers.data)} # .jsonl, .json, .parquet, .csv, or a hub data set",
         *train_split,
         f"    columns: {{{columns}}} # left: the role, right: the name of your column",
-        f"  held_out: {{path: {_text(answers.held_out)}{split}}} # {why}",
+        f"  held_out: {{path: {yaml_text(answers.held_out)}{split}}} # {why}",
         "  # prompts_per_round: 2000 # a fresh slice each round; default: every row in every round"
         if answers.accelerator
         else "  prompts_per_round: 96 # a fresh slice each round, small for a CPU; leave out: every row in every round",
@@ -115,9 +115,9 @@ def _oracle(answers: Answers) -> list[str]:
     if answers.oracle == "panel":
         fields = ["  name: panel # small, fast, comes with Sparring; replace it for serious work"]
     elif ":" in answers.oracle and "/" not in answers.oracle:
-        fields = ["  name: function", f"  path: {_text(answers.oracle)} # (prompt, a, b) -> P(a beats b)"]
+        fields = ["  name: function", f"  path: {yaml_text(answers.oracle)} # (prompt, a, b) -> P(a beats b)"]
     else:
-        fields = ["  name: reward_model", f"  model: {_text(answers.oracle)}"]
+        fields = ["  name: reward_model", f"  model: {yaml_text(answers.oracle)}"]
     return ["", f"oracle: # {when}", *fields]
 
 
@@ -150,8 +150,3 @@ def _rest(answers: Answers) -> list[str]:
         "  samples: 2 # fresh held-out answers per prompt and policy",
         "",
     ]
-
-
-def _text(value: str) -> str:
-    """A YAML scalar, quoted where it must be."""
-    return yaml.safe_dump(value, width=10_000).splitlines()[0]

@@ -28,6 +28,7 @@ from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.policy_files import check_policy
 from sparring.rounds.store import Store
 from sparring.runtime import layout
+from sparring.runtime.errors import reason_of
 from sparring.runtime.files import folder_beside, read_object, write_json, write_text
 from sparring.runtime.locks import locked_path
 from sparring.training.adapters import load_adapter, refuse_pickled
@@ -196,10 +197,9 @@ def push(folder: Path, name: str, private: bool, token: str) -> str:
         api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=name, commit_message="Exported by sparring")
     except Exception as error:  # the hub's refusals, its client's and the network's errors have no common class
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"--push {name!r}: the hub did not take it ({reason}). The folder {str(folder)!r} is complete; when the "
-            f"cause is removed, send it with: hf upload {name} {folder}"
+            f"--push {name!r}: the hub did not take it ({reason_of(error)}). The folder {str(folder)!r} is "
+            f"complete; when the cause is removed, send it with: hf upload {name} {folder}"
         ) from error
     return f"https://huggingface.co/{name}"
 

@@ -24,6 +24,7 @@ from sparring.rounds.state import read_stored
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 from sparring.runtime.files import read_object, write_json, write_text
+from sparring.runtime.plain_yaml import yaml_text
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -61,7 +62,7 @@ def check_resumable(store: Store, recipe: Recipe) -> Changes:
     if refused := {n: both for n, both in changes.items() if not _may_change(n) or (fitted and n == "rounds")}:
         raise ValueError(
             f"{store.root} holds a run of another recipe:\n"
-            + "\n".join(f"  {name}: {_shown(was)} -> {_shown(now)}" for name, (was, now) in refused.items())
+            + "\n".join(f"  {name}: {yaml_text(was)} -> {yaml_text(now)}" for name, (was, now) in refused.items())
             + "\nGive another --out, or undo the difference (only rounds may grow, fit may change for what is not "
             "fitted yet, and evaluation at any time)."
         )
@@ -117,11 +118,6 @@ def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> Non
     for old in were:
         if old not in are:
             store.forget(layout.evaluation_stage("ask", old["name"]))
-
-
-def _shown(value: Any) -> str:
-    """As in a recipe."""
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1e9).removesuffix("...\n").strip()
 
 
 def _change_fit(

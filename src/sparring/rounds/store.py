@@ -23,6 +23,7 @@ from typing import Any
 
 from sparring.models.identity import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
+from sparring.runtime.errors import reason_of
 from sparring.runtime.files import hash_file, make_folder, write_json
 from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
 from sparring.runtime.locks import take
@@ -238,7 +239,7 @@ def _with_remedy(key: str, work: Callable[[], Made]) -> Made:
         saver = SAVERS.get(stage_name(key))
         if saver is None or not ran_out(error):
             raise
-        first = (str(error) or type(error).__name__).splitlines()[0]
         raise OutOfMemory(
-            f"{key} ran out of memory: {first} Lower {saver}, and give the same command: what was finished is kept."
+            f"{key} ran out of memory: {reason_of(error)} Lower {saver}, and give the same command: what was "
+            "finished is kept."
         ) from error

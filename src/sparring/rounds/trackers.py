@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from sparring.recipe.sections import TrackerConfig
+from sparring.runtime.errors import first_line
 from sparring.runtime.secrets import hide
 
 NEEDS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
@@ -78,8 +79,8 @@ class Trackers:
             action()
         except Exception as error:  # of another's service: the run goes on after any of them
             self.live.pop(name, None)
-            reason = hide(next(iter(str(error).splitlines()), ""), [os.environ.get(key, "") for key in KEYS])
-            self.say(f"note  tracker {name} is left out from here: {type(error).__name__}: {reason}")
+            reason = hide(first_line(error), [os.environ.get(key, "") for key in KEYS])
+            self.say(f"note  tracker {name} is left out from here: {reason}")
 
     def __enter__(self) -> Self:
         return self

@@ -24,4 +24,9 @@ class OracleError(RuntimeError):
 
 def first_line(error: Exception) -> str:
     """An error's type and the first line of its message, to be quoted in another message."""
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's message, or its type where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

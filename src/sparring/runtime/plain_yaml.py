@@ -114,3 +114,8 @@ def read_yaml(path: Path, what: str) -> Any:
         return load_yaml(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{what}: {str(path)!r} is not readable YAML: {error}") from error
+
+
+def yaml_text(value: Any) -> str:
+    """A value as one line of YAML, quoted where it must be."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1e9).removesuffix("...\n").strip()

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from sparring.models.architecture import attention_window, is_exact, logit_scale, revealed, state_layers
 from sparring.models.weights import plain_attention
-from sparring.runtime.errors import first_line
+from sparring.runtime.errors import first_line, reason_of
 from sparring.training.attention import BRANCH_ATTENTION
 from sparring.training.flex import FLEX_ATTENTION, check_flex
 from sparring.training.lean import make_lean
@@ -157,9 +157,9 @@ class PolicyScorer(nn.Module):
         try:
             self(self.pack([Rollout(ids, [ids[:150], ids[:90]])])).sum().backward()
         except Exception as error:  # a compiler's errors have no common class
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(
-                f"fit.attention = 'flex': its kernels cannot be compiled here ({reason}). Set fit.attention: blocks."
+                f"fit.attention = 'flex': its kernels cannot be compiled here ({reason_of(error)}). Set "
+                "fit.attention: blocks."
             ) from error
         finally:
             self.zero_grad()
