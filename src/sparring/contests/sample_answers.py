@@ -52,7 +52,7 @@ def sample_answers(
     """
     policies, prompts, settings = player.policies, questions.prompts, player.settings(questions.sampling)
     if player.run is None and policies.chat.writes_day:
-        policies.keep_day()  # in the comparison's folder, which may be gone on with on another day
+        policies.keep_day()  # in the comparison's folder, which may be resumed on another day
     room = (context_length(policies.base, policies.model.trust_remote_code) or 1_000_000) - settings.max_new_tokens
     examples: list[Prompt] = []
     unanswered: dict[str, str] = {}

@@ -79,7 +79,7 @@ class Policies:
         return self.model.date or date.fromisoformat(stored or prepared or date.today().isoformat())
 
     def keep_day(self) -> None:
-        """Write the day to lock.json: what is gone on with tomorrow asks with the same prompts."""
+        """Write the day to lock.json, so that a run has the same prompts when it is resumed on another day."""
         lock = self._lock()
         if lock.get("date") != self.day.isoformat():
             write_json(self.store.path(LOCK), {**lock, "date": self.day.isoformat()})

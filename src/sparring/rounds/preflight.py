@@ -140,10 +140,10 @@ def check_window(policies: Policies, recipe: Recipe) -> None:
     Raises:
         ValueError: it is longer; the first such response would stop the run.
     """
-    tried = any(stage_name(key) == "anchor" for key in policies.store.manifest)
-    config = load_config(policies.base, policies.model.trust_remote_code)
-    window = attention_window(config)
-    if tried or window is None or recipe.fit.layout != "packed":
+    if recipe.fit.layout != "packed" or any(stage_name(key) == "anchor" for key in policies.store.manifest):
+        return
+    window = attention_window(load_config(policies.base, policies.model.trust_remote_code))
+    if window is None:
         return
     steps = recipe.build_algorithm().steps(0, ANY_DATA)
     made = recipe.data.collect or recipe.data.teacher or any(step.draws() for step in steps)

@@ -86,7 +86,7 @@ class Preparation:
         """
         self.store, self.recipe, self.chat, self.progress = store, recipe, chat, progress
         self.context, self.vocabulary = context, vocabulary
-        # A shard of an earlier day, or of a version that wrote answers otherwise, is not gone on with.
+        # Shards of another day, or of a version that wrote answers otherwise, are made again.
         day = chat.day if chat.writes_day else None
         settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, day]
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
