@@ -32,7 +32,7 @@ def _checksum(row: Mapping[str, Any]) -> str:
 
 
 def read_lines(path: Path, take: Callable[[Any], object]) -> list[tuple[int, bool]]:
-    """Give every row to `take`. The numbers of lines that it cannot use, each with whether it was such a row before damage.
+    """Give every row to `take`. The numbers of lines that it cannot use, each with whether damage made it so.
 
     `take` raises ValueError for a value that cannot have been written, KeyError or TypeError for another form of row.
 
