@@ -14,7 +14,7 @@ from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
-    from sparring.report.summary import Judgment, Summary
+    from sparring.report.summary import Judgment, Rates, Summary
 
 
 def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
@@ -69,6 +69,10 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
     if rows := judgment_rows(summary):
         columns = ("final against start, held out", "in training", "win rate", "95 % interval", "mean preference")
         screen.print(table("", columns, rows))
+    if checks := summary["checks"]:
+        columns = ("rule checks passed, held out", "prompts", "start", "final", "gain", "95 % interval")
+        rates = {"all": checks, **checks.get("by_group", {})}
+        screen.print(table("", columns, [rates_row(name, one) for name, one in rates.items()]))
     say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
     say(screen, f"report: {folder / REPORT}")
     link = f" (also {folder / 'final'})" if (folder / "final").exists() else ""  # not all file systems have links
@@ -76,18 +80,19 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
 
 
 def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:
-    """A row per judgment, per opponent of start and final policy, and of the rule checks."""
+    """A row per judgment, and per opponent of start and final policy."""
     rows = [_row(judgment["name"], judgment) for judgment in summary["judgments"]]
     for opponent in summary.get("opponents", []):
         for who in ("start", "final"):
             judgment = opponent[who]
             rows.append(_row(f"{judgment['name']}: {who} against {opponent['name']}", judgment))
-    if checks := summary["checks"]:
-        gain, before, after = checks["difference"], checks["start"].value, checks["final"].value
-        rows.append(("rule checks passed, start", "no", f"{before:.1%}", "", ""))
-        rows.append(("rule checks passed, final", "no", f"{after:.1%}", "", ""))
-        rows.append(("rule checks passed, gain", "no", f"{gain.value:+.1%}", gain.span("+.1%"), ""))
     return rows
+
+
+def rates_row(name: str, rates: Rates) -> tuple[str, ...]:
+    """Start, final policy and difference of one kind or group, as cells of a table."""
+    start, final, gain = rates["start"].value, rates["final"].value, rates["difference"]
+    return name, str(rates["prompts"]), f"{start:.1%}", f"{final:.1%}", f"{gain.value:+.1%}", gain.span("+.1%")
 
 
 def _row(name: str, judgment: Judgment) -> tuple[str, ...]:

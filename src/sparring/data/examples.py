@@ -50,6 +50,8 @@ class Example:
     messages: list[Message]
     responses: dict[str, str]
     check: dict[str, Any] | None = None
+    group: str | None = None
+    """what held-out results are shown by, beside all together"""
 
 
 def stream_examples(
@@ -97,7 +99,7 @@ class Layout:
 
     def __init__(self, config: DatasetConfig, prompt: str, responses: dict[str, str], inside: bool) -> None:
         """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
-        self.path, self.check_column = config.path, config.columns.check
+        self.path, self.check_column, self.group_column = config.path, config.columns.check, config.columns.group
         self.prompt, self.responses, self.inside = prompt, responses, inside
         self.ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
         self.kinds: dict[str, str] = {}
@@ -161,8 +163,9 @@ class Layout:
             raise ValueError("the prompt is null")
         messages, responses = prompt_and_answers(prompt, values)
         check = parse_check(row.get(self.check_column))
+        group = None if is_null(row.get(self.group_column)) else str(row[self.group_column])
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
-        return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check)
+        return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check, group)
 
     def unread(self, row: Row) -> list[str]:
         """What a row holds beside its columns that are read, and may belong to its prompt."""

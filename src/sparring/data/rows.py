@@ -207,7 +207,7 @@ def _of_split(rows: Iterable[Placed], config: DatasetConfig) -> Iterator[Placed]
 def _shipped(name: str) -> Iterator[Row]:
     file = resources.files("sparring") / "data" / f"{name}.jsonl"
     if not file.is_file():
-        raise ValueError(f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold.")
+        raise ValueError(f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions.")
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         yield {"gold": row["response"], **row} if "response" in row else row

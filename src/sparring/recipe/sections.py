@@ -72,7 +72,9 @@ class ColumnsConfig(Frozen):
     ranked: str = "answers"
     """several answers, best first or as {answer, rank}: best and worst stand in for chosen and rejected"""
     check: str = "check"
-    """a rule that code can verify; optional"""
+    """rules that code can verify; optional"""
+    group: str = "group"
+    """what the held-out prompt is one of ("unseen topics"): passed rules are shown by group; optional"""
 
 
 class DatasetConfig(Frozen):
@@ -80,7 +82,7 @@ class DatasetConfig(Frozen):
 
     path: str
     """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
-    'sparring:prompts' / 'sparring:gold'"""
+    'sparring:prompts' / 'sparring:gold' / 'sparring:instructions'"""
     name: str | None = None
     """configuration of a hub data set"""
     revision: str | None = None

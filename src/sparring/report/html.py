@@ -22,10 +22,11 @@ from markupsafe import Markup
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
 from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
-from sparring.report.numbers import THIN, date, number, percent, points, span, told_apart
+from sparring.report.numbers import THIN, date, number, percent, points, rule_name, span, told_apart
 from sparring.report.picture import readme_svg
+from sparring.report.rules_picture import rules_svg
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
-from sparring.report.summary import Judgment, Matrix, PoolGaps, Summary
+from sparring.report.summary import Judgment, Matrix, PoolGaps, Rates, Summary
 from sparring.runtime.files import write_text
 from sparring.runtime.layout import RECIPE, round_folder
 from sparring.runtime.words import counted, duration
@@ -35,6 +36,7 @@ Favours = Literal["final", "start", "neither"]
 HERE = Path(__file__).parent
 OPEN_SAMPLES = 3
 """prompts shown at once; the others are behind a click"""
+NOTHING = "This run was trained and not judged: no oracle compared its policies, and no prompt carries a check."
 MOST_SAMPLES = 300
 """prompts in the page: it should open at once on a phone"""
 
@@ -45,8 +47,10 @@ def write_report(summary: Summary, path: Path) -> None:
 
 
 def write_picture(summary: Summary, path: Path) -> None:
-    """Write the README's picture (SVG)."""
-    write_text(path, readme_svg(summary))
+    """Write the README's picture (SVG): rules where code checked every held-out prompt, else judgments."""
+    checks = summary["checks"]
+    drawn = rules_svg(summary["name"], checks) if checks and all_checked(summary) else readme_svg(summary)
+    write_text(path, drawn)
 
 
 def render(summary: Summary, run: Path | None = None) -> str:
@@ -59,6 +63,8 @@ def render(summary: Summary, run: Path | None = None) -> str:
         .render(
             s=summary,
             lead=lead(summary),
+            checked_first=all_checked(summary),
+            checks_by_group={"": checks, **checks.get("by_group", {})} if (checks := summary["checks"]) else {},
             agreement=agreement(summary["judgments"]),
             names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
             cautions=cautions(summary["judgments"]),
@@ -94,8 +100,8 @@ def environment() -> Environment:
     templates = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (percent, points, span, number, duration, date, made, dropped, total_seconds, player, policy_name, spaced)
-    templates.filters |= {filter_.__name__: filter_ for filter_ in filters}
+    filters = (percent, points, span, number, duration, date, made, dropped, total_seconds, player, policy_name)
+    templates.filters |= {filter_.__name__: filter_ for filter_ in (*filters, rule_name, spaced, counted)}
     templates.globals |= {"favours": favours}
     return templates
 
@@ -108,22 +114,33 @@ def favours(rate: Interval) -> Favours:
 
 
 def lead(summary: Summary) -> str:
-    """The result in one or two sentences."""
+    """The result in one or two sentences: first what code checked, where it checked every prompt, then judgments."""
+    checks, judged = summary["checks"], _judged(summary)
+    parts = [_obeyed(checks)] if checks and (all_checked(summary) or not judged) else []
+    return " ".join([*parts, judged] if judged else parts) or NOTHING
+
+
+def all_checked(summary: Summary) -> bool:
+    """Whether code could check every held-out prompt; then that comes before anybody's opinion."""
+    return summary["checks"] is not None and summary["checks"]["prompts"] == len(summary["samples"])
+
+
+def _judged(summary: Summary) -> str:
     if headline := summary["headline"]:
         seen = any(j["seen_in_training"] and j["name"] == headline["oracle"] for j in summary["judgments"])
         unseen = f"under “{headline['oracle']}”, which training never saw"
         return _comparison(headline["win_rate"], "under the oracle it was trained on" if seen else unseen)
     if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
         return _comparison(unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw")
-    if checks := summary["checks"]:
-        start, final = percent(checks["start"].value), percent(checks["final"].value)
-        difference = checks["difference"]
-        return (
-            f"The final policy passes {final} of the responses that code can check, "
-            f"the start {start}: a difference of {points(difference.value)} points "
-            f"(95{THIN}% interval {span(difference, points)})."
-        )
-    return "This run was trained and not judged: no oracle compared its policies, and no prompt carries a check."
+    return ""
+
+
+def _obeyed(checks: Rates) -> str:
+    start, final, difference = percent(checks["start"].value), percent(checks["final"].value), checks["difference"]
+    return (
+        f"The final policy passes {final} of the responses that code can check, the start {start}: a difference of "
+        f"{points(difference.value)} points (95{THIN}% interval {span(difference, points)})."
+    )
 
 
 def _comparison(rate: Interval, oracle: str) -> str:

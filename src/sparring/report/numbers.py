@@ -50,6 +50,11 @@ def span(interval: Interval, form: Any = percent) -> str:
     return f"{low.removesuffix(f'{THIN}%')}{DASH}{high}" if form is percent else f"{low} to {high}"
 
 
+def rule_name(rule: str) -> str:
+    """A rule for people: "detectable_format:number_bullet_lists" is number bullet lists."""
+    return rule.rpartition(":")[2].replace("_", " ")
+
+
 def number(value: Any) -> str:
     """Integers with spaced thousands, other numbers with three digits, text as it is."""
     if value is None:

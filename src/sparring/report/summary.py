@@ -81,14 +81,23 @@ class Judgment(TypedDict):
     """answers of both policies that it read only in part; absent where it cannot tell"""
 
 
-class CheckRates(TypedDict):
-    """Share of responses that pass, on held-out prompts that code can verify."""
+class Rates(TypedDict):
+    """Share of responses that pass, of both policies."""
 
     start: Interval
     final: Interval
     difference: Interval
     """final minus start, paired by prompt; in [-1, 1]"""
     prompts: int
+
+
+class CheckRates(Rates):
+    """Of held-out prompts that code can verify; a prompt's response passes when it obeys all of its rules."""
+
+    by_rule: NotRequired[dict[str, Rates]]
+    """each kind of rule by itself, most prompts first; absent in runs of older versions"""
+    by_group: NotRequired[dict[str, Rates]]
+    """where the data name groups of prompts"""
 
 
 class Matrix(TypedDict):
@@ -164,7 +173,7 @@ class Sample(TypedDict):
     """One held-out prompt with responses of start and final policy, drawn alike."""
 
     prompt: str
-    check: dict[str, Any] | None
+    check: dict[str, Any] | list[dict[str, Any]] | None
     start: list[str]
     final: list[str]
     preference: float | None

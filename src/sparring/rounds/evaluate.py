@@ -18,9 +18,10 @@ import numpy as np
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.data.checks import passes
 from sparring.data.text import distinct_trigrams, repeating_share
+from sparring.evaluation.check_rates import Checked, check_rates
 from sparring.evaluation.decided_by_rule import undecided
 from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
-from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
+from sparring.evaluation.intervals import SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.messages import PromptText
@@ -179,7 +180,7 @@ def summarise(
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,
-        "checks": _checks(samples),
+        "checks": _checks(held_out, start, final),
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_numbers(pool),
         "policies": measured,
@@ -209,19 +210,19 @@ def _headline(judgment: dict[str, Any], prompts: int, recipe: Recipe) -> dict[st
     return {"oracle": judgment["name"], **numbers, "prompts": prompts, "samples": recipe.evaluation.samples}
 
 
-def _checks(samples: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def _checks(held_out: Sequence[ExampleRow], start: Texts, final: Texts) -> dict[str, Any] | None:
     """Pass rates on prompts with a rule that code can verify."""
-    rows = [row for row in samples if row["check"]]
-    if not rows:
-        return None
-    before, after = ([float(np.mean(row[key])) for row in rows] for key in ("start_passes", "final_passes"))
-    gain = [b - a for a, b in zip(before, after, strict=True)]
-    return {
-        "start": interval(before, SHARE),
-        "final": interval(after, SHARE),
-        "difference": interval(gain, DIFFERENCE),
-        "prompts": len(rows),
-    }
+    return check_rates(
+        [
+            Checked(_checks_of(row), row.get("group"), before, after)
+            for row, before, after in zip(held_out, start, final, strict=True)
+        ]
+    )
+
+
+def _checks_of(row: ExampleRow) -> list[dict[str, Any]]:
+    check = json.loads(row["check"] or "null") or []
+    return [check] if isinstance(check, dict) else check
 
 
 def _pool_numbers(pool: Pool) -> dict[str, Any]:

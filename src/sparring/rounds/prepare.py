@@ -234,6 +234,7 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
             for role, text in example.responses.items()
         ],
         "check": None if example.check is None else json.dumps(example.check),
+        "group": example.group,
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ EXAMPLES = pa.schema(
         "prompt_ids": TOKENS,
         "responses": pa.list_(pa.struct({"role": pa.string(), "text": pa.string(), "token_ids": TOKENS})),
         "check": pa.string(),
+        "group": pa.string(),
     }
 )
 """data/train.parquet and data/held_out.parquet: one row per usable example; `check` is JSON"""
@@ -96,6 +97,8 @@ class ExampleRow(Prompt):
     prompt: str
     responses: list[DataResponse]
     check: str | None
+    group: NotRequired[str | None]
+    """absent in runs of older versions"""
 
 
 class Candidate(DataResponse):
