@@ -164,7 +164,8 @@ class Sample(TypedDict):
     """One held-out prompt with responses of start and final policy, drawn alike."""
 
     prompt: str
-    check: dict[str, Any] | None
+    check: dict[str, Any] | list[dict[str, Any]] | None
+    """the prompt's instructions, one or several"""
     start: list[str]
     final: list[str]
     preference: float | None
