@@ -347,7 +347,6 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
     times, parts = draw.choice((2, 3)), draw.choice((2, 3))
     frequency = {"relation": "at least", "frequency": times}
     letters = {"letter": letter, "let_relation": "at least", "let_frequency": times}
-    capitals = {"capital_relation": "at least", "capital_frequency": times}
     return {
         "postscript": Kind(
             {"rule": "detectable_content:postscript", "postscript_marker": "P.S."},
@@ -373,9 +372,9 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
             {"rule": "length_constraints:number_paragraphs", "num_paragraphs": parts},
             (f"Write {parts} paragraphs. Separate paragraphs with the markdown divider: ***",),
         ),
-        "capital words": Kind(
-            {"rule": "change_case:capital_word_frequency", **capitals},
-            (f"Write at least {times} words in capital letters.",),
+        "sections": Kind(
+            {"rule": "detectable_format:multiple_sections", "section_spliter": "Part", "num_sections": parts},
+            (f"Write {parts} parts. Mark the beginning of each with Part and its number, such as: Part 1",),
         ),
         "two answers": Kind(
             {"rule": "combination:two_responses"}, ("Give two different answers, separated by six asterisks: ******",)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from sparring.data import checks
+from sparring.data.instructions import plain
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.oracles.labelled import held_out, read_labelled
@@ -62,7 +62,7 @@ def test_bad_rules(tmp_path, section, message):
 
 def test_a_pattern_without_an_end_fails_its_comparison_only(tmp_path, monkeypatch):
     """It held the judge for ever; the others are judged."""
-    monkeypatch.setattr(checks, "SECONDS", 0.05)
+    monkeypatch.setattr(plain, "SECONDS", 0.05)
     rows = [{"prompt": "p", "gold": "(a+)+$"}, *({"prompt": str(i), "gold": "b"} for i in range(30))]
     section = {"name": "rules", "data": jsonl(tmp_path / "e.jsonl", rows), "rule": "regex", "gold": "gold"}
     guard = Guard(build_oracle(section, ""))

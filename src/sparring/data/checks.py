@@ -1,215 +1,178 @@
-"""Rule checks: does an answer keep the one requirement that its prompt states in words?
+"""Checks: does an answer obey the instructions that its prompt states in words?
 
-A check is a small mapping such as `{"rule": "max_words", "count": 20}`, the `check` column of `data/prompts.jsonl`.
-Every rule is a pure function of the text; an empty answer passes none, so that silence never earns "at most 20 words".
-Leaves out: whether the rest of the answer is good, several rules in one check, languages other than English,
-spelled-out numbers ("seven"), fractions ("3/4") and abbreviations (a space after "e.g." ends a sentence).
+A check is an instruction such as `{"rule": "max_words", "count": 20}`, or a list of several (the `check` column of
+`data/prompts.jsonl`); rules are the plain ones (`instructions/plain.py`) and IFEval's (`instructions/ifeval.py`),
+mixed as wanted. An empty answer obeys none, so that silence never earns "at most 20 words". IFEval's own rows
+(`instruction_id_list` and `kwargs`) are read too. Leaves out: whether the rest of the answer is good.
 
     passes({"rule": "contains", "words": ["salt"]}, "Add a pinch of salt.")  ->  True
+    obeyed([{"rule": "one_word"}, {"rule": "lowercase"}], "Blue")  ->  [True, False]
 """
+
+from __future__ import annotations
 
 import json
 import math
-import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sparring.runtime.bounds import bounded
+from sparring.data.instructions.contradictions import contradiction
+from sparring.data.instructions.ifeval import IFEVAL
+from sparring.data.instructions.language import EXTRA, missing
+from sparring.data.instructions.plain import PLAIN
+from sparring.data.instructions.rule import Rule
 
-SECONDS = 2.0
-"""of computing that a pattern may take for one text"""
-
-# "don't", "ice-cold" and "3.5" are one word each; "red/blue" and "red,blue" are two.
-_WORD = re.compile(r"[^\W_]+(?:(?:['’-]|(?<=[0-9])[.,](?=[0-9]))[^\W_]+)*")
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?:\s+|$)")
-_LIST_ITEM = re.compile(r"^[ \t]*(?:[-*•]|[0-9]{1,3}[.)])[ \t]+(.*\w.*)$", re.MULTILINE)
-# A minus counts as a sign only where no digit or letter stands before it: "10-4" ends in 4.
-_NUMBER = re.compile(r"(?<![\w.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![\w.])-?\.[0-9]+")
-_FENCE = re.compile(r"\A```(?:json)?[ \t]*\n(.*)\n```\Z", re.DOTALL)
-_OUTER_MARKS = " \t\r\n\"'`*_“”‘’"
-_LONGEST_COMMA_ITEM = 3  # words; keeps a sentence with commas from passing as a list
+Instruction = Mapping[str, Any]
+"""`rule`, the name, and that rule's arguments"""
+Check = Instruction | Sequence[Instruction]
+"""the instructions of one prompt"""
+RULES: Mapping[str, Rule] = {**PLAIN, **IFEVAL}
+RULE_NAMES: tuple[str, ...] = tuple(RULES)
+IDS, KWARGS = "instruction_id_list", "kwargs"
+"""columns of IFEval's own rows"""
 
 
-def count_words(text: str) -> int:
-    """Number of words; bare punctuation and list dashes are not words."""
-    return len(_WORD.findall(text))
+def instructions_of(check: Check) -> list[Instruction]:
+    """A check's instructions, one or several."""
+    return [check] if isinstance(check, Mapping) else list(check)
 
 
-def count_sentences(text: str) -> int:
-    """Number of stretches ended by `.`, `!` or `?` before a space or the end.
-
-    Stretches without a letter (the "1." of a list) do not count.
-    """
-    return sum(any(c.isalpha() for c in part) for part in _SENTENCE_END.split(text))
-
-
-def _has_word(text: str, word: str) -> bool:
-    """Whether `word` stands in `text` as a whole word, in any case."""
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
-
-
-def _list_items(text: str, count: int) -> bool:
-    """Exactly `count` bulleted or numbered lines, no two alike; other lines are allowed."""
-    items = [item.strip().lower() for item in _LIST_ITEM.findall(text)]
-    return len(items) == len(set(items)) == count
-
-
-def _comma_list(text: str, count: int) -> bool:
-    """One line of exactly `count` different short items between commas, and nothing else."""
-    parts = text.strip(_OUTER_MARKS + ".").lower().split(",")
-    items = [part.strip().removeprefix("and ").strip() for part in parts]
-    short = all(0 < count_words(item) <= _LONGEST_COMMA_ITEM for item in items)
-    one_line = not re.search(r"[\n:;!?]", text.strip())
-    return short and one_line and len(items) == len(set(items)) == count
-
-
-def _starts_with(text: str, phrase: str) -> bool:
-    """The first words are `phrase`, quotes and case aside."""
-    start = text.lstrip(_OUTER_MARKS)
-    return re.match(rf"{re.escape(phrase)}(?!\w)", start, re.IGNORECASE) is not None
-
-
-def _ends_with(text: str, phrase: str) -> bool:
-    """The last words are `phrase`; quotes, case and closing punctuation aside."""
-    marks = _OUTER_MARKS + ".!?"
-    ending = re.escape(phrase.rstrip(marks))
-    return re.search(rf"(?<!\w){ending}\Z", text.rstrip(marks), re.IGNORECASE) is not None
-
-
-def last_number(text: str) -> float | None:
-    """The last number in the text; "1,200", "$12.50" and "7." are read as numbers."""
-    numbers = _NUMBER.findall(text)
-    return float(numbers[-1].replace(",", "")) if numbers else None
-
-
-def _ends_in(text: str, value: float) -> bool:
-    last = last_number(text)
-    return last is not None and math.isclose(last, value, abs_tol=1e-9)
-
-
-def _bare(text: str) -> str:
-    return " ".join(text.casefold().strip(_OUTER_MARKS + ".").split())
-
-
-def _json_keys(text: str, keys: Sequence[str]) -> bool:
-    """The answer is one JSON object, bare or in a code fence, with exactly these keys."""
-    body = text.strip()
-    fenced = _FENCE.match(body)
-    try:
-        parsed = json.loads(fenced.group(1) if fenced else body)
-    except (ValueError, RecursionError):  # not JSON, or nested deeper than Python's stack
-        return False
-    return isinstance(parsed, dict) and set(parsed) == set(keys)
-
-
-def _matches(text: str, pattern: str) -> bool:
-    with bounded(f"the pattern {pattern[:60]!r}", SECONDS):
-        return re.search(pattern, text) is not None
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return abs(value) <= sys.float_info.max  # false for nan, inf and 10**400
-
-
-def _is_phrase(value: object) -> bool:
-    return isinstance(value, str) and count_words(value) > 0
-
-
-def _is_pattern(value: object) -> bool:
-    try:
-        return isinstance(value, str) and value != "" and re.compile(value) is not None
-    except re.error:
-        return False
-
-
-def _is_phrases(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_phrase, value))
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What a rule's argument may be, in words for the error and as a test."""
-
-    allowed: str
-    accepts: Callable[[object], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """A rule's function and the arguments it requires beside the text."""
-
-    holds: Callable[..., bool]
-    arguments: Mapping[str, _Kind] = field(default_factory=dict)
-
-
-_COUNT = {"count": _Kind("a whole number of at least 1", _is_count)}
-_WORDS = {"words": _Kind("a non-empty list of words", _is_phrases)}
-_PHRASE = {"phrase": _Kind("a non-empty string with a word in it", _is_phrase)}
-
-_RULES: Mapping[str, _Rule] = {
-    "one_word": _Rule(lambda text: count_words(text) == 1),
-    "yes_or_no": _Rule(
-        lambda text, answer: [word.lower() for word in _WORD.findall(text)] == [answer],
-        {"answer": _Kind('"yes" or "no"', lambda value: value in ("yes", "no"))},
-    ),
-    "max_words": _Rule(lambda text, count: 0 < count_words(text) <= count, _COUNT),
-    "min_words": _Rule(lambda text, count: count_words(text) >= count, _COUNT),
-    "max_sentences": _Rule(lambda text, count: 0 < count_sentences(text) <= count, _COUNT),
-    "min_sentences": _Rule(lambda text, count: count_sentences(text) >= count, _COUNT),
-    "list_items": _Rule(_list_items, _COUNT),
-    "comma_list": _Rule(_comma_list, _COUNT),
-    "contains": _Rule(lambda text, words: all(_has_word(text, word) for word in words), _WORDS),
-    "excludes": _Rule(
-        lambda text, words: not any(_has_word(text, word) for word in words) and count_words(text) > 0, _WORDS
-    ),
-    "starts_with": _Rule(_starts_with, _PHRASE),
-    "ends_with": _Rule(_ends_with, _PHRASE),
-    "lowercase": _Rule(lambda text: any(map(str.isalpha, text)) and text == text.lower()),
-    "uppercase": _Rule(lambda text: any(map(str.isalpha, text)) and text == text.upper()),
-    "number": _Rule(_ends_in, {"value": _Kind("a finite number", _is_number)}),
-    "equals": _Rule(
-        lambda text, expected: _bare(text) == _bare(expected),
-        {"expected": _Kind("a non-empty string with a word in it", _is_phrase)},
-    ),
-    "regex": _Rule(
-        _matches,
-        {"pattern": _Kind("a regular expression", _is_pattern)},
-    ),
-    "json_keys": _Rule(_json_keys, {"keys": _Kind("a non-empty list of key names", _is_phrases)}),
-}
-RULE_NAMES: tuple[str, ...] = tuple(_RULES)
-
-
-def passes(check: Mapping[str, object], text: str) -> bool:
-    """Whether `text` keeps `check`.
+def passes(check: Check, text: str) -> bool:
+    """Whether `text` obeys all instructions of `check`.
 
     Raises:
-        ValueError: the rule is unknown, or its arguments are not exactly those it takes, each of the right kind.
+        ValueError: a rule is unknown, or its arguments are not exactly those it takes, each of the right kind.
     """
-    name = check.get("rule")
-    if not isinstance(name, str) or name not in _RULES:
+    return all(obeyed(check, text))
+
+
+def obeyed(check: Check, text: str, loose: bool = False) -> list[bool]:
+    """Which instructions of `check` are obeyed by `text`, in order; `loose`: by one of its `readings`.
+
+    Raises:
+        ValueError: as `passes`.
+    """
+    texts = readings(text) if loose else [text]
+    return [any(obeys(instruction, one) for one in texts) for instruction in instructions_of(check)]
+
+
+def readings(text: str) -> list[str]:
+    """IFEval's eight readings for the loose verdict: without the first line, the last, both, or none; with asterisks
+    and without (2311.07911, section 2.3): "Sure:" before an answer, and Markdown, are forgiven.
+    """
+    lines = text.split("\n")
+    cut = ["\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])]
+    return [reading for whole in (text, *cut) for reading in (whole, whole.replace("*", ""))]
+
+
+def obeys(instruction: Instruction, text: str) -> bool:
+    """Whether `text` obeys one instruction.
+
+    Raises:
+        ValueError: as `passes`.
+    """
+    name = instruction.get("rule")
+    if not isinstance(name, str) or name not in RULES:
         raise ValueError(
             f"unknown rule {name!r}; allowed: {', '.join(RULE_NAMES)}. "
             'Set the check\'s "rule" to one of these, or leave the check null.'
         )
-    rule = _RULES[name]
-    arguments = {key: value for key, value in check.items() if key != "rule"}
+    rule = RULES[name]
+    arguments = {key: value for key, value in instruction.items() if key != "rule"}
+    _refuse(name, rule, arguments)
+    return bool(text.strip()) and bool(rule.holds(text, **arguments))
+
+
+def _refuse(name: str, rule: Rule, arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError for arguments that are not the rule's, and for a rule whose packages are not installed."""
     if set(arguments) != set(rule.arguments):
         raise ValueError(
             f"rule {name!r} got the arguments {sorted(map(str, arguments))}; "
             f"allowed and required: {sorted(rule.arguments)}. Add or remove keys of the check."
         )
+    if (lacking := missing(rule.needs)) is not None:
+        raise ValueError(f"rule {name!r} needs the package {lacking!r}, which is not installed: {EXTRA}.")
     for argument, kind in rule.arguments.items():
         if not kind.accepts(arguments[argument]):
             raise ValueError(
                 f"rule {name!r} got {argument}={arguments[argument]!r}; "
                 f"allowed: {kind.allowed}. Correct {argument!r} in the check."
             )
-    return bool(text.strip()) and rule.holds(text, **arguments)
+    if (reason := rule.consistent(**arguments)) is not None:
+        raise ValueError(f"rule {name!r} got arguments that no answer obeys: {reason}. Correct one of them.")
+
+
+def check_of_row(row: Mapping[str, Any], column: str) -> Check | None:
+    """The check of a row of data: of its column, else of IFEval's columns; None where it has none.
+
+    IFEval's rows are taken as they are: two of its 541 ask for words with a comma and for no comma.
+
+    Raises:
+        UnknownCheck: as `parse_check`.
+    """
+    if row.get(column) is not None or row.get(IDS) is None:
+        return parse_check(row.get(column))
+    try:
+        instructions = from_ifeval(row[IDS], row.get(KWARGS))
+        for instruction in instructions:
+            obeys(instruction, "")
+    except ValueError as error:
+        raise UnknownCheck(f"{IDS} and {KWARGS} cannot be used: {error}") from error
+    return instructions or None
+
+
+def parse_check(value: Any) -> Check | None:
+    """A check from an object, a list, or JSON text; None for an empty cell, and arguments of null are left out.
+
+    Raises:
+        UnknownCheck: rules or their arguments are not known, or exclude each other.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        plain = json.loads(value) if isinstance(value, str) else value
+        instructions = [_without_nulls(one) for one in (plain if isinstance(plain, list | tuple) else [plain])]
+        for instruction in instructions:
+            obeys(instruction, "")
+        if (reason := contradiction(instructions)) is not None:
+            raise ValueError(f"{reason}. Remove one of the two.")
+    except ValueError as error:
+        raise UnknownCheck(f"the check {value!r} cannot be used: {error}") from error
+    if not instructions:
+        return None
+    return instructions[0] if isinstance(plain, Mapping) else instructions
+
+
+def from_ifeval(names: Any, arguments: Any) -> list[dict[str, Any]]:
+    """Instructions from IFEval's columns `instruction_id_list` and `kwargs`, of which the hub's copy writes all keys,
+    null but for the kind's own; whole numbers may be written 3.0, and cells may be JSON text.
+
+    Raises:
+        ValueError: they are no lists of one length.
+    """
+    names, arguments = (json.loads(value) if isinstance(value, str) else value for value in (names, arguments))
+    if not isinstance(names, Sequence) or not isinstance(arguments, Sequence) or len(names) != len(arguments):
+        counts = [len(value) if isinstance(value, Sequence) else repr(value) for value in (names, arguments)]
+        raise ValueError(f"{IDS} and {KWARGS} must be lists of one length, not {counts[0]} and {counts[1]}.")
+    return [
+        {"rule": name, **{key: _whole(value) for key, value in (own or {}).items() if not _is_null(value)}}
+        for name, own in zip(names, arguments, strict=True)
+    ]
+
+
+def _without_nulls(instruction: Any) -> dict[str, Any]:
+    if not isinstance(instruction, Mapping):
+        raise ValueError(f'{instruction!r} is no instruction. Write {{"rule": NAME, ...}}, or a list of such objects.')
+    return {name: argument for name, argument in instruction.items() if argument is not None}
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class UnknownCheck(Exception):
+    """A rule that cannot be evaluated: the whole data set is refused, not just the row."""

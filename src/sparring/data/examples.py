@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparring.data.checks import passes
+from sparring.data.checks import Check, UnknownCheck, check_of_row
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.models.messages import (
     Message,
@@ -43,13 +43,13 @@ UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt, the responses by role, and an optional rule that code can check."""
+    """A prompt, the responses by role, and optional instructions that code can check."""
 
     id: str
     """hash of the content, so that it is the same in every run"""
     messages: list[Message]
     responses: dict[str, str]
-    check: dict[str, Any] | None = None
+    check: Check | None = None
     group: str | None = None
     """what held-out results are shown by, beside all together"""
 
@@ -162,7 +162,7 @@ class Layout:
         elif is_null(prompt):
             raise ValueError("the prompt is null")
         messages, responses = prompt_and_answers(prompt, values)
-        check = parse_check(row.get(self.check_column))
+        check = check_of_row(row, self.check_column)
         group = None if is_null(row.get(self.group_column)) else str(row[self.group_column])
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
         return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check, group)
@@ -307,24 +307,3 @@ def _begun(value: Any) -> list[Message]:
     value = decoded(value)
     turns = read_transcript(value) or [] if isinstance(value, str) else conversation(value)
     return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
-
-
-def parse_check(value: Any) -> Row | None:
-    """A rule from an object or from JSON text; None for an empty cell, and arguments of null are left out.
-
-    Raises:
-        UnknownCheck: the rule or its arguments are not known.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        plain = json.loads(value) if isinstance(value, str) else value
-        check = {name: argument for name, argument in plain.items() if argument is not None}
-        passes(check, "")
-    except (ValueError, AttributeError) as error:
-        raise UnknownCheck(f"the check {value!r} cannot be used: {error}") from error
-    return check
-
-
-class UnknownCheck(Exception):
-    """A rule that cannot be evaluated: the whole data set is refused, not just the row."""

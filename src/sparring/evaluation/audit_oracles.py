@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.checks import count_words
+from sparring.data.instructions.plain import count_words
 from sparring.evaluation.cheats import comparisons as cheating
 from sparring.evaluation.cheats import honest
 from sparring.evaluation.cheats import measure as measure_cheats

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.checks import passes
+from sparring.data.checks import Instruction, passes
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 
 MOST_GROUPS = 12
@@ -26,7 +26,7 @@ MOST_GROUPS = 12
 class Checked:
     """One prompt's rules, the group it belongs to, and the answers of both policies."""
 
-    checks: Sequence[Mapping[str, Any]]
+    checks: Sequence[Instruction]
     group: str | None
     start: Sequence[str]
     final: Sequence[str]
@@ -62,9 +62,9 @@ def check_rates(rows: Sequence[Checked]) -> dict[str, Any] | None:
     }
 
 
-def _shares(checks: Sequence[Mapping[str, Any]], row: Checked) -> _Shares:
+def _shares(checks: Sequence[Instruction], row: Checked) -> _Shares:
     def share(texts: Sequence[str]) -> float:
-        return float(np.mean([all(passes(check, text) for check in checks) for text in texts]))
+        return float(np.mean([passes(checks, text) for text in texts]))
 
     return _Shares(share(row.start), share(row.final))
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit, logit
 
-from sparring.data.checks import count_words
+from sparring.data.instructions.plain import count_words
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.wrapper import Wrapper
 

@@ -1,15 +1,18 @@
-"""Answers that code can check: the one that keeps its prompt's rule wins, both or neither tie.
+"""Answers that code can check: the one that keeps its prompt's rules wins, both or neither tie.
 
-The rule comes with the data (column `check`, as in `sparring:prompts`), or is one kind for every row whose gold
-answer is in a column:
+The rules come with the data (column `check`, as in `sparring:prompts`, one or several for a prompt; or IFEval's
+columns `instruction_id_list` and `kwargs`), or are one kind for every row whose gold answer is in a column:
 
     number   the last number of the answer is the last number of the gold text ("... #### 72" too)
     equals   the answer is the gold text; case, quotes, space and a closing full stop aside
     regex    the gold text is a pattern that must be found in the answer
 
-A prompt without a rule ties, and is counted. Leaves out: partial credit, and answers that are right in other words.
+With `score: all` an answer keeps all its prompt's rules (1) or not (0); with `score: share` its score is the share
+that it keeps. P(a beats b) = 1/2 + (score of a - score of b) / 2. A prompt without a rule ties, and is counted. Leaves
+out: answers that are right in other words.
 
     oracle: {name: rules, data: gsm8k.jsonl, rule: number, prompt: question, gold: answer}
+    oracle: {name: rules, data: "sparring:prompts", score: share}
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from sparring.data.checks import last_number, passes
-from sparring.data.examples import UnknownCheck, parse_check, prompt_and_answers
+from sparring.data.checks import IDS, Check, UnknownCheck, check_of_row, obeyed, passes
+from sparring.data.examples import prompt_and_answers
+from sparring.data.instructions.plain import last_number
 from sparring.data.rows import stream_rows
 from sparring.models.messages import prompt_text
 from sparring.oracles.oracle import Comparison
@@ -32,10 +36,10 @@ from sparring.recipe.sections import DatasetConfig
 
 
 class Rules:
-    """Looks up each prompt's rule and applies it to both answers."""
+    """Looks up each prompt's rules and applies them to both answers."""
 
     title = "rules"
-    about = "Answers that code can check: the one that keeps its prompt's rule wins, both or neither tie."
+    about = "Answers that code can check: the one that keeps its prompt's rules wins, both or neither tie."
 
     def __init__(
         self,
@@ -47,6 +51,14 @@ class Rules:
         prompt: Annotated[str, Field(description="column of the prompt")] = "prompt",
         gold: Annotated[str | None, Field(description="column of the right answer; null with rule check")] = None,
         split: Annotated[str | None, Field(description="of the data; null: all")] = None,
+        score: Annotated[
+            Literal["all", "share"],
+            Field(description="of an answer. all: 1 if it keeps all its prompt's rules, else 0; share: how many"),
+        ] = "all",
+        reading: Annotated[
+            Literal["strict", "loose"],
+            Field(description="strict: the answer as it is; loose: also without its first or last line or asterisks"),
+        ] = "strict",
     ) -> None:
         if (rule == "check") != (gold is None):
             raise ValueError(
@@ -54,30 +66,35 @@ class Rules:
                 "regex, and none for check."
             )
         rows = list(stream_rows(DatasetConfig(path=data, split=split)))
-        for name in (prompt, gold or "check"):
-            if not rows or name not in rows[0].row:
+        columns = rows[0].row if rows else {}
+        for name in (prompt, gold or (IDS if IDS in columns else "check")):
+            if name not in columns:
                 raise ValueError(f"oracle.data: {data!r} has no column {name!r}.")
-        self.checks: dict[str, dict[str, Any]] = {}
+        self.score, self.reading = score, reading
+        if score == "share":
+            self.about = "Answers that code can check: the larger the share of its prompt's rules that one keeps."
+        self.checks: dict[str, Check] = {}
         for row, file, number in rows:
             try:
                 if (check := _check(row, rule, gold)) is not None:
                     messages, _ = prompt_and_answers(row.get(prompt) or "", {})
                     self.checks[prompt_text(messages)] = check
             except (UnknownCheck, ValueError) as error:
-                columns = f"columns {prompt!r} and {gold or 'check'!r}"
-                raise ValueError(f"oracle.data: {file!r}, row {number}, {columns}: {error}") from error
+                where = f"columns {prompt!r} and {gold or 'check'!r}"
+                raise ValueError(f"oracle.data: {file!r}, row {number}, {where}: {error}") from error
         if not self.checks:
             raise ValueError(f"oracle.data: no row of {data!r} holds a rule.")
         self.without_rule = 0
 
     @property
     def identity(self) -> str:
-        """The rules themselves."""
+        """The rules themselves, and how they are scored."""
         digest = hashlib.sha256(json.dumps(self.checks, sort_keys=True).encode()).hexdigest()
-        return f"rules-v1({digest[:16]})"
+        settings = [setting for setting in (self.score, self.reading) if setting not in ("all", "strict")]
+        return f"rules-v1({', '.join([digest[:16], *settings])})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
-        """1, 1/2 or 0."""
+        """1, 1/2 or 0; with `score: share` also between."""
         return np.array([self._one(c) for c in comparisons], dtype=np.float64)
 
     def _one(self, comparison: Comparison) -> float:
@@ -85,7 +102,11 @@ class Rules:
         if check is None:
             self.without_rule += 1
             return 0.5
-        return (1.0 + passes(check, comparison.a) - passes(check, comparison.b)) / 2
+        return (1.0 + self._scored(check, comparison.a) - self._scored(check, comparison.b)) / 2
+
+    def _scored(self, check: Check, text: str) -> float:
+        kept = obeyed(check, text, loose=self.reading == "loose")
+        return float(np.mean(kept)) if self.score == "share" else float(all(kept))
 
     def abstains(self, comparison: Comparison) -> bool:
         """Whether it is a tie because the prompt has no rule."""
@@ -96,10 +117,10 @@ class Rules:
         return {"comparisons without a rule": self.without_rule}
 
 
-def _check(row: dict[str, Any], rule: str, gold: str | None) -> dict[str, Any] | None:
-    value = row.get(gold or "check")
+def _check(row: dict[str, Any], rule: str, gold: str | None) -> Check | None:
     if gold is None:
-        return parse_check(value)
+        return check_of_row(row, "check")
+    value = row.get(gold)
     if value is None or not str(value).strip():
         return None
     if rule == "number":

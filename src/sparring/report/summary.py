@@ -174,6 +174,7 @@ class Sample(TypedDict):
 
     prompt: str
     check: dict[str, Any] | list[dict[str, Any]] | None
+    """the prompt's instructions, one or several"""
     start: list[str]
     final: list[str]
     preference: float | None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
-from sparring.data.checks import passes
+from sparring.data.checks import instructions_of, passes
 from sparring.data.text import distinct_trigrams, repeating_share
 from sparring.evaluation.check_rates import Checked, check_rates
 from sparring.evaluation.decided_by_rule import undecided
@@ -214,15 +214,10 @@ def _checks(held_out: Sequence[ExampleRow], start: Texts, final: Texts) -> dict[
     """Pass rates on prompts with a rule that code can verify."""
     return check_rates(
         [
-            Checked(_checks_of(row), row.get("group"), before, after)
+            Checked(instructions_of(json.loads(row["check"] or "[]")), row.get("group"), before, after)
             for row, before, after in zip(held_out, start, final, strict=True)
         ]
     )
-
-
-def _checks_of(row: ExampleRow) -> list[dict[str, Any]]:
-    check = json.loads(row["check"] or "null") or []
-    return [check] if isinstance(check, dict) else check
 
 
 def _pool_numbers(pool: Pool) -> dict[str, Any]:
