@@ -106,6 +106,7 @@ def main() -> None:
             finally:
                 flush()
         except (KeyboardInterrupt, SystemExit) as stop:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a second Ctrl-C meets Python's own end of threads
             # typer turns Ctrl-C into a silent exit with 130.
             code = stop.code if isinstance(stop, SystemExit) else 130
             if code not in (130, TERMINATED):

@@ -41,12 +41,14 @@ def command(
     prompts and a report is written. A killed run loses at most the batch or checkpoint it was in, and may go on
     with another number of devices.
     """
+    screen = terminal(stderr=json_)
+    say(screen, "checking recipe, model and judges")  # before the imports, which take seconds
+
     from sparring.recipe.reading import load_recipe
     from sparring.rounds.run import check, run
     from sparring.runtime.progress import Progress
 
     folder = out or Path("runs") / Path(recipe).stem
-    screen = terminal(stderr=json_)
     if check_:
         check(load_recipe(recipe, set_ or []), Progress(screen))
         say(screen, f"ready: sparring run {recipe}")
