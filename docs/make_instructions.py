@@ -1,12 +1,12 @@
 """Writes `src/sparring/data/instructions.jsonl`, the shipped set `sparring:instructions`.
 
 Each prompt asks for a few words about a topic and, in words, for one thing that code can check. `train` has 100 topics,
-16 kinds of instruction in four wordings each, and a gold answer that obeys, written by rule. `held_out` has 30 other
+13 kinds of instruction in four wordings each, and a gold answer that obeys, written by rule. `held_out` has 30 other
 topics in four groups:
 
     unseen topics     kinds and wordings of training
     unseen wordings   the same topics, kinds and arguments, asked in words that training never had
-    unseen kinds      nine kinds that training never had
+    unseen kinds      twelve kinds that training never had
     two instructions  two kinds of training in one prompt; training has one in each
 
 Rows alternate between kinds, and half of the held-out rows are of unseen topics, so any prefix is such a mixture.
@@ -154,7 +154,7 @@ lightning | turtles | newspapers | bakeries | satellites | knitting | the post o
 ASKS = ("Write about {}.", "Tell me something about {}.", "Describe {}.", "What can you say about {}?")
 UNSEEN_ASKS = ("Please share a thought on {}.", "I would like to hear about {}.")
 
-FIRST_WORDS = ("Once", "Today", "Honestly", "Imagine", "Sometimes", "Perhaps", "Well", "Look")
+FIRST_WORDS = ("Once", "Today", "Imagine", "Sometimes", "When", "There", "Many", "Every")
 LAST_WORDS = ("the end", "that is all", "thank you", "good night", "see you soon")
 WORDS = ("people", "old", "small", "light", "morning", "friend", "simple", "quiet", "strong", "year", "home", "learn")
 FORBIDDEN = ("and", "is", "are", "the", "of", "very", "can", "it")
@@ -174,7 +174,7 @@ def trained(draw: random.Random) -> dict[str, Kind]:
     """The kinds of training, each with arguments drawn anew."""
     few, many = draw.choice((10, 12, 15, 20)), draw.choice((25, 30, 35))
     most, least = draw.choice((1, 2)), draw.choice((3, 4))
-    bullets, items = draw.choice((2, 3, 4)), draw.choice((3, 4, 5))
+    bullets = draw.choice((2, 3, 4))
     first, last = draw.choice(FIRST_WORDS), draw.choice(LAST_WORDS)
     one, other = draw.sample(WORDS, 2)
     forbidden = draw.choice(FORBIDDEN)
@@ -229,16 +229,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
                 f"Give no fewer than {least} sentences.",
             ),
             (f"I expect {least} or more sentences.", f"Fewer than {least} sentences will not do."),
-        ),
-        "capital letters": Kind(
-            {"rule": "uppercase"},
-            (
-                "Write in capital letters only.",
-                "Use only capital letters.",
-                "Your whole answer must be in capitals.",
-                "All letters must be upper case.",
-            ),
-            ("Keep caps lock on for the whole answer.", "Small letters are forbidden."),
         ),
         "small letters": Kind(
             {"rule": "lowercase"},
@@ -295,16 +285,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
             ("Do not use any commas.", "Use no commas.", "Your answer must not contain a comma.", "Avoid commas."),
             ("Leave every comma out.", "The sign , is forbidden."),
         ),
-        "quotation": Kind(
-            {"rule": "startend:quotation"},
-            (
-                "Put your whole answer in double quotation marks.",
-                "Wrap your answer in double quotes.",
-                "Your answer must stand between double quotation marks.",
-                "Begin and end with a double quotation mark.",
-            ),
-            ('The first and the last sign must be ".', "Surround the whole text with double quotes."),
-        ),
         "bullet points": Kind(
             {"rule": "detectable_format:number_bullet_lists", "num_bullets": bullets},
             (
@@ -328,23 +308,13 @@ def trained(draw: random.Random) -> dict[str, Kind]:
             ),
             ("Put a heading on it, with << before and >> after.", "It needs a name, written as <<name>>."),
         ),
-        "comma list": Kind(
-            {"rule": "comma_list", "count": items},
-            (
-                f"Answer with {items} short items between commas on one line.",
-                f"Give only {items} words or short phrases, separated by commas.",
-                f"Write a list of {items} short items with commas between them and nothing else.",
-                f"Your answer must be {items} short items on one line, separated by commas.",
-            ),
-            (f"Just {items} things, commas between, one line.", f"I want {items} short terms, divided by commas."),
-        ),
     }
 
 
 def untrained(draw: random.Random) -> dict[str, Kind]:
     """The kinds that training never has."""
     letter, word = draw.choice(LETTERS), draw.choice(WORDS)
-    times, parts = draw.choice((2, 3)), draw.choice((2, 3))
+    times, parts, items = draw.choice((2, 3)), draw.choice((2, 3)), draw.choice((3, 4, 5))
     frequency = {"relation": "at least", "frequency": times}
     letters = {"letter": letter, "let_relation": "at least", "let_frequency": times}
     return {
@@ -376,6 +346,33 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
             {"rule": "detectable_format:multiple_sections", "section_spliter": "Part", "num_sections": parts},
             (f"Write {parts} parts. Mark the beginning of each with Part and its number, such as: Part 1",),
         ),
+        "capital letters": Kind(
+            {"rule": "uppercase"},
+            (
+                "Write in capital letters only.",
+                "Use only capital letters.",
+                "Your whole answer must be in capitals.",
+                "All letters must be upper case.",
+            ),
+        ),
+        "quotation": Kind(
+            {"rule": "startend:quotation"},
+            (
+                "Put your whole answer in double quotation marks.",
+                "Wrap your answer in double quotes.",
+                "Your answer must stand between double quotation marks.",
+                "Begin and end with a double quotation mark.",
+            ),
+        ),
+        "comma list": Kind(
+            {"rule": "comma_list", "count": items},
+            (
+                f"Answer with {items} short items between commas on one line.",
+                f"Give only {items} words or short phrases, separated by commas.",
+                f"Write a list of {items} short items with commas between them and nothing else.",
+                f"Your answer must be {items} short items on one line, separated by commas.",
+            ),
+        ),
         "two answers": Kind(
             {"rule": "combination:two_responses"}, ("Give two different answers, separated by six asterisks: ******",)
         ),
@@ -383,33 +380,20 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
 
 
 # Of these pairs one instruction cannot be obeyed with the other, or obeys it by itself.
-_LENGTHS = ("one word", "few words", "many words", "few sentences", "many sentences", "comma list", "bullet points")
+_LENGTHS = ("one word", "few words", "many words", "few sentences", "many sentences", "bullet points")
 APART = {
     *combinations(_LENGTHS, 2),
-    *(
-        ("one word", name)
-        for name in ("first word", "last words", "keywords", "forbidden word", "no comma", "title", "quotation")
-    ),
-    *(
-        (case, name)
-        for case in ("capital letters", "small letters")
-        for name in ("first word", "last words", "keywords")
-    ),
-    *((name, "comma list") for name in ("no comma", "title", "first word", "last words", "keywords", "quotation")),
-    *(("quotation", name) for name in ("first word", "last words", "title", "bullet points")),
-    ("capital letters", "small letters"),
+    *(("one word", name) for name in ("first word", "last words", "keywords", "forbidden word", "no comma", "title")),
+    *(("small letters", name) for name in ("first word", "last words", "keywords")),
+    *(("bullet points", name) for name in ("first word", "last words")),
+    *(("few words", name) for name in ("title", "last words")),
     ("first word", "title"),
-    ("bullet points", "first word"),
-    ("bullet points", "last words"),
-    ("few words", "title"),
-    ("few words", "last words"),
     ("forbidden word", "last words"),
 }
 
 
 def gold(topic: str, first: str, second: str, kind: str, check: Check) -> str:
     """An answer that obeys, made of the topic's two sentences."""
-    count = check.get("count")
     rest = (
         f"Many people know {topic} from their own life.",
         f"There is always more to learn about {topic}.",
@@ -423,8 +407,6 @@ def gold(topic: str, first: str, second: str, kind: str, check: Check) -> str:
             return min(first, second, key=lambda text: len(text.split()))
         case "many words" | "many sentences":
             return " ".join((first, second, *rest))
-        case "capital letters":
-            return f"{first} {second}".upper()
         case "small letters":
             return f"{first} {second}".lower()
         case "first word":
@@ -443,16 +425,11 @@ def gold(topic: str, first: str, second: str, kind: str, check: Check) -> str:
             return next(allowed)
         case "no comma":
             return f"{first} {second}".replace(",", " and")
-        case "quotation":
-            return f'"{first} {second}"'
         case "bullet points":
             points = (first, second, *rest)
             return "\n".join(f"* {point}" for point in points[: int(str(check["num_bullets"]))])
         case "title":
             return f"<<{topic.capitalize()}>>\n\n{first} {second}"
-        case "comma list":
-            words = dict.fromkeys(word.lower() for word in re.findall(r"\w{4,}", f"{first} {second} {rest[0]}"))
-            return ", ".join(list(words)[: int(str(count))])
     raise AssertionError(kind)
 
 
@@ -489,7 +466,7 @@ def _held_out(draw: random.Random, unseen: list[str]) -> Iterator[Row]:
             yield _row("unseen wordings", topic, other, [(name, kind.check, draw.choice(kind.unseen))])
         for name, kind in untrained(draw).items():
             ask = draw.choice(ASKS).format(topic)
-            yield _row("unseen kinds", topic, ask, [(name, kind.check, kind.wordings[0])])
+            yield _row("unseen kinds", topic, ask, [(name, kind.check, draw.choice(kind.wordings))])
         pairs = [pair for pair in combinations(kinds, 2) if pair not in APART and pair[::-1] not in APART]
         for pair in draw.sample(pairs, PAIRS // len(unseen)):
             ask = draw.choice(ASKS).format(topic)
