@@ -29,9 +29,9 @@ SMALL = [
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING}")
 # swigvarlink: raised while importing a compiled dependency of the tokenizer, not by us
 @pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
-def test_demo_recipe_runs_a_round_and_its_policy_loads_with_transformers(tmp_path):
+def test_a_recipe_runs_a_round_and_its_policy_loads_with_transformers(tmp_path):
     out = tmp_path / "run"
-    summary = run(load_recipe("demo", SMALL), out, Progress(quiet=True))
+    summary = run(load_recipe("inpo", SMALL), out, Progress(quiet=True))
     assert 0 <= summary["headline"]["win_rate"].value <= 1
     assert [j["name"] for j in summary["judgments"]] == ["panel", "mutual_information", "information per token"]
     rows = [json.loads(line) for line in (out / "rounds/000/fit.jsonl").read_text().splitlines()]

@@ -112,6 +112,6 @@ def test_the_sizes_suit_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         one = recipe.data.prompts_per_round, recipe.sampling.max_new_tokens, recipe.fit.batch_size
         return (*one, recipe.fit.micro_batch_tokens)
 
-    demo = load_recipe("demo")
+    demo = load_recipe("inpo")
     assert sizes(False) == (96, 96, demo.fit.batch_size, demo.fit.micro_batch_tokens)
     assert sizes(True) == (None, 512, 64, 4096)

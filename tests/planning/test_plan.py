@@ -190,9 +190,9 @@ def test_the_command(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_stage_takes_the_time_that_was_measured() -> None:
-    """The demo's recipe cut to one round of 16 prompts, on two quiet cores: 10.6, 4.1, 17.1 and 15.7 s."""
+    """The recipe `inpo` cut to one round of 16 prompts, on two quiet cores: 10.6, 4.1, 17.1 and 15.7 s."""
     changes = ["rounds=1", "data.prompts_per_round=16", "evaluation.prompts=8"]
-    demo = load_recipe("demo", changes)
+    demo = load_recipe("inpo", changes)
     cores = Machine("cpu", "cpu", 1, 64 * GB, 4.04e11, 1e10, 1.6e11)
     times = Times(demo, cores, 134_515_008, 30)
     assert typical_response(demo) == 67

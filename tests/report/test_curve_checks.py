@@ -1,4 +1,4 @@
-"""What the curves say: ok, look and bad series for every panel, and the demo's own."""
+"""What the curves say: ok, look and bad series for every panel, and those of the recipe `inpo`."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_noise_is_no_rise() -> None:
     assert (found.level, "within noise" in found.words) == ("ok", True), found
 
 
-def test_the_demo_is_worth_a_look_and_not_bad() -> None:
+def test_the_recipe_inpo_is_worth_a_look_and_not_bad() -> None:
     """KL +2.9, +3.4, +4.5; norms of 10 to 20; a margin of 0 to 2 of 10; a loss that starts anew in each round."""
     wave = [0.03 * (-1) ** i for i in range(12)]
     curves = {

@@ -74,11 +74,14 @@ def command(
 def show(result: Mapping[str, Any], screen: Console) -> None:
     """Show wins under every judge, behaviour and cost, every method against every other, and tasks."""
     from sparring.studies.numbers import PARTIAL, by_task, is_partial, judges_of
+    from sparring.studies.obeyed import COLUMNS, by_group, cells
 
     methods, tasks = result["methods"], result.get("tasks") or []
     say(screen, f"Seeds {', '.join(map(str, result['seeds']))}: means over the seeds")
     for judge in judges_of(methods):
         show_wins(judge, methods, screen)
+    for group, rows in by_group(result.get("obeyed", [])).items():
+        screen.print(table(f"\nrules passed, {group} prompts, %", COLUMNS, [cells(row) for row in rows]))
     show_behaviour(methods, screen)
     if result["contests"]:
         show_contests(result, screen)

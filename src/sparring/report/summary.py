@@ -173,6 +173,8 @@ class Sample(TypedDict):
     """One held-out prompt with responses of start and final policy, drawn alike."""
 
     prompt: str
+    group: NotRequired[str | None]
+    """what the data say that the prompt is one of; absent in runs of older versions"""
     check: dict[str, Any] | list[dict[str, Any]] | None
     """the prompt's instructions, one or several"""
     start: list[str]

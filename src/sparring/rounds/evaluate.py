@@ -265,6 +265,7 @@ def _samples(
     return [
         {
             "prompt": row["prompt"],
+            "group": row.get("group"),
             "check": check,
             "start": before,
             "final": after,

@@ -17,6 +17,9 @@ import numpy as np
 from sparring.evaluation.intervals import SHARE, Interval, interval, known_mean
 from sparring.report.compare import identity_of, run_row, shared_kl_title
 from sparring.report.summary import Summary
+from sparring.studies.obeyed import COLUMNS as OBEYED
+from sparring.studies.obeyed import by_group, obeyed
+from sparring.studies.obeyed import cells as obeyed_cells
 
 Pair = tuple[str, str]
 Preferences = dict[str, float]
@@ -32,7 +35,8 @@ def numbers(summaries: Mapping[tuple[str, int], Summary], tables: Mapping[int, T
     for name in dict.fromkeys(name for name, _ in summaries):
         own = {seed: summary for (n, seed), summary in summaries.items() if n == name}
         methods.append(_method(name, own))
-    return {"methods": methods, "contests": _contests(tables), "seeds": sorted({seed for _, seed in summaries})}
+    seeds = sorted({seed for _, seed in summaries})
+    return {"methods": methods, "contests": _contests(tables), "obeyed": obeyed(summaries), "seeds": seeds}
 
 
 def _method(name: str, own: Mapping[int, Summary]) -> dict[str, Any]:
@@ -104,6 +108,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     seeds = ", ".join(map(str, result["seeds"]))
     parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judge_lines(methods)]
+    for group, rates in by_group(result.get("obeyed", [])).items():
+        heading = f"Rules passed, checked by code, {group} prompts, in %; intervals are over prompts, for these seeds."
+        parts += [f"\n{heading}\n", _table(OBEYED, [obeyed_cells(row) for row in rates])]
     if result["contests"]:
         several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
         ranges = "95 % interval over prompts" + (" and its range over the seeds" if several else "")

@@ -64,7 +64,7 @@ def rate_factor(step: int, steps: int, warm: int, schedule: str) -> float:
 
 
 DAMPED = 0.25
-"""share of a gradient's entries below epsilon from which a fit warns; the demo has up to 7 %"""
+"""share of a gradient's entries below epsilon from which a fit warns; the recipe `inpo` has up to 7 %"""
 PART = 1 << 22
 """entries looked at together: a copy of a whole embedding is gigabytes"""
 
