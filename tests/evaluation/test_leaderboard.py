@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from command import sparring
-from conftest import other_template, tiny_llama, write_jsonl
+from conftest import byte_tokenizer, other_template, tiny_llama, write_jsonl
 from sparring.contests.players import policy_folder
 from sparring.evaluation.leaderboard import (
     FIELDS,
@@ -27,6 +27,7 @@ from sparring.evaluation.leaderboard import (
     pair_documents,
 )
 from sparring.evaluation.leaderboard_rows import benchmark_row
+from sparring.models.template import FIXED_DAY
 
 DOCUMENTS = [
     {"sentence": f"The {a} saw the {b} and _ ran.", "option1": f"the {a}", "option2": f"the {b}", "answer": "12"[i % 2]}
@@ -192,6 +193,17 @@ def test_another_chat_template_is_another_question(lm_eval, tiny_model, tmp_path
     changed = Leaderboard(tmp_path / "model", tmp_path)._asked(find_benchmark("arc"))
     assert asked[0] == asked[1] != changed
     assert changed["weights"] == asked[0]["weights"]
+
+
+def test_a_template_that_writes_the_date_asks_the_same_question_every_day(lm_eval, tiny_model, tmp_path):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "On {{ strftime_now('%Y-%m-%d') }}. " + tokenizer.chat_template
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    tokenizer.save_pretrained(model)
+    board = Leaderboard(model, tmp_path, chat=True)
+    assert board._asked(find_benchmark("arc"))["day"] == str(FIXED_DAY)
+    assert board.lm.apply_chat_template([{"role": "user", "content": "Hi"}]).startswith(f"On {FIXED_DAY}.")
+    assert "day" not in Leaderboard(model, tmp_path)._asked(find_benchmark("arc"))
 
 
 def found(prompts, scores=(1.0, 0.0), documents=("x", "y")):

@@ -21,7 +21,7 @@ from sparring.endpoints.replies import TOKENS_KEPT, TOP_LOGPROBS, Asker, Request
 from sparring.models.chat import Chat
 from sparring.models.identity import hash_policy
 from sparring.models.padding import left_padded
-from sparring.models.template import Message
+from sparring.models.template import FIXED_DAY, Message
 from sparring.models.weights import context_length, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.check import check_sampling
@@ -57,10 +57,12 @@ class LocalChat(Asker):
         folder = resolve_model(model)
         refuse_code(folder, False)
         try:
-            self.chat = Chat(load_tokenizer(folder))
+            self.chat = Chat(load_tokenizer(folder), day=FIXED_DAY)
         except ValueError as error:
             raise ValueError(f"{model!r} cannot be asked in words: {error}") from error
         self.digest = f"weights {hash_policy(folder)[:16]} in {precision}"
+        if self.chat.writes_day:
+            self.digest += f" on {FIXED_DAY}"
         super().__init__(self.digest, replies_file(replies, self.digest))
         self.who = (self.digest,)
         self.wave, self.precision = batch_size, precision

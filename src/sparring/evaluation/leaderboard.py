@@ -17,7 +17,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import yaml
 
 from sparring.data.rows import read_file
 from sparring.models.identity import hash_reading, hash_weights
+from sparring.models.template import FIXED_DAY, Template
 from sparring.models.weights import load_model, load_tokenizer
 from sparring.runtime.errors import first_line, reason_of
 from sparring.runtime.files import hash_file, read_json, write_json, write_text
@@ -272,6 +273,7 @@ class Leaderboard:
             "precision": self.precision,
             "lm_eval": self.version,
             "data": {split: hash_file(path) for split, path in self.data.get(benchmark.name, {}).items()},
+            **({"day": str(FIXED_DAY)} if self.chat and self.template.clock else {}),
         }
 
     def _shots(self, benchmark: Benchmark) -> int | None:
@@ -322,7 +324,15 @@ class Leaderboard:
         """lm-eval's wrapper of the policy, loaded when first needed."""
         wrapper = lm_eval("lm_eval.models.huggingface").HFLM
         model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
-        return wrapper(pretrained=model, tokenizer=load_tokenizer(self.folder), batch_size=self.batch_size)
+        tokenizer = self.template.tokenizer
+        if clock := self.template.clock:  # lm-eval has no option for it, and its scores would change with the day
+            tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **clock)  # type: ignore[method-assign]
+        return wrapper(pretrained=model, tokenizer=tokenizer, batch_size=self.batch_size)
+
+    @cached_property
+    def template(self) -> Template:
+        """The policy's own template, for which it is always the same day."""
+        return Template(load_tokenizer(self.folder), day=FIXED_DAY)
 
     def own_log_likelihoods(self, documents: Sequence[Mapping[str, Any]]) -> list[list[float] | None]:
         """Each document's choices under our own scorer, prompts shared; None where lm-eval would cut the prompt.

@@ -20,6 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from sparring.runtime.bounds import bounded
 
 Message = dict[str, str]
+FIXED_DAY = date(2024, 7, 26)
+"""What the templates of judges, and of policies in benchmarks, take for today: the same text must get the same verdict
+on every day, in every run. Llama 3.1's template writes this day where it is told none."""
 SECONDS, MEMORY, LONGEST = 5.0, 2**30, 20_000_000
 """what rendering one conversation may take: computing time, bytes; and characters of its text"""
 MARKS = range(0xE000, 0xF900)
@@ -50,10 +53,11 @@ class Template:
     ) -> None:
         """`template`: Jinja; None for the tokenizer's own. `day`: what it takes for today; None: the day it is."""
         self.tokenizer, self.template = tokenizer, template
-        asks = "strftime_now" in str(template or tokenizer.chat_template)
-        self._clock: dict[str, Any] = {}
-        if asks and day is not None:
-            self._clock = {"strftime_now": datetime.combine(day, time()).strftime}
+        self.asks_day = "strftime_now" in str(template or tokenizer.chat_template)
+        self.clock: dict[str, Any] = {}
+        """options of `apply_chat_template` that tell the template the day"""
+        if self.asks_day and day is not None:
+            self.clock = {"strftime_now": datetime.combine(day, time()).strftime}
         added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
         names = sorted({*map(str, tokenizer.all_special_tokens), *added}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)) or "(?!)")
@@ -66,7 +70,7 @@ class Template:
             TemplateError: the template refuses it.
         """
         rendered = self.tokenizer.apply_chat_template(
-            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate, **self._clock
+            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate, **self.clock
         )
         return str(rendered)
 

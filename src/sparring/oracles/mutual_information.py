@@ -29,6 +29,7 @@ from scipy.special import expit
 from sparring.models.chat import Chat
 from sparring.models.identity import hash_policy
 from sparring.models.messages import turns
+from sparring.models.template import FIXED_DAY
 from sparring.models.weights import load_model, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 from sparring.training.packing import Rollout
@@ -73,7 +74,7 @@ class MutualInformation:
                 "How much a token of the answer is about its prompt: as mutual_information, and length counts less."
             )
         try:
-            self.chat = Chat(load_tokenizer(self.folder), chat_template)
+            self.chat = Chat(load_tokenizer(self.folder), chat_template, day=FIXED_DAY)
         except ValueError as error:
             raise ValueError(f"oracle.chat_template, for {model!r}: {error}") from error
         self._scorer: PolicyScorer | None = None
@@ -85,7 +86,8 @@ class MutualInformation:
         """The weights with their tokenizer and template, the scale, and a template other than the model's own."""
         own = self.chat.template == self.chat.tokenizer.chat_template
         template = "" if own else f";template={hashlib.sha256(self.chat.template.encode()).hexdigest()[:8]}"
-        return f"{self.title}-v{VERSION}({self._hash[:16]};scale={self.scale:g}{template})"
+        day = f";day={FIXED_DAY}" if self.chat.writes_day else ""
+        return f"{self.title}-v{VERSION}({self._hash[:16]};scale={self.scale:g}{template}{day})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64."""

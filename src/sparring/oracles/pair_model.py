@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sparring.models.identity import hash_policy
 from sparring.models.padding import left_padded
-from sparring.models.template import bounded_rendering
+from sparring.models.template import FIXED_DAY, Template
 from sparring.models.weights import (
     check_present,
     load_model,
@@ -87,6 +87,8 @@ class PairModel:
     def identity(self) -> str:
         """The weights with their tokenizer and template, the format, its wording and numbers that change a verdict."""
         options = f"temperature={self.temperature:g};max_tokens={self.max_tokens};{self.precision}"
+        if isinstance(self._scorer, Letters) and self._scorer.template.asks_day:
+            options += f";day={FIXED_DAY}"
         wording = f"={STYLES['pairwise'].digest}" if self.format == "instruct" else ""
         return f"pair_model({self._hash[:16]};{self.format}{wording};{options})"
 
@@ -115,6 +117,7 @@ class Letters:
         self.tokenizer: Any = load_tokenizer(folder)
         if self.tokenizer.chat_template is None:
             raise ValueError(f"oracle.model: {str(folder)!r} has no chat template, which format: {format} needs.")
+        self.template = Template(self.tokenizer, day=FIXED_DAY)
         self.format, self.shortened = format, 0
         letters = [self.tokenizer.encode(letter, add_special_tokens=False) for letter in "AB"]
         if any(len(ids) != 1 for ids in letters):
@@ -149,15 +152,10 @@ class Letters:
         return ids
 
     def _ids(self, comparison: Comparison) -> list[int]:
-        rendered = self._rendered(comparison)
+        rendered = self.template.text(self._messages(comparison), generate=True)
         if self.format == "rlhflow" and self.tokenizer.bos_token:
             rendered = rendered.replace(str(self.tokenizer.bos_token), "")  # as their own code does
         return self.tokenizer.encode(rendered, add_special_tokens=False)
-
-    @bounded_rendering
-    def _rendered(self, comparison: Comparison) -> str:
-        messages = self._messages(comparison)
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def _messages(self, comparison: Comparison) -> list[dict[str, str]]:
         prompt, a, b = comparison

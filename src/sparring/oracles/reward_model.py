@@ -24,7 +24,7 @@ from transformers import AutoModelForSequenceClassification
 from sparring.models.identity import hash_policy
 from sparring.models.messages import turns
 from sparring.models.padding import right_padded
-from sparring.models.template import Template
+from sparring.models.template import FIXED_DAY, Template
 from sparring.models.weights import check_present, load_reported, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
 
@@ -52,7 +52,7 @@ class RewardModel:
         self.folder = resolve_model(model)
         self.temperature, self.batch_size, self.max_tokens = temperature, batch_size, max_tokens
         self.tokenizer = load_tokenizer(self.folder)
-        self.template = Template(self.tokenizer)
+        self.template = Template(self.tokenizer, day=FIXED_DAY)
         self.model = self._load(model)
         if self.tokenizer.pad_token_id is not None:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -73,9 +73,9 @@ class RewardModel:
     @property
     def identity(self) -> str:
         """The weights with their tokenizer and template, the temperature, and how conversations are rendered."""
-        return (
-            f"reward_model-v{VERSION}({self._hash[:16]};temperature={self.temperature:g};max_tokens={self.max_tokens})"
-        )
+        day = f";day={FIXED_DAY}" if self.template.asks_day else ""
+        options = f"temperature={self.temperature:g};max_tokens={self.max_tokens}{day}"
+        return f"reward_model-v{VERSION}({self._hash[:16]};{options})"
 
     def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         """P(a beats b) of each comparison, float64."""

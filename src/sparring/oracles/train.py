@@ -35,7 +35,7 @@ from transformers import AutoModelForSequenceClassification
 from sparring.models.identity import hash_policy, hash_weights
 from sparring.models.messages import turns
 from sparring.models.padding import right_padded
-from sparring.models.template import Template
+from sparring.models.template import FIXED_DAY, Template
 from sparring.models.weights import check_present, load_reported, load_tokenizer, placed, resolve_model
 from sparring.oracles.embedding import SentenceEmbedder
 from sparring.oracles.labelled import Labelled, held_out, read_labelled
@@ -252,7 +252,7 @@ def _train_model(
     """As `_train_head`."""
     tokenizer = load_tokenizer(base)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    template = Template(tokenizer)
+    template = Template(tokenizer, day=FIXED_DAY)
     torch.manual_seed(config.seed)  # a fresh head's weights
     letters = config.kind == "pairwise" and tokenizer.chat_template is not None
     scorer = Letters(base, torch.float32, "rlhflow") if letters else None
