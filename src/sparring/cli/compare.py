@@ -18,15 +18,21 @@ def command(
     json_: Json = False,
 ) -> None:
     """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
+    from sparring.recipe.reading import load_recipe
     from sparring.report.compare import gather, write_comparison
     from sparring.report.summary import load_summary
     from sparring.runtime.files import check_output
+    from sparring.runtime.layout import RECIPE
     from sparring.runtime.locks import locked_path
+    from sparring.studies.judges import alike
 
     names = labels(runs)
     with locked_path(out):
         check_output(out)
-        comparison = gather({name: load_summary(run) for name, run in zip(names, runs, strict=True)})
+        summaries = {name: load_summary(run) for name, run in zip(names, runs, strict=True)}
+        comparison = gather(
+            alike({n: load_recipe(run / RECIPE) for n, run in zip(names, runs, strict=True)}, summaries)
+        )
         write_comparison(comparison, out)
     if json_:
         print_json(comparison)

@@ -10,9 +10,10 @@ compare. Leaves out: recipes that do not compare (`study.py`), a run's own first
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -33,6 +34,7 @@ from sparring.runtime.files import read_json
 from sparring.runtime.layout import RECIPE, SUMMARY, is_finished
 from sparring.runtime.memory import release_memory
 
+Key = TypeVar("Key")
 Runs = Mapping[tuple[str, int], Recipe]
 """by method and seed"""
 Folders = Mapping[tuple[str, int], Path]
@@ -154,16 +156,21 @@ def contest_judge(runs: Runs, folders: Folders) -> Oracle:
     return judge if judge is not None and judge.identity == identity else MissingJudge(identity, reason)
 
 
-def alike(runs: Runs, summaries: Mapping[tuple[str, int], Summary]) -> dict[tuple[str, int], Summary]:
+def alike(runs: Mapping[Key, Recipe], summaries: Mapping[Key, Summary]) -> dict[Key, Summary]:
     """The summaries, with today's identity of a judge in place of the one that earlier versions gave it."""
     if len({tuple(map(identity_of, summary["judgments"])) for summary in summaries.values()}) == 1:
         return dict(summaries)
-    recipe, today = next(iter(runs.values())), dict[str, str]()
-    for field, section in _sections(recipe).items():
+    sections = [(recipe, *item) for recipe in runs.values() for item in _sections(recipe).items()]
+    today, built = dict[str, str](), set[str]()
+    for recipe, field, section in sections:
+        text = json.dumps([recipe.model.path, section], default=str)
+        if text in built or '"function"' not in text:  # others had one identity only, and may take minutes to load
+            continue
+        built.add(text)
         with contextlib.suppress(ValueError):  # one that cannot be built any more keeps the identities that it had
             today |= _today(build_judge(recipe, field, section))
     release_memory()
-    found: dict[tuple[str, int], Summary] = {}
+    found: dict[Key, Summary] = {}
     for key, summary in summaries.items():
         judgments = [{**one, "identity": today.get(identity_of(one), identity_of(one))} for one in summary["judgments"]]
         found[key] = cast(Summary, {**summary, "judgments": judgments})
