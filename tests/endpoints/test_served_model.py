@@ -19,6 +19,7 @@ from sparring.models.messages import as_messages
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import ServedConfig
 from sparring.rounds.run import run
+from sparring.rounds.status import read_status
 from sparring.runtime.errors import EngineError
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
@@ -151,10 +152,42 @@ def test_a_run_whose_server_goes_down_goes_on_where_it_was(
     assert len(texts) == 6
 
 
-def test_an_opponent_that_skips_a_prompt_is_not_played(taught: dict[str, Any], server: Faulty, tmp_path: Path) -> None:
+def refusing(server: Faulty, refused: int) -> None:
+    """Have the server's filter refuse the first prompts that it meets, however often they are asked."""
+    plain, met = server.answer, dict[str, int]()
+
+    def answer(request: dict[str, Any]) -> Any:
+        number = met.setdefault(request["messages"][-1]["content"], len(met))
+        flagged = 400, {}, {"error": {"code": "content_filter", "message": "flagged by the content filter"}}
+        return flagged if number < refused else plain(request)
+
+    server.answer = answer
+
+
+def test_a_prompt_that_an_opponent_refuses_is_left_out_and_counted(
+    taught: dict[str, Any], server: Faulty, tmp_path: Path
+) -> None:
     plain = {**taught, "algorithm": {"name": "inpo", "samples": 2}, "data": {**taught["data"], "teacher": None}}
-    server.faults = [(400, {}, "filtered")]
-    with pytest.raises(EngineError, match=r"evaluation\.opponents\.rival: 1 of 6 requests got no answer.*are kept"):
+    refusing(server, 1)
+    summary = run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
+    (judged,) = summary["opponents"]
+    assert judged["refused"] == 1
+    assert judged["final"]["failed"] == 0
+    assert len(read_table(tmp_path / "run/evaluation/opponent-rival.parquet")) == 4
+    assert "prompts that its server refuses" in (tmp_path / "run/report.html").read_text()
+    stage = next(one for one in read_status(tmp_path / "run").stages if one.name == "evaluation/ask-rival")
+    assert stage.left_out == "dropped prompts 1: its server refuses the prompt"
+    (tmp_path / "run/evaluation/opponent-rival.parquet").unlink()
+    (tmp_path / "run/cache/evaluation.opponents.rival.jsonl").unlink()
+    refusing(server, 2)
+    with pytest.raises(EngineError, match=r"rival: its server refuses 2 of 3 held-out prompts"):
+        run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
+
+
+def test_an_opponent_that_gives_no_answer_is_not_played(taught: dict[str, Any], server: Faulty, tmp_path: Path) -> None:
+    plain = {**taught, "algorithm": {"name": "inpo", "samples": 2}, "data": {**taught["data"], "teacher": None}}
+    server.faults = [completion("")] * 3
+    with pytest.raises(EngineError, match=r"evaluation\.opponents\.rival: [12] of 6 requests got no answer.*are kept"):
         run(parse_recipe(plain), tmp_path / "run", Progress(quiet=True))
 
 

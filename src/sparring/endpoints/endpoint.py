@@ -96,6 +96,7 @@ class Endpoint(Asker):
         super().__init__(f"{config.model}@{self.where}", replies)
         self.who, self.wave = (self.where, config.model), PER_WAVE * config.concurrency
         self._remedy = ""
+        self._refused = set[str]()
         self._lock = self.file.lock  # one for all who share the file: they may share a budget
         self._stop = threading.Event()
         self._not_before = 0.0
@@ -157,14 +158,15 @@ class Endpoint(Asker):
 
     def _answer_one(self, key: str, request: Request) -> None:
         """Store a reply, or give the request up. Every attempt reserves its own tokens: empty replies cost too."""
-        counts_as_down = True
+        counts_as_down, refused = True, False
         for attempt in range(self.config.attempts):
             if not self._wait() or (reserved := self._reserve(request)) is None:
                 return
             try:
                 row = self._create(request)
             except Exception as error:
-                counts_as_down = not (self._answered and self._refuses_question(error) and self._may_go_on(error))
+                refused = self._refuses_question(error)
+                counts_as_down = not (self._answered and refused and self._may_go_on(error))
                 wait = self._failure(error, attempt)
                 if wait is None:
                     break
@@ -190,6 +192,11 @@ class Endpoint(Asker):
             )
         if not self._stop.is_set():
             self._given_up.add(key)
+            self._refused |= {key} if refused else set()
+
+    def refused(self, request: Request) -> bool:
+        """Whether the server would not answer this question, whatever is asked beside it: moderation, or too long."""
+        return self.key(request) in self._refused
 
     def _create(self, request: Request) -> dict[str, Any]:
         """One reply as a row of the file. An empty reply raises; its tokens are stored where they are known."""

@@ -53,6 +53,10 @@ class ServedModel:
                 advance(len(requests[begin : begin + size]))
         return answers
 
+    def refused(self, messages: Sequence[Message], seed: int) -> bool:
+        """Whether the server would not answer this prompt when it was asked; another attempt would end the same way."""
+        return self.endpoint.refused(self._request(messages, seed))
+
     def _request(self, messages: Sequence[Message], seed: int) -> dict[str, object]:
         config = self.config
         if config.system is not None and messages[0]["role"] != "system":

@@ -74,6 +74,9 @@ def left_out(summary: Summary) -> dict[str, Counts]:
     for other, judgment in games:
         if failed := judgment["failed"]:
             add(f"evaluation: {judgment['name']}, against {other}", {"comparisons without a verdict": failed})
+    for name, refused in {o["name"]: o.get("refused", 0) for o in summary.get("opponents", [])}.items():
+        if refused:
+            add(f"evaluation: against {name}", {"prompts that its server refuses": refused})
     return {place: dict(reasons) for place, reasons in found.items()}
 
 

@@ -190,6 +190,8 @@ class Opponent(TypedDict):
 
     name: str
     model: str
+    refused: NotRequired[int]
+    """held-out prompts that its server refused, which are left out; absent in runs of older versions"""
     start: Judgment
     final: Judgment
 

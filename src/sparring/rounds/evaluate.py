@@ -140,6 +140,12 @@ def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
     return [texts[row["example"]] for row in held_out]
 
 
+def _opponent_texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
+    """As `_texts`; an empty list for a prompt that the opponent's server refused."""
+    texts = texts_by_example(file)
+    return [texts.get(row["example"], []) for row in held_out]
+
+
 def summarise(
     policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress, target: Path
 ) -> Counts:
@@ -149,7 +155,8 @@ def summarise(
     rounds = [ref.round for ref in evaluated(policies, recipe)]
     prompts = [PromptText(row["messages"]) for row in held_out]
     texts = {(str(t) if t else "start"): _texts(root / held_out_samples(t), held_out) for t in rounds}
-    answers = {one.name: _texts(root / opponent_answers(one.name), held_out) for one in recipe.evaluation.opponents}
+    names = [one.name for one in recipe.evaluation.opponents]
+    answers = {name: _opponent_texts(root / opponent_answers(name), held_out) for name in names}
     start, final = texts["start"], texts[str(recipe.rounds)]
     players = {"start": start, "final": final}
     judgments: list[dict[str, Any]] = []
@@ -169,7 +176,8 @@ def summarise(
         for config in recipe.evaluation.opponents:
             games = {name: head_to_head(prompts, own, answers[config.name], guard) for name, own in players.items()}
             played = {name: _judgment(section, seen, game, guard) for name, game in games.items()}
-            opponents.append({"name": config.name, "model": config.model, **played})
+            refused = sum(not texts for texts in answers[config.name])
+            opponents.append({"name": config.name, "model": config.model, "refused": refused, **played})
         if section is recipe.oracle:
             pool = play_pool(prompts, texts, guard)
             preferences = outcome.preferences_by_prompt

@@ -1,7 +1,8 @@
 """Stages that ask served models: a teacher for gold answers before the first round, opponents in the evaluation.
 
-A prompt that the teacher did not answer, or not to the end, is left out and counted; an opponent must answer every
-held-out prompt, or it would be compared on the prompts that suit it. Leaves out: asking (`endpoints/served_model.py`).
+A prompt that the teacher did not answer, or not to the end, is left out and counted. A held-out prompt that an
+opponent's server refuses is left out for this opponent and counted, within a bound: beyond it, the opponent would be
+compared on the prompts that suit it. Leaves out: asking (`endpoints/served_model.py`).
 
     ask_teacher(policies, recipe, progress)   ->  teacher/train.parquet
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from sparring.endpoints.replies import Reply
 from sparring.endpoints.served_model import ServedModel, as_response
+from sparring.oracles.guard import MAX_FAILED_SHARE
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import OpponentConfig, ServedConfig
 from sparring.rounds.policies import Policies
@@ -34,6 +36,8 @@ from sparring.runtime.layout import (
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 
+REFUSED = "its server refuses the prompt"
+
 
 def ask_teacher(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     """Gold answers for the training prompts, as teacher/train.parquet."""
@@ -42,7 +46,7 @@ def ask_teacher(policies: Policies, recipe: Recipe, progress: Progress) -> None:
 
     def make(target: Path) -> Counts:
         examples: list[ExampleRow] = read_table(store.root / TRAIN)
-        replies = _ask(config, "data.teacher", examples, 1, recipe.seed, store, progress)
+        replies, _ = _ask(config, "data.teacher", examples, 1, recipe.seed, store, progress)
         rows: list[ExampleRow] = []
         dropped = Counter[str]()
         for example, (reply,) in zip(examples, replies, strict=True):
@@ -74,16 +78,17 @@ def ask_opponent(
 
     def make(target: Path) -> Counts:
         count, field = recipe.evaluation.samples, f"evaluation.opponents.{config.name}"
-        replies = _ask(config, field, held_out, count, recipe.seed, store, progress)
-        missing = sum(reply is None for answers in replies for reply in answers)
+        replies, refused = _ask(config, field, held_out, count, recipe.seed, store, progress)
+        pairs = [pair for place, pair in enumerate(zip(held_out, replies, strict=True)) if place not in refused]
+        missing = sum(reply is None for _, answers in pairs for reply in answers)
         if missing:
             raise EngineError(
                 f"{field}: {missing} of {count * len(held_out)} requests got no answer. The answers so far are "
-                "kept; give the same command to ask for the rest, or, where its server refuses a prompt, take this "
-                "opponent or the prompt out."
+                "kept; give the same command to ask for the rest."
             )
+        _refuse_many(field, len(refused), len(held_out))
         rows: list[SampleRow] = []
-        for example, answers in zip(held_out, replies, strict=True):
+        for example, answers in pairs:
             for index, reply in enumerate(answers):
                 assert reply is not None
                 response = as_response(reply, policies.chat, example["messages"])
@@ -101,10 +106,23 @@ def ask_opponent(
                     }
                 )
         write_table(target, rows, SAMPLES)
-        return {"responses": len(rows), "cut_off": sum(r["finish_reason"] == "length" for r in rows)}
+        cut_off = sum(r["finish_reason"] == "length" for r in rows)
+        dropped = {"dropped_prompts": {REFUSED: len(refused)}} if refused else {}
+        return {"responses": len(rows), "cut_off": cut_off, **dropped}
 
     inputs = {"data": store.output_hash(DATA_STAGE, HELD_OUT)}
-    return relative, store.file(evaluation_stage("ask", config.name), relative, inputs, make)[1]
+    counts, digest = store.file(evaluation_stage("ask", config.name), relative, inputs, make)
+    for reason, number in counts.get("dropped_prompts", {}).items():
+        progress.say(f"{config.name}: {number} of {len(held_out)} held-out prompts left out: {reason}")
+    return relative, digest
+
+
+def _refuse_many(field: str, refused: int, prompts: int) -> None:
+    if refused > MAX_FAILED_SHARE * max(prompts, 20):
+        raise EngineError(
+            f"{field}: its server refuses {refused} of {prompts} held-out prompts (moderation, or too long): on the "
+            "others alone it would be compared on the prompts that suit it. Take this opponent or the prompts out."
+        )
 
 
 def _ask(
@@ -115,8 +133,11 @@ def _ask(
     seed: int,
     store: Store,
     progress: Progress,
-) -> list[list[Reply | None]]:
-    """`count` replies per example, in whole characters: neither tokenizers nor tables take half a surrogate pair."""
+) -> tuple[list[list[Reply | None]], set[int]]:
+    """`count` replies per example, and the places of the examples of which the server refused one.
+
+    In whole characters: neither tokenizers nor tables take half a surrogate pair.
+    """
     served = ServedModel(config, field, store.path(f"cache/{field}.jsonl"))
     if served.endpoint.file.damage:
         progress.say(served.endpoint.file.damage)
@@ -125,4 +146,6 @@ def _ask(
     with progress.task(f"{field}  ask {config.model}", len(prompts)) as advance:
         replies = served.answers(prompts, seeds, advance)
     flat = [reply and replace(reply, text=whole_characters(reply.text)) for reply in replies]
-    return [flat[begin : begin + count] for begin in range(0, len(flat), count)]
+    asked = zip(prompts, seeds, flat, strict=True)
+    refused = {i // count for i, (prompt, s, reply) in enumerate(asked) if reply is None and served.refused(prompt, s)}
+    return [flat[begin : begin + count] for begin in range(0, len(flat), count)], refused
