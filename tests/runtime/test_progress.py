@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
+from rich.console import Console
 from tqdm import tqdm
 
 from sparring.runtime import progress
@@ -40,3 +42,41 @@ def test_a_terminal_gets_the_bar_itself(monkeypatch: pytest.MonkeyPatch) -> None
     before = sys.stderr
     with progress.plain_lines():
         assert sys.stderr is before
+
+
+def lines_of(monkeypatch: pytest.MonkeyPatch, left: progress.Left, steps: list[tuple[float, int]]) -> list[str]:
+    """The lines of a task of 8 units whose steps come after so many seconds, each."""
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    said: list[str] = []
+    display = progress.Progress(Console(file=io.StringIO())).at("round 2/3", left)
+    monkeypatch.setattr(display, "say", said.append)
+    with display.task("sample", 8) as advance:
+        for seconds, done in steps:
+            clock[0] += seconds
+            advance(done, "token 3 of at most 9")
+    return said
+
+
+def test_lines_say_what_is_left_of_the_task_and_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = lines_of(monkeypatch, lambda: 600.0, [(30.0, 2), (5.0, 0), (85.0, 6)])
+    assert said == [
+        "sample  2/8  30 s gone, about 2 min left (run: about 10 min left)  token 3 of at most 9",
+        "sample  8/8  120 s (run: about 8 min left)  token 3 of at most 9",
+    ]
+
+
+def test_what_an_earlier_process_did_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = lines_of(monkeypatch, lambda: None, [(0.0, 4), (40.0, 2)])
+    assert line.startswith("sample  6/8  40 s gone, about 40 s left  token 3")
+
+
+def test_a_step_that_completes_nothing_shows_its_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines_of(monkeypatch, lambda: None, [(25.0, 0)]) == ["sample  0/8  25 s  token 3 of at most 9"]
+
+
+def test_a_bar_shows_the_times_in_words() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with progress.Progress(screen).at("round 2/3", lambda: 600.0).task("sample", 2) as advance:
+        advance(2)
+    assert "0 s (run: about 10 min left)" in screen.file.getvalue()  # type: ignore[attr-defined]

@@ -31,15 +31,18 @@ def command(
     stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
     shown |= {"running": status.running, "next": status.next_stage, "seconds": status.seconds}
+    shown |= {"seconds_left": status.seconds_left}
     print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 
 def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
     """Show the state of the run, then a line per stage."""
-    from sparring.runtime.words import duration
+    from sparring.runtime.words import duration, rough
 
     state = "running now" if status.running else "finished" if status.finished else "not finished"
     done = f"{status.rounds_done} of {status.rounds} rounds fitted, {duration(status.seconds)} so far"
+    if status.seconds_left is not None:
+        done += f", about {rough(status.seconds_left)} left"
     say(screen, f"{state}: {status.algorithm}, {done} ({run})")
     following = title_of(status.next_stage, status.rounds) if status.next_stage else ""
     if status.running:

@@ -32,6 +32,7 @@ from sparring.runtime.progress import QUIET, Advance, Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.engine import Request, Response, as_response
 from sparring.sampling.vllm_engine import VllmEngine
+from sparring.sampling.watch import Watch
 
 Place = tuple[int, int]
 """which example, and which of its responses"""
@@ -192,6 +193,7 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
     portion = "" if alone else devices.portion()
     title = f"sample {task.draw.role} from {' + '.join(ref.title for ref in task.draw.policies)}{portion}"
     with progress.task(title, sum(len(jobs[index][1]) for index in own_jobs)) as advance:
+        shown: dict[int, int] = {}
 
         def make(index: int) -> list[SampleRow]:
             refs, rows = jobs[index]
@@ -200,7 +202,11 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
                 journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
                 responses = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
             else:
-                responses = engines.get(refs).sample(requests)
+                engine = engines.get(refs)
+                watch = Watch(len(rows), task.settings.max_new_tokens, advance)
+                with watch.over(engine.models[0][0]):
+                    responses = engine.sample(requests)
+                shown[index] = watch.shown
             return [
                 task.row(place, refs, request.seed, response)
                 for place, request, response in zip(rows, requests, responses, strict=True)
@@ -208,7 +214,7 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
 
         def done(index: int) -> None:
             if not task.served:  # a served engine's responses were counted one by one
-                advance(len(jobs[index][1]))
+                advance(len(jobs[index][1]) - shown.pop(index, 0))
 
         make_shards(task.target, keys, own_jobs, SAMPLES, make, done, progress.say)
     return keys

@@ -18,7 +18,7 @@ from sparring.runtime import layout
 from sparring.runtime.locks import is_held
 from sparring.runtime.words import counted
 
-LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "failed", "empty", "answers_cut")
+LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "dropped_prompts", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
 NUMBERS = {
     "data": "{train:training example}, {held_out} held out",
@@ -62,6 +62,8 @@ class RunStatus:
     """whether a process works on it now"""
     next_stage: str | None
     """None when all is done, and where the recipe's algorithm cannot be built here"""
+    seconds_left: float | None
+    """about what the rest takes, by what the finished stages took; None before a round is measured, or after the end"""
     stages: tuple[StageStatus, ...]
     half_done: tuple[str, ...]
     """folders of stages that were interrupted, relative to the run"""
@@ -87,13 +89,15 @@ def read_status(run: Path) -> RunStatus:
     manifest = read_manifest(run)
     rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
     done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
+    next_stage, left = (None, None) if finished else _rest(recipe, manifest)
     return RunStatus(
         algorithm=str(recipe["algorithm"].get("name")),
         rounds=rounds,
         rounds_done=len(done),
         finished=finished,
         running=is_held(run / layout.RUN_LOCK),
-        next_stage=None if finished else _next_stage(recipe, manifest),
+        next_stage=next_stage,
+        seconds_left=left,
         stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
         half_done=tuple(sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())),
         fit_settings=_fit_settings(run),
@@ -108,14 +112,18 @@ def _fit_settings(run: Path) -> Mapping[str, Mapping[str, Any]]:
     return other_settings(run)
 
 
-def _next_stage(plain: dict[str, Any], manifest: Mapping[str, Any]) -> str | None:
+def _rest(plain: dict[str, Any], manifest: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """The next stage, and seconds of it and all later ones."""
     from sparring.recipe.reading import parse_recipe
+    from sparring.rounds.remaining import seconds_left
     from sparring.rounds.resume import stage_names
 
     try:
-        return next((name for name in stage_names(parse_recipe(plain)) if name not in manifest), None)
+        recipe = parse_recipe(plain)
+        names = list(stage_names(recipe))
     except ValueError:  # a recipe of another version, or an algorithm of the user's that is not here
-        return None
+        return None, None
+    return next((name for name in names if name not in manifest), None), seconds_left(recipe, names, manifest)
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:

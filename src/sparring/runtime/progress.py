@@ -13,26 +13,34 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from sparring.runtime.terminal import CURSOR_UP, terminal, visible
+from sparring.runtime.words import rough
 
 Advance = Callable[..., None]
+Left = Callable[[], float | None]
+"""seconds that the whole work will still take; None where that is not known"""
 LINE_EVERY = 20.0
 """seconds between plain lines of one task"""
+AT_ONCE = 1.0
+"""seconds within which units come from an earlier process: they say nothing of the speed"""
 
 
 class Progress:
     """The display of a run's progress; nothing is shown where `quiet`."""
 
-    def __init__(self, console: Console | None = None, quiet: bool = False, place: str = "") -> None:
+    def __init__(
+        self, console: Console | None = None, quiet: bool = False, place: str = "", left: Left = lambda: None
+    ) -> None:
         self.console = console or terminal()
-        self.quiet, self.place = quiet, place
+        self.quiet, self.place, self.left = quiet, place, left
 
-    def at(self, place: str) -> Progress:
-        """The same display for one part of the work, whose lines begin with its name."""
-        return Progress(self.console, self.quiet, f"{place}  ")
+    def at(self, place: str, left: Left | None = None) -> Progress:
+        """The same display for one part of the work, whose lines begin with its name; `left`: of all parts."""
+        return Progress(self.console, self.quiet, f"{place}  ", left or self.left)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -45,36 +53,61 @@ class Progress:
         if self.quiet:
             yield lambda done=1, note="": None
         elif self.console.is_terminal:
-            with self._bars() as bars:
+            with self._bars(_Times(self.left())) as bars:
                 task = bars.add_task(visible(f"{self.place}{title}"), total=total, note="")
                 yield lambda done=1, note="": bars.update(task, advance=done, note=visible(note))
         else:
             yield self._lines(title, total)
 
-    def _bars(self) -> Bars:
+    def _bars(self, times: ProgressColumn) -> Bars:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            times,
             TextColumn("{task.fields[note]}", markup=False),
         )
         return Bars(*columns, console=self.console)
 
     def _lines(self, title: str, total: int | None) -> Advance:
         start = last = time.monotonic()
-        count, of = 0, "" if total is None else f"/{total}"
+        count, before, of = 0, 0, "" if total is None else f"/{total}"
+        whole = self.left()
 
         def advance(done: int = 1, note: str = "") -> None:
-            nonlocal count, last
+            nonlocal count, before, last
             count += done
             now = time.monotonic()
-            if (total is not None and count >= total) or now - last >= LINE_EVERY:
-                last = now
-                self.say(f"{title}  {count}{of}  {now - start:.0f} s  {note}".rstrip())
+            before = count if now - start < AT_ONCE else before
+            if (total is not None and count >= total and done) or now - last >= LINE_EVERY:
+                last, gone = now, now - start
+                left = gone * (total - count) / (count - before) if total and count > before else None
+                self.say(f"{title}  {count}{of}  {times(gone, left, whole)}  {note}".rstrip())
 
         return advance
+
+
+class _Times(ProgressColumn):
+    """The times of a bar's task."""
+
+    def __init__(self, whole: float | None) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def render(self, task: Task) -> Text:
+        """As a line's."""
+        gone = task.finished_time if task.finished else task.elapsed
+        return Text(times(gone or 0.0, None if task.finished else task.time_remaining, self.whole))
+
+
+def times(gone: float, left: float | None, whole: float | None) -> str:
+    """What a task took, and will still take; `whole`: what all work was to take when the task began.
+
+    >>> times(72, 200, 900)
+    '72 s gone, about 3 min left (run: about 14 min left)'
+    """
+    said = f"{gone:.0f} s gone, about {rough(left)} left" if left else f"{gone:.0f} s"
+    return said if whole is None else f"{said} (run: about {rough(max(left or 0.0, whole - gone))} left)"
 
 
 QUIET = Progress(quiet=True)

@@ -1,0 +1,56 @@
+"""How far a batch of responses is while it is sampled: tokens so far, and their rate.
+
+Counts the passes of the model that samples, from outside, so that the engine need not report: every pass but the first,
+which reads the prompts, feeds the tokens that the rows got last. A row that ends early makes the rest quicker, so what
+is shown is the least that is done. Leaves out: an engine that does not call the model by itself for every token; its
+batches show nothing until they are done.
+
+    with Watch(rows=64, most=512, advance=advance).over(model): engine.sample(requests)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from sparring.runtime.progress import Advance
+
+
+class Watch:
+    """One batch of `rows` responses of at most `most` tokens; `advance` is told of responses' worth of work."""
+
+    def __init__(self, rows: int, most: int, advance: Advance) -> None:
+        self.rows, self.most, self.advance = rows, most, advance
+        self.shown = 0
+        """responses that `advance` was told of: whole ones' worth, though none may have ended"""
+        self._passes = self._tokens = 0
+        self._start = 0.0
+
+    @contextlib.contextmanager
+    def over(self, model: nn.Module) -> Iterator[None]:
+        """While this is open, each pass of `model` is counted."""
+        handle = model.register_forward_pre_hook(self._count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _count(self, model: nn.Module, args: Any, fields: dict[str, Any]) -> None:
+        if self._passes == 0:
+            self._start = time.monotonic()
+        else:
+            self._tokens += len(fields["input_ids"] if "input_ids" in fields else args[0])
+        self._report(self._passes)
+        self._passes += 1
+
+    def _report(self, step: int) -> None:
+        """Tell of a step: each row that goes on has this many tokens."""
+        done = self.rows * min(step, self.most) // self.most
+        seconds = time.monotonic() - self._start
+        rate = f", {self._tokens / seconds:,.0f} tokens/s" if self._tokens and seconds > 0 else ""
+        self.advance(done - self.shown, f"token {step + 1} of at most {self.most}{rate}")
+        self.shown = done
