@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -254,6 +255,21 @@ def test_a_refused_start_leaves_the_recipe(finished: Ran, tmp_path: Path) -> Non
     code, _, err = sparring("run", finished.recipe, "--out", out, "--set", "rounds=2")
     assert (code, "was altered" in err) == (2, True)
     assert (out / "recipe.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("verb", ["run", "collect"])
+def test_a_first_start_that_is_refused_leaves_nothing(
+    verb: str, there: bool, tiny_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """It had left recipe.yaml and run.lock, so that other verbs took the folder for a run."""
+    recipe, out = tmp_path / "mine.yaml", tmp_path / "run"
+    recipe.write_text(yaml.safe_dump({**tiny_recipe, "oracle": {"name": "function", "path": "oracle_fakes:nan"}}))
+    if there:
+        out.mkdir()
+    code, _, err = sparring(verb, recipe, "--out", out)
+    assert (code, "no preference came of" in err) == (3, True), err
+    assert list(out.iterdir()) == [] if there else not out.exists()
 
 
 def test_rounds_may_go_back_to_what_is_fitted(finished: Ran, tmp_path: Path) -> None:

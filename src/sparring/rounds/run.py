@@ -9,6 +9,7 @@ step's stages (`step.py`), and what each stage does (its own file).
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime
@@ -28,6 +29,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_window, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
+from sparring.rounds.remaining import seconds_left
 from sparring.rounds.resume import check_resumable, stage_names, take_recipe
 from sparring.rounds.step import StepFit, StepPairs
 from sparring.rounds.store import Counts, Store
@@ -52,14 +54,17 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     """
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
-    with Store(out).locked() as store:
-        store.check()
-        check_trackers(recipe.trackers)
-        changes = check_resumable(store, recipe)
-        check_policies(Policies(store, recipe.model, recipe.fit.precision))
-        take_recipe(store, recipe, changes, progress)
-        with Trackers(recipe.trackers, out, recipe.resolved(), progress.say) as trackers:
-            return Run(recipe, store, progress, trackers).execute()
+    with Store(out).locked() as store, contextlib.ExitStack() as stack:
+        with store.first_start():
+            store.check()
+            check_trackers(recipe.trackers)
+            changes = check_resumable(store, recipe)
+            check_policies(Policies(store, recipe.model, recipe.fit.precision))
+            take_recipe(store, recipe, changes, progress)
+            trackers = stack.enter_context(Trackers(recipe.trackers, out, recipe.resolved(), progress.say))
+            started = Run(recipe, store, progress, trackers)
+            started.begin()
+        return started.execute()
 
 
 def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
@@ -96,14 +101,18 @@ class Run:
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
 
-    def execute(self) -> Summary:
-        """All stages, in order."""
+    def begin(self) -> None:
+        """Try all parts, prepare the data and write lock.json."""
         recipe, progress, store = self.recipe, self.progress, self.store
         if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
             store.link("final", None)
             self._say_where()
         probed = try_parts(self.policies, recipe, QUIET if finished else progress)
         write_lock(self.policies, recipe.seed, probed.engine, progress)
+
+    def execute(self) -> Summary:
+        """All stages, in order."""
+        recipe, progress, store = self.recipe, self.progress, self.store
         if recipe.data.collect is not None:
             collect_pairs(self.policies, recipe, progress)
         if recipe.data.teacher is not None:
@@ -129,6 +138,9 @@ class Run:
                 place = layout.title_of(missing[0], self.recipe.rounds)
                 self.progress.say(f"going on at {place}; {done} of {len(names)} stages are finished")
 
+    def _seconds_left(self) -> float | None:
+        return seconds_left(self.recipe, stage_names(self.recipe), self.store.manifest)
+
     # ---- training -----------------------------------------------------------------------------
 
     def _round(self, t: int) -> None:
@@ -140,7 +152,7 @@ class Run:
         steps = self.algorithm.steps(t, DataFacts(len(names)))
         for step in steps:
             folder = pair_folder = layout.round_folder(t, step.trains)
-            progress = self.progress.at(layout.title_of(folder, self.recipe.rounds))
+            progress = self.progress.at(layout.title_of(folder, self.recipe.rounds), self._seconds_left)
             if isinstance(step.responses, Reuse):
                 pair_folder = layout.round_folder(t, steps[step.responses.step].trains)
             else:
@@ -185,7 +197,7 @@ class Run:
     # ---- after training -----------------------------------------------------------------------
 
     def _evaluate(self) -> Summary:
-        progress = self.progress.at("evaluation")
+        progress = self.progress.at("evaluation", self._seconds_left)
         count = self.store.manifest[layout.DATA_STAGE]["facts"]["held_out"]
         places = range(min(count, self.recipe.evaluation.prompts or count))
         held_out: list[ExampleRow] = read_rows_at(self.store.root / layout.HELD_OUT, places)

@@ -25,7 +25,7 @@ from sparring.models.identity import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
 from sparring.runtime.errors import reason_of
 from sparring.runtime.files import hash_file, make_folder, write_json
-from sparring.runtime.layout import MANIFEST, RUN_LOCK, stage_name
+from sparring.runtime.layout import LOCK, MANIFEST, RECIPE, RUN_LOCK, TRAIN, stage_name
 from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 
@@ -59,6 +59,7 @@ class Store:
         self.root = root
         self.manifest = read_manifest(root)
         self._ran: set[str] = set()
+        self._made_folder = False
 
     def path(self, relative: str) -> Path:
         """An absolute path inside the run, its folder made."""
@@ -215,10 +216,33 @@ class Store:
             raise ValueError(
                 f"{self.root} holds files and is not a run folder; a run could overwrite them. Give another --out."
             )
+        new = not self.root.exists()
         make_folder(self.root)
         with (self.root / RUN_LOCK).open("w") as handle:
             take(handle.fileno(), self.root)
-            yield Store(self.root)  # read again: the process that held it before may have written
+            store = Store(self.root)  # read again: the process that held it before may have written
+            store._made_folder = new
+            yield store
+
+    @contextlib.contextmanager
+    def first_start(self) -> Iterator[None]:
+        """Around all that comes before the first work: a new run that is refused here leaves nothing in its folder."""
+        new = not self.manifest and not any((self.root / name).exists() for name in (RECIPE, LOCK))
+        try:
+            yield
+        except Exception:
+            if new:
+                self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        """Remove what a start writes, by name: a user's file, such as replies that were paid, may lie here too."""
+        shutil.rmtree((self.root / TRAIN).parent, ignore_errors=True)
+        for name in (RECIPE, LOCK, MANIFEST, RUN_LOCK):
+            (self.root / name).unlink(missing_ok=True)
+        if self._made_folder:
+            with contextlib.suppress(OSError):  # something else lies in it
+                self.root.rmdir()
 
 
 def changed_files(recorded: Mapping[str, str] | None, folder: Path) -> str:
