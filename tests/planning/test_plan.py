@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,8 @@ def test_the_command(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("os.getloadavg", lambda: (999.0, 0.0, 0.0))
     code, out, _ = sparring("plan", file, "--gpus", "cpu:0.1")
     assert "billion bfloat16 operations a second while nothing else runs" in out
-    assert "busy: 999.0 processes on" in out
+    per_core = 999 / (os.cpu_count() or 1)
+    assert f"warning: this machine is busy: {per_core:.1f} other processes per core" in " ".join(out.split())
     assert code == 1
     assert out.startswith("does not fit; expected ")
     assert "does not fit: fit needs" in out
@@ -210,6 +212,14 @@ def test_a_busy_machine_measures_the_speed_of_a_quiet_one(monkeypatch: pytest.Mo
     speed, slowdown = machine.core_speed(torch.float32)
     assert (speed, slowdown) == (2 * machine.TIMED**3, 5.0)
     assert Machine("cpu", "cpu", 1, GB, speed, 1e10, speed, slowdown).busy
+
+
+@pytest.mark.parametrize(("slowdown", "load", "delay"), [(1.0, 0.25, 1.25), (1.0, 3.0, 4.0), (2.0, 0.5, 2.0)])
+def test_a_load_that_left_the_timed_product_alone_counts(slowdown: float, load: float, delay: float) -> None:
+    """Half of 16 cores busy: one thread runs at its full speed, and a run on all of them does not."""
+    found = Machine("cpu", "cpu", 1, GB, 1e11, 1e10, 1e11, slowdown, load)
+    assert found.delay == delay
+    assert found.busy == (delay > machine.BUSY)
 
 
 def test_bad_input(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +73,11 @@ def verdict(plan: Plan) -> list[str]:
         else:
             knobs = " ".join(f"--set {key}={json.dumps(value)}" for key, value in change.items())
             lines.append(f"does not fit: {short}. It would with: {knobs}")
+    if plan.machine.busy:
+        lines.append(
+            f"warning: this machine is busy: {plan.machine.load:.1f} other processes per core in the last "
+            f"minute. While they last, the run may take up to {plan.machine.delay:.1f} times as long."
+        )
     return [*lines, f"warning: {plan.warning}"] if plan.warning else lines
 
 
@@ -90,12 +94,6 @@ def assumptions(plan: Plan) -> list[str]:
             f"speed: {machine.flops / 1e9:,.0f} billion bfloat16 operations a second while nothing else runs, from the "
             "CPU time of a product timed just now"
         )
-        if machine.busy:
-            load, cores = os.getloadavg()[0], os.cpu_count() or 1
-            lines.append(
-                f"busy: {load:.1f} processes on {cores} cores; the product took {machine.slowdown:.1f} times its CPU "
-                "time, and while this lasts so may the run"
-            )
     if machine.count > 1:
         lines.append(f"devices: {machine.count}, with `sparring run RECIPE --devices {machine.count}`")
     disk = ", ".join(f"{name} {gigabytes(size)}" for name, size in plan.disk.items())

@@ -9,6 +9,7 @@ the constants below. Leaves out: links between devices.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import time
 from collections.abc import Callable
@@ -48,7 +49,7 @@ FIT_SECONDS = 1e-8
 """Per byte of float32 weights, of a fit beside its passes: loading, checking log-probabilities, the optimiser's first
 step and saving; measured on SmolLM2-135M (5.4 s)."""
 BUSY = 1.3
-"""times its CPU time that the timed product may take on a machine that is called quiet"""
+"""times as long as on an idle machine that work may take on one that is called quiet"""
 TIMED = 1024
 """side of the timed matrix product"""
 
@@ -70,6 +71,8 @@ class Machine:
     """float32 operations per second, where they were measured; None: taken as those in bfloat16"""
     slowdown: float = 1.0
     """how many times its CPU time the timed product took: about 1 on a quiet machine"""
+    load: float = 0.0
+    """other running processes per core, on average over the last minute"""
 
     @property
     def overhead(self) -> int:
@@ -77,9 +80,14 @@ class Machine:
         return RUNTIME if self.kind == "cpu" else GPU_CONTEXT
 
     @property
+    def delay(self) -> float:
+        """How many times as long a run on all cores takes while the other work goes on, which may have the same share."""
+        return max(self.slowdown, 1 + self.load)
+
+    @property
     def busy(self) -> bool:
-        """Whether other work held the cores while the speed was timed."""
-        return self.slowdown > BUSY
+        """Whether other work holds the cores, or held them during the last minute."""
+        return self.delay > BUSY
 
     def speed(self, precision: str) -> float:
         """Operations per second in a recipe's precision."""
@@ -125,12 +133,13 @@ def parse_machine(text: str) -> Machine:
 def _cpu(text: str) -> Machine:
     import torch
 
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)  # before the product, which is a load of its own
     size = text.partition(":")[2]
     total = round(float(size) * GB) if size else memory()["total"]
     bfloat16, slowdown = core_speed(torch.bfloat16)
     float32, _ = core_speed(torch.float32)
     threads = torch.get_num_threads()
-    return Machine("cpu", "cpu", 1, total, threads * bfloat16, 1e10, threads * float32, slowdown)
+    return Machine("cpu", "cpu", 1, total, threads * bfloat16, 1e10, threads * float32, slowdown, load)
 
 
 def core_speed(dtype: torch.dtype) -> tuple[float, float]:
