@@ -26,6 +26,7 @@ from sparring.games.files import resolve_game
 from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_kl, log_normalise
 from sparring.games.trajectory import Trajectory, trajectory
+from sparring.runtime.shown import Shown, View
 
 Player = Literal["exact", "tabular", "sampled", "transformer"]
 PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
@@ -189,7 +190,7 @@ def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, ta
     regularised = None
     if tau:
         regularised = plain(np.stack([regularised_gap(game.preference, p, game.reference, tau) for p in last]))
-    return {
+    result = {
         "algorithm": algorithm.about.title,
         "settings": algorithm.model_dump(mode="json"),
         "game": game.name,
@@ -205,3 +206,15 @@ def report(algorithm: Algorithm, game: Game, player: str, played: Trajectory, ta
         "kl_to_equilibrium": distance,
         "notes": [*notes_on(algorithm, game, player), *played.notes],
     }
+    return Shown(result, partial(view, weights=game.context_weights))
+
+
+def view(result: Mapping[str, Any], weights: Array) -> View:
+    """Where a trajectory began and ended, in a Python shell or a notebook."""
+    rows = [("mean over contexts", "round 0", f"round {result['rounds']}")]
+    for key in DISTANCES:
+        if result[key] is not None:
+            ends = [float(np.atleast_1d(result[key][place]) @ weights) for place in (0, -1)]
+            rows.append((key.replace("_", " "), *(f"{end:.3g}" for end in ends)))
+    sentence = f"{result['algorithm']} on {result['game']}, {result['player']} player, {result['rounds']} rounds"
+    return View(sentence, rows, [f"note: {note}" for note in result["notes"]])

@@ -41,7 +41,7 @@ from sparring.contests.sample_answers import Questions, sample_answers
 from sparring.evaluation.annotations import Judgments, annotation_rows, read_judgments
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
 from sparring.evaluation.decided_by_rule import JUDGE
-from sparring.evaluation.head_to_head import cautions, compare
+from sparring.evaluation.head_to_head import cautions, compare, view
 from sparring.evaluation.result import finite
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
@@ -51,6 +51,7 @@ from sparring.report.versus import write_versus
 from sparring.rounds.store import Made
 from sparring.runtime.files import hash_file, read_json, write_json
 from sparring.runtime.locks import locked_folder
+from sparring.runtime.shown import Shown
 
 ANNOTATIONS, WAVE = "annotations.json", 32
 
@@ -104,7 +105,7 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         """
         self.facts()  # no folder is locked, nor made, that holds no contest
         with locked_folder(self.store.root):
-            return self._finish()
+            return Shown(self._finish(), view)
 
     def _finish(self) -> dict[str, Any]:
         folder, facts = self.store.root, self.facts()

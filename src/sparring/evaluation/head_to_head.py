@@ -16,7 +16,10 @@ from sparring.evaluation.annotations import Judgments
 from sparring.evaluation.intervals import SHARE, Interval, interval, unanimous
 from sparring.evaluation.length_control import length_controlled, separable
 from sparring.oracles.preferences import wins
+from sparring.runtime.shown import View
 
+RATES = {"win rate": "win_rate", "mean preference": "mean_preference", "at equal lengths": "length_controlled"}
+"""keys of a result's intervals, by what people call them"""
 FEWEST = 20
 """prompts below which nothing is concluded, and a regression on length says nothing"""
 ONE_WITH_LENGTH = 0.95
@@ -74,6 +77,15 @@ def verdict(result: dict[str, Any]) -> str:
         first = f"Under this judge no difference is shown: {result['a']} {span} against {result['b']}."
     second = one_with_length(result["longer_wins"])
     return first + (second or _at_equal_lengths(shown, result["length_controlled"], result["a"]))
+
+
+def view(result: dict[str, Any]) -> View:
+    """A result in a Python shell or a notebook."""
+    rates = [(name, result[key]) for name, key in RATES.items() if result[key] is not None]
+    rows = [("", "A", "95 % interval"), *((name, f"{rate.value:.1%}", rate.span(".1%")) for name, rate in rates)]
+    counts = f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"
+    notes = [f"A: {result['a']}", f"B: {result['b']}", f"judge: {result['judge']}", counts]
+    return View(result["verdict"], rows, [*notes, *(f"warning: {one}" for one in result.get("cautions", []))])
 
 
 def cautions(result: dict[str, Any]) -> list[str]:

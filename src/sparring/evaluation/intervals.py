@@ -70,6 +70,10 @@ class Interval:
         """Estimate and ends in a number format: "60.0% (51.0% to 68.3%)" by ".1%"."""
         return f"{self.value:{form}} ({self.span(form)})"
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"{self:.4g}"
+
 
 @dataclass(frozen=True, slots=True)
 class CountedInterval(Interval):

@@ -56,6 +56,10 @@ class Guard:
         self._looked_up: set[str] = set()
         self._failed: set[str] = set()
 
+    def __repr__(self) -> str:
+        """Who is asked, and how often it was."""
+        return f"Guard({self.identity}: {self.asked} asked, {self.failed} failed)"
+
     def probe(self, prompts: Sequence[str] = FIRST_QUESTIONS, say: Callable[[str], None] = lambda line: None) -> None:
         """Ask a few comparisons in both orders before any work, and `say` what the oracles inside diagnose.
 

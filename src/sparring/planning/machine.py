@@ -81,7 +81,7 @@ class Machine:
 
     @property
     def delay(self) -> float:
-        """How many times as long a run on all cores takes while the other work goes on, which may have the same share."""
+        """How many times as long a run on all cores takes while the other work goes on, with the same share."""
         return max(self.slowdown, 1 + self.load)
 
     @property

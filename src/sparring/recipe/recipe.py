@@ -8,8 +8,11 @@ the algorithm and the oracle, which their classes check.
 
 from __future__ import annotations
 
+import textwrap
+from html import escape
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Step, build_algorithm
@@ -141,6 +144,17 @@ class Recipe(Frozen):
         """Roles that the rows of `data.train` must hold: those that neither `data.collect` nor a teacher makes."""
         made = {"chosen", "rejected"} if self.data.collect else {"gold"} if self.data.teacher else set()
         return tuple(role for role in self.columns() if role not in made)
+
+    def __repr__(self) -> str:
+        """What the user gave, as YAML: all defaults are in `resolved()`."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return f"Recipe\n{textwrap.indent(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), '  ')}".rstrip()
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<pre>{escape(repr(self))}</pre>"
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain data."""

@@ -55,6 +55,10 @@ class Policies:
         self.base = start_folder(model)
         refuse_code(self.base, model.trust_remote_code)
 
+    def __repr__(self) -> str:
+        """The run's folder and the start model."""
+        return f"Policies({str(self.store.root)!r}, start {self.model.path})"
+
     def __getstate__(self) -> dict[str, Any]:
         """The attributes that other ranks get: all but the tokenizer."""
         return {name: value for name, value in vars(self).items() if name != "chat"}

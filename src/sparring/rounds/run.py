@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import transformers
 
@@ -22,6 +23,7 @@ from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
 from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import write_report
+from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
@@ -40,10 +42,11 @@ from sparring.runtime import layout
 from sparring.runtime.files import read_column, read_rows_at
 from sparring.runtime.progress import QUIET, Progress
 from sparring.runtime.randomness import noise_seed
+from sparring.runtime.shown import Shown
 
 
 def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None) -> Summary:
-    """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json).
+    """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json), which shows its result.
 
     `recipe`: a `Recipe`, the path or shipped name of a recipe file, or its content, in which an oracle may be a
     function.
@@ -64,7 +67,8 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
             trackers = stack.enter_context(Trackers(recipe.trackers, out, recipe.resolved(), progress.say))
             started = Run(recipe, store, progress, trackers)
             started.begin()
-        return started.execute()
+        summary = started.execute()
+    return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
 
 
 def check(recipe: RecipeSource, progress: Progress | None = None) -> None:

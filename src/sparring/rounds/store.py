@@ -28,6 +28,7 @@ from sparring.runtime.files import hash_file, make_folder, write_json
 from sparring.runtime.layout import LOCK, MANIFEST, RECIPE, RUN_LOCK, TRAIN, stage_name
 from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
+from sparring.runtime.words import counted
 
 Counts = dict[str, Any]
 """a stage's numbers, which the manifest keeps under `facts`"""
@@ -60,6 +61,10 @@ class Store:
         self.manifest = read_manifest(root)
         self._ran: set[str] = set()
         self._made_folder = False
+
+    def __repr__(self) -> str:
+        """The folder, and how far it is."""
+        return f"Store({str(self.root)!r}: {counted(len(self.manifest), 'finished stage')})"
 
     def path(self, relative: str) -> Path:
         """An absolute path inside the run, its folder made."""

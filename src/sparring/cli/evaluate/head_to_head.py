@@ -59,8 +59,9 @@ def command(
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:
     """The result as a table."""
-    names = {"win_rate": "win rate", "mean_preference": "mean preference", "length_controlled": "at equal lengths"}
-    rates = [(name, result[key]) for key, name in names.items() if result[key] is not None]
+    from sparring.evaluation.head_to_head import RATES
+
+    rates = [(name, result[key]) for name, key in RATES.items() if result[key] is not None]
     rows = [[name, f"{rate.value:.1%}", rate.span(".1%")] for name, rate in rates]
     title = f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}"
     console.print(table(title, ("", "A", "95 % interval"), rows))

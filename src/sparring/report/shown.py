@@ -1,0 +1,40 @@
+"""A run's summary in a Python shell and a notebook: its headline, its judgments, its warnings and where its files are.
+
+Leaves out: the report, which has all numbers (`html.py`).
+
+    print(view_of_run(summary, Path("runs/demo")).text)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sparring.report.html import lead
+from sparring.report.numbers import JOINER, THIN, percent, span
+from sparring.report.picture import readme_svg
+from sparring.report.summary import Summary
+from sparring.runtime.layout import REPORT, round_folder
+from sparring.runtime.shown import View
+
+
+def view_of_run(summary: Summary, run: Path) -> View:
+    """The result, in words and as the README's picture."""
+    columns = ("final against start, held out", "in training", "win rate", "95 % interval")
+    rows = [
+        (
+            j["name"],
+            "yes" if j["seen_in_training"] else "no",
+            percent(j["win_rate"].value, j["win_rate"]),
+            span(j["win_rate"]),
+        )
+        for j in summary["judgments"]
+    ]
+    files = f"report: {run / REPORT}", f"policy: {run / round_folder(len(summary['rounds']) - 1).policy}"
+    notes = [*(f"warning: {warning}" for warning in summary["warnings"]), *files]
+    plain = [tuple(map(_plain, row)) for row in ([columns, *rows] if rows else [])]
+    return View(_plain(f"{summary['name']}: {lead(summary)}"), plain, notes, readme_svg(summary))
+
+
+def _plain(text: str) -> str:
+    """Without the characters that keep a number and its unit on one line of a page."""
+    return text.replace(JOINER, "").replace(THIN, " ")
