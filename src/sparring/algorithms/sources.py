@@ -16,7 +16,7 @@ from sparring.objectives.pairs import Objective
 OWN_IID: Mapping[str, Any] = {**IID, "source": "own", "reference": "iterate"}
 """fields of these methods at the scale of exact games"""
 EITHER_SOURCE = {
-    "samples": "nobody, or the iterate",
+    "samples": "none, or the iterate",
     "pairing": "the data's, or any",
     "needs": "pairs, or prompts and an oracle",
 }

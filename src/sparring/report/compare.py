@@ -84,7 +84,7 @@ def answer(comparison: Mapping[str, Any]) -> str:
         if rate.low <= 0.5
     ]
     asked = f"Which run gained more over the common start? Under {under['judge']}, {seen}"
-    if len(no_gain) == len(rates):  # who lost less did not gain, so this comes first
+    if len(no_gain) == len(rates):  # first: of two runs that lost to the start, neither gained
         order = "; ".join(_in_words(one, first, "did better", "did worse") for one in under["runs"])
         return f"{asked}: none of them is shown to gain ({'; '.join(no_gain)}). Between them: {order}."
     order = "; ".join(_in_words(one, first, "gained more", "gained less") for one in under["runs"])
