@@ -19,6 +19,7 @@ from sparring.algorithms.algorithm import SHIPPED
 from sparring.cli.main import app
 from sparring.recipe.reading import load_recipe, shipped_recipes
 from sparring.rounds.store import Store
+from sparring.runtime.files import read_table
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
 VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}
@@ -136,6 +137,22 @@ def test_samples_shows_held_out_answers(finished: Ran) -> None:
     rows = json.loads(sparring("samples", finished.out, "--json").out)
     assert [row["prompt"] for row in rows] == ["Say yak", "Say gnu", "Say hen"]
     assert all(len(row["start"]) == len(row["final"]) == 2 for row in rows)
+
+
+def test_samples_shows_what_a_run_that_goes_on_trains_on(finished: Ran, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished.out, out)
+    (out / "evaluation/summary.json").unlink()
+    rows = json.loads(sparring("samples", out, "--count", "2", "--json").out)
+    sampled = read_table(out / "rounds/000/samples.parquet")
+    assert len(rows) == 2
+    assert {row["stage"] for row in rows} == {"round 1"}
+    assert {len(row["answers"]) for row in rows} == {len(sampled) // len({row["example"] for row in sampled})}
+    first = rows[0]["answers"][0]
+    assert first == {"policy": "start", "text": sampled[0]["text"]}
+    assert sparring("samples", out).out.startswith("not finished: the responses that round 1 trains on\n\n")
+    (out / "manifest.json").write_text("{}")
+    assert "has no samples yet" in sparring("samples", out).err
 
 
 def test_samples_answers_given_prompts(finished: Ran) -> None:

@@ -173,7 +173,15 @@ def test_the_command(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest
     file.write_text(yaml.safe_dump(recipe))
     code, out, err = sparring("plan", file, "--gpus", "2xH100", "--verbose")
     assert (code, err) == (0, "")
-    for word in ("H100", "KV cache", "gradients", "chunk of logits", "disk:", "devices: 2, with", "read from the data"):
+    for word in (
+        "2 x H100, 80.0 GB each:",
+        "KV cache",
+        "gradients",
+        "chunk of logits",
+        "disk:",
+        "devices: 2, with",
+        "read from the data",
+    ):
         assert word in out
     assert out.startswith("fits; expected ")
     facts = json.loads(sparring("plan", file, "--gpus", "cpu:64", "--json").out)

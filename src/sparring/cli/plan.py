@@ -53,7 +53,9 @@ def show(plan: Plan, screen: Console, verbose: bool) -> None:
         times = (duration(stage.expected), duration(stage.seconds))
         rows.append((stage.name, str(stage.times), f"{stage.peak / 1e9:.1f}", tokens, *times))
     columns = ("stage", "times", "memory, GB", "tokens, at most", "time, expected", "time, at most")
-    title = f"{machine.name}, {gigabytes(machine.memory)}: {plan.parameters:,} parameters, {plan.trained:,} trained"
+    each = f"{machine.count} x {machine.name}, {gigabytes(machine.memory)} each" if machine.count > 1 else ""
+    name = each or f"{machine.name}, {gigabytes(machine.memory)}"
+    title = f"{name}: {plan.parameters:,} parameters, {plan.trained:,} trained"
     screen.print(table(f"\n{title}", columns, rows))
     if verbose:
         parts = [(stage.name, part, gigabytes(size)) for stage in plan.stages for part, size in stage.memory.items()]

@@ -15,7 +15,7 @@ SIDE_BY_SIDE = 100
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
     prompt: Annotated[
         list[str] | None, typer.Option(help="Sample these prompts now instead of showing held-out answers.")
     ] = None,
@@ -24,17 +24,32 @@ def command(
 ) -> None:
     """Show answers of the start and the final policy, on held-out or on your own prompts.
 
-    Side by side where the terminal has 100 columns, else below each other.
+    Side by side where the terminal has 100 columns, else below each other. Of a run that is not finished: the newest
+    responses that it trains on.
     """
-    from sparring.rounds.side_by_side import fresh, held_out
+    from sparring.rounds.side_by_side import fresh, held_out, in_training
+    from sparring.runtime.layout import SUMMARY, is_run
 
-    rows = fresh(run, prompt) if prompt else held_out(run, count)
+    unfinished = not prompt and is_run(run) and not (run / SUMMARY).exists()
+    rows = fresh(run, prompt) if prompt else in_training(run, count) if unfinished else held_out(run, count)
     if json_:
         print_json(rows)
         return
     screen = terminal()
+    if unfinished:
+        show_training(rows, screen)
+        return
     for place, row in enumerate(rows):
         show(row, screen, first=place == 0)
+
+
+def show_training(rows: list[dict[str, Any]], screen: Console) -> None:
+    """Each prompt with the responses of one round."""
+    say(screen, f"not finished: the responses that {rows[0]['stage']} trains on")
+    for row in rows:
+        screen.print()
+        say(screen, row["prompt"])
+        screen.print(table("", ("", ""), [(answer["policy"], answer["text"]) for answer in row["answers"]]))
 
 
 def show(row: dict[str, Any], screen: Console, first: bool) -> None:
@@ -42,6 +57,8 @@ def show(row: dict[str, Any], screen: Console, first: bool) -> None:
     if not first:
         screen.print()
     say(screen, row["prompt"])
+    if row["preference"] is not None:
+        say(screen, f"the oracle prefers the final policy's answers by {row['preference']:.0%}")
     pairs = list(zip(row["start"], row["final"], strict=True))
     if SIDE_BY_SIDE <= screen.width < PIPE_WIDTH:
         spaced = [line for pair in pairs for line in (pair, ("", ""))]

@@ -1,5 +1,7 @@
 """Responses of a run's start and final policy beside each other: the evaluation's own, or fresh ones to new prompts.
 
+Of a run that is not finished, the newest responses that it trains on.
+
 fresh(Path("runs/demo"), ["What is a tide?"])  ->  [{"prompt": ..., "start": [...], "final": [...], ...}]
 """
 
@@ -12,12 +14,15 @@ from typing import Any
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.models.messages import as_messages
 from sparring.recipe.reading import load_recipe
+from sparring.report.html import policy_name
 from sparring.report.summary import load_summary
 from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policy
+from sparring.rounds.state import read_manifest
 from sparring.rounds.store import Store
-from sparring.runtime.layout import RECIPE
+from sparring.runtime.files import read_columns
+from sparring.runtime.layout import RECIPE, TRAIN, StepFolder, in_evaluation, stage_name, title_of
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.engine import Request
 
@@ -33,6 +38,28 @@ def held_out(run: Path, count: int) -> Rows:
     """
     columns = ("prompt", "start", "final", "preference")
     return [{key: row[key] for key in columns} for row in load_summary(run)["samples"][:count]]
+
+
+def in_training(run: Path, count: int) -> Rows:
+    """The first `count` prompts of the newest round, with the responses that were sampled to train on.
+
+    Raises:
+        ValueError: nothing was sampled yet.
+    """
+    stages = [name for name in read_manifest(run) if stage_name(name) == "sample" and not in_evaluation(name)]
+    if not stages:
+        raise ValueError(f"{run} has no samples yet: wait for its first round, or go on with `sparring run`.")
+    folder = stages[-1].rpartition("/")[0]
+    sampled = read_columns(run / StepFolder(folder).samples, ["example", "policy", "text"]).to_pylist()
+    answers: dict[str, list[dict[str, str]]] = {}
+    for row in sampled:
+        if row["example"] in answers or len(answers) < count:
+            policy = " + ".join(map(policy_name, row["policy"].split(" + ")))
+            answers.setdefault(row["example"], []).append({"policy": policy, "text": row["text"]})
+    train = read_columns(run / TRAIN, ["example", "prompt"]).to_pylist()
+    prompts = {row["example"]: row["prompt"] for row in train if row["example"] in answers}
+    title = title_of(folder)
+    return [{"prompt": prompts[name], "stage": title, "answers": given} for name, given in answers.items()]
 
 
 def fresh(run: Path, prompts: Sequence[str]) -> Rows:

@@ -58,14 +58,14 @@ def command(
 
 
 def show(result: dict[str, Any], folder: Path, console: Console) -> None:
-    """The result as a table."""
+    """The result in a sentence, then as a table."""
     from sparring.evaluation.head_to_head import RATES
 
     rates = [(name, result[key]) for name, key in RATES.items() if result[key] is not None]
     rows = [[name, f"{rate.value:.1%}", rate.span(".1%")] for name, rate in rates]
     title = f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}"
-    console.print(table(title, ("", "A", "95 % interval"), rows))
     console.print(result["verdict"])
+    console.print(table(f"\n{title}", ("", "A", "95 % interval"), rows))
     console.print(
         f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"
     )
