@@ -79,7 +79,10 @@ def test_an_oracle_beside_the_recipe_is_found(finished: Ran, tmp_path: Path, mon
 def test_status_of_a_finished_run(finished: Ran) -> None:
     code, out, _ = sparring("status", finished.out)
     assert code == 0
-    assert out.startswith("finished: inpo, 1 of 1 rounds fitted, ")
+    state, result, report, policy = out.splitlines()[:4]
+    assert state.startswith("finished: inpo, 1 of 1 rounds fitted, ")
+    assert re.match(r"result: .*: wins \d", result)
+    assert (report, policy) == (f"report: {finished.out / 'report.html'}", f"policy: {finished.out}/rounds/000/policy")
     for stage in ("data", "round 1  sample", "round 1  fit", "evaluation  summary"):
         assert stage in out
     assert re.search(r": wins \d+\.\d% ", out)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.result import Json, print_json, say, table, terminal
-from sparring.runtime.layout import MANIFEST, title_of
+from sparring.runtime.layout import MANIFEST, REPORT, SUMMARY_STAGE, round_folder, title_of
 
 if TYPE_CHECKING:
     from sparring.rounds.status import RunStatus
@@ -44,6 +44,8 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
     if status.seconds_left is not None:
         done += f", about {rough(status.seconds_left)} left"
     say(screen, f"{state}: {status.algorithm}, {done} ({run})")
+    if status.finished:
+        say(screen, *_result(status, run))
     following = title_of(status.next_stage, status.rounds) if status.next_stage else ""
     if status.running:
         say(screen, *([f"now: {following}"] if following else []))
@@ -60,3 +62,10 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
         rows.append((title_of(stage.name), f"{stage.seconds:.1f}", peak, counts))
     if rows:
         screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))
+
+
+def _result(status: RunStatus, run: Path) -> list[str]:
+    """What a finished run ended in: its headline, its report and its policy."""
+    headline = next(stage.numbers for stage in status.stages if stage.name == SUMMARY_STAGE)
+    lines = [f"report: {run / REPORT}", f"policy: {run / round_folder(status.rounds - 1).policy}"]
+    return [f"result: {headline}", *lines] if headline else lines
