@@ -215,6 +215,6 @@ def view(result: Mapping[str, Any], weights: Array) -> View:
     for key in DISTANCES:
         if result[key] is not None:
             ends = [float(np.atleast_1d(result[key][place]) @ weights) for place in (0, -1)]
-            rows.append((key.replace("_", " "), *(f"{end:.3g}" for end in ends)))
+            rows.append((key.replace("_", " "), f"{ends[0]:.3g}", f"{ends[1]:.3g}"))
     sentence = f"{result['algorithm']} on {result['game']}, {result['player']} player, {result['rounds']} rounds"
     return View(sentence, rows, [f"note: {note}" for note in result["notes"]])

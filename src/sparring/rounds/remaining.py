@@ -59,7 +59,7 @@ def _evaluation(recipe: Recipe, name: str, manifest: Manifest) -> float | None:
 
 def _scaled(manifest: Manifest, stage: str, counts: tuple[str, ...], wanted: int) -> float | None:
     """Seconds for `wanted` units, at the speed of the last round's stage; its units are the product of its counts."""
-    for key in reversed(manifest):
+    for key in reversed(list(manifest)):
         if stage_name(key) == stage and not in_evaluation(key):
             units, facts = 1, manifest[key]["facts"]
             for count in counts:
