@@ -17,11 +17,13 @@ import yaml
 import oracle_fakes
 from command import sparring
 from conftest import byte_tokenizer, other_template, write_jsonl
+from sparring.contests.head_to_head_folder import HeadToHeadFolder
 from sparring.contests.players import PolicyPlayer, find_player, same_policy
 from sparring.models.messages import prompt_text, turns
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.rounds.export import export, find_source
+from sparring.runtime.progress import Progress
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibex", "jay")
 PROMPTS = [f"Say {word} {number}" for number in (1, 2, 3) for word in WORDS]
@@ -83,6 +85,18 @@ def test_files_meet_and_everything_comes_out_again_from_what_is_stored(tmp_path,
     assert ("sha256 " in numbers, result["judge"] in numbers) == (False, False)
     assert "sha256 " in made
     assert result["judge"] in html.unescape(made)
+
+
+def test_a_comparison_that_is_refused_leaves_its_folder_empty(tmp_path, judge, sides):
+    folder = HeadToHeadFolder(tmp_path / "out", Progress(quiet=True))
+    with pytest.raises(ValueError, match="unknown oracle"):
+        folder.play(*map(str, sides), None, {"name": "nosuch"}, {})
+    assert list((tmp_path / "out").iterdir()) == []
+    folder.play(*map(str, sides), None, {"name": "function", "path": "oracle_fakes:moody"}, {})
+    stored = sorted((tmp_path / "out").rglob("*"))
+    with pytest.raises(ValueError, match="unknown oracle"):
+        folder.play(*map(str, sides), None, {"name": "nosuch"}, {})
+    assert sorted((tmp_path / "out").rglob("*")) == stored
 
 
 def test_only_the_pages_own_script_may_run(tmp_path, judge, sides):

@@ -59,10 +59,11 @@ class ContestFolder(ABC, Generic[Stored]):
     def _locked(self) -> Iterator[None]:
         """Lock the folder, whose files must be those that were written."""
         transformers.utils.logging.disable_progress_bar()
-        with locked_folder(self.store.root), self.store.locked():
-            self.store = Store(self.store.root)
-            self.store.check()
-            yield
+        with locked_folder(self.store.root), self.store.locked() as store:
+            self.store = store
+            with self.store.first_work():
+                self.store.check()
+                yield
 
     def _answered(
         self, players: Mapping[str, Player], questions: Questions, judge: Callable[[], Guard]

@@ -240,9 +240,22 @@ class Store:
                 self._take_back()
             raise
 
+    @contextlib.contextmanager
+    def first_work(self) -> Iterator[None]:
+        """Around work in a folder that is no run's: where it fails before it kept anything, its locks go again."""
+        try:
+            yield
+        except Exception:
+            if not any(path.is_file() and path.name not in (RUN_LOCK, LOCK) for path in self.root.rglob("*")):
+                self._take_back()
+            raise
+
     def _take_back(self) -> None:
         """Remove what a start writes, by name: a user's file, such as replies that were paid, may lie here too."""
         shutil.rmtree((self.root / TRAIN).parent, ignore_errors=True)
+        for folder in filter(Path.is_dir, self.root.iterdir()):
+            with contextlib.suppress(OSError):  # something lies in it
+                folder.rmdir()
         for name in (RECIPE, LOCK, MANIFEST, RUN_LOCK):
             (self.root / name).unlink(missing_ok=True)
         if self._made_folder:
