@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from sparring.oracles import build
 from sparring.oracles.function import FunctionOracle
 from sparring.recipe.reading import parse_recipe
-from sparring.studies.judges import alike
+from sparring.studies.judges import alike, alike_in
 
 PATH = "oracle_fakes:more_vowels"
 
@@ -25,6 +26,12 @@ def test_runs_before_and_after_an_identity_changed_share_the_judge(tiny_recipe: 
     old = summary(str(judge.former_identity))
     found = alike({"old": recipe, "new": recipe}, {"old": old, "new": summary(judge.identity)})
     assert {one["identity"] for s in found.values() for one in s["judgments"]} == {judge.identity}
+
+
+def test_a_run_whose_recipe_cannot_be_read_keeps_its_judges(tmp_path: Path) -> None:
+    summaries = {"a": summary("panel(1)"), "b": summary("panel(2)")}
+    (tmp_path / "recipe.yaml").write_text("rounds: 1\nold_field: 2\n")
+    assert alike_in(dict.fromkeys(summaries, tmp_path), summaries) == summaries
 
 
 def test_judges_that_had_one_identity_only_are_not_built(

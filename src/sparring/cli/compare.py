@@ -18,21 +18,17 @@ def command(
     json_: Json = False,
 ) -> None:
     """Compare runs side by side: win rates with intervals, length, KL, gap, cost. Refuses different judges."""
-    from sparring.recipe.reading import load_recipe
     from sparring.report.compare import gather, write_comparison
     from sparring.report.summary import load_summary
     from sparring.runtime.files import check_output
-    from sparring.runtime.layout import RECIPE
     from sparring.runtime.locks import locked_path
-    from sparring.studies.judges import alike
+    from sparring.studies.judges import alike_in
 
     names = labels(runs)
     with locked_path(out):
         check_output(out)
         summaries = {name: load_summary(run) for name, run in zip(names, runs, strict=True)}
-        comparison = gather(
-            alike({n: load_recipe(run / RECIPE) for n, run in zip(names, runs, strict=True)}, summaries)
-        )
+        comparison = gather(alike_in(dict(zip(names, runs, strict=True)), summaries))
         write_comparison(comparison, out)
     if json_:
         print_json(comparison)

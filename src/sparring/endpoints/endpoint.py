@@ -192,7 +192,8 @@ class Endpoint(Asker):
             )
         if not self._stop.is_set():
             self._given_up.add(key)
-            self._refused |= {key} if refused else set()
+            if refused:
+                self._refused.add(key)
 
     def refused(self, request: Request) -> bool:
         """Whether the server would not answer this question, whatever is asked beside it: moderation, or too long."""

@@ -158,7 +158,7 @@ def contest_judge(runs: Runs, folders: Folders) -> Oracle:
 
 def alike(runs: Mapping[Key, Recipe], summaries: Mapping[Key, Summary]) -> dict[Key, Summary]:
     """The summaries, with today's identity of a judge in place of the one that earlier versions gave it."""
-    if len({tuple(map(identity_of, summary["judgments"])) for summary in summaries.values()}) == 1:
+    if _same_judges(summaries):
         return dict(summaries)
     sections = [(recipe, *item) for recipe in runs.values() for item in _sections(recipe).items()]
     today, built = dict[str, str](), set[str]()
@@ -175,6 +175,19 @@ def alike(runs: Mapping[Key, Recipe], summaries: Mapping[Key, Summary]) -> dict[
         judgments = [{**one, "identity": today.get(identity_of(one), identity_of(one))} for one in summary["judgments"]]
         found[key] = cast(Summary, {**summary, "judgments": judgments})
     return found
+
+
+def alike_in(folders: Mapping[Key, Path], summaries: Mapping[Key, Summary]) -> dict[Key, Summary]:
+    """As `alike`, of finished runs in these folders; a recipe that this version cannot read tells nothing."""
+    recipes: dict[Key, Recipe] = {}
+    for key, folder in () if _same_judges(summaries) else folders.items():
+        with contextlib.suppress(ValueError):
+            recipes[key] = load_recipe(folder / RECIPE)
+    return alike(recipes, summaries)
+
+
+def _same_judges(summaries: Mapping[Key, Summary]) -> bool:
+    return len({tuple(map(identity_of, summary["judgments"])) for summary in summaries.values()}) == 1
 
 
 class MissingJudge:
