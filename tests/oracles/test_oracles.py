@@ -25,7 +25,7 @@ from sparring.oracles.oracle import Comparison
 from sparring.oracles.reward_model import RewardModel
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
-from sparring.runtime.errors import OracleError
+from sparring.runtime.errors import OracleError, Terminated
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
@@ -87,6 +87,12 @@ def test_an_oracle_that_ends_the_program_has_failed():
     assert "SystemExit(0)" in guard.last_error
     with pytest.raises(OracleError, match=r"failed on a first question: .*SystemExit\(0\)"):
         Guard(Scripted([SystemExit(0)] * 4)).probe()
+
+
+def test_sigterm_while_an_oracle_answers_ends_the_command() -> None:
+    """It was taken for a failed verdict, asked again, and the run went on."""
+    with pytest.raises(Terminated):
+        Guard(Scripted([Terminated(143)])).judge(CASES[:1])
 
 
 def test_complex_numbers_are_no_preferences():

@@ -37,6 +37,7 @@ from sparring.cli import (
     status,
     study,
 )
+from sparring.runtime.errors import Terminated
 from sparring.runtime.files import FULL, cache_folder
 from sparring.runtime.launch import LAUNCHED, die_with_launcher
 from sparring.runtime.terminal import flush, shielded, terminal, write
@@ -98,7 +99,7 @@ def main() -> None:
     with contextlib.suppress(FileNotFoundError):  # a folder that is gone
         sys.path.append(os.getcwd())  # so that `oracle: {path: my_file:judge}` finds my_file.py
     if LAUNCHED not in os.environ:  # a rank's end is told by its launcher
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+        signal.signal(signal.SIGTERM, _terminate)
     with shielded():
         try:
             try:
@@ -117,6 +118,10 @@ def main() -> None:
             # A fault of ours, to be reported; here, where it is shielded.
             sys.excepthook(type(error), error, error.__traceback__)
             sys.exit(1)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated(TERMINATED)
 
 
 def _explain(error: Exception) -> None:

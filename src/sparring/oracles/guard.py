@@ -22,7 +22,7 @@ from sparring.oracles.function import FunctionOracle
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import VerdictFile, verdict_key
-from sparring.runtime.errors import OracleError
+from sparring.runtime.errors import OracleError, Terminated
 
 SYMMETRY_TOLERANCE = 1e-6
 RETRIES = 2
@@ -191,6 +191,8 @@ class Guard:
     def _ask(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
             raw = np.asarray(self.oracle.judge(comparisons))
+        except Terminated:  # by a scheduler, and not by the oracle
+            raise
         except SystemExit as stop:
             raise RuntimeError(f"it raised SystemExit({stop.code!r})") from stop
         if np.iscomplexobj(raw):

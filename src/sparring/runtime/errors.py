@@ -6,6 +6,10 @@ Wrong input is a `ValueError` everywhere. Leaves out: memory that ran out (`memo
 from __future__ import annotations
 
 
+class Terminated(SystemExit):
+    """SIGTERM came: raised wherever the process is, in an oracle too, whose own SystemExit is a failed verdict."""
+
+
 class RaisedByAll(RuntimeError):
     """Raised in a task on every rank alike: rank 0 may go on to another task, and the others wait for it."""
 
