@@ -103,7 +103,7 @@ def text(kind: str, rng: Random) -> str:
 def arguments(kind: str, answer: str, rng: Random) -> dict[str, Any]:
     """Of one kind, with counts that the answer may just reach or miss."""
     count, relation, words = rng.choice((1, 1, 2, 3, 5, 8)), rng.choice(RELATIONS), answer.split() or ["none"]
-    plain = [word for word in words if re.fullmatch(r"[\w'-]+", word)]  # lm-eval takes a keyword for a pattern
+    plain = [word for word in words if re.fullmatch(r"\w(?:[\w'-]*\w)?", word)]  # lm-eval takes a keyword for a pattern
     some = [rng.choice([*plain, "bread", "river", "in"]) for _ in range(rng.choice((1, 2)))]
     near = {"relation": relation, "num_words": max(1, len(answer.split()) + rng.choice((-1, 0, 0, 1)))}
     start = next((word for word in words if word.isalnum()), "the")
