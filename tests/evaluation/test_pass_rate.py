@@ -48,6 +48,21 @@ def test_shares_are_of_answers_and_intervals_over_prompts(tmp_path, rules):
     assert found["left_out"] == {"answer is a number, not text": 1, "answers to prompts without a rule": 1}
 
 
+def test_several_rules_of_a_prompt_count_together_and_by_kind(tmp_path):
+    check = [{"rule": "max_words", "count": 2}, {"rule": "punctuation:no_comma"}]
+    data = lines(tmp_path / "rules.jsonl", [{"prompt": "p", "check": check}, {"prompt": "q", "check": check[:1]}])
+    given = answers(("p", "a b"), ("p", "a, b"), ("p", "a, b, c"), ("q", "a"), ("q", "Sure:\na b"))
+    file = lines(tmp_path / "mine.jsonl", given)
+    found = pass_rate(read_samples([file]), Rules(str(data)))
+    assert (found["pass_rate"].value, found["pass_rate"].count) == (2 / 5, 5)
+    assert (found["rules_kept"].value, found["rules_kept"].count) == (4 / 8, 8)
+    kinds = {name: (share.value, share.count) for name, share in found["by_rule"].items()}
+    assert kinds == {"max_words": (3 / 5, 5), "punctuation:no_comma": (1 / 3, 3)}
+    assert pass_rate(read_samples([file]), Rules(str(data), reading="loose"))["pass_rate"].value == 3 / 5
+    shown = sparring("evaluate", "pass-rate", file, "--oracle", f"{{name: rules, data: {data}}}")
+    assert re.search(r"all of a prompt's rules +40.0 .* 5\n.*each by itself +50.0 .* 8\n", shown.out)
+
+
 def test_the_command_needs_no_opponent(tmp_path, rules):
     file = lines(tmp_path / "mine.jsonl", answers(("p0", "4"), ("p2", "too many words")))
     words = ("evaluate", "pass-rate", file, "--oracle", f"{{name: rules, data: {rules}}}")

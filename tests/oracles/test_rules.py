@@ -60,6 +60,33 @@ def test_bad_rules(tmp_path, section, message):
         build_oracle({"name": "rules", "data": data, **section}, "")
 
 
+def test_several_rules_are_scored_whole_or_by_their_share(tmp_path):
+    check = [{"rule": "max_words", "count": 2}, {"rule": "punctuation:no_comma"}]
+    data = jsonl(tmp_path / "c.jsonl", [{"prompt": "p", "check": check}])
+    cases = [("p", "one two", "one, two three"), ("p", "one two", "one two three"), ("p", "a, b, c", "a, b")]
+    assert judge({"data": data}, *cases) == [1.0, 1.0, 0.5]
+    assert judge({"data": data, "score": "share"}, *cases) == [1.0, 0.75, 0.25]
+    loose = [("p", "Sure, here it is:\none two", "one, two")]
+    assert judge({"data": data}, *loose) == [0.5]
+    assert judge({"data": data, "reading": "loose"}, *loose) == [1.0]
+
+
+def test_scoring_is_part_of_the_identity_and_the_default_is_the_old_one(tmp_path):
+    data = jsonl(tmp_path / "c.jsonl", [{"prompt": "p", "check": {"rule": "one_word"}}])
+    plain, share = (build_oracle({"name": "rules", "data": data, **more}, "") for more in ({}, {"score": "share"}))
+    assert plain.identity == "rules-v1(dc4600428c0a3e94)"
+    assert share.identity == "rules-v1(dc4600428c0a3e94, share)"
+
+
+def test_ifevals_own_rows(tmp_path):
+    row = {"key": 1, "prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"num_words": None}]}
+    data = jsonl(tmp_path / "c.jsonl", [row])
+    assert judge({"data": data}, ("p", "a b", "a, b"), ("other", "a", "b")) == [1.0, 0.5]
+    data = jsonl(tmp_path / "d.jsonl", [{**row, "kwargs": []}])
+    with pytest.raises(ValueError, match=r"row 1, .*lists of one length, not 1 and 0"):
+        judge({"data": data}, ("p", "a", "b"))
+
+
 def test_a_pattern_without_an_end_fails_its_comparison_only(tmp_path, monkeypatch):
     """It held the judge for ever; the others are judged."""
     monkeypatch.setattr(plain, "SECONDS", 0.05)

@@ -37,7 +37,7 @@ from sparring.contests.players import (
     same_policy,
     sampled_otherwise,
 )
-from sparring.contests.sample_answers import Questions, sample_answers
+from sparring.contests.sample_answers import Questions, store_answers
 from sparring.evaluation.annotations import Judgments, annotation_rows, read_judgments
 from sparring.evaluation.answers import Answers, Instruction, Pairs, align, read_answers
 from sparring.evaluation.decided_by_rule import JUDGE
@@ -153,19 +153,7 @@ class HeadToHeadFolder(ContestFolder[Answers]):
         return Made((answer_path(name),), {**counts, **reasons})
 
     def _sampled(self, name: str, player: PolicyPlayer, questions: Questions) -> Made:
-        """One fresh answer to every prompt that fits."""
-        target = self.store.path(answer_path(name))
-        stream, parquet = f"contest/{name}", target.with_suffix(".parquet")
-        drawn, unanswered = sample_answers(player, questions, 1, stream, parquet, self.progress)
-        generator = f"{player.spec} ({player.identity[:12]})"
-        rows = []
-        for row in drawn:
-            answer = {"instruction": row["instruction"], "output": row["text"], "generator": generator}
-            rows.append({**answer, "finish_reason": row["finish_reason"]})
-        write_json(target, rows)
-        cut_off = sum(row["finish_reason"] == "length" for row in rows)
-        counts = {"source": player.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
-        return Made((answer_path(name),), {**counts, **player.sampled_from()})
+        return store_answers(self.store, answer_path(name), f"contest/{name}", player, questions, self.progress)
 
     def _guard(self, section: Mapping[str, Any], players: Mapping[str, Player]) -> Guard:
         """The judge; `model: start` in its section is B's start model, or A's where B has none."""

@@ -17,7 +17,9 @@ from sparring.contests.players import PolicyPlayer
 from sparring.evaluation.answers import Instruction
 from sparring.models.weights import context_length
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.store import Made, Store
 from sparring.rounds.tables import Prompt
+from sparring.runtime.files import write_json
 from sparring.runtime.progress import Progress
 
 Rows = list[dict[str, Any]]
@@ -78,3 +80,21 @@ def sample_answers(
         for row in ordered
     ]
     return rows, unanswered
+
+
+def store_answers(
+    store: Store, relative: str, stream: str, player: PolicyPlayer, questions: Questions, progress: Progress
+) -> Made:
+    """Write one fresh answer to every prompt that fits, in AlpacaEval's form, with what a stage keeps about them."""
+    target = store.path(relative)
+    drawn, unanswered = sample_answers(player, questions, 1, stream, target.with_suffix(".parquet"), progress)
+    generator = f"{player.spec} ({player.identity[:12]})"
+    rows = [
+        {"instruction": row["instruction"], "output": row["text"], "generator": generator}
+        | {"finish_reason": row["finish_reason"]}
+        for row in drawn
+    ]
+    write_json(target, rows)
+    cut_off = sum(row["finish_reason"] == "length" for row in rows)
+    counts = {"source": player.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
+    return Made((relative,), {**counts, **player.sampled_from()})

@@ -105,13 +105,23 @@ def _refuse(name: str, rule: Rule, arguments: Mapping[str, Any]) -> None:
 def check_of_row(row: Mapping[str, Any], column: str) -> Check | None:
     """The check of a row of data: of its column, else of IFEval's columns; None where it has none.
 
-    IFEval's rows are taken as they are: two of its 541 ask for words with a comma and for no comma.
-
     Raises:
         UnknownCheck: as `parse_check`.
     """
-    if row.get(column) is not None or row.get(IDS) is None:
-        return parse_check(row.get(column))
+    check = parse_check(row.get(column))
+    return ifeval_check(row) if check is None else check
+
+
+def ifeval_check(row: Mapping[str, Any]) -> Check | None:
+    """The instructions of a row in IFEval's own form; None where it has none.
+
+    They may exclude each other: two of IFEval's 541 prompts ask for words with a comma and for no comma.
+
+    Raises:
+        UnknownCheck: rules or their arguments are not known.
+    """
+    if row.get(IDS) is None:
+        return None
     try:
         instructions = from_ifeval(row[IDS], row.get(KWARGS))
         for instruction in instructions:

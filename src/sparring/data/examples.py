@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparring.data.checks import Check, UnknownCheck, check_of_row
+from sparring.data.checks import IDS, Check, UnknownCheck, ifeval_check, parse_check
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.models.messages import (
     Message,
@@ -162,7 +162,7 @@ class Layout:
         elif is_null(prompt):
             raise ValueError("the prompt is null")
         messages, responses = prompt_and_answers(prompt, values)
-        check = check_of_row(row, self.check_column)
+        check = parse_check(row.get(self.check_column)) or _other_check(row)
         group = None if is_null(row.get(self.group_column)) else str(row[self.group_column])
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
         return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check, group)
@@ -173,7 +173,8 @@ class Layout:
         names = [repr(name) for name in UNREAD if name not in used and not is_empty(row.get(name))]
         messages = [turn for name in used if isinstance(row[name], list) for turn in row[name]]
         named = any(isinstance(turn, dict) and not is_empty(turn.get("name")) for turn in messages)
-        return [*names, *(["the messages' field 'name'"] if named else [])]
+        unknown = row.get(IDS) is not None and row.get(self.check_column) is None and _other_check(row) is None
+        return [*names, *(["the messages' field 'name'"] if named else []), *([repr(IDS)] if unknown else [])]
 
     def _ranked(self, row: Row) -> Row:
         """The best and the worst of a list of texts, best first, or of {answer, rank}."""
@@ -188,6 +189,14 @@ class Layout:
         if _rank(best) == _rank(worst):
             raise ValueError("all answers have one rank")
         return {"chosen": best["answer"], "rejected": worst["answer"]}
+
+
+def _other_check(row: Row) -> Check | None:
+    """The instructions in IFEval's columns; None where one is unknown: other sets have kinds of their own there."""
+    try:
+        return ifeval_check(row)
+    except UnknownCheck:
+        return None
 
 
 def _list(value: Any) -> list[Any]:

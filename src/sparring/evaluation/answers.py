@@ -1,7 +1,8 @@
 """Answer files: one answer per instruction, joined by the instruction's text.
 
 A file is AlpacaEval's model outputs (a JSON list with instruction, output, generator), or JSONL, CSV or Parquet with
-those columns; prompt stands for instruction, and response or answer for output. Leaves out: making answers
+those columns; prompt stands for instruction, and response or answer for output. lm-eval's logged samples are read too:
+doc.prompt (or doc.instruction), and the first of filtered_resps. Leaves out: making answers
 (`contests/head_to_head_folder.py`).
 
     pairs = align(read_answers(Path("mine.json")), read_answers(Path("base.json")))
@@ -77,7 +78,7 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
     Raises:
         ValueError: it cannot be read, has no such columns, or answers an instruction in two ways.
     """
-    rows = read_rows(DatasetConfig(path=str(path)))
+    rows = [_logged(row) for row in read_rows(DatasetConfig(path=str(path)))]
     asked, output = (column_of(rows, names, path) for names in (INSTRUCTION, OUTPUT))
     generators = list(dict.fromkeys(str(row["generator"]) for row in rows if row.get("generator")))
     if len(generators) > 1:
@@ -100,6 +101,15 @@ def read_answers(path: Path, name: str | None = None) -> Answers:
         counts = ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
         raise ValueError(f"answers: {str(path)!r} holds no usable row ({counts}). Give every answer as one text.")
     return Answers(name or (generators or [path.stem])[0], texts, unanswered, +unusable, turns)
+
+
+def _logged(row: Row) -> Row:
+    """A row of lm-eval's logged samples as prompt and response; other rows as they are."""
+    doc, responses = row.get("doc"), row.get("filtered_resps") or row.get("resps")
+    if not isinstance(doc, dict) or not isinstance(responses, list) or not responses:
+        return row
+    first = responses[0][0] if isinstance(responses[0], list) and responses[0] else responses[0]
+    return {"prompt": doc.get("prompt", doc.get("instruction")), "response": first}
 
 
 def spoken(answer: Any) -> Any:

@@ -26,6 +26,7 @@ import torch
 import transformers
 import yaml
 
+from sparring.data.instructions.language import offer_sentences
 from sparring.data.rows import read_file
 from sparring.models.identity import hash_reading, hash_weights
 from sparring.models.template import FIXED_DAY, Template
@@ -76,6 +77,7 @@ TEMPLATES: Mapping[str, tuple[str, str, str | None]] = {
     "truthfulqa": ("truthfulqa/truthfulqa_mc2.yaml", "validation", None),
     "winogrande": ("winogrande/default.yaml", "validation", "training_split"),
     "gsm8k": ("gsm8k/gsm8k.yaml", "test", None),
+    "ifeval": ("leaderboard/ifeval/ifeval.yaml", "train", None),
 }
 """lm-eval's file, the split that is scored, and the split that a local copy may lack"""
 SHOT_SPLITS = {"mmlu": "dev", "gsm8k": "train", "arc": "train", "winogrande": "train"}
@@ -86,6 +88,7 @@ FIELDS = {
     "truthfulqa": ("question", "mc2_targets"),
     "winogrande": ("sentence", "option1", "option2", "answer"),
     "gsm8k": ("question", "answer"),
+    "ifeval": ("key", "prompt", "instruction_id_list", "kwargs"),
 }
 LocalData = Mapping[str, Mapping[str, Path]]
 """by benchmark: files by split, "test" and perhaps "shots" """
@@ -307,6 +310,8 @@ class Leaderboard:
         return dict(results)
 
     def _tasks(self, benchmark: Benchmark) -> tuple[Any, Sequence[str]]:
+        if "ifeval" in benchmark.task:
+            offer_sentences(self.out / "nltk_data")  # or lm-eval fails without a network, after all answers
         task_manager = lm_eval("lm_eval.tasks").TaskManager
         if files := self.data.get(benchmark.name):
             folder = self.out / "tasks"

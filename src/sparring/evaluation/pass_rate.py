@@ -1,8 +1,9 @@
 """How many of one model's answers pass the rules of their prompts, with no opponent: accuracy on GSM8K, for example.
 
-The rules are those of an oracle `rules` (a check with each prompt, or a gold answer). A prompt may have several
+The rules are those of an oracle `rules` (a check with each prompt, or a gold answer), strict or loose as it reads. An
+answer passes if it keeps all its prompt's rules; by kind of rule every rule counts by itself. A prompt may have several
 answers; intervals are over prompts (`intervals.py`). Left out and counted: rows without an answer, and prompts without
-a rule. Leaves out: sampling, partial credit, and judges (`head_to_head.py`).
+a rule. Leaves out: sampling, and judges (`head_to_head.py`).
 
     pass_rate(read_samples([Path("answers.jsonl")]), Rules("gsm8k.jsonl", "number", "question", "answer"))
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.checks import passes
+from sparring.data.checks import instructions_of, obeyed
 from sparring.data.rows import read_rows
 from sparring.evaluation.answers import INSTRUCTION, OUTPUT, column_of, no_join, no_text, spoken, usable_instructions
 from sparring.evaluation.intervals import SHARE, CountedInterval, clustered_mean
@@ -67,7 +68,7 @@ def read_samples(paths: Sequence[Path]) -> Samples:
 
 
 def pass_rate(samples: Samples, rules: Rules) -> dict[str, Any]:
-    """The share of answers that pass, of all and by kind of rule, highest first, with what was left out.
+    """The share of answers that pass, of rules kept, and both by kind, highest first, with what was left out.
 
     Raises:
         ValueError: no answered prompt has a rule.
@@ -79,18 +80,22 @@ def pass_rate(samples: Samples, rules: Rules) -> dict[str, Any]:
             + no_join(samples.texts, rules.checks)
         )
     rows = [
-        (str(check["rule"]), number, passes(check, text))
+        (number, str(instruction["rule"]), answer, held)
         for number, (prompt, check) in enumerate(kept.items())
-        for text in samples.texts[prompt]
+        for answer, text in enumerate(samples.texts[prompt])
+        for instruction, held in zip(instructions_of(check), obeyed(check, text, rules.reading == "loose"), strict=True)
     ]
-    kind, owner, passed = (np.array(column) for column in zip(*rows, strict=True))
-    by_rule = {str(name): _share(passed[kind == name], owner[kind == name]) for name in np.unique(kind)}
+    owner, kind, answer, held = (np.array(column) for column in zip(*rows, strict=True))
+    by_rule = {str(name): _share(held[kind == name], owner[kind == name]) for name in np.unique(kind)}
+    first = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(answer, prepend=-1) != 0))
+    several = len(first) < len(rows)
     without = sum(len(texts) for prompt, texts in samples.texts.items() if prompt not in rules.checks)
     return {
         "benchmark": "pass-rate",
         "model": samples.name,
         "rules": rules.identity,
-        "pass_rate": _share(passed, owner),
+        "pass_rate": _share(np.logical_and.reduceat(held, first), owner[first]),
+        **({"rules_kept": _share(held, owner)} if several else {}),
         "by_rule": dict(sorted(by_rule.items(), key=lambda item: -item[1].value)),
         "prompts": len(kept),
         "empty": sum(not text.strip() for prompt in kept for text in samples.texts[prompt]),

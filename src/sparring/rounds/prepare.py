@@ -1,8 +1,8 @@
 """Prepare the data of a run: read, check, tokenise once, freeze as data/*.parquet.
 
-Every row that cannot be used is counted by reason. Train and held-out prompts must not overlap. Rows pass through in
-shards, so a set of any size takes the memory of one; a shard that is on disk is not tokenised again when a killed run
-goes on. Leaves out: building pairs from samples (`pair.py`).
+Every row that cannot be used is counted by reason. Train and held-out prompts must not overlap, and IFEval's prompts
+are refused for training. Rows pass through in shards, so a set of any size takes the memory of one; a shard that is on
+disk is not tokenised again when a killed run goes on. Leaves out: building pairs from samples (`pair.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparring.data.evaluation_only import refuse_evaluation_only
 from sparring.data.examples import Example, Layout, stream_examples
 from sparring.data.rows import data_files, stream_rows
 from sparring.models.chat import Chat
@@ -143,6 +144,8 @@ class Preparation:
         with self.progress.task(f"data  {name}", None) as advance:
             examples = stream_examples(config, roles, dropped, unread)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
+                if relative == TRAIN:
+                    refuse_evaluation_only((prompt_text(one.messages) for one in part), "data.train")
                 unmade = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
                 shard = find_part(unmade, self.progress.say)
                 if shard is None:

@@ -41,10 +41,11 @@ def check_sampling(model: PreTrainedModel) -> None:
         raise
     except Exception as error:  # a model's code fails in any way on what it was not written for
         raise ValueError(f"model: {name} cannot be sampled in this process ({first_line(error)}). {REMEDY}") from error
-    if not worst <= AGREES[is_exact(model)] * effect:
+    if not worst <= AGREES[exact := is_exact(model)] * effect:
+        rounding = "" if exact else "Where rounding does it, sampling.precision: float32 helps. "
         raise ValueError(
             f"model: {name} gives other logits token by token than in one pass (up to {worst:.2g}, where another first "
-            f"token changes {effect:.2g}), so it cannot be sampled in this process. {REMEDY}"
+            f"token changes {effect:.2g}), so it cannot be sampled in this process. {rounding}{REMEDY}"
         )
 
 

@@ -12,6 +12,7 @@ VERBS = {
     "alpaca-eval": "alpaca_eval:command",
     "arena-hard": "arena_hard:command",
     "mt-bench": "mt_bench:command",
+    "ifeval": "ifeval:command",
     "pass-rate": "pass_rate:command",
     "ratings": "ratings:command",
     "leaderboard": "leaderboard:command",

@@ -44,8 +44,11 @@ def show(result: dict[str, Any], console: Console) -> None:
     """The shares as a table, and what was left out."""
     from sparring.cli.result import percent_cells, say, table
 
-    rows = [("all", result["pass_rate"]), *result["by_rule"].items()]
+    kept = result.get("rules_kept")  # only where a prompt has several rules
+    levels = [("all of a prompt's rules", result["pass_rate"]), ("rules, each by itself", kept)]
+    whole = levels if kept is not None else [("all", result["pass_rate"])]
     columns = ("rule", "pass, %", "95 % interval", "answers")
+    rows = [*whole, *result["by_rule"].items()]
     console.print(
         table(
             f"{result['model']}: {result['prompts']} prompts, {result['rules']}",

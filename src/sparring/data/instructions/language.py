@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sparring.runtime.files import write_text
+
 SEED = 0
 EXTRA = "pip install 'sparring[ifeval]'"
 LANGDETECT = ("langdetect",)
@@ -52,6 +54,35 @@ def tokens(text: str) -> list[str]:
     """Words and marks: sentence by sentence, by the Treebank rules."""
     split = _tokenizer().tokenize
     return [token for sentence in _sentences().tokenize(text) for token in split(sentence)]
+
+
+def offer_sentences(folder: Path) -> None:
+    """Give other code NLTK's English model from `folder`, which is made, where NLTK finds none and would download it.
+
+    Nothing happens where the packages are not installed.
+    """
+    if missing(NLTK) is not None:
+        return
+    data = import_module("nltk.data")
+    try:
+        data.find("tokenizers/punkt_tab/english/")
+    except LookupError:
+        write_sentences(folder)
+        data.path.append(str(folder))
+
+
+def write_sentences(folder: Path) -> None:
+    """Write the English model in NLTK's form, as tokenizers/punkt_tab/english/ of a folder of its data."""
+    model, english = import_module("punkt").load_model("english"), folder / "tokenizers" / "punkt_tab" / "english"
+    tables = {
+        "abbrev_types.txt": sorted(model.abbrev_types),
+        "sent_starters.txt": sorted(model.sent_starters),
+        "collocations.tab": [f"{one}\t{other}" for one, other in sorted(model.collocations)],
+        "ortho_context.tab": [f"{word}\t{flags}" for word, flags in model.ortho_context.items()],
+    }
+    english.mkdir(parents=True, exist_ok=True)
+    for name, lines in tables.items():
+        write_text(english / name, "\n".join(lines))
 
 
 def _profiles() -> Path:
