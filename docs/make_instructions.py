@@ -1,12 +1,12 @@
 """Writes `src/sparring/data/instructions.jsonl`, the shipped set `sparring:instructions`.
 
 Each prompt asks for a few words about a topic and, in words, for one thing that code can check. `train` has 100 topics,
-13 kinds of instruction in four wordings each, and a gold answer that obeys, written by rule. `held_out` has 30 other
+11 kinds of instruction in four wordings each, and a gold answer that obeys, written by rule. `held_out` has 30 other
 topics in four groups:
 
     unseen topics     kinds and wordings of training
     unseen wordings   the same topics, kinds and arguments, asked in words that training never had
-    unseen kinds      twelve kinds that training never had
+    unseen kinds      fourteen kinds that training never had
     two instructions  two kinds of training in one prompt; training has one in each
 
 Rows alternate between kinds, and half of the held-out rows are of unseen topics, so any prefix is such a mixture.
@@ -172,8 +172,7 @@ class Kind:
 
 def trained(draw: random.Random) -> dict[str, Kind]:
     """The kinds of training, each with arguments drawn anew."""
-    few, many = draw.choice((10, 12, 15, 20)), draw.choice((25, 30, 35))
-    most, least = draw.choice((1, 2)), draw.choice((3, 4))
+    few, most = draw.choice((10, 12, 15, 20)), draw.choice((1, 2))
     bullets = draw.choice((2, 3, 4))
     first, last = draw.choice(FIRST_WORDS), draw.choice(LAST_WORDS)
     one, other = draw.sample(WORDS, 2)
@@ -200,16 +199,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
             ),
             (f"Do not reach {few} words.", f"Stay below {few} words in total."),
         ),
-        "many words": Kind(
-            {"rule": "length_constraints:number_words", "relation": "at least", "num_words": many},
-            (
-                f"Use at least {many} words.",
-                f"Answer with {many} words or more.",
-                f"Your answer must have at least {many} words.",
-                f"Write no fewer than {many} words.",
-            ),
-            (f"It should be {many} words long or longer.", f"Anything shorter than {many} words is too short."),
-        ),
         "few sentences": Kind(
             {"rule": "max_sentences", "count": most},
             (
@@ -219,16 +208,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
                 f"Do not write more than {sentences}.",
             ),
             (f"The limit is {sentences}.", f"Stop after {sentences}."),
-        ),
-        "many sentences": Kind(
-            {"rule": "min_sentences", "count": least},
-            (
-                f"Use at least {least} sentences.",
-                f"Write {least} sentences or more.",
-                f"Your answer must have at least {least} sentences.",
-                f"Give no fewer than {least} sentences.",
-            ),
-            (f"I expect {least} or more sentences.", f"Fewer than {least} sentences will not do."),
         ),
         "small letters": Kind(
             {"rule": "lowercase"},
@@ -315,6 +294,7 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
     """The kinds that training never has."""
     letter, word = draw.choice(LETTERS), draw.choice(WORDS)
     times, parts, items = draw.choice((2, 3)), draw.choice((2, 3)), draw.choice((3, 4, 5))
+    many, least = draw.choice((25, 30, 35)), draw.choice((3, 4))
     frequency = {"relation": "at least", "frequency": times}
     letters = {"letter": letter, "let_relation": "at least", "let_frequency": times}
     return {
@@ -373,6 +353,24 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
                 f"Your answer must be {items} short items on one line, separated by commas.",
             ),
         ),
+        "many words": Kind(
+            {"rule": "length_constraints:number_words", "relation": "at least", "num_words": many},
+            (
+                f"Use at least {many} words.",
+                f"Answer with {many} words or more.",
+                f"Your answer must have at least {many} words.",
+                f"Write no fewer than {many} words.",
+            ),
+        ),
+        "many sentences": Kind(
+            {"rule": "min_sentences", "count": least},
+            (
+                f"Use at least {least} sentences.",
+                f"Write {least} sentences or more.",
+                f"Your answer must have at least {least} sentences.",
+                f"Give no fewer than {least} sentences.",
+            ),
+        ),
         "two answers": Kind(
             {"rule": "combination:two_responses"}, ("Give two different answers, separated by six asterisks: ******",)
         ),
@@ -380,7 +378,7 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
 
 
 # Of these pairs one instruction cannot be obeyed with the other, or obeys it by itself.
-_LENGTHS = ("one word", "few words", "many words", "few sentences", "many sentences", "bullet points")
+_LENGTHS = ("one word", "few words", "few sentences", "bullet points")
 APART = {
     *combinations(_LENGTHS, 2),
     *(("one word", name) for name in ("first word", "last words", "keywords", "forbidden word", "no comma", "title")),
@@ -405,8 +403,6 @@ def gold(topic: str, first: str, second: str, kind: str, check: Check) -> str:
             return re.findall(r"\w+", topic)[-1].capitalize()
         case "few words" | "few sentences":
             return min(first, second, key=lambda text: len(text.split()))
-        case "many words" | "many sentences":
-            return " ".join((first, second, *rest))
         case "small letters":
             return f"{first} {second}".lower()
         case "first word":
