@@ -31,6 +31,9 @@ CHECKED = [
     "sparring.training.packing",
     "sparring.training.scorer",
     "sparring.sampling.attention",
+    "sparring.sampling.choice",
+    "sparring.sampling.packed",
+    "sparring.sampling.room",
     "sparring.sampling.transformers_engine",
 ]
 install_import_hook(CHECKED, "shape_checker.check").__enter__()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import byte_tokenizer, other_template
+from sparring.oracles import mutual_information
 from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison
 
@@ -45,3 +46,19 @@ def test_a_model_with_another_template_is_another_judge(tiny_model, tmp_path):
     after = build_oracle(section, str(model))
     assert before.judge(case) != after.judge(case)
     assert before.identity != after.identity
+
+
+def test_the_sum_and_the_mean_of_one_model_share_its_passes(tiny_model, monkeypatch):
+    """A recipe asks for both, one after the other; each ran the same passes."""
+    case = [Comparison("Say ant", "an ant", "a bee and more"), Comparison("Say bee", "", "bee")]
+    section = {"name": "mutual_information"}
+    alone = build_oracle({**section, "per_token": True}, str(tiny_model)).judge(case)
+    passes: list[int] = []
+    plain = mutual_information.rollout_logps
+    monkeypatch.setattr(mutual_information, "rollout_logps", lambda *a, **k: passes.append(len(a[1])) or plain(*a, **k))
+    summed = build_oracle(section, str(tiny_model))
+    summed.judge(case)
+    first = sum(passes)
+    per_token = build_oracle({**section, "per_token": True}, str(tiny_model))
+    assert (per_token.judge(case) == alone).all()
+    assert sum(passes) == first > 0

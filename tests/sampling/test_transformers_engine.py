@@ -14,8 +14,9 @@ from conftest import tiny_llama
 from sparring.recipe.sections import SamplingConfig
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.attention import decode_attention
+from sparring.sampling.choice import inverse_cdf, nucleus
 from sparring.sampling.engine import Request
-from sparring.sampling.transformers_engine import TransformersEngine, _inverse_cdf, _nucleus
+from sparring.sampling.transformers_engine import TransformersEngine
 
 END = frozenset({256})
 PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9, 10]]
@@ -88,7 +89,7 @@ def test_a_mixture_averages_log_probabilities():
 def test_nucleus_keeps_the_smallest_sufficient_set(seed, top_p):
     torch.manual_seed(seed)
     probs = torch.randn(1, 700).mul(3).softmax(-1)
-    token = int(_nucleus(probs, torch.rand(1, dtype=torch.float64), top_p))
+    token = int(nucleus(probs, torch.rand(1, dtype=torch.float64), top_p))
     order = probs[0].sort(descending=True)
     before = order.values.cumsum(0) - order.values
     assert token in order.indices[before < top_p].tolist()
@@ -98,8 +99,8 @@ def test_a_flat_row_does_not_change_its_neighbours():
     sharp, flat = torch.zeros(1, 2000), torch.full((1, 2000), 1 / 2000)
     sharp[0, [3, 7, 9]] = torch.tensor([0.5, 0.3, 0.2])
     uniforms = torch.tensor([0.9, 0.3, 0.99], dtype=torch.float64)
-    together = _nucleus(torch.cat([sharp, flat, sharp]), uniforms, 0.9)
-    alone = [int(_nucleus(row, uniforms[i : i + 1], 0.9)) for i, row in enumerate((sharp, flat, sharp))]
+    together = nucleus(torch.cat([sharp, flat, sharp]), uniforms, 0.9)
+    alone = [int(nucleus(row, uniforms[i : i + 1], 0.9)) for i, row in enumerate((sharp, flat, sharp))]
     assert together.tolist() == alone
 
 
@@ -107,7 +108,7 @@ def test_a_flat_row_does_not_change_its_neighbours():
 def test_a_token_without_mass_is_never_drawn(uniform):
     """The largest uniform number, rounded to float32, is 1."""
     probs = torch.tensor([[0.0, 0.25, 0.75, 0.0, 0.0]])
-    assert int(_inverse_cdf(probs, torch.tensor([uniform], dtype=torch.float64))) in (1, 2)
+    assert int(inverse_cdf(probs, torch.tensor([uniform], dtype=torch.float64))) in (1, 2)
 
 
 def test_different_rows_never_share_noise():
@@ -146,3 +147,9 @@ def test_what_decode_attention_would_leave_out_is_refused():
     q, kv = torch.zeros(1, 2, 1, 4), torch.zeros(1, 1, 3, 4)
     with pytest.raises(ValueError, match=r"Module uses softcap, which sampling with sdpa leaves out"):
         decode_attention(torch.nn.Module(), q, kv, kv, None, softcap=30.0)
+
+
+def test_prompts_that_are_run_in_parts_are_answered_as_they_are_together(monkeypatch):
+    whole = engine().sample(requests())
+    monkeypatch.setattr("sparring.sampling.transformers_engine.PREFILL_TOKENS", 1)
+    assert engine().sample(requests()) == whole

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -77,9 +79,8 @@ class MutualInformation:
             self.chat = Chat(load_tokenizer(self.folder), chat_template, day=FIXED_DAY)
         except ValueError as error:
             raise ValueError(f"oracle.chat_template, for {model!r}: {error}") from error
-        self._scorer: PolicyScorer | None = None
         self._hash = hash_policy(self.folder)
-        self._scores: dict[tuple[str, str], float] = {}
+        self._leads = _leads(self.folder, self._hash, self.chat, budget)
 
     @property
     def identity(self) -> str:
@@ -97,24 +98,36 @@ class MutualInformation:
 
     def scores(self, prompt_answer_pairs: Sequence[tuple[str, str]]) -> Float[np.ndarray, " N"]:
         """N: each answer's score in nats (per token where so configured); minus infinity of an empty answer."""
-        self._score(prompt_answer_pairs)
-        return np.array([self._scores[pair] for pair in prompt_answer_pairs])
+        leads = self._leads.of(prompt_answer_pairs)
+        if not self.per_token:
+            return np.array(leads)
+        tokens = [max(1, len(self.chat.response_ids(answer)) - 1) for _, answer in prompt_answer_pairs]
+        return np.array(leads) / np.array(tokens)
 
-    def _score(self, pairs: Sequence[tuple[str, str]]) -> None:
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._scores]
+
+class _Leads:
+    """log P(a | prompt) - log P(a | empty prompt) in nats of answers that were asked about, each computed once."""
+
+    def __init__(self, folder: Path, chat: Chat, budget: int) -> None:
+        self.folder, self.chat, self.budget = folder, chat, budget
+        self._scorer: PolicyScorer | None = None
+        self._known: dict[tuple[str, str], float] = {}
+
+    def of(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One per pair of prompt and answer; minus infinity of an empty answer."""
         by_prompt: dict[str, list[str]] = {}
-        for prompt, answer in new:
-            if answer.strip():
+        for prompt, answer in dict.fromkeys(pairs):
+            if not answer.strip():
+                self._known[prompt, answer] = -math.inf
+            elif (prompt, answer) not in self._known:
                 by_prompt.setdefault(prompt, []).append(answer)
-            else:
-                self._scores[prompt, answer] = -math.inf
         scored = [(prompt, answer) for prompt, answers in by_prompt.items() for answer in answers]
         conditional = self._logps([self._rollout(prompt, answers) for prompt, answers in by_prompt.items()])
         alone = self._logps([self._rollout(EMPTY, [answer]) for _, answer in scored])
         with_prompt, without = ([value for row in rows for value in row] for rows in (conditional, alone))
         for pair, high, low in zip(scored, with_prompt, without, strict=True):
-            tokens = len(self.chat.response_ids(pair[1])) - 1 if self.per_token else 1
-            self._scores[pair] = (high - low) / tokens
+            self._known[pair] = high - low
+        return [self._known[pair] for pair in pairs]
 
     def _rollout(self, prompt: str, answers: Sequence[str]) -> Rollout:
         # The end token is left out: an answer that was cut off has none, and it says nothing about the prompt.
@@ -125,3 +138,18 @@ class MutualInformation:
         if self._scorer is None:
             self._scorer = scorer_of(placed(load_model(self.folder, torch.bfloat16)))
         return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")
+
+
+_shared: weakref.WeakValueDictionary[tuple[str, str, int], _Leads] = weakref.WeakValueDictionary()
+
+
+def _leads(folder: Path, weights: str, chat: Chat, budget: int) -> _Leads:
+    """The leads that an oracle of the same model, template and budget holds, or new ones.
+
+    A recipe may ask for the sum and for the mean of one model: half of its evaluation's judging was done twice.
+    """
+    key = (weights, chat.template, budget)
+    found = _shared.get(key)
+    if found is None:
+        _shared[key] = found = _Leads(folder, chat, budget)
+    return found

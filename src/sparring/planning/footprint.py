@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.integrations import moe
 
-from sparring.models.architecture import layer_kinds, new_cache
+from sparring.models.architecture import layer_kinds
 from sparring.recipe.sections import FitConfig, LoraConfig, SamplingConfig
 from sparring.runtime.errors import first_line
 from sparring.sampling.transformers_engine import Caches, TransformersEngine, keep
@@ -193,7 +193,7 @@ def sample_footprint(config: PretrainedConfig, prompt: int, per_prompt: int, set
             _allocate(model)
             engine = TransformersEngine([(model, 1.0)], settings, frozenset())
             live.restart()
-            caches = [new_cache(model)]
+            caches = engine.new_caches()
             _next(engine, caches, torch.zeros(prompts, prompt, dtype=torch.long), 0)
             prefill = live.working
             keep(caches, torch.zeros(rows, dtype=torch.long))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -27,12 +27,12 @@ def decode_attention(
     query: Float[Tensor, "B H Q D"],
     key: Float[Tensor, "B G T D"],
     value: Float[Tensor, "B G T E"],
-    attention_mask: Bool[Tensor, "B 1 Q T"] | None,
+    attention_mask: Shaped[Tensor, "B 1 Q T"] | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **extra: Any,
 ) -> tuple[Float[Tensor, "B Q H E"], Float[Tensor, "B H Q T"] | None]:
-    """B x Q x H x E: softmax(scale * q k) v over the keys that the mask lets each query see, as transformers calls it.
+    """B x Q x H x E: softmax(scale * q k + mask) v, as transformers calls it; the mask is `decode_mask`'s.
 
     More than one query a row go to the general kernel. Attention weights are not returned (None).
 
@@ -54,12 +54,21 @@ def decode_attention(
     scale = width**-0.5 if scaling is None else scaling
     # The H / G heads that share a key head become rows of one product, so that keys are not repeated.
     grouped = query.reshape(rows, groups, heads // groups, width)
-    scores = (grouped @ key.transpose(2, 3)).float() * scale
+    scores = (grouped @ key.transpose(2, 3)).float().mul_(scale)
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, float("-inf"))
+        masks = attention_mask.dtype == torch.bool  # some models make their own masks
+        scores = scores.masked_fill_(~attention_mask, float("-inf")) if masks else scores.add_(attention_mask)
     mixed = scores.softmax(-1).to(value.dtype) @ value
     return mixed.reshape(rows, 1, heads, value.shape[-1]), None
 
 
+def decode_mask(*, q_length: int, **arguments: Any) -> Shaped[Tensor, "B 1 Q T"] | None:
+    """sdpa's mask; for one query a row as 0 and -inf to be added, once a token and not once a layer."""
+    mask = sdpa_mask(q_length=q_length, **arguments)
+    if mask is None or q_length != 1:
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, float("-inf"))
+
+
 AttentionInterface.register(DECODE_ATTENTION, decode_attention)
-AttentionMaskInterface.register(DECODE_ATTENTION, sdpa_mask)
+AttentionMaskInterface.register(DECODE_ATTENTION, decode_mask)

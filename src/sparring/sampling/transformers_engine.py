@@ -8,7 +8,7 @@ continuous batching (a served engine's work).
     TransformersEngine([(model, 1.0)], settings, end_ids).sample(requests)
 
 Shape suffixes: B rows of a batch, P its distinct prompts, T tokens of a row so far, Q those of them that are fed at
-once, S tokens that may be sampled (`max_new_tokens`), V vocabulary, K likeliest tokens, A rows that have not ended.
+once, S tokens that may be sampled (`max_new_tokens`), V vocabulary, A rows that have not ended.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -28,13 +29,15 @@ from sparring.models.architecture import STATE, new_cache
 from sparring.models.weights import plain_attention
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.attention import DECODE_ATTENTION
+from sparring.sampling.choice import choose
 from sparring.sampling.engine import Request, Response
+from sparring.sampling.packed import packed
+from sparring.sampling.room import join, joinable, with_room
 
-NUCLEUS = 512
-"""Tokens looked at first for top_p; the whole vocabulary is sorted only when they hold less mass than that."""
-COMPACT_AT = 0.75
+COMPACT_AT = 0.9
 """Finished rows leave when no more than this share of the batch is alive: copying the cache has a price."""
-
+PREFILL_TOKENS = 512
+"""Tokens of prompts that are run at once, at least: products of more tokens are no faster on a CPU."""
 
 Caches = dict[str, DynamicCache]
 """a model's cache, by the name under which it takes it"""
@@ -76,19 +79,29 @@ class TransformersEngine:
             fast = self.device.type == "cpu" and plain == "sdpa"
             model.set_attn_implementation(DECODE_ATTENTION if fast else plain)
 
+    def new_caches(self) -> list[Caches]:
+        """An empty cache for each model: with room where its attention is ours and its code takes static caches."""
+        caches = [new_cache(model) for model, _ in self.models]
+        for (model, _), cache in zip(self.models, caches, strict=True):
+            if model.config._attn_implementation == DECODE_ATTENTION and model._can_compile_fullgraph:
+                for part in cache.values():
+                    with_room(part)
+        return caches
+
     @torch.inference_mode()
     def sample(self, requests: Sequence[Request]) -> list[Response]:
         """One response per request, in order; batches are consecutive requests."""
         size = self.settings.batch_size
         batches = (requests[begin : begin + size] for begin in range(0, len(requests), size))
-        return [response for batch in batches for response in self._sample_batch(batch)]
+        with packed(*(model for model, _ in self.models)):
+            return [response for batch in batches for response in self._sample_batch(batch)]
 
     def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
         tokens: list[list[int]] = [[] for _ in requests]
         ended = [False] * len(requests)
         batch = self._prefill(requests)
         for step in range(self.settings.max_new_tokens):
-            chosen_B = self._choose(batch.logps_BV, batch.uniforms_BS[:, step])
+            chosen_B = choose(batch.logps_BV, batch.uniforms_BS[:, step], self.settings)
             for row, token in zip(batch.rows, chosen_B.tolist(), strict=True):
                 if not ended[row]:
                     tokens[row].append(token)
@@ -107,21 +120,37 @@ class TransformersEngine:
     def _prefill(self, requests: Sequence[Request]) -> _Batch:
         """Run each distinct prompt once, then repeat its state for its rows."""
         groups = [(list(k), len(list(g))) for k, g in itertools.groupby(tuple(r.prompt_ids) for r in requests)]
-        width = max(len(ids) for ids, _ in groups)
-        ids_PT = torch.zeros(len(groups), width, dtype=torch.long)
+        prompts = [ids for ids, _ in groups]
+        width = max(map(len, prompts))
+        caches = self.new_caches()
+        parts = _parts(prompts) if all(joinable(cache) for cache in caches) else [list(range(len(prompts)))]
+        states = [self._prompt_state([prompts[place] for place in part]) for part in parts]
+        for cache, *made in zip(caches, *(state[2] for state in states), strict=True):
+            for name in cache:
+                cache[name] = join([one[name] for one in made], width)
+        mask_PT = torch.cat([F.pad(mask, (width - mask.shape[1], 0)) for _, mask, _ in states])
+        logps_PV = torch.cat([logps for logps, _, _ in states])
+        where = {place: row for row, place in enumerate(itertools.chain.from_iterable(parts))}
+        rows = [where[place] for place, (_, count) in enumerate(groups) for _ in range(count)]
+        rows_B = torch.tensor(rows, device=self.device)
+        keep(caches, rows_B)
+        uniforms_BS = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
+        return _Batch(list(range(len(requests))), uniforms_BS, mask_PT[rows_B], caches, logps_PV[rows_B])
+
+    def _prompt_state(
+        self, prompts: Sequence[list[int]]
+    ) -> tuple[Float[Tensor, "P V"], Int[Tensor, "P T"], list[Caches]]:
+        """Next-token log-probabilities, mask and caches of prompts, padded on the left to their longest."""
+        width = max(map(len, prompts))
+        ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
         mask_PT = torch.zeros_like(ids_PT)
-        for row, (ids, _) in enumerate(groups):
+        for row, ids in enumerate(prompts):
             ids_PT[row, width - len(ids) :] = torch.tensor(ids)
             mask_PT[row, width - len(ids) :] = 1
         ids_PT, mask_PT = ids_PT.to(self.device), mask_PT.to(self.device)
         positions_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
-        caches = [new_cache(model) for model, _ in self.models]
-        logps_PV = self._logps(ids_PT, mask_PT, positions_PT, caches)
-        counts = torch.tensor([count for _, count in groups], device=self.device)
-        rows_B = torch.repeat_interleave(torch.arange(len(groups), device=self.device), counts)
-        keep(caches, rows_B)
-        uniforms_BS = torch.stack([self._uniforms(request.seed) for request in requests]).to(self.device)
-        return _Batch(list(range(len(requests))), uniforms_BS, mask_PT[rows_B], caches, logps_PV[rows_B])
+        caches = self.new_caches()
+        return self._logps(ids_PT, mask_PT, positions_PT, caches), mask_PT, caches
 
     def _uniforms(self, seed: int) -> Float[Tensor, " S"]:
         # Made on the CPU: devices draw other numbers from the same seed.
@@ -160,14 +189,15 @@ class TransformersEngine:
             parts.append(weight * logits.log_softmax(-1) if len(self.models) > 1 else logits)
         return functools.reduce(torch.add, parts)
 
-    def _choose(self, logps_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """B: a token per row by the inverse cumulative distribution; temperature 0 is greedy."""
-        if self.settings.temperature == 0:
-            return logps_BV.argmax(-1)
-        probs_BV = (logps_BV / self.settings.temperature).softmax(-1)
-        if self.settings.top_p < 1:
-            return _nucleus(probs_BV, uniforms_B, self.settings.top_p)
-        return _inverse_cdf(probs_BV, uniforms_B)
+
+def _parts(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The prompts' places by falling length, in parts that are run together: little padding beside short prompts."""
+    parts: list[list[int]] = []
+    for place in sorted(range(len(prompts)), key=lambda place: -len(prompts[place])):
+        if not parts or len(parts[-1]) * len(prompts[parts[-1][0]]) >= PREFILL_TOKENS:
+            parts.append([])
+        parts[-1].append(place)
+    return parts
 
 
 def keep(caches: Sequence[Caches], places_A: Int[Tensor, " A"]) -> None:
@@ -175,34 +205,3 @@ def keep(caches: Sequence[Caches], places_A: Int[Tensor, " A"]) -> None:
     for cache in caches:
         for part in cache.values():
             part.reorder_cache(places_A)  # type: ignore[arg-type]
-
-
-def _inverse_cdf(probs_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """B: the first index whose cumulative mass exceeds the uniform number times the total mass."""
-    mass_BV = probs_BV.cumsum(-1)
-    total_B1 = mass_BV[:, -1:]
-    wanted_B1 = (uniforms_B[:, None] * total_B1).to(mass_BV.dtype)
-    # Rounding may lift a number to the total mass, and the search would then return the vocabulary's last token, which
-    # may have no mass at all.
-    wanted_B1 = torch.minimum(wanted_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-    return torch.searchsorted(mass_BV, wanted_B1, right=True)[:, 0]
-
-
-def _nucleus(probs_BV: Float[Tensor, "B V"], uniforms_B: Float[Tensor, " B"], top_p: float) -> Int[Tensor, " B"]:
-    """B: a token from the smallest set of likeliest tokens whose mass reaches top_p."""
-    top_BK, token_BK = probs_BV.topk(min(NUCLEUS, probs_BV.shape[-1]), dim=-1)
-    chosen_B = _within(top_BK, token_BK, uniforms_B, top_p)
-    flat = (top_BK.sum(-1) < top_p).nonzero()[:, 0]
-    if len(flat):  # sorting a vocabulary is slow: only in the rows whose K likeliest tokens hold too little mass
-        top_BK, token_BK = probs_BV[flat].sort(dim=-1, descending=True, stable=True)
-        chosen_B[flat] = _within(top_BK, token_BK, uniforms_B[flat], top_p)
-    return chosen_B
-
-
-def _within(
-    top_BK: Float[Tensor, "B K"], token_BK: Int[Tensor, "B K"], uniforms_B: Float[Tensor, " B"], top_p: float
-) -> Int[Tensor, " B"]:
-    """B: a token of the nucleus, from probabilities in falling order and the tokens that have them."""
-    before_BK = top_BK.cumsum(-1) - top_BK  # the first token that reaches top_p still belongs to the nucleus
-    nucleus_BK = torch.where(before_BK < top_p, top_BK, 0.0)
-    return token_BK.gather(1, _inverse_cdf(nucleus_BK, uniforms_B)[:, None])[:, 0]
