@@ -1,12 +1,12 @@
 """Writes `src/sparring/data/instructions.jsonl`, the shipped set `sparring:instructions`.
 
 Each prompt asks for a few words about a topic and, in words, for one thing that code can check. `train` has 100 topics,
-11 kinds of instruction in four wordings each, and a gold answer that obeys, written by rule. `held_out` has 30 other
+7 kinds of instruction in four wordings each, and a gold answer that obeys, written by rule. `held_out` has 30 other
 topics in four groups:
 
     unseen topics     kinds and wordings of training
     unseen wordings   the same topics, kinds and arguments, asked in words that training never had
-    unseen kinds      fourteen kinds that training never had
+    unseen kinds      18 kinds that training never had
     two instructions  two kinds of training in one prompt; training has one in each
 
 Rows alternate between kinds, and half of the held-out rows are of unseen topics, so any prefix is such a mixture.
@@ -38,6 +38,8 @@ TURNS = (
     "two instructions",
 )
 """the order of the held-out groups"""
+TWICE = 2
+"""prompts of every topic and kind in training, asked in other words and with other arguments"""
 PAIRS = 240
 """prompts with two instructions"""
 
@@ -173,10 +175,8 @@ class Kind:
 def trained(draw: random.Random) -> dict[str, Kind]:
     """The kinds of training, each with arguments drawn anew."""
     few, most = draw.choice((10, 12, 15, 20)), draw.choice((1, 2))
-    bullets = draw.choice((2, 3, 4))
-    first, last = draw.choice(FIRST_WORDS), draw.choice(LAST_WORDS)
     one, other = draw.sample(WORDS, 2)
-    forbidden = draw.choice(FORBIDDEN)
+    first, forbidden = draw.choice(FIRST_WORDS), draw.choice(FORBIDDEN)
     sentences = "one sentence" if most == 1 else f"{most} sentences"
     return {
         "one word": Kind(
@@ -209,16 +209,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
             ),
             (f"The limit is {sentences}.", f"Stop after {sentences}."),
         ),
-        "small letters": Kind(
-            {"rule": "lowercase"},
-            (
-                "Write in small letters only.",
-                "Use only lower case letters.",
-                "Your whole answer must be in lower case.",
-                "Do not use any capital letters.",
-            ),
-            ("Never press the shift key for a letter.", "Big letters are forbidden."),
-        ),
         "first word": Kind(
             {"rule": "starts_with", "phrase": first},
             (
@@ -228,16 +218,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
                 f'Let "{first}" be the first word.',
             ),
             (f'Open with "{first}".', f'Nothing may stand before "{first}", which comes first.'),
-        ),
-        "last words": Kind(
-            {"rule": "startend:end_checker", "end_phrase": last},
-            (
-                f'End with the words "{last}".',
-                f'The last words must be "{last}".',
-                f'Finish your answer with "{last}".',
-                f'Let "{last}" be the last words.',
-            ),
-            (f'Close with "{last}".', f'Nothing may follow "{last}", which comes last.'),
         ),
         "keywords": Kind(
             {"rule": "keywords:existence", "keywords": [one, other]},
@@ -264,29 +244,6 @@ def trained(draw: random.Random) -> dict[str, Kind]:
             ("Do not use any commas.", "Use no commas.", "Your answer must not contain a comma.", "Avoid commas."),
             ("Leave every comma out.", "The sign , is forbidden."),
         ),
-        "bullet points": Kind(
-            {"rule": "detectable_format:number_bullet_lists", "num_bullets": bullets},
-            (
-                f"Answer with exactly {bullets} bullet points. Start each with *.",
-                f"Give exactly {bullets} bullet points, each on a line that starts with *.",
-                f"Write {bullets} bullet points, no more and no fewer. Use * for each.",
-                f"Your answer must be a list of {bullets} bullet points such as: * This is a point.",
-            ),
-            (
-                f"I want {bullets} lines, each with a * before it.",
-                f"Make a bulleted list (with *) of {bullets} points.",
-            ),
-        ),
-        "title": Kind(
-            {"rule": "detectable_format:title"},
-            (
-                "Give it a title in double angular brackets, such as <<my title>>.",
-                "Add a title, wrapped in double angular brackets like <<title>>.",
-                "Your answer must have a title that looks like <<this>>.",
-                "Begin with a title between << and >>.",
-            ),
-            ("Put a heading on it, with << before and >> after.", "It needs a name, written as <<name>>."),
-        ),
     }
 
 
@@ -295,6 +252,7 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
     letter, word = draw.choice(LETTERS), draw.choice(WORDS)
     times, parts, items = draw.choice((2, 3)), draw.choice((2, 3)), draw.choice((3, 4, 5))
     many, least = draw.choice((25, 30, 35)), draw.choice((3, 4))
+    bullets, last = draw.choice((2, 3, 4)), draw.choice(LAST_WORDS)
     frequency = {"relation": "at least", "frequency": times}
     letters = {"letter": letter, "let_relation": "at least", "let_frequency": times}
     return {
@@ -371,6 +329,42 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
                 f"Give no fewer than {least} sentences.",
             ),
         ),
+        "small letters": Kind(
+            {"rule": "lowercase"},
+            (
+                "Write in small letters only.",
+                "Use only lower case letters.",
+                "Your whole answer must be in lower case.",
+                "Do not use any capital letters.",
+            ),
+        ),
+        "last words": Kind(
+            {"rule": "startend:end_checker", "end_phrase": last},
+            (
+                f'End with the words "{last}".',
+                f'The last words must be "{last}".',
+                f'Finish your answer with "{last}".',
+                f'Let "{last}" be the last words.',
+            ),
+        ),
+        "bullet points": Kind(
+            {"rule": "detectable_format:number_bullet_lists", "num_bullets": bullets},
+            (
+                f"Answer with exactly {bullets} bullet points. Start each with *.",
+                f"Give exactly {bullets} bullet points, each on a line that starts with *.",
+                f"Write {bullets} bullet points, no more and no fewer. Use * for each.",
+                f"Your answer must be a list of {bullets} bullet points such as: * This is a point.",
+            ),
+        ),
+        "title": Kind(
+            {"rule": "detectable_format:title"},
+            (
+                "Give it a title in double angular brackets, such as <<my title>>.",
+                "Add a title, wrapped in double angular brackets like <<title>>.",
+                "Your answer must have a title that looks like <<this>>.",
+                "Begin with a title between << and >>.",
+            ),
+        ),
         "two answers": Kind(
             {"rule": "combination:two_responses"}, ("Give two different answers, separated by six asterisks: ******",)
         ),
@@ -378,15 +372,10 @@ def untrained(draw: random.Random) -> dict[str, Kind]:
 
 
 # Of these pairs one instruction cannot be obeyed with the other, or obeys it by itself.
-_LENGTHS = ("one word", "few words", "few sentences", "bullet points")
+_LENGTHS = ("one word", "few words", "few sentences")
 APART = {
     *combinations(_LENGTHS, 2),
-    *(("one word", name) for name in ("first word", "last words", "keywords", "forbidden word", "no comma", "title")),
-    *(("small letters", name) for name in ("first word", "last words", "keywords")),
-    *(("bullet points", name) for name in ("first word", "last words")),
-    *(("few words", name) for name in ("title", "last words")),
-    ("first word", "title"),
-    ("forbidden word", "last words"),
+    *(("one word", name) for name in ("first word", "keywords", "forbidden word", "no comma")),
 }
 
 
@@ -403,12 +392,8 @@ def gold(topic: str, first: str, second: str, kind: str, check: Check) -> str:
             return re.findall(r"\w+", topic)[-1].capitalize()
         case "few words" | "few sentences":
             return min(first, second, key=lambda text: len(text.split()))
-        case "small letters":
-            return f"{first} {second}".lower()
         case "first word":
             return f"{check['phrase']}, one more word about {topic}. {first}"
-        case "last words":
-            return f"{first} {second} {str(check['end_phrase']).capitalize()}"
         case "keywords":
             one, other = check["keywords"]  # type: ignore[misc]
             return f"{first} Two words come to mind: {one} and {other}."
@@ -421,11 +406,6 @@ def gold(topic: str, first: str, second: str, kind: str, check: Check) -> str:
             return next(allowed)
         case "no comma":
             return f"{first} {second}".replace(",", " and")
-        case "bullet points":
-            points = (first, second, *rest)
-            return "\n".join(f"* {point}" for point in points[: int(str(check["num_bullets"]))])
-        case "title":
-            return f"<<{topic.capitalize()}>>\n\n{first} {second}"
     raise AssertionError(kind)
 
 
@@ -445,12 +425,12 @@ def rows() -> Iterator[Row]:
 def _train(draw: random.Random, told: list[tuple[str, ...]]) -> Iterator[Row]:
     wordings = cycle(range(4))
     for topic, first, second in told:
-        for name, kind in trained(draw).items():
-            ask = draw.choice(ASKS).format(topic)
-            answer = gold(topic, first, second, name, kind.check)
-            row = _row("train", topic, ask, [(name, kind.check, kind.wordings[next(wordings)])])
-            yield {**row, "gold": answer}
-        next(wordings)
+        asks = draw.sample(ASKS, TWICE)
+        for ask in asks:
+            for name, kind in trained(draw).items():
+                answer = gold(topic, first, second, name, kind.check)
+                row = _row("train", topic, ask.format(topic), [(name, kind.check, kind.wordings[next(wordings)])])
+                yield {**row, "gold": answer}
 
 
 def _held_out(draw: random.Random, unseen: list[str]) -> Iterator[Row]:

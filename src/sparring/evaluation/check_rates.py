@@ -18,6 +18,8 @@ import numpy as np
 from sparring.data.checks import Instruction, passes
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 
+RELATIONS = ("relation", "let_relation", "capital_relation")
+"""arguments of IFEval's rules that say which way a bound goes"""
 MOST_GROUPS = 12
 """a column with more values than this does not name groups, and none are shown"""
 
@@ -52,7 +54,7 @@ def check_rates(rows: Sequence[Checked]) -> dict[str, Any] | None:
     by_group: dict[str, list[_Shares]] = {}
     for row in rows:
         for check in row.checks:
-            by_rule.setdefault(str(check["rule"]), []).append(_shares([check], row))
+            by_rule.setdefault(_kind(check), []).append(_shares([check], row))
         if row.group is not None:
             by_group.setdefault(row.group, []).append(_shares(row.checks, row))
     return {
@@ -60,6 +62,12 @@ def check_rates(rows: Sequence[Checked]) -> dict[str, Any] | None:
         "by_rule": _table(by_rule),
         "by_group": _table(by_group) if 1 < len(by_group) <= MOST_GROUPS else {},
     }
+
+
+def _kind(check: Instruction) -> str:
+    """The rule, and for bounds their direction: "at least 30 words" and "less than 10" are two kinds."""
+    relation = next((check[name] for name in RELATIONS if name in check), None)
+    return f"{check['rule']}{'' if relation is None else f', {relation}'}"
 
 
 def _shares(checks: Sequence[Instruction], row: Checked) -> _Shares:
