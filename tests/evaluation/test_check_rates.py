@@ -31,3 +31,14 @@ def test_a_column_of_many_values_names_no_groups() -> None:
     assert rates is not None
     assert rates["by_group"] == {}
     assert check_rates([Checked([], "x", ["a"], ["b"])]) is None
+
+
+def test_bounds_of_either_direction_are_kinds_of_their_own() -> None:
+    rule = {"rule": "length_constraints:number_words", "num_words": 2}
+    rows = [Checked([{**rule, "relation": way}], None, ["a b"], ["a"]) for way in ("less than", "at least")]
+    rates = check_rates(rows)
+    assert rates is not None
+    assert {name: (one["start"].value, one["final"].value) for name, one in rates["by_rule"].items()} == {
+        "length_constraints:number_words, at least": (1.0, 0.0),
+        "length_constraints:number_words, less than": (0.0, 1.0),
+    }
