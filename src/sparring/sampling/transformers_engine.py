@@ -36,6 +36,8 @@ from sparring.sampling.room import join, joinable, with_room
 
 COMPACT_AT = 0.9
 """Finished rows leave when no more than this share of the batch is alive: copying the cache has a price."""
+PACK_FROM = 16
+"""Rows and tokens of a row from which packing the weights, which takes as long as a few tokens, is repaid."""
 PREFILL_TOKENS = 512
 """Tokens of prompts that are run at once, at least: products of more tokens are no faster on a CPU."""
 
@@ -93,7 +95,8 @@ class TransformersEngine:
         """One response per request, in order; batches are consecutive requests."""
         size = self.settings.batch_size
         batches = (requests[begin : begin + size] for begin in range(0, len(requests), size))
-        with packed(*(model for model, _ in self.models)):
+        worth = min(size, len(requests), self.settings.max_new_tokens) >= PACK_FROM
+        with packed(*(model for model, _ in self.models if worth)):
             return [response for batch in batches for response in self._sample_batch(batch)]
 
     def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
