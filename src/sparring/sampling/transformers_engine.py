@@ -1,9 +1,10 @@
 """Sampling with transformers: batches, left padding, K responses share their prompt's prefill.
 
 Every row has noise of its own (one uniform number per token from the row's seed, mapped through the inverse
-of the cumulative distribution), so a response depends on its seed and not on its neighbours beyond rounding.
-Rows that ended leave the batch. Several weighted models give a token-level geometric mixture. Leaves out:
-continuous batching (a served engine's work).
+of the cumulative distribution), so a response depends on its seed and not on its neighbours beyond rounding: products
+of other numbers of rows round otherwise. Rows that ended leave the batch. On a CPU prompts are run in parts of similar
+length, the cache has room (`room.py`) and weights are packed (`packed.py`). Several weighted models give a token-level
+geometric mixture. Leaves out: continuous batching (a served engine's work; on a CPU time is nearly linear in rows).
 
     TransformersEngine([(model, 1.0)], settings, end_ids).sample(requests)
 
