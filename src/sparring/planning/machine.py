@@ -27,8 +27,8 @@ RUNTIME = 1_200_000_000
 """Main memory of a run between two stages: Python, torch, transformers, a small oracle, and what the heap keeps of the
 stages before. Measured on Linux, CPU build of torch: .85 GB in the first round, 1.2 to 1.3 later (docs/log.md)."""
 GROWING_CACHE = {"cuda": 1.0, "cpu": 2.0}
-"""Peak of a key-value cache that grows by a token at a time, over its last size. The cpu's is inferred from whole
-stages' peaks (docs/log.md), the cuda one assumed."""
+"""Peak of a key-value cache that grows while it is used, over its last size. The cpu's is inferred from whole stages'
+peaks when it still grew by a token at a time (docs/log.md) and may be too high now, the cuda one assumed."""
 GPU_CONTEXT = 700_000_000
 """Device memory of the CUDA context and its libraries. Not measured here: what their documentation and reports give."""
 SCRATCH = 1.05

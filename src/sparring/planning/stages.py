@@ -142,11 +142,22 @@ class Planner:
         return replace(stage, seconds=stage.seconds + most, expected=stage.expected + expected)
 
     def _sampling_memory(self, footprint: Footprint, mixed: int) -> dict[str, int]:
+        packed = self._packed() * mixed
         return {
             "weights": self._held(footprint.weights, BYTES[self.recipe.sampling.precision]) * mixed,
+            **({"packed weights": packed} if packed else {}),
             "KV cache": int(footprint.cache * GROWING_CACHE[self.machine.kind]) * mixed,
             "activations and logits": int(footprint.working * SCRATCH),
         }
+
+    def _packed(self) -> int:
+        """Bytes of the linear weights that a CPU holds a second time while it samples (`sampling/packed.py`)."""
+        if self.machine.kind != "cpu" or self.recipe.sampling.precision != "bfloat16":
+            return 0
+        text, lora = self.config.get_text_config(), self.recipe.model.lora
+        low = lora is not None and lora.quantize is not None
+        layers = 0 if low else quantisable(self.config, self.recipe.model.trust_remote_code)
+        return BYTES["bfloat16"] * (layers + text.vocab_size * text.hidden_size)
 
     def _vllm_memory(self, footprint: Footprint) -> dict[str, int]:
         """One device of vLLM: its part of the weights, and the cache that fills the share of memory it may take."""

@@ -1,9 +1,10 @@
 """Sampling with transformers: batches, left padding, K responses share their prompt's prefill.
 
 Every row has noise of its own (one uniform number per token from the row's seed, mapped through the inverse
-of the cumulative distribution), so a response depends on its seed and not on its neighbours beyond rounding.
-Rows that ended leave the batch. Several weighted models give a token-level geometric mixture. Leaves out:
-continuous batching (a served engine's work).
+of the cumulative distribution), so a response depends on its seed and not on its neighbours beyond rounding: products
+of other numbers of rows round otherwise. Rows that ended leave the batch. On a CPU prompts are run in parts of similar
+length, the cache has room (`room.py`) and weights are packed (`packed.py`). Several weighted models give a token-level
+geometric mixture. Leaves out: continuous batching (a served engine's work; on a CPU time is nearly linear in rows).
 
     TransformersEngine([(model, 1.0)], settings, end_ids).sample(requests)
 
@@ -36,6 +37,8 @@ from sparring.sampling.room import join, joinable, with_room
 
 COMPACT_AT = 0.9
 """Finished rows leave when no more than this share of the batch is alive: copying the cache has a price."""
+PACK_FROM = 16
+"""Rows and tokens of a row from which packing the weights, which takes as long as a few tokens, is repaid."""
 PREFILL_TOKENS = 512
 """Tokens of prompts that are run at once, at least: products of more tokens are no faster on a CPU."""
 
@@ -93,7 +96,8 @@ class TransformersEngine:
         """One response per request, in order; batches are consecutive requests."""
         size = self.settings.batch_size
         batches = (requests[begin : begin + size] for begin in range(0, len(requests), size))
-        with packed(*(model for model, _ in self.models)):
+        worth = min(size, len(requests), self.settings.max_new_tokens) >= PACK_FROM
+        with packed(*(model for model, _ in self.models if worth)):
             return [response for batch in batches for response in self._sample_batch(batch)]
 
     def _sample_batch(self, requests: Sequence[Request]) -> list[Response]:
