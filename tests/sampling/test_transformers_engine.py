@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -153,3 +154,12 @@ def test_prompts_that_are_run_in_parts_are_answered_as_they_are_together(monkeyp
     whole = engine().sample(requests())
     monkeypatch.setattr("sparring.sampling.transformers_engine.PREFILL_TOKENS", 1)
     assert engine().sample(requests()) == whole
+
+
+def test_weights_are_packed_where_it_is_repaid(monkeypatch):
+    packed: list[int] = []
+    path = "sparring.sampling.transformers_engine.packed"
+    monkeypatch.setattr(path, lambda *models: packed.append(len(models)) or contextlib.nullcontext())
+    for rows, tokens in ((6, 16), (6, 2), (1, 16)):
+        engine(max_new_tokens=tokens).sample(requests(rows))
+    assert packed == [1, 0, 0]
