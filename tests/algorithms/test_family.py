@@ -35,6 +35,8 @@ ALSO = [
     ("chi_po", {"source": "own"}),
     ("sppo", {"labels": "hard", "pairing": "knockout", "samples": 4, "step_size": 5.0}),
     ("opo", {"form": "approx", "samples": 4}),
+    ("dpo", {"loss": "nca", "sft_weight": 0.1}),
+    ("kto", {"reference_point": "zero", "reference": "iterate"}),
 ]
 
 
@@ -65,7 +67,7 @@ def test_steps_are_pure_and_end_with_the_policy(name):
             assert all(ref.round <= t or ref in made for ref in used)
         weights = getattr(steps[-1].objective, "anchors", None)
         if weights is not None:
-            assert sum(weights.values()) == pytest.approx(1.0)
+            assert sum(weights.values()) == pytest.approx(0.0 if algorithm.about.anchors == "none" else 1.0)
 
 
 def test_every_algorithm_has_a_card():

@@ -16,7 +16,7 @@ import torch
 from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.sppo import SPPO
 from sparring.certificates.build import build_for_game
-from sparring.certificates.claims import fits, gradients, offline
+from sparring.certificates.claims import fits, gradients, offline, variants
 from sparring.certificates.claims import pairs as pair_claims
 from sparring.certificates.claims.check import CLAIMS, check
 from sparring.certificates.claims.claim import Claim, Effort, agrees, distance, tabulated
@@ -68,7 +68,9 @@ def test_exact_claims_hold(name: str):
     assert all(row.algorithm == name and row.claim and row.source and row.measured for row in rows)
 
 
-CLOSED_FORMS = {"inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin"}
+CLOSED_FORMS = {
+    "inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin", "cpo", "simpo",
+}  # fmt: skip
 SQUARES = {"sppo", "rspo"}
 
 
@@ -81,6 +83,13 @@ def test_every_algorithm_has_claims_and_pair_differences_have_a_closed_form():
 @pytest.mark.parametrize("name", gradients.STATIONARY)
 def test_stationarity_where_there_is_no_closed_form(name: str):
     assert not failing(list(gradients.stationarity(name, Effort())))
+
+
+@pytest.mark.parametrize("name", variants.CHECKS)
+def test_variants_are_what_they_are_on_games(name: str):
+    rows = [row for one in variants.CHECKS[name] for row in one.run(Effort())]
+    assert rows
+    assert not failing(rows)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -237,3 +237,13 @@ class KeepingRole:
         """The inner game."""
         result = yield from self.inner.play(roles, seed)
         return replace(result, unpaired=tuple(having(roles, self.role))) if result.pairs else result
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """Every response by itself, as its role says; nothing is compared."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """No comparisons."""
+        yield []
+        return Pairs((), _unjudged(len(roles)), unpaired=tuple(range(len(roles))))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -86,11 +86,30 @@ class Loss:
     """by name a vector (usually P) whose mean is worth a line in the log; no gradient"""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A pure function from log-probabilities to a loss."""
 
     def __call__(self, batch: Batch) -> Loss:
         """The loss summed over the batch's examples."""
+        ...
+
+
+@runtime_checkable
+class OfWholeStep(Protocol):
+    """An objective that needs a mean over all examples of an optimiser step, which micro-batches do not show."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is needed, or the mean is known already."""
+        ...
+
+    def statistic(self, batch: Batch) -> tuple[float, int]:
+        """Sum and count over a micro-batch, without gradients."""
+        ...
+
+    def settled(self, total: float, count: int) -> Objective:
+        """The objective with the mean that the sums of all micro-batches give."""
         ...
 
 

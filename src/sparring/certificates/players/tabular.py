@@ -31,6 +31,7 @@ from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_normalise
 from sparring.games.trajectory import Trajectory
 from sparring.objectives.pairs import DATA, PESSIMISM
+from sparring.objectives.responses import UNPAIRED
 
 POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Against, ChosenRejectedOwn, Listwise)
 """pairings whose pairs have a distribution that can be written down; others are sampled"""
@@ -113,6 +114,8 @@ class TabularPlayer:
         """The data's laws: `gold` (n,) of gold actions, `joint` (n, n) of (chosen, rejected); none if not needed."""
         if isinstance(step.responses, Reuse) or not any(isinstance(r, Column) for r in step.responses):
             return {}
+        if any(isinstance(r, Column) and r.role in UNPAIRED for r in step.responses):
+            raise ValueError("it learns from answers with a label each, which no game here has.")
         if self.wins is not None:
             return {"joint": self.wins / self.wins.sum()}
         if self.game.data is None:
