@@ -32,8 +32,11 @@ KEYS = {
     "kl_to_equilibrium",
     "notes",
 }
-CLOSED_FORM = {"spin", "inpo", "ipo", "sppo", "comal", "onpo", "egpo", "nash_md", "mpo", "mnpo", "rspo"}
-NO_CLOSED_FORM = {"spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo"}
+CLOSED_FORM = {
+    "spin", "inpo", "ipo", "sppo", "comal", "onpo", "egpo", "nash_md", "mpo", "mnpo", "rspo",
+    "nash_prox", "dno", "space",
+}  # fmt: skip
+NO_CLOSED_FORM = {"spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "xpo", "spo", "rebel", "t_spin"}
 NOT_PLAYED = {"kto"}
 """its answers are labelled one by one, which no game has"""
 MATRICES = [
@@ -87,7 +90,7 @@ def test_every_algorithm_plays_a_game_file_with_two_contexts(name: str, game: Ga
             assert duality_gap(matrix, target[context]) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["inpo", "egpo", "nash_md", "mnpo", "rspo", "comal", "mpo", "onpo"])
+@pytest.mark.parametrize("name", ["inpo", "egpo", "nash_md", "mnpo", "rspo", "comal", "mpo", "onpo", "nash_prox"])
 def test_what_should_converge_on_the_file_does(name: str, game: Game):
     small = {"nash_md": {"eta": 0.02}}
     run = play(build_for_game(name, small.get(name, {})), game, "exact", 4000)
@@ -175,9 +178,10 @@ def test_rspo_aims_at_its_own_regularised_equilibrium():
 
 TARGETS = {
     **dict.fromkeys(("spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "kto"), "unknown"),
-    **dict.fromkeys(("inpo", "egpo", "nash_md", "mnpo", "rspo"), "regularised"),
-    **dict.fromkeys(("ipo", "sppo", "comal", "onpo", "mpo"), "nash"),
-    "spin": "data",
+    **dict.fromkeys(("xpo", "spo", "rebel", "t_spin"), "unknown"),
+    **dict.fromkeys(("inpo", "egpo", "nash_md", "mnpo", "rspo", "nash_prox"), "regularised"),
+    **dict.fromkeys(("ipo", "sppo", "comal", "onpo", "mpo", "dno"), "nash"),
+    **dict.fromkeys(("spin", "space"), "data"),
 }
 
 

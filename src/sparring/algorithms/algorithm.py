@@ -205,6 +205,13 @@ SHIPPED = {
     "cpo": "sparring.algorithms.cpo:CPO",
     "orpo": "sparring.algorithms.orpo:ORPO",
     "kto": "sparring.algorithms.kto:KTO",
+    "xpo": "sparring.algorithms.xpo:XPO",
+    "nash_prox": "sparring.algorithms.nash_prox:NashProx",
+    "spo": "sparring.algorithms.spo:SPO",
+    "dno": "sparring.algorithms.dno:DNO",
+    "rebel": "sparring.algorithms.rebel:REBEL",
+    "space": "sparring.algorithms.space:SPACE",
+    "t_spin": "sparring.algorithms.t_spin:TSPIN",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
 

@@ -27,7 +27,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Target = Literal["hard", "soft", "win_rate"]
+Target = Literal["hard", "soft", "win_rate", "logit"]
+SUREST = 1e-3
+"""A probability is kept this far from 0 and 1 before its logit is taken"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,15 @@ def pair_labels(batch: Batch, target: Target) -> Float[Tensor, " P"]:
 
     hard: 1/2 for the winner as drawn; soft: P(y > y') - 1/2; win_rate: difference of the two
     responses' empirical win rates. All three have the same population minimiser when both responses
-    are i.i.d. from one policy (INPO, 2407.00617, Prop. 6); they differ in variance.
+    are i.i.d. from one policy (INPO, 2407.00617, Prop. 6); they differ in variance. logit: log P/(1 - P), the
+    difference of rewards on a Bradley-Terry oracle (REBEL, 2404.16767), another aim.
     """
     if target == "hard":
         return torch.full_like(batch.weight_P, 0.5)
     if target == "soft":
         return batch.preference_P - 0.5
+    if target == "logit":
+        return torch.logit(batch.preference_P, eps=SUREST)
     return margins(batch.win_rates_R, batch.pairs_P2)
 
 

@@ -60,6 +60,12 @@ CLOSED: Mapping[str, tuple[tuple[str, ...], Sequence[Settings]]] = {
     "cpo": (REWARD, [{"sft_weight": 0.0}, {"sft_weight": 0.0, "beta": 0.7}]),
     "simpo": (REWARD, [{"gamma": 0.0}, {"gamma": 0.0, "beta": 0.7}]),
     "chi_po": (REWARD, [{"R": 20.0}, {"R": 20.0, "reference": "start"}, {"R": 20.0, "beta": 2.0}]),
+    "xpo": (REWARD, [{}, {"beta": 2.0}, {"soft_labels": True}]),
+    "nash_prox": (MIRROR, [{}, {"M": 2, "target": "soft"}, {"M": 1}]),
+    "dno": (MIRROR, [{}, {"beta": 0.5}]),
+    "rebel": (REWARD, [{}, {"eta": 1.0}, {"target": "win_rate"}]),
+    "space": (IMITATION, [{}, {"mu": 3.0}, {"mu": 0.2}]),
+    "t_spin": (IMITATION, [{"b": 0.0, "beta": 2.0}, {"b": 0.0, "beta": 3.0}]),
     "spin": (
         IMITATION,
         [{}, {"lambda": 0.7}, {"alpha": 0.3}, {"alpha": 0.3, "sampler": "mixture"}, {"h": 3}, {"h": "all"}],

@@ -42,6 +42,11 @@ GRADIENTS: Mapping[str, Sequence[Settings]] = {
         {"label_smoothing": 0.2, "robust": True},
         *({"divergence": divergence} for divergence in ("forward_kl", "js", "alpha")),
     ],
+    "xpo": [{}, {"optimism": 0.3}],
+    "t_spin": [{}, {"b": 0.3}],
+    "space": [{}, {"mu": 3.0}],
+    "spo": [{}, {"soft_labels": False, "clip": 0.6}],
+    "rebel": [{}, {"target": "win_rate"}],
     "kto": [{}, {"reference_point": "zero", "lambda_D": 2.0}],
 }
 """Settings whose batches lie on both sides of every clip (`tests/certificates/test_claims.py`); other algorithms are
@@ -116,6 +121,7 @@ STATIONARY: Mapping[str, tuple[str, int, Sequence[Settings]]] = {
     "simpo": ("GR:5:1", 2, [{}]),
     "cpo": ("GR:5:1", 2, [{}]),
     "orpo": ("GR:5:1", 2, [{}]),
+    "t_spin": ("GD", 3, [{}, {"b": 0.3}]),
     "chi_po": ("GR:5:1", 2, [{}, {"beta": 2.0}]),
     "opo": ("GR:5:1", 1, [{"beta": 1.0}]),
     "spac": ("GD", 2, [{}, {"form": "linear", "data_weight": 5.0}]),

@@ -17,11 +17,13 @@ import numpy as np
 
 from sparring.algorithms.algorithm import Algorithm, Column, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.pairing import (
+    Across,
     Against,
     AllPairs,
     ChosenRejectedOwn,
     IndependentPairs,
     KeepingRole,
+    Ladder,
     Listwise,
     Pairing,
 )
@@ -33,7 +35,7 @@ from sparring.games.trajectory import Trajectory
 from sparring.objectives.pairs import DATA, PESSIMISM
 from sparring.objectives.responses import UNPAIRED
 
-POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Against, ChosenRejectedOwn, Listwise)
+POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Across, Against, ChosenRejectedOwn, Ladder, Listwise)
 """pairings whose pairs have a distribution that can be written down; others are sampled"""
 MANY_EXAMPLES = 1_000_000
 """the size of the data set where the data are a population"""
@@ -136,6 +138,13 @@ def _weighted_pairs(
         # The label: "sampled" calls i the winner with probability P_ij, "likelier" where P_ij > 1/2.
         wins = preference if rule.label == "sampled" else (np.sign(preference - 0.5) + 1.0) / 2.0
         return [(2.0 * own[:, None] * own[None, :] * wins, preference, DATA)]
+    if isinstance(rule, Across):
+        one, other = (laws[role] for role in (rule.first, rule.second))
+        wins = preference if rule.label == "sampled" else (np.sign(preference - 0.5) + 1.0) / 2.0
+        return [((one[:, None] * other[None, :] + other[:, None] * one[None, :]) * wins, preference, DATA)]
+    if isinstance(rule, Ladder):
+        steps = ((columns["gold"], own, DATA), (own, laws["start"], PESSIMISM))
+        return [(above[:, None] * below[None, :], unjudged, term) for above, below, term in steps]
     if isinstance(rule, Against):
         return [(_law_by_roles(rule, laws, columns), unjudged, DATA)]
     if isinstance(rule, ChosenRejectedOwn):
