@@ -85,8 +85,8 @@ result.json`.
 
 ## What is certified, and what is not
 
-- **Pair-difference losses** (DPO on Bradley-Terry, IPO, SPIN and alpha-SPIN, INPO, COMAL, MPO, MNPO, ONPO, EGPO,
-  Nash-MD): the fit on i.i.d. population pairs *is* the closed form (rows `fit_is_closed_form`: 1e-8 allowed), so
+- **Pair-difference losses** (DPO, CPO, SimPO, REBEL and XPO on Bradley-Terry, IPO, SPIN and alpha-SPIN, INPO, COMAL,
+  MPO, MNPO, ONPO, EGPO, Nash-MD, Nash Prox, DNO), and SPACE: the fit on i.i.d. population pairs *is* the closed form (rows `fit_is_closed_form`: 1e-8 allowed), so
   every row about the exact update is a row about the code that trains language models. The same for each of SPAC's
   terms (`bradley_terry_data_term`, `spac_own_term_is_spin`, `spac_linear_is_explicit_critic`), and for chi-PO where
   nothing is clipped.
@@ -95,12 +95,14 @@ result.json`.
   which is not the update that the papers analyse: the distance is stated (`sppo_misses_multiplicative_weights`,
   `rspo_loss_is_mirror_descent`), and the rows `sppo_average_gap`, `sppo_last_iterate_gap` and
   `magnetic_mirror_descent_rate` are about the ideal update.
-- **Clipped and list losses** (chi-PO at its clip, OPO, SPAC's two terms together, DPO off Bradley-Terry): no closed
-  form; gradient and stationarity only (`loss_gradient`, `fit_is_stationary`), which a wrong formula would pass: their
-  formulas are compared with plain arithmetic in `tests/objectives/test_objectives*.py`.
+- **Clipped and list losses** (chi-PO at its clip, OPO, SPO, SPAC's two terms together, DPO off Bradley-Terry and most of
+  its variants): no closed form; gradient and stationarity only (`loss_gradient`, `fit_is_stationary`), which a wrong formula would pass: their
+  formulas are compared with plain arithmetic in `tests/algorithms/test_formulas.py`, as those of all algorithms are, and
+  DPO's variants with TRL's (`tests/objectives/test_trl_agreement.py`).
 - **Selected pairs** (best-worst, knockout: what most papers run) break the i.i.d. premise and move the fixed point
   (`selected_pairs_fixed_point`). So does drawing the two responses of a pair from two policies
   (`two_policy_pairs_bias`), which Sparring does not do.
+- **Not played at all**: KTO, whose answers have a label each; its gradient is certified (`kto_threshold`).
 - **Not certified at all**: that a language model's few gradient steps come near these fits; anything about quality of
   text.
 
