@@ -1,7 +1,7 @@
 """Generate docs/certificates.md, its data (certificates.json) and its figures (pictures/*.svg).
 
-`python docs/make_certificates.py` computes every claim (minutes); `--cached` only writes page and figures again from
-certificates.json. Leaves out: the claims (`sparring/certificates/claims/`) and drawing (`plot.py` beside them).
+`python docs/make_certificates.py` computes every claim (minutes), `--only NAME ...` those of some algorithms; `--cached`
+only writes page and figures again from certificates.json. Leaves out: the claims (`sparring/certificates/claims/`) and drawing (`plot.py` beside them).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ result.json`.
 
 ## What is certified, and what is not
 
-- **Pair-difference losses** (DPO on Bradley-Terry, IPO, SPIN and alpha-SPIN, INPO, COMAL, MPO, MNPO, ONPO, EGPO,
-  Nash-MD): the fit on i.i.d. population pairs *is* the closed form (rows `fit_is_closed_form`: 1e-8 allowed), so
+- **Pair-difference losses** (DPO, CPO, SimPO, REBEL and XPO on Bradley-Terry, IPO, SPIN and alpha-SPIN, INPO, COMAL,
+  MPO, MNPO, ONPO, EGPO, Nash-MD, Nash Prox, DNO), and SPACE: the fit on i.i.d. population pairs *is* the closed form (rows `fit_is_closed_form`: 1e-8 allowed), so
   every row about the exact update is a row about the code that trains language models. The same for each of SPAC's
   terms (`bradley_terry_data_term`, `spac_own_term_is_spin`, `spac_linear_is_explicit_critic`), and for chi-PO where
   nothing is clipped.
@@ -95,12 +95,14 @@ result.json`.
   which is not the update that the papers analyse: the distance is stated (`sppo_misses_multiplicative_weights`,
   `rspo_loss_is_mirror_descent`), and the rows `sppo_average_gap`, `sppo_last_iterate_gap` and
   `magnetic_mirror_descent_rate` are about the ideal update.
-- **Clipped and list losses** (chi-PO at its clip, OPO, SPAC's two terms together, DPO off Bradley-Terry): no closed
-  form; gradient and stationarity only (`loss_gradient`, `fit_is_stationary`), which a wrong formula would pass: their
-  formulas are compared with plain arithmetic in `tests/objectives/test_objectives*.py`.
+- **Clipped and list losses** (chi-PO at its clip, OPO, SPO, SPAC's two terms together, DPO off Bradley-Terry and most of
+  its variants): no closed form; gradient and stationarity only (`loss_gradient`, `fit_is_stationary`), which a wrong formula would pass: their
+  formulas are compared with plain arithmetic in `tests/algorithms/test_formulas.py`, as those of all algorithms are, and
+  DPO's variants with TRL's (`tests/objectives/test_trl_agreement.py`).
 - **Selected pairs** (best-worst, knockout: what most papers run) break the i.i.d. premise and move the fixed point
   (`selected_pairs_fixed_point`). So does drawing the two responses of a pair from two policies
   (`two_policy_pairs_bias`), which Sparring does not do.
+- **Not played at all**: KTO, whose answers have a label each; its gradient is certified (`kto_threshold`).
 - **Not certified at all**: that a language model's few gradient steps come near these fits; anything about quality of
   text.
 
@@ -114,13 +116,28 @@ A bound that any bug would pass proves little, so bounds stand beside tabulated 
 # ---------------------------------------------------------------- computing
 
 
-def compute() -> dict[str, Any]:
-    """Everything that the page shows, as plain data."""
+def compute_claims(names: Iterable[str]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The claims of these algorithms, and the seconds that each took."""
     claims, seconds = [], {}
-    for name in SHIPPED:
+    for name in names:
         rows, seconds[name] = check(name)
         claims += [{**asdict(row), "verdict": row.verdict} for row in rows]
         print(f"{name}: {len(rows)} claims, {seconds[name]:.1f} s", flush=True)
+    return claims, seconds
+
+
+def compute_again(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The data with the claims of these algorithms computed anew; those of others stay."""
+    claims, seconds = compute_claims(names)
+    kept = [claim for claim in data["claims"] if claim["algorithm"] not in names]
+    order = list(SHIPPED)
+    together = sorted([*kept, *claims], key=lambda claim: order.index(claim["algorithm"]))
+    return {**data, "claims": together, "seconds": {**data["seconds"], **seconds}}
+
+
+def compute() -> dict[str, Any]:
+    """Everything that the page shows, as plain data."""
+    claims, seconds = compute_claims(SHIPPED)
     cells = offline.table(offline.COUNTS, Effort().data_sets)
     bandit = {name: {str(n): values for n, values in row.items()} for name, row in cells.items()}
     transformer = {}
@@ -325,8 +342,12 @@ def main() -> None:
     """Compute or read, then write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cached", action="store_true", help="write page and figures from certificates.json")
-    if not parser.parse_args().cached:
-        CACHE.write_text(json.dumps(compute(), indent=1, default=lambda value: value.item()) + "\n", encoding="utf-8")
+    parser.add_argument("--only", nargs="+", choices=SHIPPED, help="compute only the claims of these algorithms")
+    arguments = parser.parse_args()
+    if not arguments.cached:
+        old = json.loads(CACHE.read_text(encoding="utf-8")) if arguments.only else {}
+        data = compute_again(old, arguments.only) if arguments.only else compute()
+        CACHE.write_text(json.dumps(data, indent=1, default=lambda value: value.item()) + "\n", encoding="utf-8")
     data = json.loads(CACHE.read_text(encoding="utf-8"))
     PICTURES.mkdir(exist_ok=True)
     for name, text in figures(data).items():

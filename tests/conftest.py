@@ -137,6 +137,8 @@ def tiny_recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
             "chosen": f"{word}!",
             "rejected": f"not {word}",
             "gold": f"{word} {word}",
+            "completion": f"A {word}.",
+            "label": len(set(word)) == 3,
         }
         for word in ("ant", "bee", "cat", "dog", "elk", "fox")
     ]

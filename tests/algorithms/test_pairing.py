@@ -9,15 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparring.algorithms.pairing import (
+    Across,
     Against,
     AllPairs,
     BestWorst,
     ChosenRejectedOwn,
     IndependentPairs,
     Knockout,
+    Ladder,
     Listwise,
     Pairing,
     Pairs,
+    Unpaired,
 )
 from sparring.objectives.pairs import DATA, PESSIMISM
 
@@ -128,3 +131,27 @@ def test_best_worst_does_not_depend_on_order(order):
     """The same responses in another order give the same best and worst."""
     pairs, _ = play(BestWorst(), ["own"] * 6, lambda a, b: by_rank(order[a], order[b]))
     assert (order[pairs.pairs[0].winner], order[pairs.pairs[0].loser]) == (5, 0)
+
+
+def test_across_two_roles_the_kth_meets_the_kth():
+    roles = ["own", "own", "reference", "reference"]
+    result, asked = play(Across(label="likelier"), roles, by_rank)
+    assert asked == [(0, 2), (1, 3)]
+    assert [(p.winner, p.loser, p.weight) for p in result.pairs] == [(2, 0, 0.5), (3, 1, 0.5)]
+    assert result.pairs[0].preference == pytest.approx(by_rank(2, 0))
+    failed, _ = play(Across(), roles, lambda a, b: math.nan)
+    assert (failed.pairs, failed.dropped) == ((), "no verdict")
+
+
+def test_a_ladder_has_gold_over_own_over_the_start():
+    result, asked = play(Ladder(), ["gold", "own", "own", "start", "start"], by_rank)
+    assert asked == []
+    above = [(p.winner, p.loser) for p in result.pairs if p.term == DATA]
+    below = [(p.winner, p.loser) for p in result.pairs if p.term == PESSIMISM]
+    assert (above, below) == ([(0, 1), (0, 2)], [(1, 3), (1, 4), (2, 3), (2, 4)])
+    assert [sum(p.weight for p in result.pairs if p.term == term) for term in (DATA, PESSIMISM)] == [1.0, 1.0]
+
+
+def test_unpaired_responses_are_all_kept():
+    result, asked = play(Unpaired(), ["desirable", "mismatched"], by_rank)
+    assert (result.pairs, result.unpaired, result.dropped, asked) == ((), (0, 1), "", [])

@@ -16,7 +16,7 @@ import torch
 from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.sppo import SPPO
 from sparring.certificates.build import build_for_game
-from sparring.certificates.claims import fits, gradients, offline
+from sparring.certificates.claims import fits, gradients, offline, self_play, variants
 from sparring.certificates.claims import pairs as pair_claims
 from sparring.certificates.claims.check import CLAIMS, check
 from sparring.certificates.claims.claim import Claim, Effort, agrees, distance, tabulated
@@ -68,7 +68,10 @@ def test_exact_claims_hold(name: str):
     assert all(row.algorithm == name and row.claim and row.source and row.measured for row in rows)
 
 
-CLOSED_FORMS = {"inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin"}
+CLOSED_FORMS = {
+    "inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin", "cpo", "simpo",
+    "xpo", "nash_prox", "dno", "rebel", "space", "t_spin",
+}  # fmt: skip
 SQUARES = {"sppo", "rspo"}
 
 
@@ -81,6 +84,13 @@ def test_every_algorithm_has_claims_and_pair_differences_have_a_closed_form():
 @pytest.mark.parametrize("name", gradients.STATIONARY)
 def test_stationarity_where_there_is_no_closed_form(name: str):
     assert not failing(list(gradients.stationarity(name, Effort())))
+
+
+@pytest.mark.parametrize("name", [*variants.CHECKS, *self_play.CHECKS])
+def test_variants_and_newer_methods_are_what_they_are_on_games(name: str):
+    rows = [row for family in (variants, self_play) for one in family.CHECKS.get(name, ()) for row in one.run(Effort())]
+    assert rows
+    assert not failing(rows)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -181,7 +181,9 @@ def test_algorithms() -> None:
         assert about.keys() == {"title", "paper", "anchors", "samples", "pairing", "loss", "needs"}
         assert all(about.values())
     printed = sparring("algorithms").out
-    assert all(name in printed for name in SHIPPED)
+    lines = printed.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(SHIPPED)
+    assert max(map(len, lines)) <= 80
     assert "reference tau/eta" in sparring("algorithms", "inpo").out
     assert json.loads(sparring("algorithms", "inpo", "--json").out) == {"inpo": rows["inpo"]}
     assert "Did you mean 'inpo'" in sparring("algorithms", "inop").err

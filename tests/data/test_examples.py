@@ -586,3 +586,60 @@ def test_ifevals_columns_are_a_check_and_kinds_of_other_sets_are_told(tmp_path):
     examples = list(stream_examples(config, (), Counter(), unread))
     assert [example.check for example in examples] == [[{"rule": names[0]}], None]
     assert unread == {"'instruction_id_list'": 1}
+
+
+# ---------------------------------------------------------------- unpaired answers
+
+LABELLED = [
+    {"prompt": "Say ant", "completion": "ant!", "label": True},
+    {"prompt": "Say ant", "completion": "no", "label": False},
+    {"prompt": "Say bee", "completion": "bee!", "label": True},
+    {"prompt": "Say bee", "completion": "what?", "label": False},
+    {"prompt": "Say ant", "completion": "an ant", "label": True},
+]
+UNPAIRED = ("desirable", "undesirable", "mismatched")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
+def test_unpaired_answers_have_the_role_of_their_label(ending: str, tmp_path: Path) -> None:
+    examples, dropped = load(write(tmp_path / f"rows{ending}", LABELLED), *UNPAIRED[:2])
+    assert [e.responses for e in examples] == [
+        {"desirable" if row["label"] else "undesirable": row["completion"]} for row in LABELLED
+    ]
+    assert not dropped
+
+
+def test_the_mismatched_answer_is_the_last_to_another_prompt(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", LABELLED)
+    examples, _ = load(path, *UNPAIRED)
+    assert [e.responses.get("mismatched") for e in examples] == [None, None, "no", "no", "what?"]
+    assert [e.id for e in examples] == [e.id for e in load(path, *UNPAIRED[:2])[0]]
+
+
+def test_labels_that_are_none_are_counted(tmp_path: Path) -> None:
+    rows = [{**LABELLED[0], "label": label} for label in (1, 0, None)]
+    examples, dropped = load(write(tmp_path / "rows.jsonl", rows), *UNPAIRED[:2])
+    assert [list(e.responses) for e in examples] == [["desirable"], ["undesirable"]]
+    assert dropped == {"the label is neither true nor false": 1}
+    rows = [{**LABELLED[0], "label": label} for label in ("TRUE", "maybe")]
+    _, dropped = load(write(tmp_path / "text.csv", rows), *UNPAIRED[:2])
+    assert dropped == {"the label is neither true nor false": 1}
+
+
+def test_conversations_with_a_label(tmp_path: Path) -> None:
+    row = {"prompt": USER, "completion": reply("ant!"), "label": False}
+    (example,), _ = load(write(tmp_path / "rows.jsonl", [row]), *UNPAIRED)
+    assert (example.messages, example.responses) == (USER, {"undesirable": "ant!"})
+
+
+def test_unpaired_rows_and_pairs_are_told_apart(tmp_path: Path) -> None:
+    labelled, pairs = write(tmp_path / "labelled.jsonl", LABELLED), write(tmp_path / "pairs.jsonl", PAIRS)
+    with pytest.raises(ValueError, match=r"no column 'chosen'.*unpaired answers with a label, which kto takes"):
+        load(labelled, "chosen", "rejected")
+    with pytest.raises(ValueError, match=r"no column 'completion'.*These rows are pairs, which dpo"):
+        load(pairs, *UNPAIRED)
+    with pytest.raises(ValueError, match=r"no column 'label'.*columns: \{prompt: ..., completion: ..., label: ...\}"):
+        load(write(tmp_path / "bare.jsonl", [{"prompt": "Say ant", "completion": "ant"}]), *UNPAIRED)
+    columns = ColumnsConfig(completion="text", label="good")
+    rows = [{"prompt": row["prompt"], "text": row["completion"], "good": row["label"]} for row in LABELLED]
+    assert len(load(write(tmp_path / "named.jsonl", rows), *UNPAIRED, columns=columns)[0]) == len(rows)

@@ -58,7 +58,8 @@ class Draw(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A response that the data already hold: `chosen`, `rejected` or `gold`."""
+    """A response that the data already hold: `chosen`, `rejected` or `gold`; or, of unpaired data, one of `desirable`
+    and `undesirable`, and `mismatched`, an answer to another prompt."""
 
     role: str
 
@@ -200,6 +201,17 @@ SHIPPED = {
     "rspo": "sparring.algorithms.rspo:RSPO",
     "opo": "sparring.algorithms.opo:OPO",
     "chi_po": "sparring.algorithms.chi_po:ChiPO",
+    "simpo": "sparring.algorithms.simpo:SimPO",
+    "cpo": "sparring.algorithms.cpo:CPO",
+    "orpo": "sparring.algorithms.orpo:ORPO",
+    "kto": "sparring.algorithms.kto:KTO",
+    "xpo": "sparring.algorithms.xpo:XPO",
+    "nash_prox": "sparring.algorithms.nash_prox:NashProx",
+    "spo": "sparring.algorithms.spo:SPO",
+    "dno": "sparring.algorithms.dno:DNO",
+    "rebel": "sparring.algorithms.rebel:REBEL",
+    "space": "sparring.algorithms.space:SPACE",
+    "t_spin": "sparring.algorithms.t_spin:TSPIN",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
 

@@ -11,7 +11,7 @@ reward bound, which is not known for a language model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,8 @@ class ChiPO(PairSource):
     solves = "unknown"
     on_games: ClassVar = {**OWN_IID, "beta": 0.5}
 
+    reference: Literal["start", "iterate"] = "start"  # type: ignore[assignment]
+    """the anchor: the run's starting policy in every round, or the policy at the round's start"""
     beta: float = Field(default=0.1, gt=0)
     """weight of the regularisation"""
     reward_bound: float = Field(default=4.0, gt=0)

@@ -237,3 +237,41 @@ class KeepingRole:
         """The inner game."""
         result = yield from self.inner.play(roles, seed)
         return replace(result, unpaired=tuple(having(roles, self.role))) if result.pairs else result
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """Every response by itself, as its role says; nothing is compared."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """No comparisons."""
+        yield []
+        return Pairs((), _unjudged(len(roles)), unpaired=tuple(range(len(roles))))
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """The k-th response of role `first` against the k-th of role `second`, judged; `label` as in `IndependentPairs`."""
+
+    first: str = "own"
+    second: str = "reference"
+    label: Label = "sampled"
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave of as many comparisons as the smaller role has responses."""
+        verdicts, wave = Verdicts(), list(zip(having(roles, self.first), having(roles, self.second), strict=False))
+        verdicts.add(wave, (yield wave))
+        return _labelled(wave, verdicts, tuple(verdicts.win_rate(i) for i in range(len(roles))), self.label, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """T-SPIN: gold over every own response (term 0), and every own one over every sample of the start (term 1)."""
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """No comparisons."""
+        yield []
+        gold, own, start = (having(roles, role) for role in ("gold", "own", "start"))
+        above = [Pair(a, b, weight=1.0 / (len(gold) * len(own)), term=DATA) for a in gold for b in own]
+        below = [Pair(a, b, weight=1.0 / (len(own) * len(start)), term=PESSIMISM) for a in own for b in start]
+        return Pairs((*above, *below), _unjudged(len(roles)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, Algorithm, Column, Draw, PolicyRef, Step
@@ -28,8 +29,8 @@ class PairSource(Algorithm):
 
     source: Literal["pairs", "own"] = "pairs"
     """pairs: the data's chosen and rejected (offline); own: the iterate's judged samples (iterative)"""
-    reference: Literal["start", "iterate"] = "start"
-    """the anchor: the run's starting policy in every round, or the policy at the round's start"""
+    reference: Literal["start", "iterate", "none"] = "start"
+    """the anchor: the run's starting policy in every round, the policy at the round's start, or no reference at all"""
     samples: int = Field(default=4, ge=1)
     """K, responses per prompt and round; only with source: own"""
     pairing: PairingName = "best_worst"
@@ -53,14 +54,21 @@ class PairSource(Algorithm):
         """The anchor's name; the log measures movement against `reference` and `iterate` under these names."""
         return "reference" if self.reference == "start" else "iterate"
 
+    @property
+    def anchor_weights(self) -> dict[str, float]:
+        """The anchor with weight 1; empty where there is no reference."""
+        return {} if self.reference == "none" else {self.anchor: 1.0}
+
     def exact_anchor(self, game: Game, history: Sequence[Array]) -> Array:
-        """(C, n): log-probabilities of the anchor in the round after `history`."""
+        """(C, n): log-probabilities of the anchor in the round after `history`, up to a shift."""
+        if self.reference == "none":
+            return np.zeros_like(game.log_reference)
         return game.log_reference if self.reference == "start" else history[-1]
 
     def pair_step(self, t: int, objective: Objective) -> Step:
-        """The round's one step under `objective`, whose only anchor is `self.anchor`."""
+        """The round's one step under `objective`, whose only anchor is `self.anchor`, or which has none."""
         iterate = PolicyRef(t)
-        anchors = {self.anchor: REFERENCE if self.reference == "start" else iterate}
+        anchors = {name: REFERENCE if name == "reference" else iterate for name in self.anchor_weights}
         if self.source == "pairs":
             columns = Column("chosen"), Column("rejected")
             return Step(iterate, columns, Against("chosen", "rejected"), objective, anchors)

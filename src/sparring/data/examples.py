@@ -16,7 +16,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparring.data.checks import IDS, Check, UnknownCheck, ifeval_check, parse_check
@@ -32,9 +32,12 @@ from sparring.models.messages import (
     read_transcript,
     split_conversation,
 )
-from sparring.recipe.sections import DatasetConfig
+from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
+from sparring.recipe.sections import ColumnsConfig, DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
+COMPLETION = "completion"
+"""an unpaired answer, before its label says which role it has"""
 ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
 """columns of what belongs to a prompt and is no text"""
 UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
@@ -68,6 +71,7 @@ def stream_examples(
     """
     seen: set[int] = set()
     layout: Layout | None = None
+    others = OtherPrompts()
     for placed in stream_rows(config):
         layout = layout or Layout.of(placed.row, config, roles)
         layout.check(placed)
@@ -88,10 +92,29 @@ def stream_examples(
             seen.add(digest)
             if unread is not None:
                 unread.update(layout.unread(placed.row))
-            yield example
+            yield others.beside(example) if MISMATCHED in roles else example
     if not seen:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise ValueError(f"data: {config.path!r} holds no usable example: {reasons}.")
+
+
+class OtherPrompts:
+    """Puts beside each unpaired answer the last one before it that answers another prompt; the first has none."""
+
+    def __init__(self) -> None:
+        self.last: Example | None = None
+        self.other: Example | None = None
+        """the last example with another prompt than `last`"""
+
+    def beside(self, example: Example) -> Example:
+        """The example with that answer as a response."""
+        if self.last is not None and self.last.messages != example.messages:
+            self.other = self.last
+        self.last = example
+        if self.other is None:
+            return example
+        (text,) = (text for role, text in self.other.responses.items() if role != MISMATCHED)
+        return replace(example, responses={**example.responses, MISMATCHED: text})
 
 
 class Layout:
@@ -101,6 +124,7 @@ class Layout:
         """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
         self.path, self.check_column, self.group_column = config.path, config.columns.check, config.columns.group
         self.prompt, self.responses, self.inside = prompt, responses, inside
+        self.label_column = config.columns.label if COMPLETION in responses else None
         self.ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
         self.kinds: dict[str, str] = {}
 
@@ -112,7 +136,10 @@ class Layout:
             ValueError: a column is missing.
         """
         columns = config.columns
-        responses = {role: getattr(columns, role) for role in roles}
+        if DESIRABLE in roles:
+            responses = {COMPLETION: columns.completion}
+        else:
+            responses = {role: getattr(columns, role) for role in roles}
         if "gold" in responses and columns.gold not in row and "messages" in row:
             responses["gold"] = "messages"
         if {"chosen", "rejected"} <= responses.keys() and columns.ranked in row and columns.chosen not in row:
@@ -120,12 +147,12 @@ class Layout:
         inside = columns.prompt not in row
         whole = [*responses.values()] or [columns.chosen, columns.gold, "messages"]
         prompt = next((name for name in whole if inside and _holds_prompt(row.get(name))), columns.prompt)
-        missing = [name for name in (prompt, *responses.values()) if name not in row]
+        labels = [columns.label] if DESIRABLE in roles else []
+        missing = [name for name in (prompt, *responses.values(), *labels) if name not in row]
         if missing:
             raise ValueError(
                 f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
-                "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ...}."
-                + (" Or have pairs built: data.collect." if "chosen" in roles else "")
+                + _remedy(row, columns, roles)
             )
         return cls(config, prompt, responses, inside)
 
@@ -135,7 +162,8 @@ class Layout:
         Raises:
             ValueError: they changed; names file, row and field.
         """
-        for column in dict.fromkeys((self.prompt, *self.responses.values())):
+        labels = () if self.label_column is None else (self.label_column,)
+        for column in dict.fromkeys((self.prompt, *self.responses.values(), *labels)):
             kind = _kind(placed.row[column]) if column in placed.row else "no such column"
             before = self.kinds.setdefault(column, kind) if kind != "null" else kind
             if kind != before:
@@ -162,6 +190,9 @@ class Layout:
         elif is_null(prompt):
             raise ValueError("the prompt is null")
         messages, responses = prompt_and_answers(prompt, values)
+        if self.label_column is not None:
+            desirable = parse_label(row[self.label_column])
+            responses = {DESIRABLE if desirable else UNDESIRABLE: responses[COMPLETION]}
         check = parse_check(row.get(self.check_column)) or _other_check(row)
         group = None if is_null(row.get(self.group_column)) else str(row[self.group_column])
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
@@ -197,6 +228,31 @@ def _other_check(row: Row) -> Check | None:
         return ifeval_check(row)
     except UnknownCheck:
         return None
+
+
+def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
+    """What to do where a row lacks a column of its roles."""
+    name = "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ...}."
+    if DESIRABLE in roles:
+        if {columns.chosen, columns.rejected} <= row.keys():
+            return "These rows are pairs, which dpo, simpo, orpo and others take; kto takes answers with a label."
+        return "Name yours under columns: {prompt: ..., completion: ..., label: ...}."
+    if {columns.completion, columns.label} <= row.keys():
+        name = "These rows are unpaired answers with a label, which kto takes."
+    return name + (" Or have pairs built: data.collect." if "chosen" in roles else "")
+
+
+def parse_label(value: Any) -> bool:
+    """A label as a truth value: true or false, 1 or 0, or these as text (of a CSV file).
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(value, str):
+        value = {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
+    if value is None or value not in (0, 1):
+        raise ValueError("the label is neither true nor false")
+    return bool(value)
 
 
 def _list(value: Any) -> list[Any]:

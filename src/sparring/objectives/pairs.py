@@ -20,14 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Target = Literal["hard", "soft", "win_rate"]
+Target = Literal["hard", "soft", "win_rate", "logit"]
+SUREST = 1e-3
+"""A probability is kept this far from 0 and 1 before its logit is taken"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,30 @@ class Loss:
     """by name a vector (usually P) whose mean is worth a line in the log; no gradient"""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A pure function from log-probabilities to a loss."""
 
     def __call__(self, batch: Batch) -> Loss:
         """The loss summed over the batch's examples."""
+        ...
+
+
+@runtime_checkable
+class OfWholeStep(Protocol):
+    """An objective that needs a mean over all examples of an optimiser step, which micro-batches do not show."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is needed, or the mean is known already."""
+        ...
+
+    def statistic(self, batch: Batch) -> tuple[float, int]:
+        """Sum and count over a micro-batch, without gradients."""
+        ...
+
+    def settled(self, total: float, count: int) -> Objective:
+        """The objective with the mean that the sums of all micro-batches give."""
         ...
 
 
@@ -129,12 +150,15 @@ def pair_labels(batch: Batch, target: Target) -> Float[Tensor, " P"]:
 
     hard: 1/2 for the winner as drawn; soft: P(y > y') - 1/2; win_rate: difference of the two
     responses' empirical win rates. All three have the same population minimiser when both responses
-    are i.i.d. from one policy (INPO, 2407.00617, Prop. 6); they differ in variance.
+    are i.i.d. from one policy (INPO, 2407.00617, Prop. 6); they differ in variance. logit: log P/(1 - P), the
+    difference of rewards on a Bradley-Terry oracle (REBEL, 2404.16767), another aim.
     """
     if target == "hard":
         return torch.full_like(batch.weight_P, 0.5)
     if target == "soft":
         return batch.preference_P - 0.5
+    if target == "logit":
+        return torch.logit(batch.preference_P, eps=SUREST)
     return margins(batch.win_rates_R, batch.pairs_P2)
 
 

@@ -1,4 +1,4 @@
-"""Losses on single responses: SPPO's regression to win rates, and RSPO's divergences beside it.
+"""Losses on single responses: SPPO's regression to win rates, RSPO's divergences beside it, and KTO's labels.
 
 The normaliser of the target policy does not cancel here as it does in a pair difference. Leaves out: pair losses
 (`objectives/pairs.py`) and lists (`objectives/lists.py`).
@@ -10,11 +10,11 @@ Shape suffixes: R responses, P pairs, 2 the winner and loser of a pair.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sparring.objectives.pairs import Batch, Loss, margins, relative_logps
@@ -92,3 +92,56 @@ class RegularisedResponseSquare:
         sppo = self.sppo(batch)
         scale = self.sppo.step_size**-2 if self.sppo.unit_loss else 1.0
         return Loss(sppo.total + scale * self.penalty(batch), sppo.metrics)
+
+
+UNPAIRED = DESIRABLE, UNDESIRABLE, MISMATCHED = "desirable", "undesirable", "mismatched"
+"""Roles of unpaired data, of which an example has some: a labelled answer, and an answer to another prompt"""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledResponses:
+    """KTO (2402.01306): weight * (1 - sigmoid(beta (r - z))) of desirable, (z - r) of undesirable responses.
+
+    r is the log-ratio to the anchor, z (`kl`) the mean log-ratio of mismatched responses, at least 0 and without a
+    gradient. With `kl` 0 it is the unpaired APO-zero (2408.06266).
+    """
+
+    beta: float
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+    anchor: str = "reference"
+    kl: float | None = None
+    """z; None: to be estimated, from a whole optimiser step by `settled`, else from the batch at hand"""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether z is known."""
+        return self.kl is not None
+
+    def statistic(self, batch: Batch) -> tuple[float, int]:
+        """Sum and count of the mismatched responses' log-ratios."""
+        ratio_R = relative_logps(batch, {self.anchor: 1.0}).detach()[self._having(batch, MISMATCHED)]
+        return float(ratio_R.sum()), len(ratio_R)
+
+    def settled(self, total: float, count: int) -> LabelledResponses:
+        """The objective with the z that these sums give."""
+        return replace(self, kl=max(0.0, total / count) if count else 0.0)
+
+    def __call__(self, batch: Batch) -> Loss:
+        """The loss; metrics: both sides' log-ratios, and z."""
+        kl = self.settled(*self.statistic(batch)).kl if self.kl is None else self.kl
+        assert kl is not None
+        ratio_R = relative_logps(batch, {self.anchor: 1.0})
+        total, metrics = ratio_R.new_zeros(()), {}
+        for role, sign, weight in (
+            (DESIRABLE, 1.0, self.desirable_weight),
+            (UNDESIRABLE, -1.0, self.undesirable_weight),
+        ):
+            side_R = ratio_R[self._having(batch, role)]
+            total = total + weight * torch.sigmoid(-self.beta * sign * (side_R - kl)).sum()
+            metrics[f"{role}_vs_{self.anchor}"] = side_R.detach()
+        return Loss(total, {**metrics, "kl_estimate": torch.full((1,), kl)})
+
+    def _having(self, batch: Batch, role: str) -> Int[Tensor, " _"]:
+        places = [i for i, name in enumerate(batch.roles) if name == role]
+        return torch.tensor(places, dtype=torch.long, device=batch.logps_R.device)

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from sparring.algorithms.algorithm import REFERENCE, Column, PolicyRef, Reuse, Step
+from sparring.objectives.responses import UNPAIRED
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
@@ -131,7 +132,13 @@ def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[S
         for response in example["responses"]
     }
     sources = [(columns if isinstance(source, Column) else drawn, source.role) for source in step.responses]
-    return [[row for rows, role in sources for row in rows[e["example"], role]] for e in examples]
+
+    def having(name: str) -> list[Candidate]:
+        # Of unpaired data an example holds some roles; of other data every one, or this raises.
+        found = ((rows.get if role in UNPAIRED else rows.__getitem__)((name, role)) for rows, role in sources)
+        return [row for candidates in found for row in candidates or ()]
+
+    return [having(example["example"]) for example in examples]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from sparring.objectives.pairs import Objective
+from sparring.objectives.pairs import Objective, OfWholeStep
 from sparring.recipe.sections import FitConfig
 from sparring.runtime import devices
 from sparring.runtime.memory import trim_heap
@@ -126,6 +126,7 @@ def _step(
     # One region around all micro-batches: autocast then keeps its copies of trained weights for the whole step
     # (frozen ones, under an adapter, it casts in every pass).
     with region, torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        objective = _settled(objective, scorer, groups, [examples[0]] * idle)
         for group in groups:
             pack = scorer.pack([example.rollout for example in group])
             logps_R = scorer(pack)
@@ -162,6 +163,24 @@ def _step(
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
     }
+
+
+@torch.no_grad()
+def _settled(
+    objective: Objective,
+    scorer: PolicyScorer,
+    groups: Sequence[Sequence[TrainingExample]],
+    idle: Sequence[TrainingExample],
+) -> Objective:
+    """The objective with what it needs to know of all ranks' micro-batches (KTO's KL), by a pass over them."""
+    if not isinstance(objective, OfWholeStep) or objective.is_settled:
+        return objective
+    scored = ((group, scorer(scorer.pack([example.rollout for example in group]))) for group in groups)
+    parts = [objective.statistic(make_batch(group, logps_R)) for group, logps_R in scored]
+    for example in idle:
+        scorer(scorer.pack([example.rollout]))
+    parts = [part for of_rank in devices.all_gather(parts) for part in of_rank]
+    return objective.settled(sum(total for total, _ in parts), sum(count for _, count in parts))
 
 
 def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:

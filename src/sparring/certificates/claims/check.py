@@ -14,12 +14,23 @@ from functools import partial
 
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import build_for_game, needs_data
-from sparring.certificates.claims import averages, fits, gradients, imitation, lists, offline, pairs, regularised
+from sparring.certificates.claims import (
+    averages,
+    fits,
+    gradients,
+    imitation,
+    lists,
+    offline,
+    pairs,
+    regularised,
+    self_play,
+    variants,
+)
 from sparring.certificates.claims.claim import Check, Claim, Effort, by_fits, g3
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.built_in import built_in
 
-FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, offline)
+FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, offline, variants, self_play)
 CLAIMS: dict[str, tuple[Check, ...]] = {
     name: tuple(check for family in FAMILIES for check in family.CHECKS.get(name, ())) for name in SHIPPED
 }

@@ -34,6 +34,20 @@ GRADIENTS: Mapping[str, Sequence[Settings]] = {
     "rspo": [{"reverse_kl": 0.2, "forward_kl": 0.1, "chi_squared": 0.3, "reference_nll": 0.4, "ratio_bound": 0.5}],
     "opo": [{}, {"form": "approx"}, {"temperature": 0.1}],
     "chi_po": [{"reward_bound": 0.6, "ratio_bound": 0.5}, {}],
+    "dpo": [
+        {},
+        {"reference": "none", "sft_weight": 0.3},
+        *({"loss": shape} for shape in ("hinge", "nca", "bco", "apo_zero", "apo_down", "discopop")),
+        {"loss": "exo", "label_smoothing": 0.01},
+        {"label_smoothing": 0.2, "robust": True},
+        *({"divergence": divergence} for divergence in ("forward_kl", "js", "alpha")),
+    ],
+    "xpo": [{}, {"optimism": 0.3}],
+    "t_spin": [{}, {"b": 0.3}],
+    "space": [{}, {"mu": 3.0}],
+    "spo": [{}, {"soft_labels": False, "clip": 0.6}],
+    "rebel": [{}, {"target": "win_rate"}],
+    "kto": [{}, {"reference_point": "zero", "lambda_D": 2.0}],
 }
 """Settings whose batches lie on both sides of every clip (`tests/certificates/test_claims.py`); other algorithms are
 tried with their settings on games"""
@@ -47,15 +61,22 @@ def gradient(name: str, effort: Effort) -> Iterable[Claim]:
     for settings in variants:
         for step in build_for_game(name, settings).steps(1, DataFacts(100)):
             for seed in range(3):
-                worst = max(worst, gradient_error(step.objective, tuple(step.anchors), effort.seed * 10 + seed))
+                roles = ROLES.get(name, OWN_AND_REFERENCE)
+                error = gradient_error(step.objective, tuple(step.anchors), effort.seed * 10 + seed, roles)
+                worst = max(worst, error)
     claim = "gradient of the loss against central differences: largest error, relative to the largest entry"
     note = f"{len(variants)} settings, 3 random batches of 2 examples; a wrong formula passes"
     note += "; clips are met on both sides" if name in CLIPPED else ""
     yield vanishes("loss_gradient", claim, worst, 1e-6, note)
 
 
-def random_batch(anchors: Iterable[str], seed: int) -> Batch:
-    """Two examples of five responses (one a reference sample) with pairs of both terms, float64."""
+OWN_AND_REFERENCE = ("own", "own", "own", "own", "reference")
+ROLES: Mapping[str, Sequence[str]] = {"kto": ("desirable", "undesirable", "desirable", "undesirable", "mismatched")}
+"""Roles of the five responses of a random example, where they are not own samples and one of the reference"""
+
+
+def random_batch(anchors: Iterable[str], seed: int, roles: Sequence[str] = OWN_AND_REFERENCE) -> Batch:
+    """Two examples of five responses (one a reference sample, unless told) with pairs of both terms, float64."""
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Float[Tensor, " ..."]:
@@ -68,7 +89,7 @@ def random_batch(anchors: Iterable[str], seed: int) -> Batch:
         anchor_logps={name: normal(10) for name in sorted({*anchors, "reference", "iterate"})},
         lengths_R=torch.ones(10, dtype=torch.long),
         example_R=torch.arange(10) // 5,
-        roles=("own", "own", "own", "own", "reference") * 2,
+        roles=tuple(roles) * 2,
         win_rates_R=torch.rand(10, generator=draw, dtype=torch.float64),
         pairs_P2=pairs,
         preference_P=torch.rand(len(pairs), generator=draw, dtype=torch.float64),
@@ -77,9 +98,11 @@ def random_batch(anchors: Iterable[str], seed: int) -> Batch:
     )
 
 
-def gradient_error(objective: Objective, anchors: Iterable[str], seed: int) -> float:
+def gradient_error(
+    objective: Objective, anchors: Iterable[str], seed: int, roles: Sequence[str] = OWN_AND_REFERENCE
+) -> float:
     """Largest difference between the two gradients, over the largest entry."""
-    batch = random_batch(anchors, seed)
+    batch = random_batch(anchors, seed, roles)
     leaf = batch.logps_R.clone().requires_grad_()
     (automatic,) = torch.autograd.grad(objective(replace(batch, logps_R=leaf)).total, leaf)
     numeric, size = torch.zeros_like(automatic), 1e-6
@@ -94,7 +117,11 @@ def gradient_error(objective: Objective, anchors: Iterable[str], seed: int) -> f
 STATIONARY: Mapping[str, tuple[str, int, Sequence[Settings]]] = {
     "sppo": ("G3", 5, [{}, {"eta": 10.0}, {"labels": "hard"}]),
     "rspo": ("G3", 5, [{}, {"forward_kl": 0.1}, {"chi_squared": 0.1}]),
-    "dpo": ("GR:5:1", 2, [{"beta": 1.0}]),
+    "dpo": ("GR:5:1", 2, [{"beta": 1.0}, {"loss": "exo", "label_smoothing": 0.01}, {"divergence": "js", "beta": 2.0}]),
+    "simpo": ("GR:5:1", 2, [{}]),
+    "cpo": ("GR:5:1", 2, [{}]),
+    "orpo": ("GR:5:1", 2, [{}]),
+    "t_spin": ("GD", 3, [{}, {"b": 0.3}]),
     "chi_po": ("GR:5:1", 2, [{}, {"beta": 2.0}]),
     "opo": ("GR:5:1", 1, [{"beta": 1.0}]),
     "spac": ("GD", 2, [{}, {"form": "linear", "data_weight": 5.0}]),

@@ -17,11 +17,13 @@ import numpy as np
 
 from sparring.algorithms.algorithm import Algorithm, Column, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.pairing import (
+    Across,
     Against,
     AllPairs,
     ChosenRejectedOwn,
     IndependentPairs,
     KeepingRole,
+    Ladder,
     Listwise,
     Pairing,
 )
@@ -31,8 +33,9 @@ from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_normalise
 from sparring.games.trajectory import Trajectory
 from sparring.objectives.pairs import DATA, PESSIMISM
+from sparring.objectives.responses import UNPAIRED
 
-POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Against, ChosenRejectedOwn, Listwise)
+POPULATION_PAIRINGS = (IndependentPairs, AllPairs, Across, Against, ChosenRejectedOwn, Ladder, Listwise)
 """pairings whose pairs have a distribution that can be written down; others are sampled"""
 MANY_EXAMPLES = 1_000_000
 """the size of the data set where the data are a population"""
@@ -113,6 +116,8 @@ class TabularPlayer:
         """The data's laws: `gold` (n,) of gold actions, `joint` (n, n) of (chosen, rejected); none if not needed."""
         if isinstance(step.responses, Reuse) or not any(isinstance(r, Column) for r in step.responses):
             return {}
+        if any(isinstance(r, Column) and r.role in UNPAIRED for r in step.responses):
+            raise ValueError("it learns from answers with a label each, which no game here has.")
         if self.wins is not None:
             return {"joint": self.wins / self.wins.sum()}
         if self.game.data is None:
@@ -133,6 +138,13 @@ def _weighted_pairs(
         # The label: "sampled" calls i the winner with probability P_ij, "likelier" where P_ij > 1/2.
         wins = preference if rule.label == "sampled" else (np.sign(preference - 0.5) + 1.0) / 2.0
         return [(2.0 * own[:, None] * own[None, :] * wins, preference, DATA)]
+    if isinstance(rule, Across):
+        one, other = (laws[role] for role in (rule.first, rule.second))
+        wins = preference if rule.label == "sampled" else (np.sign(preference - 0.5) + 1.0) / 2.0
+        return [((one[:, None] * other[None, :] + other[:, None] * one[None, :]) * wins, preference, DATA)]
+    if isinstance(rule, Ladder):
+        steps = ((columns["gold"], own, DATA), (own, laws["start"], PESSIMISM))
+        return [(above[:, None] * below[None, :], unjudged, term) for above, below, term in steps]
     if isinstance(rule, Against):
         return [(_law_by_roles(rule, laws, columns), unjudged, DATA)]
     if isinstance(rule, ChosenRejectedOwn):
