@@ -42,7 +42,8 @@ def command(
     with another number of devices.
     """
     screen = terminal(stderr=json_)
-    say(screen, "checking recipe, model and judges")  # before the imports, which take seconds
+    if screen.is_terminal:
+        say(screen, "checking recipe, model and judges")  # before the imports, which take seconds
 
     from sparring.recipe.reading import load_recipe
     from sparring.rounds.run import check, run
