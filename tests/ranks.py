@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from sparring.runtime import devices
-from sparring.runtime.launch import environment, meeting
+from sparring.runtime.launch import environment
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed", "pandas", "transformers.models.llama"])
@@ -22,7 +22,7 @@ SERVER.set_forkserver_preload(["sparring.rounds.run", "torch.distributed", "pand
 
 def on_ranks(count: int, function: Callable[..., Any], *args: Any) -> Any:
     """What `function` returns on rank 0 of `count`, while the others follow."""
-    store = meeting()
+    store = devices.meeting()
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer"
         members = [

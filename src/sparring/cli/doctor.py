@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,15 +17,25 @@ MAIN = ("python", "sparring", "torch", "transformers")
 
 
 def command(
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Examine every machine of a Ray cluster: auto, local, or HOST:PORT."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="With --cluster: a folder; do all machines see it? Default: here.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every version, path and extra.")] = False,
     json_: Json = False,
 ) -> None:
     """Show versions, devices, memory and extras, and say what will be slow or is broken.
 
-    Exit code 1 if a requirement is missing or of an untested version.
+    Exit code 1 if a requirement is missing or of an untested version, or a machine of the cluster differs.
     """
     from sparring.runtime.doctor import examine
 
+    if cluster is not None:
+        examine_cluster(cluster, run or Path(), json_)
+        return
     report = examine()
     if json_:
         print_json(report)
@@ -32,6 +43,46 @@ def command(
         show(report, terminal(), verbose)
     if report["problems"]:
         sys.exit(1)
+
+
+def examine_cluster(address: str, folder: Path, json_: bool) -> None:
+    """A row per machine of a cluster, and what keeps it from working with this one."""
+    from sparring.fleet.examine import examine_machines
+    from sparring.fleet.join import joined
+
+    with joined(None if address == "local" else address):
+        report = examine_machines(folder)
+    if json_:
+        print_json(report)
+    else:
+        show_cluster(report, terminal())
+    if report["problems"]:
+        sys.exit(1)
+
+
+def show_cluster(report: dict[str, Any], screen: Console) -> None:
+    """Problems and notes, then the table of machines."""
+    number = len(report["problems"])
+    say(screen, f"{counted(number, 'problem') if number else 'no problems'} found")
+    say(screen, *(f"problem: {problem}" for problem in report["problems"]))
+    say(screen, *(f"note: {note}" for note in report["notes"]))
+    columns = ("machine", "devices", "torch", "Ray", "code", "sees the folder", "free disk", "free shm", "clock")
+    rows = [
+        (
+            machine["address"],
+            f"{len(machine['gpus'])} GPUs" if machine["gpus"] else f"{machine['cpus']} CPUs",
+            str(machine["versions"]["torch"]),
+            str(machine["versions"]["ray"]),
+            machine["code"],
+            "yes" if machine["sees_folder"] else "no",
+            f"{machine['disk_free'] / 1e9:.0f} GB",
+            "none" if machine["shm_free"] is None else f"{machine['shm_free'] / 1e9:.1f} GB",
+            f"{machine['clock']:+.1f} s",
+        )
+        for machine in report["machines"]
+    ]
+    screen.print()
+    screen.print(table("", columns, rows))
 
 
 def show(report: dict[str, Any], screen: Console, verbose: bool) -> None:

@@ -1,4 +1,4 @@
-"""The option `--devices` of verbs whose work several devices can share.
+"""The options `--devices` and `--cluster` of verbs whose work several devices can share.
 
     @shared
     def command(recipe: str, json_: bool = False) -> None: ...
@@ -21,28 +21,56 @@ Devices = Annotated[
     int | None,
     typer.Option(min=1, help="GPUs (or processes on a CPU) that share the work. Default: one, or torchrun's."),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Ray cluster that shares the work: auto (this machine's), local (one for this command), or HOST:PORT.",
+    ),
+]
+OPTIONS = {"devices": Devices, "cluster": Cluster}
 
 
 def shared(command: Callable[..., None], first: Callable[..., bool] | None = None) -> Callable[..., None]:
-    """The command with `--devices`: rank 0 does what it says, the others what rank 0 hands out.
+    """The command with `--devices` and `--cluster`: this process does what it says, and others share the work.
 
     `first` gets the command's arguments where processes would be started: it raises ValueError for bad ones, and says
     whether they are needed.
     """
 
     @functools.wraps(command)
-    def verb(devices: int | None, **arguments: Any) -> None:
+    def verb(devices: int | None, cluster: str | None, **arguments: Any) -> None:
         from sparring.runtime.launch import LAUNCHED, on_devices
 
-        starts = devices is not None and devices > 1 and LAUNCHED not in os.environ
+        work = functools.partial(command, **arguments)
+        starts = (cluster is not None or (devices or 1) > 1) and LAUNCHED not in os.environ
         if starts and first is not None and not first(**arguments):
-            devices = None
-        on_devices(devices, sys.argv[1:], lambda: command(**arguments))
+            devices = cluster = None
+        if cluster is None:
+            on_devices(devices, sys.argv[1:], work)
+        else:
+            on_cluster(cluster, devices, work)
 
     signature = inspect.signature(command, eval_str=True)
     *others, json_ = signature.parameters.values()
-    option = inspect.Parameter("devices", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Devices)
-    keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*others, option, json_)]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in OPTIONS.items()
+    ]
+    keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*others, *options, json_)]
     verb.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
-    verb.__annotations__ = {**command.__annotations__, "devices": Devices}
+    verb.__annotations__ = {**command.__annotations__, **OPTIONS}
     return verb
+
+
+def on_cluster(address: str, devices: int | None, work: Callable[[], None]) -> None:
+    """Do `work` with its shards on the workers of a Ray cluster.
+
+    Raises:
+        ValueError: Ray is not installed, nothing answers there, devices are missing, or nodes differ.
+    """
+    from sparring.fleet.join import cluster
+    from sparring.fleet.work import using
+
+    with cluster(None if address == "local" else address, devices) as fleet, using(fleet):
+        work()

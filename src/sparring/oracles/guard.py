@@ -11,8 +11,9 @@ order answers the other, and two equal texts tie without a question. Leaves out:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import VerdictFile, verdict_key
 from sparring.runtime.errors import OracleError, Terminated
 
+T = TypeVar("T")
 SYMMETRY_TOLERANCE = 1e-6
 RETRIES = 2
 FIRST_QUESTIONS = ("Why is the sky blue?", "Name a fruit.")
@@ -43,11 +45,22 @@ def former_identity(oracle: Oracle) -> str | None:
     return None if identity == oracle.identity else identity
 
 
+class Ledger(NamedTuple):
+    """What a guard found out: verdicts by key, and the keys of comparisons looked up, and of those that failed."""
+
+    verdicts: dict[str, float]
+    looked_up: set[str]
+    failed: set[str]
+    asked: int
+    last_error: str
+
+
 class Guard:
     """Wraps an oracle; see the module."""
 
-    def __init__(self, oracle: Oracle, cache: Path | None = None) -> None:
-        self.oracle = oracle
+    def __init__(self, oracle: Oracle, cache: Path | None = None, max_failed_share: float = MAX_FAILED_SHARE) -> None:
+        """`max_failed_share`: 1 for a guard whose ledger another one merges, which then counts for all."""
+        self.oracle, self.max_failed_share = oracle, max_failed_share
         self.identity = oracle.identity
         self.former_identity = former_identity(oracle)
         self.asked = 0
@@ -114,13 +127,50 @@ class Guard:
             self._verdicts.keep(dict(zip(new, answers.tolist(), strict=True)))
             self.asked += len(new)
         self._count(keys)
-        if self.failed > MAX_FAILED_SHARE * max(len(self._looked_up), 20):
+        self._check_share()
+        return np.array([self._known(*both) for both in keys])
+
+    def _check_share(self) -> None:
+        if self.failed > self.max_failed_share * max(len(self._looked_up), 20):
             last = self.last_error or " ".join(self._diagnoses()) or "NaN"
             raise OracleError(
                 f"oracle {self.identity}: {self.failed} of {len(self._looked_up)} comparisons failed (last: {last}). "
                 "What was judged is kept; repair the oracle and run the command again."
             )
-        return np.array([self._known(*both) for both in keys])
+
+    # ---- judging elsewhere --------------------------------------------------------------------
+
+    def known(self, comparisons: Sequence[Comparison]) -> dict[str, float]:
+        """The stored verdicts on these comparisons, by key, for a guard that judges them elsewhere."""
+        if not self._verdicts:
+            return {}
+        keys = [verdict_key(self.identity, one) for one in (*comparisons, *swapped(comparisons))]
+        return {key: p for key in keys if not math.isnan(p := self._verdicts.get(key))}
+
+    def judge_with(self, known: Mapping[str, float], play: Callable[[], T]) -> tuple[T, Ledger]:
+        """What `play` returns, which asks this guard, and its ledger; `known`: verdicts that are not asked for again.
+
+        Nothing is kept from one call to the next: a worker judges shards of several stages, in any order.
+        """
+        self._verdicts, self.asked, self.last_error = VerdictFile(None), 0, ""
+        self._looked_up, self._failed = set(), set()
+        self._verdicts.keep(known)
+        result = play()
+        new = {key: p for key, p in self._verdicts.items() if key not in known}
+        return result, Ledger(new, self._looked_up, self._failed, self.asked, self.last_error)
+
+    def merge(self, ledger: Ledger) -> None:
+        """Store and count what a guard elsewhere found out.
+
+        Raises:
+            OracleError: too many comparisons failed.
+        """
+        self._verdicts.keep(ledger.verdicts)
+        self.asked += ledger.asked
+        self.last_error = ledger.last_error or self.last_error
+        self._looked_up |= ledger.looked_up
+        self._failed |= ledger.failed
+        self._check_share()
 
     def _take_over(self, comparisons: Sequence[Comparison], keys: Sequence[tuple[str, str]]) -> None:
         """Store verdicts that the file holds under the oracle's former identity under that of today."""

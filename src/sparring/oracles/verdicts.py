@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,13 @@ class VerdictFile:
         preference = probability(row["preference"])
         only_fields(row, "key", "preference")
         self._verdicts[str(row["key"])] = preference
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def items(self) -> Iterable[tuple[str, float]]:
+        """All keys and verdicts."""
+        return self._verdicts.items()
 
     def get(self, key: str) -> float:
         """The verdict; NaN where there is none."""

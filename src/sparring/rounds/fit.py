@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sparring.algorithms.algorithm import PolicyRef, Step
+from sparring.fleet.folders import folder_key
+from sparring.fleet.work import Job, Listeners, Places, current
 from sparring.objectives.pairs import Objective, Pair
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import rollouts_of
@@ -19,10 +22,11 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made
 from sparring.rounds.tables import AnchorRow, PairRow
 from sparring.runtime import devices
-from sparring.runtime.files import write_json_lines
+from sparring.runtime.files import hash_file, write_json_lines
 from sparring.runtime.layout import round_folder
 from sparring.runtime.progress import Progress
 from sparring.training.batches import TrainingExample
+from sparring.training.checkpoint import CHECKPOINT
 from sparring.training.fit import Row, fit
 from sparring.training.sharding import make_scorer, unsharded_weights
 
@@ -67,13 +71,16 @@ def fit_step(
     """Train the step's policy and save it as `made`; every step's metrics go to `report` at once."""
     folder = round_folder(made.round - 1, made.seat)
     partial = policies.store.path(f"{folder}/fit.partial/x").parent
-    arguments = policies, step.start, examples, step.objective, config, seed, partial
+    task = FitTask(policies, step.start, made, examples, step.objective, config, seed)
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task("fit", steps) as advance:
         listeners: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
-        model, weights, verified, rows = devices.on_all_ranks(train, *arguments, **listeners)
+        if devices.count() > 1:
+            model, weights, verified, rows = devices.on_all_ranks(train, task, partial, **listeners)
+            policies.save(model, made, weights)
+        else:
+            verified, rows = current().together(task.job(tuple(listeners)), listeners)
     write_json_lines(policies.store.path(folder.fit_log), rows)
-    relative = policies.save(model, made, weights)
     shutil.rmtree(partial, ignore_errors=True)
     counts = {
         "steps": len(rows),
@@ -83,21 +90,72 @@ def fit_step(
         "tokens": sum(row["tokens"] for row in rows),
         "logp_check": verified,
     }
-    return Made((relative, folder.fit_log), counts)
+    return Made((policies.location(made), folder.fit_log), counts)
+
+
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    """What a fit needs: where it starts, what it learns from and how."""
+
+    policies: Policies
+    start: PolicyRef
+    made: PolicyRef
+    examples: list[TrainingExample]
+    objective: Objective
+    config: FitConfig
+    seed: int
+
+    def job(self, listeners: tuple[str, ...]) -> Job:
+        """The fit as a job of a cluster's workers, which send its checkpoints and its policy."""
+        return Job(
+            "fit",
+            self.folders,
+            self.run,
+            self.policies.store.root,
+            listeners,
+            growing=(f"{self._partial}/{CHECKPOINT}",),
+            made=(self.policies.location(self.made),),
+        )
+
+    @property
+    def _partial(self) -> str:
+        return f"{round_folder(self.made.round - 1, self.made.seat)}/fit.partial"
+
+    def folders(self) -> dict[str, Path]:
+        """The start policy's folders, and that of the checkpoint where there is one."""
+        partial = (self.policies.store.root / self._partial).absolute()
+        folders = self.policies.folders([self.start])
+        if (partial / CHECKPOINT).exists():
+            folders[folder_key("checkpoint", hash_file(partial / CHECKPOINT))] = partial
+        return folders
+
+    def run(self, places: Places, root: Path, listeners: Listeners) -> tuple[float, list[Row]]:
+        """Fit on a worker and save the policy below `root`: the largest difference to its own logits, and the log."""
+        there, partial = self.policies.at(places, root), root / self._partial
+        for origin, place in places.items():
+            if origin.name == partial.name:
+                partial.mkdir(parents=True)
+                shutil.copy(place / CHECKPOINT, partial)
+        model, weights, verified, rows = train(replace(self, policies=there), partial, **listeners)
+        if devices.rank() == 0:
+            there.save(model, self.made, weights)
+            _rename_base(root / there.location(self.made), there.base, self.policies.base)
+        return verified, rows
+
+
+def _rename_base(folder: Path, there: Path, here: Path) -> None:
+    """Have an adapter's files name its base as it is called where the run is."""
+    for path in [*folder.glob("adapter_config.json"), *folder.glob("README.md")]:
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(str(there), str(here)), encoding="utf-8")
 
 
 def train(
-    policies: Policies,
-    start: PolicyRef,
-    examples: list[TrainingExample],
-    objective: Objective,
-    config: FitConfig,
-    seed: int,
-    partial: Path,
-    **listeners: Callable[..., None],
+    task: FitTask, partial: Path, **listeners: Callable[..., None]
 ) -> tuple[nn.Module, dict[str, Float[Tensor, " ..."]] | None, float, list[Row]]:
     """Model, full weights where they are sharded, difference to the model's own logits, and log; all ranks call it."""
-    torch.manual_seed(seed)  # a fresh adapter starts from random weights, everywhere the same
-    scorer, verified = make_scorer(lambda: policies.load_training(start), config)
-    rows = fit(scorer, examples, objective, config, seed, partial, **listeners)
-    return scorer.model, unsharded_weights(scorer.model) if config.shard_weights else None, verified, rows
+    torch.manual_seed(task.seed)  # a fresh adapter starts from random weights, everywhere the same
+    scorer, verified = make_scorer(lambda: task.policies.load_training(task.start), task.config)
+    rows = fit(scorer, task.examples, task.objective, task.config, task.seed, partial, **listeners)
+    weights = unsharded_weights(scorer.model) if task.config.shard_weights else None
+    return scorer.model, weights, verified, rows

@@ -1,7 +1,8 @@
 """The judge stage: a step's pairing is played against the oracle.
 
 The pairings of many prompts run in step, a wave at a time, so that an oracle sees large batches; verdicts are stored in
-shards of prompts. Leaves out: which comparisons are asked (`algorithms/pairing.py`), pairs (`pair.py`).
+shards of prompts, which the workers of a cluster play where the oracle can be built there. Leaves out: which
+comparisons are asked (`algorithms/pairing.py`), pairs (`pair.py`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparring.algorithms.pairing import Pairing
+from sparring.fleet.work import Places, Shards, Work, current
 from sparring.models.messages import PromptText
 from sparring.oracles.build import build_oracle
-from sparring.oracles.guard import Guard
+from sparring.oracles.guard import Guard, Ledger
 from sparring.oracles.oracle import Comparison
+from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
 from sparring.rounds.tables import VERDICTS, Candidate, ExampleRow, VerdictRow
 from sparring.runtime.files import read_table
@@ -28,6 +34,8 @@ from sparring.runtime.randomness import noise_seed
 
 SHARD = 32
 """prompts whose verdicts are asked and stored together"""
+Shard = tuple[Sequence[ExampleRow], Sequence[Sequence[Candidate]]]
+"""prompts, and the responses to each"""
 
 
 def training_guard(store: Store, section: Mapping[str, Any], base: Path, progress: Progress) -> Guard:
@@ -63,19 +71,20 @@ def judge_examples(
     seed: int,
     target: Path,
     progress: Progress,
+    judge: JudgeShards | None = None,
 ) -> dict[str, Any]:
-    """Play every example's pairing against the oracle; verdicts go to `target`. Returns counts and the oracle."""
+    """Play every example's pairing against the oracle; verdicts go to `target`. Returns counts and the oracle.
+
+    `judge`: how the workers of a cluster build the oracle; without it this process judges.
+    """
     shards = [(examples[i : i + SHARD], responses[i : i + SHARD]) for i in range(0, len(examples), SHARD)]
     keys = [_shard_key(guard, pairing, *shard) for shard in shards]
     with progress.task("judge", len(examples)) as advance:
-        sharded(
-            target,
-            keys,
-            VERDICTS,
-            lambda index: _play_shard(pairing, *shards[index], guard, seed),
-            lambda index: advance(len(shards[index][0])),
-            progress.say,
-        )
+        if judge is not None and current().shares:
+            results = partial(judge_elsewhere, judge, pairing, shards, guard, seed)
+        else:
+            results = partial(_judge_here, pairing, shards, guard, seed)
+        sharded(target, keys, VERDICTS, results, lambda index: advance(len(shards[index][0])), progress.say)
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts: list[VerdictRow] = read_table(target)
     failed = sum(row["preference"] is None for row in verdicts)
@@ -83,6 +92,73 @@ def judge_examples(
     judged = dict.fromkeys((place[row["example"]], index) for row in verdicts for index in (row["a"], row["b"]))
     cut = guard.cut((PromptText(examples[e]["messages"]), responses[e][index]["text"]) for e, index in judged)
     return {"comparisons": len(verdicts), "failed": failed, **cut, "oracle": guard.identity}
+
+
+def _judge_here(
+    pairing: Pairing, shards: Sequence[Shard], guard: Guard, seed: int, indices: Sequence[int]
+) -> Iterator[tuple[int, list[VerdictRow]]]:
+    for index in indices:
+        yield index, _play_shard(pairing, *shards[index], guard, seed)
+
+
+def judge_elsewhere(
+    judge: JudgeShards, pairing: Pairing, shards: Sequence[Shard], guard: Guard, seed: int, indices: Sequence[int]
+) -> Iterator[tuple[int, list[VerdictRow]]]:
+    """The verdicts of these shards from the fleet's workers; the guard stores and counts as if it had asked."""
+
+    def payload(index: int) -> ShardTask:
+        examples, responses = shards[index]
+        meetings = [
+            Comparison(PromptText(example["messages"]), a["text"], b["text"])
+            for example, rows in zip(examples, responses, strict=True)
+            for a, b in combinations(rows, 2)
+        ]
+        return ShardTask(pairing, examples, responses, seed, guard.known(meetings))
+
+    work = Work("judge", guard.identity, judge.folders, judge)
+    for index, (rows, ledger) in current().results(work, Shards(indices, payload)):
+        guard.merge(ledger)
+        yield index, rows
+
+
+class ShardTask(NamedTuple):
+    """What a worker gets to judge."""
+
+    pairing: Pairing
+    examples: Sequence[ExampleRow]
+    responses: Sequence[Sequence[Candidate]]
+    seed: int
+    known: dict[str, float]
+    """verdicts that are not asked for again"""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeShards:
+    """Opens the oracle of a recipe's section on a worker, where it must be the controller's."""
+
+    section: Mapping[str, Any]
+    policies: Policies
+    """whose start model the oracle may read"""
+    identity: str
+
+    def folders(self) -> dict[str, Path]:
+        """The start model's folder."""
+        return self.policies.folders([])
+
+    @contextlib.contextmanager
+    def __call__(self, places: Places) -> Iterator[Callable[[ShardTask], tuple[list[VerdictRow], Ledger]]]:
+        """A function from a shard to its verdicts.
+
+        Raises:
+            ValueError: the oracle cannot be built here, or is another one.
+        """
+        guard = Guard(build_oracle(self.section, str(self.policies.at(places).base)), max_failed_share=1.0)
+        if guard.identity != self.identity:
+            raise ValueError(
+                f"oracle: it is {guard.identity} on this machine and {self.identity} where the run is. Put the same "
+                "files of its model here."
+            )
+        yield lambda task: guard.judge_with(task.known, partial(_play_shard, *task[:3], guard, task.seed))
 
 
 def judges_of(manifest: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

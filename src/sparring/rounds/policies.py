@@ -12,7 +12,7 @@ import copy
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
+from sparring.fleet.folders import folder_key
+from sparring.fleet.work import Places
 from sparring.models.chat import Chat
 from sparring.models.identity import hash_weights, reading_files
 from sparring.models.weights import load_model, load_tokenizer, refuse_code, resolve_model
@@ -53,6 +55,8 @@ class Policies:
         self.untried = True
         """whether no preflight has tried the model: it is then tried when it is sampled from"""
         self.base = start_folder(model)
+        self.places: Mapping[str, Path] = {}
+        """on a worker of a cluster: where it has the folders of trained policies, by their path in the run"""
         refuse_code(self.base, model.trust_remote_code)
 
     def __repr__(self) -> str:
@@ -60,7 +64,7 @@ class Policies:
         return f"Policies({str(self.store.root)!r}, start {self.model.path})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """The attributes that other ranks get: all but the tokenizer."""
+        """The attributes that other ranks and workers get: all but the tokenizer."""
         return {name: value for name, value in vars(self).items() if name != "chat"}
 
     @cached_property
@@ -110,6 +114,24 @@ class Policies:
         """Hash of all that its answers depend on beside the weights: configuration, tokenizer, template, adapter."""
         files = [reading_files(folder) for folder in self.stored(ref) if folder is not None]
         return hashlib.sha256(repr(files).encode()).hexdigest()
+
+    def folders(self, refs: Iterable[PolicyRef]) -> dict[str, Path]:
+        """The folders that loading these policies reads, by a key of their content."""
+        named = {folder_key(self.base_hash, repr(reading_files(self.base))): self.base}
+        trained = [ref for ref in refs if ref.round > 0]
+        return named | {
+            folder_key(self.hash(ref), self.files_hash(ref)): self.folder(ref).absolute() for ref in trained
+        }
+
+    def at(self, places: Places, root: Path | None = None) -> Policies:
+        """These policies with their folders elsewhere, as a worker of a cluster has them; new ones go to `root`."""
+        there, own = copy.copy(self), self.store.root.absolute()
+        there.base = places.get(self.base.absolute(), self.base)
+        there.places = {str(o.relative_to(own)): place for o, place in places.items() if o.is_relative_to(own)}
+        if root is not None:
+            there.store = copy.copy(self.store)
+            there.store.root = root
+        return there
 
     def exists(self, ref: PolicyRef) -> bool:
         """Whether the policy is still on disk."""
@@ -221,7 +243,7 @@ class Policies:
         Raises:
             ValueError: it is not on disk.
         """
-        folder = self.store.root / self.location(ref)
+        folder = self.places.get(self.location(ref), self.store.root / self.location(ref))
         if not folder.exists() and round_folder(ref.round - 1, ref.seat).stage("fit") not in self.store.manifest:
             raise ValueError(
                 f"{self.store.root} has no {ref.title} yet: finish it with `sparring run`, or name an earlier one "

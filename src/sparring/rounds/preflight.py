@@ -21,6 +21,7 @@ import torch
 import sparring
 from sparring.algorithms.algorithm import ANY_DATA, REFERENCE
 from sparring.endpoints.replies import Estimate
+from sparring.fleet.work import current
 from sparring.models.architecture import attention_window
 from sparring.models.generation import generation_note
 from sparring.models.identity import hash_weights, reading_files
@@ -68,7 +69,7 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
         ValueError: one of them, the optimiser or the quantisation cannot be used; names the field.
     """
     manifest = policies.store.manifest
-    if recipe.fit.shard_weights and devices.count() < 2:
+    if recipe.fit.shard_weights and max(devices.count(), current().ranks) < 2:
         raise ValueError(
             "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
             "more, or set it false."

@@ -1,18 +1,20 @@
 """The sample stage: draw each step's responses from its policies.
 
-A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. Several devices
-make the same shards, some each, so the responses do not depend on their number. A served engine gets all requests of a
-policy at once, and its responses are journalled one by one. An arithmetic mixture gives each response to one policy by
-its weight; policies are loaded one after the other. Leaves out: how tokens are chosen (`sampling/`).
+A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. Several devices,
+and the workers of a cluster, make the same shards, some each, so the responses do not depend on their number. A served
+engine gets all requests of a policy at once, and its responses are journalled one by one. An arithmetic mixture gives
+each response to one policy by its weight; policies are loaded one after the other. Leaves out: how tokens are chosen
+(`sampling/`).
 
     sample_draw(policies, draw, examples, recipe.sampling, recipe.seed, "evaluation/1", target, progress)
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 from sparring.algorithms.algorithm import Draw, PolicyRef
 from sparring.data.text import repeating_share
+from sparring.fleet.work import Places, Shards, Work, current
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
@@ -31,12 +34,17 @@ from sparring.runtime.parts import find_part, join_shards, keep_part, make_shard
 from sparring.runtime.progress import QUIET, Advance, Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.engine import Request, Response, as_response
+from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.sampling.vllm_engine import VllmEngine
 from sparring.sampling.watch import Watch
 
 Place = tuple[int, int]
 """which example, and which of its responses"""
 Refs = tuple[PolicyRef, ...]
+Job = tuple[Refs, list[Place]]
+"""responses that are sampled together, and their policies"""
+Answer = tuple[Response, str]
+"""a response as tokens, and as text"""
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,9 @@ class DrawTask:
         """Whether an engine of its own samples, which gets all requests of a policy at once."""
         return self.settings.engine != "transformers"
 
-    def jobs(self) -> list[tuple[Refs, list[Place]]]:
-        """The batches: responses that are sampled together, and their policies."""
-        jobs: list[tuple[Refs, list[Place]]] = []
+    def jobs(self) -> list[Job]:
+        """The batches of the draw."""
+        jobs: list[Job] = []
         for refs, rows in self.assigned():
             # Long prompts first and together: little padding, and the slowest batch shows at once.
             rows.sort(key=lambda row: (-len(self.examples[row[0]]["prompt_ids"]), row))
@@ -67,7 +75,7 @@ class DrawTask:
             jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
         return jobs
 
-    def assigned(self) -> list[tuple[Refs, list[Place]]]:
+    def assigned(self) -> list[Job]:
         """The responses of each policy, one entry per policy to load; deterministic in seed and stream.
 
         A token-geometric mixture is one entry with all its policies.
@@ -81,7 +89,7 @@ class DrawTask:
         chosen = [random.Random(seed).choices(refs, weights)[0] for seed in seeds]
         return [((ref,), [row for row, who in zip(rows, chosen, strict=True) if who == ref]) for ref in refs]
 
-    def keys(self, jobs: Sequence[tuple[Refs, Sequence[Place]]]) -> list[str]:
+    def keys(self, jobs: Sequence[Job]) -> list[str]:
         """For each batch, the hash of everything that its shard depends on."""
         names = {ref: (self.policies.hash(ref), self.policies.files_hash(ref)) for ref in self.draw.policies}
         return [self._key([names[ref] for ref in refs], refs, rows) for refs, rows in jobs]
@@ -104,16 +112,19 @@ class DrawTask:
         seed = noise_seed(*parts) // 2 + k if self.served else noise_seed(*parts, k)
         return Request(example["prompt_ids"], seed)
 
-    def row(self, place: Place, refs: Refs, seed: int, response: Response) -> SampleRow:
-        """The response as a row of samples.parquet."""
+    def rows(self, refs: Refs, places: Sequence[Place], answers: Sequence[Answer]) -> list[SampleRow]:
+        """The responses of a job as rows of samples.parquet."""
+        return [self._row(place, refs, *answer) for place, answer in zip(places, answers, strict=True)]
+
+    def _row(self, place: Place, refs: Refs, response: Response, text: str) -> SampleRow:
         return {
             "example": self.examples[place[0]]["example"],
             "role": self.draw.role,
             "index": place[1],
             "policy": _names(refs),
             "weights": " + ".join(map(self.policies.hash, refs)),
-            "seed": seed,
-            "text": self.policies.chat.decode(response.token_ids),
+            "seed": self.request(*place).seed,
+            "text": text,
             "token_ids": response.token_ids,
             "finish_reason": response.finish_reason,
         }
@@ -188,36 +199,91 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
     """Make this rank's shards of a draw, or all of them `alone`; returns the keys of all."""
     jobs = task.jobs()
     keys = task.keys(jobs)
-    engines = PolicyEngines(task.policies, task.draw, task.settings)
     own_jobs = range(len(jobs)) if alone else devices.share(range(len(jobs)))
     portion = "" if alone else devices.portion()
     title = f"sample {task.draw.role} from {' + '.join(ref.title for ref in task.draw.policies)}{portion}"
     with progress.task(title, sum(len(jobs[index][1]) for index in own_jobs)) as advance:
-        shown: dict[int, int] = {}
-
-        def make(index: int) -> list[SampleRow]:
-            refs, rows = jobs[index]
-            requests = [task.request(e, k) for e, k in rows]
-            if task.served:
-                journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
-                responses = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
-            else:
-                engine = engines.get(refs)
-                watch = Watch(len(rows), task.settings.max_new_tokens, advance)
-                with watch.over(engine.models[0][0]):
-                    responses = engine.sample(requests)
-                shown[index] = watch.shown
-            return [
-                task.row(place, refs, request.seed, response)
-                for place, request, response in zip(rows, requests, responses, strict=True)
-            ]
 
         def done(index: int) -> None:
             if not task.served:  # a served engine's responses were counted one by one
-                advance(len(jobs[index][1]) - shown.pop(index, 0))
+                advance(len(jobs[index][1]))
 
-        make_shards(task.target, keys, own_jobs, SAMPLES, make, done, progress.say)
+        if task.served:
+            results = partial(_served, task, jobs, keys, advance, progress)
+        else:
+            results = partial(_sampled, task, jobs, silent if current().shares else advance)
+        make_shards(task.target, keys, own_jobs, SAMPLES, results, done, progress.say)
     return keys
+
+
+def silent(done: int = 1, note: str = "") -> None:
+    """Tell nobody how far a batch is: a worker's batches show when they are done."""
+
+
+def _sampled(
+    task: DrawTask, jobs: Sequence[Job], tell: Advance, indices: Sequence[int]
+) -> Iterator[tuple[int, list[SampleRow]]]:
+    """The rows of these jobs from engines of the fleet's workers, or of this process."""
+
+    def payload(index: int) -> tuple[Refs, list[Request]]:
+        refs, places = jobs[index]
+        return refs, [task.request(e, k) for e, k in places]
+
+    policies, draw, settings = task.policies, task.draw, task.settings
+    named = [(policies.hash(ref), policies.files_hash(ref), weight) for ref, weight in draw.policies.items()]
+    key = hashlib.sha256(repr((named, settings)).encode()).hexdigest()
+    folders = partial(policies.folders, list(draw.policies))
+    work = Work(f"sample {draw.role}", key, folders, SamplesShards(policies, draw, settings, tell))
+    for index, responses in current().results(work, Shards(indices, payload)):
+        yield index, task.rows(*jobs[index], responses)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesShards:
+    """Opens engines that sample the batches of a draw."""
+
+    policies: Policies
+    draw: Draw
+    settings: SamplingConfig
+    tell: Advance
+    """is told how far a batch is while it is sampled; it counts for nothing once the batch is there"""
+
+    @contextlib.contextmanager
+    def __call__(self, places: Places) -> Iterator[Callable[[tuple[Refs, list[Request]]], list[Answer]]]:
+        """A function from a batch's policies and requests to its responses and their texts."""
+        policies = self.policies.at(places)
+        engines = PolicyEngines(policies, self.draw, self.settings)
+        yield lambda batch: with_texts(policies, self._sample(engines.get(batch[0]), batch[1]))
+
+    def _sample(self, engine: TransformersEngine, requests: list[Request]) -> list[Response]:
+        watch = Watch(len(requests), self.settings.max_new_tokens, self.tell)
+        with watch.over(engine.models[0][0]):
+            responses = engine.sample(requests)
+        self.tell(-watch.shown)
+        return responses
+
+
+def with_texts(policies: Policies, responses: Sequence[Response]) -> list[Answer]:
+    """Responses with the text that their tokens are."""
+    return [(response, policies.chat.decode(response.token_ids)) for response in responses]
+
+
+def _served(
+    task: DrawTask,
+    jobs: Sequence[Job],
+    keys: Sequence[str],
+    advance: Advance,
+    progress: Progress,
+    indices: Sequence[int],
+) -> Iterator[tuple[int, list[SampleRow]]]:
+    """The rows of these jobs from an engine in a process of its own, one policy after the other."""
+    engines = PolicyEngines(task.policies, task.draw, task.settings)
+    for index in indices:
+        refs, places = jobs[index]
+        journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
+        requests = [task.request(e, k) for e, k in places]
+        responses = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
+        yield index, task.rows(refs, places, with_texts(task.policies, responses))
 
 
 def _streamed(

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from sparring.algorithms.algorithm import REFERENCE, Column, PolicyRef, Reuse, Step
 from sparring.objectives.responses import UNPAIRED
+from sparring.oracles.on_workers import portable
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.fit import fit_step, training_examples
-from sparring.rounds.judge import judge_examples, training_guard
+from sparring.rounds.judge import JudgeShards, judge_examples, training_guard
 from sparring.rounds.pair import make_pairs
 from sparring.rounds.policies import Policies
 from sparring.rounds.resume import fit_settings
@@ -91,8 +92,11 @@ class StepPairs:
 
         def make(target: Path) -> Counts:
             assert self.recipe.oracle is not None
-            guard = training_guard(store, self.recipe.oracle, self.policies.base, self.progress)
-            return judge_examples(step.pairing, self.examples, responses, guard, self._seed, target, self.progress)
+            section, policies = self.recipe.oracle, self.policies
+            guard = training_guard(store, section, policies.base, self.progress)
+            judge = JudgeShards(section, policies, guard.identity) if portable(section) else None
+            arguments = self.examples, responses, guard, self._seed, target, self.progress, judge
+            return judge_examples(step.pairing, *arguments)
 
         counts, verdicts_hash = store.file(self.folder.stage("judge"), self.folder.verdicts, inputs, make)
         if counts["failed"] and store.ran(self.folder.stage("judge")):

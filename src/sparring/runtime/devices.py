@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
 from sparring.runtime.errors import RaisedByAll, first_line
@@ -74,15 +75,10 @@ def group() -> Iterator[bool]:
         yield True
         return
     check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", announced())))
-    cuda = torch.cuda.is_available()
-    if cuda:
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
     with _lost():
-        store, number, size = next(rendezvous("env://", timeout=MEETING))
-        store.set_timeout(PATIENCE)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE, store=store, rank=number, world_size=size
-        )
+        form_group(*next(rendezvous("env://", timeout=MEETING)))
     # Not destroyed when an exception passes: that could wait for ranks that wait for this one.
     if rank() == 0:
         yield True
@@ -90,6 +86,30 @@ def group() -> Iterator[bool]:
     else:
         _follow()
         yield False
+    dist.destroy_process_group()
+
+
+def meeting(address: str = "127.0.0.1") -> Any:
+    """The store at which ranks meet; the system chooses its port, so no two runs collide."""
+    return TCPStore(address, 0, is_master=True, wait_for_workers=False)
+
+
+def store_at(address: str, port: int) -> Any:
+    """The store that another process made by `meeting`."""
+    with _lost():
+        return TCPStore(address, port, is_master=False, timeout=MEETING)
+
+
+def form_group(store: Any, number: int, size: int) -> None:
+    """Be rank `number` of those that meet at the store, until `leave_group`."""
+    store.set_timeout(PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _lost():
+        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=number, world_size=size)
+
+
+def leave_group() -> None:
+    """Be alone again."""
     dist.destroy_process_group()
 
 

@@ -68,6 +68,8 @@ def launch(arguments: Sequence[str], count: int) -> None:
         LaunchError: one died; names its rank and its exit.
         SystemExit: rank 0 stopped and printed the reason.
     """
+    from sparring.runtime.devices import meeting
+
     where = meeting()
     command = [sys.executable, "-m", "sparring.cli.main", *arguments]
     with ExitStack() as stack:
@@ -88,13 +90,6 @@ def launch(arguments: Sequence[str], count: int) -> None:
             culprit = _watch(ranks)
         if culprit is not None:
             _explain(culprit, ranks, logs)
-
-
-def meeting() -> Any:
-    """The store at which ranks on this machine meet; the system chooses its port, so no two runs collide."""
-    from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
-
-    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:

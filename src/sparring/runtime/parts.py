@@ -3,7 +3,7 @@
 What does not have its checksum is never used: a note says so, and it is made again. Tables made in shards are such
 parts. Leaves out: finished work, whose hashes stand in the manifest (`rounds/store.py`).
 
-    sharded(Path("samples.parquet"), keys, SAMPLES, make, done, progress.say)
+    sharded(Path("samples.parquet"), keys, SAMPLES, results, done, progress.say)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import glob
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +20,8 @@ import pyarrow as pa
 from sparring.runtime.files import Rows, hash_file, read_table, write_table
 
 Say = Callable[[str], None]
+Results = Callable[[Sequence[int]], Iterable[tuple[int, Rows]]]
+"""makes the shards of these indices, in any order"""
 
 
 def find_part(part: Path, say: Say, kept: Mapping[str, Sequence[Path]] | None = None) -> Path | None:
@@ -54,15 +56,15 @@ def sharded(
     target: Path,
     keys: Sequence[str],
     schema: pa.Schema,
-    make: Callable[[int], Rows],
+    results: Results,
     done: Callable[[int], None],
     say: Say,
 ) -> None:
-    """Make a table in shards that survive a kill: shard i is `make(i)`, kept in `target.partial/`.
+    """Make a table in shards that survive a kill: those of `results`, kept in `target.partial/`.
 
     Shards already on disk under the same key are not made again. The whole table is then written in shard order.
     """
-    make_shards(target, keys, range(len(keys)), schema, make, done, say)
+    make_shards(target, keys, range(len(keys)), schema, results, done, say)
     join_shards(target, keys, schema)
 
 
@@ -71,18 +73,18 @@ def make_shards(
     keys: Sequence[str],
     indices: Sequence[int],
     schema: pa.Schema,
-    make: Callable[[int], Rows],
+    results: Results,
     done: Callable[[int], None],
     say: Say,
 ) -> None:
     """The shards with these indices, each a file of its own: several processes may make some each."""
     _shards(target).mkdir(parents=True, exist_ok=True)
     kept = _kept(target)
-    for index in indices:
-        shard = _shard(target, keys, index)
-        if find_part(shard, say, kept) is None:
-            rows = make(index)
-            keep_part(shard, lambda path, rows=rows: write_table(path, rows, schema))
+    missing = [index for index in indices if find_part(_shard(target, keys, index), say, kept) is None]
+    for index in set(indices).difference(missing):
+        done(index)
+    for index, rows in results(missing):
+        keep_part(_shard(target, keys, index), lambda path, rows=rows: write_table(path, rows, schema))
         done(index)
 
 

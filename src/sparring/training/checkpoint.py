@@ -20,6 +20,9 @@ from sparring.runtime import devices
 from sparring.runtime.files import beside
 from sparring.training.sharding import shard_like, unshard
 
+CHECKPOINT = "checkpoint.pt"
+"""the file in a fit's folder"""
+
 
 def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> None:
     """Write `folder/checkpoint.pt` with the trainable weights and `state`; all ranks call it.
@@ -32,7 +35,7 @@ def save_checkpoint(folder: Path, model: nn.Module, state: dict[str, Any]) -> No
         return
     weights = {name: p.detach().cpu() for name, p in weights.items()}
     # Through a file of our own: torch's writer reports a full disk as an internal error.
-    with beside(folder / "checkpoint.pt") as partial, partial.open("wb", buffering=0) as stream:
+    with beside(folder / CHECKPOINT) as partial, partial.open("wb", buffering=0) as stream:
         torch.save({"weights": weights, **state}, stream)
 
 
@@ -43,7 +46,7 @@ def load_checkpoint(
 
     All ranks call it; `say` gets the reason why a checkpoint is not used.
     """
-    path = folder / "checkpoint.pt"
+    path = folder / CHECKPOINT
     if not path.exists():
         return None
     if not devices.broadcast(devices.rank() > 0 or _whole(path)):  # rank 0 decides for all

@@ -1,0 +1,166 @@
+"""Shards dealt to workers that may be lost: each shard is made once, and goes to another worker when its own is gone.
+
+A worker holds one shard and the next, so that it never waits for the controller. The first of them is to blame when it
+is lost, and a shard that loses three workers stops the stage. Leaves out: where workers come from (`cluster.py`).
+
+    for index, rows in deal(pool, "sample own", key, [reference], shards): ...
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import ray  # type: ignore[reportMissingImports]
+from ray.exceptions import (  # type: ignore[reportMissingImports]
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from sparring.fleet.work import Shards
+from sparring.runtime.errors import first_line
+
+DEPTH = 2
+"""shards that a worker holds"""
+ATTEMPTS = 3
+"""workers that one shard may lose"""
+LOST = (
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
+"""what Ray says where a worker or its result is gone"""
+
+
+class FleetError(RuntimeError):
+    """The cluster cannot go on; finished shards stay on disk."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker that was started, and the shards that it holds, the one it works on first."""
+
+    node: str
+    """Ray's name of the machine"""
+    address: str
+    actor: Any
+    ready: Any
+    """a reference that is there once the worker has started; None after that"""
+    held: deque[Any] = field(default_factory=deque)
+
+
+class Pool(Protocol):
+    """The workers of a cluster."""
+
+    members: list[Member]
+
+    def replace(self, member: Member, error: Exception) -> None:
+        """Take a lost worker out, and start another one where its machine is still there.
+
+        Raises:
+            FleetError: no worker is left.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Deal:
+    """The state of a stage's shards."""
+
+    pool: Pool
+    title: str
+    key: str
+    box: list[Any]
+    """holds the reference to the work"""
+    shards: Shards
+    waiting: deque[int]
+    flights: dict[Any, tuple[Member, int]] = field(default_factory=dict)
+    lost: Counter[int] = field(default_factory=Counter)
+    """workers that went with each shard"""
+
+    def run(self) -> Iterator[tuple[int, Any]]:
+        """Results as they come."""
+        while self.waiting or self.flights:
+            self._feed()
+            starting = {member.ready: member for member in self.pool.members if member.ready is not None}
+            references = [*self.flights, *starting]
+            ray.wait(references, num_returns=1)
+            done, _ = ray.wait(references, num_returns=len(references), timeout=0)
+            for reference in done:
+                if reference in starting:
+                    self._started(starting[reference])
+                elif reference in self.flights:  # not of a worker that this very round found lost
+                    yield from self._landed(reference)
+
+    def _feed(self) -> None:
+        """Give every worker the shards that it has room for, in turns, so that the last ones are spread."""
+        for depth in range(1, DEPTH + 1):
+            for member in self.pool.members:
+                if self.waiting and member.ready is None and len(member.held) < depth:
+                    index = self.waiting.popleft()
+                    reference = member.actor.make.remote(self.key, self.box, self.shards.payload(index))
+                    member.held.append(reference)
+                    self.flights[reference] = member, index
+
+    def _started(self, member: Member) -> None:
+        try:
+            ray.get(member.ready)
+            member.ready = None
+        except LOST as error:
+            self.pool.replace(member, error)
+
+    def _landed(self, reference: Any) -> Iterator[tuple[int, Any]]:
+        member, index = self.flights[reference]
+        try:
+            result = ray.get(reference)
+        except RayTaskError as error:
+            raise told(error, member) from error
+        except LOST as error:
+            self._take_back(member, index, error)
+            return
+        del self.flights[reference]
+        member.held.remove(reference)
+        yield index, result
+
+    def _take_back(self, member: Member, index: int, error: Exception) -> None:
+        """Have others make the shards of a lost worker; the one that it worked on is blamed."""
+        taken = [self.flights.pop(reference)[1] for reference in member.held]
+        self.lost[taken[0]] += 1
+        self.waiting.extendleft(reversed(taken))
+        if self.lost[taken[0]] >= ATTEMPTS:
+            raise FleetError(
+                f"{self.title}: shard {taken[0]} lost {ATTEMPTS} workers, the last on node {member.address} "
+                f"({first_line(error)}). Its rows may need more memory than a worker has: lower the stage's batch "
+                "size and give the same command."
+            )
+        self.pool.replace(member, error)
+
+
+def deal(pool: Pool, title: str, key: str, box: list[Any], shards: Shards) -> Iterator[tuple[int, Any]]:
+    """Each shard's index and result, as they are finished.
+
+    Raises:
+        FleetError: no worker is left, or a shard lost too many.
+        Exception: what a worker raised, as it would have been raised here, with the node's address.
+    """
+    return Deal(pool, title, key, box, shards, deque(shards.indices)).run()
+
+
+def told(error: RayTaskError, member: Member) -> Exception:
+    """The exception of a worker, its message with the node."""
+    cause = error.cause
+    if not isinstance(cause, Exception):
+        return FleetError(f"node {member.address}: {error}")
+    if len(cause.args) == 1 and isinstance(cause.args[0], str):
+        cause.args = (f"node {member.address}: {cause.args[0]}",)
+    return cause

@@ -1,0 +1,135 @@
+"""The process of one device: opens a stage's work, makes its shards, and keeps the model until other work comes.
+
+A plain class, which `cluster.py` makes an actor of; it decides nothing and writes no file of a run. Leaves out: who
+gets which shard.
+
+    worker = Worker(threads=1); worker.make(work, 0, payload)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparring.fleet import folders
+from sparring.fleet.work import Job, Make, Places, Work
+from sparring.runtime.memory import release_memory
+
+
+class Wanted(NamedTuple):
+    """A folder that work reads: where the controller has it, and what it sees in it."""
+
+    origin: Path
+    files: folders.Listing
+
+
+class Sent(NamedTuple):
+    """Work and the folders that it reads, by the keys of their content."""
+
+    work: Work | Job
+    wanted: dict[str, Wanted]
+
+
+class Worker:
+    """Makes shards one after the other, all in the thread that it was made in."""
+
+    def __init__(self, threads: int | None, path: list[str]) -> None:
+        """`threads`: of torch on a CPU, None for as many as it takes; `path`: more places to import from."""
+        import torch
+        import transformers
+
+        sys.path.extend(place for place in path if place not in sys.path)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        transformers.utils.logging.disable_progress_bar()
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._open: tuple[str, Make] | None = None
+        self._stack = ExitStack()
+
+    def facts(self) -> dict[str, Any]:
+        """What the controller compares, and `sparring doctor --cluster` shows."""
+        from sparring.fleet.facts import facts
+
+        return facts()
+
+    def make(self, key: str, box: list[Any], payload: Any) -> Any:
+        """The result of a shard; `box` holds a reference to what was sent, which is got only where it is not open."""
+        if self._open is None or self._open[0] != key:
+            self.close()
+            self._enter(key, box[0])
+        assert self._open is not None
+        return self._open[1](payload)
+
+    def _enter(self, key: str, reference: Any) -> None:
+        work, places = self._get(reference)
+        self._open = key, self._stack.enter_context(work.open(places))
+
+    def _get(self, reference: Any) -> tuple[Any, Places]:
+        """What was sent, and where its folders are."""
+        import ray  # type: ignore[reportMissingImports]
+
+        work, wanted = ray.get(reference)
+        places: dict[Path, Path] = {}
+        for name, (origin, files) in wanted.items():
+            found = folders.place(name, origin, files)
+            if found is None:
+                raise FileNotFoundError(f"{origin} has not come to {os.uname().nodename}. Give the same command again.")
+            places[origin] = found
+        return work, places
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._open = None
+        self._stack.close()
+        release_memory()
+
+    # ---- a task for all ------------------------------------------------------------------------
+
+    def meet(self, address: str) -> tuple[str, int]:
+        """Where the ranks meet: at this worker."""
+        from sparring.fleet.gang import meet
+
+        self._meeting, where = meet(address)
+        return where
+
+    def lead(self, size: int, where: tuple[str, int] | None, box: list[Any]) -> Iterator[Any]:
+        """Do a task as rank 0; yields what the controller is to know."""
+        from sparring.fleet.gang import group, lead
+
+        self.close()
+        job, places = self._get(box[0])
+        with group(0, size, where):
+            yield from lead(job, places)
+        release_memory()
+
+    def follow(self, number: int, size: int, where: tuple[str, int], box: list[Any]) -> None:
+        """Do a task as another rank."""
+        from sparring.fleet.gang import group
+
+        self.close()
+        job, places = self._get(box[0])
+        with group(number, size, where), tempfile.TemporaryDirectory(prefix="sparring-") as scratch:
+            job.run(places, Path(scratch), {})
+        release_memory()
+
+    # ---- folders ------------------------------------------------------------------------------
+
+    def lacks(self, wanted: dict[str, Wanted]) -> list[str]:
+        """Which folders this machine has not, by their keys."""
+        folders.forget_unused()
+        return [key for key, (origin, files) in wanted.items() if folders.place(key, origin, files) is None]
+
+    def receive(self, key: str, piece: folders.Piece, content: bytes) -> None:
+        """Bytes of a folder."""
+        folders.write_piece(key, piece, content)
+
+    def seal(self, key: str, hashes: dict[str, str]) -> None:
+        """The folder has come whole."""
+        folders.seal(key, hashes)
