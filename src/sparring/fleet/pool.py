@@ -153,6 +153,8 @@ def deal(pool: Pool, title: str, key: str, box: list[Any], shards: Shards) -> It
         FleetError: no worker is left, or a shard lost too many.
         Exception: what a worker raised, as it would have been raised here, with the node's address.
     """
+    for member in pool.members:
+        member.held.clear()  # of a stage that an error stopped
     return Deal(pool, title, key, box, shards, deque(shards.indices)).run()
 
 
