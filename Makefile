@@ -4,6 +4,7 @@
 # make check: ruff, format, import layers, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
+# make test-fleet: set up Ray in an environment of its own, and run the tests of clusters; as root also hosts that are lost (some minutes)
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3
@@ -14,8 +15,10 @@ VLLM_VENV ?= .venv-vllm
 VLLM_READY = $(VLLM_VENV)/.ready
 TRACKERS_VENV ?= .venv-trackers
 TRACKERS_READY = $(TRACKERS_VENV)/.ready
+FLEET_VENV ?= .venv-fleet
+FLEET_READY = $(FLEET_VENV)/.ready
 
-.PHONY: demo test test-more test-trackers test-vllm check lint docs clean
+.PHONY: demo test test-more test-trackers test-fleet test-vllm check lint docs clean
 
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
@@ -31,6 +34,10 @@ test-more: $(READY)
 
 test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py tests/oracles/test_judge_vllm.py
+
+# As root with `ip` (iproute2): network namespaces stand for hosts.
+test-fleet: $(FLEET_READY)
+	SPARRING_TEST_HOSTS=$(shell [ "$$(id -u)" = 0 ] && command -v ip) OMP_NUM_THREADS=1 $(FLEET_VENV)/bin/python -m pytest tests/fleet -s
 
 test-trackers: $(TRACKERS_READY)
 	$(TRACKERS_VENV)/bin/python -m pytest tests/rounds/test_trackers.py
@@ -81,6 +88,13 @@ $(TRACKERS_READY): pyproject.toml constraints.txt
 	grep -v '^pyarrow' constraints.txt > $(TRACKERS_VENV)/constraints.txt
 	$(TRACKERS_VENV)/bin/pip install --quiet -e '.[dev,tensorboard,wandb,trackio,mlflow]' -c $(TRACKERS_VENV)/constraints.txt
 	touch $(TRACKERS_READY)
+
+$(FLEET_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FLEET_VENV)
+	$(FLEET_VENV)/bin/pip install --quiet --upgrade pip
+	$(FLEET_VENV)/bin/pip install --quiet torch -c constraints.txt
+	$(FLEET_VENV)/bin/pip install --quiet -e '.[dev,ray]' -c constraints.txt
+	touch $(FLEET_READY)
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) $(TRACKERS_VENV) runs build dist site .pytest_cache .ruff_cache

@@ -10,6 +10,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,31 +224,44 @@ def test_the_doctor_shows_every_machine(machines: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def dying(run: Any, flag: Path, kept: Path, places: Any, root: Path, listeners: Any) -> Any:
+    """A fit whose second rank ends in its fourth step, once, when the run has a checkpoint."""
+    from sparring.runtime import devices
+    from sparring.training import fit
+
+    steps: list[Any] = []
+
+    def end(row: Any, bounds: Any) -> None:
+        steps.append(row)
+        if len(steps) == 4:
+            wait_for(kept.exists)
+            os._exit(1)
+
+    if devices.rank() == 1 and not flag.exists():
+        flag.touch()
+        fit.check_tripwires = end
+    return run(places, root, listeners)
+
+
 @pytest.mark.more
 def test_ranks_on_two_machines_fit_one_policy_and_go_on_when_one_is_lost(
-    plain: dict[str, Any], whole: Path, tmp_path: Path, machines: Any
+    plain: dict[str, Any], tmp_path: Path, machines: Any
 ) -> None:
-    import ray
-
-    plain = {**plain, "rounds": 1, "fit": {**plain["fit"], "checkpoint_minutes": 0, "epochs": 3, "batch_size": 2}}
+    plain = {**plain, "rounds": 1, "fit": {**plain["fit"], "epochs": 3}}
     run(parse_recipe(plain), tmp_path / "one", Progress(quiet=True))
     told: list[str] = []
+    flag, kept = tmp_path / "lost", tmp_path / "two/rounds/000/fit.partial/checkpoint.pt"
     with cluster(machines.address, None) as fleet, using(fleet):
         fleet.fits_on = 2
-        true = fleet._attempt
+        true = fleet.together
 
-        def attempt(job: Job, listeners: Listeners) -> Any:
-            def report(row: dict[str, float]) -> None:
-                told.append(f"step {row['step']} of {job.title}")
-                if told.count("step 4 of fit") == 1:
-                    ray.kill(fleet.members[1].actor)
-                    wait_for((tmp_path / "two/rounds/000/fit.partial/checkpoint.pt").exists)
+        def together(job: Job, listeners: Listeners) -> Any:
+            return true(replace(job, run=partial(dying, job.run, flag, kept)), {**listeners, "say": told.append})
 
-            return true(job, {**listeners, "report": report, "say": told.append})
-
-        fleet._attempt = attempt
+        fleet.together = together
         run(parse_recipe(plain), tmp_path / "two", Progress(quiet=True))
-    assert [line for line in told if "a rank was lost" in line]
+    assert flag.exists()
+    assert [line for line in told if "fit: a rank was lost" in line]
     assert [line for line in told if "going on after step" in line]
     one, two = (load_file(tmp_path / name / "rounds/000/policy/model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
