@@ -4,7 +4,7 @@ Needs root and `ip` (iproute2). Run folders, models and caches of the controller
 an empty file system, so they have no common folder. Leaves out: processes, which all see (a host is killed by the ids
 in its namespace).
 
-    with hosts(hidden=[tmp_path]) as machines: machines.start(2); machines.kill(2)
+    with hosts(3, hidden=[tmp_path]) as machines: machines.start(2); machines.kill(2)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ class Hosts:
         """Variables of a host: a cache of its own, and a machine's loss is seen soon."""
         own = {"SPARRING_CACHE": str(self.folder / f"cache{number}"), "OMP_NUM_THREADS": "1"}
         health = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "8"}
-        health["RAY_raylet_start_wait_time_s"] = "300"
+        health |= {"RAY_raylet_start_wait_time_s": "300", "RAY_AUTH_MODE": "disabled"}  # the net is ours alone
         return {**os.environ, **own, **health, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def kill(self, number: int) -> None:
@@ -82,10 +83,15 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def hosts(folder: Path, count: int, hidden: Sequence[Path]) -> Iterator[Hosts]:
+def hosts(count: int, hidden: Sequence[Path]) -> Iterator[Hosts]:
     """A bridge and `count` hosts on it, the first of which has the head; all are gone afterwards."""
-    made = Hosts(folder, hidden)
-    _remove(made, count)
+    with tempfile.TemporaryDirectory(prefix="sp", dir="/tmp") as folder:  # the paths of Ray's sockets must be short
+        made = Hosts(Path(folder), hidden)
+        _remove(made, count)
+        yield from _joined(made, count)
+
+
+def _joined(made: Hosts, count: int) -> Iterator[Hosts]:
     try:
         _run(f"ip link add {BRIDGE} type bridge", f"ip link set {BRIDGE} up")
         for number in range(1, count + 1):

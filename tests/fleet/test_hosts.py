@@ -37,7 +37,7 @@ def test_hosts_are_lost_in_every_stage(when: str, tiny_recipe: dict[str, Any], t
     run(parse_recipe(plain), visible / "one", Progress(quiet=True))
     began = time.monotonic()
     hidden = [visible, Path(plain["model"]["path"])]
-    with hosts(tmp_path / "hosts", 3, hidden) as machines:
+    with hosts(3, hidden) as machines:
         words = [sys.executable, str(Path(__file__).with_name("campaign.py")), str(recipe), str(visible / "lossy")]
         process = subprocess.Popen(
             machines.command(1, [*words, f"{address(1)}:{PORT}", when]),

@@ -60,6 +60,11 @@ def joined(address: str | None, devices: int | None = None) -> Iterator[None]:
     local = {"num_cpus": max(devices or 1, len(os.sched_getaffinity(0))), "include_dashboard": False}
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
+    except ray.exceptions.AuthenticationError as error:
+        raise ValueError(
+            f"--cluster {address}: the cluster asks for its token. Copy the head's ~/.ray/auth_token to this machine, "
+            "and set RAY_AUTH_MODE=token on all machines."
+        ) from error
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
         raise ValueError(
             f"--cluster {address or 'local'}: no Ray cluster can be used there ({reason_of(error)}). Start one with "
