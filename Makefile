@@ -4,7 +4,7 @@
 # make check: ruff, format, import layers, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
-# make test-fleet: set up Ray in an environment of its own, and run the tests of clusters; as root also hosts that are lost (some minutes)
+# make test-fleet: set up Ray in an environment of its own, and run the tests of clusters (some minutes)
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3
@@ -35,9 +35,8 @@ test-more: $(READY)
 test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py tests/oracles/test_judge_vllm.py
 
-# As root with `ip` (iproute2): network namespaces stand for hosts.
 test-fleet: $(FLEET_READY)
-	SPARRING_TEST_HOSTS=$(shell [ "$$(id -u)" = 0 ] && command -v ip) OMP_NUM_THREADS=1 $(FLEET_VENV)/bin/python -m pytest tests/fleet -s
+	OMP_NUM_THREADS=1 $(FLEET_VENV)/bin/python -m pytest tests/fleet
 
 test-trackers: $(TRACKERS_READY)
 	$(TRACKERS_VENV)/bin/python -m pytest tests/rounds/test_trackers.py
