@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -269,29 +268,3 @@ def test_ranks_on_two_machines_fit_one_policy_and_go_on_when_one_is_lost(
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-6)  # sums in another order
     start = load_file(Path(plain["model"]["path"]) / "model.safetensors")
     assert any(not torch.equal(start[name], tensor) for name, tensor in two.items())
-
-
-def content(path: Path) -> Any:
-    """The bytes of a file, but of an adapter's configuration: peft lists its modules in any order."""
-    if path.name != "adapter_config.json":
-        return path.read_bytes()
-    config = json.loads(path.read_text())
-    return {**config, "target_modules": sorted(config["target_modules"])}
-
-
-@pytest.mark.more
-def test_an_adapter_is_fitted_and_cut_over_machines(plain: dict[str, Any], tmp_path: Path, machines: Any) -> None:
-    plain = {**plain, "rounds": 1, "model": {**plain["model"], "lora": {"rank": 2}}}
-    run(parse_recipe(plain), tmp_path / "one", Progress(quiet=True))
-    with cluster(machines.address, None) as fleet, using(fleet):
-        run(parse_recipe(plain), tmp_path / "same", Progress(quiet=True))
-        fleet.fits_on = 2
-        plain = {**plain, "fit": {**plain["fit"], "shard_weights": True}}
-        run(parse_recipe(plain), tmp_path / "cut", Progress(quiet=True))
-    files = [path.name for path in (tmp_path / "one/rounds/000/policy").iterdir()]
-    for name in files:
-        one, same = (content(tmp_path / run_ / "rounds/000/policy" / name) for run_ in ("one", "same"))
-        assert one == same, name
-    one, cut = (load_file(tmp_path / name / "rounds/000/policy/adapter_model.safetensors") for name in ("one", "cut"))
-    for name, tensor in one.items():
-        torch.testing.assert_close(cut[name], tensor, rtol=1e-4, atol=2e-6)
