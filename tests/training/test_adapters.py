@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ def test_a_fresh_adapter_changes_nothing_and_alone_is_trained() -> None:
     model = with_adapter(tiny_llama(), LoraConfig(rank=4))
     assert torch.equal(logps(model), logps(tiny_llama()))
     assert all(("lora_" in name) == parameter.requires_grad for name, parameter in model.named_parameters())
+
+
+def test_an_adapter_is_written_alike_by_every_process(tmp_path: Path) -> None:
+    adapted: Any = with_adapter(tiny_llama(), LoraConfig(rank=2))
+    adapted.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert len(written) > 1
+    assert written == sorted(written)
 
 
 @pytest.mark.parametrize(
