@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,11 +40,16 @@ class Worker:
     """Makes shards one after the other, all in the thread that it was made in."""
 
     def __init__(self, threads: int | None, path: list[str]) -> None:
-        """`threads`: of torch on a CPU, None for as many as it takes; `path`: more places to import from."""
+        """`threads`: of torch on a CPU, None for as many as it takes; `path`: more places to import from.
+
+        The first of them is the controller's folder: where this machine has it, relative paths mean the same here.
+        """
         import torch
         import transformers
 
         sys.path.extend(place for place in path if place not in sys.path)
+        with suppress(OSError):  # another disk; folders of policies have absolute names
+            os.chdir(path[0])
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         transformers.utils.logging.disable_progress_bar()
         logging.getLogger("transformers").setLevel(logging.ERROR)

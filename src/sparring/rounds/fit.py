@@ -123,7 +123,7 @@ class FitTask:
 
     def folders(self) -> dict[str, Path]:
         """The start policy's folders, and that of the checkpoint where there is one."""
-        partial = (self.policies.store.root / self._partial).absolute()
+        partial = self.policies.cwd / self.policies.store.root / self._partial
         folders = self.policies.folders([self.start])
         if (partial / CHECKPOINT).exists():
             folders[folder_key("checkpoint", hash_file(partial / CHECKPOINT))] = partial

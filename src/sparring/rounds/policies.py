@@ -55,6 +55,8 @@ class Policies:
         self.untried = True
         """whether no preflight has tried the model: it is then tried when it is sampled from"""
         self.base = start_folder(model)
+        self.cwd = Path.cwd()
+        """what relative paths are relative to: a worker of a cluster is in another folder"""
         self.places: Mapping[str, Path] = {}
         """on a worker of a cluster: where it has the folders of trained policies, by their path in the run"""
         refuse_code(self.base, model.trust_remote_code)
@@ -117,20 +119,19 @@ class Policies:
 
     def folders(self, refs: Iterable[PolicyRef]) -> dict[str, Path]:
         """The folders that loading these policies reads, by a key of their content."""
-        named = {folder_key(self.base_hash, repr(reading_files(self.base))): self.base}
+        named = {folder_key(self.base_hash, repr(reading_files(self.base))): self.cwd / self.base}
         trained = [ref for ref in refs if ref.round > 0]
         return named | {
-            folder_key(self.hash(ref), self.files_hash(ref)): self.folder(ref).absolute() for ref in trained
+            folder_key(self.hash(ref), self.files_hash(ref)): self.cwd / self.folder(ref) for ref in trained
         }
 
     def at(self, places: Places, root: Path | None = None) -> Policies:
         """These policies with their folders elsewhere, as a worker of a cluster has them; new ones go to `root`."""
-        there, own = copy.copy(self), self.store.root.absolute()
-        there.base = places.get(self.base.absolute(), self.base)
+        there, own, base = copy.copy(self), self.cwd / self.store.root, self.cwd / self.base
+        there.base = places.get(base, base)
         there.places = {str(o.relative_to(own)): place for o, place in places.items() if o.is_relative_to(own)}
-        if root is not None:
-            there.store = copy.copy(self.store)
-            there.store.root = root
+        there.store = copy.copy(self.store)
+        there.store.root = own if root is None else root
         return there
 
     def exists(self, ref: PolicyRef) -> bool:
