@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -37,3 +38,13 @@ def test_relative_paths_mean_the_same_in_the_folder_of_a_worker(
     shared = sent.at({})  # a worker that sees the controller's disk
     assert (shared.base, shared.folder(PolicyRef(1))) == (tmp_path / base, trained)
     assert sent.at({}, tmp_path / "made").store.root == tmp_path / "made"
+
+
+def test_a_worker_keeps_no_model_for_another_template_or_a_base_in_4_bits(tiny_model: Path, tmp_path: Path) -> None:
+    def key(precision: Literal["bfloat16", "float32"] = "bfloat16", **model: Any) -> str:
+        policies = Policies(Store(tmp_path), ModelConfig(path=str(tiny_model), **model), precision)
+        return policies.worker_key([REFERENCE], "settings")
+
+    assert key() == key()
+    others = {key(chat_template="plain"), key(lora={"quantize": "nf4"}), key(system="Be short."), key("float32")}
+    assert len({key(), *others}) == 5

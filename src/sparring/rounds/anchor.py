@@ -87,8 +87,7 @@ def policy_logps(
         [r.tokens(config.layout) for r in rollouts], ANCHOR_ROOM * config.micro_batch_tokens, config.layout
     )
     logps: list[list[float]] = [[] for _ in rollouts]
-    how = policies.hash(ref), policies.files_hash(ref), config.layout, config.attention, config.precision
-    key = hashlib.sha256(repr(how).encode()).hexdigest()
+    key = policies.worker_key([ref], config.layout, config.attention, config.precision)
     work = Work(title, key, partial(policies.folders, [ref]), PackLogps(policies, ref, config))
     shards = Shards(range(len(packs)), lambda index: [rollouts[i] for i in packs[index]])
     with progress.task(title, len(rollouts)) as advance:

@@ -117,6 +117,12 @@ class Policies:
         files = [reading_files(folder) for folder in self.stored(ref) if folder is not None]
         return hashlib.sha256(repr(files).encode()).hexdigest()
 
+    def worker_key(self, refs: Iterable[PolicyRef], *settings: object) -> str:
+        """Equal where a worker may keep the policies that it has loaded: weights, files, template, precision."""
+        named = [(self.hash(ref), self.files_hash(ref)) for ref in refs]
+        how = self.model.model_dump_json(), self.precision, self.chat.identity
+        return hashlib.sha256(repr((named, how, settings)).encode()).hexdigest()
+
     def folders(self, refs: Iterable[PolicyRef]) -> dict[str, Path]:
         """The folders that loading these policies reads, by a key of their content."""
         named = {folder_key(self.base_hash, repr(reading_files(self.base))): self.cwd / self.base}

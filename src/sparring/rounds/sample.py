@@ -230,8 +230,7 @@ def _sampled(
         return refs, [task.request(e, k) for e, k in places]
 
     policies, draw, settings = task.policies, task.draw, task.settings
-    named = [(policies.hash(ref), policies.files_hash(ref), weight) for ref, weight in draw.policies.items()]
-    key = hashlib.sha256(repr((named, settings)).encode()).hexdigest()
+    key = policies.worker_key(draw.policies, list(draw.policies.items()), settings)
     folders = partial(policies.folders, list(draw.policies))
     work = Work(f"sample {draw.role}", key, folders, SamplesShards(policies, draw, settings, tell))
     for index, responses in current().results(work, Shards(indices, payload)):
