@@ -26,7 +26,7 @@ from sparring.fleet.facts import facts, refuse_differences
 from sparring.fleet.pool import LOST, FleetError, Member, deal, told
 from sparring.fleet.work import Job, Listeners, Shards, Work
 from sparring.fleet.worker import Sent, Wanted, Worker
-from sparring.runtime.errors import first_line
+from sparring.runtime.errors import RaisedByAll, first_line
 
 START = 1200.0
 """seconds in which a worker must start: it imports torch, from a slow shared disk perhaps"""
@@ -191,11 +191,16 @@ class RayFleet:
         except (*LOST, gang.RankGone) as error:
             self._end(members)
             raise gang.RankGone(first_line(error)) from error
+        except RaisedByAll:  # no rank waits for another one
+            raise
+        except BaseException:  # the others wait for the rank that raised; so does a member whose task is interrupted
+            self._end(members)
+            raise
         taking.finish()
         return result
 
     def _end(self, members: Sequence[Member]) -> None:
-        """End the workers of a group that lost one: the others would wait for it. `_settle` starts new ones."""
+        """End the workers of a group that has lost one: the others wait for it. `_settle` starts new ones."""
         for member in members:
             ray.kill(member.actor)
             self.members.remove(member)

@@ -70,7 +70,7 @@ def meet(address: str) -> tuple[Any, tuple[str, int]]:
 
 @contextlib.contextmanager
 def group(number: int, size: int, where: tuple[str, int] | None) -> Iterator[None]:
-    """Be a rank of `size` for this block."""
+    """Be a rank of `size` for this block; after an error of this rank alone it stays one, and its process is ended."""
     if where is None:
         yield
         return
@@ -78,8 +78,11 @@ def group(number: int, size: int, where: tuple[str, int] | None) -> Iterator[Non
     devices.form_group(devices.store_at(*where), number, size)
     try:
         yield
-    finally:
+    except RaisedByAll:
         devices.leave_group()
+        raise
+    # Not left after another error: that could wait for ranks that wait for this one.
+    devices.leave_group()
 
 
 def _use_interface(address: str) -> None:
@@ -157,12 +160,13 @@ class RankGone(Exception):
 
 
 def follow_events(events: Any, others: Sequence[Any], members: Sequence[Member], take: Callable[[Any], None]) -> Any:
-    """What rank 0 returned; `take` gets everything before that.
+    """What rank 0 returned; `take` gets everything before that. `members`: of rank 0 and of the others, in order.
 
     Raises:
         RankGone: one of them was lost.
-        Exception: what rank 0 raised.
+        Exception: what rank 0 raised, or another rank alone.
     """
+    owners = dict(zip([events, *others], members, strict=True))
     others = list(others)
     while True:
         ready, _ = ray.wait([events, *others], num_returns=1)
@@ -177,7 +181,7 @@ def follow_events(events: Any, others: Sequence[Any], members: Sequence[Member],
                 if isinstance(error.cause, devices.RankLost):
                     raise RankGone(first_line(error.cause)) from error
                 if reference is events or not isinstance(error.cause, RaisedByAll):
-                    raise told(error, members[0]) from error
+                    raise told(error, owners[reference]) from error
                 continue
             except LOST as error:
                 raise RankGone(first_line(error)) from error
