@@ -88,8 +88,9 @@ def test_folders_that_nothing_used_for_a_week_go(origin: Path, tmp_path: Path) -
     for name in ("old", "new"):
         (tmp_path / "cache/fleet" / name).mkdir(parents=True)
     os.utime(tmp_path / "cache/fleet/old", (1, 1))
+    (tmp_path / "cache/fleet/renamed.partial").symlink_to("gone")  # as a folder that is gone when it is looked at
     folders.forget_unused()
-    assert [path.name for path in (tmp_path / "cache/fleet").iterdir()] == ["new"]
+    assert sorted(path.name for path in (tmp_path / "cache/fleet").iterdir()) == ["new", "renamed.partial"]
 
 
 def test_machines_that_differ_are_named() -> None:
@@ -145,6 +146,18 @@ def test_a_machine_that_cannot_take_part_is_named() -> None:
         "node 10.0.0.2 does not see the folder: p",
         "clocks are 61 s apart (a slow answer cou",
     ]
+
+
+@pytest.mark.skipif(not join.has_ray(), reason="needs the extra: pip install 'sparring[ray]'")
+def test_before_the_run_its_nearest_folder_is_examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparring.fleet import examine
+
+    monkeypatch.setattr(examine, "nodes", list)
+    assert examine.examine_machines(tmp_path)["notes"] == []
+    run = tmp_path / "scratch/mine"
+    expected = f"{run} is not there yet: whether machines see the folder was asked of {tmp_path}."
+    assert examine.examine_machines(run)["notes"] == [expected]
+    assert list(tmp_path.iterdir()) == []
 
 
 def machine(number: int, **resources: float) -> dict[str, Any]:

@@ -30,8 +30,8 @@ SMALL_DISK, SMALL_SHM = 20e9, 2e9
 
 def examine_machines(folder: Path) -> dict[str, Any]:
     """Plain data: {machines, problems, notes}; a machine has its facts, and whether it sees `folder`."""
-    ours = facts()
-    with _token(folder) as token:
+    ours, nearest = facts(), existing(folder)
+    with _token(nearest) as token:
         there = nodes()
         calls = [_asked(node, token) for node in there]
         machines, problems = [], []
@@ -44,7 +44,10 @@ def examine_machines(folder: Path) -> dict[str, Any]:
                 continue
             cpus, gpus = (int(node["Resources"].get(kind, 0)) for kind in ("CPU", "GPU"))
             machines.append({**found, "address": address, "cpus": cpus, "promised_gpus": gpus})
-    return {"machines": machines, "problems": [*problems, *found_problems(ours, machines)], "notes": notes(machines)}
+    lines = notes(machines)
+    if nearest != folder:
+        lines.append(f"{folder} is not there yet: whether machines see the folder was asked of {nearest}.")
+    return {"machines": machines, "problems": [*problems, *found_problems(ours, machines)], "notes": lines}
 
 
 def _asked(node: Mapping[str, Any], token: Path) -> Any:
@@ -59,6 +62,11 @@ def _look(token: Path, asked: float) -> dict[str, Any]:
     """On a machine: its facts, how far its clock is ahead, and whether it sees the file."""
     found = facts()
     return {**found, "clock": found["time"] - asked, "sees_folder": token.exists()}
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there: that of a run is made when it starts."""
+    return folder if folder.is_dir() else next(path for path in folder.absolute().parents if path.is_dir())
 
 
 @contextlib.contextmanager

@@ -117,8 +117,9 @@ def forget_unused() -> None:
     """Remove received folders that no work has used for a week, and those left half done for as long."""
     oldest = time.time() - UNUSED_DAYS * 86400
     for folder in _received().glob("*"):
-        if folder.stat().st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has renamed or removed it
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder_key(*identities: str) -> str:
