@@ -23,13 +23,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # typ
 
 from sparring.fleet import folders, gang
 from sparring.fleet.facts import facts, refuse_differences
-from sparring.fleet.pool import LOST, FleetError, Member, deal, told
+from sparring.fleet.pool import LOST, START, FleetError, Member, deal, not_started, told
 from sparring.fleet.work import Job, Listeners, Shards, Work
 from sparring.fleet.worker import Sent, Wanted, Worker
 from sparring.runtime.errors import RaisedByAll, first_line
 
-START = 1200.0
-"""seconds in which a worker must start: it imports torch, from a slow shared disk perhaps"""
 RESTARTS = 3
 """workers that are started again on one node; beyond it something is wrong with the node"""
 
@@ -113,12 +111,9 @@ class RayFleet:
                 self._start(self._seats[seat.node])
         for member in [member for member in self.members if member.ready is not None]:
             try:
-                self._check(member, ray.get(member.ready, timeout=START))
+                self.check(member, ray.get(member.ready, timeout=START))
             except GetTimeoutError as error:
-                raise FleetError(
-                    f"node {member.address} started no worker in {START / 60:.0f} minutes. Other work may hold its "
-                    "devices: see `ray status`."
-                ) from error
+                raise not_started(member) from error
             except LOST as error:
                 self.replace(member, error)
         if not self.members:
@@ -135,7 +130,8 @@ class RayFleet:
         ).remote(threads, [str(Path.cwd())])
         self.members.append(Member(seat.node, seat.address, started, started.facts.remote()))
 
-    def _check(self, member: Member, theirs: Mapping[str, Any]) -> None:
+    def check(self, member: Member, theirs: Mapping[str, Any]) -> None:
+        """See `pool.Pool`."""
         member.ready = None
         refuse_differences(facts(), {member.address: theirs})
         if self._seats[member.node].gpus and not theirs["gpus"]:

@@ -9,7 +9,7 @@ is lost, and a shard that loses three workers stops the stage. Leaves out: where
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from ray.exceptions import (  # type: ignore[reportMissingImports]
 from sparring.fleet.work import Shards
 from sparring.runtime.errors import first_line
 
+START = 1200.0
+"""seconds in which a worker must start: it imports torch, from a slow shared disk perhaps"""
 DEPTH = 2
 """shards that a worker holds"""
 ATTEMPTS = 3
@@ -64,6 +66,14 @@ class Pool(Protocol):
 
     members: list[Member]
 
+    def check(self, member: Member, theirs: Mapping[str, Any]) -> None:
+        """Take a worker as started: its machine's `facts` are there.
+
+        Raises:
+            ValueError: the machine has other code or versions, or torch sees no GPU where one was promised.
+        """
+        ...
+
     def replace(self, member: Member, error: Exception) -> None:
         """Take a lost worker out, and start another one where its machine is still there.
 
@@ -94,7 +104,10 @@ class Deal:
             self._feed()
             starting = {member.ready: member for member in self.pool.members if member.ready is not None}
             references = [*self.flights, *starting]
-            ray.wait(references, num_returns=1)
+            # Workers at work are lost or come back; where all only start, one of them may never do so.
+            came, _ = ray.wait(references, num_returns=1, timeout=None if self.flights else START)
+            if not came:
+                raise not_started(next(iter(starting.values())))
             done, _ = ray.wait(references, num_returns=len(references), timeout=0)
             for reference in done:
                 if reference in starting:
@@ -114,8 +127,7 @@ class Deal:
 
     def _started(self, member: Member) -> None:
         try:
-            ray.get(member.ready)
-            member.ready = None
+            self.pool.check(member, ray.get(member.ready))
         except LOST as error:
             self.pool.replace(member, error)
 
@@ -156,6 +168,14 @@ def deal(pool: Pool, title: str, key: str, box: list[Any], shards: Shards) -> It
     for member in pool.members:
         member.held.clear()  # of a stage that an error stopped
     return Deal(pool, title, key, box, shards, deque(shards.indices)).run()
+
+
+def not_started(member: Member) -> FleetError:
+    """What to raise where a worker has not started in time."""
+    return FleetError(
+        f"node {member.address} started no worker in {START / 60:.0f} minutes. Other work may hold its devices: see "
+        "`ray status`."
+    )
 
 
 def told(error: RayTaskError, member: Member) -> Exception:
