@@ -74,11 +74,13 @@ def fit_step(
     task = FitTask(policies, step.start, made, examples, step.objective, config, seed)
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task("fit", steps) as advance:
-        listeners: dict[str, Any] = {"advance": advance, "report": report, "say": progress.say}
+        shown = Shown(advance, report)
+        listeners: dict[str, Any] = {"advance": shown.advance, "report": shown.report, "say": progress.say}
         if devices.count() > 1:
             model, weights, verified, rows = devices.on_all_ranks(train, task, partial, **listeners)
             policies.save(model, made, weights)
         else:
+            listeners["begin"] = shown.begin
             verified, rows = current().together(task.job(tuple(listeners)), listeners)
     write_json_lines(policies.store.path(folder.fit_log), rows)
     shutil.rmtree(partial, ignore_errors=True)
@@ -91,6 +93,32 @@ def fit_step(
         "logp_check": verified,
     }
     return Made((policies.location(made), folder.fit_log), counts)
+
+
+class Shown:
+    """Shows each step once: after a lost rank the others do the steps since the checkpoint again."""
+
+    def __init__(self, advance: Callable[..., None], report: Callable[[dict[str, float]], None]) -> None:
+        self._advance, self._report = advance, report
+        self._done = self._most = 0
+        self._reported = 0.0
+
+    def begin(self) -> None:
+        """A fit begins: it goes through all steps, those of its checkpoint too."""
+        self._done = 0
+
+    def advance(self, done: int = 1, note: str = "") -> None:
+        """`done` more steps of this fit are finished."""
+        self._done += done
+        if self._done > self._most:
+            self._advance(self._done - self._most, note=note)
+            self._most = self._done
+
+    def report(self, row: dict[str, float]) -> None:
+        """The metrics of a step."""
+        if row["step"] > self._reported:
+            self._reported = row["step"]
+            self._report(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +164,10 @@ class FitTask:
             if origin.name == partial.name:
                 partial.mkdir(parents=True)
                 shutil.copy(place / CHECKPOINT, partial)
+        listeners = dict(listeners)
+        begin = listeners.pop("begin", None)
+        if begin is not None:  # on rank 0
+            begin()
         model, weights, verified, rows = train(replace(self, policies=there), partial, **listeners)
         if devices.rank() == 0:
             there.save(model, self.made, weights)
@@ -145,6 +177,8 @@ class FitTask:
 
 def _rename_base(folder: Path, there: Path, here: Path) -> None:
     """Have an adapter's files name its base as it is called where the run is."""
+    if there == here:
+        return
     for path in [*folder.glob("adapter_config.json"), *folder.glob("README.md")]:
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(str(there), str(here)), encoding="utf-8")

@@ -134,7 +134,7 @@ class Policies:
     def at(self, places: Places, root: Path | None = None) -> Policies:
         """These policies with their folders elsewhere, as a worker of a cluster has them; new ones go to `root`."""
         there, own, base = copy.copy(self), self.cwd / self.store.root, self.cwd / self.base
-        there.base = places.get(base, base)
+        there.base = places.get(base, self.base if Path.cwd() == self.cwd else base)
         there.places = {str(o.relative_to(own)): place for o, place in places.items() if o.is_relative_to(own)}
         there.store = copy.copy(self.store)
         there.store.root = own if root is None else root
