@@ -31,6 +31,19 @@ def test_a_run_is_scored_beside_its_start_and_goes_on_from_its_folder(finished, 
     assert f"{finished.out} was trained on 1 of these prompts" in shown.out.replace("\n", " ")
 
 
+def test_a_first_evaluation_that_fails_leaves_no_lock(finished, tmp_path, monkeypatch):
+    """It had left run.lock, as head to head no longer does."""
+    data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "Say fox", "check": {"rule": "max_words", "count": 90}}])
+
+    def refuse(*_):
+        raise ValueError("the model refuses")
+
+    monkeypatch.setattr(ifeval_folder, "store_answers", refuse)
+    outcome = sparring("evaluate", "ifeval", f"{finished.out}:1", "--data", data, "--out", tmp_path / "out")
+    assert (outcome.code, "the model refuses" in outcome.err) == (2, True)
+    assert not list((tmp_path / "out").rglob("*"))
+
+
 def test_one_policy_alone(finished, tmp_path):
     data = write_jsonl(tmp_path / "data.jsonl", [{"prompt": "Say fox", "check": {"rule": "max_words", "count": 90}}])
     words = ("evaluate", "ifeval", f"{finished.out}:1", "--data", data, "--out", tmp_path / "out", "--json")

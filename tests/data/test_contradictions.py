@@ -40,6 +40,10 @@ def words(number: int, relation: str) -> dict[str, object]:
             r"'language:response_language' and 'change_case:english_lowercase' demand different languages \(de, en\)",
         ),
         (
+            [one("language:response_language", language=language) for language in ("de", "de", "fr")],
+            r"'language:response_language' and 'language:response_language' demand different languages \(de, fr\)",
+        ),
+        (
             [one("detectable_format:number_bullet_lists", num_bullets=number) for number in (2, 3)],
             "at least 3 bullet points",
         ),

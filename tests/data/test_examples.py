@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import load_examples, write_jsonl
+from sparring.data import checks
 from sparring.data.examples import Example, stream_examples
 from sparring.data.rows import read_rows
 from sparring.models.messages import turns
@@ -586,6 +587,16 @@ def test_ifevals_columns_are_a_check_and_kinds_of_other_sets_are_told(tmp_path):
     examples = list(stream_examples(config, (), Counter(), unread))
     assert [example.check for example in examples] == [[{"rule": names[0]}], None]
     assert unread == {"'instruction_id_list'": 1}
+
+
+def test_a_check_whose_package_is_missing_is_never_dropped(tmp_path, monkeypatch):
+    """It had counted as a kind of another set, so that its prompts went without a check."""
+    monkeypatch.setattr(checks, "missing", lambda needs: next(iter(needs), None))
+    row = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "de"}]}
+    config = DatasetConfig(path=str(write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "Say ant", **row}])))
+    message = r"row 1, field 'instruction_id_list': .* needs the package 'langdetect', which is not installed: pip"
+    with pytest.raises(ValueError, match=message):
+        list(stream_examples(config, (), Counter()))
 
 
 # ---------------------------------------------------------------- unpaired answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 
 from command import sparring
 from conftest import write_jsonl
+from sparring.contests import ifeval_folder
+from sparring.data import evaluation_only
 from sparring.evaluation.ifeval import difference, judge, read_ifeval, scores, shared
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, clustered_mean, interval
+from sparring.runtime.progress import Progress
 
 WORDS, COMMA, QUOTE = "length_constraints:number_words", "punctuation:no_comma", "startend:quotation"
 FEW = {"num_words": 4, "relation": "less than"}
@@ -90,6 +94,17 @@ def test_the_command_scores_files_of_every_form(tmp_path, data):
     assert found[0]["scores"]["after"]["prompt_loose"]["value"] == pytest.approx(1 / 3)
     assert (found[0]["prompts"], found[0]["instructions"], found[0]["whole"]) == (3, 6, False)
     assert set(found[0]["files"]) == {str(data), str(files[0])}
+
+
+def test_only_the_published_prompts_compare_with_published_scores(tmp_path, data, monkeypatch):
+    """Any file of 541 prompts had passed as the benchmark."""
+    monkeypatch.setattr(ifeval_folder, "COUNT", 3)
+    folder = ifeval_folder.IfevalFolder(None, Progress())
+    files = {"after": str(responses(tmp_path / "after.jsonl", TEXTS))}
+    assert folder.play(files, read_ifeval(data), {}, seed=0)["whole"] is False
+    digests = frozenset(hashlib.sha256(prompt.encode()).hexdigest()[:16] for prompt in TEXTS)
+    monkeypatch.setattr(evaluation_only, "_digests", lambda: digests)
+    assert folder.play(files, read_ifeval(data), {}, seed=0)["whole"] is True
 
 
 def test_two_files_are_shown_with_their_difference_in_80_columns(tmp_path, data):

@@ -17,6 +17,7 @@ from sparring.games.files import resolve_game
 from sparring.oracles.function import FunctionOracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.reading import parse_recipe
+from sparring.report.html import picture
 from sparring.report.shown import view_of_run
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
@@ -54,6 +55,21 @@ def test_a_run_s_summary_says_the_result_and_where_its_files_are(summary: Any) -
     ]
     assert "<b>" not in seen.html
     assert "data:image/svg+xml" in seen.html
+
+
+def test_checks_are_rows_and_the_picture_is_the_report_s(summary: Any) -> None:
+    """A notebook had drawn judgments where the report draws rules, and the text had no row of the checks."""
+    difference = Interval(0.3, 0.2, 0.4)
+    checks = {"start": Interval(0.3, 0.2, 0.4), "final": RATE, "difference": difference, "prompts": 1}
+    summary = {**summary, "checks": checks, "samples": [{}]}
+    seen = view_of_run(summary, Path("runs/mine"))
+    rows = [line.split() for line in seen.text.splitlines()[4:6]]
+    assert rows == [
+        ["checks", "passed", "by", "the", "start", "30", "%", "20–40", "%"],
+        ["checks", "passed", "by", "the", "final", "policy", "60", "%", "55–65", "%"],
+    ]
+    assert seen.picture == picture(summary)
+    assert "instructions obeyed, checked by code" in seen.picture
 
 
 def test_a_head_to_head_says_its_verdict_first() -> None:

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM
 from conftest import tiny_llama
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.engine import Request
-from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.sampling.transformers_engine import TransformersEngine, _parts
 from sparring.sampling.watch import Watch
 
 
@@ -33,6 +33,22 @@ def test_every_token_of_a_batch_is_shown() -> None:
     assert told[0][1] == "token 1 of at most 4"
     assert told[1][1].endswith("tokens/s")
     assert not model._forward_pre_hooks
+
+
+def test_parts_of_the_prompts_are_no_tokens() -> None:
+    """Each part had counted as a token, so that 12 prompts in 4 parts were at token 7 of at most 4."""
+    prompts = [[1 + place] * 200 for place in range(12)]
+    assert len(_parts(prompts)) == 4
+    told: list[tuple[int, str]] = []
+    watch = Watch(12, 4, lambda done=1, note="": told.append((done, note)))
+    model = tiny_llama().eval()
+    with watch.over(model):
+        TransformersEngine([(model, 1.0)], SamplingConfig(max_new_tokens=4, batch_size=12), frozenset()).sample(
+            [Request(prompt, seed) for seed, prompt in enumerate(prompts)]
+        )
+    assert [done for done, _ in told] == [0, 3, 3, 3]
+    assert [note.partition(",")[0] for _, note in told] == [f"token {n} of at most 4" for n in (1, 2, 3, 4)]
+    assert watch._tokens == 3 * 12
 
 
 def test_rows_that_end_early_are_never_counted_twice() -> None:

@@ -28,7 +28,7 @@ class KTO(Algorithm):
         "KTO",
         "2402.01306",
         "reference 1",
-        samples="nobody",
+        samples="none",
         pairing="none: each answer has a label",
         loss="sigmoid of each answer's log-ratio",
         needs="answers with a label",

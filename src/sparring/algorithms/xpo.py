@@ -3,7 +3,7 @@
     -log sigmoid( beta ( D_policy - D_ref ) ) + optimism * log pi(y'),   y' ~ ref
 
 on pairs of one own and one reference sample, judged: the likelihood of the reference's own samples is lowered, so that
-responses which nobody has tried keep their probability. Leaves out: the pairs of earlier rounds, which the paper's
+responses that were never tried keep their probability. Leaves out: the pairs of earlier rounds, which the paper's
 algorithm keeps in its loss.
 
     XPO(optimism=1e-5).steps(t=0, data=DataFacts(100))

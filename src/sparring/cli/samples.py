@@ -58,7 +58,7 @@ def show(row: dict[str, Any], screen: Console, first: bool) -> None:
         screen.print()
     say(screen, row["prompt"])
     if row["preference"] is not None:
-        say(screen, f"the oracle prefers the final policy's answers by {row['preference']:.0%}")
+        say(screen, f"the oracle's preference for the final policy's answers: {row['preference']:.0%}")
     pairs = list(zip(row["start"], row["final"], strict=True))
     if SIDE_BY_SIDE <= screen.width < PIPE_WIDTH:
         spaced = [line for pair in pairs for line in (pair, ("", ""))]

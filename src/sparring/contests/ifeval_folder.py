@@ -23,6 +23,7 @@ import transformers
 from sparring.contests.folder import answer_path
 from sparring.contests.players import AnswerFile, Player, PolicyPlayer, find_player, sampled_otherwise
 from sparring.contests.sample_answers import Questions, store_answers
+from sparring.data.evaluation_only import is_evaluation_only
 from sparring.evaluation.answers import is_answer_file, read_answers
 from sparring.evaluation.ifeval import COUNT, IfevalPrompts, difference, judge, scores, shared
 from sparring.evaluation.overlap import find_overlap, read_prompts
@@ -79,8 +80,7 @@ class IfevalFolder:
         inputs = {"from": player.identity, "prompts": questions.digest, "sampling": f"{how} seed {questions.seed}"}
         transformers.utils.logging.disable_progress_bar()
         with locked_folder(self.out):
-            store = Store(self.out)
-            with store.locked():
+            with Store(self.out).locked() as store, store.first_work():
                 store.check()
                 make = partial(
                     store_answers, store, answer_path(name), f"ifeval/{name}", player, questions, self.progress
@@ -105,7 +105,7 @@ def _result(prompts: IfevalPrompts, sides: Mapping[str, Answered]) -> dict[str, 
         "prompts": scored,
         "asked": len(prompts.prompts),
         "instructions": len(verdicts["after"].kinds),
-        "whole": scored == COUNT,
+        "whole": scored == COUNT and all(map(is_evaluation_only, verdicts["after"].prompts)),
         "contradictory": prompts.contradictory,
         "left_out": dict(prompts.left_out),
         "models": models,

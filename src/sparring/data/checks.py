@@ -91,7 +91,7 @@ def _refuse(name: str, rule: Rule, arguments: Mapping[str, Any]) -> None:
             f"allowed and required: {sorted(rule.arguments)}. Add or remove keys of the check."
         )
     if (lacking := missing(rule.needs)) is not None:
-        raise ValueError(f"rule {name!r} needs the package {lacking!r}, which is not installed: {EXTRA}.")
+        raise MissingPackage(f"rule {name!r} needs the package {lacking!r}, which is not installed: {EXTRA}.")
     for argument, kind in rule.arguments.items():
         if not kind.accepts(arguments[argument]):
             raise ValueError(
@@ -182,6 +182,10 @@ def _is_null(value: Any) -> bool:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class MissingPackage(ValueError):
+    """A rule is known, and what evaluates it is not installed."""
 
 
 class UnknownCheck(Exception):

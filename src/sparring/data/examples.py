@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparring.data.checks import IDS, Check, UnknownCheck, ifeval_check, parse_check
+from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeval_check, parse_check
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.models.messages import (
     Message,
@@ -78,9 +78,9 @@ def stream_examples(
         try:
             example = layout.example(placed.row)
         except UnknownCheck as error:
-            raise ValueError(
-                f"data: {placed.file!r}, row {placed.number}, field {config.columns.check!r}: {error}"
-            ) from error
+            own = placed.row.get(config.columns.check) not in (None, "", [])
+            field = config.columns.check if own else IDS
+            raise ValueError(f"data: {placed.file!r}, row {placed.number}, field {field!r}: {error}") from error
         except ValueError as error:
             dropped[str(error)] += 1
             continue
@@ -223,10 +223,16 @@ class Layout:
 
 
 def _other_check(row: Row) -> Check | None:
-    """The instructions in IFEval's columns; None where one is unknown: other sets have kinds of their own there."""
+    """The instructions in IFEval's columns; None where one is unknown: other sets have kinds of their own there.
+
+    Raises:
+        UnknownCheck: all kinds until one are known, and the package that evaluates this one is not installed.
+    """
     try:
         return ifeval_check(row)
-    except UnknownCheck:
+    except UnknownCheck as error:
+        if isinstance(error.__cause__, MissingPackage):
+            raise
         return None
 
 

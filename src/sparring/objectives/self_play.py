@@ -71,6 +71,8 @@ class ClippedRatio:
     1 with hard labels. At pi = pi_t the gradient is that of the win rate against pi_t.
     """
 
+    # A pair of identical responses holds no preference: with soft labels A is 0; with hard ones its two terms cancel
+    # within the clip and only draw rho back beyond it. So such pairs are dropped.
     differences: ClassVar[bool] = True
     clip: float = 0.2
     soft: bool = False

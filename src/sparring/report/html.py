@@ -47,10 +47,14 @@ def write_report(summary: Summary, path: Path) -> None:
 
 
 def write_picture(summary: Summary, path: Path) -> None:
-    """Write the README's picture (SVG): rules where code checked every held-out prompt, else judgments."""
+    """Write the README's picture (SVG)."""
+    write_text(path, picture(summary))
+
+
+def picture(summary: Summary) -> str:
+    """The result as SVG: rules where code checked every held-out prompt, else judgments."""
     checks = summary["checks"]
-    drawn = rules_svg(summary["name"], checks) if checks and all_checked(summary) else readme_svg(summary)
-    write_text(path, drawn)
+    return rules_svg(summary["name"], checks) if checks and all_checked(summary) else readme_svg(summary)
 
 
 def render(summary: Summary, run: Path | None = None) -> str:

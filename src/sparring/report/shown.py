@@ -1,4 +1,4 @@
-"""A run's summary in a Python shell and a notebook: its headline, its judgments, its warnings and where its files are.
+"""A run's summary in a Python shell and a notebook: its headline, judgments, checks, warnings and files.
 
 Leaves out: the report, which has all numbers (`html.py`).
 
@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparring.report.html import lead
+from sparring.report.html import lead, picture
 from sparring.report.numbers import JOINER, THIN, percent, span
-from sparring.report.picture import readme_svg
-from sparring.report.summary import Summary
+from sparring.report.summary import Rates, Summary
 from sparring.runtime.layout import REPORT, round_folder
 from sparring.runtime.shown import View
 
 
 def view_of_run(summary: Summary, run: Path) -> View:
     """The result, in words and as the README's picture."""
-    columns = ("final against start, held out", "in training", "win rate", "95 % interval")
+    columns = ("final against start, held out", "in training", "rate", "95 % interval")
     rows = [
         (
             j["name"],
@@ -28,11 +27,17 @@ def view_of_run(summary: Summary, run: Path) -> View:
             span(j["win_rate"]),
         )
         for j in summary["judgments"]
-    ]
+    ] + (_checked(checks) if (checks := summary["checks"]) else [])
     files = f"report: {run / REPORT}", f"policy: {run / round_folder(len(summary['rounds']) - 1).policy}"
     notes = [*(f"warning: {warning}" for warning in summary["warnings"]), *files]
     plain = [tuple(map(_plain, row)) for row in ([columns, *rows] if rows else [])]
-    return View(_plain(f"{summary['name']}: {lead(summary)}"), plain, notes, readme_svg(summary))
+    return View(_plain(f"{summary['name']}: {lead(summary)}"), plain, notes, picture(summary))
+
+
+def _checked(checks: Rates) -> list[tuple[str, ...]]:
+    """The share of responses that pass the checks by code, of both policies."""
+    sides = ("start", checks["start"]), ("final policy", checks["final"])
+    return [(f"checks passed by the {name}", "", percent(rate.value, rate), span(rate)) for name, rate in sides]
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparring.data.checks import IDS
 from sparring.data.evaluation_only import refuse_evaluation_only
 from sparring.data.examples import Example, Layout, stream_examples
 from sparring.data.rows import data_files, stream_rows
@@ -107,7 +108,7 @@ class Preparation:
         try:
             made = self._prompts() if prompts_only else self._both()
         except ValueError:  # other data or another recipe will be given: nothing here would be used again
-            shutil.rmtree(self.store.root / "data", ignore_errors=True)
+            self.store.remove_data()
             raise
         for relative in (TRAIN, HELD_OUT):
             shutil.rmtree(self._folder(relative), ignore_errors=True)
@@ -156,10 +157,12 @@ class Preparation:
                 dropped.update(json.loads(pq.read_schema(shard).metadata[DROPPED]))
                 advance(len(part))
         for part, count in unread.items():
-            self.progress.say(
-                f"note  data.{name}: {part} holds something in {count} rows and is not read; where it belongs to the "
-                "prompt, write it into the prompt's column (text, or a list of messages)"
+            remedy = (
+                f"not all of its kinds are known; write those that are into the column {config.columns.check}"
+                if part == repr(IDS)
+                else "where it belongs to the prompt, write it into the prompt's column (text, or a list of messages)"
             )
+            self.progress.say(f"note  data.{name}: {part} holds something in {count} rows and is not read; {remedy}")
         if not any(pq.read_metadata(shard).num_rows for shard in shards):
             reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
             raise ValueError(f"data.{name}: every example was dropped: {reasons}.")

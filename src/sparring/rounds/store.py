@@ -23,9 +23,9 @@ from typing import Any
 
 from sparring.models.identity import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
-from sparring.runtime.errors import reason_of
+from sparring.runtime.errors import OracleError, reason_of
 from sparring.runtime.files import hash_file, make_folder, write_json
-from sparring.runtime.layout import LOCK, MANIFEST, RECIPE, RUN_LOCK, TRAIN, stage_name
+from sparring.runtime.layout import HELD_OUT, LOCK, MANIFEST, RECIPE, RUN_LOCK, TRAIN, stage_name
 from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 from sparring.runtime.words import counted
@@ -231,11 +231,14 @@ class Store:
 
     @contextlib.contextmanager
     def first_start(self) -> Iterator[None]:
-        """Around all that comes before the first work: a new run that is refused here leaves nothing in its folder."""
+        """Around all that comes before the first work: a new run that is refused here leaves nothing in its folder.
+
+        What fails otherwise (no network, no memory, a full disk) can go on with the same recipe: its data stay.
+        """
         new = not self.manifest and not any((self.root / name).exists() for name in (RECIPE, LOCK))
         try:
             yield
-        except Exception:
+        except (ValueError, OracleError):
             if new:
                 self._take_back()
             raise
@@ -252,7 +255,7 @@ class Store:
 
     def _take_back(self) -> None:
         """Remove what a start writes, by name: a user's file, such as replies that were paid, may lie here too."""
-        shutil.rmtree((self.root / TRAIN).parent, ignore_errors=True)
+        self.remove_data()
         for folder in filter(Path.is_dir, self.root.iterdir()):
             with contextlib.suppress(OSError):  # something lies in it
                 folder.rmdir()
@@ -261,6 +264,12 @@ class Store:
         if self._made_folder:
             with contextlib.suppress(OSError):  # something else lies in it
                 self.root.rmdir()
+
+    def remove_data(self) -> None:
+        """Remove the prepared examples and their shards by name: a user's own files may lie beside them."""
+        for table in (self.root / TRAIN, self.root / HELD_OUT):
+            shutil.rmtree(table.with_suffix(".partial"), ignore_errors=True)
+            table.unlink(missing_ok=True)
 
 
 def changed_files(recorded: Mapping[str, str] | None, folder: Path) -> str:

@@ -1,9 +1,9 @@
 """How far a batch of responses is while it is sampled: tokens so far, and their rate.
 
-Counts the passes of the model that samples, from outside, so that the engine need not report: every pass but the first,
-which reads the prompts, feeds the tokens that the rows got last. A row that ends early makes the rest quicker, so what
-is shown is the least that is done. Leaves out: an engine that does not call the model by itself for every token; its
-batches show nothing until they are done.
+Counts the passes of the model that samples, from outside, so that the engine need not report: the first passes read the
+prompts, in one part or several, and every later one feeds the tokens that the rows got last. A row that ends early
+makes the rest quicker, so what is shown is the least that is done. Leaves out: an engine that does not call the model
+by itself for every token; its batches show nothing until they are done.
 
     with Watch(rows=64, most=512, advance=advance).over(model): engine.sample(requests)
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from sparring.models.architecture import STATE
 from sparring.runtime.progress import Advance
 
 
@@ -40,10 +41,13 @@ class Watch:
             handle.remove()
 
     def _count(self, model: nn.Module, args: Any, fields: dict[str, Any]) -> None:
+        ids = fields["input_ids"] if "input_ids" in fields else args[0]
         if self._passes == 0:
             self._start = time.monotonic()
+        elif _reads_prompts(ids, fields):
+            return
         else:
-            self._tokens += len(fields["input_ids"] if "input_ids" in fields else args[0])
+            self._tokens += len(ids)
         self._report(self._passes)
         self._passes += 1
 
@@ -54,3 +58,9 @@ class Watch:
         rate = f", {self._tokens / seconds:,.0f} tokens/s" if self._tokens and seconds > 0 else ""
         self.advance(done - self.shown, f"token {step + 1} of at most {self.most}{rate}")
         self.shown = done
+
+
+def _reads_prompts(ids: Tensor, fields: Mapping[str, Any]) -> bool:
+    """Whether a pass after the first reads another part of the prompts: then its rows have no tokens before these."""
+    # A model without attention gets no longer mask, and reads its prompts in one pass.
+    return STATE not in fields and "attention_mask" in fields and fields["attention_mask"].shape[1] == ids.shape[1]

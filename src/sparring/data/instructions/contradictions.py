@@ -50,14 +50,15 @@ def contradiction(instructions: Sequence[Mapping[str, Any]]) -> str | None:
 def _other_language(instructions: Sequence[Mapping[str, Any]]) -> str | None:
     """Two languages for one answer; both cases of IFEval are English ones."""
     english = {"change_case:english_capital", "change_case:english_lowercase"}
-    asked = {
-        str(one["rule"]): "en" if one["rule"] in english else str(one["language"])
+    asked = [
+        (str(one["rule"]), "en" if one["rule"] in english else str(one["language"]))
         for one in instructions
         if one["rule"] in english or one["rule"] == "language:response_language"
-    }
-    if len(set(asked.values())) < 2:
+    ]
+    other = next(((rule, language) for rule, language in asked if language != asked[0][1]), None)
+    if other is None:
         return None
-    return f"{' and '.join(map(repr, asked))} demand different languages ({', '.join(asked.values())})"
+    return f"{asked[0][0]!r} and {other[0]!r} demand different languages ({asked[0][1]}, {other[1]})"
 
 
 def _bounds(instruction: Arguments) -> list[Bound]:
@@ -65,7 +66,7 @@ def _bounds(instruction: Arguments) -> list[Bound]:
 
 
 def _related(what: str, number: str, relation: str = "relation") -> Callable[[Arguments], list[Bound]]:
-    """`less than` or `at least` so many."""
+    """`less than` or `at least` a number."""
     return lambda arguments: [_bound(what, arguments[relation], arguments[number])]
 
 
@@ -105,7 +106,7 @@ def _absent(argument: str) -> Callable[[Arguments], list[Bound]]:
 
 
 def _occurrences(word: str) -> str:
-    """Of a word, whole or not: where "cat" must and must not occur, "cats" would obey, and nobody means it."""
+    """Of a word, whole or not: where "cat" must and must not occur, "cats" would obey, which is never meant."""
     return f"times {word.strip().lower()!r}"
 
 

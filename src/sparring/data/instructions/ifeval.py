@@ -111,7 +111,7 @@ def _first_word_of_paragraph(text: str, num_paragraphs: int, nth_paragraph: int,
 
 
 def _placeholders(text: str, num_placeholders: int) -> bool:
-    """At least so many [stretches] in square brackets, each within a line."""
+    """At least a number of [stretches] in square brackets, each within a line."""
     return sum(map(_bracketed, text.split("\n"))) >= num_placeholders
 
 
