@@ -35,7 +35,7 @@ def test_a_rank_that_raises_alone_stays_in_the_group(monkeypatch: pytest.MonkeyP
 
 def task_error(cause: Exception) -> Exception:
     """As Ray has it, which pickles the cause."""
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayTaskError  # type: ignore[reportMissingImports]
 
     error = RayTaskError("follow", "traceback", cause)
     error.cause = cause
@@ -65,7 +65,7 @@ EVENTS = iter(range(9))
 
 
 def test_the_address_of_the_rank_that_raised_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray.exceptions import RayActorError
+    from ray.exceptions import RayActorError  # type: ignore[reportMissingImports]
 
     from sparring.fleet.gang import RankGone, Result
 
