@@ -33,10 +33,12 @@ def found(root: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
 
 def test_rows_are_all_prompts_groups_and_kinds() -> None:
     kinds = {f"kind:rule_{number}": rates(0.2, 0.4) for number in range(MOST_RULES + 2)}
+    kinds["kind:rare"] = rates(0.0, 1.0, prompts=7)
     checks: CheckRates = {**rates(0.3, 0.6), "by_group": {"held <out>": rates(0.1, 0.5)}, "by_rule": kinds}
     root = drawn(checks)
     words = [one.text for one in found(root, "text")]
     assert words[0] == "mine <b> & co: instructions obeyed, checked by code"
+    assert "rare" not in words
     assert words.index("all prompts") < words.index("held <out>") < words.index("rule 0")
     assert [word for word in words if word and word.startswith("rule ")] == [f"rule {n}" for n in range(MOST_RULES)]
     assert words[words.index("all prompts") + 1 :][:2] == ["30 → 60\u202f%", "+30 (+25 to +35)"]

@@ -24,11 +24,14 @@ LEFT, LENGTH = 214.0, 300.0
 """pixels: where the axis begins, and its length"""
 MOST_RULES = 16
 """kinds that are drawn, those with most prompts first"""
+FEWEST = 8
+"""prompts of a kind that is drawn: an interval of fewer says nothing"""
 
 
 def rules_svg(name: str, checks: CheckRates) -> str:
     """Start and final policy on an axis from 0 to 100 %: all prompts, each group, each kind of rule."""
-    kinds = list(checks.get("by_rule", {}).items())[:MOST_RULES]
+    kinds = [(kind, rates) for kind, rates in checks.get("by_rule", {}).items() if rates["prompts"] >= FEWEST]
+    kinds = kinds[:MOST_RULES]
     blocks = [
         [("all prompts", checks), *checks.get("by_group", {}).items()],
         [(rule_name(kind), rates) for kind, rates in kinds] if len(kinds) > 1 else [],
