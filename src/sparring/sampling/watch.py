@@ -6,6 +6,8 @@ makes the rest quicker, so what is shown is the least that is done. Leaves out: 
 by itself for every token; its batches show nothing until they are done.
 
     with Watch(rows=64, most=512, advance=advance).over(model): engine.sample(requests)
+
+Shape suffixes: B rows, Q tokens of a row that are fed at once.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from sparring.models.architecture import STATE
@@ -60,7 +63,7 @@ class Watch:
         self.shown = done
 
 
-def _reads_prompts(ids: Tensor, fields: Mapping[str, Any]) -> bool:
+def _reads_prompts(ids: Int[Tensor, "B Q"], fields: Mapping[str, Any]) -> bool:
     """Whether a pass after the first reads another part of the prompts: then its rows have no tokens before these."""
     # A model without attention gets no longer mask, and reads its prompts in one pass.
     return STATE not in fields and "attention_mask" in fields and fields["attention_mask"].shape[1] == ids.shape[1]
