@@ -34,7 +34,8 @@ def with_adapter(model: PreTrainedModel, config: LoraConfig, task: str = "CAUSAL
     settings: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
     lora = peft.LoraConfig(**settings, target_modules=config.target_modules, task_type=task)  # type: ignore[arg-type]
     adapted = peft.get_peft_model(model, lora)
-    for stored in adapted.peft_config.values():
+    configs: dict[str, Any] = dict(adapted.peft_config)
+    for stored in configs.values():
         if isinstance(stored.target_modules, set):  # a set is written in another order by every process
             stored.target_modules = sorted(stored.target_modules)
     return adapted
