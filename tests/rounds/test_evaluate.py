@@ -15,7 +15,7 @@ from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import lead
-from sparring.rounds.evaluate import sample_held_out
+from sparring.rounds.evaluate import holds, sample_held_out
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.tables import SAMPLES
@@ -108,3 +108,10 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     assert summary["headline"]["mean_preference"].value == pytest.approx(versus["mean_preference"]["value"])
     assert summary["matrix"]["win_rate"][1][0] == pytest.approx(versus["win_rate"]["value"])
     assert 1 - gap["attackers"][0]["preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])
+
+
+def test_a_member_of_the_training_jury_is_no_unseen_judge() -> None:
+    jury = {"name": "jury", "members": [{"name": "rules", "data": "x"}, {"name": "panel"}]}
+    assert holds(jury, {"name": "panel"})
+    assert not holds(jury, {"name": "panel", "weights": 1})
+    assert not holds(None, {"name": "panel"})

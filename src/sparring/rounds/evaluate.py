@@ -163,7 +163,7 @@ def summarise(
     opponents: list[dict[str, Any]] = []
     pool, preferences = None, None
     sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
-    sections += [(s, False) for s in recipe.evaluation.oracles]
+    sections += [(s, recipe.asks_oracle() and holds(recipe.oracle, s)) for s in recipe.evaluation.oracles]
     for section, seen in sections:
         guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
         if guard.damage and not judgments:  # one file for all
@@ -198,6 +198,14 @@ def summarise(
     }
     write_json(target, summary)
     return {"headline": summary["headline"]}
+
+
+def holds(oracle: Any, section: dict[str, Any]) -> bool:
+    """Whether an oracle's section is another one, or has it inside: a jury's member was asked in training too."""
+    if oracle == section:
+        return True
+    inside = oracle.values() if isinstance(oracle, dict) else oracle if isinstance(oracle, list) else ()
+    return any(holds(one, section) for one in inside)
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:
