@@ -15,7 +15,7 @@ from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import lead
-from sparring.rounds.evaluate import holds, sample_held_out
+from sparring.rounds.evaluate import sample_held_out
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.tables import SAMPLES
@@ -56,6 +56,15 @@ def test_without_an_oracle_of_the_recipe_there_is_no_headline(tiny_recipe, tmp_p
     summary = go(plain, tmp_path / "run")
     assert summary["headline"] is None
     assert "which training never saw" in lead(summary)
+
+
+def test_a_member_of_the_training_jury_is_no_unseen_judge(tiny_recipe, tmp_path):
+    member, other = tiny_recipe["oracle"], {"name": "function", "path": "oracle_fakes:moody"}
+    unseen = {"name": "length_penalty", "oracle": other}
+    evaluation = {**tiny_recipe["evaluation"], "oracles": [member, unseen]}
+    jury = {"name": "jury", "members": [member, other]}
+    summary = go({**tiny_recipe, "oracle": jury, "evaluation": evaluation}, tmp_path / "run")
+    assert [j["seen_in_training"] for j in summary["judgments"]] == [True, True, False]
 
 
 def test_what_could_not_be_measured_is_null(tiny_recipe, tmp_path):
@@ -108,10 +117,3 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     assert summary["headline"]["mean_preference"].value == pytest.approx(versus["mean_preference"]["value"])
     assert summary["matrix"]["win_rate"][1][0] == pytest.approx(versus["win_rate"]["value"])
     assert 1 - gap["attackers"][0]["preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])
-
-
-def test_a_member_of_the_training_jury_is_no_unseen_judge() -> None:
-    jury = {"name": "jury", "members": [{"name": "rules", "data": "x"}, {"name": "panel"}]}
-    assert holds(jury, {"name": "panel"})
-    assert not holds(jury, {"name": "panel", "weights": 1})
-    assert not holds(None, {"name": "panel"})

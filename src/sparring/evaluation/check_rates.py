@@ -5,6 +5,8 @@ prompts, so differences are paired; intervals are over prompts (`intervals.py`).
 (`data/checks.py`), and one policy alone (`pass_rate.py`).
 
     check_rates([Checked([{"rule": "one_word"}], "unseen topics", start=["A ship."], final=["Ship"])])["difference"]
+
+Shape suffixes: N answers of one policy to a prompt, R its rules.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sparring.data.checks import Instruction, passes
+from sparring.data.checks import Instruction, obeyed
 from sparring.evaluation.intervals import DIFFERENCE, SHARE, interval
 
 RELATIONS = ("relation", "let_relation", "capital_relation")
@@ -52,13 +54,18 @@ def check_rates(rows: Sequence[Checked]) -> dict[str, Any] | None:
         return None
     by_rule: dict[str, list[_Shares]] = {}
     by_group: dict[str, list[_Shares]] = {}
+    whole: list[_Shares] = []
     for row in rows:
-        for check in row.checks:
-            by_rule.setdefault(_kind(check), []).append(_shares([check], row))
+        start_NR, final_NR = (
+            np.array([obeyed(row.checks, text) for text in texts]) for texts in (row.start, row.final)
+        )
+        whole.append(_Shares(float(start_NR.all(1).mean()), float(final_NR.all(1).mean())))
+        for check, start, final in zip(row.checks, start_NR.mean(0), final_NR.mean(0), strict=True):
+            by_rule.setdefault(_kind(check), []).append(_Shares(float(start), float(final)))
         if row.group is not None:
-            by_group.setdefault(row.group, []).append(_shares(row.checks, row))
+            by_group.setdefault(row.group, []).append(whole[-1])
     return {
-        **_rates([_shares(row.checks, row) for row in rows]),
+        **_rates(whole),
         "by_rule": _table(by_rule),
         "by_group": _table(by_group) if 1 < len(by_group) <= MOST_GROUPS else {},
     }
@@ -68,13 +75,6 @@ def _kind(check: Instruction) -> str:
     """The rule, and for bounds their direction: "at least 30 words" and "less than 10" are two kinds."""
     relation = next((check[name] for name in RELATIONS if name in check), None)
     return f"{check['rule']}{'' if relation is None else f', {relation}'}"
-
-
-def _shares(checks: Sequence[Instruction], row: Checked) -> _Shares:
-    def share(texts: Sequence[str]) -> float:
-        return float(np.mean([passes(checks, text) for text in texts]))
-
-    return _Shares(share(row.start), share(row.final))
 
 
 def _table(named: Mapping[str, Sequence[_Shares]]) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ from sparring.evaluation.intervals import SHARE, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.messages import PromptText
-from sparring.oracles.abilities import Described
+from sparring.oracles.abilities import Described, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
@@ -162,10 +162,12 @@ def summarise(
     judgments: list[dict[str, Any]] = []
     opponents: list[dict[str, Any]] = []
     pool, preferences = None, None
-    sections = [] if recipe.oracle is None else [(recipe.oracle, recipe.asks_oracle())]
-    sections += [(s, recipe.asks_oracle() and holds(recipe.oracle, s)) for s in recipe.evaluation.oracles]
-    for section, seen in sections:
+    trained_by: set[str] = set()
+    for section in [*([] if recipe.oracle is None else [recipe.oracle]), *recipe.evaluation.oracles]:
         guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
+        if section is recipe.oracle and recipe.asks_oracle():  # a jury's members were asked in training too
+            trained_by = {inner.identity for inner, _ in nested(guard.oracle)}
+        seen = guard.oracle.identity in trained_by
         if guard.damage and not judgments:  # one file for all
             progress.say(guard.damage)
         outcome = head_to_head(prompts, final, start, guard)
@@ -198,14 +200,6 @@ def summarise(
     }
     write_json(target, summary)
     return {"headline": summary["headline"]}
-
-
-def holds(oracle: Any, section: dict[str, Any]) -> bool:
-    """Whether an oracle's section is another one, or has it inside: a jury's member was asked in training too."""
-    if oracle == section:
-        return True
-    inside = oracle.values() if isinstance(oracle, dict) else oracle if isinstance(oracle, list) else ()
-    return any(holds(one, section) for one in inside)
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:
