@@ -32,7 +32,7 @@ from sparring.report.html import (
     write_report,
 )
 from sparring.report.picture import readme_svg
-from sparring.report.summary import FitRow, Judgment, Summary
+from sparring.report.summary import FitRow, Judgment, Rates, Summary
 
 ATTACK = "</script><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
 SPACED = "a list:\n\n    - indented  twice\n\ttabbed"
@@ -590,3 +590,14 @@ def test_the_picture_is_well_formed_and_says_its_numbers(rows: int, tmp_path: Pa
 
 def test_the_picture_of_a_run_without_oracle() -> None:
     assert "Nothing was judged." in readme_svg(minimal())
+
+
+def test_the_page_shows_kinds_of_rule_with_enough_prompts_and_counts_the_others() -> None:
+    def rates(prompts: int) -> Rates:
+        return {"start": interval(0.2), "final": interval(0.4), "difference": interval(0.2), "prompts": prompts}
+
+    rules = {"kind:common": rates(9), "kind:usual": rates(8), "kind:rare": rates(7)}
+    page = render({**full(), "checks": {**rates(24), "by_rule": rules}})
+    assert '<th scope="row">usual</th>' in page
+    assert '<th scope="row">rare</th>' not in page
+    assert "and 1 kind of fewer than 8 prompts is left out" in page

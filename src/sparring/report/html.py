@@ -24,7 +24,7 @@ from sparring.report.curve_checks import LEVELS
 from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
 from sparring.report.numbers import THIN, date, number, percent, points, rule_name, span, told_apart
 from sparring.report.picture import readme_svg
-from sparring.report.rules_picture import rules_svg
+from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
 from sparring.report.summary import Judgment, Matrix, PoolGaps, Rates, Summary
 from sparring.runtime.files import write_text
@@ -61,6 +61,7 @@ def render(summary: Summary, run: Path | None = None) -> str:
     """The page as text; `run` is the run's folder as its commands name it, the run's name by default."""
     policies = policy_figures(summary["policies"], summary["recipe"])
     fit = fit_figures(summary["fit"], summary["recipe"])
+    checks = summary["checks"]
     return (
         environment()
         .get_template("page.html")
@@ -68,7 +69,9 @@ def render(summary: Summary, run: Path | None = None) -> str:
             s=summary,
             lead=lead(summary),
             checked_first=all_checked(summary),
-            checks_by_group={"": checks, **checks.get("by_group", {})} if (checks := summary["checks"]) else {},
+            kinds=telling(checks) if checks else {},
+            fewest=FEWEST,
+            checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
             agreement=agreement(summary["judgments"]),
             names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
             cautions=cautions(summary["judgments"]),

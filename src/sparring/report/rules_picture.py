@@ -25,13 +25,12 @@ LEFT, LENGTH = 214.0, 300.0
 MOST_RULES = 16
 """kinds that are drawn, those with most prompts first"""
 FEWEST = 8
-"""prompts of a kind that is drawn: an interval of fewer says nothing"""
+"""prompts of a kind that is shown: an interval of fewer says nothing"""
 
 
 def rules_svg(name: str, checks: CheckRates) -> str:
     """Start and final policy on an axis from 0 to 100 %: all prompts, each group, each kind of rule."""
-    kinds = [(kind, rates) for kind, rates in checks.get("by_rule", {}).items() if rates["prompts"] >= FEWEST]
-    kinds = kinds[:MOST_RULES]
+    kinds = list(telling(checks).items())[:MOST_RULES]
     blocks = [
         [("all prompts", checks), *checks.get("by_group", {}).items()],
         [(rule_name(kind), rates) for kind, rates in kinds] if len(kinds) > 1 else [],
@@ -45,6 +44,11 @@ def rules_svg(name: str, checks: CheckRates) -> str:
             parts += _row(kind, rates, top + ROW * (index + 0.5), "head" if rates is checks else "")
         top += ROW * len(block) + GAP
     return document(WIDTH, height, f"{title}. {_words(blocks[0])}", parts, LIGHT, DARK)
+
+
+def telling(checks: CheckRates) -> dict[str, Rates]:
+    """The kinds of rule with enough prompts to be shown."""
+    return {kind: rates for kind, rates in checks.get("by_rule", {}).items() if rates["prompts"] >= FEWEST}
 
 
 def _words(rows: Sequence[tuple[str, Rates]]) -> str:
