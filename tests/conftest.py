@@ -40,6 +40,7 @@ install_import_hook(CHECKED, "shape_checker.check").__enter__()
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -47,6 +48,11 @@ from sparring.data.examples import Example, stream_examples
 from sparring.recipe.sections import DatasetConfig
 
 torch.set_num_threads(1)
+
+# The same examples in every run, however slow the machine: a suite that fails by chance is trusted by nobody.
+# `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 
 def pytest_collection_finish() -> None:

@@ -40,7 +40,7 @@ def winners(scores):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_bradley_terry_is_evalicas(seed):
     pairs, scores = random_matches(seed)
     left, right = zip(*pairs, strict=True)
@@ -51,7 +51,7 @@ def test_bradley_terry_is_evalicas(seed):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_elo_is_evalicas(seed):
     pairs, scores = random_matches(seed)
     left, right = zip(*pairs, strict=True)

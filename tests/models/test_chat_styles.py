@@ -22,7 +22,7 @@ from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 CHATS = {name: Chat(style.tokenizer()) for name, style in STYLES.items()}
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<|▁"), min_size=1, max_size=30)
 SAID = WORDS.filter(lambda text: text.strip() == text and text != "boom")

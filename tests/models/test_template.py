@@ -33,6 +33,8 @@ SPELT = [
     "<|im_<|im_end|>end|>",
 ]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+# Hypothesis also draws the strings that it finds in the code under test: names of special tokens among them.
+ORDINARY = TEXT.filter(lambda text: "|>" not in text)
 
 
 def control(template: Template, ids: list[int]) -> list[int]:
@@ -42,7 +44,7 @@ def control(template: Template, ids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@given(said=TEXT, before=TEXT)
+@given(said=ORDINARY, before=ORDINARY)
 def test_ordinary_conversations_are_tokenised_in_one_piece(name: str, said: str, before: str) -> None:
     template = TEMPLATES[name]
     messages = [{"role": "system", "content": before}, {"role": "user", "content": said}]

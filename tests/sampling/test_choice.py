@@ -12,7 +12,7 @@ from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.choice import BLOCK, choose, inverse_cdf
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.sampled_from([1, 7, BLOCK, BLOCK + 1, 3 * BLOCK, 1000]), st.floats(0.1, 12.0))
 def test_blocks_find_the_token_of_the_whole_running_sum(seed: int, size: int, spread: float) -> None:
     torch.manual_seed(seed)

@@ -85,7 +85,7 @@ def test_a_mixture_averages_log_probabilities():
     assert found[0].token_ids == [int((logps[0] + logps[1]).argmax())]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(0.05, 0.95))
 def test_nucleus_keeps_the_smallest_sufficient_set(seed, top_p):
     torch.manual_seed(seed)

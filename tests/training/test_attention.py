@@ -50,7 +50,7 @@ def dense(q, k, v, segments, scale, softcap):
 rollout = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([0.0, 2.0]), st.sampled_from([1, 3, 256]))
 def test_equals_the_dense_definition_with_gradients(rollouts, softcap, rows):
     segments = segments_of(*rollouts)
@@ -76,7 +76,7 @@ def test_blocks_cover_every_token_once_and_compute_little_in_vain():
     assert needed < computed < 1.25 * needed
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([0.0, 2.0]))
 def test_flex_equals_the_dense_definition(rollouts, softcap):
     """Uncompiled: its kernel is for CUDA."""
@@ -91,7 +91,7 @@ def test_flex_equals_the_dense_definition(rollouts, softcap):
     assert torch.allclose(ours, dense(*leaves, segments, 0.5, softcap), atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([1, 3, 8]))
 def test_flex_computes_every_block_that_is_seen_and_masks_none_that_is_whole(rollouts, size):
     segments = segments_of(*rollouts)

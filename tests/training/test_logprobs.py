@@ -180,7 +180,7 @@ def test_a_window_shorter_than_a_sequence_is_refused_when_packed():
         PolicyScorer(model).verify()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.permutations(range(4)))
 def test_log_probabilities_do_not_depend_on_the_company(seed, order):
     """Alone, together, or in another order: the same numbers."""
