@@ -15,7 +15,9 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Step, build_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Reuse, Step, build_algorithm
+from sparring.algorithms.pairing import Knockout
+from sparring.environments.environment import build_environment
 from sparring.recipe.sections import (
     DataConfig,
     EvaluationConfig,
@@ -32,6 +34,14 @@ FEW_STEPS = 10
 """optimiser steps of a round below which a warning is due"""
 
 
+def plays_roles(step: Step) -> bool:
+    """Whether a step's responses are the judged samples of one policy, which may play the roles of an environment."""
+    match step.draws():
+        case (draw,):
+            return step.judged and not step.columns() and len(draw.policies) == 1
+    return False
+
+
 class Recipe(Frozen):
     """A whole run."""
 
@@ -41,6 +51,10 @@ class Recipe(Frozen):
     """name, and the algorithm's own fields"""
     oracle: Section | None = None
     """name, and the oracle's own fields; null for algorithms that ask none (evaluation then has no judge)"""
+    environment: Section | None = None
+    """name, and the environment's own fields: roles of one model play episodes, whose rewards stand in for an oracle"""
+    partners: dict[str, Literal["start"]] = Field(default_factory=dict)
+    """roles of the environment that are not trained, and who plays them: the start"""
     rounds: int = Field(default=3, ge=1)
     """rounds of self-play"""
     seed: int = Field(default=0, ge=0)
@@ -63,7 +77,11 @@ class Recipe(Frozen):
                 f"round {self.rounds - 1}: give keep_iterates: all or at least {span}."
             )
         steps = [step for steps in self.steps() for step in steps]
-        if self.asks_oracle() and self.oracle is None:
+        if self.environment is not None:
+            self._check_environment(steps)
+        elif self.partners:
+            raise ValueError("partners: only an environment has roles. Give environment: {name: ...}.")
+        elif self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
             raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
         judged = [draw for step in steps if step.judged for draw in step.draws()]
@@ -109,6 +127,37 @@ class Recipe(Frozen):
                 "two."
             )
 
+    def _check_environment(self, steps: list[Step]) -> None:
+        """Refuse what does not go with rewards of episodes."""
+        roles, name = build_environment(self.environment or {}).roles, self.algorithm["name"]
+        if self.oracle is not None or self.evaluation.oracles or self.evaluation.opponents:
+            raise ValueError(
+                "environment with an oracle or evaluation.opponents: the environment's rewards are the preferences, and "
+                "policies are measured by them. Remove oracle, evaluation.oracles and evaluation.opponents."
+            )
+        if unknown := sorted(self.partners.keys() - set(roles)):
+            raise ValueError(f"partners: {unknown} are no roles of the environment, which has {list(roles)}.")
+        if not (trained := self.trained_roles()):
+            raise ValueError("partners: every role has one, so none is trained. Leave at least one role out.")
+        played = [step for step in steps if not isinstance(step.responses, Reuse)]
+        if any(not plays_roles(step) for step in played):
+            raise ValueError(
+                f"environment with algorithm {name!r}, which needs more than the rewarded replies of one policy in the "
+                f"roles {list(trained)}. Take one that samples one policy and has it judged, such as inpo, sppo or grpo."
+            )
+        if any(isinstance(step.pairing, Knockout) for step in played):
+            raise ValueError(
+                "algorithm.pairing = 'knockout' with an environment: groups of siblings may be smaller than "
+                "algorithm.samples. Use pairing: iid, best_worst or all."
+            )
+        if self.data.collect is not None or self.data.teacher is not None:
+            raise ValueError("environment with data.collect or data.teacher: tasks need no answers. Remove those.")
+
+    def trained_roles(self) -> tuple[str, ...]:
+        """The environment's roles without those that a partner plays."""
+        roles = build_environment(self.environment or {}).roles
+        return tuple(role for role in roles if role not in self.partners)
+
     def build_algorithm(self) -> Algorithm:
         """The algorithm object that the `algorithm:` section describes."""
         return build_algorithm(self.algorithm)
@@ -134,7 +183,8 @@ class Recipe(Frozen):
 
     def asks_oracle(self) -> bool:
         """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""
-        return self.data.collect is not None or any(step.judged for steps in self.steps() for step in steps)
+        judged = any(step.judged for steps in self.steps() for step in steps)
+        return self.data.collect is not None or (judged and self.environment is None)
 
     def columns(self) -> tuple[str, ...]:
         """Roles that the training data must hold (or `data.collect` must build)."""

@@ -185,6 +185,20 @@ class Sample(TypedDict):
     final_passes: list[bool] | None
 
 
+class PolicyEpisodes(TypedDict):
+    """Held-out episodes that one policy played with itself in an environment."""
+
+    round: int
+    rewards: dict[str, Interval]
+    """by role, over tasks"""
+    kinds: dict[str, int]
+    """by role and kind, replies that were not the usual ("critic: unreadable")"""
+    replies: dict[str, int]
+    """by role"""
+    measures: dict[str, float]
+    """the environment's own, by name"""
+
+
 class Opponent(TypedDict):
     """A served model that both policies played; the win rates are theirs against it."""
 
@@ -222,6 +236,8 @@ class Summary(TypedDict):
     fit: list[list[FitRow]]
     """rows of each round's fit, in order"""
     intransitivity: Intransitivity | None
+    episodes: NotRequired[list[PolicyEpisodes]]
+    """every evaluated policy's, where an environment was played"""
     dropped: dict[str, Counts]
     """what was left out before the first round, by place ("train", "held_out", also "teacher" or "collection" where
     there is one) and reason"""

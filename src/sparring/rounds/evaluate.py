@@ -195,7 +195,7 @@ def summarise(
         "pool": pool and _pool_numbers(pool),
         "policies": measured,
         "intransitivity": _intransitivity(root),
-        "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
+        "warnings": [*policy_warnings(measured), *_cut_warnings(judgments)],
         "samples": samples,
     }
     write_json(target, summary)
@@ -241,7 +241,7 @@ def _intransitivity(root: Path) -> dict[str, Any] | None:
     return measure_intransitivity(one for path in verdict_files(root) for one in iterate_verdicts(path))
 
 
-def _warnings(measured: list[dict[str, Any]]) -> list[str]:
+def policy_warnings(measured: list[dict[str, Any]]) -> list[str]:
     """Signs that the oracle was gamed, in words."""
     start, final = measured[0], measured[-1]
     warnings = []

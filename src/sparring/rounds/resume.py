@@ -187,18 +187,20 @@ def stage_names(recipe: Recipe) -> Iterator[str]:
         yield layout.TEACHER_STAGE
     for t, steps in enumerate(recipe.steps()):
         for step in steps:
-            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step))
+            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step, recipe))
     for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
         yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
+    if recipe.environment is not None:
+        yield from (layout.evaluation_stage("sample", f"{recipe.rounds}-{role}") for role in recipe.trained_roles())
     yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
     yield layout.SUMMARY_STAGE
 
 
-def _stages_of(step: Step) -> Iterator[layout.StageName]:
+def _stages_of(step: Step, recipe: Recipe) -> Iterator[layout.StageName]:
     if not isinstance(step.responses, Reuse):
         if step.draws():
             yield "sample"
-        if step.judged:
+        if step.judged and recipe.environment is None:
             yield "judge"
         yield "pair"
     yield from ("anchor", "fit")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
+from sparring.rounds.evaluate_play import HeldOutEpisodes
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_window, probe, say_prices, try_model, write_lock
@@ -206,6 +207,8 @@ class Run:
         places = range(min(count, self.recipe.evaluation.prompts or count))
         held_out: list[ExampleRow] = read_rows_at(self.store.root / layout.HELD_OUT, places)
         inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT)}
+        if self.recipe.environment is not None:
+            return self._summary(*self._episodes(held_out, inputs["data"], progress))
         inputs |= dict(self._measure(ref, held_out, progress) for ref in evaluated(self.policies, self.recipe))
         ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=progress)
         inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
@@ -214,7 +217,18 @@ class Run:
             progress.say("judge")
             return summarise(self.policies, self.recipe, held_out, progress, target)
 
-        self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
+        return self._summary(inputs, judge)
+
+    def _episodes(
+        self, held_out: list[ExampleRow], data: str, progress: Progress
+    ) -> tuple[dict[str, str], Callable[[Path], Counts]]:
+        """The held-out episodes' hashes, and what makes the summary of them."""
+        episodes = HeldOutEpisodes(self.policies, self.recipe, held_out, data, progress)
+        return {"data": data, **episodes.make()}, episodes.summarise
+
+    def _summary(self, inputs: dict[str, str], make: Callable[[Path], Counts]) -> Summary:
+        """The summary and its report."""
+        self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, make)
         summary = read_summary(self.store.root / layout.SUMMARY)
         write_report(summary, self.store.root / layout.REPORT)
         values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}

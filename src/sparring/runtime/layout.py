@@ -50,6 +50,10 @@ class StepFolder(str):
     def __init__(self, name: str) -> None:
         self.samples = f"{name}/samples.parquet"
         """the responses that were drawn"""
+        self.prompts = f"{name}/prompts.parquet"
+        """the questions to which they reply, where an environment asked them"""
+        self.turns = f"{name}/turns.parquet"
+        """every reply of its episodes, with what it was worth"""
         self.verdicts = f"{name}/verdicts.parquet"
         """the oracle's preferences between them"""
         self.pairs = f"{name}/pairs.parquet"
@@ -74,6 +78,12 @@ def round_folder(t: int, seat: str = "play") -> StepFolder:
     return StepFolder(f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}")
 
 
+def previous(folder: StepFolder) -> StepFolder | None:
+    """The folder of the same seat in the round before; None in the first."""
+    _, number, *seat = folder.split("/")
+    return round_folder(int(number) - 1, *seat) if int(number) else None
+
+
 def title_of(key: str, rounds: int | None = None) -> str:
     """What people call the folder of a step or a stage of the manifest; of how many `rounds`, where that is given.
 
@@ -87,7 +97,10 @@ def title_of(key: str, rounds: int | None = None) -> str:
         first = f"round {int(number) + 1}{f'/{rounds}' if rounds else ''}{seat}"
     elif first == "evaluation" and rest:
         name, _, of = rest[0].partition("-")
-        rest = [f"{name} {('policy ' + of if int(of) else 'start') if of.isdigit() else of}".strip()]
+        number, _, role = of.partition("-")
+        if number.isdigit():
+            of = f"{'policy ' + number if int(number) else 'start'}{f' as {role}' if role else ''}"
+        rest = [f"{name} {of}".strip()]
     return "  ".join([first, *rest])
 
 
@@ -111,9 +124,23 @@ def in_evaluation(key: str) -> bool:
     return key.startswith("evaluation/")
 
 
-def held_out_samples(t: int) -> str:
-    """Responses of the policy after t rounds to the held-out prompts."""
-    return f"evaluation/samples-{t}.parquet"
+def held_out_samples(t: int, role: str | None = None) -> str:
+    """Responses of the policy after t rounds to the held-out prompts; in one `role` of an environment."""
+    return f"evaluation/samples-{_of(t, role)}.parquet"
+
+
+def held_out_prompts(t: int, role: str | None = None) -> str:
+    """The questions to which those responses reply, where an environment asked them."""
+    return f"evaluation/prompts-{_of(t, role)}.parquet"
+
+
+def held_out_turns(t: int, role: str | None = None) -> str:
+    """Held-out episodes that the policy after t rounds played in every role, or only in one, against the start."""
+    return f"evaluation/turns-{_of(t, role)}.parquet"
+
+
+def _of(t: int, role: str | None) -> str:
+    return str(t) if role is None else f"{t}-{role}"
 
 
 def policy_measures(t: int) -> str:
