@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from sparring.environments.environment import Ask, Environment, Outcome, Play, Task
 from sparring.environments.sequential import FIRST, ILLEGAL, SECOND, read_move
 
@@ -40,6 +43,10 @@ class MatrixGame(Environment):
     def moves(self) -> tuple[str, ...]:
         """The moves of either seat."""
         return tuple(PAYOFFS[self.game])
+
+    def payoffs(self) -> Float[np.ndarray, "n n"]:
+        """n x n: what the first seat gets, by its move and the second's."""
+        return np.array([list(row.values()) for row in PAYOFFS[self.game].values()])
 
     def question(self, role: str) -> str:
         """What a seat is told."""

@@ -98,15 +98,14 @@ class HeldOutEpisodes:
         refs = evaluated(self.policies, self.recipe)
         turns = {ref.round: self._turns(ref.round) for ref in refs}
         measured = [self.store.manifest[evaluation_stage("measure", ref.round)]["facts"] for ref in refs]
-        gains = {role: self._gain(role, turns[0]) for role in self.recipe.trained_roles()}
+        gains = {role: gain for role in self.recipe.trained_roles() if (gain := self._gain(role, turns[0]))}
+        unmet = [role for role in self.recipe.trained_roles() if role not in gains]
         tasks = [row["example"] for row in self.held_out]
         judgments = [self._judgment(role, gains[role], tasks) for role in gains]
         if len(gains) > 1:
             shared = {task: [gain[task] for gain in gains.values() if task in gain] for task in tasks}
             judgments.insert(0, self._judgment(None, {t: float(np.mean(g)) for t, g in shared.items() if g}, tasks))
-        first = judgments[0]
-        numbers = {name: first[name] for name in ("win_rate", "mean_preference")}
-        headline = {"oracle": first["name"], **numbers, "prompts": len(tasks), "samples": self.recipe.evaluation.samples}
+        headline = self._headline(judgments[0]) if judgments else None
         summary = {
             **run_record(self.policies, self.recipe),
             "headline": headline,
@@ -118,11 +117,16 @@ class HeldOutEpisodes:
             "policies": measured,
             "intransitivity": None,
             "episodes": self._episodes(turns),
-            "warnings": policy_warnings(measured),
-            "samples": self._samples(turns, first["by_prompt"]),
+            "warnings": [*policy_warnings(measured), *(f"No held-out task came to the role {role}." for role in unmet)],
+            "samples": self._samples(turns, judgments[0]["by_prompt"] if judgments else [None] * len(tasks)),
         }
         write_json(target, summary)
         return {"headline": headline}
+
+    def _headline(self, judgment: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = {name: judgment[name] for name in ("win_rate", "mean_preference")}
+        samples = self.recipe.evaluation.samples
+        return {"oracle": judgment["name"], **numbers, "prompts": len(self.held_out), "samples": samples}
 
     def _turns(self, t: int, role: str | None = None) -> list[TurnRow]:
         return read_table(self.store.root / held_out_turns(t, role))

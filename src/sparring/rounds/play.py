@@ -313,4 +313,4 @@ def played(counts: Mapping[str, Any]) -> str:
     rewards = ", ".join(f"{role} {reward:+.3f}" for role, reward in counts["rewards"].items())
     kinds = "".join(f", {count} x {kind}" for kind, count in counts["kinds"].items())
     drops = "".join(f", dropped {counted(count, 'task')}: {why}" for why, count in counts["dropped_tasks"].items())
-    return f"play: {counted(counts['tasks'], 'task')}, {counted(counts['turns'], 'reply')}; {rewards}{kinds}{drops}"
+    return f"play: {counted(counts['tasks'], 'task')}, {counted(counts['turns'], 'reply', 'replies')}; {rewards}{kinds}{drops}"
