@@ -216,7 +216,9 @@ def _shipped(config: DatasetConfig) -> Iterator[Row]:
         return
     file = resources.files("sparring") / "data" / f"{name}.jsonl"
     if not file.is_file():
-        raise ValueError(f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions, {EPISODES}.")
+        raise ValueError(
+            f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions, {EPISODES}."
+        )
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         yield {"gold": row["response"], **row} if "response" in row else row

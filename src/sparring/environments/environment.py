@@ -33,6 +33,12 @@ class Task(NamedTuple):
     """the rules of the row's check, as `sparring.data.checks` reads them"""
 
 
+def after_examples(question: str, *examples: tuple[str, str]) -> list[Message]:
+    """A question to a role, after examples of questions with their answers: small models keep to a form so."""
+    turns = [*(text for pair in examples for text in pair), question]
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
+
+
 class Ask(NamedTuple):
     """A question to a role, which gets `count` independent replies."""
 

@@ -1,6 +1,6 @@
 """Kuhn poker: three cards, one each, one bet. Worth -1/18 to the first seat; a family of equilibria is known.
 
-    KuhnPoker().starts()[0]  ->  (1/6, (("J", "Q"), ()))
+KuhnPoker().starts()[0]  ->  (1/6, (("J", "Q"), ()))
 """
 
 from __future__ import annotations

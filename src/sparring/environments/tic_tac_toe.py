@@ -1,6 +1,6 @@
 """Tic-tac-toe: a draw between players who make no mistake.
 
-    TicTacToe().legal("." * 9)  ->  ("1", ..., "9")
+TicTacToe().legal("." * 9)  ->  ("1", ..., "9")
 """
 
 from __future__ import annotations

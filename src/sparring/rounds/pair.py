@@ -29,7 +29,6 @@ from sparring.rounds.tables import (
 from sparring.runtime.files import write_table
 from sparring.runtime.randomness import noise_seed
 
-
 Judge = Callable[[str, Wave], Sequence[float]]
 """P(a beats b) of an example's matches by the example's name, NaN where it is not known"""
 

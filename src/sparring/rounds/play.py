@@ -144,7 +144,9 @@ def _next(how: Episodes, episode: Episode, replies: Sequence[Sequence[Reply]] | 
         raise _fault(how, episode, f"it raised {type(error).__name__}: {error}") from error
     for ask in wave:
         if not isinstance(ask, Ask) or ask.role not in how.players:
-            raise _fault(how, episode, f"it asked {ask!r:.200}. Yield lists of Ask, each of one of {list(how.players)}.")
+            raise _fault(
+                how, episode, f"it asked {ask!r:.200}. Yield lists of Ask, each of one of {list(how.players)}."
+            )
     prompts = [how.policies.chat.prompt_ids([dict(m) for m in ask.messages]) for ask in wave]
     if any(len(ids) > how.longest for ids in prompts):
         episode.dropped = f"a question longer than {how.longest} tokens"

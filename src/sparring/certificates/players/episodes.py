@@ -159,5 +159,7 @@ def certify_episodes(
         "exploitability": [gap for gap, _ in gaps],
         "value": [worth for _, worth in gaps],
         "least_legal_share": [least for _, least in read],
-        "policy": {f"{role}: {said}": dict(zip(moves, read[-1][0][role, said], strict=True)) for role, said, moves in told},
+        "policy": {
+            f"{role}: {said}": dict(zip(moves, read[-1][0][role, said], strict=True)) for role, said, moves in told
+        },
     }
