@@ -36,6 +36,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "spin": {"algorithm": {"name": "spin", "window": 2, "samples": 2}, **SHORT},
     "spac": {"algorithm": {"name": "spac"}, "data.collect": {"samples": 2}, "rounds": 1, **SHORT},
     "inpo": {},
+    "roles": {
+        "environment": {"name": "environment_fakes:WriterReader"},
+        "oracle": None,
+        "algorithm": {"name": "grpo", "baseline": "role", "samples": 2},
+        "fit.epochs": 1,
+        **SHORT,
+    },
     "lora": {"model.lora": {"rank": 2, "dropout": 0.1}, **SHORT},
     "pruned": {"rounds": 3, "keep_iterates": 0, "fit.epochs": 1, **SHORT},
 }
@@ -100,6 +107,8 @@ def check_prompts(out: Path) -> None:
         counts = Counter(row["example"] for row in rows)
         collected = out / "collect/train.parquet"
         train = collected if collected.exists() else out / "data/train.parquet"
+        if (asked := path.with_name("prompts.parquet")).exists():  # by an environment
+            train = asked
         assert counts.keys() == {row["example"] for row in read_table(train)}
         assert len(set(counts.values())) == 1
         assert len({(row["example"], row["index"]) for row in rows}) == len(rows)

@@ -62,7 +62,8 @@ class MatrixGame(Environment):
         ours, theirs = ([read_move(reply.text, self.moves) for reply in replies] for replies in (first, second))
         table = [[self._pays(a, b) for b in theirs] for a in ours]
         rows = [_outcome(move, row) for move, row in zip(ours, table, strict=True)]
-        columns = [_outcome(move, [-x for x in column]) for move, column in zip(theirs, zip(*table), strict=True)]
+        turned = [[-payoff for payoff in column] for column in zip(*table, strict=True)]
+        columns = [_outcome(move, column) for move, column in zip(theirs, turned, strict=True)]
         return [rows, columns]
 
     def _pays(self, ours: str | None, theirs: str | None) -> float:

@@ -37,7 +37,7 @@ class ClippedRatio:
     normalise: bool = False
     """divide an example's advantages by their standard deviation (GRPO)"""
     kl_to_reference: float = 0.0
-    """weight of k3 = exp(d) - d - 1, d = log ref - log pi (by token where `per_token`): KL(pi || ref) where pi sampled"""
+    """weight of k3 = exp(d) - d - 1, d = log ref - log pi (by token where `per_token`): KL(pi || ref) if pi sampled"""
     anchor: str = "iterate"
 
     def advantages(self, batch: Batch) -> Float[Tensor, " R"]:

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Reuse, Step, build_algorithm
-from sparring.algorithms.pairing import Knockout
+from sparring.algorithms.pairing import AgainstBaseline, Knockout
 from sparring.environments.environment import build_environment
 from sparring.recipe.sections import (
     DataConfig,
@@ -81,6 +81,11 @@ class Recipe(Frozen):
             self._check_environment(steps)
         elif self.partners:
             raise ValueError("partners: only an environment has roles. Give environment: {name: ...}.")
+        elif any(isinstance(step.pairing, AgainstBaseline) for step in steps):
+            raise ValueError(
+                f"algorithm.baseline = {self.algorithm['baseline']!r} without an environment: an oracle gives win rates "
+                "of siblings, and no rewards. Set baseline: group."
+            )
         elif self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
             raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
@@ -132,8 +137,8 @@ class Recipe(Frozen):
         roles, name = build_environment(self.environment or {}).roles, self.algorithm["name"]
         if self.oracle is not None or self.evaluation.oracles or self.evaluation.opponents:
             raise ValueError(
-                "environment with an oracle or evaluation.opponents: the environment's rewards are the preferences, and "
-                "policies are measured by them. Remove oracle, evaluation.oracles and evaluation.opponents."
+                "environment with an oracle or evaluation.opponents: the environment's rewards are the preferences, "
+                "and policies are measured by them. Remove oracle, evaluation.oracles and evaluation.opponents."
             )
         if unknown := sorted(self.partners.keys() - set(roles)):
             raise ValueError(f"partners: {unknown} are no roles of the environment, which has {list(roles)}.")
@@ -143,7 +148,7 @@ class Recipe(Frozen):
         if any(not plays_roles(step) for step in played):
             raise ValueError(
                 f"environment with algorithm {name!r}, which needs more than the rewarded replies of one policy in the "
-                f"roles {list(trained)}. Take one that samples one policy and has it judged, such as inpo, sppo or grpo."
+                f"roles {list(trained)}. Take one that has one policy's samples judged, such as inpo, sppo or grpo."
             )
         if any(isinstance(step.pairing, Knockout) for step in played):
             raise ValueError(

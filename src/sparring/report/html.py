@@ -26,7 +26,7 @@ from sparring.report.numbers import THIN, date, number, percent, points, rule_na
 from sparring.report.picture import readme_svg
 from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
-from sparring.report.summary import Judgment, Matrix, PoolGaps, Rates, Summary
+from sparring.report.summary import Judgment, Matrix, PolicyEpisodes, PoolGaps, Rates, Summary
 from sparring.runtime.files import write_text
 from sparring.runtime.layout import RECIPE, round_folder
 from sparring.runtime.words import counted, duration
@@ -71,6 +71,7 @@ def render(summary: Summary, run: Path | None = None) -> str:
             checked_first=all_checked(summary),
             kinds=telling(checks) if checks else {},
             fewest=FEWEST,
+            episodes=summary.get("episodes", []),
             checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
             agreement=agreement(summary["judgments"]),
             names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
@@ -122,6 +123,8 @@ def favours(rate: Interval) -> Favours:
 
 def lead(summary: Summary) -> str:
     """The result in one or two sentences: first what code checked, where it checked every prompt, then judgments."""
+    if episodes := summary.get("episodes"):
+        return _rewarded(episodes)
     checks, judged = summary["checks"], _judged(summary)
     parts = [_obeyed(checks)] if checks and (all_checked(summary) or not judged) else []
     return " ".join([*parts, judged] if judged else parts) or NOTHING
@@ -140,6 +143,15 @@ def _judged(summary: Summary) -> str:
     if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
         return _comparison(unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw")
     return ""
+
+
+def _rewarded(episodes: Sequence[PolicyEpisodes]) -> str:
+    """What self-play pays each role, before and after."""
+    start, final = episodes[0]["rewards"], episodes[-1]["rewards"]
+    parts = [f"as {role} from {start[role].value:+.2f} to {final[role].value:+.2f}" for role in start if role in final]
+    return (
+        f"Rewards in held-out self-play, from the start to the final policy: {', '.join(parts)}." if parts else NOTHING
+    )
 
 
 def _obeyed(checks: Rates) -> str:

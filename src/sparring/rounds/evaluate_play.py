@@ -1,7 +1,8 @@
 """The evaluate stage of a recipe with an environment: held-out episodes instead of answers to held-out prompts.
 
 Every evaluated policy plays all trained roles; the last one also plays each role alone, the start all others, which
-shows what the role gained. All meet the same tasks and the same chance. Leaves out: how episodes are played (`play.py`).
+shows what the role gained. All meet the same tasks and the same chance. Leaves out: how episodes are
+played (`play.py`).
 """
 
 from __future__ import annotations

@@ -315,4 +315,5 @@ def played(counts: Mapping[str, Any]) -> str:
     rewards = ", ".join(f"{role} {reward:+.3f}" for role, reward in counts["rewards"].items())
     kinds = "".join(f", {count} x {kind}" for kind, count in counts["kinds"].items())
     drops = "".join(f", dropped {counted(count, 'task')}: {why}" for why, count in counts["dropped_tasks"].items())
-    return f"play: {counted(counts['tasks'], 'task')}, {counted(counts['turns'], 'reply', 'replies')}; {rewards}{kinds}{drops}"
+    replies = counted(counts["turns"], "reply", "replies")
+    return f"play: {counted(counts['tasks'], 'task')}, {replies}; {rewards}{kinds}{drops}"

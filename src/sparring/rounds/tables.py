@@ -89,8 +89,8 @@ TURNS = pa.schema(
         "index": pa.int32(),
     }
 )
-"""turns.parquet: every reply of an environment's episodes, in order; `turn` counts an episode's questions; `example` and
-`index` say where samples.parquet has it, null where it is not trained on"""
+"""turns.parquet: every reply of an environment's episodes, in order; `turn` counts its questions; `example` and `index`
+say where samples.parquet has it, null where it is not trained on"""
 
 
 class Prompt(TypedDict):
