@@ -29,6 +29,14 @@ class WriterReader(Environment):
         return [[_graded(reply) for reply in replies] for replies in [written, *read]]
 
 
+class Wordy(WriterReader):
+    """Asks the writer at length about words that end in a t."""
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(task.prompt + "!" * 30 * task.prompt.endswith("t")))]
+        return [[_graded(reply) for reply in written]]
+
+
 def _graded(reply: Reply) -> Outcome:
     vowel = reply.text[-1:] in "aeiou" and reply.text != ""
     return Outcome(None, "vowel") if vowel else Outcome(worth(reply.text))

@@ -166,13 +166,16 @@ def test_a_faulty_environment_is_named_with_the_task(
 
 
 def test_an_episode_that_asks_too_long_a_question_is_left_out_and_counted(roles_recipe: Plain, tmp_path: Path) -> None:
-    plain = {**roles_recipe, "data": {**roles_recipe["data"], "max_prompt_tokens": 20}}
-    go(plain, tmp_path / "run")
+    plain = {**roles_recipe, "environment": {"name": "environment_fakes:Wordy"}}
+    go({**plain, "data": {**plain["data"], "max_prompt_tokens": 20}}, tmp_path / "run")
     facts = json.loads((tmp_path / "run/manifest.json").read_text())["rounds/000/sample"]["facts"]
-    assert 0 < facts["dropped_tasks"]["a question longer than 20 tokens"] < 6
-    assert facts["tasks"] + facts["dropped_tasks"]["a question longer than 20 tokens"] == 6
-    prompts = read_table(tmp_path / "run/rounds/000/prompts.parquet")
-    assert max(len(row["prompt_ids"]) for row in prompts) <= 20
+    assert facts["dropped_tasks"] == {"a question longer than 20 tokens": 2}  # ant and cat
+    assert facts["tasks"] == 4
+    assert {turn["task"] for turn in read_table(tmp_path / "run/rounds/000/turns.parquet")} == {
+        row["example"]
+        for row in read_table(tmp_path / "run/data/train.parquet")
+        if not row["prompt"].endswith("t")
+    }
 
 
 @pytest.mark.parametrize(

@@ -107,10 +107,9 @@ def check_prompts(out: Path) -> None:
         counts = Counter(row["example"] for row in rows)
         collected = out / "collect/train.parquet"
         train = collected if collected.exists() else out / "data/train.parquet"
-        if (asked := path.with_name("prompts.parquet")).exists():  # by an environment
-            train = asked
-        assert counts.keys() == {row["example"] for row in read_table(train)}
-        assert len(set(counts.values())) == 1
+        asked = path.with_name("prompts.parquet")  # by an environment, with as many replies as came
+        assert counts.keys() == {row["example"] for row in read_table(asked if asked.exists() else train)}
+        assert asked.exists() or len(set(counts.values())) == 1
         assert len({(row["example"], row["index"]) for row in rows}) == len(rows)
     for path in out.glob("rounds/*/pairs.parquet"):
         assert max(Counter(row["example"] for row in read_table(path)).values()) == 1
@@ -147,7 +146,7 @@ def test_a_run_killed_after_every_change_of_the_disk_ends_the_same(
         assert "rmtree rounds/000/policy" in places
         return
     for inside in (
-        "samples.partial",
+        "play.partial" if variant == "roles" else "samples.partial",
         "anchors.partial",
         "policy.partial",
         "fit.partial step",

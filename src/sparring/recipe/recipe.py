@@ -173,7 +173,12 @@ class Recipe(Frozen):
         return [algorithm.steps(t, data) for t in range(self.rounds)]
 
     def few_steps(self, examples: int) -> str:
-        """A warning where a round of so many training examples has too few optimiser steps to learn; else empty."""
+        """A warning where a round of so many training examples has too few optimiser steps to learn; else empty.
+
+        Empty too where an environment makes the examples: how many is known when it was played.
+        """
+        if self.environment is not None:
+            return ""
         used = min(examples, self.data.prompts_per_round or examples)
         size, epochs = self.fit.batch_size, self.fit.epochs
         steps = epochs * -(-used // size)

@@ -56,7 +56,8 @@ def in_training(run: Path, count: int) -> Rows:
         if row["example"] in answers or len(answers) < count:
             policy = " + ".join(map(policy_name, row["policy"].split(" + ")))
             answers.setdefault(row["example"], []).append({"policy": policy, "text": row["text"]})
-    train = read_columns(run / TRAIN, ["example", "prompt"]).to_pylist()
+    asked = run / StepFolder(folder).prompts  # by an environment
+    train = read_columns(asked if asked.exists() else run / TRAIN, ["example", "prompt"]).to_pylist()
     prompts = {row["example"]: row["prompt"] for row in train if row["example"] in answers}
     title = title_of(folder)
     return [{"prompt": prompts[name], "stage": title, "answers": given} for name, given in answers.items()]
