@@ -93,7 +93,9 @@ def test_moves_are_read_whole_or_from_the_last_brackets(text: str, move: str | N
 def test_every_move_of_a_seat_gets_what_the_seat_gets_and_an_illegal_one_forfeits(seed: int, moves: list[str]) -> None:
     said = iter(moves)
     asks, texts, outcomes = play_out(KuhnPoker(), lambda ask, k: next(said), seed)
-    by_role = {role: {o.reward for a, (o,) in zip(asks, outcomes, strict=True) if a.role == role} for role in KUHN.roles}
+    by_role = {
+        role: {o.reward for a, (o,) in zip(asks, outcomes, strict=True) if a.role == role} for role in KUHN.roles
+    }
     assert all(len(rewards) <= 1 for rewards in by_role.values())
     if all(by_role.values()):
         assert sum(next(iter(rewards)) or 0.0 for rewards in by_role.values()) == 0.0

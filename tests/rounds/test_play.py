@@ -172,9 +172,7 @@ def test_an_episode_that_asks_too_long_a_question_is_left_out_and_counted(roles_
     assert facts["dropped_tasks"] == {"a question longer than 20 tokens": 2}  # ant and cat
     assert facts["tasks"] == 4
     assert {turn["task"] for turn in read_table(tmp_path / "run/rounds/000/turns.parquet")} == {
-        row["example"]
-        for row in read_table(tmp_path / "run/data/train.parquet")
-        if not row["prompt"].endswith("t")
+        row["example"] for row in read_table(tmp_path / "run/data/train.parquet") if not row["prompt"].endswith("t")
     }
 
 

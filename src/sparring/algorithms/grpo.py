@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import REFERENCE, About, Algorithm, DataFacts, Draw, PolicyRef, Step
 from sparring.algorithms.pairing import AgainstBaseline, Listwise
-from sparring.objectives.ratio import ClippedRatio
+from sparring.objectives.surrogate import ClippedSurrogate
 
 
 class GRPO(Algorithm):
@@ -56,7 +56,7 @@ class GRPO(Algorithm):
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step on the iterate's own samples."""
         normalise = self.normalise and self.baseline == "group"
-        objective = ClippedRatio(self.clip_low, self.clip_high, self.per_token, normalise, self.kl_to_reference)
+        objective = ClippedSurrogate(self.clip_low, self.clip_high, self.per_token, normalise, self.kl_to_reference)
         pairing = Listwise() if self.baseline == "group" else AgainstBaseline(self._decay)
         anchors = {"iterate": PolicyRef(t), "reference": REFERENCE}
         draw = Draw("own", self.samples, {PolicyRef(t): 1.0})

@@ -10,7 +10,7 @@ game. Leaves out: environments without an exact solution.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from sparring.recipe.reading import parse_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
-from sparring.runtime.progress import Progress
+from sparring.runtime.progress import Left, Progress
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 
@@ -129,22 +129,46 @@ def build_for_episodes(name: str, settings: Mapping[str, Any]) -> Algorithm:
     return build_for_game(name, {**{k: v for k, v in DEFAULTS.items() if k in fields}, **settings})
 
 
+class _RoundsOnly(Progress):
+    """Tells of every fit, and of nothing else."""
+
+    def __init__(self, fitted: Callable[[], None]) -> None:
+        super().__init__(quiet=True)
+        self._fitted = fitted
+
+    def at(self, place: str, left: Left | None = None) -> Progress:
+        """The same."""
+        return self
+
+    def say(self, text: str) -> None:
+        """One round is over with each fit."""
+        if text.startswith("fit:"):
+            self._fitted()
+
+
 def certify_episodes(
-    name: str, settings: Mapping[str, Any], game: str, rounds: int, seed: int = 0, out: Path | None = None
+    name: str,
+    settings: Mapping[str, Any],
+    game: str,
+    rounds: int,
+    seed: int = 0,
+    fitted: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Play the rounds, and the exact exploitability of the policies of round 0..rounds.
+    """Play the rounds, and the exact exploitability of the policies of round 0..rounds; `fitted` is called after each.
 
     Raises:
         ValueError: the algorithm cannot play roles, or there is no such game.
     """
+    if game not in GAMES:
+        raise ValueError(f"--game {game}: no game between roles. Choose one of {', '.join(GAMES)}.")
     environment = build_environment(GAMES[game])
     assert isinstance(environment, SequentialGame | MatrixGame)
     algorithm, told = build_for_episodes(name, settings), all_told(environment)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = out or Path(temporary)
+        folder = Path(temporary)
         save_tiny_llama(folder / "model", words_of(told), seed)
         parsed = parse_recipe(recipe(folder, algorithm, name, game, rounds, seed))
-        run(parsed, folder / "run", Progress(quiet=True))
+        run(parsed, folder / "run", _RoundsOnly(fitted))
         policies = Policies(Store(folder / "run"), parsed.model)
         read = [read_policy(policies, t, told) for t in range(rounds + 1)]
     gaps = [gaps_of(environment, chances) for chances, _ in read]

@@ -1,4 +1,4 @@
-"""The clipped ratio of policy gradients: PPO's surrogate on whole responses, with advantages from rewards or win rates.
+"""The clipped surrogate of policy gradients on whole responses, with advantages from rewards or win rates.
 
     r = pi(y)/pi_t(y),  A = 2 (w - 1/2),  loss = -min( r A, clip(r, 1 - low, 1 + high) A ) + kl * k3
 
@@ -7,7 +7,7 @@ group's mean as baseline this is GRPO (2402.03300) on sequences, as GSPO (2507.1
 normalised; with a baseline by role RAE (SPIRAL, 2506.24119); with none and the length-normalised ratio SPC's loss
 (2504.19162). At the policy that sampled, its gradient is that of REINFORCE. Leaves out: a ratio per token.
 
-    ClippedRatio()(batch).total
+    ClippedSurrogate()(batch).total
 
 Shape suffixes: R responses.
 """
@@ -27,7 +27,7 @@ LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class ClippedRatio:
+class ClippedSurrogate:
     """Minus the clipped surrogate, averaged over each example's responses and summed over examples."""
 
     clip_low: float = 0.2
@@ -58,7 +58,8 @@ class ClippedRatio:
         """The loss; metrics: the ratio's logarithm, and the share of clipped responses."""
         length_R = batch.lengths_R if self.per_token else torch.ones_like(batch.lengths_R)
         log_ratio_R = relative_logps(batch, {self.anchor: 1.0}) / length_R
-        ratio_R, advantage_R = log_ratio_R.exp(), self.advantages(batch)
+        # Cut far outside the clip, before the exponential: there is no gradient or no finite one.
+        ratio_R, advantage_R = log_ratio_R.clamp_max(20.0).exp(), self.advantages(batch)
         bounded_R = ratio_R.clamp(1.0 - self.clip_low, 1.0 + self.clip_high)
         loss_R = -torch.minimum(ratio_R * advantage_R, bounded_R * advantage_R)
         if self.kl_to_reference:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batches import two_pairs
 from sparring.objectives.pairs import Batch
-from sparring.objectives.ratio import ClippedRatio
+from sparring.objectives.surrogate import ClippedSurrogate
 
 RESPONSES = st.lists(
     st.tuples(
@@ -34,7 +34,7 @@ def batch_of(rows: list[tuple[float, float, float, float, int, int]]) -> Batch:
     )
 
 
-def reference_loss(loss: ClippedRatio, batch: Batch) -> float:
+def reference_loss(loss: ClippedSurrogate, batch: Batch) -> float:
     """The formulas, one response at a time."""
     total = 0.0
     for example in range(int(batch.example_R.max()) + 1):
@@ -59,21 +59,21 @@ def reference_loss(loss: ClippedRatio, batch: Batch) -> float:
 
 @given(RESPONSES, st.booleans(), st.booleans(), st.sampled_from([0.0, 0.3]))
 def test_the_loss_is_the_formula(rows: list, per_token: bool, normalise: bool, kl: float) -> None:  # type: ignore[type-arg]
-    loss = ClippedRatio(0.2, 0.3, per_token, normalise, kl)
+    loss = ClippedSurrogate(0.2, 0.3, per_token, normalise, kl)
     batch = batch_of(rows)
     assert loss(batch).total.item() == pytest.approx(reference_loss(loss, batch), rel=1e-9, abs=1e-9)
 
 
 def test_where_the_policy_has_not_moved_the_gradient_is_reinforce() -> None:
     batch = two_pairs([-1.0, -2.0], pairs=(), win_rates=[0.75, 0.25], iterate=[-1.0, -2.0], reference=[0.0, 0.0])
-    ClippedRatio()(batch).total.backward()
+    ClippedSurrogate()(batch).total.backward()
     assert batch.logps_R.grad is not None
     assert batch.logps_R.grad.tolist() == pytest.approx([-0.25, 0.25])  # -A / 2 of two responses
 
 
 def test_equal_siblings_have_no_gradient() -> None:
     batch = two_pairs([-1.0, -2.0], pairs=(), win_rates=[0.5, 0.5], iterate=[-1.3, -2.0], reference=[0.0, 0.0])
-    loss = ClippedRatio(normalise=True)(batch)
+    loss = ClippedSurrogate(normalise=True)(batch)
     loss.total.backward()
     assert batch.logps_R.grad is not None
     assert batch.logps_R.grad.abs().max() == 0.0
@@ -82,7 +82,7 @@ def test_equal_siblings_have_no_gradient() -> None:
 def test_a_ratio_beyond_its_bound_gets_no_gradient_but_the_way_back_does() -> None:
     rates, moved = [1.0, 0.0, 0.0, 1.0], [0.5, -0.5, 0.5, -0.5]
     batch = two_pairs(moved, pairs=(), win_rates=rates, iterate=[0.0] * 4, reference=[0.0] * 4)
-    loss = ClippedRatio()(batch)
+    loss = ClippedSurrogate()(batch)
     loss.total.backward()
     assert batch.logps_R.grad is not None
     assert [bool(g) for g in batch.logps_R.grad] == [False, False, True, True]
