@@ -59,7 +59,7 @@ class Faulty(Environment):
             yield [Ask("judge", user("Hm?"))]
         while self.fault == "endless":
             yield [Ask("writer", user("Again?"), 1)]
-        (a,), (b,) = yield [Ask("writer", user("Say."), 1), Ask("reader", user("Hear."), 1)]
+        yield [Ask("writer", user("Say."), 1), Ask("reader", user("Hear."), 1)]
         return RESULTS[self.fault]()
 
 

@@ -86,17 +86,17 @@ def test_episodes_are_played_again_from_their_stored_replies(roles_recipe: Plain
     for task, questions in by_task.items():
         play = WriterReader().play(Task(task, prompts[task]), 0)
         wave, place = next(play), 0
-        while True:
+        outcomes = None
+        while outcomes is None:
             assert all(isinstance(ask, Ask) for ask in wave)
             rows = [questions[place + i] for i in range(len(wave))]
             place += len(wave)
             try:
                 wave = play.send([[Reply(row["text"], True) for row in group] for group in rows])
             except StopIteration as stop:
-                assert [[o.reward for o in g] for g in stop.value] == [
-                    [row["reward"] for row in questions[i]] for i in range(place)
-                ]
-                break
+                outcomes = stop.value
+        stored = [[row["reward"] for row in questions[i]] for i in range(place)]
+        assert [[outcome.reward for outcome in group] for group in outcomes] == stored
 
 
 def test_a_partner_is_played_by_the_start_and_not_trained(roles_recipe: Plain, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def command(
     game: Annotated[
         str | None,
         typer.Option(
-            help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3; of episodes kuhn_poker."
+            help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3; episodes: kuhn_poker."
         ),
     ] = None,
     player: Annotated[

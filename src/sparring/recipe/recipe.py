@@ -83,8 +83,8 @@ class Recipe(Frozen):
             raise ValueError("partners: only an environment has roles. Give environment: {name: ...}.")
         elif any(isinstance(step.pairing, AgainstBaseline) for step in steps):
             raise ValueError(
-                f"algorithm.baseline = {self.algorithm['baseline']!r} without an environment: an oracle gives win rates "
-                "of siblings, and no rewards. Set baseline: group."
+                f"algorithm.baseline = {self.algorithm['baseline']!r} without an environment: an oracle gives win "
+                "rates of siblings, and no rewards. Set baseline: group."
             )
         elif self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"

@@ -128,8 +128,8 @@ def _save(folder: Path, tokenizer: Any, template: str, seed: int) -> None:
         max_position_embeddings=32,
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
+        eos_token_id=tokenizer.token_to_id(END),
+        pad_token_id=tokenizer.token_to_id(END),
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
