@@ -52,7 +52,9 @@ def command(
         list[str] | None,
         typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
+    pairs: Annotated[
+        int, typer.Option(help="Per round: prompts of the sampled player, episodes of the episodes player.")
+    ] = 4000,
     seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
@@ -82,7 +84,7 @@ def command(
         if chosen == "transformer":
             transformer(names, game, settings, rounds or 5, seed, json_, plot)
         elif chosen == "episodes":
-            episodes(names, game or "kuhn_poker", settings, rounds or 20, seed, json_, plot)
+            episodes(names, game or "kuhn_poker", settings, rounds or 20, pairs, seed, json_, plot)
         elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
             claims(names, chosen or "tabular", rounds or 20, seed, verbose)
         else:
@@ -246,6 +248,7 @@ def episodes(
     game: str,
     settings: Mapping[str, Any],
     rounds: int,
+    count: int,
     seed: int,
     json_: Path | None,
     plot: Path | None,
@@ -257,7 +260,7 @@ def episodes(
     from sparring.runtime.progress import Progress
 
     with Progress(terminal(stderr=True)).task("rounds", rounds) as advance:
-        result = certify_episodes(names[0], settings, game, rounds, seed, advance)
+        result = certify_episodes(names[0], settings, game, rounds, count, seed, advance)
     if json_ is not None:
         write_json(result, json_)
     if json_ != Path("-"):

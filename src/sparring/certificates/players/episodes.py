@@ -4,7 +4,7 @@ Its words are the game's cards and moves, a reply is one word, and `sparring.rou
 illegal replies are learnt away first. Exploitability of every round's policy is exact, by best responses over the whole
 game. Leaves out: environments without an exact solution.
 
-    certify_episodes("inpo", {"step_size": 2.0}, "kuhn_poker", rounds=30, seed=0)["exploitability"]
+    certify_episodes("inpo", {"step_size": 2.0}, "kuhn_poker", rounds=30, episodes=2048)["exploitability"]
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ GAMES: Mapping[str, Mapping[str, Any]] = {
     "rock_paper_scissors": {"name": "matrix_game", "game": "rock_paper_scissors", "rules": False},
 }
 """environment sections that are solved exactly, by name"""
-EPISODES = 2048
-"""of a round"""
 DEFAULTS: Mapping[str, Any] = {"samples": 16, "pairing": "iid", "target": "soft", "soft_labels": True}
 """Where an algorithm has such a field and --set does not say otherwise: siblings in groups of 16, whose rewards'
 difference is the target"""
@@ -97,19 +95,21 @@ def gaps_of(environment: SequentialGame | MatrixGame, chances: Chances) -> tuple
     return exploitability(environment, policy).exploitability, value(environment, policy, environment.roles[0])
 
 
-def recipe(folder: Path, algorithm: Algorithm, name: str, game: str, rounds: int, seed: int) -> dict[str, Any]:
+def recipe(
+    folder: Path, algorithm: Algorithm, name: str, game: str, rounds: int, episodes: int, seed: int
+) -> dict[str, Any]:
     """An ordinary recipe; the model is in `folder`."""
     return {
         "model": {"path": str(folder / "model")},
         "data": {
-            "train": {"path": "sparring:episodes", "limit": EPISODES},
+            "train": {"path": "sparring:episodes", "limit": episodes},
             "held_out": {"path": "sparring:episodes", "split": "held_out", "limit": 16},
         },
         "environment": dict(GAMES[game]),
         "algorithm": {"name": name, **algorithm.model_dump(mode="json")},
         "rounds": rounds,
         "seed": seed,
-        "sampling": {"max_new_tokens": 1, "batch_size": EPISODES, "precision": "float32"},
+        "sampling": {"max_new_tokens": 1, "batch_size": 4096, "precision": "float32"},
         "fit": {
             "learning_rate": 2e-3,
             "epochs": 4,
@@ -151,10 +151,13 @@ def certify_episodes(
     settings: Mapping[str, Any],
     game: str,
     rounds: int,
+    episodes: int,
     seed: int = 0,
     fitted: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Play the rounds, and the exact exploitability of the policies of round 0..rounds; `fitted` is called after each.
+    """Play the rounds, and the exact exploitability of the policies of round 0..rounds.
+
+    `episodes`: of a round; `fitted` is called after each.
 
     Raises:
         ValueError: the algorithm cannot play roles, or there is no such game.
@@ -167,7 +170,7 @@ def certify_episodes(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save_tiny_llama(folder / "model", words_of(told), seed)
-        parsed = parse_recipe(recipe(folder, algorithm, name, game, rounds, seed))
+        parsed = parse_recipe(recipe(folder, algorithm, name, game, rounds, episodes, seed))
         run(parsed, folder / "run", _RoundsOnly(fitted))
         policies = Policies(Store(folder / "run"), parsed.model)
         read = [read_policy(policies, t, told) for t in range(rounds + 1)]
@@ -178,7 +181,7 @@ def certify_episodes(
         "player": "episodes",
         "game": game,
         "rounds": rounds,
-        "episodes": EPISODES,
+        "episodes": episodes,
         "solves": goal(algorithm),
         "exploitability": [gap for gap, _ in gaps],
         "value": [worth for _, worth in gaps],
