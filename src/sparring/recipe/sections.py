@@ -306,20 +306,40 @@ class FitConfig(Frozen):
 
 
 class EvaluationConfig(Frozen):
-    """Held-out play after training."""
+    """Held-out play after training, or after every few rounds too."""
 
     prompts: int | None = Field(default=None, ge=1)
     """how many held-out prompts, from the first; null: all"""
     samples: int = Field(default=2, ge=1)
     """fresh samples per prompt and policy"""
     every_iterate: bool = True
-    """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
+    """play all stored iterates against each other (a matrix shows cycling), not only final against start; with `every`,
+    those that were evaluated"""
+    every: int | None = Field(default=None, ge=1)
+    """evaluate a policy as soon as every so many rounds have made it, and the last; null: only at the end"""
+    patience: int | None = Field(default=None, ge=1)
+    """end the training when this many evaluated policies in a row did not exceed the best so far in `best_by` (point
+    estimates, the start included); null: never"""
+    best_by: Literal["win_rate", "mean_preference", "checks"] = "win_rate"
+    """what the best evaluated policy has the most of: win rate or mean preference against the start under `oracle`
+    (where there is none, the first of `oracles`), or the share of rule checks passed"""
     oracles: list[Section] = []
     """further oracles that training never saw"""
     opponents: list[OpponentConfig] = []
     """served models that the start and the final policy play under every oracle"""
     bootstrap: int = Field(default=2000, ge=100)
     """without effect: intervals over prompts are computed without draws (it stays so that stored recipes are read)"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = {"patience": self.patience, "best_by": None if self.best_by == "win_rate" else self.best_by}
+        for name, value in given.items():
+            if self.every is None and value is not None:
+                raise ValueError(
+                    f"{name} = {value!r} without every: it acts on policies that are evaluated while the run goes on. "
+                    f"Set evaluation.every: 1, or remove {name}."
+                )
+        return self
 
 
 class TrackerConfig(Frozen):

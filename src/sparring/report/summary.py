@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from sparring.evaluation.best_policy import Best, EvaluatedPolicy, Stopped
 from sparring.evaluation.intervals import CountedInterval, Interval, from_json
 from sparring.runtime.files import read_object
 from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
@@ -228,6 +229,14 @@ class Summary(TypedDict):
     warnings: list[str]
     samples: list[Sample]
     """held-out prompts in the data's order, not picked"""
+    evaluated: NotRequired[list[EvaluatedPolicy]]
+    """with evaluation.every, the policies that were evaluated, in the order of their rounds"""
+    best: NotRequired[Best | None]
+    """the best of them; null where none has the figure that evaluation.best_by names"""
+    stopped: NotRequired[Stopped]
+    """present where evaluation.patience ended the training early"""
+    going_on: NotRequired[int]
+    """of a run that goes on: how many rounds it will have; `final` is then the newest evaluated policy"""
 
 
 def read_summary(path: Path) -> Summary:

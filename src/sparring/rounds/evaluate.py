@@ -1,7 +1,9 @@
 """The evaluate stage: fresh held-out samples of every stored iterate, judged, measured, summarised.
 
 Writes evaluation/samples-<round>.parquet and evaluation/summary.json, from which the report is made. Oracles
-that training never saw are asked too, and every verdict is reported. Leaves out: the page (`report/`).
+that training never saw are asked too, and every verdict is reported. With evaluation.every the same is done for each
+evaluated policy while the run goes on, as if the run ended with it: evaluation/judged-<round>.json. Leaves out: when
+(`run.py`), and the page (`report/`).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from sparring.data.text import distinct_trigrams, repeating_share
 from sparring.evaluation.check_rates import Checked, check_rates
 from sparring.evaluation.decided_by_rule import undecided
 from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
-from sparring.evaluation.intervals import SHARE, interval
+from sparring.evaluation.intervals import SHARE, from_json, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.messages import PromptText
@@ -30,18 +32,21 @@ from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
+from sparring.report.summary import Summary
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.so_far import so_far
 from sparring.rounds.store import Counts
 from sparring.rounds.tables import ExampleRow, SampleRow, iterate_verdicts, texts_by_example
-from sparring.runtime.files import read_table, write_json
+from sparring.runtime.files import read_object, read_table, write_json
 from sparring.runtime.layout import (
     HELD_OUT,
     VERDICT_CACHE,
     evaluation_stage,
     held_out_samples,
+    judged_policy,
     opponent_answers,
     verdict_files,
 )
@@ -52,10 +57,18 @@ Texts = list[list[str]]
 
 
 def evaluated(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
-    """The policies that are evaluated: the start, the last, and all that are stored between them."""
-    last = PolicyRef(recipe.rounds)
-    between = [PolicyRef(t) for t in range(1, recipe.rounds)] if recipe.evaluation.every_iterate else []
-    return [REFERENCE, *(ref for ref in between if policies.exists(ref)), last]
+    """The policies that are evaluated: the start, the last, and those between them that the recipe asks for.
+
+    These must be stored, or have been sampled before they were pruned.
+    """
+    *between, last = map(PolicyRef, recipe.evaluated_rounds())
+    return [REFERENCE, *(ref for ref in between if can_be_evaluated(policies, recipe, ref)), last]
+
+
+def can_be_evaluated(policies: Policies, recipe: Recipe, ref: PolicyRef) -> bool:
+    """Whether a policy is stored; with evaluation.every its samples are enough."""
+    sampled = recipe.evaluation.every is not None and policies.store.finished(evaluation_stage("sample", ref.round))
+    return sampled or policies.exists(ref)
 
 
 def sample_held_out(
@@ -151,10 +164,46 @@ def summarise(
 ) -> Counts:
     """Judge, compare, and write evaluation/summary.json."""
     record = run_record(policies, recipe)  # first: an error in it would come after the judges are paid
+    if recipe.evaluation.every is None:
+        judged = judge_policies(policies, recipe, held_out, progress)
+    else:
+        judged = read_object(policies.store.root / judged_policy(recipe.rounds))
+    write_json(target, {**record, **judged, **so_far(policies.store.manifest, recipe)})
+    return {"headline": judged["headline"]}
+
+
+def summary_so_far(policies: Policies, recipe: Recipe, rounds: int) -> Summary:
+    """What the summary would be if the run ended with the recipe; it goes on for `rounds`."""
+    manifest, judged = policies.store.manifest, read_object(policies.store.root / judged_policy(recipe.rounds))
+    summary = {**run_record(policies, recipe), **judged, **so_far(manifest, recipe), "going_on": rounds}
+    return cast(Summary, from_json(summary))
+
+
+def judge_last(
+    policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress, target: Path
+) -> Counts:
+    """Judge the policy of the recipe's last round, write evaluation/judged-<round>.json, return the main figures."""
+    judged = judge_policies(policies, recipe, held_out, progress)
+    write_json(target, judged)
+    first, checks, pool = (judged["judgments"] or [{}])[0], judged["checks"], judged["pool"]
+    return {
+        "oracle": first.get("name"),
+        "win_rate": first.get("win_rate"),
+        "mean_preference": first.get("mean_preference"),
+        "checks": checks and checks["difference"],
+        "gap": pool and pool["gaps"][str(recipe.rounds)],
+    }
+
+
+def judge_policies(
+    policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress
+) -> dict[str, Any]:
+    """The part of the summary that oracles, checks and measures say; the same however often a run was interrupted."""
     store, root = policies.store, policies.store.root
     rounds = [ref.round for ref in evaluated(policies, recipe)]
     prompts = [PromptText(row["messages"]) for row in held_out]
-    texts = {(str(t) if t else "start"): _texts(root / held_out_samples(t), held_out) for t in rounds}
+    playing = rounds if recipe.evaluation.every_iterate else [rounds[0], rounds[-1]]
+    texts = {(str(t) if t else "start"): _texts(root / held_out_samples(t), held_out) for t in playing}
     names = [one.name for one in recipe.evaluation.opponents]
     answers = {name: _opponent_texts(root / opponent_answers(name), held_out) for name in names}
     start, final = texts["start"], texts[str(recipe.rounds)]
@@ -185,8 +234,7 @@ def summarise(
             preferences = outcome.preferences_by_prompt
     measured = [store.manifest[evaluation_stage("measure", t)]["facts"] for t in rounds]
     samples = _samples(held_out, start, final, preferences)
-    summary = {
-        **record,
+    return {
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,
@@ -198,8 +246,6 @@ def summarise(
         "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
         "samples": samples,
     }
-    write_json(target, summary)
-    return {"headline": summary["headline"]}
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:

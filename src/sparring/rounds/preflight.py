@@ -160,6 +160,19 @@ def check_window(policies: Policies, recipe: Recipe) -> None:
             )
 
 
+def check_best_by(store: Store, recipe: Recipe) -> None:
+    """Refuse to choose the best policy by checks that the held-out prompts do not have. Raises ValueError."""
+    path = store.root / HELD_OUT  # a collection has none
+    if recipe.evaluation.every is None or recipe.evaluation.best_by != "checks" or not path.exists():
+        return
+    checks = read_column(path, "check")[: recipe.evaluation.prompts]
+    if not any(check and check != "[]" for check in checks):
+        raise ValueError(
+            "evaluation.best_by = 'checks', but no held-out prompt that is evaluated has a check. Give a column check "
+            "(data.held_out.columns.check), or set evaluation.best_by: win_rate."
+        )
+
+
 def longest_sequence(path: Path, sampled: int) -> int:
     """Tokens of the longest prompt with its longest response in a table of examples, or with `sampled` tokens."""
     compute: Any = pc  # its functions are made when it is imported
