@@ -116,6 +116,8 @@ class Run:
         self.recipe, self.store, self.progress, self.trackers = recipe, store, progress, trackers
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
+        self.judges = ""
+        """identities of all that judge; empty for a finished run, which asks nobody"""
 
     def begin(self) -> None:
         """Try all parts, prepare the data and write lock.json."""
@@ -125,6 +127,7 @@ class Run:
             store.link("final", None)
             self._say_where()
         probed = try_parts(self.policies, recipe, QUIET if finished else progress)
+        self.judges = "; ".join(probed.identities)
         write_lock(self.policies, recipe.seed, probed.engine, progress)
 
     def execute(self) -> Summary:
@@ -236,6 +239,8 @@ class Run:
             return None
         inputs, held_out = self._answers(recipe, progress)
         key, file = layout.evaluation_stage("judge", t), layout.judged_policy(t)
+        # Another judge would make this policy's figures another measure than those of the next ones.
+        inputs["judges"] = self.judges or store.manifest.get(key, {}).get("inputs", {}).get("judges", "")
         judge = partial(judge_last, self.policies, recipe, held_out, progress)
         store.file(key, file, inputs, judge)
         if t < self.recipe.rounds and layout.round_folder(t).stage("fit") not in store.manifest:
