@@ -101,18 +101,18 @@ def in_words(best: Best) -> str:
 
 def figures_in_words(policy: EvaluatedPolicy) -> str:
     """The figures of one policy on a line."""
-    parts = [f"policy {policy['round']}"]
+    parts: list[str] = []
     if win := policy["win_rate"]:
         parts.append(f"wins {win:.1%} against the start under “{policy['oracle']}”")
     if checks := policy["checks"]:
-        parts.append(f"passes {checks.scaled(100):+.1f} points more checks")
+        parts.append(f"checks {checks.scaled(100):+.1f} points")
     if gap := policy["gap"]:
-        parts.append(f"gap {gap:.3f}")
+        parts.append(f"gap {gap.value:.3f}")
     if policy["tokens_mean"] is not None:
         parts.append(f"{policy['tokens_mean']:.4g} tokens an answer")
     if policy["kl_to_start"] is not None:
         parts.append(f"KL to the start {policy['kl_to_start']:.3g}")
-    return ", ".join(parts)
+    return f"policy {policy['round']}: {', '.join(parts)}"
 
 
 def stop_in_words(stopped: Stopped) -> str:

@@ -228,6 +228,7 @@ def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
         ]
     better = (summary.get("best") or {"round": 0})["round"]
     best = [("The best evaluated policy", f"sparring export {folder} --best", "")] if better not in (0, rounds) else []
+    more = "evaluation.patience=null" if "stopped" in summary else f"rounds={rounds + 1}"
     start, final = shlex.quote(f"{run}:0"), shlex.quote(f"{run}:{rounds}")
     return [
         ("The final policy", str(run / policy), f"{policy}/"),
@@ -235,11 +236,7 @@ def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
         ("Under a judge of your own", f"sparring evaluate head-to-head {final} {start} --oracle my_judge.yaml", ""),
         ("As a model folder, to serve or publish", f"sparring export {folder}", ""),
         *best,
-        (
-            "Go on training",
-            f"sparring run {shlex.quote(str(run / RECIPE))} --out {folder} --set rounds={rounds + 1}",
-            "",
-        ),
+        ("Go on training", f"sparring run {shlex.quote(str(run / RECIPE))} --out {folder} --set {more}", ""),
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any, NotRequired, TypedDict
 from sparring.evaluation.best_policy import Best, EvaluatedPolicy, Stopped
 from sparring.evaluation.intervals import CountedInterval, Interval, from_json
 from sparring.runtime.files import read_object
-from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
+from sparring.runtime.layout import REPORT, SUMMARY, refuse_folder_of_runs
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -253,5 +253,6 @@ def load_summary(run: Path) -> Summary:
     refuse_folder_of_runs(run)
     path = run / SUMMARY
     if not path.exists():
-        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
+        newest = f" {run / REPORT} is about the policies that were evaluated so far." if (run / REPORT).exists() else ""
+        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.{newest}")
     return read_summary(path)
