@@ -364,7 +364,7 @@ def test_no_best_to_export(graded: Callable[[Sequence[int]], Plain], tiny_model:
     plain, out = graded([5, 4]), tmp_path / "run"
     go(plain, out, every=None, best_by="win_rate")
     cases = {
-        (out, "--best"): "evaluated no policies but its last. Give its `sparring run` command with --set",
+        (out, "--best"): "did not evaluate its policies while it went on. Give its `sparring run` command",
         (out, "--best", "--round", 1): "--best with --round 1: both choose a policy",
         (tiny_model, "--best"): "is not a run (it has no recipe.yaml), so it has no evaluated policies",
     }
