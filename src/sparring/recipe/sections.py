@@ -318,11 +318,9 @@ class EvaluationConfig(Frozen):
     every: int | None = Field(default=None, ge=1)
     """evaluate a policy as soon as every so many rounds have made it, and the last; null: only at the end"""
     patience: int | None = Field(default=None, ge=1)
-    """end the training when this many evaluated policies in a row did not exceed the best so far in `best_by` (point
-    estimates, the start included); null: never"""
+    """end the training when so many evaluated policies in a row had no higher `best_by` than the best; null: never"""
     best_by: Literal["win_rate", "mean_preference", "checks"] = "win_rate"
-    """what the best evaluated policy has the most of: win rate or mean preference against the start under `oracle`
-    (where there is none, the first of `oracles`), or the share of rule checks passed"""
+    """what the best policy has most of; the first two against the start, under `oracle`, else the first of `oracles`"""
     oracles: list[Section] = []
     """further oracles that training never saw"""
     opponents: list[OpponentConfig] = []
@@ -332,13 +330,9 @@ class EvaluationConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        given = {"patience": self.patience, "best_by": None if self.best_by == "win_rate" else self.best_by}
-        for name, value in given.items():
-            if self.every is None and value is not None:
-                raise ValueError(
-                    f"{name} = {value!r} without every: it acts on policies that are evaluated while the run goes on. "
-                    f"Set evaluation.every: 1, or remove {name}."
-                )
+        for name, value in (("patience", self.patience), ("best_by", self.best_by)):
+            if self.every is None and value not in (None, "win_rate"):
+                raise ValueError(f"{name} = {value!r} without every: set evaluation.every: 1, or remove {name}.")
         return self
 
 

@@ -242,7 +242,7 @@ def judge_policies(
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_numbers(pool),
         "policies": measured,
-        "intransitivity": _intransitivity(root),
+        "intransitivity": _intransitivity(root, recipe.rounds),
         "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
         "samples": samples,
     }
@@ -282,9 +282,9 @@ def _pool_numbers(pool: Pool) -> dict[str, Any]:
     return {"members": list(pool.names), "gaps": gaps, "nash_mixture": nash_mixture(pool)}
 
 
-def _intransitivity(root: Path) -> dict[str, Any] | None:
+def _intransitivity(root: Path, rounds: int) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
-    return measure_intransitivity(one for path in verdict_files(root) for one in iterate_verdicts(path))
+    return measure_intransitivity(one for path in verdict_files(root, rounds) for one in iterate_verdicts(path))
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:

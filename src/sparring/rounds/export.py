@@ -130,8 +130,8 @@ def _best(store: Store, recipe: Recipe) -> Best:
     """
     if recipe.evaluation.every is None:
         raise ValueError(
-            f"--best: {store.root} did not evaluate its policies while it went on. Give its `sparring run` command with "
-            "--set evaluation.every=1, which evaluates those on disk and trains none again; or choose with --round."
+            f"--best: {store.root} did not evaluate its policies while it went on. Give its `sparring run` command "
+            "with --set evaluation.every=1, which evaluates those on disk and trains none; or choose with --round."
         )
     best = best_after(store.manifest, recipe, recipe.rounds)
     if best is None:

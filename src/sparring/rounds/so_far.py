@@ -23,13 +23,12 @@ Manifest = Mapping[str, Any]
 
 def evaluated_policies(manifest: Manifest, rounds: Iterable[int]) -> list[EvaluatedPolicy]:
     """The main figures of those policies that are judged."""
-    judged = ((t, manifest.get(evaluation_stage("judge", t))) for t in rounds)
-    return [_figures(manifest, t, entry["facts"]) for t, entry in judged if entry is not None]
+    stages = ((t, *(manifest.get(evaluation_stage(name, t)) for name in ("judge", "measure"))) for t in rounds)
+    return [_figures(t, judged["facts"], measured["facts"]) for t, judged, measured in stages if judged and measured]
 
 
-def _figures(manifest: Manifest, t: int, facts: Mapping[str, Any]) -> EvaluatedPolicy:
-    measured = manifest[evaluation_stage("measure", t)]["facts"]
-    figures = {"round": t, **facts, **{name: measured[name] for name in ("tokens_mean", "kl_to_start")}}
+def _figures(t: int, judged: Mapping[str, Any], measured: Mapping[str, Any]) -> EvaluatedPolicy:
+    figures = {"round": t, **judged, **{name: measured[name] for name in ("tokens_mean", "kl_to_start")}}
     return cast(EvaluatedPolicy, from_json(figures))
 
 

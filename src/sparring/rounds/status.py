@@ -195,6 +195,8 @@ def in_words(counts: Mapping[str, Any]) -> str:
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, (int, str)) and len(str(value)) < 40:
             parts.append(f"{name} {value}")
+        elif isinstance(value, dict) and value.keys() >= {"value", "low", "high"}:
+            parts.append(f"{name} {_Number(value)}")
         elif isinstance(value, dict) and "win_rate" in value:
             win = value["win_rate"]
             parts.append(f"{value['oracle']}: wins {win['value']:.1%} ({win['low']:.1%} to {win['high']:.1%})")

@@ -93,9 +93,10 @@ def title_of(key: str, rounds: int | None = None) -> str:
     return "  ".join([first, *rest])
 
 
-def verdict_files(root: Path) -> list[Path]:
-    """The oracle's verdicts on training responses, every seat's, of the run in `root`."""
-    return sorted([*root.glob(COLLECTION.verdicts), *root.glob("rounds/**/verdicts.parquet")])
+def verdict_files(root: Path, rounds: int) -> list[Path]:
+    """The oracle's verdicts on training responses, every seat's, of the first `rounds` rounds of the run in `root`."""
+    made = [file for t in range(rounds) for file in (root / round_folder(t)).glob("**/verdicts.parquet")]
+    return sorted([*root.glob(COLLECTION.verdicts), *made])
 
 
 def stage_name(key: str) -> str:
