@@ -28,6 +28,7 @@ from sparring.recipe.sections import (
     Section,
     TrackerConfig,
 )
+from sparring.runtime.layout import evaluated_rounds
 from sparring.runtime.words import counted
 
 FEW_STEPS = 10
@@ -114,7 +115,13 @@ class Recipe(Frozen):
             )
         if self.model.lora is not None and self.model.lora.quantize is not None:
             self._check_quantized()
-        names = [opponent.name for opponent in self.evaluation.opponents]
+        evaluation, judged = self.evaluation, self.oracle is not None or self.evaluation.oracles
+        if evaluation.patience is not None and evaluation.best_by != "checks" and not judged:
+            raise ValueError(
+                f"evaluation.patience = {evaluation.patience} with best_by = {evaluation.best_by!r}, but nobody "
+                "judges: there is no oracle, and evaluation.oracles is empty. Give one, or set best_by: checks."
+            )
+        names = [opponent.name for opponent in evaluation.opponents]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
@@ -190,6 +197,16 @@ class Recipe(Frozen):
             f"a round is only {counted(steps, 'optimiser step')} ({counted(used, 'example')} in batches of {size}), "
             f"which may teach nothing; {remedy}"
         )
+
+    def evaluated_rounds(self) -> list[int]:
+        """After how many rounds policies are made that are evaluated, then or at the end, unless they were pruned."""
+        if self.evaluation.every is not None:
+            return evaluated_rounds(self.evaluation.every, self.rounds)
+        return list(range(1, self.rounds + 1)) if self.evaluation.every_iterate else [self.rounds]
+
+    def after(self, rounds: int) -> Recipe:
+        """The same recipe with another number of rounds."""
+        return self.model_copy(update={"rounds": rounds})
 
     def asks_oracle(self) -> bool:
         """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from sparring.evaluation.best_policy import Best, EvaluatedPolicy, Stopped
 from sparring.evaluation.intervals import CountedInterval, Interval, from_json
 from sparring.runtime.files import read_object
-from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
+from sparring.runtime.layout import REPORT, SUMMARY, refuse_folder_of_runs
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -244,6 +245,14 @@ class Summary(TypedDict):
     warnings: list[str]
     samples: list[Sample]
     """held-out prompts in the data's order, not picked"""
+    evaluated: NotRequired[list[EvaluatedPolicy]]
+    """with evaluation.every, the policies that were evaluated, in the order of their rounds"""
+    best: NotRequired[Best | None]
+    """the best of them; null where none has the figure that evaluation.best_by names"""
+    stopped: NotRequired[Stopped]
+    """present where evaluation.patience ended the training early"""
+    going_on: NotRequired[int]
+    """of a run that goes on: how many rounds it will have; `final` is then the newest evaluated policy"""
 
 
 def read_summary(path: Path) -> Summary:
@@ -260,5 +269,6 @@ def load_summary(run: Path) -> Summary:
     refuse_folder_of_runs(run)
     path = run / SUMMARY
     if not path.exists():
-        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
+        newest = f" {run / REPORT} is about the policies that were evaluated so far." if (run / REPORT).exists() else ""
+        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.{newest}")
     return read_summary(path)

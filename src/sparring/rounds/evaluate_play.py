@@ -18,14 +18,13 @@ from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.environments.environment import Environment, build_environment
 from sparring.evaluation.intervals import SHARE, interval
 from sparring.recipe.recipe import Recipe
-from sparring.rounds.evaluate import evaluated, measure, policy_warnings
+from sparring.rounds.measure import evaluated, measure, policy_warnings
 from sparring.rounds.play import Episodes, environment_identity, play_tasks, played
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
-from sparring.rounds.run_record import run_record
-from sparring.rounds.store import Counts, Made
+from sparring.rounds.store import Made
 from sparring.rounds.tables import ExampleRow, TurnRow
-from sparring.runtime.files import read_table, write_json
+from sparring.runtime.files import read_table
 from sparring.runtime.layout import (
     evaluation_stage,
     held_out_prompts,
@@ -42,34 +41,31 @@ ByTask = dict[str, float]
 class HeldOutEpisodes:
     """The evaluation's stages of one run."""
 
-    def __init__(
-        self, policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], data_hash: str, progress: Progress
-    ) -> None:
-        """`data_hash`: of the table of held-out tasks."""
+    def __init__(self, policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress) -> None:
         self.policies, self.recipe, self.held_out, self.progress = policies, recipe, held_out, progress
-        self.data_hash, self.store = data_hash, policies.store
+        self.store = policies.store
         self.environment: Environment = build_environment(recipe.environment or {})
         self.final = PolicyRef(recipe.rounds)
 
-    def make(self) -> dict[str, str]:
-        """Play and measure; returns the hashes that the summary is made from."""
+    def make(self, data: str) -> dict[str, str]:
+        """Play and measure; `data` is the hash of the tasks' table; returns those of what was played."""
         inputs: dict[str, str] = {}
         for ref in evaluated(self.policies, self.recipe):
-            inputs |= self._measured(ref)
+            inputs |= self._measured(ref, data)
         for role in self.recipe.trained_roles():
-            inputs |= self._play(self.final, role)
+            inputs |= self._play(self.final, role, data)
         return inputs
 
-    def _measured(self, ref: PolicyRef) -> dict[str, str]:
+    def _measured(self, ref: PolicyRef, data: str) -> dict[str, str]:
         """A policy's self-play, and its measures."""
-        made, t = self._play(ref, None), ref.round
+        made, t = self._play(ref, None, data), ref.round
         prompts: list[ExampleRow] = read_table(self.store.root / held_out_prompts(t))
         work = partial(measure, self.policies, self.recipe, ref, prompts, self.progress)
         inputs = {"policy": self.policies.hash(ref), **made}
         self.store.file(evaluation_stage("measure", t), policy_measures(t), inputs, work)
         return made
 
-    def _play(self, ref: PolicyRef, role: str | None) -> dict[str, str]:
+    def _play(self, ref: PolicyRef, role: str | None, data: str) -> dict[str, str]:
         """Held-out episodes of a policy in every trained role, or in one: its files and their hashes."""
         t, recipe = ref.round, self.recipe
         key = evaluation_stage("sample", t if role is None else f"{t}-{role}")
@@ -77,7 +73,7 @@ class HeldOutEpisodes:
         players = {name: ref if name in own else REFERENCE for name in self.environment.roles}
         names = (held_out_prompts, held_out_samples, held_out_turns)
         files = tuple(name(t, role) for name in names)
-        inputs = {"data": self.data_hash, "environment": environment_identity(self.environment)}
+        inputs = {"data": data, "environment": environment_identity(self.environment)}
         inputs |= {f"plays {name}": self.policies.hash(player) for name, player in players.items()}
 
         def work() -> Made:
@@ -94,8 +90,8 @@ class HeldOutEpisodes:
 
     # ---- summary ------------------------------------------------------------------------------
 
-    def summarise(self, target: Any) -> Counts:
-        """Compare, and write evaluation/summary.json."""
+    def judged(self) -> dict[str, Any]:
+        """The part of the summary that rewards and measures say."""
         refs = evaluated(self.policies, self.recipe)
         turns = {ref.round: self._turns(ref.round) for ref in refs}
         measured = [self.store.manifest[evaluation_stage("measure", ref.round)]["facts"] for ref in refs]
@@ -107,8 +103,7 @@ class HeldOutEpisodes:
             shared = {task: [gain[task] for gain in gains.values() if task in gain] for task in tasks}
             judgments.insert(0, self._judgment(None, {t: float(np.mean(g)) for t, g in shared.items() if g}, tasks))
         headline = self._headline(judgments[0]) if judgments else None
-        summary = {
-            **run_record(self.policies, self.recipe),
+        return {
             "headline": headline,
             "judgments": judgments,
             "opponents": [],
@@ -121,8 +116,6 @@ class HeldOutEpisodes:
             "warnings": [*policy_warnings(measured), *(f"No held-out task came to the role {role}." for role in unmet)],
             "samples": self._samples(turns, judgments[0]["by_prompt"] if judgments else [None] * len(tasks)),
         }
-        write_json(target, summary)
-        return {"headline": headline}
 
     def _headline(self, judgment: Mapping[str, Any]) -> dict[str, Any]:
         numbers = {name: judgment[name] for name in ("win_rate", "mean_preference")}

@@ -7,7 +7,7 @@
               collect/, teacher/     preference pairs or gold answers that were made once, where the recipe asks
               rounds/000/            samples, verdicts, pairs, anchors (.parquet), fit.jsonl, policy/
               rounds/000/half/       the same of another seat of that round (`half`, `base`)
-              evaluation/            held-out samples, summary.json
+              evaluation/            held-out samples, judged-T.json by evaluated policy, summary.json
               report.html
 
 Leaves out: columns of the tables (`rounds/tables.py`), and writing them.
@@ -40,6 +40,8 @@ REPORT = "report.html"
 DATA_STAGE = "data"
 TEACHER_STAGE = "teacher"
 SUMMARY_STAGE = "evaluation/summary"
+STOP_STAGE = "evaluation/stop"
+"""the fact that evaluation.patience ended the training early; it has no file"""
 StageName = Literal["sample", "judge", "pair", "freeze", "write", "anchor", "fit"]
 
 
@@ -104,9 +106,10 @@ def title_of(key: str, rounds: int | None = None) -> str:
     return "  ".join([first, *rest])
 
 
-def verdict_files(root: Path) -> list[Path]:
-    """The oracle's verdicts on training responses, every seat's, of the run in `root`."""
-    return sorted([*root.glob(COLLECTION.verdicts), *root.glob("rounds/**/verdicts.parquet")])
+def verdict_files(root: Path, rounds: int) -> list[Path]:
+    """The oracle's verdicts on training responses, every seat's, of the first `rounds` rounds of the run in `root`."""
+    made = [file for t in range(rounds) for file in (root / round_folder(t)).glob("**/verdicts.parquet")]
+    return sorted([*root.glob(COLLECTION.verdicts), *made])
 
 
 def stage_name(key: str) -> str:
@@ -114,7 +117,7 @@ def stage_name(key: str) -> str:
     return key.rpartition("/")[2].partition("-")[0]
 
 
-def evaluation_stage(name: Literal["sample", "measure", "ask"], of: int | str) -> str:
+def evaluation_stage(name: Literal["sample", "measure", "ask", "judge"], of: int | str) -> str:
     """The manifest's key of an evaluation stage, of the policy after `of` rounds or the opponent of this name."""
     return f"evaluation/{name}-{of}"
 
@@ -146,6 +149,16 @@ def _of(t: int, role: str | None) -> str:
 def policy_measures(t: int) -> str:
     """Length, diversity and KL of those responses."""
     return f"evaluation/policy-{t}.json"
+
+
+def judged_policy(t: int) -> str:
+    """What the evaluation says of the policy after t rounds, where evaluation.every asks for it."""
+    return f"evaluation/judged-{t}.json"
+
+
+def evaluated_rounds(every: int, rounds: int) -> list[int]:
+    """After how many rounds a run with evaluation.every evaluates: each `every`-th round, and the last."""
+    return [t for t in range(1, rounds + 1) if t % every == 0 or t == rounds]
 
 
 def opponent_answers(name: str) -> str:
