@@ -208,3 +208,10 @@ def test_code_and_fields_are_an_environments_identity() -> None:
             return (yield [Ask("writer", [{"role": "user", "content": "x"}])])
 
     assert environment_identity(Other()) != environment_identity(WriterReader())
+
+
+def test_episodes_are_evaluated_after_every_round(roles_recipe: Plain, tmp_path: Path) -> None:
+    plain = {**roles_recipe, "rounds": 2, "evaluation": {"samples": 1, "every": 1}}
+    summary = go(plain, tmp_path / "run")
+    assert [one["round"] for one in summary["evaluated"]] == [1, 2]
+    assert [one["round"] for one in summary["episodes"]] == [0, 1, 2]
