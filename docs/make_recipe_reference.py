@@ -21,9 +21,12 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from sparring.algorithms.algorithm import SHIPPED, find_algorithm
+from sparring.environments.environment import SHIPPED as ENVIRONMENTS
+from sparring.environments.environment import Environment
 from sparring.oracles.build import SHIPPED as ORACLES
 from sparring.oracles.build import config_of, fields_of, find_oracle
 from sparring.recipe import recipe, sections
+from sparring.runtime.imports import find_class
 
 TARGET = Path(__file__).parent / "recipe.md"
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -56,6 +59,12 @@ ALGORITHMS = """
 
 `name`, and the fields of that algorithm. Your own class is named as `package.module:Class`
 ([how](how-to/own-algorithm.md)).
+"""
+ENVIRONMENT = """
+## environment
+
+`name`, and the fields of that environment, whose rewards stand in for an oracle. Your own class is named as `package.module:Class`
+([how](how-to/roles.md)).
 """
 ORACLE = """
 ## oracle, and each entry of evaluation.oracles
@@ -172,6 +181,11 @@ def reference() -> str:
         text += f"\n### algorithm: {name}\n\n{_first_line(model)} "
         page = f"algorithms/{name}.md"
         text += (f"See [{name}]({page})." if (TARGET.parent / page).is_file() else "") + f"\n\n{table(model)}"
+    text += ENVIRONMENT
+    for name in ENVIRONMENTS:
+        kind = find_class(name, ENVIRONMENTS, "environment", Environment)
+        roles = ", ".join(f"`{role}`" for role in kind.roles)
+        text += f"\n### environment: {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. Roles: {roles}.\n\n{table(kind)}"
     return text + ORACLE + "".join(oracle_table(name) for name in ORACLES)
 
 

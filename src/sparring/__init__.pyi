@@ -17,6 +17,12 @@ from .algorithms.pairing import ChosenRejectedOwn as ChosenRejectedOwn
 from .algorithms.pairing import IndependentPairs as IndependentPairs
 from .algorithms.pairing import Knockout as Knockout
 from .algorithms.pairing import Pairs as Pairs
+from .environments.environment import Ask as Ask
+from .environments.environment import Environment as Environment
+from .environments.environment import Outcome as Outcome
+from .environments.environment import Reply as Reply
+from .environments.environment import Task as Task
+from .environments.sequential import SequentialGame as SequentialGame
 from .games import dynamics as dynamics
 from .games.game import Game as Game
 from .models.messages import turns as turns

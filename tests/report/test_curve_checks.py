@@ -145,7 +145,7 @@ def test_policies(check: Any, series: dict[str, list[float | None]], level: str,
 
 def test_what_was_not_measured_is_not_judged() -> None:
     nothing = cast(list[PolicyMeasures], [dict.fromkeys(policies(tokens_mean=[1])[0])] * 3)
-    assert [panel.check(nothing, {}) for panel in POLICY_PANELS] == [None] * 4
+    assert [panel.check(nothing, {}) for panel in POLICY_PANELS] == [None] * 5
     assert [panel.check([[{"step": 1.0}] * 20], {}) for panel in FIT_PANELS] == [None] * 9
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from sparring.evaluation.best_policy import find_best
 from sparring.evaluation.intervals import CountedInterval, Interval
 from sparring.report import figures
 from sparring.report.chart import Chart, Curve
@@ -275,6 +276,41 @@ def test_what_a_run_wrote_is_text_and_never_markup() -> None:
         content for tag, attrs in tags if tag == "meta" and "default-src" in (content := attrs.get("content") or "")
     ]
     assert "script-src" not in policy  # default-src 'none' forbids all scripts
+
+
+def test_evaluated_policies_their_best_and_a_run_that_goes_on_are_shown() -> None:
+    summary = full()
+    before = page(summary)
+    summary["evaluated"] = [
+        {
+            "round": t,
+            "oracle": ATTACK,
+            "win_rate": interval(rate),
+            "mean_preference": interval(rate),
+            "checks": interval(0.1),
+            "gap": None,
+            "tokens_mean": 31.0,
+            "kl_to_start": None,
+        }
+        for t, rate in ((1, 0.61), (2, 0.74), (3, 0.66))
+    ]
+    summary["best"] = find_best(summary["evaluated"], "win_rate")
+    text = page(summary)
+    assert "policy 2 <b>best</b>" in text
+    assert text.count(" <b>best</b>") == 1
+    assert "policy 2, 74.0" in text
+    assert "likely too high" in text
+    assert "sparring export tiny --best" in text
+    assert "Win rate against the start</h3>" in text
+    assert ATTACK not in text
+    assert "goes on" not in text
+    summary["stopped"] = {"after": 3, "of": 9, "patience": 1, "by": "win_rate", "best": 2}
+    assert "Stopped after 3 of 9 rounds" in page(summary)
+    assert "--set evaluation.patience=null" in page(summary)
+    assert "The run goes on: 3 of 9 rounds are trained" in (going := page({**summary, "going_on": 9}))
+    assert "sparring export" not in going
+    for part in ('id="evaluated"', "goes on", "<b>best</b>", "Win rate against the start</h3>"):
+        assert part not in before
 
 
 def test_nothing_is_loaded_from_a_network() -> None:

@@ -58,6 +58,15 @@ def test_a_later_measurement_of_the_same_kind_counts(recipe: Recipe) -> None:
     assert after == pytest.approx(before - 20 + 30 + 2 * 7.5)
 
 
+def test_evaluations_in_between_are_counted(recipe: Recipe) -> None:
+    """Three more policies' 10 responses at 1/2 s, their KL at 1/10 s, and a third of all comparisons for each."""
+    often = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"every": 1})})
+    comparisons = evaluation_comparisons(often, 5, often.asks_oracle())
+    assert comparisons == 5 * (1 + 3 * (4 + 1))
+    left = seconds_left(often, stage_names(often), first_round())
+    assert left == pytest.approx(2 * 64 + 4 * 5 + 4 * 2 + 3 * -(-comparisons // 3) * 8 / 16)
+
+
 def test_nothing_is_left_of_a_finished_run(recipe: Recipe) -> None:
     manifest = {name: entry(1) for name in stage_names(recipe)}
     assert seconds_left(recipe, stage_names(recipe), manifest) == 0

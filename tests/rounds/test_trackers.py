@@ -70,6 +70,19 @@ def test_a_run_reports_every_step_once_and_its_results(
     assert tracker.rows[-1] == ({f"evaluation/{win['name']}/win_rate": win["win_rate"].value}, 5)
 
 
+def test_an_evaluation_in_between_is_sent_at_its_step(
+    fake: list[Memory], tiny_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = parse_recipe({**tiny_recipe, "trackers": [{"name": "wandb"}], "evaluation": {"every": 1}})
+    summary = run(recipe, tmp_path / "run", Progress(quiet=True))
+    (tracker,) = fake
+    steps = [step for _, step in tracker.rows]
+    assert steps == sorted(steps)
+    sent = [(values, step) for values, step in tracker.rows if "evaluation/function/win_rate" in values]
+    wins = [policy["win_rate"].value for policy in summary["evaluated"]]
+    assert sent == [({"evaluation/function/win_rate": win}, step) for win, step in zip(wins, (2, 5), strict=True)]
+
+
 def test_trackers_may_change_between_starts_and_a_broken_one_is_left_out(
     fake: list[Memory], tiny_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,7 @@ def test_a_study_of_an_earlier_version_goes_on_with_its_judge(file: Path, tmp_pa
         ({"methods": {"a": {}, "b": {"evaluation": {"samples": 3}}}}, "method b: evaluation is not that of a"),
         ({"methods": {"a": {}, "b": {"sampling": {"temperature": 0.5}}}}, "method b: sampling is not that of a"),
         ({"methods": {"a": {}, "b": {"rounds": 3}}}, "method b: rounds is not that of a"),
+        ({"set": ["evaluation={every: 1, patience: 2}"]}, r"patience = 2 would end runs after different"),
         ({"methods": {"a": {}, "b": {"data": {"prompts_per_round": 2}}}}, "method b: data.prompts_per_round is not"),
         ({"methods": {"a": {}, "b": {"data": {"max_prompt_tokens": 9}}}}, "method b: data.max_prompt_tokens is not"),
         ({"methods": {"a": {}, "b": {"model": {"system": "Hi."}}}}, "method b: model.system is not that of a"),

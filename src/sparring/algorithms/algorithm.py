@@ -11,7 +11,6 @@ out: doing any of it (`rounds/`), and the mathematics (`objectives/pairs.py`, `p
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from sparring.algorithms.pairing import Pairing
 from sparring.games.game import Array, Game
 from sparring.objectives.pairs import Objective
-from sparring.runtime.imports import import_attribute
+from sparring.runtime.imports import find_class
 
 
 class PolicyRef(NamedTuple):
@@ -212,6 +211,7 @@ SHIPPED = {
     "rebel": "sparring.algorithms.rebel:REBEL",
     "space": "sparring.algorithms.space:SPACE",
     "t_spin": "sparring.algorithms.t_spin:TSPIN",
+    "grpo": "sparring.algorithms.grpo:GRPO",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
 
@@ -222,18 +222,7 @@ def find_algorithm(name: str) -> type[Algorithm]:
     Raises:
         ValueError: unknown name (with the nearest one), or nothing of that kind can be imported.
     """
-    where = SHIPPED.get(name, name)
-    if ":" not in where:
-        near = difflib.get_close_matches(name, SHIPPED, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"algorithm.name: unknown algorithm {name!r}.{hint} Shipped: {', '.join(SHIPPED)}; your own "
-            "is named as 'package.module:Class'."
-        )
-    kind = import_attribute(where, "algorithm.name")
-    if not (isinstance(kind, type) and issubclass(kind, Algorithm)):
-        raise ValueError(f"algorithm.name: {where!r} is not a subclass of sparring.algorithms.algorithm.Algorithm.")
-    return kind
+    return find_class(name, SHIPPED, "algorithm", Algorithm)
 
 
 def build_algorithm(section: Mapping[str, Any]) -> Algorithm:

@@ -226,6 +226,29 @@ class Listwise:
         return Pairs((), rates, unpaired=judged)
 
 
+BASELINE = -1
+"""In a comparison of rewards, the place of the baseline: what the role got lately, or nothing"""
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstBaseline:
+    """Every own response against a baseline, not against its siblings: for rewards of an environment.
+
+    `decay`: the baseline is the role's mean reward, exponentially weighted over tasks in their order and carried from
+    round to round (SPIRAL's role-conditioned advantage, 2506.24119); None: the baseline is 0 (SPC, 2504.19162).
+    """
+
+    decay: float | None = 0.95
+
+    def play(self, roles: Sequence[str], seed: int) -> Game:
+        """One wave; responses that all equal the baseline drop the example."""
+        indices = having(roles)
+        rates = yield [(index, BASELINE) for index in indices]
+        if all(rate == 0.5 for rate in rates):
+            return Pairs((), tuple(rates), dropped="rewards equal the baseline")
+        return Pairs((), tuple(rates), unpaired=tuple(indices))
+
+
 @dataclass(frozen=True, slots=True)
 class KeepingRole:
     """Another pairing, with all responses of `role` handed to the objective beside its pairs."""

@@ -28,8 +28,8 @@ from sparring.games.probabilities import log_kl, log_normalise
 from sparring.games.trajectory import Trajectory, trajectory
 from sparring.runtime.shown import Shown, View
 
-Player = Literal["exact", "tabular", "sampled", "transformer"]
-PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer")
+Player = Literal["exact", "tabular", "sampled", "transformer", "episodes"]
+PLAYERS: tuple[Player, ...] = ("exact", "tabular", "sampled", "transformer", "episodes")
 DISTANCES = ("duality_gap_last", "duality_gap_average", "regularised_gap", "kl_to_equilibrium")
 """keys of a result with a number per round and context"""
 
@@ -50,7 +50,7 @@ def play(algorithm: Algorithm, game: Game, player: Player, rounds: int, seed: in
             return SampledPlayer(algorithm, game, prompts=pairs, seed=seed).play(rounds)
     except ValueError as error:
         raise NotPlayable(f"{algorithm.about.title}: {error}") from error
-    raise NotPlayable("the transformer player has games of its own: use `sparring certify NAME --player transformer`.")
+    raise NotPlayable(f"the {player} player has games of its own: use `sparring certify NAME --player {player}`.")
 
 
 def selecting_pairing(algorithm: Algorithm) -> str | None:

@@ -35,12 +35,15 @@ UNCHECKED = "not checked"
 def command(
     algorithm: Annotated[str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")],
     game: Annotated[
-        str | None, typer.Option(help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3.")
+        str | None,
+        typer.Option(
+            help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3; episodes: kuhn_poker."
+        ),
     ] = None,
     player: Annotated[
         str | None,
         typer.Option(
-            help="exact, tabular, sampled or transformer. Default: tabular for claims; else exact if it can, "
+            help="exact, tabular, sampled, transformer or episodes. Default: tabular for claims; else exact if it can, "
             "sampled where pairs are selected."
         ),
     ] = None,
@@ -49,7 +52,9 @@ def command(
         list[str] | None,
         typer.Option("--set", help="A symbol of the paper or a field of ours: eta=1. May be repeated."),
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Prompts sampled per round by the sampled player.")] = 4000,
+    pairs: Annotated[
+        int, typer.Option(help="Per round: prompts of the sampled player, episodes of the episodes player.")
+    ] = 4000,
     seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
@@ -78,6 +83,8 @@ def command(
                 locks.enter_context(locked_path(file))
         if chosen == "transformer":
             transformer(names, game, settings, rounds or 5, seed, json_, plot)
+        elif chosen == "episodes":
+            episodes(names, game or "kuhn_poker", settings, rounds or 20, pairs, seed, json_, plot)
         elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
             claims(names, chosen or "tabular", rounds or 20, seed, verbose)
         else:
@@ -234,6 +241,40 @@ def write_json(content: Any, path: Path) -> None:
 
 
 # ---------------------------------------------------------------- the transformer player
+
+
+def episodes(
+    names: Sequence[str],
+    game: str,
+    settings: Mapping[str, Any],
+    rounds: int,
+    count: int,
+    seed: int,
+    json_: Path | None,
+    plot: Path | None,
+) -> None:
+    """A tiny model plays a game between roles; exit code 1 if it is no less exploitable than at the start."""
+    if len(names) > 1 or plot is not None:
+        raise ValueError("--player episodes plays one algorithm and draws nothing; leave out --plot and all.")
+    from sparring.certificates.players.episodes import certify_episodes
+    from sparring.runtime.progress import Progress
+
+    with Progress(terminal(stderr=True)).task("rounds", rounds) as advance:
+        result = certify_episodes(names[0], settings, game, rounds, count, seed, advance)
+    if json_ is not None:
+        write_json(result, json_)
+    if json_ != Path("-"):
+        columns = ("round", "exploitability", "first gets", "least share of legal replies")
+        gaps, values, legal = (result[key] for key in ("exploitability", "value", "least_legal_share"))
+        rows = [
+            (str(t), f"{gap:.4f}", f"{value:+.3f}", f"{least:.3f}")
+            for t, (gap, value, least) in enumerate(zip(gaps, values, legal, strict=True))
+        ]
+        terminal().print(table(f"{names[0]} on {game}: {result['episodes']:,} episodes a round", columns, rows))
+    first, *_, last = result["exploitability"]
+    if not last < first:
+        terminal(stderr=True).print(f"exploitability did not fall: {first:.4f} -> {last:.4f}")
+        sys.exit(1)
 
 
 def transformer(

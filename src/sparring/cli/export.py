@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sparring.cli.result import Json, print_json, terminal
+from sparring.cli.result import Json, print_json, say, terminal
 
 
 def command(
@@ -19,6 +19,9 @@ def command(
     round_: Annotated[
         int | None, typer.Option("--round", min=1, help="Take the policy of this round. Default: of the last.")
     ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Take the best policy that the run evaluated (evaluation.every).")
+    ] = False,
     base: Annotated[str | None, typer.Option(help="Of an adapter folder: its base model, if that moved.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of these weights, for the card.")] = None,
     push: Annotated[str | None, typer.Option(help="Also upload to the hub as org/name; needs a token.")] = None,
@@ -29,13 +32,16 @@ def command(
 
     The card holds the recipe, the data, the run's results with intervals, and the licences that could be found.
     """
+    from sparring.evaluation.best_policy import in_words
     from sparring.rounds.export import export, find_source, hub_token
     from sparring.rounds.export import push as upload
 
     token = None if push is None else hub_token(push)
-    policy = find_source(source, round_, base)
+    policy = find_source(source, round_, base, best)
     target = out or Path("exported") / source.resolve().name
     exported = {"folder": str(target), **export(policy, target, dtype, licence)}
+    if policy.origin and policy.origin.chosen:
+        exported["best"] = policy.origin.chosen
     if push is not None and token is not None:
         exported["pushed"] = upload(target, push, private, token)
     if json_:
@@ -43,6 +49,8 @@ def command(
         return
     merged = ", adapter merged" if exported["merged_adapter"] else ""
     terminal().print(f"{target}  {exported['parameters']:,} parameters, {exported['dtype']}{merged}")
+    if policy.origin and policy.origin.chosen:
+        say(terminal(), in_words(policy.origin.chosen))
     if policy.note:
         terminal().print(policy.note)
     if "pushed" in exported:

@@ -57,13 +57,15 @@ def command(
     summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
     if json_:
         keys = ("name", "headline", "judgments", "checks", "warnings")
-        print_json({key: summary[key] for key in keys})
+        also = ("evaluated", "best", "stopped")
+        print_json({key: summary[key] for key in (*keys, *(key for key in also if key in summary))})
     else:
         show(summary, folder, screen)
 
 
 def show(summary: Summary, folder: Path, screen: Console) -> None:
     """The result in a sentence, the table behind it, and where the files are."""
+    from sparring.evaluation.best_policy import in_words
     from sparring.report.html import lead
     from sparring.report.numbers import JOINER
     from sparring.runtime.layout import REPORT, round_folder
@@ -76,6 +78,8 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
         columns = ("rule checks passed, held out", "prompts", "start", "final", "gain", "95 % interval")
         rates = {"all": checks, **checks.get("by_group", {})}
         screen.print(table("", columns, [rates_row(name, one) for name, one in rates.items()]))
+    if best := summary.get("best"):
+        say(screen, in_words(best))
     say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
     say(screen, f"report: {folder / REPORT}")
     link = f" (also {folder / 'final'})" if (folder / "final").exists() else ""  # not all file systems have links

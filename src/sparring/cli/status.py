@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json, print_json, say, table, terminal
+from sparring.cli.result import Json, percent_cells, print_json, say, table, terminal
 from sparring.runtime.layout import MANIFEST, REPORT, SUMMARY_STAGE, round_folder, title_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sparring.evaluation.best_policy import EvaluatedPolicy
     from sparring.rounds.status import RunStatus
 
 
@@ -31,7 +34,8 @@ def command(
     stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
     shown |= {"running": status.running, "next": status.next_stage, "seconds": status.seconds}
-    shown |= {"seconds_left": status.seconds_left}
+    shown |= {"seconds_left": status.seconds_left, "evaluated": status.evaluated, "best": status.best}
+    shown |= {"stopped": status.stopped}
     print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 
@@ -51,6 +55,11 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
         say(screen, *([f"now: {following}"] if following else []))
     elif not status.finished:
         say(screen, f"{f'next: {following}; ' if following else ''}give the same `sparring run` command to go on")
+    if status.best is not None or status.stopped is not None:
+        from sparring.evaluation.best_policy import in_words, stop_in_words
+
+        say(screen, *([in_words(status.best)] if status.best else []))
+        say(screen, *([stop_in_words(status.stopped)] if status.stopped else []))
     say(screen, *(f"half done: {name}" for name in status.half_done))
     for folder, fields in status.fit_settings.items():
         used = ", ".join(f"{name} {value}" for name, value in fields.items())
@@ -60,8 +69,31 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
         peak = "" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.1f}"
         counts = stage.counts if verbose else "; ".join(filter(None, (stage.numbers, stage.left_out)))
         rows.append((title_of(stage.name), f"{stage.seconds:.1f}", peak, counts))
+    if status.evaluated:
+        show_evaluated(status.evaluated, screen)
     if rows:
         screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))
+
+
+def show_evaluated(policies: Sequence[EvaluatedPolicy], screen: Console) -> None:
+    """A row per evaluated policy; figures that nobody could measure have no column."""
+    columns = {
+        "policy": [str(policy["round"]) for policy in policies],
+        "wins, %": [percent_cells(policy["win_rate"])[0] for policy in policies],
+        "95 % interval": [percent_cells(policy["win_rate"])[1] for policy in policies],
+        "checks, points": [percent_cells(policy["checks"], "+")[0] for policy in policies],
+        "95 % interval ": [percent_cells(policy["checks"], "+")[1] for policy in policies],
+        "gap": ["-" if policy["gap"] is None else f"{policy['gap'].value:.3f}" for policy in policies],
+        "tokens": [_number(policy["tokens_mean"], ".1f") for policy in policies],
+        "KL": [_number(policy["kl_to_start"], ".3g") for policy in policies],
+    }
+    known = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+    title = "evaluated policies, against the start on held-out prompts"
+    screen.print(table(title, [name.rstrip() for name in known], list(zip(*known.values(), strict=True))))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def _result(status: RunStatus, run: Path) -> list[str]:

@@ -17,13 +17,13 @@ from typing import Any
 
 from sparring.algorithms.algorithm import PolicyRef
 from sparring.evaluation.answers import Answers, Instruction, is_answer_file, no_join, read_answers
-from sparring.recipe.reading import load_recipe
 from sparring.recipe.sections import ModelConfig, SamplingConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policy
+from sparring.rounds.resume import read_run_recipe
 from sparring.rounds.store import Store
 from sparring.runtime.files import hash_file, read_json, read_table
-from sparring.runtime.layout import HELD_OUT, RECIPE, evaluation_stage, held_out_samples, is_run, refuse_folder_of_runs
+from sparring.runtime.layout import HELD_OUT, evaluation_stage, held_out_samples, is_run, refuse_folder_of_runs
 
 
 class Player(ABC):
@@ -126,7 +126,7 @@ class PolicyPlayer(Player):
             self.rounds, self.sampling = 0, SamplingConfig()
             self.policies = Policies(Store(out), ModelConfig(path=spec))
         else:
-            recipe = load_recipe(self.run / RECIPE)
+            recipe = read_run_recipe(self.run)
             self.rounds, self.sampling = recipe.rounds, recipe.sampling
             self.policies = Policies(Store(self.run), recipe.model, recipe.fit.precision)
             self.oracle, self.samples = recipe.oracle, recipe.evaluation.samples

@@ -40,6 +40,8 @@ PLAIN_NAMES = {"", "data", "part", "shard", "chunk", "default"}
 """names of files and folders that name no split"""
 UNREAD = re.compile(r"\.(tsv|ndjson)(\.gz)?$|\.(jsonl?|csv|tsv|ndjson|parquet|arrow)\.(zst|bz2|xz|lz4|zip)$")
 """files of a folder that hold data in a form that is not read"""
+EPISODES = "episodes"
+"""the shipped set of numbered tasks, for environments that need no data: `limit` says how many"""
 LONGEST_FIELD = 2**31 - 1
 """of a CSV cell: Python's own limit is 131,072 characters"""
 
@@ -173,7 +175,7 @@ def stream_rows(config: DatasetConfig) -> Iterator[Placed]:
     """
     if config.path.startswith("sparring:"):
         _refuse_fields(config, ("name", "revision"), "a shipped set")
-        rows, by_column = _placed(config.path, _shipped(config.path.removeprefix("sparring:"))), True
+        rows, by_column = _placed(config.path, _shipped(config)), True
     else:
         files, named = _files(config)
         by_column = files is not None and not named
@@ -204,10 +206,19 @@ def _of_split(rows: Iterable[Placed], config: DatasetConfig) -> Iterator[Placed]
         raise ValueError(f"data: {config.path!r} has no row of split {config.split!r}; it has {', '.join(names)}.")
 
 
-def _shipped(name: str) -> Iterator[Row]:
+def _shipped(config: DatasetConfig) -> Iterator[Row]:
+    name = config.path.removeprefix("sparring:")
+    if name == EPISODES:
+        if config.limit is None:
+            raise ValueError(f"data: 'sparring:{EPISODES}' has no end. Give limit: the number of episodes.")
+        split = config.split or "train"
+        yield from ({"prompt": f"{split} episode {number}", "split": split} for number in range(config.limit))
+        return
     file = resources.files("sparring") / "data" / f"{name}.jsonl"
     if not file.is_file():
-        raise ValueError(f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions.")
+        raise ValueError(
+            f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions, {EPISODES}."
+        )
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         yield {"gold": row["response"], **row} if "response" in row else row

@@ -43,7 +43,7 @@ class Plan:
     knobs: Mapping[str, Change | None]
     """per stage that does not fit: the first change of the recipe that makes it fit; None if none does"""
     warning: str = ""
-    """where a round has too few optimiser steps"""
+    """where a round has too few optimiser steps, or the figures leave something out"""
 
     @property
     def capacity(self) -> int:
@@ -76,6 +76,11 @@ class Plan:
         return {**asdict(self), "stages": stages, **times, "capacity": self.capacity, "fits": self.fits}
 
 
+EPISODES = (
+    "the environment's episodes are counted as one question a task; those that ask more often take longer in proportion"
+)
+
+
 def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     """Estimate every stage.
 
@@ -90,6 +95,7 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     trained = planner.fit_footprint.trained // 4
     response = typical_response(recipe)
     few = recipe.few_steps(lengths.train) if lengths.train else ""
+    few = EPISODES if recipe.environment is not None else few
     return Plan(machine, planner.parameters, trained, lengths, response, stages, planner.disk(), knobs, few)
 
 

@@ -131,7 +131,7 @@ class Planner:
     def evaluate(self) -> Stage:
         """A policy's held-out responses, and of all but the start their log-probabilities under it and the start."""
         evaluation, prompts = self.recipe.evaluation, self._held_out()
-        played = self.recipe.rounds + 1 if evaluation.every_iterate else 2
+        played = 1 + len(self.recipe.evaluated_rounds())
         stage = self.sample("evaluate", played, prompts, evaluation.samples)
         if prompts is None or stage.seconds is None or stage.expected is None:
             return stage
@@ -246,7 +246,9 @@ class Planner:
         """Bytes at the end of the last fit."""
         recipe = self.recipe
         policy = self.fit_footprint.trained if recipe.model.lora else 4 * self.parameters
-        iterates = recipe.rounds if recipe.keep_iterates == "all" else min(recipe.rounds, recipe.keep_iterates + 1)
+        best = recipe.evaluation.every is not None  # it stays, however old
+        kept = recipe.rounds if recipe.keep_iterates == "all" else recipe.keep_iterates + 1 + best
+        iterates = min(recipe.rounds, kept)
         states = 1 + OPTIMIZER_STATES[recipe.fit.optimizer]
         return {
             "policies": policy * iterates * len({step.trains for step in self.steps}),

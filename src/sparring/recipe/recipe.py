@@ -15,7 +15,9 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Step, build_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Reuse, Step, build_algorithm
+from sparring.algorithms.pairing import AgainstBaseline, Knockout
+from sparring.environments.environment import build_environment
 from sparring.recipe.sections import (
     DataConfig,
     EvaluationConfig,
@@ -26,10 +28,19 @@ from sparring.recipe.sections import (
     Section,
     TrackerConfig,
 )
+from sparring.runtime.layout import evaluated_rounds
 from sparring.runtime.words import counted
 
 FEW_STEPS = 10
 """optimiser steps of a round below which a warning is due"""
+
+
+def plays_roles(step: Step) -> bool:
+    """Whether a step's responses are the judged samples of one policy, which may play the roles of an environment."""
+    match step.draws():
+        case (draw,):
+            return step.judged and not step.columns() and len(draw.policies) == 1
+    return False
 
 
 class Recipe(Frozen):
@@ -41,6 +52,10 @@ class Recipe(Frozen):
     """name, and the algorithm's own fields"""
     oracle: Section | None = None
     """name, and the oracle's own fields; null for algorithms that ask none (evaluation then has no judge)"""
+    environment: Section | None = None
+    """name, and the environment's own fields: roles of one model play episodes, whose rewards stand in for an oracle"""
+    partners: dict[str, Literal["start"]] = Field(default_factory=dict)
+    """roles of the environment that are not trained, and who plays them: the start"""
     rounds: int = Field(default=3, ge=1)
     """rounds of self-play"""
     seed: int = Field(default=0, ge=0)
@@ -63,7 +78,16 @@ class Recipe(Frozen):
                 f"round {self.rounds - 1}: give keep_iterates: all or at least {span}."
             )
         steps = [step for steps in self.steps() for step in steps]
-        if self.asks_oracle() and self.oracle is None:
+        if self.environment is not None:
+            self._check_environment(steps)
+        elif self.partners:
+            raise ValueError("partners: only an environment has roles. Give environment: {name: ...}.")
+        elif any(isinstance(step.pairing, AgainstBaseline) for step in steps):
+            raise ValueError(
+                f"algorithm.baseline = {self.algorithm['baseline']!r} without an environment: an oracle gives win "
+                "rates of siblings, and no rewards. Set baseline: group."
+            )
+        elif self.asks_oracle() and self.oracle is None:
             asks = "data.collect" if self.data.collect else f"algorithm {self.algorithm['name']!r}"
             raise ValueError(f"oracle: missing, but {asks} asks for preferences. Give oracle: {{name: ...}}.")
         judged = [draw for step in steps if step.judged for draw in step.draws()]
@@ -91,7 +115,13 @@ class Recipe(Frozen):
             )
         if self.model.lora is not None and self.model.lora.quantize is not None:
             self._check_quantized()
-        names = [opponent.name for opponent in self.evaluation.opponents]
+        evaluation, judged = self.evaluation, self.oracle is not None or self.evaluation.oracles
+        if evaluation.patience is not None and evaluation.best_by != "checks" and not judged:
+            raise ValueError(
+                f"evaluation.patience = {evaluation.patience} with best_by = {evaluation.best_by!r}, but nobody "
+                "judges: there is no oracle, and evaluation.oracles is empty. Give one, or set best_by: checks."
+            )
+        names = [opponent.name for opponent in evaluation.opponents]
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
@@ -109,6 +139,37 @@ class Recipe(Frozen):
                 "two."
             )
 
+    def _check_environment(self, steps: list[Step]) -> None:
+        """Refuse what does not go with rewards of episodes."""
+        roles, name = build_environment(self.environment or {}).roles, self.algorithm["name"]
+        if self.oracle is not None or self.evaluation.oracles or self.evaluation.opponents:
+            raise ValueError(
+                "environment with an oracle or evaluation.opponents: the environment's rewards are the preferences, "
+                "and policies are measured by them. Remove oracle, evaluation.oracles and evaluation.opponents."
+            )
+        if unknown := sorted(self.partners.keys() - set(roles)):
+            raise ValueError(f"partners: {unknown} are no roles of the environment, which has {list(roles)}.")
+        if not (trained := self.trained_roles()):
+            raise ValueError("partners: every role has one, so none is trained. Leave at least one role out.")
+        played = [step for step in steps if not isinstance(step.responses, Reuse)]
+        if any(not plays_roles(step) for step in played):
+            raise ValueError(
+                f"environment with algorithm {name!r}, which needs more than the rewarded replies of one policy in the "
+                f"roles {list(trained)}. Take one that has one policy's samples judged, such as inpo, sppo or grpo."
+            )
+        if any(isinstance(step.pairing, Knockout) for step in played):
+            raise ValueError(
+                "algorithm.pairing = 'knockout' with an environment: groups of siblings may be smaller than "
+                "algorithm.samples. Use pairing: iid, best_worst or all."
+            )
+        if self.data.collect is not None or self.data.teacher is not None:
+            raise ValueError("environment with data.collect or data.teacher: tasks need no answers. Remove those.")
+
+    def trained_roles(self) -> tuple[str, ...]:
+        """The environment's roles without those that a partner plays."""
+        roles = build_environment(self.environment or {}).roles
+        return tuple(role for role in roles if role not in self.partners)
+
     def build_algorithm(self) -> Algorithm:
         """The algorithm object that the `algorithm:` section describes."""
         return build_algorithm(self.algorithm)
@@ -119,7 +180,12 @@ class Recipe(Frozen):
         return [algorithm.steps(t, data) for t in range(self.rounds)]
 
     def few_steps(self, examples: int) -> str:
-        """A warning where a round of so many training examples has too few optimiser steps to learn; else empty."""
+        """A warning where a round of so many training examples has too few optimiser steps to learn; else empty.
+
+        Empty too where an environment makes the examples: how many is known when it was played.
+        """
+        if self.environment is not None:
+            return ""
         used = min(examples, self.data.prompts_per_round or examples)
         size, epochs = self.fit.batch_size, self.fit.epochs
         steps = epochs * -(-used // size)
@@ -132,9 +198,20 @@ class Recipe(Frozen):
             f"which may teach nothing; {remedy}"
         )
 
+    def evaluated_rounds(self) -> list[int]:
+        """After how many rounds policies are made that are evaluated, then or at the end, unless they were pruned."""
+        if self.evaluation.every is not None:
+            return evaluated_rounds(self.evaluation.every, self.rounds)
+        return list(range(1, self.rounds + 1)) if self.evaluation.every_iterate else [self.rounds]
+
+    def after(self, rounds: int) -> Recipe:
+        """The same recipe with another number of rounds."""
+        return self.model_copy(update={"rounds": rounds})
+
     def asks_oracle(self) -> bool:
         """Whether training asks the oracle; that of SPIN or offline DPO judges the evaluation only."""
-        return self.data.collect is not None or any(step.judged for steps in self.steps() for step in steps)
+        judged = any(step.judged for steps in self.steps() for step in steps)
+        return self.data.collect is not None or (judged and self.environment is None)
 
     def columns(self) -> tuple[str, ...]:
         """Roles that the training data must hold (or `data.collect` must build)."""

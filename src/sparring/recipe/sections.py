@@ -306,20 +306,34 @@ class FitConfig(Frozen):
 
 
 class EvaluationConfig(Frozen):
-    """Held-out play after training."""
+    """Held-out play after training, or after every few rounds too."""
 
     prompts: int | None = Field(default=None, ge=1)
     """how many held-out prompts, from the first; null: all"""
     samples: int = Field(default=2, ge=1)
     """fresh samples per prompt and policy"""
     every_iterate: bool = True
-    """play all stored iterates against each other (a matrix shows cycling), not only final against start"""
+    """play all stored iterates against each other (a matrix shows cycling), not only final against start; with `every`,
+    those that were evaluated"""
+    every: int | None = Field(default=None, ge=1)
+    """evaluate a policy as soon as every so many rounds have made it, and the last; null: only at the end"""
+    patience: int | None = Field(default=None, ge=1)
+    """end the training when so many evaluated policies in a row had no higher `best_by` than the best; null: never"""
+    best_by: Literal["win_rate", "mean_preference", "checks"] = "win_rate"
+    """what the best policy has most of; the first two against the start, under `oracle`, else the first of `oracles`"""
     oracles: list[Section] = []
     """further oracles that training never saw"""
     opponents: list[OpponentConfig] = []
     """served models that the start and the final policy play under every oracle"""
     bootstrap: int = Field(default=2000, ge=100)
     """without effect: intervals over prompts are computed without draws (it stays so that stored recipes are read)"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, value in (("patience", self.patience), ("best_by", self.best_by)):
+            if self.every is None and value not in (None, "win_rate"):
+                raise ValueError(f"{name} = {value!r} without every: set evaluation.every: 1, or remove {name}.")
+        return self
 
 
 class TrackerConfig(Frozen):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
+from sparring.evaluation.best_policy import EvaluatedPolicy
+from sparring.evaluation.intervals import Interval
 from sparring.report import curve_checks as checks
 from sparring.report.chart import Chart, Curve
 from sparring.report.curve_checks import Check
@@ -113,6 +115,15 @@ POLICY_PANELS = (
         from_zero=True,
         band=("kl_low", "kl_high"),
     ),
+    Panel(
+        "Win rate against the start",
+        "With a band of 95 % intervals over prompts. Every point is of the same prompts and the same answers of the "
+        "start, so the highest of them is likely too high.",
+        (Line("win_rate", "win rate"),),
+        lambda policies, _: None,
+        "share",
+        band=("win_rate_low", "win_rate_high"),
+    ),
 )
 
 _TOGETHER = (
@@ -204,11 +215,14 @@ def kl_title(recipe: Mapping[str, Any]) -> str:
     return f"KL on the samples ({changed})" if changed else "KL"
 
 
-def policy_figures(policies: Sequence[PolicyMeasures], recipe: Mapping[str, Any]) -> list[Figure]:
-    """Length, finished share, diversity and KL by policy; no figure for a single policy, which makes no curve."""
+def policy_figures(
+    policies: Sequence[PolicyMeasures], recipe: Mapping[str, Any], evaluated: Sequence[EvaluatedPolicy] = ()
+) -> list[Figure]:
+    """Win rate, length, finished share, diversity and KL by policy; none for a single policy, which makes no curve."""
     if len(policies) < 2:
         return []
-    rows = [_with_kl_band(policy) for policy in policies]
+    wins = {policy["round"]: policy["win_rate"] for policy in evaluated} if len(evaluated) > 1 else {}
+    rows = [_with_kl_band(policy) | _win_band(wins.get(policy["round"])) for policy in policies]
     panels = [replace(panel, title=panel.title.format(kl=kl_title(recipe))) for panel in POLICY_PANELS]
     return [
         Figure(f"policy-{i}", panel, _policy_chart(panel, rows).svg(), panel.check(policies, recipe))
@@ -237,6 +251,10 @@ def _with_kl_band(policy: PolicyMeasures) -> FitRow:
     numbers: FitRow = {key: value for key, value in policy.items() if isinstance(value, int | float)}
     kl, error = numbers.get("kl_to_start"), numbers.get("kl_standard_error")
     return numbers if kl is None or error is None else {**numbers, "kl_low": kl - 2 * error, "kl_high": kl + 2 * error}
+
+
+def _win_band(rate: Interval | None) -> FitRow:
+    return {} if rate is None else {"win_rate": rate.value, "win_rate_low": rate.low, "win_rate_high": rate.high}
 
 
 def _measured(panel: Panel, rows: Sequence[FitRow]) -> bool:

@@ -19,6 +19,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sparring.evaluation.best_policy import in_words, stop_in_words
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
 from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
@@ -26,7 +27,7 @@ from sparring.report.numbers import THIN, date, number, percent, points, rule_na
 from sparring.report.picture import readme_svg
 from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
-from sparring.report.summary import Judgment, Matrix, PoolGaps, Rates, Summary
+from sparring.report.summary import Judgment, Matrix, PolicyEpisodes, PoolGaps, Rates, Summary
 from sparring.runtime.files import write_text
 from sparring.runtime.layout import RECIPE, round_folder
 from sparring.runtime.words import counted, duration
@@ -59,7 +60,7 @@ def picture(summary: Summary) -> str:
 
 def render(summary: Summary, run: Path | None = None) -> str:
     """The page as text; `run` is the run's folder as its commands name it, the run's name by default."""
-    policies = policy_figures(summary["policies"], summary["recipe"])
+    policies = policy_figures(summary["policies"], summary["recipe"], summary.get("evaluated", ()))
     fit = fit_figures(summary["fit"], summary["recipe"])
     checks = summary["checks"]
     return (
@@ -71,10 +72,13 @@ def render(summary: Summary, run: Path | None = None) -> str:
             checked_first=all_checked(summary),
             kinds=telling(checks) if checks else {},
             fewest=FEWEST,
+            episodes=summary.get("episodes", []),
             checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
             agreement=agreement(summary["judgments"]),
             names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
             cautions=cautions(summary["judgments"]),
+            best=in_words(best) if (best := summary.get("best")) else "",
+            stopped=stop_in_words(summary["stopped"]) if "stopped" in summary else "",
             cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
             beaten=beaten(summary["pool"]) if summary["pool"] else "",
             curves=levels(policies + fit),
@@ -122,6 +126,8 @@ def favours(rate: Interval) -> Favours:
 
 def lead(summary: Summary) -> str:
     """The result in one or two sentences: first what code checked, where it checked every prompt, then judgments."""
+    if episodes := summary.get("episodes"):
+        return _rewarded(episodes)
     checks, judged = summary["checks"], _judged(summary)
     parts = [_obeyed(checks)] if checks and (all_checked(summary) or not judged) else []
     return " ".join([*parts, judged] if judged else parts) or NOTHING
@@ -140,6 +146,15 @@ def _judged(summary: Summary) -> str:
     if unseen := [j for j in summary["judgments"] if not j["seen_in_training"]]:
         return _comparison(unseen[0]["win_rate"], f"under “{unseen[0]['name']}”, which training never saw")
     return ""
+
+
+def _rewarded(episodes: Sequence[PolicyEpisodes]) -> str:
+    """What self-play pays each role, before and after."""
+    start, final = episodes[0]["rewards"], episodes[-1]["rewards"]
+    parts = [f"as {role} from {start[role].value:+.2f} to {final[role].value:+.2f}" for role in start if role in final]
+    return (
+        f"Rewards in held-out self-play, from the start to the final policy: {', '.join(parts)}." if parts else NOTHING
+    )
 
 
 def _obeyed(checks: Rates) -> str:
@@ -218,17 +233,22 @@ def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
     """What to do with the result: what, the folder or command, and a link where it is a folder."""
     rounds, folder = len(summary["rounds"]) or int(summary["recipe"].get("rounds", 1)), shlex.quote(str(run))
     policy = round_folder(rounds - 1).policy
+    if "going_on" in summary:
+        return [
+            ("The newest policy", str(run / policy), f"{policy}/"),
+            ("How far the run is", f"sparring status {folder}", ""),
+        ]
+    better = (summary.get("best") or {"round": 0})["round"]
+    best = [("The best evaluated policy", f"sparring export {folder} --best", "")] if better not in (0, rounds) else []
+    more = "evaluation.patience=null" if "stopped" in summary else f"rounds={rounds + 1}"
     start, final = shlex.quote(f"{run}:0"), shlex.quote(f"{run}:{rounds}")
     return [
         ("The final policy", str(run / policy), f"{policy}/"),
         ("Its answers to your prompts", f'sparring samples {folder} --prompt "..."', ""),
         ("Under a judge of your own", f"sparring evaluate head-to-head {final} {start} --oracle my_judge.yaml", ""),
         ("As a model folder, to serve or publish", f"sparring export {folder}", ""),
-        (
-            "Go on training",
-            f"sparring run {shlex.quote(str(run / RECIPE))} --out {folder} --set rounds={rounds + 1}",
-            "",
-        ),
+        *best,
+        ("Go on training", f"sparring run {shlex.quote(str(run / RECIPE))} --out {folder} --set {more}", ""),
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sparring.evaluation.best_policy import in_words
 from sparring.report.html import lead, picture
 from sparring.report.numbers import JOINER, THIN, percent, span
 from sparring.report.summary import Rates, Summary
@@ -29,7 +30,8 @@ def view_of_run(summary: Summary, run: Path) -> View:
         for j in summary["judgments"]
     ] + (_checked(checks) if (checks := summary["checks"]) else [])
     files = f"report: {run / REPORT}", f"policy: {run / round_folder(len(summary['rounds']) - 1).policy}"
-    notes = [*(f"warning: {warning}" for warning in summary["warnings"]), *files]
+    best = [in_words(chosen)] if (chosen := summary.get("best")) else []
+    notes = [*best, *(f"warning: {warning}" for warning in summary["warnings"]), *files]
     plain = [tuple(map(_plain, row)) for row in ([columns, *rows] if rows else [])]
     return View(_plain(f"{summary['name']}: {lead(summary)}"), plain, notes, picture(summary))
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from sparring.evaluation.best_policy import Best, EvaluatedPolicy, Stopped
 from sparring.evaluation.intervals import CountedInterval, Interval, from_json
 from sparring.runtime.files import read_object
-from sparring.runtime.layout import SUMMARY, refuse_folder_of_runs
+from sparring.runtime.layout import REPORT, SUMMARY, refuse_folder_of_runs
 
 FitRow = dict[str, float | None]
 """One optimiser step. Drawn when present: loss, margin, margin_target, accuracy,
@@ -185,6 +186,20 @@ class Sample(TypedDict):
     final_passes: list[bool] | None
 
 
+class PolicyEpisodes(TypedDict):
+    """Held-out episodes that one policy played with itself in an environment."""
+
+    round: int
+    rewards: dict[str, Interval]
+    """by role, over tasks"""
+    kinds: dict[str, int]
+    """by role and kind, replies that were not the usual ("critic: unreadable")"""
+    replies: dict[str, int]
+    """by role"""
+    measures: dict[str, float]
+    """the environment's own, by name"""
+
+
 class Opponent(TypedDict):
     """A served model that both policies played; the win rates are theirs against it."""
 
@@ -222,12 +237,22 @@ class Summary(TypedDict):
     fit: list[list[FitRow]]
     """rows of each round's fit, in order"""
     intransitivity: Intransitivity | None
+    episodes: NotRequired[list[PolicyEpisodes]]
+    """every evaluated policy's, where an environment was played"""
     dropped: dict[str, Counts]
     """what was left out before the first round, by place ("train", "held_out", also "teacher" or "collection" where
     there is one) and reason"""
     warnings: list[str]
     samples: list[Sample]
     """held-out prompts in the data's order, not picked"""
+    evaluated: NotRequired[list[EvaluatedPolicy]]
+    """with evaluation.every, the policies that were evaluated, in the order of their rounds"""
+    best: NotRequired[Best | None]
+    """the best of them; null where none has the figure that evaluation.best_by names"""
+    stopped: NotRequired[Stopped]
+    """present where evaluation.patience ended the training early"""
+    going_on: NotRequired[int]
+    """of a run that goes on: how many rounds it will have; `final` is then the newest evaluated policy"""
 
 
 def read_summary(path: Path) -> Summary:
@@ -244,5 +269,6 @@ def load_summary(run: Path) -> Summary:
     refuse_folder_of_runs(run)
     path = run / SUMMARY
     if not path.exists():
-        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.")
+        newest = f" {run / REPORT} is about the policies that were evaluated so far." if (run / REPORT).exists() else ""
+        raise ValueError(f"{run} has no {path.name} yet: finish it with `sparring run` first.{newest}")
     return read_summary(path)

@@ -1,27 +1,24 @@
 """The evaluate stage: fresh held-out samples of every stored iterate, judged, measured, summarised.
 
 Writes evaluation/samples-<round>.parquet and evaluation/summary.json, from which the report is made. Oracles
-that training never saw are asked too, and every verdict is reported. Leaves out: the page (`report/`).
+that training never saw are asked too, and every verdict is reported. With evaluation.every the same is done for each
+evaluated policy while the run goes on, as if the run ended with it: evaluation/judged-<round>.json. Leaves out: when
+(`run.py`), and the page (`report/`).
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
-
-from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
+from sparring.algorithms.algorithm import Draw, PolicyRef
 from sparring.data.checks import instructions_of, passes
-from sparring.data.text import distinct_trigrams, repeating_share
 from sparring.evaluation.check_rates import Checked, check_rates
 from sparring.evaluation.decided_by_rule import undecided
 from sparring.evaluation.duality_gap import Pool, nash_mixture, play_pool, pool_gap
-from sparring.evaluation.intervals import SHARE, interval
+from sparring.evaluation.intervals import SHARE, from_json, interval
 from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.messages import PromptText
@@ -29,33 +26,28 @@ from sparring.oracles.abilities import Described, nested
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import FitConfig
-from sparring.rounds.anchor import policy_logps
+from sparring.report.summary import Summary
+from sparring.rounds.evaluate_play import HeldOutEpisodes
+from sparring.rounds.measure import evaluated, policy_warnings
 from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
 from sparring.rounds.sample import sample_draw
+from sparring.rounds.so_far import so_far
 from sparring.rounds.store import Counts
-from sparring.rounds.tables import ExampleRow, SampleRow, iterate_verdicts, texts_by_example
-from sparring.runtime.files import read_table, write_json
+from sparring.rounds.tables import ExampleRow, iterate_verdicts, texts_by_example
+from sparring.runtime.files import read_object, read_table, write_json
 from sparring.runtime.layout import (
     HELD_OUT,
     VERDICT_CACHE,
     evaluation_stage,
     held_out_samples,
+    judged_policy,
     opponent_answers,
     verdict_files,
 )
 from sparring.runtime.progress import Progress
-from sparring.training.packing import Rollout
 
 Texts = list[list[str]]
-
-
-def evaluated(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
-    """The policies that are evaluated: the start, the last, and all that are stored between them."""
-    last = PolicyRef(recipe.rounds)
-    between = [PolicyRef(t) for t in range(1, recipe.rounds)] if recipe.evaluation.every_iterate else []
-    return [REFERENCE, *(ref for ref in between if policies.exists(ref)), last]
 
 
 def sample_held_out(
@@ -66,72 +58,6 @@ def sample_held_out(
     stream = f"evaluation/{ref.round}"
     rows = sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
     return {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)}
-
-
-def measure(
-    policies: Policies, recipe: Recipe, ref: PolicyRef, held_out: Sequence[ExampleRow], progress: Progress, target: Path
-) -> Counts:
-    """Write length, finishing, diversity and KL to the start of one policy's held-out samples."""
-    rows: list[SampleRow] = read_table(policies.store.root / held_out_samples(ref.round))
-    texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
-    kl, error = _kl_to_start(policies, recipe.fit, ref, held_out, rows, progress)
-    measures = {
-        "round": ref.round,
-        "tokens_mean": float(np.mean(lengths)),
-        "tokens_p10": float(np.quantile(lengths, 0.1)),
-        "tokens_p90": float(np.quantile(lengths, 0.9)),
-        "finished_share": float(np.mean([row["finish_reason"] == "stop" for row in rows])),
-        "empty_share": float(np.mean([not text.strip() for text in texts])),
-        "distinct_trigrams": float(np.mean([distinct_trigrams(text) for text in texts])),
-        "repeating_share": repeating_share(texts),
-        "distinct_answers": _distinct_answers(rows),
-        "same_opening": _commonest_opening(texts),
-        "kl_to_start": kl,
-        "kl_standard_error": error,
-    }
-    write_json(target, measures)
-    return measures
-
-
-def _distinct_answers(rows: Sequence[SampleRow]) -> float:
-    """Share of responses that no other response to their prompt equals."""
-    counts = Counter((row["example"], row["text"].strip()) for row in rows)
-    return sum(count for count in counts.values() if count == 1) / len(rows)
-
-
-def _commonest_opening(texts: Sequence[str]) -> float:
-    """Share of responses that begin with the commonest three words: near 1 means a template."""
-    openings = Counter(" ".join(text.split()[:3]).lower() for text in texts)
-    return openings.most_common(1)[0][1] / len(texts)
-
-
-def _kl_to_start(
-    policies: Policies,
-    fit: FitConfig,
-    ref: PolicyRef,
-    held_out: Sequence[ExampleRow],
-    rows: Sequence[SampleRow],
-    progress: Progress,
-) -> tuple[float, float | None]:
-    """KL(policy || start) in nats per response on the policy's own samples, and its standard error over prompts.
-
-    Unbiased where evaluation samples from the policy itself: at temperature 1 and top_p 1.
-    """
-    if policies.hash(ref) == policies.base_hash:
-        return 0.0, 0.0
-    ids = {row["example"]: row["prompt_ids"] for row in held_out}
-    responses: dict[str, list[list[int]]] = {}
-    for row in rows:
-        responses.setdefault(row["example"], []).append(row["token_ids"])
-    rollouts = [Rollout(ids[example], tokens) for example, tokens in responses.items()]
-    title = f"KL of {ref.title} to the start, under"
-    logps, start_logps = (
-        policy_logps(policies, who, rollouts, fit, f"{title} {who.title}", progress) for who in (ref, REFERENCE)
-    )
-    # Prompts are the independent unit, as for win rates; every prompt has the same number of responses.
-    ratios = [float(np.mean(np.subtract(own, start))) for own, start in zip(logps, start_logps, strict=True)]
-    error = float(np.std(ratios, ddof=1) / math.sqrt(len(ratios))) if len(ratios) > 1 else None
-    return float(np.mean(ratios)), error
 
 
 def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
@@ -151,10 +77,48 @@ def summarise(
 ) -> Counts:
     """Judge, compare, and write evaluation/summary.json."""
     record = run_record(policies, recipe)  # first: an error in it would come after the judges are paid
+    if recipe.evaluation.every is None:
+        judged = judge_policies(policies, recipe, held_out, progress)
+    else:
+        judged = read_object(policies.store.root / judged_policy(recipe.rounds))
+    write_json(target, {**record, **judged, **so_far(policies.store.manifest, recipe)})
+    return {"headline": judged["headline"]}
+
+
+def summary_so_far(policies: Policies, recipe: Recipe, rounds: int) -> Summary:
+    """What the summary would be if the run ended with the recipe; it goes on for `rounds`."""
+    manifest, judged = policies.store.manifest, read_object(policies.store.root / judged_policy(recipe.rounds))
+    summary = {**run_record(policies, recipe), **judged, **so_far(manifest, recipe), "going_on": rounds}
+    return cast(Summary, from_json(summary))
+
+
+def judge_last(
+    policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress, target: Path
+) -> Counts:
+    """Judge the policy of the recipe's last round, write evaluation/judged-<round>.json, return the main figures."""
+    judged = judge_policies(policies, recipe, held_out, progress)
+    write_json(target, judged)
+    first, checks, pool = (judged["judgments"] or [{}])[0], judged["checks"], judged["pool"]
+    return {
+        "oracle": first.get("name"),
+        "win_rate": first.get("win_rate"),
+        "mean_preference": first.get("mean_preference"),
+        "checks": checks and checks["difference"],
+        "gap": pool and pool["gaps"][str(recipe.rounds)],
+    }
+
+
+def judge_policies(
+    policies: Policies, recipe: Recipe, held_out: Sequence[ExampleRow], progress: Progress
+) -> dict[str, Any]:
+    """The part of the summary that oracles, checks and measures say; the same however often a run was interrupted."""
+    if recipe.environment is not None:
+        return HeldOutEpisodes(policies, recipe, held_out, progress).judged()
     store, root = policies.store, policies.store.root
     rounds = [ref.round for ref in evaluated(policies, recipe)]
     prompts = [PromptText(row["messages"]) for row in held_out]
-    texts = {(str(t) if t else "start"): _texts(root / held_out_samples(t), held_out) for t in rounds}
+    playing = rounds if recipe.evaluation.every_iterate else [rounds[0], rounds[-1]]
+    texts = {(str(t) if t else "start"): _texts(root / held_out_samples(t), held_out) for t in playing}
     names = [one.name for one in recipe.evaluation.opponents]
     answers = {name: _opponent_texts(root / opponent_answers(name), held_out) for name in names}
     start, final = texts["start"], texts[str(recipe.rounds)]
@@ -185,8 +149,7 @@ def summarise(
             preferences = outcome.preferences_by_prompt
     measured = [store.manifest[evaluation_stage("measure", t)]["facts"] for t in rounds]
     samples = _samples(held_out, start, final, preferences)
-    summary = {
-        **record,
+    return {
         "headline": None if recipe.oracle is None else _headline(judgments[0], len(prompts), recipe),
         "judgments": judgments,
         "opponents": opponents,
@@ -194,12 +157,10 @@ def summarise(
         "matrix": pool and pool.matrix(),
         "pool": pool and _pool_numbers(pool),
         "policies": measured,
-        "intransitivity": _intransitivity(root),
-        "warnings": [*_warnings(measured), *_cut_warnings(judgments)],
+        "intransitivity": _intransitivity(root, recipe.rounds),
+        "warnings": [*policy_warnings(measured), *_cut_warnings(judgments)],
         "samples": samples,
     }
-    write_json(target, summary)
-    return {"headline": summary["headline"]}
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:
@@ -236,26 +197,9 @@ def _pool_numbers(pool: Pool) -> dict[str, Any]:
     return {"members": list(pool.names), "gaps": gaps, "nash_mixture": nash_mixture(pool)}
 
 
-def _intransitivity(root: Path) -> dict[str, Any] | None:
+def _intransitivity(root: Path, rounds: int) -> dict[str, Any] | None:
     """The oracle's cycles over all verdicts of training, every seat's, where whole triples were judged."""
-    return measure_intransitivity(one for path in verdict_files(root) for one in iterate_verdicts(path))
-
-
-def _warnings(measured: list[dict[str, Any]]) -> list[str]:
-    """Signs that the oracle was gamed, in words."""
-    start, final = measured[0], measured[-1]
-    warnings = []
-    before, after = start["tokens_mean"], final["tokens_mean"]
-    if not 0.5 * before <= after <= 1.5 * before:
-        verb = "shrank" if after < before else "grew"
-        warnings.append(f"Answers {verb} from {before:.0f} to {after:.0f} tokens.")
-    if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
-        warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
-    if final["empty_share"] > 0.02:
-        warnings.append(f"{final['empty_share']:.0%} of the answers are empty.")
-    if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
-        warnings.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
-    return warnings
+    return measure_intransitivity(one for path in verdict_files(root, rounds) for one in iterate_verdicts(path))
 
 
 def _cut_warnings(judgments: list[dict[str, Any]]) -> list[str]:

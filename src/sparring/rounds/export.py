@@ -17,15 +17,19 @@ import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sparring.algorithms.algorithm import PolicyRef
+from sparring.evaluation.best_policy import Best, in_words
+from sparring.evaluation.intervals import from_json
 from sparring.models.chat import Chat
 from sparring.models.generation import generation_note
 from sparring.models.identity import hash_weights
 from sparring.models.weights import load_model, load_tokenizer, resolve_model
-from sparring.recipe.reading import load_recipe
+from sparring.recipe.recipe import Recipe
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.model_card import Origin, model_card
 from sparring.rounds.policies import Policies, set_end
 from sparring.rounds.policy_files import check_policy
+from sparring.rounds.resume import read_run_recipe
+from sparring.rounds.so_far import best_after
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 from sparring.runtime.errors import reason_of
@@ -59,19 +63,23 @@ class Source:
         return generation_note(self.base or self.folder)
 
 
-def find_source(path: Path, round_: int | None = None, base: str | None = None) -> Source:
-    """The policy of a run after `round_` rounds (None: the last), or a model or adapter folder.
+def find_source(path: Path, round_: int | None = None, base: str | None = None, best: bool = False) -> Source:
+    """A run's policy after `round_` rounds (None: the last), or its best evaluated one; or a model or adapter folder.
 
     Raises:
-        ValueError: it is neither, or that round's policy is not there.
+        ValueError: it is none of them, that round's policy is not there, or there is no best one.
     """
+    if best and round_ is not None:
+        raise ValueError(f"--best with --round {round_}: both choose a policy. Give one of them.")
     if layout.is_run(path):
         if base is not None:
             raise ValueError("--base is for adapter folders; a run knows its start model.")
-        return _from_run(path, round_)
+        return _from_run(path, round_, best)
     layout.refuse_folder_of_runs(path)
     if round_ is not None:
         raise ValueError(f"--round {round_}: {path} is not a run (it has no recipe.yaml).")
+    if best:
+        raise ValueError(f"--best: {path} is not a run (it has no recipe.yaml), so it has no evaluated policies.")
     if not path.is_dir():
         raise ValueError(f"{path} is neither a run nor a model folder.")
     if not (path / "adapter_config.json").exists():
@@ -83,11 +91,12 @@ def find_source(path: Path, round_: int | None = None, base: str | None = None) 
     return Source(path, resolve_model(base))
 
 
-def _from_run(path: Path, round_: int | None) -> Source:
-    recipe = load_recipe(path / layout.RECIPE)
+def _from_run(path: Path, round_: int | None, best: bool) -> Source:
+    recipe = read_run_recipe(path)
     policies = Policies(Store(path), recipe.model, recipe.fit.precision)
     fitted = [t for t in range(1, recipe.rounds + 1) if _is_fitted(policies, t)]
-    wanted = recipe.rounds if round_ is None else round_
+    chosen = _best(policies.store, recipe) if best else None
+    wanted = chosen["round"] if chosen else recipe.rounds if round_ is None else round_
     if wanted not in fitted:
         choice = ", ".join(map(str, fitted))
         there = f"it has those after {choice} rounds; choose with --round" if fitted else "it has none"
@@ -99,7 +108,8 @@ def _from_run(path: Path, round_: int | None) -> Source:
         recipe=recipe,
         rounds=wanted,
         weights=policies.hash(PolicyRef(wanted)),
-        summary=_summary(policies.store, wanted),
+        summary=_summary(policies.store, recipe, wanted),
+        chosen=chosen,
         data=policies.store.manifest.get(layout.DATA_STAGE, {}).get("facts", {}),
         start=policies.base,
     )
@@ -112,12 +122,38 @@ def _is_fitted(policies: Policies, t: int) -> bool:
     return policies.store.finished(key) and policies.exists(PolicyRef(t))
 
 
-def _summary(store: Store, t: int) -> Summary | None:
-    """The run's summary, if it is about the policy after t rounds: `rounds` may have grown since it was written."""
-    if not (layout.is_finished(store.manifest, t) and (store.root / layout.SUMMARY).exists()):
-        return None
-    summary = read_summary(store.root / layout.SUMMARY)
-    return summary if summary["recipe"]["rounds"] == t else None
+def _best(store: Store, recipe: Recipe) -> Best:
+    """The run's best evaluated policy.
+
+    Raises:
+        ValueError: no policy is evaluated, none has the figure, or none is better than the start.
+    """
+    if recipe.evaluation.every is None:
+        raise ValueError(
+            f"--best: {store.root} did not evaluate its policies while it went on. Give its `sparring run` command "
+            "with --set evaluation.every=1, which evaluates those on disk and trains none; or choose with --round."
+        )
+    best = best_after(store.manifest, recipe, recipe.rounds)
+    if best is None:
+        raise ValueError(
+            f"--best: {store.root} evaluated no policy with a {recipe.evaluation.best_by} yet (evaluation.best_by). "
+            "Go on with `sparring run`, or choose with --round."
+        )
+    if best["round"] == 0:
+        raise ValueError(f"--best: {in_words(best)} The start needs no export; --round takes a policy all the same.")
+    return best
+
+
+def _summary(store: Store, recipe: Recipe, t: int) -> Summary | None:
+    """What the run's evaluation says of the policy after t rounds; `rounds` may have grown since it was written."""
+    if layout.is_finished(store.manifest, t) and (store.root / layout.SUMMARY).exists():
+        summary = read_summary(store.root / layout.SUMMARY)
+        if summary["recipe"]["rounds"] == t:
+            return summary
+    every, file = recipe.evaluation.every is not None, store.root / layout.judged_policy(t)
+    if every and t in recipe.evaluated_rounds() and store.finished(layout.evaluation_stage("judge", t)):
+        return from_json(read_object(file, "judgments", "checks", "warnings", "samples"))
+    return None
 
 
 def export(source: Source, out: Path, dtype: str, licence: str | None = None) -> dict[str, Any]:

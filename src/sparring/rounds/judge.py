@@ -27,7 +27,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
 from sparring.rounds.tables import VERDICTS, Candidate, ExampleRow, VerdictRow
 from sparring.runtime.files import read_table
-from sparring.runtime.layout import VERDICT_CACHE, stage_name
+from sparring.runtime.layout import VERDICT_CACHE, in_evaluation, stage_name
 from sparring.runtime.parts import sharded
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
@@ -162,9 +162,9 @@ class JudgeShards:
 
 
 def judges_of(manifest: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Identity of the oracle that judged, by folder of the finished step."""
-    judged = {key: entry["facts"]["oracle"] for key, entry in manifest.items() if stage_name(key) == "judge"}
-    return {key.removesuffix("/judge"): oracle for key, oracle in judged.items()}
+    """Identity of the oracle that judged for training, by folder of the finished step."""
+    keys = [key for key in manifest if stage_name(key) == "judge" and not in_evaluation(key)]
+    return {key.removesuffix("/judge"): manifest[key]["facts"]["oracle"] for key in keys}
 
 
 def _shard_key(

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 import sparring
+from sparring.evaluation.best_policy import Best, in_words
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
 from sparring.report.summary import Summary
@@ -40,7 +41,9 @@ class Origin:
     weights: str
     """hash of the policy"""
     summary: Summary | None
-    """None where the run did not evaluate this policy"""
+    """None where the run did not evaluate this policy; of an earlier one it may hold the judgments alone"""
+    chosen: Best | None
+    """where it was taken as the best evaluated policy"""
     data: Mapping[str, Any]
     """counts of the data stage"""
     start: Path
@@ -53,7 +56,11 @@ def model_card(name: str, origin: Origin | None, export: dict[str, Any], licence
     if origin is None:
         lines += ["Exported with Sparring; how it was trained is not recorded here.", "", *_use(name, False)]
         return "\n".join([*lines, *_export(export)])
-    lines += [*_made(origin), *_use(name, origin.recipe.model.trust_remote_code), *_results(origin.summary)]
+    lines += [
+        *_made(origin),
+        *_use(name, origin.recipe.model.trust_remote_code),
+        *_results(origin.summary, origin.chosen),
+    ]
     lines += [*_data(origin), *_licences(origin, licence), *_export(export)]
     plain = yaml.safe_dump(public(origin.recipe.resolved()), sort_keys=False, allow_unicode=True)
     lines += ["## Recipe", "", "Where it ran is left out.", "", "```yaml", plain.rstrip(), "```", ""]
@@ -90,6 +97,8 @@ def _made(origin: Origin) -> list[str]:
     recipe, about = origin.recipe, origin.recipe.build_algorithm().about
     oracle = recipe.oracle["name"] if recipe.oracle and recipe.asks_oracle() else None
     judged = f" Preferences came from the oracle `{oracle}`." if oracle else " No oracle was asked in training."
+    if recipe.environment is not None:
+        judged = f" Rewards came from the environment `{recipe.environment['name']}`, in whose roles it played."
     adapter = " It was trained as a LoRA adapter, merged here." if recipe.model.lora else ""
     system = recipe.model.system
     asked = f" Every prompt without a system message had this one; send it too: {system!r}." if system else ""
@@ -120,7 +129,7 @@ def _use(name: str, own_code: bool) -> list[str]:
     ]
 
 
-def _results(summary: Summary | None) -> list[str]:
+def _results(summary: Summary | None, chosen: Best | None) -> list[str]:
     if summary is None:
         return ["## Results", "", "This policy was not evaluated by its run.", ""]
     count = len(summary["samples"])
@@ -137,7 +146,7 @@ def _results(summary: Summary | None) -> list[str]:
             f"| rules that code checks ({checks['prompts']} prompts) | no | {checks['start'].value:.1%} to "
             f"{checks['final'].value:.1%} pass | {checks['difference'].scaled(100).span('+.1f')} points | |"
         )
-    lines += ["", *(f"- Warning: {warning}" for warning in summary["warnings"])]
+    lines += ["", *([in_words(chosen), ""] if chosen else []), *(f"- Warning: {each}" for each in summary["warnings"])]
     return [*lines, ""] if summary["warnings"] else lines
 
 

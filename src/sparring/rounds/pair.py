@@ -24,11 +24,13 @@ from sparring.rounds.tables import (
     PairRow,
     Prompt,
     VerdictRow,
-    VerdictsByMatch,
     verdicts_by_example,
 )
 from sparring.runtime.files import write_table
 from sparring.runtime.randomness import noise_seed
+
+Judge = Callable[[str, Wave], Sequence[float]]
+"""P(a beats b) of an example's matches by the example's name, NaN where it is not known"""
 
 
 def replay(pairing: Pairing, roles: Sequence[str], seed: int, judge: Callable[[Wave], Sequence[float]]) -> Pairs:
@@ -46,23 +48,24 @@ def make_pairs(
     step: Step,
     examples: Sequence[Prompt],
     responses: Sequence[Sequence[DataResponse]],
-    verdicts: Sequence[VerdictRow],
+    verdicts: Sequence[VerdictRow] | Judge,
     seed: int,
     target: Path,
+    by_role: bool = False,
 ) -> dict[str, Any]:
     """Write `target` with one row per usable example; returns counts of what is used, and of what is dropped by reason.
 
     Pairs of identical responses are dropped where the loss sees only differences: they would add nothing to the
     gradient, and the others keep their weights. `dropped_examples` are whole prompts, so that with `examples` they add
-    up to all; `dropped_pairs` are pairs, of examples that are used or not.
+    up to all; `dropped_pairs` are pairs, of examples that are used or not. `by_role`: an example is the question to a
+    role of an environment, and the reason names the role.
     """
-    verdicts_of = verdicts_by_example(verdicts)
+    judge = verdicts if callable(verdicts) else stored_verdicts(verdicts)
     rows: list[PairRow] = []
     dropped_examples, dropped_pairs = Counter[str](), Counter[str]()
     for example, candidates in zip(examples, responses, strict=True):
         name, roles = example["example"], [candidate["role"] for candidate in candidates]
-        judge = partial(_look_up, verdicts_of.get(name, {}))
-        result = replay(step.pairing, roles, noise_seed(seed, "pair", name), judge)
+        result = replay(step.pairing, roles, noise_seed(seed, "pair", name), partial(judge, name))
         pairs = _different(result.pairs, candidates) if only_differences(step.objective) else result.pairs
         if identical := len(result.pairs) - len(pairs):
             dropped_pairs["identical responses"] += identical
@@ -70,20 +73,28 @@ def make_pairs(
         if pairs or (result.unpaired and not result.pairs):
             rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.unpaired)))
         else:
-            dropped_examples[result.dropped or "identical responses in every pair"] += 1
+            reason = result.dropped or "identical responses in every pair"
+            dropped_examples[f"{example.get('group')}: {reason}" if by_role else reason] += 1
     if not rows:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped_examples.items())
         raise ValueError(
             f"no training pair is left: {reasons}. Raise sampling.temperature or algorithm.samples, or "
-            "look at the oracle's verdicts."
+            f"look at the {'rewards in turns.parquet' if by_role else 'verdicts of the oracle'}."
         )
     write_table(target, rows, PAIRS)
     counts = {"examples": len(rows), "pairs": sum(len(row["pairs"]) for row in rows)}
     return {**counts, "dropped_examples": dict(dropped_examples), "dropped_pairs": dict(dropped_pairs)}
 
 
-def _look_up(verdicts: VerdictsByMatch, wave: Wave) -> list[float]:
-    return [verdicts.get(match, math.nan) for match in wave]
+def stored_verdicts(verdicts: Sequence[VerdictRow]) -> Judge:
+    """The oracle's stored verdicts as a judge."""
+    by_example = verdicts_by_example(verdicts)
+
+    def judge(example: str, wave: Wave) -> list[float]:
+        known = by_example.get(example, {})
+        return [known.get(match, math.nan) for match in wave]
+
+    return judge
 
 
 def _different(pairs: Sequence[Pair], candidates: Sequence[DataResponse]) -> tuple[Pair, ...]:

@@ -33,6 +33,7 @@ from sparring.recipe.recipe import Recipe
 from sparring.rounds.judge import refuse_other_judge
 from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
+from sparring.rounds.state import rounds_made
 from sparring.rounds.store import Store
 from sparring.runtime import devices
 from sparring.runtime.devices import on_device
@@ -60,6 +61,8 @@ class Probed(NamedTuple):
     judges: Judges
     engine: dict[str, str]
     """version of a sampling engine of its own"""
+    identities: list[str]
+    """of the recipe's oracle and of the evaluation's; none where the run is finished and asks nobody"""
 
 
 def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
@@ -74,8 +77,8 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
             "fit.shard_weights = true cuts the weights over several devices, but there is one. Give --devices 2 or "
             "more, or set it false."
         )
-    probed = Probed([], {})
-    if is_finished(manifest, recipe.rounds):
+    probed = Probed([], {}, [])
+    if is_finished(manifest, rounds_made(manifest, recipe.rounds)):
         return probed
     if policies.quantized:
         check_quantisation(policies.base)
@@ -95,6 +98,7 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
                 if labels:
                     progress.say(f"judge  {judge.served_model}: {len(labels)} labelled pairs first: {price}")
         guard = Guard(oracle)
+        probed.identities.append(guard.identity)
         if field == "oracle":
             refuse_other_judge(policies.store, guard)
         guard.probe(say=progress.say)
@@ -158,6 +162,19 @@ def check_window(policies: Policies, recipe: Recipe) -> None:
                 f"come ({file}, with sampling.max_new_tokens = {sampled}). Use fit.layout: padded, or lower "
                 "data.max_prompt_tokens or sampling.max_new_tokens."
             )
+
+
+def check_best_by(store: Store, recipe: Recipe) -> None:
+    """Refuse to choose the best policy by checks that the held-out prompts do not have. Raises ValueError."""
+    path = store.root / HELD_OUT  # a collection has none
+    if recipe.evaluation.every is None or recipe.evaluation.best_by != "checks" or not path.exists():
+        return
+    checks = read_column(path, "check")[: recipe.evaluation.prompts]
+    if not any(check and check != "[]" for check in checks):
+        raise ValueError(
+            "evaluation.best_by = 'checks', but no held-out prompt that is evaluated has a check. Give a column check "
+            "(data.held_out.columns.check), or set evaluation.best_by: win_rate."
+        )
 
 
 def longest_sequence(path: Path, sampled: int) -> int:

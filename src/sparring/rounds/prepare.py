@@ -92,7 +92,7 @@ class Preparation:
         day = chat.day if chat.writes_day else None
         settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, day]
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
-        self.longest = min(recipe.data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
+        self.longest = most_prompt_tokens(recipe, context)
         if self.longest < 1:
             raise ValueError(
                 f"sampling.max_new_tokens = {recipe.sampling.max_new_tokens} leaves no room for a prompt in the "
@@ -204,6 +204,16 @@ class Preparation:
 
         write_tables(self.store.path(relative), filtered(), EXAMPLES)
         return count, left_out
+
+
+def most_prompt_tokens(recipe: Recipe, context: int) -> int:
+    """Tokens of the longest prompt that is used: as the recipe says, and so that a response fits the context."""
+    return min(recipe.data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
+
+
+def longest_prompt(policies: Policies, recipe: Recipe) -> int:
+    """As `most_prompt_tokens`, for a run's start."""
+    return most_prompt_tokens(recipe, context_length(policies.base, recipe.model.trust_remote_code) or 1_000_000)
 
 
 def _tables(shards: Iterable[Path]) -> Iterator[pa.Table]:

@@ -53,10 +53,15 @@ def training_comparisons(recipe: Recipe, examples: int) -> int:
 
 
 def evaluation_comparisons(recipe: Recipe, prompts: int, trains: bool) -> int:
-    """At most this many are judged at the end: all samples of all policies, or the final's against the start's."""
+    """At most this many are judged: of all policies that play each other, or of evaluated ones against the start."""
     held, samples = min(recipe.evaluation.prompts or prompts, prompts), recipe.evaluation.samples
-    players = samples * (recipe.rounds + 1 if recipe.evaluation.every_iterate else 2)
-    return held * (players * (players - 1) // 2 if trains else samples**2)
+    evaluated, own = len(recipe.evaluated_rounds()), samples * (samples - 1) // 2
+    if not trains:
+        return held * samples**2 * (evaluated if recipe.evaluation.every is not None else 1)
+    if recipe.evaluation.every_iterate:
+        players = samples * (1 + evaluated)
+        return held * players * (players - 1) // 2
+    return held * (own + evaluated * (samples**2 + own))
 
 
 def roles(step: Step) -> list[str]:

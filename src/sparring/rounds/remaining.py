@@ -9,6 +9,7 @@ are not counted. Leaves out: times before anything has run (`planning/`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,9 +48,12 @@ def _evaluation(recipe: Recipe, name: str, manifest: Manifest) -> float | None:
     if held_out is None:
         return None
     responses = recipe.evaluation.samples * min(recipe.evaluation.prompts or held_out, held_out)
-    if name == SUMMARY_STAGE:
-        comparisons = 0 if recipe.oracle is None else evaluation_comparisons(recipe, held_out, recipe.asks_oracle())
-        return _scaled(manifest, "judge", ("comparisons",), comparisons) or 0.0
+    every = recipe.evaluation.every is not None  # the summary then has nothing left to judge
+    if name == SUMMARY_STAGE or stage_name(name) == "judge":
+        asks = recipe.oracle is not None and every == (name != SUMMARY_STAGE)
+        comparisons = evaluation_comparisons(recipe, held_out, recipe.asks_oracle()) if asks else 0
+        share = len(recipe.evaluated_rounds()) if every else 1
+        return _scaled(manifest, "judge", ("comparisons",), math.ceil(comparisons / share)) or 0.0
     if stage_name(name) == "sample":
         return _scaled(manifest, "sample", ("responses",), responses)
     if stage_name(name) == "measure":  # the policy's own log-probabilities, and the start's

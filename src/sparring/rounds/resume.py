@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from sparring.algorithms.algorithm import Reuse, Step
-from sparring.recipe.reading import parse_recipe
+from sparring.recipe.reading import load_recipe, parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import EndpointConfig, FitConfig
-from sparring.rounds.state import read_stored
+from sparring.rounds.state import read_manifest, read_stored, rounds_made
 from sparring.rounds.store import Store
 from sparring.runtime import layout
 from sparring.runtime.files import read_object, write_json, write_text
@@ -108,10 +108,14 @@ def _may_change(name: str) -> bool:
 
 def _evaluate_again(store: Store, changes: Mapping[str, tuple[Any, Any]]) -> None:
     """Forget the parts of a finished evaluation that a change acts on."""
-    changed = {name for name in changes if name.startswith("evaluation.")}
+    changed = {name.removeprefix("evaluation.") for name in changes if name.startswith("evaluation.")}
     if changed:
         store.forget(layout.SUMMARY_STAGE)
-    if changed & {"evaluation.prompts", "evaluation.samples"}:
+        store.forget(layout.STOP_STAGE)
+    if changed - {"every", "patience", "best_by"}:
+        for key in [key for key in store.manifest if layout.in_evaluation(key) and layout.stage_name(key) == "judge"]:
+            store.forget(key)
+    if changed & {"prompts", "samples"}:
         for key in [key for key in store.manifest if layout.in_evaluation(key)]:
             store.forget(key)
     were, are = changes.get("evaluation.opponents", ([], []))
@@ -155,6 +159,16 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Plain:
     return flat
 
 
+def read_run_recipe(root: Path) -> Recipe:
+    """The recipe of a run's folder, with the rounds that the run really has: evaluation.patience may have stopped it.
+
+    Raises:
+        ValueError: it cannot be read by this version.
+    """
+    recipe = load_recipe(root / layout.RECIPE)
+    return recipe.after(rounds_made(read_manifest(root), recipe.rounds))
+
+
 def read_settings(root: Path) -> dict[str, Plain]:
     """Whole `fit` sections by folder, of fits that were finished before their recipe's section changed."""
     return read_object(root / layout.FIT_SETTINGS) if (root / layout.FIT_SETTINGS).exists() else {}
@@ -187,18 +201,39 @@ def stage_names(recipe: Recipe) -> Iterator[str]:
         yield layout.TEACHER_STAGE
     for t, steps in enumerate(recipe.steps()):
         for step in steps:
-            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step))
-    for t in range(recipe.rounds + 1) if recipe.evaluation.every_iterate else (0, recipe.rounds):
-        yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
-    yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
+            yield from map(layout.round_folder(t, step.trains).stage, _stages_of(step, recipe))
+        if recipe.evaluation.every is not None and t + 1 in recipe.evaluated_rounds():
+            yield from _evaluation_of(recipe, t + 1)
+    if recipe.evaluation.every is None:
+        for t in (0, *recipe.evaluated_rounds()):
+            yield from (layout.evaluation_stage("sample", t), layout.evaluation_stage("measure", t))
+        yield from _in_roles(recipe, recipe.rounds)
+        yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
     yield layout.SUMMARY_STAGE
 
 
-def _stages_of(step: Step) -> Iterator[layout.StageName]:
+def _evaluation_of(recipe: Recipe, t: int) -> Iterator[str]:
+    """The stages that evaluate a policy while the run goes on; the first time the start and the opponents too."""
+    first = t == recipe.evaluated_rounds()[0]
+    for policy in (0, t) if first else (t,):
+        yield from (layout.evaluation_stage("sample", policy), layout.evaluation_stage("measure", policy))
+    if first:
+        yield from (layout.evaluation_stage("ask", opponent.name) for opponent in recipe.evaluation.opponents)
+    yield from _in_roles(recipe, t)
+    yield layout.evaluation_stage("judge", t)
+
+
+def _in_roles(recipe: Recipe, t: int) -> Iterator[str]:
+    """The stages in which a policy plays one role of an environment at a time."""
+    roles = recipe.trained_roles() if recipe.environment is not None else ()
+    return (layout.evaluation_stage("sample", f"{t}-{role}") for role in roles)
+
+
+def _stages_of(step: Step, recipe: Recipe) -> Iterator[layout.StageName]:
     if not isinstance(step.responses, Reuse):
         if step.draws():
             yield "sample"
-        if step.judged:
+        if step.judged and recipe.environment is None:
             yield "judge"
         yield "pair"
     yield from ("anchor", "fit")

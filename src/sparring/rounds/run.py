@@ -20,21 +20,26 @@ from typing import cast
 import transformers
 
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
+from sparring.evaluation.best_policy import Stopped, figures_in_words, stop_in_words
 from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import write_report
 from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
-from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
+from sparring.rounds.evaluate import judge_last, sample_held_out, summarise, summary_so_far
+from sparring.rounds.evaluate_play import HeldOutEpisodes
+from sparring.rounds.measure import can_be_evaluated, evaluated, measure
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
-from sparring.rounds.preflight import Probed, check_window, probe, say_prices, try_model, write_lock
+from sparring.rounds.preflight import Probed, check_best_by, check_window, probe, say_prices, try_model, write_lock
 from sparring.rounds.prepare import prepare
 from sparring.rounds.remaining import seconds_left
 from sparring.rounds.resume import check_resumable, stage_names, take_recipe
+from sparring.rounds.so_far import best_after, evaluated_policies, find_stop
+from sparring.rounds.state import rounds_made
 from sparring.rounds.step import StepFit, StepPairs
-from sparring.rounds.store import Counts, Store
+from sparring.rounds.store import Counts, Made, Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
@@ -91,6 +96,7 @@ def try_parts(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     try_model(policies, recipe, progress)
     prepare(policies, recipe, progress)
     check_window(policies, recipe)
+    check_best_by(policies.store, recipe)
     if warning := recipe.few_steps(policies.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
         progress.say(f"warning  {warning}")
     say_prices(policies.store, recipe, probed.judges, progress)
@@ -104,14 +110,18 @@ class Run:
         self.recipe, self.store, self.progress, self.trackers = recipe, store, progress, trackers
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
+        self.judges = ""
+        """identities of all that judge; empty for a finished run, which asks nobody"""
 
     def begin(self) -> None:
         """Try all parts, prepare the data and write lock.json."""
         recipe, progress, store = self.recipe, self.progress, self.store
-        if not (finished := layout.is_finished(store.manifest, recipe.rounds)):
+        rounds = rounds_made(store.manifest, recipe.rounds)
+        if not (finished := layout.is_finished(store.manifest, rounds)):
             store.link("final", None)
             self._say_where()
         probed = try_parts(self.policies, recipe, QUIET if finished else progress)
+        self.judges = "; ".join(probed.identities)
         write_lock(self.policies, recipe.seed, probed.engine, progress)
 
     def execute(self) -> Summary:
@@ -121,26 +131,35 @@ class Run:
             collect_pairs(self.policies, recipe, progress)
         if recipe.data.teacher is not None:
             ask_teacher(self.policies, recipe, progress)
+        made, stopped = recipe, None
         for t in range(recipe.rounds):
             self._round(t)
+            stopped = self._evaluate_round(t + 1)
             self._prune(t)
-        store.link("final", layout.round_folder(recipe.rounds - 1).policy)
-        summary = self._evaluate()
+            if stopped is not None:
+                made = recipe.after(stopped["after"])
+                progress.say(stop_in_words(stopped))
+                break
+        store.link("final", layout.round_folder(made.rounds - 1).policy)
+        summary = self._evaluate(made)
         if store.idle:
             day = datetime.fromisoformat(store.manifest[layout.SUMMARY_STAGE]["finished"])
-            progress.say(
-                f"finished on {day:%d %B %Y}, nothing to do; --set rounds={recipe.rounds + 1} would go on for a round"
-            )
+            more = f"; --set rounds={recipe.rounds + 1} would go on for a round" if stopped is None else ""
+            progress.say(f"finished on {day:%d %B %Y}, nothing to do{more}")
         return summary
 
     def _say_where(self) -> None:
         """Where a stopped run goes on."""
-        names = list(stage_names(self.recipe))
+        names = list(stage_names(self._as_made()))
         if missing := [name for name in names if not self.store.finished(name)]:
             done = len(names) - len(missing)
             if done:
                 place = layout.title_of(missing[0], self.recipe.rounds)
                 self.progress.say(f"going on at {place}; {done} of {len(names)} stages are finished")
+
+    def _as_made(self) -> Recipe:
+        """The recipe with the rounds that it has where evaluation.patience has stopped it."""
+        return self.recipe.after(rounds_made(self.store.manifest, self.recipe.rounds))
 
     def _seconds_left(self) -> float | None:
         return seconds_left(self.recipe, stage_names(self.recipe), self.store.manifest)
@@ -185,40 +204,93 @@ class Run:
         self.trackers.log(values, before + int(row["step"]))
 
     def _prune(self, t: int) -> None:
-        """Delete iterates that neither later rounds nor the recipe's keep_iterates need."""
+        """Delete iterates that neither later rounds nor the recipe's keep_iterates need, but not the best so far."""
         keep = self.recipe.keep_iterates
         if keep == "all":
             return
+        best = best_after(self.store.manifest, self.recipe, t + 1)
         later = range(t + 1, self.recipe.rounds)
         oldest = min((self.algorithm.oldest_iterate(s) for s in later), default=t + 1)
         for old in range(1, min(oldest, t + 1 - keep)):
+            if best is not None and best["round"] == old:
+                continue
             for step in self.algorithm.steps(old - 1, ANY_DATA):
                 folder = layout.round_folder(old - 1, step.trains)
                 if (self.store.root / folder.policy).exists():
                     self.store.prune(folder.stage("fit"), folder.policy)
             self.store.link(f"policy-{old}", None)
 
-    # ---- after training -----------------------------------------------------------------------
+    # ---- evaluation ---------------------------------------------------------------------------
 
-    def _evaluate(self) -> Summary:
-        progress = self.progress.at("evaluation", self._seconds_left)
+    def _evaluate_round(self, t: int) -> Stopped | None:
+        """With evaluation.every, evaluate the policy after t rounds as if the run ended; whether it is to end here."""
+        recipe, store = self.recipe.after(t), self.store
+        if recipe.evaluation.every is None or t not in self.recipe.evaluated_rounds():
+            return None
+        progress = self.progress.at(f"evaluation of policy {t}", self._seconds_left)
+        if not can_be_evaluated(self.policies, recipe, PolicyRef(t)):
+            progress.say("left out: the policy is not on disk any more (keep_iterates)")
+            return None
+        inputs, held_out = self._answers(recipe, progress)
+        key, file = layout.evaluation_stage("judge", t), layout.judged_policy(t)
+        # Another judge would make this policy's figures another measure than those of the next ones.
+        inputs["judges"] = self.judges or store.manifest.get(key, {}).get("inputs", {}).get("judges", "")
+        judge = partial(judge_last, self.policies, recipe, held_out, progress)
+        store.file(key, file, inputs, judge)
+        if t < self.recipe.rounds and layout.round_folder(t).stage("fit") not in store.manifest:
+            self._show(recipe)
+        return self._stop(t)
+
+    def _show(self, recipe: Recipe) -> None:
+        """Report the policies so far, and send the last one's figures to the trackers."""
+        summary = summary_so_far(self.policies, recipe, self.recipe.rounds)
+        write_report(summary, self.store.root / layout.REPORT)
+        if self.store.ran(layout.evaluation_stage("judge", recipe.rounds)):
+            self.progress.say(figures_in_words(*evaluated_policies(self.store.manifest, [recipe.rounds])))
+            self.trackers.log(_win_rates(summary), self._steps_before(""))
+
+    def _stop(self, t: int) -> Stopped | None:
+        """Whether evaluation.patience ends the training here; the manifest keeps it as a fact.
+
+        A later round that was fitted already, before patience was asked for, is not thrown away.
+        """
+        store, stop = self.store, find_stop(self.store.manifest, self.recipe, t)
+        if stop is None or layout.round_folder(t).stage("fit") in store.manifest:
+            if store.manifest.get(layout.STOP_STAGE, {}).get("facts", {}).get("after") == t:
+                store.forget(layout.STOP_STAGE)  # an earlier round was made again, and now this one is better
+            return None
+        facts = dict(stop)
+        store.stage(layout.STOP_STAGE, {name: str(value) for name, value in facts.items()}, lambda: Made((), facts))
+        return stop
+
+    def _answers(self, recipe: Recipe, progress: Progress) -> tuple[dict[str, str], list[ExampleRow]]:
+        """Every evaluated policy's and opponent's answers: their files' hashes; and the held-out prompts."""
         count = self.store.manifest[layout.DATA_STAGE]["facts"]["held_out"]
-        places = range(min(count, self.recipe.evaluation.prompts or count))
+        places = range(min(count, recipe.evaluation.prompts or count))
         held_out: list[ExampleRow] = read_rows_at(self.store.root / layout.HELD_OUT, places)
         inputs = {"data": self.store.output_hash(layout.DATA_STAGE, layout.HELD_OUT)}
-        inputs |= dict(self._measure(ref, held_out, progress) for ref in evaluated(self.policies, self.recipe))
-        ask = partial(ask_opponent, self.policies, self.recipe, held_out=held_out, progress=progress)
-        inputs |= dict(ask(config) for config in self.recipe.evaluation.opponents)
+        if recipe.environment is not None:
+            return inputs | HeldOutEpisodes(self.policies, recipe, held_out, progress).make(inputs["data"]), held_out
+        inputs |= dict(self._measure(ref, held_out, progress) for ref in evaluated(self.policies, recipe))
+        ask = partial(ask_opponent, self.policies, recipe, held_out=held_out, progress=progress)
+        return inputs | dict(ask(config) for config in recipe.evaluation.opponents), held_out
+
+    def _evaluate(self, recipe: Recipe) -> Summary:
+        """The evaluation at the end of the recipe's rounds."""
+        progress, store = self.progress.at("evaluation", self._seconds_left), self.store
+        inputs, held_out = self._answers(recipe, progress)
+        if recipe.evaluation.every is not None:
+            judged = {layout.evaluation_stage("judge", t): layout.judged_policy(t) for t in recipe.evaluated_rounds()}
+            inputs |= {file: store.output_hash(key, file) for key, file in judged.items() if key in store.manifest}
 
         def judge(target: Path) -> Counts:
             progress.say("judge")
-            return summarise(self.policies, self.recipe, held_out, progress, target)
+            return summarise(self.policies, recipe, held_out, progress, target)
 
-        self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
-        summary = read_summary(self.store.root / layout.SUMMARY)
-        write_report(summary, self.store.root / layout.REPORT)
-        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
-        self.trackers.log(values, self._steps_before("") + 1)
+        store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
+        summary = read_summary(store.root / layout.SUMMARY)
+        write_report(summary, store.root / layout.REPORT)
+        self.trackers.log(_win_rates(summary), self._steps_before("") + 1)
         return summary
 
     def _measure(self, ref: PolicyRef, held_out: list[ExampleRow], progress: Progress) -> tuple[str, str]:
@@ -230,6 +302,10 @@ class Run:
         _, inputs["samples"] = self.store.file(layout.evaluation_stage("sample", t), samples, inputs, sample)
         self.store.file(layout.evaluation_stage("measure", t), layout.policy_measures(t), inputs, measured)
         return samples, inputs["samples"]
+
+
+def _win_rates(summary: Summary) -> dict[str, float]:
+    return {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
 
 
 def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:

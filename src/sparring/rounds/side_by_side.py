@@ -13,16 +13,16 @@ from typing import Any
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.models.messages import as_messages
-from sparring.recipe.reading import load_recipe
 from sparring.report.html import policy_name
 from sparring.report.summary import load_summary
 from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policy
+from sparring.rounds.resume import read_run_recipe
 from sparring.rounds.state import read_manifest
 from sparring.rounds.store import Store
 from sparring.runtime.files import read_columns
-from sparring.runtime.layout import RECIPE, TRAIN, StepFolder, in_evaluation, stage_name, title_of
+from sparring.runtime.layout import TRAIN, StepFolder, in_evaluation, stage_name, title_of
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.engine import Request
 
@@ -56,7 +56,8 @@ def in_training(run: Path, count: int) -> Rows:
         if row["example"] in answers or len(answers) < count:
             policy = " + ".join(map(policy_name, row["policy"].split(" + ")))
             answers.setdefault(row["example"], []).append({"policy": policy, "text": row["text"]})
-    train = read_columns(run / TRAIN, ["example", "prompt"]).to_pylist()
+    asked = run / StepFolder(folder).prompts  # by an environment
+    train = read_columns(asked if asked.exists() else run / TRAIN, ["example", "prompt"]).to_pylist()
     prompts = {row["example"]: row["prompt"] for row in train if row["example"] in answers}
     title = title_of(folder)
     return [{"prompt": prompts[name], "stage": title, "answers": given} for name, given in answers.items()]
@@ -69,7 +70,7 @@ def fresh(run: Path, prompts: Sequence[str]) -> Rows:
         ValueError: the run is not finished.
     """
     load_summary(run)
-    recipe = load_recipe(run / RECIPE)
+    recipe = read_run_recipe(run)
     policies = Policies(Store(run), recipe.model, recipe.fit.precision)
     players = (REFERENCE, PolicyRef(recipe.rounds))
     check_policy(policies, players[1])

@@ -5,11 +5,13 @@ read_manifest(Path("runs/demo"))["rounds/000/fit"]["facts"]["steps"]
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sparring.runtime import layout
 from sparring.runtime.files import check_object, read_object
+from sparring.runtime.layout import STOP_STAGE
 from sparring.runtime.plain_yaml import read_yaml
 
 Plain = dict[str, Any]
@@ -47,3 +49,15 @@ def read_manifest(root: Path) -> dict[str, Plain]:
         for name in ("inputs", "outputs", "facts"):
             check_object(path, entry[name], (), f"{key}, {name},")
     return manifest
+
+
+def stopped(manifest: Mapping[str, Any], rounds: int) -> Plain | None:
+    """The facts of a stop by evaluation.patience before the last of `rounds` rounds; None where there was none."""
+    facts = manifest.get(STOP_STAGE, {}).get("facts")
+    return facts if facts and facts["after"] < rounds else None
+
+
+def rounds_made(manifest: Mapping[str, Any], rounds: int) -> int:
+    """How many of a recipe's `rounds` a run has when it is finished: fewer where evaluation.patience stopped it."""
+    facts = stopped(manifest, rounds)
+    return facts["after"] if facts else rounds

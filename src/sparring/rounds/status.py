@@ -8,22 +8,25 @@ Reads recipe and manifest; touches no model and no data. Leaves out: how it is s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sparring.rounds.state import read_manifest, read_stored
+from sparring.rounds.state import read_manifest, read_stored, rounds_made, stopped
 from sparring.runtime import layout
 from sparring.runtime.locks import is_held
 from sparring.runtime.words import counted
+
+if TYPE_CHECKING:
+    from sparring.evaluation.best_policy import Best, EvaluatedPolicy, Stopped
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "dropped_prompts", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
 NUMBERS = {
     "data": "{train:training example}, {held_out} held out",
     "sample": "{responses:response}, {tokens:token}, {cut_off} cut off",
-    "judge": "{comparisons:comparison}",
+    "judge": "{comparisons:comparison}, wins {win_rate:%}, gap {gap}",
     "pair": "{pairs:pair} of {examples:example}",
     "anchor": "{responses:response}, {policies:policy/policies}",
     "fit": "{steps:step}, loss {first_loss} to {last_loss}",
@@ -31,6 +34,7 @@ NUMBERS = {
     "freeze": "{pairs:pair}",
     "write": "{pairs:pair}",
     "teacher": "{examples:gold answer}",
+    "stop": "after {after} of {of:round}, no gain in {patience:evaluated policy/evaluated policies}",
 }
 """the numbers that matter, by kind of stage; after a colon: what is counted, and its plural where that is not an s"""
 
@@ -69,6 +73,12 @@ class RunStatus:
     """folders of stages that were interrupted, relative to the run"""
     fit_settings: Mapping[str, Mapping[str, Any]]
     """fields in which finished fits differ from the recipe, by folder"""
+    evaluated: Sequence[EvaluatedPolicy]
+    """with evaluation.every, the policies that are evaluated so far"""
+    best: Best | None
+    """the best of them"""
+    stopped: Stopped | None
+    """where evaluation.patience ended the training; `rounds` are then those that were trained"""
 
     @property
     def seconds(self) -> float:
@@ -87,9 +97,12 @@ def read_status(run: Path) -> RunStatus:
         raise ValueError(f"{run} is not a run folder: it has no recipe.yaml.")
     recipe = read_stored(run)
     manifest = read_manifest(run)
-    rounds, finished = recipe["rounds"], layout.is_finished(manifest, recipe["rounds"])
+    stop = stopped(manifest, recipe["rounds"])
+    rounds = recipe["rounds"] = rounds_made(manifest, recipe["rounds"])
+    finished = layout.is_finished(manifest, rounds)
     done = [t for t in range(rounds) if layout.round_folder(t).stage("fit") in manifest]
     next_stage, left = (None, None) if finished else _rest(recipe, manifest)
+    evaluated, best = _evaluated(recipe, manifest)
     return RunStatus(
         algorithm=str(recipe["algorithm"].get("name")),
         rounds=rounds,
@@ -101,7 +114,22 @@ def read_status(run: Path) -> RunStatus:
         stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
         half_done=tuple(sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())),
         fit_settings=_fit_settings(run),
+        evaluated=evaluated,
+        best=best,
+        stopped=cast("Stopped | None", stop),
     )
+
+
+def _evaluated(plain: dict[str, Any], manifest: Mapping[str, Any]) -> tuple[Sequence[EvaluatedPolicy], Best | None]:
+    """The policies that evaluation.every has evaluated, and the best of them."""
+    evaluation = plain.get("evaluation", {})
+    if evaluation.get("every") is None:
+        return (), None
+    from sparring.evaluation.best_policy import find_best  # it loads scipy
+    from sparring.rounds.so_far import evaluated_policies
+
+    policies = evaluated_policies(manifest, layout.evaluated_rounds(evaluation["every"], plain["rounds"]))
+    return policies, find_best(policies, evaluation["best_by"])
 
 
 def _fit_settings(run: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -136,10 +164,10 @@ def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:
 
 def _filled(form: str, counts: Mapping[str, Any]) -> str:
     """The parts of a form whose numbers the stage has."""
-    words = {name: _Number(value) for name, value in counts.items()}
+    words = {name: _Number(value) for name, value in counts.items() if value is not None}
     parts = []
     for part in form.split(", "):
-        with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError):  # not measured
             parts.append(part.format_map(words))
     return ", ".join(parts)
 
@@ -151,6 +179,9 @@ class _Number:
     value: Any
 
     def __format__(self, noun: str) -> str:
+        if isinstance(self.value, dict):  # an interval
+            form = ".1%" if noun == "%" else ".3f"
+            return f"{self.value['value']:{form}} ({self.value['low']:{form}} to {self.value['high']:{form}})"
         if isinstance(self.value, int):
             return counted(self.value, *noun.split("/")) if noun else f"{self.value:,}"
         return f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
@@ -164,6 +195,8 @@ def in_words(counts: Mapping[str, Any]) -> str:
             parts.append(f"{name} {value:.4g}")
         elif isinstance(value, (int, str)) and len(str(value)) < 40:
             parts.append(f"{name} {value}")
+        elif isinstance(value, dict) and value.keys() >= {"value", "low", "high"}:
+            parts.append(f"{name} {_Number(value)}")
         elif isinstance(value, dict) and "win_rate" in value:
             win = value["win_rate"]
             parts.append(f"{value['oracle']}: wins {win['value']:.1%} ({win['low']:.1%} to {win['high']:.1%})")

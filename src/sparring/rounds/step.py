@@ -15,6 +15,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from sparring.algorithms.algorithm import REFERENCE, Column, PolicyRef, Reuse, Step
+from sparring.algorithms.pairing import AgainstBaseline
+from sparring.environments.environment import Environment, build_environment
 from sparring.objectives.responses import UNPAIRED
 from sparring.oracles.on_workers import portable
 from sparring.recipe.recipe import Recipe
@@ -23,14 +25,17 @@ from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import JudgeShards, judge_examples, training_guard
 from sparring.rounds.pair import make_pairs
+from sparring.rounds.play import Episodes, environment_identity, play_tasks, played
 from sparring.rounds.policies import Policies
+from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.resume import fit_settings
+from sparring.rounds.rewards import Rewards
 from sparring.rounds.sample import sample_draws
 from sparring.rounds.store import Counts, Made
-from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, VerdictRow
+from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, TurnRow, VerdictRow
 from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
-from sparring.runtime.layout import StepFolder, title_of
+from sparring.runtime.layout import StepFolder, previous, title_of
 from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.words import counted
@@ -52,13 +57,17 @@ class StepPairs:
     def make(self, data_hash: str) -> None:
         """Run the stages that are not finished; `data_hash` is the hash of the table that holds the examples."""
         inputs = {"data": data_hash}
+        if self.recipe.environment is not None:
+            StepEpisodes(self).make(inputs)
+            return
         samples = self._sample(inputs) if self.step.draws() else []
         responses = responses_of(self.step, self.examples, samples)
         verdicts = self._judge(inputs, responses) if self.step.judged else []
-        self._pair(inputs, responses, verdicts)
+        self.pair(inputs, partial(make_pairs, self.step, self.examples, responses, verdicts))
 
     @property
-    def _seed(self) -> int:
+    def seed(self) -> int:
+        """Of judging and pairing."""
         return noise_seed(self.recipe.seed, self.folder)
 
     def _sample(self, inputs: Hashes) -> list[SampleRow]:
@@ -72,11 +81,12 @@ class StepPairs:
             return sample_draws(*arguments, self.progress)
 
         counts, samples_hash = store.file(self.folder.stage("sample"), self.folder.samples, inputs, make)
-        self._check_repetition(counts["repeating_share"])
+        self.check_repetition(counts["repeating_share"])
         inputs["samples"] = samples_hash
         return read_table(store.root / self.folder.samples)
 
-    def _check_repetition(self, share: float) -> None:
+    def check_repetition(self, share: float) -> None:
+        """Raise Tripwire where too many samples repeat themselves."""
         bound = fit_settings(self.policies.store, self.recipe, self.folder).tripwires.repetition
         if bound is not None and share > bound:
             raise Tripwire(
@@ -95,7 +105,7 @@ class StepPairs:
             section, policies = self.recipe.oracle, self.policies
             guard = training_guard(store, section, policies.base, self.progress)
             judge = JudgeShards(section, policies, guard.identity) if portable(section) else None
-            arguments = self.examples, responses, guard, self._seed, target, self.progress, judge
+            arguments = self.examples, responses, guard, self.seed, target, self.progress, judge
             return judge_examples(step.pairing, *arguments)
 
         counts, verdicts_hash = store.file(self.folder.stage("judge"), self.folder.verdicts, inputs, make)
@@ -106,10 +116,10 @@ class StepPairs:
         inputs["verdicts"] = verdicts_hash
         return read_table(store.root / self.folder.verdicts)
 
-    def _pair(self, inputs: Hashes, responses: Sequence[Sequence[Candidate]], verdicts: Sequence[VerdictRow]) -> None:
-        make = partial(make_pairs, self.step, self.examples, responses, verdicts, self._seed)
+    def pair(self, inputs: Hashes, make: Callable[[int, Path], Counts]) -> None:
+        """The pair stage: `make` writes them, with a seed, to a path."""
         store, key = self.policies.store, self.folder.stage("pair")
-        counts, _ = store.file(key, self.folder.pairs, inputs, make)
+        counts, _ = store.file(key, self.folder.pairs, inputs, partial(make, self.seed))
         if not store.ran(key):
             return
         drops = "".join(
@@ -120,6 +130,61 @@ class StepPairs:
         self.progress.say(
             f"pair: {counted(counts['pairs'], 'pair')} of {counted(counts['examples'], 'example')}{drops}"
         )
+
+
+@dataclass(frozen=True)
+class StepEpisodes:
+    """The training pairs of a step whose policy plays the roles of an environment."""
+
+    of: StepPairs
+
+    def make(self, inputs: Hashes) -> None:
+        """Run the sample and pair stages; `inputs` holds the hash of the table of tasks."""
+        step, folder, store = self.of.step, self.of.folder, self.of.policies.store
+        environment = build_environment(self.of.recipe.environment or {})
+        self._play(environment, inputs)
+        turns: list[TurnRow] = read_table(store.root / folder.turns)
+        examples: list[ExampleRow] = read_table(store.root / folder.prompts)
+        responses = responses_of(step, examples, read_table(store.root / folder.samples))
+        decay = step.pairing.decay if isinstance(step.pairing, AgainstBaseline) else None
+        before = {} if decay is None else self._baselines()
+        rewards = Rewards.of(turns, environment.rewards, before, decay)
+        if before:
+            inputs["baselines"] = repr(sorted(before.items()))
+
+        def make(seed: int, target: Path) -> Counts:
+            counts = make_pairs(step, examples, responses, rewards.judge, seed, target, by_role=True)
+            return {**counts, "baselines": dict(rewards.after)}
+
+        self.of.pair(inputs, make)
+
+    def _play(self, environment: Environment, inputs: Hashes) -> None:
+        """The sample stage; adds the hashes of what it made to `inputs`."""
+        of, store, recipe, folder = self.of, self.of.policies.store, self.of.recipe, self.of.folder
+        ((draw,), key) = of.step.draws(), folder.stage("sample")
+        (ref,) = draw.policies
+        players = {role: REFERENCE if role in recipe.partners else ref for role in environment.roles}
+        inputs |= {f"plays {role}": self.of.policies.hash(player) for role, player in players.items()}
+        inputs["environment"] = environment_identity(environment)
+        files = folder.prompts, folder.samples, folder.turns
+
+        def work() -> Made:
+            longest = longest_prompt(of.policies, recipe)
+            settings = recipe.sampling, recipe.seed, folder, folder, longest
+            how = Episodes(of.policies, environment, players, draw.count, *settings)
+            paths = [store.path(file) for file in files]
+            return Made(files, play_tasks(how, of.examples, recipe.trained_roles(), paths, of.progress))
+
+        counts = store.stage(key, inputs, work)
+        of.check_repetition(counts["repeating_share"])
+        if store.ran(key):
+            of.progress.say(played(counts))
+        inputs |= {file: store.output_hash(key, file) for file in files}
+
+    def _baselines(self) -> dict[str, float]:
+        """The roles' mean rewards as the round before this one left them."""
+        before = previous(self.of.folder)
+        return {} if before is None else self.of.policies.store.manifest[before.stage("pair")]["facts"]["baselines"]
 
 
 def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[SampleRow]) -> list[list[Candidate]]:

@@ -75,6 +75,24 @@ ANCHORS = pa.schema({"example": pa.string(), "weights": pa.string(), "logps": pa
 """anchors.parquet: log-probability of each response of pairs.parquet under the policy whose weights have this hash"""
 
 
+TURNS = pa.schema(
+    {
+        "task": pa.string(),
+        "turn": pa.int32(),
+        "reply": pa.int32(),
+        "role": pa.string(),
+        "policy": pa.string(),
+        "text": pa.string(),
+        "reward": pa.float64(),
+        "kind": pa.string(),
+        "example": pa.string(),
+        "index": pa.int32(),
+    }
+)
+"""turns.parquet: every reply of an environment's episodes, in order; `turn` counts its questions; `example` and `index`
+say where samples.parquet has it, null where it is not trained on"""
+
+
 class Prompt(TypedDict):
     """The columns that sampling reads."""
 
@@ -155,6 +173,21 @@ class AnchorRow(TypedDict):
     example: str
     weights: str
     logps: list[float]
+
+
+class TurnRow(TypedDict):
+    """A row of TURNS."""
+
+    task: str
+    turn: int
+    reply: int
+    role: str
+    policy: str
+    text: str
+    reward: float | None
+    kind: str
+    example: str | None
+    index: int | None
 
 
 VerdictsByMatch = dict[tuple[int, int], float]

@@ -5,8 +5,12 @@ import_attribute("my_package.judges:longer", "oracle.path")
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
 
 
 def import_attribute(where: str, field: str) -> Any:
@@ -40,3 +44,24 @@ def name_of(function: Any) -> str:
     if found is not function:
         raise ValueError(f"{function!r} cannot be named in a recipe. Give a function that a module or a cell defines.")
     return name
+
+
+def find_class(name: str, shipped: Mapping[str, str], section: str, base: type[Kind]) -> type[Kind]:
+    """The subclass of `base` that a recipe's section names: a key of `shipped`, or `package.module:Class`.
+
+    Raises:
+        ValueError: unknown name (with the nearest one), or nothing of that kind can be imported.
+    """
+    where = shipped.get(name, name)
+    field = f"{section}.name"
+    if ":" not in where:
+        near = difflib.get_close_matches(name, shipped, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{field}: unknown {section} {name!r}.{hint} Shipped: {', '.join(shipped)}; your own "
+            "is named as 'package.module:Class'."
+        )
+    kind = import_attribute(where, field)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise ValueError(f"{field}: {where!r} is not a subclass of {base.__module__}.{base.__qualname__}.")
+    return kind

@@ -7,7 +7,7 @@
               collect/, teacher/     preference pairs or gold answers that were made once, where the recipe asks
               rounds/000/            samples, verdicts, pairs, anchors (.parquet), fit.jsonl, policy/
               rounds/000/half/       the same of another seat of that round (`half`, `base`)
-              evaluation/            held-out samples, summary.json
+              evaluation/            held-out samples, judged-T.json by evaluated policy, summary.json
               report.html
 
 Leaves out: columns of the tables (`rounds/tables.py`), and writing them.
@@ -40,6 +40,8 @@ REPORT = "report.html"
 DATA_STAGE = "data"
 TEACHER_STAGE = "teacher"
 SUMMARY_STAGE = "evaluation/summary"
+STOP_STAGE = "evaluation/stop"
+"""the fact that evaluation.patience ended the training early; it has no file"""
 StageName = Literal["sample", "judge", "pair", "freeze", "write", "anchor", "fit"]
 
 
@@ -50,6 +52,10 @@ class StepFolder(str):
     def __init__(self, name: str) -> None:
         self.samples = f"{name}/samples.parquet"
         """the responses that were drawn"""
+        self.prompts = f"{name}/prompts.parquet"
+        """the questions to which they reply, where an environment asked them"""
+        self.turns = f"{name}/turns.parquet"
+        """every reply of its episodes, with what it was worth"""
         self.verdicts = f"{name}/verdicts.parquet"
         """the oracle's preferences between them"""
         self.pairs = f"{name}/pairs.parquet"
@@ -74,6 +80,12 @@ def round_folder(t: int, seat: str = "play") -> StepFolder:
     return StepFolder(f"rounds/{t:03d}" if seat == "play" else f"rounds/{t:03d}/{seat}")
 
 
+def previous(folder: StepFolder) -> StepFolder | None:
+    """The folder of the same seat in the round before; None in the first."""
+    _, number, *seat = folder.split("/")
+    return round_folder(int(number) - 1, *seat) if int(number) else None
+
+
 def title_of(key: str, rounds: int | None = None) -> str:
     """What people call the folder of a step or a stage of the manifest; of how many `rounds`, where that is given.
 
@@ -87,13 +99,17 @@ def title_of(key: str, rounds: int | None = None) -> str:
         first = f"round {int(number) + 1}{f'/{rounds}' if rounds else ''}{seat}"
     elif first == "evaluation" and rest:
         name, _, of = rest[0].partition("-")
-        rest = [f"{name} {('policy ' + of if int(of) else 'start') if of.isdigit() else of}".strip()]
+        number, _, role = of.partition("-")
+        if number.isdigit():
+            of = f"{'policy ' + number if int(number) else 'start'}{f' as {role}' if role else ''}"
+        rest = [f"{name} {of}".strip()]
     return "  ".join([first, *rest])
 
 
-def verdict_files(root: Path) -> list[Path]:
-    """The oracle's verdicts on training responses, every seat's, of the run in `root`."""
-    return sorted([*root.glob(COLLECTION.verdicts), *root.glob("rounds/**/verdicts.parquet")])
+def verdict_files(root: Path, rounds: int) -> list[Path]:
+    """The oracle's verdicts on training responses, every seat's, of the first `rounds` rounds of the run in `root`."""
+    made = [file for t in range(rounds) for file in (root / round_folder(t)).glob("**/verdicts.parquet")]
+    return sorted([*root.glob(COLLECTION.verdicts), *made])
 
 
 def stage_name(key: str) -> str:
@@ -101,7 +117,7 @@ def stage_name(key: str) -> str:
     return key.rpartition("/")[2].partition("-")[0]
 
 
-def evaluation_stage(name: Literal["sample", "measure", "ask"], of: int | str) -> str:
+def evaluation_stage(name: Literal["sample", "measure", "ask", "judge"], of: int | str) -> str:
     """The manifest's key of an evaluation stage, of the policy after `of` rounds or the opponent of this name."""
     return f"evaluation/{name}-{of}"
 
@@ -111,14 +127,38 @@ def in_evaluation(key: str) -> bool:
     return key.startswith("evaluation/")
 
 
-def held_out_samples(t: int) -> str:
-    """Responses of the policy after t rounds to the held-out prompts."""
-    return f"evaluation/samples-{t}.parquet"
+def held_out_samples(t: int, role: str | None = None) -> str:
+    """Responses of the policy after t rounds to the held-out prompts; in one `role` of an environment."""
+    return f"evaluation/samples-{_of(t, role)}.parquet"
+
+
+def held_out_prompts(t: int, role: str | None = None) -> str:
+    """The questions to which those responses reply, where an environment asked them."""
+    return f"evaluation/prompts-{_of(t, role)}.parquet"
+
+
+def held_out_turns(t: int, role: str | None = None) -> str:
+    """Held-out episodes that the policy after t rounds played in every role, or only in one, against the start."""
+    return f"evaluation/turns-{_of(t, role)}.parquet"
+
+
+def _of(t: int, role: str | None) -> str:
+    return str(t) if role is None else f"{t}-{role}"
 
 
 def policy_measures(t: int) -> str:
     """Length, diversity and KL of those responses."""
     return f"evaluation/policy-{t}.json"
+
+
+def judged_policy(t: int) -> str:
+    """What the evaluation says of the policy after t rounds, where evaluation.every asks for it."""
+    return f"evaluation/judged-{t}.json"
+
+
+def evaluated_rounds(every: int, rounds: int) -> list[int]:
+    """After how many rounds a run with evaluation.every evaluates: each `every`-th round, and the last."""
+    return [t for t in range(1, rounds + 1) if t % every == 0 or t == rounds]
 
 
 def opponent_answers(name: str) -> str:

@@ -117,6 +117,11 @@ def _refuse_unlike(recipes: Recipes, path: Path) -> None:
     """Raise ValueError where runs would not compare: found now instead of after hours."""
     (first, _), one = next(iter(recipes.items()))
     shared = _shared(one)
+    if shared["evaluation"].patience is not None:
+        raise ValueError(
+            f"{path}: evaluation.patience = {shared['evaluation'].patience} would end runs after different numbers of "
+            "rounds, so they would not compare. Remove it."
+        )
     for (name, _), other in recipes.items():
         for field, its in _shared(other).items():
             if shared[field] != its:

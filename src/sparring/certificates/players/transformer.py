@@ -90,19 +90,36 @@ class MatrixOracle:
 def write_model(folder: Path, seed: int) -> None:
     """A two-layer Llama and its tokenizer in Hugging Face format."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(LETTERS)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([END])
+    _save(folder, tokenizer, TEMPLATE, seed)
+
+
+def save_tiny_llama(folder: Path, words: Sequence[str], seed: int) -> None:
+    """As `write_model`, whose tokens are whole words; all others are one unknown word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    unknown = "<unknown>"
+    known = {word: place for place, word in enumerate([*words, unknown])}
+    tokenizer = Tokenizer(models.WordLevel(known, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens([END])
+    _save(folder, tokenizer, TEMPLATE.replace(END, f" {END}"), seed)
+
+
+def _save(folder: Path, tokenizer: Any, template: str, seed: int) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
-    fast.chat_template = TEMPLATE
+    fast.chat_template = template
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(LETTERS) + 1,
+        vocab_size=len(fast),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -111,8 +128,8 @@ def write_model(folder: Path, seed: int) -> None:
         max_position_embeddings=32,
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=len(LETTERS),
-        pad_token_id=len(LETTERS),
+        eos_token_id=tokenizer.token_to_id(END),
+        pad_token_id=tokenizer.token_to_id(END),
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)

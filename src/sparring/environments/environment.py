@@ -1,0 +1,122 @@
+"""The interface of an environment: who is asked what, turn after turn, and what each response was worth.
+
+An environment is a frozen pydantic model, like an algorithm: its fields are the keys of a recipe's `environment:`
+section. `play` is a generator for one task: it yields waves of questions (`Ask`), receives the replies, and returns an
+`Outcome` for each reply. It is a pure function of the task, the seed and the replies, so a killed run plays it again on
+the stored replies. Rewards of replies to one prompt are preferences between them, so every loss can train every role.
+Leaves out: who plays a role (`rounds/play.py`), and boards and cards (`sequential.py`).
+
+    build_environment({"name": "kuhn_poker"}).roles  ->  ("first", "second")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from sparring.runtime.imports import find_class
+
+Message = Mapping[str, str]
+"""{"role": "system", "user" or "assistant", "content": text}"""
+
+
+class Task(NamedTuple):
+    """A row of the data, for which one episode is played."""
+
+    name: str
+    """differs from every other task's"""
+    prompt: str
+    """the row's prompt as text"""
+    checks: Sequence[Mapping[str, Any]] = ()
+    """the rules of the row's check, as `sparring.data.checks` reads them"""
+
+
+def after_examples(question: str, *examples: tuple[str, str]) -> list[Message]:
+    """A question to a role, after examples of questions with their answers: small models keep to a form so."""
+    turns = [*(text for pair in examples for text in pair), question]
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
+
+
+class Ask(NamedTuple):
+    """A question to a role, which gets `count` independent replies."""
+
+    role: str
+    messages: Sequence[Message]
+    count: int | None = None  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    """None: as many as the algorithm draws (`algorithm.samples`)"""
+
+
+class Reply(NamedTuple):
+    """A response of a policy in a role."""
+
+    text: str
+    finished: bool
+    """whether it ended by itself; False: it was cut off at `sampling.max_new_tokens`"""
+
+
+class Outcome(NamedTuple):
+    """What a reply was worth to the role that gave it."""
+
+    reward: float | None
+    """None: it is not trained on"""
+    kind: str = ""
+    """what happened where that is not the usual ("illegal", "unreadable"): counted and shown"""
+
+
+Wave = Sequence[Ask]
+Replies = Sequence[Sequence[Reply]]
+"""by question of the wave, then by reply"""
+Play = Generator[Wave, Replies, Sequence[Sequence[Outcome]]]
+"""returns outcomes by question, in the order in which all were asked, then by reply"""
+
+
+class Environment(BaseModel):
+    """Base of every environment: a frozen configuration that can play a task.
+
+    A subclass in any importable module can be named in a recipe as `package.module:Class`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    about: ClassVar[str]
+    """one sentence: what is played"""
+    roles: ClassVar[tuple[str, ...]]
+    rewards: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    """the lowest and the highest reward; the highest against the lowest counts as a sure win"""
+    zero_sum: ClassVar[bool] = False
+    """whether one role's reward is the other's loss: checked for every task"""
+    most_waves: ClassVar[int] = 64
+    """an episode that asks more often is an error"""
+
+    def play(self, task: Task, seed: int) -> Play:
+        """The episode of one task; all chance comes from `seed`."""
+        raise NotImplementedError
+
+    def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
+        """Further measures of held-out episodes, by name; each episode lists (role, text, reward, kind) in order."""
+        return {}
+
+
+SHIPPED = {
+    "kuhn_poker": "sparring.environments.kuhn_poker:KuhnPoker",
+    "tic_tac_toe": "sparring.environments.tic_tac_toe:TicTacToe",
+    "matrix_game": "sparring.environments.matrix_game:MatrixGame",
+    "arithmetic_duel": "sparring.environments.arithmetic_duel:ArithmeticDuel",
+    "step_critic": "sparring.environments.step_critic:StepCritic",
+}
+"""Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
+
+
+def build_environment(section: Mapping[str, Any]) -> Environment:
+    """An environment from a recipe's `environment:` section (its name and fields).
+
+    Raises:
+        ValueError: missing or unknown name, or an unknown field.
+    """
+    fields = dict(section)
+    name = fields.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"environment.name: missing. Give one of {', '.join(SHIPPED)}.")
+    return find_class(name, SHIPPED, "environment", Environment).model_validate(fields)

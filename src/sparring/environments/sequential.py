@@ -1,0 +1,189 @@
+"""Games of two seats that move in turn, with chance at the start: how they are played in words, and solved exactly.
+
+A subclass says who moves, what the mover sees, which moves are legal and what the end pays. The same rules then serve
+language models (`play`) and exact best responses (`exploitability`). A reply that is no legal move forfeits the game,
+and is counted as illegal. Leaves out: simultaneous moves (`matrix_game.py`).
+
+    exploitability(KuhnPoker(), uniform)  ->  Gaps(first=0.5, second=0.41...)
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
+
+from sparring.environments.environment import Ask, Environment, Outcome, Play, Task
+
+State = Hashable
+FIRST, SECOND = "first", "second"
+ILLEGAL = "illegal"
+BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+
+
+class SequentialGame(Environment):
+    """Two seats in turn; a state is any hashable value."""
+
+    roles = (FIRST, SECOND)
+    zero_sum: ClassVar[bool] = True
+
+    def starts(self) -> Sequence[tuple[float, State]]:
+        """The states that chance may begin with, with their probabilities."""
+        raise NotImplementedError
+
+    def mover(self, state: Any) -> str | None:
+        """The seat whose turn it is; None at the end."""
+        raise NotImplementedError
+
+    def observation(self, state: Any) -> str:
+        """What the mover is told; equal for all states that it cannot tell apart."""
+        raise NotImplementedError
+
+    def legal(self, state: Any) -> Sequence[str]:
+        """The mover's moves."""
+        raise NotImplementedError
+
+    def after(self, state: Any, move: str) -> State:
+        """The state after a legal move."""
+        raise NotImplementedError
+
+    def returns(self, state: Any) -> Mapping[str, float]:
+        """At the end, what each seat gets."""
+        raise NotImplementedError
+
+    def play(self, task: Task, seed: int) -> Play:
+        """One game; every move of a seat gets what the seat gets in the end."""
+        chances, states = zip(*self.starts(), strict=True)
+        state = random.Random(seed).choices(states, chances)[0]
+        movers: list[str] = []
+        while (role := self.mover(state)) is not None:
+            ((reply,),) = yield [Ask(role, [{"role": "user", "content": self.observation(state)}], 1)]
+            movers.append(role)
+            move = read_move(reply.text, self.legal(state))
+            if move is None:
+                return self._forfeited(movers)
+            state = self.after(state, move)
+        returns = self.returns(state)
+        return [[Outcome(returns[role])] for role in movers]
+
+    def _forfeited(self, movers: Sequence[str]) -> list[list[Outcome]]:
+        """The last mover's reply was no legal move: it loses as much as the game can cost."""
+        low, high = self.rewards
+        *before, last = movers
+        return [*([Outcome(low if role == last else high)] for role in before), [Outcome(low, ILLEGAL)]]
+
+
+def read_move(text: str, legal: Sequence[str]) -> str | None:
+    """The legal move that a reply is, or that it last names in square brackets; None where there is none."""
+    bracketed = BRACKETS.findall(text)
+    said = (bracketed[-1] if bracketed else text).strip(" \n\t.!\"'").casefold()
+    return next((move for move in legal if move.casefold() == said), None)
+
+
+Policy = Callable[[str, str, Sequence[str]], Sequence[float]]
+"""seat, observation and legal moves to the moves' probabilities"""
+
+
+def uniform(role: str, observation: str, legal: Sequence[str]) -> list[float]:
+    """Every legal move alike."""
+    return [1.0 / len(legal)] * len(legal)
+
+
+def observations(game: SequentialGame) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The legal moves by seat and observation, over the whole game."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    seen: set[State] = set()
+
+    def visit(state: State) -> None:
+        role = game.mover(state)
+        if role is None or state in seen:
+            return
+        seen.add(state)
+        found[role, game.observation(state)] = tuple(game.legal(state))
+        for move in game.legal(state):
+            visit(game.after(state, move))
+
+    for _, state in game.starts():
+        visit(state)
+    return found
+
+
+def value(game: SequentialGame, policy: Policy, role: str) -> float:
+    """What a seat gets on average when both play `policy`."""
+
+    @cache
+    def of(state: State) -> float:
+        mover = game.mover(state)
+        if mover is None:
+            return game.returns(state)[role]
+        legal = game.legal(state)
+        chances = policy(mover, game.observation(state), legal)
+        return sum(p * of(game.after(state, move)) for p, move in zip(chances, legal, strict=True))
+
+    return sum(chance * of(state) for chance, state in game.starts())
+
+
+def best_response_value(game: SequentialGame, policy: Policy, role: str) -> float:
+    """What a seat gets at most against `policy` in the other seat; exact for players who forget nothing."""
+    reached = _reached(game, policy, role)
+
+    @cache
+    def of(state: State) -> float:
+        mover = game.mover(state)
+        if mover is None:
+            return game.returns(state)[role]
+        told, legal = game.observation(state), game.legal(state)
+        if mover == role:
+            return of(game.after(state, best(told)))
+        chances = policy(mover, told, legal)
+        return sum(p * of(game.after(state, move)) for p, move in zip(chances, legal, strict=True) if p > 0)
+
+    @cache
+    def best(told: str) -> str:
+        states = reached[told]
+        legal = game.legal(next(iter(states)))
+        return max(legal, key=lambda move: sum(p * of(game.after(state, move)) for state, p in states.items()))
+
+    return sum(chance * of(state) for chance, state in game.starts())
+
+
+def _reached(game: SequentialGame, policy: Policy, role: str) -> defaultdict[str, defaultdict[State, float]]:
+    """By what the seat is told, the states in which it moves and the chance that all others let it get there."""
+    reached: defaultdict[str, defaultdict[State, float]] = defaultdict(lambda: defaultdict(float))
+    layer: Mapping[State, float] = {state: chance for chance, state in game.starts()}
+    while layer:
+        below: defaultdict[State, float] = defaultdict(float)
+        for state, chance in layer.items():
+            mover = game.mover(state)
+            if mover is None:
+                continue
+            legal, told = game.legal(state), game.observation(state)
+            if mover == role:
+                reached[told][state] += chance
+            chances = [1.0] * len(legal) if mover == role else policy(mover, told, legal)
+            for p, move in zip(chances, legal, strict=True):
+                if p > 0:
+                    below[game.after(state, move)] += chance * p
+        layer = below
+    return reached
+
+
+class Gaps(NamedTuple):
+    """What each seat would gain by its best response; both are 0 at an equilibrium."""
+
+    first: float
+    second: float
+
+    @property
+    def exploitability(self) -> float:
+        """Their mean, as OpenSpiel defines it; their sum is NashConv."""
+        return (self.first + self.second) / 2
+
+
+def exploitability(game: SequentialGame, policy: Policy) -> Gaps:
+    """How far a policy in both seats is from an equilibrium."""
+    gains = (best_response_value(game, policy, role) - value(game, policy, role) for role in game.roles)
+    return Gaps(*gains)

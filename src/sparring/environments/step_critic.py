@@ -1,0 +1,136 @@
+"""SPC, self-play critic (2504.19162): a sneaky writer of wrong steps against a critic who finds them.
+
+A task is a chain of sums up to one correct step. The sneaky writer sees it and writes a wrong one in its place; the
+critic sees the chain and one step, the correct or a wrong one, and says which it is. Right verdicts give the critic +1,
+wrong ones -1, and a sneaky step gets minus the mean of its critics. A "wrong" step that is right, or is no step in its
+place, gets -1 and goes to no critic. The paper's truth is the success rate of continuations, and its problems are
+mathematics; ours is code that checks sums, so that no right step is taken for a wrong one. Leaves out: critiques before
+the verdict, the SFT start, the list of error types.
+
+    StepCritic(steps=2).play(Task("a", ""), seed=0)
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from sparring.environments.arithmetic import Sum, draw_sum, read_step
+from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task, after_examples
+
+SNEAKY, CRITIC = "sneaky", "critic"
+NOT_WRONG, NO_STEP, UNREADABLE = "not wrong", "no step in its place", "unreadable"
+ACCEPTED, REJECTED, CAUGHT, MISSED = (
+    "right step accepted",
+    "right step rejected",
+    "wrong step caught",
+    "wrong step missed",
+)
+VERDICT = re.compile(r"\b(incorrect|correct)\b", re.IGNORECASE)
+
+
+class StepCritic(Environment):
+    """Fields of the game."""
+
+    about = "a sneaky writer puts a wrong step into a calculation, a critic says whether a step is correct"
+    roles = (SNEAKY, CRITIC)
+
+    steps: int = Field(default=2, ge=1, le=8)
+    """sums of a chain; the last is judged"""
+    largest: int = Field(default=50, ge=2)
+    """numbers in them are at most this, results may be larger"""
+    operations: str = Field(default="+-", pattern=r"^[-+*]+$")
+    """of the sums"""
+    critics: int | None = Field(default=None, ge=1)
+    """replies of the critic to a step; null: algorithm.samples"""
+
+    def play(self, task: Task, seed: int) -> Play:
+        """K sneaky steps; then critics for the correct step and for every one that is wrong."""
+        chain = self._chain(random.Random(seed))
+        last = chain[-1]
+        (written,) = yield [Ask(SNEAKY, after_examples(_sneaky_question(chain), SNEAKY_EXAMPLE))]
+        kinds = [_kind(reply.text, last) for reply in written]
+        wrong = [_step_of(reply.text) for reply, kind in zip(written, kinds, strict=True) if not kind]
+        shown = [f"{last} = {last.result}", *wrong]
+        asks = (after_examples(_critic_question(chain[:-1], step), *CRITIC_EXAMPLES) for step in shown)
+        verdicts = yield [Ask(CRITIC, messages, self.critics) for messages in asks]
+        judged = [[_judged(reply, index == 0) for reply in replies] for index, replies in enumerate(verdicts)]
+        paid = iter([-sum(o.reward or 0.0 for o in outcomes) / len(outcomes) for outcomes in judged[1:]])
+        return [[Outcome(-1.0, kind) if kind else Outcome(next(paid)) for kind in kinds], *judged]
+
+    def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
+        """The critic's accuracy on right and on wrong steps, and their harmonic mean; unreadable verdicts are wrong."""
+        counts = Counter(kind for episode in episodes for role, _, _, kind in episode if role == CRITIC)
+        right = counts[ACCEPTED], counts[REJECTED] + counts[f"{UNREADABLE}, of a right step"]
+        wrong = counts[CAUGHT], counts[MISSED] + counts[f"{UNREADABLE}, of a wrong step"]
+        shares = {
+            name: hits / (hits + misses)
+            for name, (hits, misses) in (("accuracy on right steps", right), ("accuracy on wrong steps", wrong))
+            if hits + misses
+        }
+        if len(shares) == 2:
+            a, b = shares.values()
+            shares["harmonic mean"] = 2 * a * b / (a + b) if a + b else 0.0
+        return shares
+
+    def _chain(self, rng: random.Random) -> list[Sum]:
+        chain = [draw_sum(rng, self.largest, self.operations)]
+        while len(chain) < self.steps:
+            chain.append(draw_sum(rng, self.largest, self.operations, chain[-1].result))
+        return chain
+
+
+def _lines(before: Sequence[Sum], step: str) -> str:
+    return "\n".join([*(f"{one} = {one.result}" for one in before), step])
+
+
+def _sneaky_question(chain: Sequence[Sum]) -> str:
+    last = chain[-1]
+    return (
+        f"Here is a calculation:\n{_lines(chain[:-1], f'{last} = {last.result}')}\n\nWrite its last line again with a "
+        "wrong result that looks right."
+    )
+
+
+def _critic_question(before: Sequence[Sum], step: str) -> str:
+    return (
+        f"Here is a calculation:\n{_lines(before, step)}\n\nIs its last line correct? Reply with one word, Correct or "
+        "Incorrect."
+    )
+
+
+_SHOWN = [Sum(14, "+", 9), Sum(23, "-", 6)]
+SNEAKY_EXAMPLE = _sneaky_question(_SHOWN), "23 - 6 = 16"
+CRITIC_EXAMPLES = (
+    (_critic_question(_SHOWN[:1], "23 - 6 = 16"), "Incorrect"),
+    (_critic_question(_SHOWN[:1], "23 - 6 = 17"), "Correct"),
+)
+
+
+def _kind(text: str, asked: Sum) -> str:
+    """Why a sneaky step is none; empty where it is one."""
+    step = read_step(text)
+    if step is None or step[0] != asked:
+        return NO_STEP
+    return NOT_WRONG if step[1] == asked.result else ""
+
+
+def _step_of(text: str) -> str:
+    """The step alone, so that nothing around it tells the critic who wrote it."""
+    step = read_step(text)
+    assert step is not None
+    return f"{step[0]} = {step[1]}"
+
+
+def _judged(reply: Reply, right: bool) -> Outcome:
+    """What a verdict is worth; the first of both words counts."""
+    found = VERDICT.search(reply.text)
+    if found is None:
+        return Outcome(-1.0, f"{UNREADABLE}, of a {'right' if right else 'wrong'} step")
+    accepts = found[1].casefold() == "correct"
+    kind = (ACCEPTED if accepts else REJECTED) if right else (MISSED if accepts else CAUGHT)
+    return Outcome(1.0 if accepts == right else -1.0, kind)

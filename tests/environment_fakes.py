@@ -1,0 +1,88 @@
+"""Environments for tests: tiny games whose rewards differ between gibberish, and some that break the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task
+
+
+def worth(text: str) -> float:
+    """-1, 0 or 1 by what a text is made of."""
+    return float(sum(map(ord, text)) % 3 - 1)
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+class WriterReader(Environment):
+    """A reader answers what a writer wrote; texts that end in a vowel are of their own kind and not trained on."""
+
+    about = "writer and reader"
+    roles = ("writer", "reader")
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(task.prompt))]
+        read = yield [Ask("reader", user(f"{reply.text!r}? {seed % 7}"), 2) for reply in written[:2]]
+        return [[_graded(reply) for reply in replies] for replies in [written, *read]]
+
+
+class Wordy(WriterReader):
+    """Asks the writer at length about words that end in a t."""
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(task.prompt + "!" * 30 * task.prompt.endswith("t")))]
+        return [[_graded(reply) for reply in written]]
+
+
+def _graded(reply: Reply) -> Outcome:
+    vowel = reply.text[-1:] in "aeiou" and reply.text != ""
+    return Outcome(None, "vowel") if vowel else Outcome(worth(reply.text))
+
+
+class Faulty(Environment):
+    """Breaks one rule."""
+
+    about = "faulty"
+    roles = ("writer", "reader")
+    zero_sum: ClassVar[bool] = True
+    most_waves: ClassVar[int] = 3
+
+    fault: str
+
+    def play(self, task: Task, seed: int) -> Play:
+        if self.fault == "raises":
+            raise KeyError("lost")
+        if self.fault == "role":
+            yield [Ask("judge", user("Hm?"))]
+        while self.fault == "endless":
+            yield [Ask("writer", user("Again?"), 1)]
+        yield [Ask("writer", user("Say."), 1), Ask("reader", user("Hear."), 1)]
+        return RESULTS[self.fault]()
+
+
+RESULTS: dict[str, Callable[[], Any]] = {
+    "nan": lambda: [[Outcome(float("nan"))], [Outcome(0.0)]],
+    "range": lambda: [[Outcome(2.0)], [Outcome(-1.0)]],
+    "sum": lambda: [[Outcome(1.0)], [Outcome(1.0)]],
+    "missing": lambda: [[Outcome(1.0)]],
+    "number": lambda: 3.0,
+}
+
+
+def play_out(
+    environment: Environment, answer: Callable[[Ask, int], str], seed: int = 0, count: int = 2
+) -> tuple[list[Ask], list[list[str]], Sequence[Sequence[Outcome]]]:
+    """The questions, replies and outcomes of an episode in which `answer` gives the k-th reply to a question."""
+    play, asks, texts = environment.play(Task("task", "prompt"), seed), [], []
+    wave = next(play)
+    while True:
+        replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in wave]
+        asks += wave
+        texts += replies
+        try:
+            wave = play.send([[Reply(text, True) for text in group] for group in replies])
+        except StopIteration as stop:
+            return asks, texts, stop.value

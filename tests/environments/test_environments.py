@@ -1,0 +1,123 @@
+"""Rewards of the shipped environments on episodes that are spelt out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from environment_fakes import play_out
+from sparring.environments.arithmetic_duel import INVALID, UNREADABLE, ArithmeticDuel
+from sparring.environments.environment import SHIPPED, Ask, Outcome, build_environment
+from sparring.environments.matrix_game import MatrixGame
+from sparring.environments.sequential import ILLEGAL
+from sparring.environments.step_critic import NO_STEP, NOT_WRONG, StepCritic
+
+
+def test_every_shipped_environment_says_what_it_is() -> None:
+    for name in SHIPPED:
+        environment = build_environment({"name": name})
+        assert environment.about
+        assert len(set(environment.roles)) == len(environment.roles) >= 2
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({}, "environment.name: missing. Give one of kuhn_poker"),
+        ({"name": "kuhn_pokr"}, "unknown environment 'kuhn_pokr'. Did you mean 'kuhn_poker'?"),
+        ({"name": "environment_fakes:worth"}, "is not a subclass of"),
+        ({"name": "kuhn_poker", "rule": True}, "rule"),
+    ],
+)
+def test_a_wrong_section_is_named(section: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build_environment(section)
+
+
+def test_rock_paper_scissors_pays_each_move_its_mean_against_all_others() -> None:
+    said = {"first": ["rock", "paper", "well"], "second": ["Scissors.", "rock", "paper"]}
+    _, _, (first, second) = play_out(MatrixGame(), lambda ask, k: said[ask.role][k], count=3)
+    assert first == [Outcome(0.0), Outcome(0.0), Outcome(-1.0, ILLEGAL)]
+    assert [o.reward for o in second] == pytest.approx([1 / 3, 0.0, 2 / 3])
+    assert sum(o.reward or 0 for o in first) == pytest.approx(-sum(o.reward or 0 for o in second))
+
+
+def line_of(ask: Ask) -> str:
+    """The last line of the calculation that a role of SPC sees."""
+    return ask.messages[-1]["content"].split("\n\n")[0].splitlines()[-1]
+
+
+def test_a_sneaky_step_gets_what_its_critics_lose() -> None:
+    shown: list[str] = []
+
+    def answer(ask: Ask, k: int) -> str:
+        last = line_of(ask)
+        if ask.role == "sneaky":
+            asked, result = last.split(" = ")
+            return [f"{asked} = {int(result) + 1}", last, "1 + 1 = 3", "No idea"][k]
+        shown.append(last)
+        return ["Correct", "I say: incorrect.", "incorrect", "Hm"][k]
+
+    _, _, (sneaky, right, wrong) = play_out(StepCritic(), answer, seed=5, count=4)
+    assert [o.kind for o in sneaky] == ["", NOT_WRONG, NO_STEP, NO_STEP]
+    assert [o.reward for o in right] == [1.0, -1.0, -1.0, -1.0]
+    assert [o.reward for o in wrong] == [-1.0, 1.0, 1.0, -1.0]
+    assert [o.reward for o in sneaky] == [0.0, -1.0, -1.0, -1.0]
+    assert int(shown[-1].split(" = ")[1]) == int(shown[0].split(" = ")[1]) + 1
+
+
+def test_the_critic_is_measured_on_right_and_on_wrong_steps() -> None:
+    def answer(ask: Ask, k: int) -> str:
+        asked, _, result = line_of(ask).partition(" = ")
+        if ask.role == "sneaky":
+            return f"{asked} = {int(result) - 2}"
+        return ["Correct", "Correct", "Correct", "Incorrect"][k]
+
+    asks, texts, outcomes = play_out(StepCritic(critics=4), answer, count=1)
+    rows = [
+        (ask.role, text, o.reward, o.kind)
+        for ask, group, given in zip(asks, texts, outcomes, strict=True)
+        for text, o in zip(group, given, strict=True)
+    ]
+    measures = StepCritic().measure([rows])
+    assert measures == {
+        "accuracy on right steps": 0.75,
+        "accuracy on wrong steps": 0.25,
+        "harmonic mean": pytest.approx(0.375),
+    }
+    assert StepCritic().measure([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("credit", "right", "paid"),
+    [
+        ("r_zero", [True, False], 1.0),
+        ("r_zero", [True, True, True, False], 0.5),
+        ("absolute_zero", [True, True, True, False], 0.25),
+        ("absolute_zero", [False, False], 0.0),
+        ("gaussian", [True, False], 1.0),
+        ("gaussian", [True, True, False, False, False, False], pytest.approx(0.606530660)),
+        ("gaussian", [True], 0.0),
+    ],
+)
+def test_challengers_are_paid_as_the_papers_say(credit: str, right: list[bool], paid: float) -> None:
+    assert build_environment({"name": "arithmetic_duel", "credit": credit}).pay(right) == paid  # type: ignore[attr-defined]
+
+
+def test_only_valid_sums_are_asked_and_code_checks_the_answers() -> None:
+    def answer(ask: Ask, k: int) -> str:
+        if ask.role == "challenger":
+            return ["What is 12 + 30?", "100 + 1", "no", "2 * 3"][k]
+        return ["42", "It is 42.", "43", "many"][k]
+
+    asks, _, (challenger, solver) = play_out(ArithmeticDuel(), answer, count=4)
+    assert [ask.role for ask in asks] == ["challenger", "solver"]
+    assert challenger == [Outcome(1.0), *[Outcome(-1.0, INVALID)] * 3]
+    assert solver == [Outcome(1.0), Outcome(1.0), Outcome(0.0), Outcome(0.0, UNREADABLE)]
+
+
+def test_the_solver_alone_gets_drawn_sums() -> None:
+    asks, _, outcomes = play_out(ArithmeticDuel(problems="chance"), lambda ask, k: "0")
+    assert [ask.role for ask in asks] == ["solver"]
+    assert len(outcomes[0]) == 2

@@ -1,0 +1,114 @@
+"""Kuhn poker and tic-tac-toe: values and equilibria that are known, and moves as models write them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from environment_fakes import play_out
+from sparring.environments.kuhn_poker import KuhnPoker
+from sparring.environments.sequential import (
+    ILLEGAL,
+    best_response_value,
+    exploitability,
+    observations,
+    read_move,
+    uniform,
+    value,
+)
+from sparring.environments.tic_tac_toe import TicTacToe
+
+KUHN = KuhnPoker(rules=False)
+
+
+def equilibrium(a: float) -> dict[str, float]:
+    """The chance of a bet in the family of equilibria, 0 <= a <= 1/3."""
+    return {
+        **{"J": a, "Q": 0.0, "K": 3 * a, "J pass bet": 0.0, "Q pass bet": a + 1 / 3, "K pass bet": 1.0},
+        **{"J bet": 0.0, "Q bet": 1 / 3, "K bet": 1.0, "J pass": 1 / 3, "Q pass": 0.0, "K pass": 1.0},
+    }
+
+
+@pytest.mark.parametrize("a", [0.0, 0.1, 1 / 3])
+def test_the_known_equilibria_of_kuhn_poker_are_worth_minus_one_eighteenth_and_cannot_be_exploited(a: float) -> None:
+    bets = equilibrium(a)
+
+    def policy(role: str, told: str, legal: object) -> list[float]:
+        return [1 - bets[told], bets[told]]
+
+    assert value(KUHN, policy, "first") == pytest.approx(-1 / 18)
+    assert exploitability(KUHN, policy).exploitability == pytest.approx(0.0, abs=1e-12)
+
+
+def test_uniform_kuhn_poker_loses_what_openspiel_says() -> None:
+    assert len(observations(KUHN)) == 12
+    assert exploitability(KUHN, uniform).exploitability == pytest.approx(0.458333333, abs=1e-9)
+    assert exploitability(KuhnPoker(), uniform) == exploitability(KUHN, uniform)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exploitability_agrees_with_openspiel_on_random_policies(seed: int) -> None:
+    pyspiel = pytest.importorskip("pyspiel", reason="open_spiel is not installed")
+    from open_spiel.python import policy as policies
+    from open_spiel.python.algorithms import exploitability as theirs
+
+    rng = random.Random(seed)
+    bets = {told: rng.random() for _, told in observations(KUHN)}
+    tabular = policies.TabularPolicy(pyspiel.load_game("kuhn_poker"))
+    words = {"p": "pass", "b": "bet"}
+    for state, place in tabular.state_lookup.items():  # "0pb" is our "J pass bet"
+        bet = bets[" ".join(["JQK"[int(state[0])], *(words[move] for move in state[1:])])]
+        tabular.action_probability_array[place] = [1 - bet, bet]
+    ours = exploitability(KUHN, lambda role, told, legal: [1 - bets[told], bets[told]]).exploitability
+    assert ours == pytest.approx(theirs.exploitability(pyspiel.load_game("kuhn_poker"), tabular))
+
+
+def test_tic_tac_toe_is_won_against_chance_and_has_5478_positions_of_which_4520_are_played_on() -> None:
+    game = TicTacToe()
+    assert len(observations(game)) == 4520
+    assert value(game, uniform, "first") == pytest.approx(737 / 1260 - 121 / 420)  # won and lost games
+    assert best_response_value(game, uniform, "first") == pytest.approx(0.99479, abs=1e-5)
+    assert best_response_value(game, uniform, "second") == pytest.approx(0.92487, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "move"),
+    [
+        ("bet", "bet"),
+        (" Bet.\n", "bet"),
+        ("I think [pass] or rather [bet]", "bet"),
+        ("I bet", None),
+        ("[fold]", None),
+        ("", None),
+    ],
+)
+def test_moves_are_read_whole_or_from_the_last_brackets(text: str, move: str | None) -> None:
+    assert read_move(text, ("pass", "bet")) == move
+
+
+@given(st.integers(0, 10**6), st.lists(st.sampled_from(["pass", "bet", "fold"]), min_size=3, max_size=3))
+def test_every_move_of_a_seat_gets_what_the_seat_gets_and_an_illegal_one_forfeits(seed: int, moves: list[str]) -> None:
+    said = iter(moves)
+    asks, texts, outcomes = play_out(KuhnPoker(), lambda ask, k: next(said), seed)
+    by_role = {
+        role: {o.reward for a, (o,) in zip(asks, outcomes, strict=True) if a.role == role} for role in KUHN.roles
+    }
+    assert all(len(rewards) <= 1 for rewards in by_role.values())
+    if all(by_role.values()):
+        assert sum(next(iter(rewards)) or 0.0 for rewards in by_role.values()) == 0.0
+    if texts[-1] == ["fold"]:
+        assert outcomes[-1][0] == (-2.0, ILLEGAL)
+    else:
+        assert abs(outcomes[-1][0].reward or 0.0) in (1.0, 2.0)
+
+
+def test_chance_comes_from_the_seed_alone() -> None:
+    def cards(seed: int) -> str:
+        asks, _, _ = play_out(KuhnPoker(), lambda ask, k: "pass", seed)
+        return str([ask.messages for ask in asks])
+
+    assert cards(3) == cards(3)
+    assert len({cards(seed) for seed in range(60)}) == 6

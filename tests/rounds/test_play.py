@@ -1,0 +1,217 @@
+"""A run whose policy plays the roles of an environment: what is stored, counted and refused, and kills."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from environment_fakes import WriterReader, worth
+from sparring.environments.environment import Ask, Reply, Task
+from sparring.recipe.reading import parse_recipe
+from sparring.rounds.play import environment_identity
+from sparring.rounds.rewards import Rewards
+from sparring.rounds.run import run
+from sparring.rounds.tables import TurnRow
+from sparring.runtime.files import read_table
+from sparring.runtime.progress import Progress
+
+Plain = dict[str, Any]
+
+
+@pytest.fixture
+def roles_recipe(tiny_recipe: Plain) -> Plain:
+    """The tiny recipe with writer and reader instead of an oracle."""
+    plain = {**tiny_recipe, "environment": {"name": "environment_fakes:WriterReader"}, "rounds": 1}
+    plain["algorithm"] = {**plain["algorithm"], "pairing": "all", "target": "soft"}
+    plain["evaluation"] = {"samples": 2}
+    del plain["oracle"]
+    return plain
+
+
+def go(plain: Plain, out: Path) -> Any:
+    return run(parse_recipe(plain), out, Progress(quiet=True))
+
+
+def test_rewards_of_siblings_become_pairs_of_every_role(roles_recipe: Plain, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    summary = go(roles_recipe, out)
+    folder = out / "rounds/000"
+    turns = read_table(folder / "turns.parquet")
+    samples = {(row["example"], row["index"]): row for row in read_table(folder / "samples.parquet")}
+    prompts = {row["example"]: row for row in read_table(folder / "prompts.parquet")}
+    assert {turn["role"] for turn in turns} == {"writer", "reader"}
+    for turn in turns:
+        if turn["kind"]:
+            assert (turn["kind"], turn["reward"], turn["example"]) == ("vowel", None, None)
+        else:
+            assert turn["reward"] == worth(turn["text"])
+            assert samples[turn["example"], turn["index"]]["text"] == turn["text"]
+            assert prompts[turn["example"]]["group"] == turn["role"]
+    rewards = {(turn["example"], turn["index"]): turn["reward"] for turn in turns}
+    texts: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for (example, index), row in samples.items():
+        texts[example][row["text"]] = rewards[example, index]
+    pairs = read_table(folder / "pairs.parquet")
+    assert {row["example"].split("-")[0] for row in pairs} == {"writer", "reader"}
+    for row in pairs:
+        for pair in row["pairs"]:
+            winner, loser = (texts[row["example"]][row["responses"][pair[s]]["text"]] for s in ("winner", "loser"))
+            assert pair["preference"] == pytest.approx(0.5 + (winner - loser) / 4)
+    facts = json.loads((out / "manifest.json").read_text())["rounds/000/sample"]["facts"]
+    assert facts["tasks"] == 6
+    assert facts["turns"] == len(turns)
+    assert facts["kinds"] == {
+        f"{role}: vowel": sum(t["role"] == role and t["kind"] != "" for t in turns)
+        for role in ("writer", "reader")
+        if any(t["role"] == role and t["kind"] for t in turns)
+    }
+    assert [j["name"] for j in summary["judgments"]] == ["in each role by itself", "as writer", "as reader"]
+    assert [one["round"] for one in summary["episodes"]] == [0, 1]
+    assert "Roles in held-out self-play" in (out / "report.html").read_text()
+
+
+def test_episodes_are_played_again_from_their_stored_replies(roles_recipe: Plain, tmp_path: Path) -> None:
+    """The generator is a pure function of task, seed and replies: rewards can be computed from turns.parquet."""
+    go(roles_recipe, tmp_path / "run")
+    turns: list[TurnRow] = read_table(tmp_path / "run/rounds/000/turns.parquet")
+    prompts = {row["example"]: row["prompt"] for row in read_table(tmp_path / "run/data/train.parquet")}
+    by_task: defaultdict[str, dict[int, list[TurnRow]]] = defaultdict(lambda: defaultdict(list))
+    for turn in turns:
+        by_task[turn["task"]][turn["turn"]].append(turn)
+    assert len(by_task) == 6
+    for task, questions in by_task.items():
+        play = WriterReader().play(Task(task, prompts[task]), 0)
+        wave, place = next(play), 0
+        outcomes = None
+        while outcomes is None:
+            assert all(isinstance(ask, Ask) for ask in wave)
+            rows = [questions[place + i] for i in range(len(wave))]
+            place += len(wave)
+            try:
+                wave = play.send([[Reply(row["text"], True) for row in group] for group in rows])
+            except StopIteration as stop:
+                outcomes = stop.value
+        stored = [[row["reward"] for row in questions[i]] for i in range(place)]
+        assert [[outcome.reward for outcome in group] for group in outcomes] == stored
+
+
+def test_a_partner_is_played_by_the_start_and_not_trained(roles_recipe: Plain, tmp_path: Path) -> None:
+    summary = go({**roles_recipe, "partners": {"writer": "start"}, "rounds": 2}, tmp_path / "run")
+    turns = read_table(tmp_path / "run/rounds/001/turns.parquet")
+    assert {(turn["role"], turn["policy"]) for turn in turns} == {("writer", "0/play"), ("reader", "1/play")}
+    assert {turn["role"] for turn in turns if turn["example"]} == {"reader"}
+    assert [j["name"] for j in summary["judgments"]] == ["as reader"]
+
+
+@pytest.mark.parametrize("algorithm", [{"name": "grpo"}, {"name": "grpo", "baseline": "role"}, {"name": "sppo"}])
+def test_other_losses_train_roles_too(roles_recipe: Plain, tmp_path: Path, algorithm: Plain) -> None:
+    go({**roles_recipe, "algorithm": {**algorithm, "samples": 4}, "rounds": 2}, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    baselines = [manifest[f"rounds/00{t}/pair"]["facts"]["baselines"] for t in (0, 1)]
+    if algorithm.get("baseline") == "role":
+        assert baselines[0].keys() == {"writer", "reader"}
+        assert baselines[0] != baselines[1]
+        assert manifest["rounds/001/pair"]["inputs"]["baselines"] == repr(sorted(baselines[0].items()))
+    else:
+        assert baselines == [{}, {}]
+
+
+def turn(task: str, role: str, reward: float | None, example: str | None = None, index: int = 0) -> TurnRow:
+    return {
+        **{"task": task, "turn": 0, "reply": 0, "role": role, "policy": "0/play", "text": "", "kind": ""},
+        **{"reward": reward, "example": example, "index": index if example else None},
+    }  # type: ignore[typeddict-item]
+
+
+def test_a_reply_meets_its_roles_mean_before_its_own_task() -> None:
+    turns = [
+        turn("a", "first", 1.0, "x", 0),
+        turn("a", "second", -1.0, "y", 0),
+        turn("a", "first", 0.0, "x", 1),
+        turn("b", "first", None),
+        turn("b", "second", 1.0, "y", 1),
+        turn("c", "first", -1.0, "z", 0),
+    ]
+    rewards = Rewards.of(turns, (-1.0, 1.0), {"first": 0.4}, decay=0.5)
+    assert rewards.judge("x", [(0, -1), (1, -1), (0, 1)]) == pytest.approx([0.65, 0.4, 0.75])
+    assert rewards.judge("y", [(0, -1), (1, -1)]) == pytest.approx([0.25, 0.875])  # against 0, then against -1/2
+    assert rewards.judge("z", [(0, -1)]) == pytest.approx([0.5 + (-1.0 - 0.45) / 4])
+    assert rewards.after == pytest.approx({"first": 0.5 * 0.45 - 0.5, "second": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("raises", "it raised KeyError: 'lost'"),
+        ("role", "it asked Ask(role='judge'"),
+        ("endless", "still asked after 3 waves"),
+        ("nan", "a reward of nan is not within -1 to 1"),
+        ("range", "a reward of 2.0 is not within -1 to 1"),
+        ("sum", "do not add up to 0"),
+        ("missing", "it gave [1] outcomes for [1, 1] replies"),
+        ("number", "its result is not a list of lists of Outcome"),
+    ],
+)
+def test_a_faulty_environment_is_named_with_the_task(
+    roles_recipe: Plain, tmp_path: Path, fault: str, says: str
+) -> None:
+    plain = {**roles_recipe, "environment": {"name": "environment_fakes:Faulty", "fault": fault}}
+    with pytest.raises(ValueError, match="environment Faulty, task") as caught:
+        go(plain, tmp_path / "run")
+    assert says in str(caught.value)
+
+
+def test_an_episode_that_asks_too_long_a_question_is_left_out_and_counted(roles_recipe: Plain, tmp_path: Path) -> None:
+    plain = {**roles_recipe, "environment": {"name": "environment_fakes:Wordy"}}
+    go({**plain, "data": {**plain["data"], "max_prompt_tokens": 20}}, tmp_path / "run")
+    facts = json.loads((tmp_path / "run/manifest.json").read_text())["rounds/000/sample"]["facts"]
+    assert facts["dropped_tasks"] == {"a question longer than 20 tokens": 2}  # ant and cat
+    assert facts["tasks"] == 4
+    assert {turn["task"] for turn in read_table(tmp_path / "run/rounds/000/turns.parquet")} == {
+        row["example"] for row in read_table(tmp_path / "run/data/train.parquet") if not row["prompt"].endswith("t")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"oracle": {"name": "panel"}}, "environment with an oracle"),
+        ({"partners": {"judge": "start"}}, "partners: ['judge'] are no roles of the environment"),
+        ({"partners": {"writer": "start", "reader": "start"}}, "every role has one, so none is trained"),
+        ({"algorithm": {"name": "spin"}}, "environment with algorithm 'spin'"),
+        ({"algorithm": {"name": "xpo"}}, "environment with algorithm 'xpo'"),
+        ({"algorithm": {"name": "inpo"}}, "'knockout' with an environment"),
+        ({"environment": None, "partners": {"writer": "start"}}, "only an environment has roles"),
+        ({"environment": None, "algorithm": {"name": "grpo"}}, "oracle: missing"),
+    ],
+)
+def test_what_does_not_go_with_an_environment_is_refused(roles_recipe: Plain, change: Plain, says: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        parse_recipe({**roles_recipe, **change})
+    assert says in str(caught.value)
+
+
+def test_a_baseline_by_role_needs_roles(tiny_recipe: Plain) -> None:
+    with pytest.raises(ValueError, match="baseline = 'role' without an environment"):
+        parse_recipe({**tiny_recipe, "algorithm": {"name": "grpo", "baseline": "role"}})
+
+
+def test_code_and_fields_are_an_environments_identity() -> None:
+    assert environment_identity(WriterReader()) == environment_identity(WriterReader())
+
+    class Other(WriterReader):
+        def play(self, task: Task, seed: int) -> Any:
+            return (yield [Ask("writer", [{"role": "user", "content": "x"}])])
+
+    assert environment_identity(Other()) != environment_identity(WriterReader())
+
+
+def test_episodes_are_evaluated_after_every_round(roles_recipe: Plain, tmp_path: Path) -> None:
+    plain = {**roles_recipe, "rounds": 2, "evaluation": {"samples": 1, "every": 1}}
+    summary = go(plain, tmp_path / "run")
+    assert [one["round"] for one in summary["evaluated"]] == [1, 2]
+    assert [one["round"] for one in summary["episodes"]] == [0, 1, 2]
