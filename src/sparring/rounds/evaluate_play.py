@@ -114,7 +114,7 @@ class HeldOutEpisodes:
             "intransitivity": None,
             "episodes": self._episodes(turns),
             "warnings": [*policy_warnings(measured), *(f"No held-out task came to the role {role}." for role in unmet)],
-            "samples": self._samples(turns, judgments[0]["by_prompt"] if judgments else [None] * len(tasks)),
+            "samples": self._samples(turns),
         }
 
     def _headline(self, judgment: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,9 +165,7 @@ class HeldOutEpisodes:
             for t, rows in turns.items()
         ]
 
-    def _samples(
-        self, turns: Mapping[int, Sequence[TurnRow]], preferences: Sequence[float | None]
-    ) -> list[dict[str, Any]]:
+    def _samples(self, turns: Mapping[int, Sequence[TurnRow]]) -> list[dict[str, Any]]:
         """Held-out tasks in their order, with the episodes of the start's and the final policy's self-play."""
         start, final = by_task(turns[0]), by_task(turns[self.final.round])
         return [
@@ -177,11 +175,11 @@ class HeldOutEpisodes:
                 "check": None,
                 "start": [transcript(start.get(row["example"], []))],
                 "final": [transcript(final.get(row["example"], []))],
-                "preference": preference,
+                "preference": None,
                 "start_passes": None,
                 "final_passes": None,
             }
-            for row, preference in zip(self.held_out, preferences, strict=True)
+            for row in self.held_out
         ]
 
 
