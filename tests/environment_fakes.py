@@ -73,10 +73,14 @@ RESULTS: dict[str, Callable[[], Any]] = {
 
 
 def play_out(
-    environment: Environment, answer: Callable[[Ask, int], str], seed: int = 0, count: int = 2
+    environment: Environment,
+    answer: Callable[[Ask, int], str],
+    seed: int = 0,
+    count: int = 2,
+    task: Task = Task("task", "prompt"),  # noqa: B008
 ) -> tuple[list[Ask], list[list[str]], Sequence[Sequence[Outcome]]]:
     """The questions, replies and outcomes of an episode in which `answer` gives the k-th reply to a question."""
-    play, asks, texts = environment.play(Task("task", "prompt"), seed), [], []
+    play, asks, texts = environment.play(task, seed), [], []
     wave = next(play)
     while True:
         replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in wave]

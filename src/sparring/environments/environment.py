@@ -105,6 +105,7 @@ SHIPPED = {
     "matrix_game": "sparring.environments.matrix_game:MatrixGame",
     "arithmetic_duel": "sparring.environments.arithmetic_duel:ArithmeticDuel",
     "step_critic": "sparring.environments.step_critic:StepCritic",
+    "document_questions": "sparring.environments.document_questions:DocumentQuestions",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
 
