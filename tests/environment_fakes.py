@@ -29,6 +29,16 @@ class WriterReader(Environment):
         return [[_graded(reply) for reply in replies] for replies in [written, *read]]
 
 
+class Pausing(WriterReader):
+    """Asks nothing in between."""
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(task.prompt))]
+        nothing = yield []
+        assert nothing == []
+        return [[_graded(reply) for reply in written]]
+
+
 class Wordy(WriterReader):
     """Asks the writer at length about words that end in a t."""
 
@@ -55,6 +65,10 @@ class Faulty(Environment):
     def play(self, task: Task, seed: int) -> Play:
         if self.fault == "raises":
             raise KeyError("lost")
+        if self.fault == "count":
+            yield [Ask("writer", user("Say."), 0)]
+        if self.fault == "text":
+            yield [Ask("writer", "Say.")]  # type: ignore[arg-type]
         if self.fault == "role":
             yield [Ask("judge", user("Hm?"))]
         while self.fault == "endless":
@@ -69,6 +83,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "sum": lambda: [[Outcome(1.0)], [Outcome(1.0)]],
     "missing": lambda: [[Outcome(1.0)]],
     "number": lambda: 3.0,
+    "type": lambda: [[Outcome("1")], [Outcome(0.0)]],  # type: ignore[arg-type]
 }
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from environment_fakes import play_out
+from sparring.environments.arithmetic import Sum, last_number, read_step
 from sparring.environments.arithmetic_duel import INVALID, UNREADABLE, ArithmeticDuel
 from sparring.environments.document_questions import AGREES, DISAGREES, DocumentQuestions, covers
 from sparring.environments.environment import SHIPPED, Ask, Outcome, Task, build_environment
@@ -116,6 +117,26 @@ def test_only_valid_sums_are_asked_and_code_checks_the_answers() -> None:
     assert [ask.role for ask in asks] == ["challenger", "solver"]
     assert challenger == [Outcome(1.0), *[Outcome(-1.0, INVALID)] * 3]
     assert solver == [Outcome(1.0), Outcome(1.0), Outcome(0.0), Outcome(0.0, UNREADABLE)]
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("23 - 6 = 16.", (Sum(23, "-", 6), 16)),
+        ("12*-3=-36", (Sum(12, "*", -3), -36)),
+        ("1 + 2 + 3 = 6", None),
+        ("12.5 + 3 = 15", None),
+        ("1 + 2 = 3.5", None),
+        ("1 + 2 = 3, 2 + 2 = 4", None),
+    ],
+)
+def test_only_a_single_sum_with_its_result_is_a_step(text: str, step: tuple[Sum, int] | None) -> None:
+    assert read_step(text) == step
+
+
+def test_the_last_number_counts_also_as_a_decimal() -> None:
+    assert last_number("First 3, so it is 1,029.0.") == 1029
+    assert last_number("none") is None
 
 
 def test_the_solver_alone_gets_drawn_sums() -> None:
