@@ -62,7 +62,7 @@ DRAWN = (
     "chi-PO, beta 1",
 )
 ROLES: Mapping[str, tuple[str, Mapping[str, Any], str, int, int]] = {
-    "Kuhn poker, COMAL": ("comal", {"step_size": 4, "kl_to_reference": 0.05, "period": 10}, "kuhn_poker", 80, 4096),
+    "Kuhn poker, COMAL": ("comal", {"step_size": 4, "kl_to_reference": 0.05, "period": 10}, "kuhn_poker", 120, 4096),
     "Kuhn poker, INPO": ("inpo", {"step_size": 4, "kl_to_reference": 0.02}, "kuhn_poker", 30, 2048),
     "Kuhn poker, SPPO": ("sppo", {"step_size": 4}, "kuhn_poker", 30, 2048),
     "Kuhn poker, GRPO, baseline by role": ("grpo", {"baseline": "role"}, "kuhn_poker", 30, 2048),

@@ -29,6 +29,16 @@ class WriterReader(Environment):
         return [[_graded(reply) for reply in replies] for replies in [written, *read]]
 
 
+class Pausing(WriterReader):
+    """Asks nothing in between."""
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(task.prompt))]
+        nothing = yield []
+        assert nothing == []
+        return [[_graded(reply) for reply in written]]
+
+
 class Wordy(WriterReader):
     """Asks the writer at length about words that end in a t."""
 
@@ -55,6 +65,10 @@ class Faulty(Environment):
     def play(self, task: Task, seed: int) -> Play:
         if self.fault == "raises":
             raise KeyError("lost")
+        if self.fault == "count":
+            yield [Ask("writer", user("Say."), 0)]
+        if self.fault == "text":
+            yield [Ask("writer", "Say.")]  # type: ignore[arg-type]
         if self.fault == "role":
             yield [Ask("judge", user("Hm?"))]
         while self.fault == "endless":
@@ -69,14 +83,19 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "sum": lambda: [[Outcome(1.0)], [Outcome(1.0)]],
     "missing": lambda: [[Outcome(1.0)]],
     "number": lambda: 3.0,
+    "type": lambda: [[Outcome("1")], [Outcome(0.0)]],  # type: ignore[arg-type]
 }
 
 
 def play_out(
-    environment: Environment, answer: Callable[[Ask, int], str], seed: int = 0, count: int = 2
+    environment: Environment,
+    answer: Callable[[Ask, int], str],
+    seed: int = 0,
+    count: int = 2,
+    task: Task = Task("task", "prompt"),  # noqa: B008
 ) -> tuple[list[Ask], list[list[str]], Sequence[Sequence[Outcome]]]:
     """The questions, replies and outcomes of an episode in which `answer` gives the k-th reply to a question."""
-    play, asks, texts = environment.play(Task("task", "prompt"), seed), [], []
+    play, asks, texts = environment.play(task, seed), [], []
     wave = next(play)
     while True:
         replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in wave]

@@ -7,6 +7,7 @@ factor, a sign or an anchor; `check` must fail on each.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -150,6 +151,10 @@ CASES: dict[str, Case] = {
     ),
     "rebel": Case({"step_size": 0.5}, square([(1.0, ITERATE)], 0.5, math.log(PREFERENCE / (1 - PREFERENCE)))),
     "space": Case({"noise_ratio": 2.0}, math.log1p(2 * math.exp(-f[0])) + 2 * math.log1p(math.exp(f[1]) / 2)),
+    "grpo": Case(
+        {"clip_low": 0.2, "clip_high": 0.2},
+        sum(clipped(k, 2 * (rate - 0.5) / (2 * statistics.pstdev(RATES))) for k, rate in enumerate(RATES)) / 3,
+    ),
     "t_spin": Case(
         {"beta": 0.5, "history_weight": 0.3},
         ell(0.5 * lead(LOGPS)) + 0.15 * (ell(0.5 * (LOGPS[0] - LOGPS[2])) + ell(0.5 * (LOGPS[1] - LOGPS[2]))),

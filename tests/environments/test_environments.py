@@ -7,8 +7,10 @@ import re
 import pytest
 
 from environment_fakes import play_out
+from sparring.environments.arithmetic import Sum, last_number, read_step
 from sparring.environments.arithmetic_duel import INVALID, UNREADABLE, ArithmeticDuel
-from sparring.environments.environment import SHIPPED, Ask, Outcome, build_environment
+from sparring.environments.document_questions import AGREES, DISAGREES, DocumentQuestions, covers
+from sparring.environments.environment import SHIPPED, Ask, Outcome, Task, build_environment
 from sparring.environments.matrix_game import MatrixGame
 from sparring.environments.sequential import ILLEGAL
 from sparring.environments.step_critic import NO_STEP, NOT_WRONG, StepCritic
@@ -117,7 +119,67 @@ def test_only_valid_sums_are_asked_and_code_checks_the_answers() -> None:
     assert solver == [Outcome(1.0), Outcome(1.0), Outcome(0.0), Outcome(0.0, UNREADABLE)]
 
 
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("23 - 6 = 16.", (Sum(23, "-", 6), 16)),
+        ("12*-3=-36", (Sum(12, "*", -3), -36)),
+        ("1 + 2 + 3 = 6", None),
+        ("12.5 + 3 = 15", None),
+        ("1 + 2 = 3.5", None),
+        ("1 + 2 = 3, 2 + 2 = 4", None),
+    ],
+)
+def test_only_a_single_sum_with_its_result_is_a_step(text: str, step: tuple[Sum, int] | None) -> None:
+    assert read_step(text) == step
+
+
+def test_the_last_number_counts_also_as_a_decimal() -> None:
+    assert last_number("First 3, so it is 1,029.0.") == 1029
+    assert last_number("none") is None
+
+
 def test_the_solver_alone_gets_drawn_sums() -> None:
     asks, _, outcomes = play_out(ArithmeticDuel(problems="chance"), lambda ask, k: "0")
     assert [ask.role for ask in asks] == ["solver"]
     assert len(outcomes[0]) == 2
+
+
+def spell(ask: Ask, k: int) -> str:
+    """Two questions, one known without the document; three of four responses right; verifiers two to one."""
+    said = ask.messages[-1]["content"]
+    if ask.role == "questioner":
+        sang, known = '{"question": "Who sang?", "answer": "Ada Lee"}', '{"question": "What is 1 + 1?", "answer": "2"}'
+        return [sang, known, "?", "{}"][k]
+    if ask.role == "verifier":
+        right = "yes" if "Answer: It was Ada Lee." in said or "Answer: 2" in said else "no"
+        return [right, right, {"yes": "No.", "no": "Yes."}[right], "Hm"][k]
+    if "1 + 1" in said:
+        return "2"
+    return ["It was Ada Lee.", "Nobody", "ada lee", "It was Ada Leeward"][k] if said.startswith("The") else "Who?"
+
+
+def test_the_rewards_of_spell() -> None:
+    environment = DocumentQuestions(verifiers=4)
+    _, _, outcomes = play_out(environment, spell, count=4, task=Task("a", "The song of Ada Lee."))
+    questioner, first, second, *rest = outcomes
+    unasked, verdicts = rest[:2], rest[2:]
+    assert [o.reward for o in first] == [1.0, 0.0, 1.0, 0.0]
+    assert [o.reward for o in second] == [1.0] * 4
+    assert unasked == [[Outcome(None, "not trained on")]] * 2
+    assert questioner[0].reward == 1.0  # half of the responses are right
+    assert questioner[1] == (-0.5, "answered without the document")
+    assert [o.kind for o in questioner[2:]] == ["unreadable"] * 2
+    assert len(verdicts) == 8
+    assert verdicts[0] == [Outcome(None, kind) for kind in (AGREES, AGREES, DISAGREES, "unreadable")]  # 2 of 4 agree
+    _, _, outcomes = play_out(DocumentQuestions(), spell, count=4, task=Task("a", "The song of Ada Lee."))
+    assert outcomes[5] == [Outcome(1.0, AGREES), Outcome(1.0, AGREES), Outcome(0.0, DISAGREES)]
+    assert [o.reward for o in outcomes[7]] == [None] * 3  # they say no where the rule says yes
+
+
+@pytest.mark.parametrize(
+    ("answer", "response", "right"),
+    [("7", "He bought 7.", True), ("7", "17", False), ("Ada Lee", "ada, Lee!", True), ("?", "?", False)],
+)
+def test_an_answer_is_covered_by_whole_words(answer: str, response: str, right: bool) -> None:
+    assert covers(answer, response) == right

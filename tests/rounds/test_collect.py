@@ -125,7 +125,7 @@ def test_a_stopped_collection_goes_on(recipe: Path, tmp_path: Path, monkeypatch:
     _, undisturbed = collected(recipe, tmp_path / "a", "--keep-cut-off", "--set", "oracle.path=oracle_fakes:moody")
     monkeypatch.setattr(oracle_fakes, "answer", oracle_fakes.raises)
     words = ("--keep-cut-off", "--set", "oracle.path=oracle_fakes:moody")
-    monkeypatch.setattr("sparring.rounds.collect.probe", lambda policies, recipe, progress: Probed([], {}))
+    monkeypatch.setattr("sparring.rounds.collect.probe", lambda policies, recipe, progress: Probed([], {}, []))
     assert collected(recipe, tmp_path / "b", *words)[0].code == 3
     monkeypatch.setattr(oracle_fakes, "answer", oracle_fakes.more_vowels)
     samples = tmp_path / "b/collect/samples.parquet"

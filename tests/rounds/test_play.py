@@ -1,4 +1,4 @@
-"""A run whose policy plays the roles of an environment: what is stored, counted and refused, and kills."""
+"""A run whose policy plays the roles of an environment: what is stored, counted and refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from environment_fakes import WriterReader, worth
-from sparring.environments.environment import Ask, Reply, Task
+from sparring.environments.environment import Ask, Environment, Reply, Task, build_environment, check_declared
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.play import environment_identity
 from sparring.rounds.rewards import Rewards
@@ -147,6 +147,9 @@ def test_a_reply_meets_its_roles_mean_before_its_own_task() -> None:
     ("fault", "says"),
     [
         ("raises", "it raised KeyError: 'lost'"),
+        ("count", "it asked for 0 replies"),
+        ("text", "its question to the role writer cannot be asked: expected text or a list of messages"),
+        ("type", "is not a number or None, with a kind as text"),
         ("role", "it asked Ask(role='judge'"),
         ("endless", "still asked after 3 waves"),
         ("nan", "a reward of nan is not within -1 to 1"),
@@ -200,14 +203,76 @@ def test_a_baseline_by_role_needs_roles(tiny_recipe: Plain) -> None:
         parse_recipe({**tiny_recipe, "algorithm": {"name": "grpo", "baseline": "role"}})
 
 
-def test_code_and_fields_are_an_environments_identity() -> None:
-    assert environment_identity(WriterReader()) == environment_identity(WriterReader())
+def variant(**namespace: Any) -> type[Environment]:
+    """A subclass of one name, whatever is in it."""
+    return type("Variant", (WriterReader,), {"__module__": __name__, "__qualname__": "Variant", **namespace})
 
-    class Other(WriterReader):
-        def play(self, task: Task, seed: int) -> Any:
-            return (yield [Ask("writer", [{"role": "user", "content": "x"}])])
 
-    assert environment_identity(Other()) != environment_identity(WriterReader())
+def other_play(self: Any, task: Task, seed: int) -> Any:
+    return (yield [Ask("writer", [{"role": "user", "content": "x"}])])
+
+
+@pytest.mark.parametrize(
+    ("namespace", "same"),
+    [
+        ({}, True),
+        ({"play": other_play}, False),
+        ({"rewards": (-2.0, 2.0)}, False),
+        ({"helper": staticmethod(lambda text: text + "!")}, False),
+        ({"question": property(lambda self: "What?")}, False),
+        ({"measure": lambda self, episodes: {"many": 1.0}}, True),
+        ({"about": "another sentence"}, True),
+    ],
+)
+def test_what_decides_an_episode_is_an_environments_identity(namespace: dict[str, Any], same: bool) -> None:
+    assert (environment_identity(variant(**namespace)()) == environment_identity(variant()())) == same
+
+
+def test_fields_are_identity_and_defaults_are_not_spelt_out() -> None:
+    plain, one = ({"name": "step_critic", **fields} for fields in ({}, {"steps": 3}))
+    assert environment_identity(build_environment(plain)) == "StepCritic({})"
+    assert environment_identity(build_environment(one)) == 'StepCritic({"steps":3})'
+
+
+def test_another_environment_is_refused_and_nothing_is_played_again(roles_recipe: Plain, tmp_path: Path) -> None:
+    go(roles_recipe, tmp_path / "run")
+    before = (tmp_path / "run/manifest.json").read_bytes()
+    WriterReader.mark = "changed"  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(ValueError, match="episodes of two environments do not go into one run"):
+            go({**roles_recipe, "rounds": 2}, tmp_path / "run")
+    finally:
+        del WriterReader.mark  # type: ignore[attr-defined]
+    assert (tmp_path / "run/manifest.json").read_bytes() == before
+
+
+def test_a_wave_without_questions_gets_no_replies(roles_recipe: Plain, tmp_path: Path) -> None:
+    go({**roles_recipe, "environment": {"name": "environment_fakes:Pausing"}}, tmp_path / "run")
+
+
+def test_against_a_baseline_every_reply_is_a_prompt_of_its_own(roles_recipe: Plain, tmp_path: Path) -> None:
+    algorithm = {"name": "grpo", "baseline": "none", "samples": 4}
+    go({**roles_recipe, "algorithm": algorithm}, tmp_path / "run")
+    rows = read_table(tmp_path / "run/rounds/000/pairs.parquet")
+    assert {len(row["responses"]) for row in rows} == {1}
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ({"roles": ()}, "roles = (). Give a tuple"),
+        ({"roles": "ab"}, "roles = 'ab'. Give a tuple"),
+        ({"roles": ("a/b", "c")}, "Give a tuple of names of letters"),
+        ({"roles": ("a", "a")}, "are not all different"),
+        ({"rewards": (0.0, 0.0)}, "Give the lowest and the highest reward"),
+        ({"rewards": (0.0, float("inf"))}, "Give the lowest and the highest reward"),
+        ({"rewards": 3}, "Give the lowest and the highest reward"),
+    ],
+)
+def test_what_a_class_declares_is_checked(declared: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match="environment Variant") as caught:
+        check_declared(variant(**declared))
+    assert says in str(caught.value)
 
 
 def test_episodes_are_evaluated_after_every_round(roles_recipe: Plain, tmp_path: Path) -> None:

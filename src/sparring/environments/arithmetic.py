@@ -12,9 +12,11 @@ OPERATIONS: Mapping[str, Callable[[int, int], int]] = {
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
 }
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+CHAIN = re.compile(rf"{NUMBER.pattern}(?:\s*[-+*]\s*{NUMBER.pattern})+")
+"""numbers with operations between them"""
+STEP = re.compile(rf"({CHAIN.pattern})\s*=\s*({NUMBER.pattern})")
 SUM = re.compile(r"(-?\d{1,9})\s*([-+*])\s*(-?\d{1,9})")
-STEP = re.compile(SUM.pattern + r"\s*=\s*(-?\d{1,12})(?![\d.])")
-NUMBER = re.compile(r"-?\d+")
 
 
 class Sum(NamedTuple):
@@ -40,21 +42,20 @@ def draw_sum(rng: random.Random, largest: int, operations: str, left: int | None
 
 
 def read_sum(text: str) -> Sum | None:
-    """The only sum of a text; None where there is none, or several."""
-    found = SUM.findall(text)
-    return Sum(int(found[0][0]), found[0][1], int(found[0][2])) if len(found) == 1 else None
+    """The only sum of a text; None where there is none, several, or a longer calculation."""
+    found = CHAIN.findall(text)
+    one = SUM.fullmatch(found[0]) if len(found) == 1 else None
+    return None if one is None else Sum(int(one[1]), one[2], int(one[3]))
 
 
 def read_step(text: str) -> tuple[Sum, int] | None:
     """The sum and the claimed result of a text's only step `a + b = c`; None where there is none, or several."""
     found = STEP.findall(text)
-    if len(found) != 1:
-        return None
-    left, operation, right, result = found[0]
-    return Sum(int(left), operation, int(right)), int(result)
+    one = read_sum(found[0][0]) if len(found) == 1 else None
+    return None if one is None or "." in found[0][1] else (one, int(found[0][1]))
 
 
-def last_number(text: str) -> int | None:
-    """The last whole number of a text."""
+def last_number(text: str) -> float | None:
+    """The last number of a text."""
     found = NUMBER.findall(text.replace(",", ""))
-    return int(found[-1]) if found else None
+    return float(found[-1]) if found else None

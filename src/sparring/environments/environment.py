@@ -11,6 +11,8 @@ Leaves out: who plays a role (`rounds/play.py`), and boards and cards (`sequenti
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sparring.runtime.imports import find_class
 
+ROLE = re.compile(r"[A-Za-z0-9_-]+")
 Message = Mapping[str, str]
 """{"role": "system", "user" or "assistant", "content": text}"""
 
@@ -34,7 +37,7 @@ class Task(NamedTuple):
 
 
 def after_examples(question: str, *examples: tuple[str, str]) -> list[Message]:
-    """A question to a role, after examples of questions with their answers: small models keep to a form so."""
+    """A question to a role, after examples of questions with their answers, which show small models the form."""
     turns = [*(text for pair in examples for text in pair), question]
     return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
 
@@ -105,6 +108,7 @@ SHIPPED = {
     "matrix_game": "sparring.environments.matrix_game:MatrixGame",
     "arithmetic_duel": "sparring.environments.arithmetic_duel:ArithmeticDuel",
     "step_critic": "sparring.environments.step_critic:StepCritic",
+    "document_questions": "sparring.environments.document_questions:DocumentQuestions",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
 
@@ -119,4 +123,21 @@ def build_environment(section: Mapping[str, Any]) -> Environment:
     name = fields.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"environment.name: missing. Give one of {', '.join(SHIPPED)}.")
-    return find_class(name, SHIPPED, "environment", Environment).model_validate(fields)
+    environment = find_class(name, SHIPPED, "environment", Environment).model_validate(fields)
+    check_declared(type(environment))
+    return environment
+
+
+def check_declared(kind: type[Environment]) -> None:
+    """Raise a ValueError where a class does not say, or says wrongly, who plays and what may be won."""
+    roles, rewards, name = getattr(kind, "roles", None), kind.rewards, kind.__qualname__
+    if not isinstance(roles, tuple) or not roles or not all(isinstance(r, str) and ROLE.fullmatch(r) for r in roles):
+        raise ValueError(f"environment {name}: roles = {roles!r}. Give a tuple of names of letters, digits, _ and -.")
+    if len(set(roles)) < len(roles):
+        raise ValueError(f"environment {name}: roles = {roles!r} are not all different.")
+    try:
+        low, high = map(float, rewards)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"environment {name}: rewards = {rewards!r}. Give the lowest and the highest reward.")

@@ -31,7 +31,7 @@ class KuhnPoker(SequentialGame):
     """explain the game in every question; false: only card and moves, for tiny models"""
 
     def starts(self) -> Sequence[tuple[float, tuple[Cards, Moves]]]:
-        """Six deals alike."""
+        """Six deals, all as likely."""
         return [(1 / 6, (cards, ())) for cards in permutations(CARDS, 2)]
 
     def mover(self, state: tuple[Cards, Moves]) -> str | None:

@@ -115,7 +115,7 @@ class Recipe(Frozen):
             )
         if self.model.lora is not None and self.model.lora.quantize is not None:
             self._check_quantized()
-        evaluation, judged = self.evaluation, self.oracle is not None or self.evaluation.oracles
+        evaluation, judged = self.evaluation, self.oracle or self.environment or self.evaluation.oracles
         if evaluation.patience is not None and evaluation.best_by != "checks" and not judged:
             raise ValueError(
                 f"evaluation.patience = {evaluation.patience} with best_by = {evaluation.best_by!r}, but nobody "
@@ -161,6 +161,11 @@ class Recipe(Frozen):
             raise ValueError(
                 "algorithm.pairing = 'knockout' with an environment: groups of siblings may be smaller than "
                 "algorithm.samples. Use pairing: iid, best_worst or all."
+            )
+        if self.evaluation.best_by == "checks":
+            raise ValueError(
+                "evaluation.best_by = 'checks' with an environment, whose replies carry none: set win_rate or "
+                "mean_preference."
             )
         if self.data.collect is not None or self.data.teacher is not None:
             raise ValueError("environment with data.collect or data.teacher: tasks need no answers. Remove those.")

@@ -72,7 +72,9 @@ def render(summary: Summary, run: Path | None = None) -> str:
             checked_first=all_checked(summary),
             kinds=telling(checks) if checks else {},
             fewest=FEWEST,
-            episodes=summary.get("episodes", []),
+            episodes=(episodes := summary.get("episodes", [])),
+            roles=list(dict.fromkeys(role for one in episodes for role in one["replies"])),
+            measures=list(dict.fromkeys(name for one in episodes for name in one["measures"])),
             checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
             agreement=agreement(summary["judgments"]),
             names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
@@ -241,11 +243,11 @@ def next_steps(summary: Summary, run: Path) -> list[tuple[str, str, str]]:
     better = (summary.get("best") or {"round": 0})["round"]
     best = [("The best evaluated policy", f"sparring export {folder} --best", "")] if better not in (0, rounds) else []
     more = "evaluation.patience=null" if "stopped" in summary else f"rounds={rounds + 1}"
-    start, final = shlex.quote(f"{run}:0"), shlex.quote(f"{run}:{rounds}")
+    versus = f"sparring evaluate head-to-head {shlex.quote(f'{run}:{rounds}')} {shlex.quote(f'{run}:0')}"
     return [
         ("The final policy", str(run / policy), f"{policy}/"),
         ("Its answers to your prompts", f'sparring samples {folder} --prompt "..."', ""),
-        ("Under a judge of your own", f"sparring evaluate head-to-head {final} {start} --oracle my_judge.yaml", ""),
+        *([] if "episodes" in summary else [("Under a judge of your own", f"{versus} --oracle my_judge.yaml", "")]),
         ("As a model folder, to serve or publish", f"sparring export {folder}", ""),
         *best,
         ("Go on training", f"sparring run {shlex.quote(str(run / RECIPE))} --out {folder} --set {more}", ""),

@@ -41,6 +41,7 @@ from sparring.runtime.layout import (
     VERDICT_CACHE,
     evaluation_stage,
     held_out_samples,
+    held_out_turns,
     judged_policy,
     opponent_answers,
     verdict_files,
@@ -234,7 +235,16 @@ def _samples(
 
 
 def stored_by_prompt(run: Path, round_: int) -> dict[str, list[str]]:
-    """The answers that a run's evaluation stored of a policy, by prompt (its turns included)."""
+    """The answers that a run's evaluation stored of a policy, by prompt (its turns included).
+
+    Raises:
+        ValueError: the run played an environment, and stored episodes.
+    """
+    if (run / held_out_turns(round_)).exists():
+        raise ValueError(
+            f"{run} played an environment: its evaluation holds episodes, no answers to prompts. `sparring report` and "
+            "`compare` show what its roles got."
+        )
     held_out: list[ExampleRow] = read_table(run / HELD_OUT)
     prompts = {row["example"]: PromptText(row["messages"]) for row in held_out}
     stored = texts_by_example(run / held_out_samples(round_))

@@ -46,13 +46,16 @@ class HeldOutEpisodes:
         self.store = policies.store
         self.environment: Environment = build_environment(recipe.environment or {})
         self.final = PolicyRef(recipe.rounds)
+        trained = recipe.trained_roles()
+        self.alone = trained if len(trained) > 1 else ()
+        """roles that are also played alone; where only one is trained, self-play is that"""
 
     def make(self, data: str) -> dict[str, str]:
         """Play and measure; `data` is the hash of the tasks' table; returns those of what was played."""
         inputs: dict[str, str] = {}
         for ref in evaluated(self.policies, self.recipe):
             inputs |= self._measured(ref, data)
-        for role in self.recipe.trained_roles():
+        for role in self.alone:
             inputs |= self._play(self.final, role, data)
         return inputs
 
@@ -79,7 +82,8 @@ class HeldOutEpisodes:
         def work() -> Made:
             settings = recipe.sampling, recipe.seed, f"evaluation/{t}/{role}", "evaluation"
             longest = longest_prompt(self.policies, recipe)
-            how = Episodes(self.policies, self.environment, players, recipe.evaluation.samples, *settings, longest)
+            count = recipe.evaluation.samples
+            how = Episodes(self.policies, self.environment, players, count, None, *settings, longest)
             paths = [self.store.path(file) for file in files]
             return Made(files, play_tasks(how, self.held_out, own, paths, self.progress))
 
@@ -113,8 +117,11 @@ class HeldOutEpisodes:
             "policies": measured,
             "intransitivity": None,
             "episodes": self._episodes(turns),
-            "warnings": [*policy_warnings(measured), *(f"No held-out task came to the role {role}." for role in unmet)],
-            "samples": self._samples(turns, judgments[0]["by_prompt"] if judgments else [None] * len(tasks)),
+            "warnings": [
+                *policy_warnings(measured, answers=False),
+                *(f"No held-out task came to the role {role}." for role in unmet),
+            ],
+            "samples": self._samples(turns),
         }
 
     def _headline(self, judgment: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +134,10 @@ class HeldOutEpisodes:
 
     def _gain(self, role: str, start: Sequence[TurnRow]) -> ByTask:
         """By task, the preference for the final policy's reward in a role over the start's, the start in all others."""
-        before, after = rewards_of(start, role), rewards_of(self._turns(self.final.round, role), role)
+        before, after = (
+            rewards_of(start, role),
+            rewards_of(self._turns(self.final.round, role if self.alone else None), role),
+        )
         low, high = self.environment.rewards
         return {task: 0.5 + (after[task] - before[task]) / (2 * (high - low)) for task in after.keys() & before.keys()}
 
@@ -165,9 +175,7 @@ class HeldOutEpisodes:
             for t, rows in turns.items()
         ]
 
-    def _samples(
-        self, turns: Mapping[int, Sequence[TurnRow]], preferences: Sequence[float | None]
-    ) -> list[dict[str, Any]]:
+    def _samples(self, turns: Mapping[int, Sequence[TurnRow]]) -> list[dict[str, Any]]:
         """Held-out tasks in their order, with the episodes of the start's and the final policy's self-play."""
         start, final = by_task(turns[0]), by_task(turns[self.final.round])
         return [
@@ -177,11 +185,11 @@ class HeldOutEpisodes:
                 "check": None,
                 "start": [transcript(start.get(row["example"], []))],
                 "final": [transcript(final.get(row["example"], []))],
-                "preference": preference,
+                "preference": None,
                 "start_passes": None,
                 "final_passes": None,
             }
-            for row, preference in zip(self.held_out, preferences, strict=True)
+            for row in self.held_out
         ]
 
 

@@ -26,6 +26,11 @@ from sparring.runtime.layout import evaluation_stage, held_out_samples
 from sparring.runtime.progress import Progress
 from sparring.training.packing import Rollout
 
+MEASURED = (
+    *("tokens_mean", "tokens_p10", "tokens_p90", "finished_share", "empty_share", "distinct_trigrams"),
+    *("repeating_share", "distinct_answers", "same_opening", "kl_to_start", "kl_standard_error"),
+)
+
 
 def evaluated(policies: Policies, recipe: Recipe) -> list[PolicyRef]:
     """The policies that are evaluated: the start, the last, and those between them that the recipe asks for.
@@ -48,6 +53,10 @@ def measure(
     """Write length, finishing, diversity and KL to the start of one policy's held-out samples."""
     rows: list[SampleRow] = read_table(policies.store.root / held_out_samples(ref.round))
     texts, lengths = [row["text"] for row in rows], [len(row["token_ids"]) for row in rows]
+    if not rows:  # of an environment's episodes
+        measures: dict[str, Any] = {"round": ref.round, **dict.fromkeys(MEASURED)}
+        write_json(target, measures)
+        return measures
     kl, error = _kl_to_start(policies, recipe.fit, ref, held_out, rows, progress)
     measures = {
         "round": ref.round,
@@ -108,9 +117,11 @@ def _kl_to_start(
     return float(np.mean(ratios)), error
 
 
-def policy_warnings(measured: list[dict[str, Any]]) -> list[str]:
-    """Signs that the oracle was gamed, in words."""
+def policy_warnings(measured: list[dict[str, Any]], answers: bool = True) -> list[str]:
+    """Signs that the oracle was gamed, in words; of moves in a game, which are no `answers`, many begin alike."""
     start, final = measured[0], measured[-1]
+    if start["tokens_mean"] is None or final["tokens_mean"] is None:
+        return ["No held-out episode has a reply with a reward, so nothing could be measured."]
     warnings = []
     before, after = start["tokens_mean"], final["tokens_mean"]
     if not 0.5 * before <= after <= 1.5 * before:
@@ -120,6 +131,6 @@ def policy_warnings(measured: list[dict[str, Any]]) -> list[str]:
         warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:
         warnings.append(f"{final['empty_share']:.0%} of the answers are empty.")
-    if final["same_opening"] > max(0.25, 2 * start["same_opening"]):
+    if answers and final["same_opening"] > max(0.25, 2 * start["same_opening"]):
         warnings.append(f"{final['same_opening']:.0%} of the answers open with the same three words: a template.")
     return warnings

@@ -74,9 +74,12 @@ def make_pairs(
             rows.append(_pair_row(example, candidates, Pairs(pairs, result.win_rates, result.unpaired)))
         else:
             reason = result.dropped or "identical responses in every pair"
+            if by_role and len(candidates) == 1 and result.dropped == "no verdict":
+                reason = "no sibling"
             dropped_examples[f"{example.get('group')}: {reason}" if by_role else reason] += 1
     if not rows:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped_examples.items())
+        counts = [f"{count} x {reason}" for reason, count in dropped_examples.items()]
+        reasons = "; ".join(counts) or "no reply has a reward"
         raise ValueError(
             f"no training pair is left: {reasons}. Raise sampling.temperature or algorithm.samples, or "
             f"look at the {'rewards in turns.parquet' if by_role else 'verdicts of the oracle'}."

@@ -23,14 +23,26 @@ from typing import Any
 
 import numpy as np
 
-from sparring.algorithms.algorithm import Draw, PolicyRef
+from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
 from sparring.data.text import repeating_share
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task
-from sparring.models.messages import prompt_text
+from sparring.environments.environment import (
+    SHIPPED,
+    Ask,
+    Environment,
+    Outcome,
+    Play,
+    Reply,
+    Task,
+    build_environment,
+)
+from sparring.models.messages import conversation, prompt_text
 from sparring.oracles.code_identity import code_identity
+from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
+from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.sample import DrawTask, sample_draw
+from sparring.rounds.store import Store
 from sparring.rounds.tables import EXAMPLES, SAMPLES, TURNS, ExampleRow, Prompt, SampleRow, TurnRow
 from sparring.runtime.files import read_table, write_table
 from sparring.runtime.parts import find_part, keep_part
@@ -45,12 +57,40 @@ Players = Mapping[str, PolicyRef]
 
 
 def environment_identity(environment: Environment) -> str:
-    """Its class, its fields, and a hash of its code."""
+    """Its class, the fields that are set, and of one's own class a hash of what decides an episode.
+
+    `measure` and `about` decide none. A shipped class is known by its name: what it does is not changed in silence.
+    """
     kind = type(environment)
-    own = [klass for klass in kind.__mro__ if issubclass(klass, Environment) and klass is not Environment]
-    codes = [code_identity(f) for klass in own for _, f in sorted(vars(klass).items()) if inspect.isfunction(f)]
-    digest = hashlib.sha256("".join(codes).encode()).hexdigest()[:16]
-    return f"{kind.__module__}:{kind.__qualname__}({environment.model_dump_json()};code={digest})"
+    fields = environment.model_dump_json(exclude_defaults=True)
+    if f"{kind.__module__}:{kind.__qualname__}" in SHIPPED.values():
+        return f"{kind.__qualname__}({fields})"
+    known = {*Environment.__mro__, object}
+    own = [klass for klass in kind.__mro__ if klass not in known]
+    parts = [_code(value) for klass in own for name, value in sorted(vars(klass).items()) if _decides(name)]
+    return f"{kind.__qualname__}({fields};code={hashlib.sha256(repr(parts).encode()).hexdigest()[:16]})"
+
+
+def _decides(name: str) -> bool:
+    return name not in ("measure", "about") and not name.startswith(("__", "_abc_", "model_"))
+
+
+def _code(value: Any) -> str:
+    """A hash of a method's code, or a class variable as text."""
+    function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    return code_identity(function) if inspect.isfunction(function) else repr(value)
+
+
+def refuse_other_environment(store: Store, environment: Environment) -> None:
+    """Raise a ValueError where the run's earlier episodes were played in another environment."""
+    now = environment_identity(environment)
+    for key, entry in store.manifest.items():
+        before = entry["inputs"].get("environment", now)
+        if before != now:
+            raise ValueError(
+                f"environment: {key} was played in {before}, and this is {now}: episodes of two environments do not go "
+                "into one run. Undo the change, or start anew with another --out."
+            )
 
 
 @dataclass(frozen=True)
@@ -61,7 +101,9 @@ class Episodes:
     environment: Environment
     players: Players
     count: int
-    """K, replies to a question that does not say how many, and siblings in a group"""
+    """K, replies to a question that does not say how many"""
+    siblings: int | None
+    """how many make a training prompt; None: as many as a question got, and K at least"""
     settings: SamplingConfig
     seed: int
     stream: str
@@ -84,7 +126,6 @@ class Episode:
     rows: list[list[SampleRow]] = field(default_factory=list)
     """by question, its replies"""
     outcomes: Sequence[Sequence[Outcome]] | None = None
-    waves: int = 0
     dropped: str = ""
 
 
@@ -96,14 +137,14 @@ def play_tasks(
     `trained`: the roles whose replies become training prompts.
 
     Raises:
-        ValueError: the environment raised, asked without end, or gave outcomes that are none; names the task.
+        ValueError: the environment raised, asked without end, or did not give each reply its outcome; names the task.
     """
     prompts, samples, turns = files
     episodes = [_begun(how, row) for row in rows]
     waiting = [(episode, wave) for episode in episodes if (wave := _next(how, episode, None)) is not None]
     with progress.task("play", len(episodes)) as advance:
         advance(len(episodes) - len(waiting))
-        for number in range(how.environment.most_waves + 1):
+        for number in range(how.environment.most_waves):
             if not waiting:
                 break
             before = len(waiting)
@@ -112,14 +153,38 @@ def play_tasks(
             waiting = [(e, wave) for (e, _), reply in pairs if (wave := _next(how, e, reply)) is not None]
             advance(before - len(waiting))
     if waiting:
-        most = how.environment.most_waves
-        raise _fault(how, waiting[0][0], f"still asked after {most} waves. Let it end, or raise its most_waves.")
+        raise _endless(how, waiting[0][0])
     examples, responses, lines = _tables(how, episodes, trained)
     write_table(prompts, examples, EXAMPLES)
     write_table(samples, responses, SAMPLES)
     write_table(turns, lines, TURNS)
     shutil.rmtree(samples.with_name("play.partial"), ignore_errors=True)
     return _counts(episodes, lines, responses)
+
+
+def try_environment(policies: Policies, recipe: Recipe, task: ExampleRow) -> None:
+    """Play one task on empty replies: what would stop the run later is said before any work.
+
+    Raises:
+        ValueError: as `play_tasks`.
+    """
+    environment = build_environment(recipe.environment or {})
+    players = dict.fromkeys(environment.roles, REFERENCE)
+    settings = recipe.sampling, recipe.seed, "try", "try", longest_prompt(policies, recipe)
+    how = Episodes(policies, environment, players, 1, None, *settings)
+    episode, replies = _begun(how, task), None
+    for _ in range(how.environment.most_waves + 1):
+        wave = _next(how, episode, replies)
+        if wave is None:
+            return
+        replies = [[Reply("", True)] * (how.count if ask.count is None else ask.count) for ask in wave]
+        episode.rows += replies  # type: ignore[arg-type]  # only their numbers are compared
+    raise _endless(how, episode)
+
+
+def _endless(how: Episodes, episode: Episode) -> ValueError:
+    most = how.environment.most_waves
+    return _fault(how, episode, f"still asked after {most} waves. Let it end, or raise its most_waves.")
 
 
 def _begun(how: Episodes, row: ExampleRow) -> Episode:
@@ -142,12 +207,7 @@ def _next(how: Episodes, episode: Episode, replies: Sequence[Sequence[Reply]] | 
         return None
     except Exception as error:
         raise _fault(how, episode, f"it raised {type(error).__name__}: {error}") from error
-    for ask in wave:
-        if not isinstance(ask, Ask) or ask.role not in how.players:
-            raise _fault(
-                how, episode, f"it asked {ask!r:.200}. Yield lists of Ask, each of one of {list(how.players)}."
-            )
-    prompts = [how.policies.chat.prompt_ids([dict(m) for m in ask.messages]) for ask in wave]
+    prompts = [_prompt(how, episode, ask) for ask in wave]
     if any(len(ids) > how.longest for ids in prompts):
         episode.dropped = f"a question longer than {how.longest} tokens"
         episode.play.close()
@@ -155,6 +215,18 @@ def _next(how: Episodes, episode: Episode, replies: Sequence[Sequence[Reply]] | 
     episode.asks += wave
     episode.prompts += prompts
     return wave
+
+
+def _prompt(how: Episodes, episode: Episode, ask: Ask) -> list[int]:
+    """The tokens of a question, which must be one."""
+    if not isinstance(ask, Ask) or ask.role not in how.players:
+        raise _fault(how, episode, f"it asked {ask!r:.200}. Yield lists of Ask, of the roles {list(how.players)}.")
+    if ask.count is not None and not (type(ask.count) is int and ask.count >= 1):
+        raise _fault(how, episode, f"it asked for {ask.count!r} replies. Give a whole number from 1 on, or None.")
+    try:
+        return how.policies.chat.prompt_ids(conversation(ask.messages))
+    except ValueError as error:
+        raise _fault(how, episode, f"its question to the role {ask.role} cannot be asked: {error}") from error
 
 
 def _checked(how: Episodes, episode: Episode, outcomes: Any) -> Sequence[Sequence[Outcome]]:
@@ -169,6 +241,8 @@ def _checked(how: Episodes, episode: Episode, outcomes: Any) -> Sequence[Sequenc
     low, high = how.environment.rewards
     for group in given:
         for outcome in group:
+            if not isinstance(outcome.kind, str) or not isinstance(outcome.reward, float | int | None):
+                raise _fault(how, episode, f"{outcome!r} is not a number or None, with a kind as text.")
             if outcome.reward is not None and not low <= outcome.reward <= high:  # NaN is not either
                 raise _fault(how, episode, f"a reward of {outcome.reward} is not within {low:g} to {high:g} (rewards).")
     if how.environment.zero_sum:
@@ -192,9 +266,8 @@ def _sampled(
     """The replies to one wave of every episode; each episode keeps the rows."""
     batches: defaultdict[tuple[PolicyRef, int], list[Prompt]] = defaultdict(list)
     for episode, wave in waiting:
-        first = len(episode.asks) - len(wave)
-        for place, ask in enumerate(wave, first):
-            count = ask.count or how.count
+        for place, ask in zip(_places(episode, wave), wave, strict=True):
+            count = how.count if ask.count is None else ask.count
             name = f"{episode.task.name}/{place}"
             batches[how.players[ask.role], count].append({"example": name, "prompt_ids": episode.prompts[place]})
     drawn: defaultdict[str, list[SampleRow]] = defaultdict(list)
@@ -204,15 +277,24 @@ def _sampled(
         for row in _drawn(DrawTask(*draw, how.settings, how.seed, f"{how.stream}/{number}", file), progress):
             drawn[row["example"]].append(row)
     for episode, wave in waiting:
-        first = len(episode.asks) - len(wave)
-        places = range(first, len(episode.asks))
-        episode.rows += [sorted(drawn[f"{episode.task.name}/{i}"], key=lambda row: row["index"]) for i in places]
-    return [[[_reply(row) for row in rows] for rows in episode.rows[-len(wave) :]] for episode, wave in waiting]
+        names = [f"{episode.task.name}/{place}" for place in _places(episode, wave)]
+        episode.rows += [sorted(drawn[name], key=lambda row: row["index"]) for name in names]
+    return [[[_reply(row) for row in e.rows[i]] for i in _places(e, wave)] for e, wave in waiting]
+
+
+def _places(episode: Episode, wave: Sequence[Ask]) -> range:
+    """Where the newest wave stands among the episode's questions."""
+    return range(len(episode.asks) - len(wave), len(episode.asks))
 
 
 def _drawn(task: DrawTask, progress: Progress) -> list[SampleRow]:
     """The responses of one policy to a wave, kept until the stage is over."""
-    digest = hashlib.sha256("".join(task.keys(task.jobs())).encode()).hexdigest()[:16]
+    weights = [task.policies.hash(ref) for ref in task.draw.policies]
+    # Neither the engine nor its batches: a smaller batch is what helps where memory ran out.
+    settings = task.settings.model_dump_json(include={"temperature", "top_p", "max_new_tokens", "precision"})
+    prompts = [(prompt["example"], prompt["prompt_ids"]) for prompt in task.examples]
+    content = repr([weights, task.draw.count, settings, prompts, task.seed, task.stream])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     part = task.target.with_stem(f"{task.target.stem}-{digest}")
     draw = task.policies, task.draw, task.examples, task.settings, task.seed, task.stream
     return read_table(find_part(part, progress.say) or keep_part(part, lambda file: sample_draw(*draw, file, progress)))
@@ -226,7 +308,7 @@ def _tables(
     how: Episodes, episodes: Sequence[Episode], trained: Sequence[str]
 ) -> tuple[list[ExampleRow], list[SampleRow], list[TurnRow]]:
     """Training prompts with their samples, and every turn of every whole episode."""
-    groups = _Groups(how.count)
+    groups = _Groups(how.siblings, how.count)
     turns: list[TurnRow] = []
     for episode in episodes:
         for place, (ask, outcomes) in enumerate(zip(episode.asks, episode.outcomes or (), strict=False)):
@@ -251,10 +333,10 @@ def _tables(
 
 
 class _Groups:
-    """Siblings in groups of K, in the order in which they came up."""
+    """Siblings in groups, in the order in which they came up."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int | None, count: int) -> None:
+        self.size, self.count = size, count
         self.examples: list[ExampleRow] = []
         self.samples: list[SampleRow] = []
         self._open: dict[tuple[str, tuple[int, ...]], tuple[str, int]] = {}
@@ -263,7 +345,7 @@ class _Groups:
     def add(self, ask: Ask, prompt_ids: list[int], row: SampleRow) -> tuple[str, int]:
         """The reply's training prompt, and its place there."""
         key = ask.role, tuple(prompt_ids)
-        size = max(self.size, ask.count or 1)
+        size = max(self.count, ask.count or 1) if self.size is None else self.size
         example, index = self._open.get(key, ("", size))
         if index >= size:
             example, index = self._begin(ask, key), 0

@@ -226,7 +226,7 @@ def _evaluation_of(recipe: Recipe, t: int) -> Iterator[str]:
 def _in_roles(recipe: Recipe, t: int) -> Iterator[str]:
     """The stages in which a policy plays one role of an environment at a time."""
     roles = recipe.trained_roles() if recipe.environment is not None else ()
-    return (layout.evaluation_stage("sample", f"{t}-{role}") for role in roles)
+    return (layout.evaluation_stage("sample", f"{t}-{role}") for role in roles if len(roles) > 1)
 
 
 def _stages_of(step: Step, recipe: Recipe) -> Iterator[layout.StageName]:

@@ -20,6 +20,7 @@ from typing import cast
 import transformers
 
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
+from sparring.environments.environment import build_environment
 from sparring.evaluation.best_policy import Stopped, figures_in_words, stop_in_words
 from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
@@ -30,6 +31,7 @@ from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import judge_last, sample_held_out, summarise, summary_so_far
 from sparring.rounds.evaluate_play import HeldOutEpisodes
 from sparring.rounds.measure import can_be_evaluated, evaluated, measure
+from sparring.rounds.play import refuse_other_environment, try_environment
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_best_by, check_window, probe, say_prices, try_model, write_lock
@@ -92,10 +94,15 @@ def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
 
 def try_parts(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     """Ask every judge a first question, try the model, prepare the data, and say what is to be expected."""
+    if recipe.environment is not None:
+        refuse_other_environment(policies.store, build_environment(recipe.environment))
     probed = probe(policies, recipe, progress)
     try_model(policies, recipe, progress)
     prepare(policies, recipe, progress)
     check_window(policies, recipe)
+    if recipe.environment is not None:
+        (task,) = read_rows_at(policies.store.root / layout.TRAIN, [0])
+        try_environment(policies, recipe, task)
     check_best_by(policies.store, recipe)
     if warning := recipe.few_steps(policies.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
         progress.say(f"warning  {warning}")

@@ -170,8 +170,10 @@ class StepEpisodes:
 
         def work() -> Made:
             longest = longest_prompt(of.policies, recipe)
+            # Against a baseline every reply counts for itself, wherever else its prompt came up.
+            siblings = 1 if isinstance(of.step.pairing, AgainstBaseline) else None
             settings = recipe.sampling, recipe.seed, folder, folder, longest
-            how = Episodes(of.policies, environment, players, draw.count, *settings)
+            how = Episodes(of.policies, environment, players, draw.count, siblings, *settings)
             paths = [store.path(file) for file in files]
             return Made(files, play_tasks(how, of.examples, recipe.trained_roles(), paths, of.progress))
 
