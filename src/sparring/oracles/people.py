@@ -2,8 +2,8 @@
 
     P(a beats b) = mean over the first `votes` votes on the pair, each 1, 1/2 (tie) or 0
 
-`sparring serve RUN` shows the pairs, blind. `judge` returns when every pair has its votes, so that the judge stage waits
-for people, wave by wave, and may be killed meanwhile: the votes stay. A pair that voters skip, or call both bad where
+`sparring serve RUN` shows the pairs, blind. `judge` returns when every pair has its votes, so that the judge stage
+waits for people, wave by wave, and may be killed meanwhile: the votes stay. A pair that voters skip, or call both bad where
 `both_bad` is `drop`, has no preference and is no failure. Two answers that look alike tie and an empty one loses,
 without a vote. Leaves out: pages (`serve/`), the tables (`votes/`), how far people agree (`evaluation/agreement.py`).
 
@@ -95,7 +95,8 @@ class People:
 
     def expect(self, comparisons: Sequence[Comparison]) -> None:
         """Show these to voters now: they will be asked for, whatever is judged before."""
-        self.ballot.ask([item for item, _ in filter(None, map(self._item, comparisons))], self.votes_each)
+        items = [item for item, _ in filter(None, map(self._item, comparisons))]
+        self.ballot.ask(items, self.votes_each, self.skips)
 
     def declined(self, comparison: Comparison) -> str:
         """Why voters gave no preference; empty where they gave one, or have yet to."""
@@ -159,14 +160,14 @@ class People:
         """The final votes on these items."""
         from sparring.votes.tables import Unavailable
 
-        needs, down, said, asked = dict.fromkeys(items, self.votes_each), 0.0, 0.0, False
+        ids, down, said, asked = list(items), 0.0, 0.0, False
         while True:
             try:
                 if not asked:
-                    self.ballot.ask(items.values(), self.votes_each, urgent=True)
+                    self.ballot.ask(items.values(), self.votes_each, self.skips, urgent=True)
                     asked = True
-                if (missing := self._missing(list(items))) == 0:
-                    if (final := self.ballot.close(needs, self.skips, GRACE_SECONDS)) is not None:
+                if (missing := self.ballot.missing(ids)) == 0:
+                    if (final := self.ballot.close(ids, GRACE_SECONDS)) is not None:
                         break
                 elif time.monotonic() - said > SAY_SECONDS or not said:
                     said = time.monotonic()
@@ -179,10 +180,6 @@ class People:
             time.sleep(POLL_SECONDS)
         self._counts += Counter(self._why(tally) or "pairs judged by people" for tally in final.values())
         return final
-
-    def _missing(self, ids: Sequence[str]) -> int:
-        tallies = self.ballot.tallies(ids).values()
-        return sum(len(tally.votes) < self.votes_each and tally.skips < self.skips for tally in tallies)
 
     def _preference(self, tally: Tally, place: int) -> float:
         """P(the answer at this place beats the other)."""

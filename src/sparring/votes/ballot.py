@@ -114,55 +114,58 @@ class Ballot:
 
     # ---- for oracles ---------------------------------------------------------------------------
 
-    def ask(self, items: Iterable[Item], wanted: int, urgent: bool = False) -> None:
-        """Put items before the voters, `wanted` votes each; `urgent` ones come first. Known ones stay as they are."""
+    def ask(self, items: Iterable[Item], wanted: int, skips: int, urgent: bool = False) -> None:
+        """Put items before the voters, `wanted` votes each, or `skips` skips; `urgent` ones come first."""
         new = {item.id: item for item in items}
         with self.database.write() as connection:
             for ids in _chunks(new):
                 rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.id.in_(ids))).all()
                 known = {row.id for row in rows}
                 more = [row.id for row in rows if row.wanted < wanted]
-                raised = {"wanted": wanted, "closed_at": None}
+                raised = {"wanted": wanted, "skips": skips, "closed_at": None}
                 connection.execute(ITEMS.update().where(ITEMS.c.id.in_(more)).values(**raised))
                 if urgent:
                     connection.execute(ITEMS.update().where(ITEMS.c.id.in_(ids)).values(urgent=True))
                 first = (connection.scalar(sa.select(sa.func.max(ITEMS.c.place))) or 0) + 1
-                fresh = [_item_row(new[id_], wanted, urgent, first) for id_ in ids if id_ not in known]
-                for place, row in enumerate(fresh, first):
-                    row["place"] = place
+                fresh = [_item_row(new[id_], wanted, skips, urgent) for id_ in ids if id_ not in known]
                 if fresh:
-                    connection.execute(ITEMS.insert(), fresh)
+                    rows = [{**row, "place": place} for place, row in enumerate(fresh, first)]
+                    connection.execute(ITEMS.insert(), rows)
 
     def tallies(self, ids: Sequence[str]) -> dict[str, Tally]:
         """The votes that count on each of these items."""
         with self.database.read() as connection:
             return _tallies(connection, ids)
 
-    def close(self, needs: Mapping[str, int], skips: int, grace: float = 0.0) -> dict[str, Tally] | None:
-        """The tallies, from now on final, where each item has the votes that it needs (or `skips` skips); else None.
+    def close(self, ids: Sequence[str], grace: float = 0.0) -> dict[str, Tally] | None:
+        """The tallies, from now on final, where no item lacks a vote; else None.
 
         `grace`: seconds since the last vote, within which its voter may still take it back.
         """
         with self.database.write() as connection:
             # PostgreSQL: whoever votes or takes back waits for these rows.
-            for ids in _chunks(needs):
-                connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(ids)).with_for_update())
-            tallies = _tallies(connection, list(needs))
-            if not all(_answered(tallies[id_], wanted, skips) for id_, wanted in needs.items()):
+            for part in _chunks(ids):
+                connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part)).with_for_update())
+            if _missing(connection, ids):
                 return None
             still = ITEMS.c.closed_at.is_(None)
-            for ids in _chunks(needs):
+            for part in _chunks(ids):
                 last = connection.scalar(
                     sa.select(sa.func.max(VOTES.c.voted_at))
                     .join(ITEMS, ITEMS.c.id == VOTES.c.item)
-                    .where(VOTES.c.item.in_(ids), VOTES.c.undone_at.is_(None), still)
+                    .where(VOTES.c.item.in_(part), VOTES.c.undone_at.is_(None), still)
                 )
                 if last is not None and 0 <= time.time() - last < grace:  # a clock that is ahead delays nothing
                     return None
             now = time.time()
-            for ids in _chunks(needs):
-                connection.execute(ITEMS.update().where(ITEMS.c.id.in_(ids), still).values(closed_at=now))
-        return tallies
+            for part in _chunks(ids):
+                connection.execute(ITEMS.update().where(ITEMS.c.id.in_(part), still).values(closed_at=now))
+            return _tallies(connection, ids)
+
+    def missing(self, ids: Sequence[str]) -> int:
+        """How many of these items lack a vote."""
+        with self.database.read() as connection:
+            return _missing(connection, ids)
 
     # ---- for voters ----------------------------------------------------------------------------
 
@@ -240,31 +243,28 @@ class Ballot:
     def standing(self) -> Standing:
         """How far the voting is."""
         with self.database.read() as connection:
-            asked, wanted = ITEMS.c.wanted > 0, connection.scalar
-            open_ = sa.and_(asked, ITEMS.c.closed_at.is_(None), _votes_on() < ITEMS.c.wanted)
             return Standing(
-                wanted=wanted(sa.select(sa.func.count()).select_from(ITEMS).where(asked)) or 0,
-                open=wanted(sa.select(sa.func.count()).select_from(ITEMS).where(open_)) or 0,
-                votes=wanted(sa.select(sa.func.count()).select_from(VOTES).where(COUNTS)) or 0,
+                wanted=_count(connection, ITEMS, ITEMS.c.wanted > 0),
+                open=_count(connection, ITEMS, _lacking()),
+                votes=_count(connection, VOTES, COUNTS),
             )
 
     def votes_of(self, voter: int) -> int:
         """How many votes of this voter count."""
         with self.database.read() as connection:
-            count = sa.select(sa.func.count()).select_from(VOTES).where(COUNTS, VOTES.c.voter == voter)
-            return connection.scalar(count) or 0
+            return _count(connection, VOTES, sa.and_(COUNTS, VOTES.c.voter == voter))
 
 
-def _item_row(item: Item, wanted: int, urgent: bool, place: int) -> dict[str, Any]:
+def _item_row(item: Item, wanted: int, skips: int, urgent: bool) -> dict[str, Any]:
     return {
         "id": item.id,
         "question": json.dumps(item.question),
         "messages": json.dumps([dict(one) for one in item.messages]),
         "answers": json.dumps(item.answers),
         "wanted": wanted,
+        "skips": skips,
         "double": share_of("double", item.id) % DOUBLE_EVERY == 0,
         "urgent": urgent,
-        "place": place,
     }
 
 
@@ -292,16 +292,26 @@ def answer_meant(left: int, verdict: str) -> int | str:
     return {"left": left, "right": 1 - left}.get(verdict, verdict)
 
 
-def _answered(tally: Tally, wanted: int, skips: int) -> bool:
-    return len(tally.votes) >= wanted or tally.skips >= skips
+def _count(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> int:
+    return connection.scalar(sa.select(sa.func.count()).select_from(table).where(which)) or 0
 
 
-def _votes_on(repeat: bool = False) -> sa.ScalarSelect[int]:
-    """Number of counting votes on the item of the enclosing query."""
+def _missing(connection: sa.Connection, ids: Sequence[str]) -> int:
+    return sum(_count(connection, ITEMS, sa.and_(ITEMS.c.id.in_(part), _lacking())) for part in _chunks(ids))
+
+
+def _lacking() -> sa.ColumnElement[bool]:
+    """Whether the item of the enclosing query lacks a vote."""
+    skips = _votes_on(sa.and_(VOTES.c.undone_at.is_(None), VOTES.c.verdict == "skip"))
+    return sa.and_(ITEMS.c.closed_at.is_(None), _votes_on() < ITEMS.c.wanted, skips < ITEMS.c.skips)
+
+
+def _votes_on(which: sa.ColumnElement[bool] = COUNTS) -> sa.ScalarSelect[int]:
+    """Number of votes, repeats apart, on the item of the enclosing query."""
     return (
         sa.select(sa.func.count())
         .select_from(VOTES)
-        .where(VOTES.c.item == ITEMS.c.id, VOTES.c.repeat.is_(repeat), COUNTS)
+        .where(VOTES.c.item == ITEMS.c.id, VOTES.c.repeat.is_(False), which)
         .correlate(ITEMS)
         .scalar_subquery()
     )
@@ -342,7 +352,7 @@ def _next_item(connection: sa.Connection, voter: int) -> str | None:
     mine = sa.and_(VOTES.c.item == ITEMS.c.id, VOTES.c.voter == voter, VOTES.c.repeat.is_(False))
     judged, live = sa.exists().where(mine, COUNTS), VOTES.c.undone_at.is_(None)
     skipped = sa.exists().where(mine, live, VOTES.c.verdict == "skip")
-    lacking = sa.and_(ITEMS.c.closed_at.is_(None), ITEMS.c.wanted > _votes_on())
+    lacking = _lacking()
     second = sa.and_(ITEMS.c.double, ITEMS.c.wanted > 0, _votes_on() < ITEMS.c.wanted + 1)
     order = (ITEMS.c.urgent.desc(), ITEMS.c.place)
     for which in (sa.and_(lacking, ~skipped), sa.and_(second, ~skipped), sa.and_(lacking, skipped)):

@@ -51,13 +51,15 @@ ITEMS = sa.Table(
     sa.Column("messages", sa.Text, nullable=False),
     sa.Column("answers", sa.Text, nullable=False),
     sa.Column("wanted", sa.Integer, nullable=False),
+    sa.Column("skips", sa.Integer, nullable=False),
     sa.Column("double", sa.Boolean, nullable=False),
     sa.Column("urgent", sa.Boolean, nullable=False),
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("closed_at", sa.Float),
 )
-"""Two answers to a prompt. `wanted`: votes that an oracle waits for, 0 where votes were only imported; `double`: one
-more voter is asked, for the agreement; `urgent`: an oracle waits now; `closed_at`: its verdict is used."""
+"""Two answers to a prompt. `wanted`: votes that an oracle waits for, 0 where votes were only imported; `skips`: so
+many leave it without a verdict; `double`: one more voter is asked, for the agreement; `urgent`: an oracle waits now;
+`closed_at`: its verdict is used."""
 SHOWINGS = sa.Table(
     "showings",
     METADATA,
@@ -126,8 +128,9 @@ class Database:
 
         Writers of this process wait for each other here, in order; SQLite would have them try again and again.
         """
-        with _told(self.place), self._writing, self.engine.connect() as connection:
-            with connection.execution_options(sparring_writes=True).begin():
+        with _told(self.place), self._writing, self.engine.connect() as opened:
+            connection = opened.execution_options(sparring_writes=True)
+            with connection.begin():
                 yield connection
 
     def close(self) -> None:
