@@ -34,6 +34,7 @@ from sparring.cli import (
     report,
     run,
     samples,
+    serve,
     status,
     study,
 )
@@ -48,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local may be a token
     help="Align language models by game-theoretic self-play. Start with: **sparring run demo**",
 )
-VERBS = (init, plan, run, status, report, samples, compare, study, collect, export)
+VERBS = (init, plan, run, status, report, samples, serve, compare, study, collect, export)
 for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 for verbs in (evaluate, oracle, bench):

@@ -222,7 +222,7 @@ class Guard:
             people.expect(new)
 
     def declined(self, comparison: Comparison) -> str:
-        """Why the people inside gave no preference, which is no failure; empty where there are none, or they gave one."""
+        """Why people inside gave no preference, which is no failure; empty where none are, or they gave one."""
         return next(filter(None, (people.declined(comparison) for people in self._people)), "")
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> dict[str, int]:

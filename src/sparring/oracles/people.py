@@ -3,9 +3,9 @@
     P(a beats b) = mean over the first `votes` votes on the pair, each 1, 1/2 (tie) or 0
 
 `sparring serve RUN` shows the pairs, blind. `judge` returns when every pair has its votes, so that the judge stage
-waits for people, wave by wave, and may be killed meanwhile: the votes stay. A pair that voters skip, or call both bad where
-`both_bad` is `drop`, has no preference and is no failure. Two answers that look alike tie and an empty one loses,
-without a vote. Leaves out: pages (`serve/`), the tables (`votes/`), how far people agree (`evaluation/agreement.py`).
+waits for people, wave by wave, and may be killed meanwhile: the votes stay. A pair that voters skip, or call both bad
+where `both_bad` is `drop`, has no preference and is no failure. Two answers that look alike tie and an empty one
+loses, without a vote. Leaves out: pages (`serve/`), tables (`votes/`), agreement (`evaluation/agreement.py`).
 
     oracle: {name: people, votes_each: 1, both_bad: drop}
 """
@@ -68,7 +68,7 @@ class People:
         self.votes_each, self.both_bad, self.skips = votes_each, both_bad, skips
         self.question, self.team, self.database = question, team, database
         self._ballot: Ballot | None = None
-        self._counts: Counter[str] = Counter()
+        self._outcomes: dict[str, str] = {}
 
     @property
     def identity(self) -> str:
@@ -136,7 +136,7 @@ class People:
 
     def counts(self) -> dict[str, object]:
         """Pairs that this process asked for, by what came of them."""
-        return dict(self._counts)
+        return dict(Counter(self._outcomes.values()))
 
     def _open(self, place: str | Path) -> None:
         from sparring.votes.ballot import Ballot  # here and above: the packages of the extra are needed here only
@@ -178,7 +178,7 @@ class People:
                 if time.monotonic() - down > DOWN_SECONDS:
                     raise OracleError(f"{error}. All votes are kept; start it, and give the same command.") from error
             time.sleep(POLL_SECONDS)
-        self._counts += Counter(self._why(tally) or "pairs judged by people" for tally in final.values())
+        self._outcomes |= {id_: self._why(tally) or "pairs judged by people" for id_, tally in final.items()}
         return final
 
     def _preference(self, tally: Tally, place: int) -> float:

@@ -6,6 +6,7 @@ import_attribute("my_package.judges:longer", "oracle.path")
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 
@@ -40,3 +41,12 @@ def name_of(function: Any) -> str:
     if found is not function:
         raise ValueError(f"{function!r} cannot be named in a recipe. Give a function that a module or a cell defines.")
     return name
+
+
+def needs(*modules: str, extra: str) -> None:
+    """Raise ValueError where one of these modules is not installed, with the extra that installs them."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"this needs {', '.join(missing)}. Install what it needs with: pip install 'sparring[{extra}]'"
+        )

@@ -64,6 +64,8 @@ class StepFolder(str):
         """log-probabilities of the pairs' responses"""
         self.fit_log = f"{name}/fit.jsonl"
         """one line of metrics per optimiser step"""
+        self.fit_steps = f"{name}/fit.partial/steps.jsonl"
+        """the same of a fit that goes on; a step that was done again stands there again"""
         self.policy = f"{name}/policy"
         """the trained policy's folder"""
 

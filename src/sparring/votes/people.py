@@ -33,6 +33,8 @@ class Voter:
     role: Role
     has_link: bool
     revoked: bool
+    since: str
+    """changes with the link, so that a session of an older one ends"""
 
 
 def checked_name(name: str) -> str:
@@ -135,7 +137,8 @@ def _one(database: Database, which: sa.ColumnElement[bool]) -> Voter | None:
 
 
 def _voter(row: sa.Row) -> Voter:
-    return Voter(row.id, row.name, row.role, row.token_hash is not None, row.revoked_at is not None)
+    since = (row.token_hash or "")[:16]
+    return Voter(row.id, row.name, row.role, row.token_hash is not None, row.revoked_at is not None, since)
 
 
 def _hash(token: str) -> str:
