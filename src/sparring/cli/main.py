@@ -37,6 +37,7 @@ from sparring.cli import (
     serve,
     status,
     study,
+    votes,
 )
 from sparring.runtime.errors import Terminated
 from sparring.runtime.files import FULL, cache_folder
@@ -52,7 +53,7 @@ app = typer.Typer(
 VERBS = (init, plan, run, status, report, samples, serve, compare, study, collect, export)
 for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
-for verbs in (evaluate, oracle, bench):
+for verbs in (evaluate, oracle, votes, bench):
     app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
 REMEDIES = {
     errno.ENAMETOOLONG: "Give a shorter name.",

@@ -6,22 +6,22 @@ is sampled. Self-consistency is the share of pairs that returned to the same vot
 Somebody who presses one side whatever is there shows by a binomial test. Leaves out: what votes are worth as a
 preference (`oracles/people.py`), and weights for unreliable voters: they are shown, not silently discounted.
 
-    agreement([Ballot("pair 1", "Ada", 0, "left", repeat=False, seconds=4.0), ...])["alpha"]
+    agreement(read_records(database))["alpha"]
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from sparring.evaluation.intervals import SHARE, Interval, interval
+from sparring.votes.records import Record
 
 DRAWS = 2000
 """of the bootstrap"""
@@ -31,31 +31,17 @@ POOR = 0.2
 """alpha below it is warned of: the verdicts say little more than chance"""
 
 
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """A vote, or a skip."""
-
-    item: str
-    voter: str
-    meant: int | str
-    """the answer that it is for, 0 or 1; "tie", "both_bad" or "skip\""""
-    side: str
-    """as it was shown: "left" or "right", else as `meant`"""
-    repeat: bool
-    """of a pair that returned to its voter"""
-    seconds: float | None
-
-
-def agreement(ballots: Sequence[Ballot]) -> dict[str, Any]:
+def agreement(records: Sequence[Record]) -> dict[str, Any]:
     """All measures, for all voters together and for each; a number that nothing tells is None."""
-    by_voter: defaultdict[str, list[Ballot]] = defaultdict(list)
-    for ballot in ballots:
-        by_voter[ballot.voter].append(ballot)
-    units = _units(ballots)
+    given = [record for record in records if not record.undone]
+    by_voter: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in given:
+        by_voter[record.voter].append(record)
+    units = _units(given)
     alpha = krippendorff_alpha(units)
     voters = {name: _rates(own) for name, own in by_voter.items()}
     return {
-        **_rates(ballots),
+        **_rates(given),
         "alpha": alpha,
         "pairs_of_two": len(units),
         "voters": voters,
@@ -92,21 +78,21 @@ def _alpha(by_name_DC: NDArray[np.float64], equal_D: NDArray[np.float64]) -> NDA
     return 1 - np.divide(observed_D, expected_D, out=np.full_like(observed_D, np.nan), where=expected_D > 0)
 
 
-def _units(ballots: Sequence[Ballot]) -> list[list[object]]:
+def _units(records: Sequence[Record]) -> list[list[object]]:
     """The verdicts of different people on the same pair."""
     said: defaultdict[str, dict[str, object]] = defaultdict(dict)
-    for ballot in ballots:
-        if not ballot.repeat and ballot.meant != "skip":
-            said[ballot.item][ballot.voter] = ballot.meant
+    for record in records:
+        if not record.repeat and record.meant != "skip":
+            said[record.item][record.voter] = record.meant
     return [list(by_voter.values()) for by_voter in said.values() if len(by_voter) > 1]
 
 
-def _rates(ballots: Sequence[Ballot]) -> dict[str, Any]:
-    votes = [ballot for ballot in ballots if ballot.meant != "skip"]
-    sided = [float(ballot.side == "left") for ballot in votes if ballot.side in ("left", "right")]
+def _rates(records: Sequence[Record]) -> dict[str, Any]:
+    votes = [record for record in records if record.meant != "skip"]
+    sided = [float(record.verdict == "left") for record in votes if record.verdict in ("left", "right")]
     first = {(b.item, b.voter): b.meant for b in votes if not b.repeat}
     again = [float(first[b.item, b.voter] == b.meant) for b in votes if b.repeat and (b.item, b.voter) in first]
-    kinds, times = Counter(ballot.meant for ballot in ballots), [b.seconds for b in votes if b.seconds is not None]
+    kinds, times = Counter(record.meant for record in records), [b.seconds for b in votes if b.seconds is not None]
     return {
         "votes": len(votes),
         "skips": kinds["skip"],
@@ -123,7 +109,8 @@ def _rates(ballots: Sequence[Ballot]) -> dict[str, Any]:
 def _favoured(sided: Sequence[float]) -> str:
     """The side that a voter presses more often than chance would; empty where none is shown."""
     left = int(sum(sided))
-    if len(sided) < FEWEST_SIDED or binomtest(left, len(sided)).pvalue >= SURPRISE:
+    p_value = 2 * bdtr(min(left, len(sided) - left), len(sided), 0.5)
+    if len(sided) < FEWEST_SIDED or p_value >= SURPRISE:
         return ""
     return "left" if 2 * left > len(sided) else "right"
 

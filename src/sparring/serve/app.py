@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sparring.serve import managing, templates, voting, watching
 from sparring.serve.security import PART, Headers
-from sparring.serve.site import Site
+from sparring.serve.site import Site, vote_places
 from sparring.serve.templates import page
 from sparring.serve.watch import Watched
 from sparring.votes.tables import Unavailable
@@ -40,7 +40,9 @@ def make_app(site: Site, cookie: str = "sparring", secure: bool = False) -> Star
         exception_handlers={HTTPException: _refused, Unavailable: _down, Exception: _broken},
     )
     app.state.site = site
-    app.state.watched = [Watched(folder, site.ballot) for folder in site.folders]
+    # A folder whose votes lie elsewhere, or nowhere, shows none.
+    ballots = [site.ballot if any(vote_places(folder)) else None for folder in site.folders]
+    app.state.watched = [Watched(folder, ballot) for folder, ballot in zip(site.folders, ballots, strict=True)]
     return app
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sparring.evaluation.agreement import Ballot, agreement
+from sparring.evaluation.agreement import agreement
 from sparring.serve.security import PART, allowed, check_csrf, form, site_of
 from sparring.serve.templates import page
 from sparring.votes.people import Role, add_voter, all_voters, revoke
@@ -72,8 +72,7 @@ async def _page(request: Request, status: int = 200, said: str = "", link: str =
 
 def measured(database: Database) -> dict[str, Any]:
     """The agreement of all stored votes."""
-    records = [record for record in read_records(database) if not record.undone]
-    return agreement([Ballot(r.item, r.voter, r.meant, r.verdict, r.repeat, r.seconds) for r in records])
+    return agreement(read_records(database))
 
 
 ROUTES = [

@@ -68,6 +68,25 @@ def open_site(folders: Sequence[Path], votes: str | None, tokens: bool) -> Site:
         raise ValueError(f"votes: {error}. Start it, and give the same command.") from error
 
 
+def database_of(place: str, make: bool = False) -> Database:
+    """The database of votes of a folder that asks people, or at a path or URL.
+
+    Raises:
+        ValueError: the folder asks nobody, or the database cannot be used.
+    """
+    folder = Path(place)
+    try:
+        if not folder.is_dir():
+            return open_database(place, make)
+        layout.refuse_folder_of_runs(folder)
+        places = list(vote_places(folder))
+        if len(places) > 1:
+            raise ValueError(f"{folder} asks people in several places: name one of {', '.join(places)}.")
+        return open_database(places[0] if places else folder / layout.VOTES, make)
+    except Unavailable as error:
+        raise ValueError(f"votes: {error}. Start it, and give the same command.") from error
+
+
 def is_served(folder: Path) -> bool:
     """Whether a folder can be shown: a run's, or a contest's."""
     return layout.is_run(folder) or is_contest(folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def serve(
     for line in welcome(site, f"{scheme}://{address}", tls is not None):
         say(line)
     app = make_app(site, cookie=f"sparring-{listening.getsockname()[1]}", secure=tls is not None)
+    for watched in app.state.watched:  # what the first look loads takes seconds
+        threading.Thread(target=watched.look, daemon=True).start()
     files = {"ssl_certfile": str(tls[0]), "ssl_keyfile": str(tls[1])} if tls else {}
     config = uvicorn.Config(
         app,

@@ -45,7 +45,7 @@ def as_html(text: str) -> Markup:
 
 @cache
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
     parser.disable(["link", "image", "autolink", "reference"])
 
     def shifted(self: object, tokens: list, index: int, options: object, env: object) -> str:

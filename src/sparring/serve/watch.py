@@ -4,7 +4,7 @@ Files are read again only when they change, and at most every two seconds howeve
 run nothing that it would notice. Nothing is written. A folder that is gone, or half-written at that moment, is a
 sentence on the page. Leaves out: the page (`pages/run.html`), routes (`watching.py`).
 
-    Watched(Path("runs/demo")).look().sentence  ->  "running: round 2 of 3, about 12 min left"
+    Watched(Path("runs/demo")).look().sentence  ->  "1 of 3 rounds of inpo fitted, about 12 min left."
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Watched:
         running = is_held(self.folder / layout.RUN_LOCK)
         state = "finished" if done and not running else "running" if running else "stopped"
         words = {"finished": "finished", "running": "running now", "stopped": "stopped; the same command goes on"}
-        return Seen(name, state, f"A comparison of policies, {words[state]}.", standing=self._standing())
+        return Seen(str(self.folder), state, f"A comparison of policies, {words[state]}.", standing=self._standing())
 
     def _run(self, name: str) -> Seen:
         run = self.folder
@@ -239,10 +239,10 @@ def _sentence(seen: Seen) -> str:
     status = seen.status
     assert status is not None
     if status.finished:
-        return f"Finished: {counted(status.rounds, 'round')} of {status.algorithm} in {duration(status.seconds)}."
+        return f"{counted(status.rounds, 'round')} of {status.algorithm} in {duration(status.seconds)}."
     where = f"{status.rounds_done} of {counted(status.rounds, 'round')} of {status.algorithm} fitted"
     left = "" if status.seconds_left is None else f", about {rough(status.seconds_left)} left"
     if status.running:
-        return f"Running: {where}{left}."
+        return f"{where}{left}."
     following = f" Next: {layout.title_of(status.next_stage, status.rounds)}." if status.next_stage else ""
-    return f"Stopped: {where}.{following} The same command goes on."
+    return f"{where}.{following} The same command goes on."
