@@ -43,11 +43,10 @@ def revoke(place: Place, name: Name) -> None:
 @group.command()
 def agreement(place: Place, json_: Json = False) -> None:
     """Show how far people agree with each other, with themselves, and with the side of the screen."""
-    from sparring.evaluation.agreement import Ballot, agreement
+    from sparring.evaluation.agreement import agreement
     from sparring.votes.records import read_records
 
-    records = [record for record in read_records(_database(place)) if not record.undone]
-    result = agreement([Ballot(r.item, r.voter, r.meant, r.verdict, r.repeat, r.seconds) for r in records])
+    result = agreement(read_records(_database(place)))
     if json_:
         print_json(result)
     else:
@@ -63,11 +62,11 @@ def export_(
     ] = "jsonl",
 ) -> None:
     """Write the votes in one of the field's formats."""
-    from sparring.runtime.files import check_writable, write_json, write_json_lines
+    from sparring.runtime.files import check_output, write_json, write_json_lines
     from sparring.votes.exports import exported
     from sparring.votes.records import read_records
 
-    check_writable(out)
+    check_output(out)
     rows, dropped = exported(read_records(_database(place)), form)
     write = write_json if out.suffix == ".json" else write_json_lines
     write(out, rows)

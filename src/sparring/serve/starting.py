@@ -37,7 +37,6 @@ def serve(
     app = make_app(site, cookie=f"sparring-{listening.getsockname()[1]}", secure=tls is not None)
     for watched in app.state.watched:  # what the first look loads takes seconds
         threading.Thread(target=watched.look, daemon=True).start()
-    files = {"ssl_certfile": str(tls[0]), "ssl_keyfile": str(tls[1])} if tls else {}
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -45,7 +44,8 @@ def serve(
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
-        **files,
+        ssl_certfile=tls and tls[0],
+        ssl_keyfile=tls and tls[1],
     )
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -171,7 +171,7 @@ def _sides(data: Row, to_name: str) -> tuple[str, str]:
 def _argilla(row: Row) -> Iterator[Given]:
     fields, verdicts = row["fields"], {value: verdict for verdict, value in ARGILLA.items()}
     for answer in row["responses"]["preference"]:
-        verdict = verdicts.get(answer["value"], answer["value"])
+        verdict = verdicts.get(answer["value"]) or str(answer["value"])
         voter = str(answer.get("user_id") or UNNAMED)
         sides = fields["response_left"], fields["response_right"]
         yield Given(None, prompt_turns(fields["prompt"]), *sides, verdict, voter)

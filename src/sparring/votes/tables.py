@@ -15,8 +15,9 @@ from pathlib import Path
 
 try:
     import sqlalchemy as sa
+    from sqlalchemy import event
+    from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError, SQLAlchemyError
     from sqlalchemy.exc import IntegrityError as IntegrityError
-    from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 except ImportError as error:
     raise ValueError("votes of people need SQLAlchemy. Install it with: pip install 'sparring[serve]'") from error
 
@@ -182,7 +183,7 @@ def database_url(place: str | Path) -> sa.URL:
         return sa.URL.create("sqlite", database=str(Path(place).expanduser()))
     try:
         url = sa.make_url(place)
-    except sa.exc.ArgumentError as error:
+    except ArgumentError as error:
         raise ValueError(f"votes: {place.partition('@')[2] or place!r} is no URL of a database.") from error
     if url.get_backend_name() not in SCHEMES:
         raise ValueError(
@@ -211,14 +212,14 @@ def _engine(url: sa.URL) -> sa.Engine:
             ) from error
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
 
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def _connect(connection: object, _: object) -> None:
         # Transactions are begun below: the driver would begin one at its first write, after what it read has aged.
         connection.isolation_level = None  # type: ignore[attr-defined]
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("sparring_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -240,7 +241,7 @@ def _check(database: Database, make: bool) -> None:
                 METADATA.create_all(connection)
                 connection.execute(SETTINGS.insert().values(name="version", value=VERSION))
             found = connection.scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "version"))
-    except sa.exc.DatabaseError as error:
+    except DatabaseError as error:
         raise ValueError(f"{database.place} is no database of votes: {_reason(error)}. Give another one.") from error
     if found != VERSION:
         raise ValueError(
