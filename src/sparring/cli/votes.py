@@ -107,17 +107,7 @@ def _show(result: dict[str, Any]) -> None:
     alpha = result["alpha"]
     said = "not known yet" if alpha is None else f"alpha {alpha:.2f} over {result['pairs_of_two']} pairs"
     say(screen, f"{result['votes']} votes of {len(result['voters'])} people; agreement between people: {said}")
-    columns = (
-        "person",
-        "votes",
-        "skips",
-        "left side",
-        "95 % interval",
-        "ties",
-        "both bad",
-        "same when swapped",
-        "seconds",
-    )
+    columns = ("person", "votes", "skips", "left side", "95 % interval", "ties", "both bad", "same swapped", "seconds")
     rows = [_cells(name, rates) for name, rates in [("all", result), *result["voters"].items()]]
     screen.print(table("", columns, rows))
     say(screen, *(f"warning: {line}" for line in result["warnings"]))

@@ -69,8 +69,9 @@ class Guard:
         self._looked_up: set[str] = set()
         self._failed: set[str] = set()
         self._people = [inner for inner, _ in nested(oracle) if isinstance(inner, AsksPeople)]
-        for people in self._people if cache is not None else ():
-            people.keep_votes_in(cache.parent)
+        if cache is not None:
+            for people in self._people:
+                people.keep_votes_in(cache.parent)
 
     def __repr__(self) -> str:
         """Who is asked, and how often it was."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 QUESTION = "Which answer is better?"
 POLL_SECONDS = 1.0
 """between two looks at the votes"""
-SAY_SECONDS = 60.0
+SAY_SECONDS = 600.0
 """between two lines that say how many are missing"""
 GRACE_SECONDS = 10.0
 """after the last vote of a wave, in which its voter may take it back"""
@@ -171,7 +171,7 @@ class People:
                         break
                 elif time.monotonic() - said > SAY_SECONDS or not said:
                     said = time.monotonic()
-                    LOG.warning("people  %s: votes are missing (sparring serve)", counted(missing, "pair"))
+                    LOG.warning("people  %s to vote on: `sparring serve` and this folder", counted(missing, "pair"))
                 down = 0.0
             except Unavailable as error:
                 down = down or time.monotonic()
