@@ -126,7 +126,7 @@ def test_a_server_that_is_down_is_said_and_votes_before_it_stay(server: Server, 
     one.vote(ada, showing.id, "left")
     server.stop()
     try:
-        with pytest.raises(Unavailable, match="does not answer|went away"):
+        with pytest.raises(Unavailable, match=r"does not answer|went away"):
             one.next_showing(ada)
     finally:
         server.start()
