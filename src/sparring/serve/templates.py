@@ -48,13 +48,14 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
     """A template with these values; 304 where our script has it already."""
     site = site_of(request)
     about = {
+        "error": "",
         "csrf": csrf_token(request),
         "path": request.url.path,
         "tokens": site.tokens,
         "asks_people": site.database is not None,
         "role": request.session.get("role", "owner" if not site.tokens else ""),
     }
-    text = templates().get_template(template).render(error="", **about | values)
+    text = templates().get_template(template).render(about | values)
     if PART not in request.headers:
         return HTMLResponse(text, status)
     etag = f'"{hashlib.sha256(text.encode(errors="replace")).hexdigest()[:24]}"'
