@@ -24,7 +24,7 @@ from sparring.rounds.side_by_side import in_training
 from sparring.rounds.state import read_manifest, read_stored
 from sparring.rounds.status import RunStatus, read_status
 from sparring.runtime import layout
-from sparring.runtime.files import read_json
+from sparring.runtime.files import read_json, read_object
 from sparring.runtime.locks import is_held
 from sparring.runtime.words import counted, duration, rough
 from sparring.serve.site import is_contest
@@ -115,7 +115,9 @@ class Watched:
         running = is_held(self.folder / layout.RUN_LOCK)
         state = "finished" if done and not running else "running" if running else "stopped"
         words = {"finished": "finished", "running": "running now", "stopped": "stopped; the same command goes on"}
-        return Seen(str(self.folder), state, f"A comparison of policies, {words[state]}.", standing=self._standing())
+        result = self.folder / "result.json"
+        said = self._when(result, lambda: str(read_object(result)["verdict"])) if done and result.exists() else ""
+        return Seen(name, state, f"A comparison of policies, {words[state]}.", lead=said, standing=self._standing())
 
     def _run(self, name: str) -> Seen:
         run = self.folder
