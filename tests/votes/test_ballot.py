@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ from sparring.votes import ballot as rules
 from sparring.votes.ballot import Late, NotShown, make_item
 from sparring.votes.people import add_voter, all_voters, by_token, checked_name, revoke, signing_key
 from sparring.votes.records import read_records
-from sparring.votes.tables import open_database
+from sparring.votes.tables import Unavailable, open_database
 from vote_fakes import ballot_in, item, vote_all, voter
 
 
@@ -200,6 +201,21 @@ def test_tokens_are_hashed_shown_once_and_revocable(tmp_path: Path):
 def test_names_that_could_deceive_are_refused(name: str):
     with pytest.raises(ValueError, match="1 to 60 characters"):
         checked_name(name)
+
+
+def test_a_database_that_is_deleted_takes_no_votes(tmp_path: Path):
+    ballot = ballot_in(tmp_path, items=2)
+    ada = voter(ballot.database)
+    showing = ballot.next_showing(ada)
+    assert showing is not None
+    shutil.move(tmp_path / "votes.sqlite", tmp_path / "away.sqlite")
+    with pytest.raises(Unavailable, match="is gone: it was moved or deleted"):
+        ballot.vote(ada, showing.id, "left")
+    (tmp_path / "votes.sqlite").touch()
+    with pytest.raises(Unavailable, match="is gone"):
+        ballot.standing()
+    shutil.move(tmp_path / "away.sqlite", tmp_path / "votes.sqlite")
+    assert ballot.vote(ada, showing.id, "left")
 
 
 def test_a_database_of_another_version_or_none_is_refused_in_a_sentence(tmp_path: Path):

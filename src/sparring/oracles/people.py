@@ -28,6 +28,7 @@ from sparring.models.messages import turns
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.preferences import by_rule
 from sparring.runtime.errors import OracleError
+from sparring.runtime.imports import needs
 from sparring.runtime.layout import VOTES
 from sparring.runtime.words import counted
 
@@ -82,9 +83,10 @@ class People:
         """Open a database that the recipe names, before any work.
 
         Raises:
-            ValueError: it is none, or of another version.
+            ValueError: it is none, or of another version; or the packages of the extra are missing.
             OracleError: it does not answer.
         """
+        needs("sqlalchemy", extra="serve")
         if self.database is not None:
             self._open(self.database)
 

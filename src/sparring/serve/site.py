@@ -58,7 +58,7 @@ def open_site(folders: Sequence[Path], votes: str | None, tokens: bool) -> Site:
             f"these folders keep their votes in different places: {', '.join(map(str, places))}. Serve them one by "
             "one, or name one database for all (oracle.database) when they are started."
         )
-    place = next(iter(places), str(folders[0] / layout.VOTES) if tokens else None)
+    place = next(iter(places), str(own_votes(folders[0])) if tokens else None)
     if place is None:
         return Site(tuple(folders), None, tokens, secrets.token_urlsafe(32))
     try:
@@ -82,7 +82,7 @@ def database_of(place: str, make: bool = False) -> Database:
         places = list(vote_places(folder))
         if len(places) > 1:
             raise ValueError(f"{folder} asks people in several places: name one of {', '.join(places)}.")
-        return open_database(places[0] if places else folder / layout.VOTES, make)
+        return open_database(places[0] if places else own_votes(folder), make)
     except Unavailable as error:
         raise ValueError(f"votes: {error}. Start it, and give the same command.") from error
 
@@ -94,12 +94,18 @@ def is_served(folder: Path) -> bool:
 
 def is_contest(folder: Path) -> bool:
     """Whether policies are compared in a folder, by `evaluate head-to-head` and the like."""
-    return not layout.is_run(folder) and any((folder / name).exists() for name in (layout.MANIFEST, layout.VOTES))
+    return not layout.is_run(folder) and ((folder / layout.MANIFEST).exists() or own_votes(folder).exists())
+
+
+def own_votes(folder: Path) -> Path:
+    """Where a folder keeps votes itself: beside its verdicts, which audits and studies keep without a `cache/`."""
+    beside = folder / Path(layout.VOTES).name
+    return beside if beside.exists() else folder / layout.VOTES
 
 
 def vote_places(folder: Path) -> Iterator[str]:
     """Where the votes of a folder are kept, as path or URL; nothing where nobody votes."""
-    own = folder / layout.VOTES
+    own = own_votes(folder)
     if not layout.is_run(folder):
         if own.exists():
             yield str(own)

@@ -105,8 +105,10 @@ class Unavailable(RuntimeError):
 class Database:
     """An open database of votes."""
 
-    def __init__(self, engine: sa.Engine, place: str) -> None:
+    def __init__(self, engine: sa.Engine, place: str, path: Path | None = None) -> None:
+        """`path`: the file of SQLite."""
         self.engine, self.place = engine, place
+        self._path, self._file = path, _file_of(path)
         self._writing = threading.Lock()
 
     def __repr__(self) -> str:
@@ -120,6 +122,7 @@ class Database:
         Raises:
             Unavailable: the database does not answer.
         """
+        self._refuse_deleted()
         with _told(self.place), self.engine.connect() as connection, connection.begin():
             yield connection
 
@@ -129,14 +132,32 @@ class Database:
 
         Writers of this process wait for each other here, in order; SQLite would have them try again and again.
         """
+        self._refuse_deleted()
         with _told(self.place), self._writing, self.engine.connect() as opened:
             connection = opened.execution_options(sparring_writes=True)
             with connection.begin():
                 yield connection
 
+    def _refuse_deleted(self) -> None:
+        """An open file that was deleted still takes votes, which nobody could ever read."""
+        if self._path is None:
+            return
+        self._file = self._file or _file_of(self._path)
+        if _file_of(self._path) != self._file:
+            raise Unavailable(f"the database of votes at {self.place} is gone: it was moved or deleted")
+
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
+
+
+def _file_of(path: Path | None) -> tuple[int, int] | None:
+    """Which file lies at a path now; None where there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 @contextlib.contextmanager
@@ -172,7 +193,7 @@ def open_database(place: str | Path, make: bool = True) -> Database:
         if not path.exists() and not make:
             raise ValueError(f"{path}: there is no database of votes. Run what asks people first, or name another.")
         _try_path(path)
-    database = Database(_engine(url), shown)
+    database = Database(_engine(url), shown, path)
     _check(database, make)
     return database
 
