@@ -37,8 +37,6 @@ UNDO_LAST = 20
 """votes that may be taken back"""
 CHUNK = 500
 """ids in one question to the database"""
-AMONG = 50
-"""items that are next, among which a voter's leases are looked at"""
 
 
 class Item(NamedTuple):
@@ -171,7 +169,7 @@ class Ballot:
 
     def next_showing(self, voter: int) -> Showing | None:
         """What this voter is to see now; None where nothing waits for him. The same again until he has voted on it."""
-        with self.database.write() as connection:
+        with self.database.write(durable=False) as connection:
             if (pending := _pending(connection, voter)) is not None:
                 return _shown(connection, pending.id)
             if (again := _due_repeat(connection, voter)) is not None:
@@ -353,14 +351,16 @@ def _next_item(connection: sa.Connection, voter: int) -> str | None:
     judged, live = sa.exists().where(mine, COUNTS), VOTES.c.undone_at.is_(None)
     skipped = sa.exists().where(mine, live, VOTES.c.verdict == "skip")
     lacking = _lacking()
-    second = sa.and_(ITEMS.c.double, ITEMS.c.wanted > 0, _votes_on() < ITEMS.c.wanted + 1)
-    order = (ITEMS.c.urgent.desc(), ITEMS.c.place)
-    for which in (sa.and_(lacking, ~skipped), sa.and_(second, ~skipped), sa.and_(lacking, skipped)):
-        rows = sa.select(ITEMS.c.id, ITEMS.c.wanted, _votes_on().label("votes"), _leases(voter).label("leases"))
-        found = connection.execute(rows.where(which, ~judged).order_by(*order).limit(AMONG)).all()
-        for row in found:
-            if row.votes + row.leases < max(row.wanted, row.votes + 1):
-                return row.id
+    second = sa.and_(ITEMS.c.double, ITEMS.c.wanted > 0)
+    for which, needed in (
+        (sa.and_(lacking, ~skipped), ITEMS.c.wanted),
+        (sa.and_(second, ~skipped), ITEMS.c.wanted + 1),
+        (sa.and_(lacking, skipped), ITEMS.c.wanted),
+    ):
+        free = sa.select(ITEMS.c.id).where(which, ~judged, _votes_on() + _leases(voter) < needed)
+        found = connection.scalar(free.order_by(ITEMS.c.urgent.desc(), ITEMS.c.place).limit(1))
+        if found is not None:
+            return found
     return None
 
 

@@ -23,6 +23,8 @@ except ImportError as error:
 
 VERSION = "1"
 """of the tables; another one is refused"""
+THREADS = 50
+"""that may ask SQLite at once, each with a connection that stays open: to open one costs more than to ask"""
 BUSY_SECONDS = 30
 """that a writer waits for another one"""
 SCHEMES = ("sqlite", "postgresql")
@@ -127,14 +129,15 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, durable: bool = True) -> Iterator[sa.Connection]:
         """As `read`, to change something: it is on disk when the block ends, or an error is raised and nothing changed.
 
-        Writers of this process wait for each other here, in order; SQLite would have them try again and again.
+        `durable`: false where a power cut may take it back (SQLite; a killed process takes nothing back). Writers of
+        this process wait for each other here, in order; SQLite would have them try again and again.
         """
         self._refuse_deleted()
         with _told(self.place), self._writing, self.engine.connect() as opened:
-            connection = opened.execution_options(sparring_writes=True)
+            connection = opened.execution_options(sparring_writes="FULL" if durable else "NORMAL")
             with connection.begin():
                 yield connection
 
@@ -231,18 +234,21 @@ def _engine(url: sa.URL) -> sa.Engine:
             raise ValueError(
                 "votes: PostgreSQL needs psycopg. Install it with: pip install 'sparring[postgresql]'"
             ) from error
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    waiting = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=waiting, pool_size=THREADS)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: object, _: object) -> None:
         # Transactions are begun below: the driver would begin one at its first write, after what it read has aged.
         connection.isolation_level = None  # type: ignore[attr-defined]
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("sparring_writes")
+        if writes:
+            connection.exec_driver_sql(f"PRAGMA synchronous={writes}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
