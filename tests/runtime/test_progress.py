@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -80,3 +82,21 @@ def test_a_bar_shows_the_times_in_words() -> None:
     with progress.Progress(screen).at("round 2/3", lambda: 600.0).task("sample", 2) as advance:
         advance(2)
     assert "0 s (run: about 10 min left)" in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_recorded_task_keeps_its_state_in_a_file_and_stops_for_no_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "progress.json"
+    recorded = progress.Progress(quiet=True).recorded(path).at("round 1/2")
+    with recorded.task("sample", 8) as advance:
+        assert json.loads(path.read_text())["done"] == 0
+        advance(3)
+        assert json.loads(path.read_text())["done"] == 0  # a second has not gone
+        monkeypatch.setattr(progress, "RECORD_EVERY", 0.0)
+        advance(2, note="token 4")
+        row = json.loads(path.read_text())
+        assert (row["doing"], row["done"], row["total"], row["note"]) == ("round 1/2  sample", 5, 8, "token 4")
+        tmp_path.rename(tmp_path.with_name("away"))
+        advance(3)
+    assert not path.exists()

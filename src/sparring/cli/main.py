@@ -34,8 +34,10 @@ from sparring.cli import (
     report,
     run,
     samples,
+    serve,
     status,
     study,
+    votes,
 )
 from sparring.runtime.errors import Terminated
 from sparring.runtime.files import FULL, cache_folder
@@ -48,10 +50,10 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local may be a token
     help="Align language models by game-theoretic self-play. Start with: **sparring run demo**",
 )
-VERBS = (init, plan, run, status, report, samples, compare, study, collect, export)
+VERBS = (init, plan, run, status, report, samples, serve, compare, study, collect, export)
 for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
-for verbs in (evaluate, oracle, bench):
+for verbs in (evaluate, oracle, votes, bench):
     app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
 REMEDIES = {
     errno.ENAMETOOLONG: "Give a shorter name.",

@@ -97,6 +97,7 @@ class ContestFolder(ABC, Generic[Stored]):
     def _judged(self, comparisons: Sequence[Comparison], guard: Guard) -> tuple[NDArray[np.float64], list[str]]:
         """P(a wins) of each comparison, NaN where the judge failed, and who decided it; the cost is announced first."""
         announce(guard.oracle, undecided(comparisons), self.progress.say)
+        guard.expect(undecided(comparisons))
         preferences, rules = np.zeros(len(comparisons)), list[str]()
         with self.progress.task(f"judge {guard.identity[:40]}", len(comparisons)) as advance:
             for begin in range(0, len(comparisons), self.wave):

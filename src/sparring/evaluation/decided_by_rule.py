@@ -17,17 +17,9 @@ from numpy.typing import NDArray
 
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.preferences import by_rule
 
 JUDGE = "judge"
-
-
-def by_rule(a: str, b: str) -> tuple[float, str] | None:
-    """P(a wins) and the rule's name; None where no rule decides."""
-    if a == b or not (a.strip() or b.strip()):
-        return 0.5, "equal answers"
-    if a.strip() and b.strip():
-        return None
-    return float(bool(a.strip())), "empty answer"
 
 
 def undecided(comparisons: Sequence[Comparison]) -> list[Comparison]:

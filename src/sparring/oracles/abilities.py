@@ -10,6 +10,7 @@ test for it with `isinstance`, also in the oracles inside a wrapper. Leaves out:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -121,6 +122,30 @@ class Diagnoses(Protocol):
 
     def diagnosis(self) -> str:
         """What is wrong with the verdicts so far, and the remedy; empty where nothing is."""
+        ...
+
+
+@runtime_checkable
+class AsksPeople(Protocol):
+    """A guard sends it no first questions and counts what people declined apart from failures.
+
+    `judge` waits for people. The judge stage says beforehand what it will ask, so that nobody waits between two waves.
+    """
+
+    def try_database(self) -> None:
+        """Open what a recipe names, before any work; raises where it cannot be used."""
+        ...
+
+    def keep_votes_in(self, folder: Path) -> None:
+        """Where votes are kept if nothing else was named."""
+        ...
+
+    def expect(self, comparisons: Sequence[Comparison]) -> None:
+        """These will be asked for."""
+        ...
+
+    def declined(self, comparison: Comparison) -> str:
+        """Why people gave no preference; empty where they gave one, or have yet to."""
         ...
 
 

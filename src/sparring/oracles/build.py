@@ -27,6 +27,7 @@ SHIPPED: dict[str, str] = {
     "function": "sparring.oracles.function:FunctionOracle",
     "llm_judge": "sparring.oracles.llm_judge:LLMJudge",
     "local_judge": "sparring.oracles.local_judge:LocalJudge",
+    "people": "sparring.oracles.people:People",
     "rules": "sparring.oracles.rules:Rules",
     "both_orders": "sparring.oracles.orders:BothOrders",
     "jury": "sparring.oracles.jury:Jury",

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from sparring.oracles.abilities import CutsAnswers, Diagnoses, counts_of, nested
+from sparring.oracles.abilities import AsksPeople, CutsAnswers, Diagnoses, counts_of, nested
 from sparring.oracles.function import FunctionOracle
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import swapped
@@ -68,6 +68,10 @@ class Guard:
         self._verdicts = VerdictFile(cache)
         self._looked_up: set[str] = set()
         self._failed: set[str] = set()
+        self._people = [inner for inner, _ in nested(oracle) if isinstance(inner, AsksPeople)]
+        if cache is not None:
+            for people in self._people:
+                people.keep_votes_in(cache.parent)
 
     def __repr__(self) -> str:
         """Who is asked, and how often it was."""
@@ -79,6 +83,10 @@ class Guard:
         Raises:
             OracleError: it raises, returns NaN, leaves [0, 1], or P(a, b) + P(b, a) != 1.
         """
+        if self._people:  # a first question to them would have to wait for somebody
+            for people in self._people:
+                people.try_database()
+            return
         texts = ("Yes.", "It depends on several things; here is one of them.")
         there = [Comparison(prompt, *texts) for prompt in prompts]
         try:
@@ -126,7 +134,7 @@ class Guard:
             answers = self._answers(list(new.values()))
             self._verdicts.keep(dict(zip(new, answers.tolist(), strict=True)))
             self.asked += len(new)
-        self._count(keys)
+        self._count(keys, comparisons)
         self._check_share()
         return np.array([self._known(*both) for both in keys])
 
@@ -194,14 +202,29 @@ class Guard:
         """Number of different comparisons looked up that have no verdict; both orders are one."""
         return len(self._failed)
 
-    def _count(self, keys: Iterable[tuple[str, str]]) -> None:
-        for key, back in keys:
+    def _count(self, keys: Iterable[tuple[str, str]], comparisons: Sequence[Comparison]) -> None:
+        for (key, back), asked in zip(keys, comparisons, strict=True):
             if key != back:
                 comparison = min(key, back)
                 self._looked_up.add(comparison)
                 self._failed.discard(comparison)
-                if math.isnan(self._known(key, back)):
+                if math.isnan(self._known(key, back)) and not self.declined(asked):
                     self._failed.add(comparison)
+
+    def expect(self, comparisons: Iterable[Comparison]) -> None:
+        """Tell people inside which comparisons without a verdict will be asked; other oracles need no notice."""
+        if not self._people:
+            return
+        comparisons = list(comparisons)
+        orders = zip(comparisons, swapped(comparisons), strict=True)
+        keys = [(verdict_key(self.identity, there), verdict_key(self.identity, back)) for there, back in orders]
+        new = [c for c, both in zip(comparisons, keys, strict=True) if math.isnan(self._known(*both))]
+        for people in self._people:
+            people.expect(new)
+
+    def declined(self, comparison: Comparison) -> str:
+        """Why people inside gave no preference, which is no failure; empty where none are, or they gave one."""
+        return next(filter(None, (people.declined(comparison) for people in self._people)), "")
 
     def cut(self, pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
         """`answers_cut`: how many of the different (prompt, answer) pairs are read only in part; empty where unknown.

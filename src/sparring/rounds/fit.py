@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +73,20 @@ def fit_step(
 ) -> Made:
     """Train the step's policy and save it as `made`; every step's metrics go to `report` at once."""
     folder = round_folder(made.round - 1, made.seat)
-    partial = policies.store.path(f"{folder}/fit.partial/x").parent
+    half_done = policies.store.path(f"{folder}/fit.partial/x").parent
     task = FitTask(policies, step.start, made, examples, step.objective, config, seed)
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task("fit", steps) as advance:
-        shown = Shown(advance, report)
+        shown = Shown(advance, partial(_report_and_keep, report, policies.store.path(folder.fit_steps)))
         listeners: dict[str, Any] = {"advance": shown.advance, "report": shown.report, "say": progress.say}
         if devices.count() > 1:
-            model, weights, verified, rows = devices.on_all_ranks(train, task, partial, **listeners)
+            model, weights, verified, rows = devices.on_all_ranks(train, task, half_done, **listeners)
             policies.save(model, made, weights)
         else:
             listeners["begin"] = shown.begin
             verified, rows = current().together(task.job(tuple(listeners)), listeners)
     write_json_lines(policies.store.path(folder.fit_log), rows)
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(half_done, ignore_errors=True)
     counts = {
         "steps": len(rows),
         "first_loss": rows[0]["loss"],
@@ -93,6 +96,13 @@ def fit_step(
         "logp_check": verified,
     }
     return Made((policies.location(made), folder.fit_log), counts)
+
+
+def _report_and_keep(report: Callable[[dict[str, float]], None], steps: Path, row: dict[str, float]) -> None:
+    """Report a step, and add it to the file that pages read while the fit goes on; no fit stops for that."""
+    with contextlib.suppress(OSError), steps.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    report(row)
 
 
 class Shown:

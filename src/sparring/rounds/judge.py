@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparring.algorithms.pairing import Pairing
+from sparring.algorithms.pairing import Game, Pairing
 from sparring.fleet.work import Places, Shards, Work, current
 from sparring.models.messages import PromptText
 from sparring.oracles.build import build_oracle
@@ -79,6 +80,7 @@ def judge_examples(
     """
     shards = [(examples[i : i + SHARD], responses[i : i + SHARD]) for i in range(0, len(examples), SHARD)]
     keys = [_shard_key(guard, pairing, *shard) for shard in shards]
+    guard.expect(_first_wave(pairing, examples, responses, seed))
     with progress.task("judge", len(examples)) as advance:
         if judge is not None and current().shares:
             results = partial(judge_elsewhere, judge, pairing, shards, guard, seed)
@@ -87,11 +89,18 @@ def judge_examples(
         sharded(target, keys, VERDICTS, results, lambda index: advance(len(shards[index][0])), progress.say)
     # Counted on the stored verdicts: the guard's own counts lack what was judged before a kill.
     verdicts: list[VerdictRow] = read_table(target)
-    failed = sum(row["preference"] is None for row in verdicts)
     place = {example["example"]: index for index, example in enumerate(examples)}
+    prompts = [PromptText(example["messages"]) for example in examples]
+    without = [
+        Comparison(prompts[e], responses[e][a]["text"], responses[e][b]["text"])
+        for e, a, b in ((place[v["example"]], v["a"], v["b"]) for v in verdicts if v["preference"] is None)
+    ]
+    declined = Counter(filter(None, map(guard.declined, without)))
+    failed = len(without) - declined.total()
     judged = dict.fromkeys((place[row["example"]], index) for row in verdicts for index in (row["a"], row["b"]))
-    cut = guard.cut((PromptText(examples[e]["messages"]), responses[e][index]["text"]) for e, index in judged)
-    return {"comparisons": len(verdicts), "failed": failed, **cut, "oracle": guard.identity}
+    cut = guard.cut((prompts[e], responses[e][index]["text"]) for e, index in judged)
+    dropped = {"dropped": dict(declined)} if declined else {}
+    return {"comparisons": len(verdicts), "failed": failed, **dropped, **cut, "oracle": guard.identity}
 
 
 def _judge_here(
@@ -175,13 +184,24 @@ def _shard_key(
     return hashlib.sha256(repr([content, texts]).encode()).hexdigest()
 
 
+def _first_wave(
+    pairing: Pairing, examples: Sequence[ExampleRow], responses: Sequence[Sequence[Candidate]], seed: int
+) -> Iterator[Comparison]:
+    """What the pairing asks of these examples before it knows any verdict."""
+    for example, rows in zip(examples, responses, strict=True):
+        prompt = PromptText(example["messages"])
+        for a, b in next(_game(pairing, example, rows, seed)):
+            yield Comparison(prompt, rows[a]["text"], rows[b]["text"])
+
+
+def _game(pairing: Pairing, example: ExampleRow, rows: Sequence[Candidate], seed: int) -> Game:
+    return pairing.play([row["role"] for row in rows], noise_seed(seed, "pair", example["example"]))
+
+
 def _play_shard(
     pairing: Pairing, examples: Sequence[ExampleRow], responses: Sequence[Sequence[Candidate]], guard: Guard, seed: int
 ) -> list[VerdictRow]:
-    games = [
-        pairing.play([r["role"] for r in rows], noise_seed(seed, "pair", e["example"]))
-        for e, rows in zip(examples, responses, strict=True)
-    ]
+    games = [_game(pairing, example, rows, seed) for example, rows in zip(examples, responses, strict=True)]
     prompts = [PromptText(example["messages"]) for example in examples]
     waves: dict[int, list[tuple[int, int]]] = {i: next(game) for i, game in enumerate(games)}
     verdicts: list[VerdictRow] = []

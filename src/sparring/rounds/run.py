@@ -65,6 +65,7 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
+        progress = progress.recorded(out / layout.PROGRESS)
         with store.first_start():
             store.check()
             check_trackers(recipe.trackers)

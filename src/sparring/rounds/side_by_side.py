@@ -11,20 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
-from sparring.models.messages import as_messages
 from sparring.report.html import policy_name
 from sparring.report.summary import load_summary
-from sparring.rounds.engines import PolicyEngines
-from sparring.rounds.policies import Policies
-from sparring.rounds.policy_files import check_policy
-from sparring.rounds.resume import read_run_recipe
 from sparring.rounds.state import read_manifest
-from sparring.rounds.store import Store
 from sparring.runtime.files import read_columns
 from sparring.runtime.layout import TRAIN, StepFolder, in_evaluation, stage_name, title_of
 from sparring.runtime.randomness import noise_seed
-from sparring.sampling.engine import Request
 
 Rows = list[dict[str, Any]]
 """prompt, start and final (lists of responses), and the oracle's preference for the final ones or None"""
@@ -69,6 +61,16 @@ def fresh(run: Path, prompts: Sequence[str]) -> Rows:
     Raises:
         ValueError: the run is not finished.
     """
+    # Here, as they load torch: pages that show stored responses start without it.
+    from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
+    from sparring.models.messages import as_messages
+    from sparring.rounds.engines import PolicyEngines
+    from sparring.rounds.policies import Policies
+    from sparring.rounds.policy_files import check_policy
+    from sparring.rounds.resume import read_run_recipe
+    from sparring.rounds.store import Store
+    from sparring.sampling.engine import Request
+
     load_summary(run)
     recipe = read_run_recipe(run)
     policies = Policies(Store(run), recipe.model, recipe.fit.precision)

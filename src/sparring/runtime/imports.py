@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -65,3 +66,12 @@ def find_class(name: str, shipped: Mapping[str, str], section: str, base: type[K
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise ValueError(f"{field}: {where!r} is not a subclass of {base.__module__}.{base.__qualname__}.")
     return kind
+
+
+def needs(*modules: str, extra: str) -> None:
+    """Raise ValueError where one of these modules is not installed, with the extra that installs them."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"this needs {', '.join(missing)}. Install what it needs with: pip install 'sparring[{extra}]'"
+        )

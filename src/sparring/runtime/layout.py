@@ -8,6 +8,8 @@
               rounds/000/            samples, verdicts, pairs, anchors (.parquet), fit.jsonl, policy/
               rounds/000/half/       the same of another seat of that round (`half`, `base`)
               evaluation/            held-out samples, judged-T.json by evaluated policy, summary.json
+              cache/                 verdicts as they came, people's votes
+              progress.json          what it is doing now
               report.html
 
 Leaves out: columns of the tables (`rounds/tables.py`), and writing them.
@@ -34,6 +36,10 @@ COLLECTED = "collect/train.parquet"
 TAUGHT = "teacher/train.parquet"
 VERDICT_CACHE = "cache/verdicts.jsonl"
 """the oracle's verdicts, so that nothing is asked twice"""
+VOTES = "cache/votes.sqlite"
+"""people's votes, where the oracle's section names no other place; in other folders beside the verdicts too"""
+PROGRESS = "progress.json"
+"""what the run is doing, for those who watch it; of no use to the run"""
 VLLM_LOG = "logs/vllm.log"
 SUMMARY = "evaluation/summary.json"
 REPORT = "report.html"
@@ -64,6 +70,8 @@ class StepFolder(str):
         """log-probabilities of the pairs' responses"""
         self.fit_log = f"{name}/fit.jsonl"
         """one line of metrics per optimiser step"""
+        self.fit_steps = f"{name}/fit.partial/steps.jsonl"
+        """the same of a fit that goes on; a step that was done again stands there again"""
         self.policy = f"{name}/policy"
         """the trained policy's folder"""
 

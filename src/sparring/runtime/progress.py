@@ -1,4 +1,4 @@
-"""Progress of long work: bars on a terminal, plain lines elsewhere. Leaves out: log files.
+"""Progress of long work: bars on a terminal, plain lines elsewhere, and a small file for pages. Leaves out: log files.
 
 with Progress().at("round 1/3").task("sample", 192) as advance: advance(16)
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -23,24 +25,52 @@ from sparring.runtime.words import rough
 Advance = Callable[..., None]
 Left = Callable[[], float | None]
 """seconds that the whole work will still take; None where that is not known"""
+RECORD_EVERY = 1.0
+"""seconds between two writings of the file"""
 LINE_EVERY = 20.0
 """seconds between plain lines of one task"""
 AT_ONCE = 1.0
 """seconds within which units come from an earlier process: they say nothing of the speed"""
 
 
+class Recorder:
+    """Keeps what is being done in a file, every second at most, for pages that watch; see `recorded`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._partial, self._last = path, path.with_name(f".{path.name}.partial"), 0.0
+
+    def record(self, doing: str, done: int, total: int | None, note: str, began: float, at_once: bool) -> None:
+        """Write it, unless the file is fresh. Not flushed to disk, and no error where it cannot be written."""
+        if not at_once and time.monotonic() - self._last < RECORD_EVERY:
+            return
+        self._last = time.monotonic()
+        row = {"doing": doing, "done": done, "total": total, "note": note, "began": began, "at": time.time()}
+        with contextlib.suppress(OSError):
+            self._partial.write_text(json.dumps(row))
+            self._partial.replace(self.path)
+
+
 class Progress:
     """The display of a run's progress; nothing is shown where `quiet`."""
 
     def __init__(
-        self, console: Console | None = None, quiet: bool = False, place: str = "", left: Left = lambda: None
+        self,
+        console: Console | None = None,
+        quiet: bool = False,
+        place: str = "",
+        left: Left = lambda: None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.console = console or terminal()
-        self.quiet, self.place, self.left = quiet, place, left
+        self.quiet, self.place, self.left, self.recorder = quiet, place, left, recorder
 
     def at(self, place: str, left: Left | None = None) -> Progress:
         """The same display for one part of the work, whose lines begin with its name; `left`: of all parts."""
-        return Progress(self.console, self.quiet, f"{place}  ", left or self.left)
+        return Progress(self.console, self.quiet, f"{place}  ", left or self.left, self.recorder)
+
+    def recorded(self, path: Path) -> Progress:
+        """The same display, which also keeps its task in a file: {"doing": ..., "done": 3, "total": 8, ...}."""
+        return Progress(self.console, self.quiet, self.place, self.left, Recorder(path))
 
     def say(self, text: str) -> None:
         """One line."""
@@ -50,6 +80,23 @@ class Progress:
     @contextlib.contextmanager
     def task(self, title: str, total: int | None) -> Iterator[Advance]:
         """A task of `total` units (None: not known); call the result with the units done, and a note to show."""
+        with self._displayed(title, total) as advance:
+            yield advance if self.recorder is None else self._recording(self.recorder, title, total, advance)
+
+    def _recording(self, recorder: Recorder, title: str, total: int | None, shown: Advance) -> Advance:
+        doing, began, count = f"{self.place}{title}", time.time(), 0
+        recorder.record(doing, 0, total, "", began, at_once=True)
+
+        def advance(done: int = 1, note: str = "") -> None:
+            nonlocal count
+            count += done
+            shown(done, note=note)
+            recorder.record(doing, count, total, note, began, at_once=count == total)
+
+        return advance
+
+    @contextlib.contextmanager
+    def _displayed(self, title: str, total: int | None) -> Iterator[Advance]:
         if self.quiet:
             yield lambda done=1, note="": None
         elif self.console.is_terminal:

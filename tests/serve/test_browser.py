@@ -1,0 +1,307 @@
+"""The pages in a real browser, Debian's chromium: two voters, keys, hostile text, a lost server, phones, dark.
+
+SPARRING_SCREENSHOTS names a folder that gets the documentation's pictures (docs/pictures).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from payloads import PAYLOADS
+from sparring.runtime.layout import VOTES
+from sparring.serve.app import make_app
+from sparring.serve.site import Site, open_site
+from sparring.serve.starting import _bound
+from sparring.votes.ballot import Ballot, make_item
+from sparring.votes.people import add_voter
+from sparring.votes.records import read_records
+from sparring.votes.tables import open_database
+from vote_fakes import QUESTION
+
+CHROMIUM = shutil.which("chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [
+    pytest.mark.more,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: chromium)"),
+]
+WIDE, PHONE = {"width": 1600, "height": 1000}, {"width": 390, "height": 844}
+READABLE = 1050
+"""ms after which keys work"""
+
+
+class Server:
+    """A site on a port of its own, which can stop and come back."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.port, self._server = site, 0, None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        listening = _bound("127.0.0.1", self.port)
+        self.port = listening.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(make_app(self.site), log_level="error", timeout_graceful_shutdown=1)
+        )
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        assert self._server is not None
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", self.port)) != 0
+
+
+class Watcher:
+    """What a page must not do: dialogs, requests to elsewhere, faults."""
+
+    def __init__(self, page: Any, home: str) -> None:
+        self.wrong: list[str] = []
+        page.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("pageerror", lambda error: self.wrong.append(f"fault {error}"))
+        page.on("request", lambda r: None if r.url.startswith((home, "data:")) else self.wrong.append(r.url))
+        page.on("console", lambda m: self.wrong.append(m.text) if "Content Security Policy" in m.text else None)
+        page.on("popup", lambda popup: self.wrong.append("popup"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Site], Server]]:
+    servers: list[Server] = []
+
+    def start(site: Site) -> Server:
+        servers.append(Server(site))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def entered(browser: Any, server: Server, name: str = "Ada", **context: Any) -> tuple[Any, Watcher]:
+    page = browser.new_context(**{"viewport": WIDE, **context}).new_page()
+    watcher = Watcher(page, server.url)
+    page.goto(f"{server.url}/vote")
+    page.fill("#name", name)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ballot")
+    return page, watcher
+
+
+def showing(page: Any) -> str | None:
+    found = page.query_selector("[name=showing]")
+    return found.get_attribute("value") if found else None
+
+
+def press(page: Any, key: str) -> None:
+    """A key, when it counts, and the next pair after it."""
+    before = showing(page)
+    page.wait_for_timeout(READABLE)
+    page.keyboard.press(key)
+    page.wait_for_function("before => document.querySelector('[name=showing]')?.value !== before", arg=before)
+
+
+def votes(site: Site) -> list[tuple[str, str]]:
+    assert site.database is not None
+    return [(record.voter, record.verdict) for record in read_records(site.database) if not record.undone]
+
+
+def test_keys_vote_after_a_second_and_not_with_modifiers(browser: Any, serve: Callable[..., Server], local: Site):
+    page, watcher = entered(browser, serve(local))
+    first = showing(page)
+    for key in ("1", "Control+1", "Alt+ArrowLeft"):
+        page.keyboard.press(key)
+    assert "Read first" in page.inner_text("#say")
+    assert (showing(page), votes(local)) == (first, [])
+    for key in ("ArrowLeft", "2", "t", "4", "s"):
+        press(page, key)
+    page.keyboard.press("u")
+    page.wait_for_selector("text=Taken back.")
+    assert [verdict for _, verdict in votes(local)] == ["left", "right", "tie", "both_bad"]
+    page.keyboard.press("p")
+    assert page.is_visible(".source")
+    assert not page.is_visible(".rendered")
+    page.keyboard.press("?")
+    assert page.is_visible("text=take your last vote back")
+    press(page, "ArrowRight")
+    assert page.is_visible("text=take your last vote back")
+    assert watcher.wrong == []
+
+
+def test_buttons_are_reached_by_tab_alone(browser: Any, serve: Callable[..., Server], local: Site):
+    page, watcher = entered(browser, serve(local))
+    labels = []
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        labels.append(page.evaluate("document.activeElement.innerText || document.activeElement.ariaLabel"))
+        if "Tie" in labels[-1]:
+            break
+    assert "Tie" in labels[-1], labels
+    before = showing(page)
+    page.keyboard.press("Enter")
+    page.wait_for_function("before => document.querySelector('[name=showing]').value !== before", arg=before)
+    assert votes(local) == [("Ada", "tie")]
+    assert page.evaluate("document.activeElement.className") == "question"
+    assert watcher.wrong == []
+
+
+def test_two_voters_at_once_and_two_tabs(browser: Any, serve: Callable[..., Server], local: Site):
+    server = serve(local)
+    ada, _ = entered(browser, server)
+    bob, _ = entered(browser, server, "Bob")
+    tab = ada.context.new_page()
+    tab.goto(f"{server.url}/vote")
+    assert showing(ada) == showing(tab)
+    press(ada, "1")
+    tab.wait_for_timeout(READABLE)
+    tab.keyboard.press("2")
+    tab.wait_for_selector("text=you voted on this pair in another tab")
+    for _ in range(4):
+        press(ada, "1")
+        press(bob, "2")
+    ada.reload()
+    ada.go_back()
+    ada.wait_for_selector("#ballot, #name")
+    stored = votes(local)
+    assert stored.count(("Ada", "left")) == 5
+    assert stored.count(("Bob", "right")) == 4
+    assert len(stored) == 9
+
+
+def test_a_vote_survives_a_server_that_stops(browser: Any, serve: Callable[..., Server], local: Site):
+    server = serve(local)
+    page, watcher = entered(browser, server)
+    for verdict in ("1", "2", "1"):
+        before = showing(page)
+        page.wait_for_timeout(READABLE)
+        server.stop()
+        page.keyboard.press(verdict)
+        page.wait_for_selector("text=Not stored yet")
+        assert showing(page) == before
+        server.start()
+        page.wait_for_function("before => document.querySelector('[name=showing]').value !== before", arg=before)
+        assert page.inner_text("#say") == ""
+    assert [verdict for _, verdict in votes(local)] == ["left", "right", "left"]
+    page.context.set_offline(True)  # a laptop that is closed
+    page.wait_for_timeout(READABLE)
+    page.keyboard.press("2")
+    page.wait_for_selector("text=Not stored yet")
+    page.context.set_offline(False)
+    page.wait_for_function("() => !document.body.classList.contains('sending')")
+    assert len(votes(local)) == 4
+    assert watcher.wrong == []
+
+
+def test_hostile_text_does_nothing(browser: Any, serve: Callable[..., Server], tmp_path: Path):
+    payloads = PAYLOADS
+    assert len(payloads) >= 60
+    ballot = Ballot(open_database(tmp_path / "contest" / VOTES))
+    hostile = [
+        make_item(payload[:300], [{"role": payload[:40], "content": payload}], payload, f"{payload} again")[0]
+        for payload in payloads
+    ]
+    ballot.ask(hostile, 1, 3)
+    ballot.database.close()
+    site = open_site([tmp_path / "contest"], None, tokens=False)
+    server = serve(site)
+    page, watcher = entered(browser, server, "<img src=x onerror=alert(1)>")
+    for number in range(len(payloads)):
+        assert page.locator("#live button[name=verdict]").count() == 5, number
+        assert page.evaluate("document.title") == "Vote – Sparring"
+        box = page.locator(".buttons [value=right]").bounding_box()
+        assert box["width"] > 50
+        before = showing(page)
+        page.click(".buttons [value=left]")
+        page.wait_for_function("before => document.querySelector('[name=showing]')?.value !== before", arg=before)
+        if showing(page) is None:
+            break
+    page.goto(f"{server.url}/people")
+    page.wait_for_selector("text=<img src=x onerror=alert(1)>")
+    assert watcher.wrong == []
+    assert len(votes(site)) >= len(payloads)
+
+
+def test_links_begin_sessions_and_end_with_them(browser: Any, serve: Callable[..., Server], shared: Site):
+    server = serve(shared)
+    assert shared.database is not None
+    page = browser.new_context().new_page()
+    page.goto(f"{server.url}/vote")
+    assert "Open the link that you were given" in page.inner_text("main")
+    page.goto(f"{server.url}/enter/{add_voter(shared.database, 'Ada', 'voter')}")
+    page.wait_for_selector("#ballot")
+    assert "enter" not in page.url
+    assert page.locator("nav a").all_inner_texts() == ["Vote"]
+    page.click("text=Leave")
+    page.wait_for_selector("text=The session has ended")
+
+
+QUESTIONS = [
+    ("Why is the sky blue?", "Because air scatters **short** wavelengths more than long ones: blue light reaches you "
+     "from every direction, and red light mostly from where the Sun is.", "The sky is blue because it reflects the "
+     "ocean."),
+    ("How do I boil an egg?", "Put it into boiling water:\n\n- 6 minutes: soft\n- 9 minutes: firm\n\nThen into cold "
+     "water.", "Boil it for a while until it is done."),
+    ("Name three uses of a brick.", "1. Part of a wall\n2. Holding a door open\n3. Warming a bed, in a towel",
+     "A brick is very versatile and can be used in many different situations in everyday life."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1600", "390"])
+def test_pages_fit_and_are_photographed(
+    browser: Any, serve: Callable[..., Server], finished: Path, tmp_path: Path, size: dict[str, int], scheme: str
+):
+    ballot = Ballot(open_database(tmp_path / "contest" / VOTES))
+    items = [make_item(QUESTION, [{"role": "user", "content": q}], a, b)[0] for q, a, b in QUESTIONS]
+    ballot.ask(items, 2, 3)
+    ballot.database.close()
+    watched = Path(os.environ.get("SPARRING_WATCHED", finished))
+    server = serve(open_site([watched, tmp_path / "contest"], str(tmp_path / "contest" / VOTES), tokens=False))
+    page, watcher = entered(browser, server, viewport=size, color_scheme=scheme)
+    folder = Path(os.environ.get("SPARRING_SCREENSHOTS", tmp_path))
+    ending = f"{size['width']}{'-dark' if scheme == 'dark' else ''}.png"
+    for name, path in (("vote", "/vote"), ("watch", "/run/0"), ("runs", "/"), ("people", "/people")):
+        page.goto(server.url + path)
+        page.wait_for_selector("h1")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
+        page.screenshot(path=folder / f"serve-{name}-{ending}")
+        problems = accessibility(page)
+        assert problems == [], name
+    page.evaluate("document.body.style.zoom = 2")  # by the test; our pages may not
+    assert watcher.wrong == []
+
+
+def accessibility(page: Any) -> list[str]:
+    """Serious findings of axe-core, which comes with axe-playwright-python."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    script = next(Path(axe.__file__).parent.glob("**/axe.min.js")).read_text()
+    page.evaluate(script)
+    found = json.loads(page.evaluate("axe.run().then(result => JSON.stringify(result.violations))"))
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
+    ]

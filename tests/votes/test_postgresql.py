@@ -1,0 +1,136 @@
+"""The same votes in PostgreSQL: a real server of Debian's package, started for these tests alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sparring.votes.ballot import Ballot, make_item
+from sparring.votes.people import add_voter, by_token
+from sparring.votes.records import read_records
+from sparring.votes.tables import Unavailable, open_database
+from vote_fakes import item, vote_all, voter
+
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+pytestmark = [
+    pytest.mark.more,
+    pytest.mark.skipif(not PROGRAMS, reason="PostgreSQL is not installed (Debian: postgresql)"),
+]
+
+
+def _as_user(folder: Path) -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+    subprocess.run(["chown", "-R", "postgres", folder], check=True)
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    return ["runuser", "-u", "postgres", "--"]
+
+
+class Server:
+    """A cluster in a folder of its own, on a free port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.user = folder / "data", _as_user(folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        made = ["initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync"]
+        self._run(*map(str, made))
+        self.start()
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-o", options, "-l", str(self.data / "log"), "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "stop")
+
+    def database(self, name: str) -> str:
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        path = PROGRAMS[-1].parent / program
+        subprocess.run([*self.user, str(path), *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("postgres"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def ballot(server: Server, request: pytest.FixtureRequest) -> Iterator[Callable[[], Ballot]]:
+    url = server.database(request.node.name[:60].lower())
+    opened: list[Ballot] = []
+
+    def connect() -> Ballot:
+        opened.append(Ballot(open_database(url)))
+        return opened[-1]
+
+    yield connect
+    for one in opened:
+        one.database.close()
+
+
+def test_voters_of_several_processes_lose_and_double_nothing(ballot: Callable[[], Ballot]):
+    first = ballot()
+    first.ask([item(i) for i in range(60)], wanted=2, skips=3)
+    counts: list[int] = []
+    people = [(ballot(), voter(first.database, f"voter {i}")) for i in range(5)]
+    threads = [threading.Thread(target=lambda b=b, w=w: counts.append(vote_all(b, w))) for b, w in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    records = read_records(first.database)
+    assert len(records) == sum(counts)
+    assert len({(r.item, r.voter, r.repeat) for r in records}) == len(records)
+    assert first.standing().open == 0
+    assert first.close([item(i).id for i in range(60)]) is not None
+
+
+def test_odd_texts_undo_and_tokens(ballot: Callable[[], Ballot]):
+    one, odd = ballot(), "NUL \x00, half a pair \ud83d"
+    one.ask([make_item("?", [{"role": "user", "content": odd}], odd, "plain")[0]], 1, 3)
+    ada = voter(one.database)
+    showing = one.next_showing(ada)
+    assert showing is not None
+    assert {showing.left, showing.right} == {odd, "plain"}
+    one.vote(ada, showing.id, "left")
+    one.vote(ada, one.undo(ada).id, "right")
+    assert [(r.verdict, r.undone) for r in read_records(one.database)] == [("left", True), ("right", False)]
+    token = add_voter(one.database, "Bob", "voter")
+    assert by_token(one.database, token) is not None
+
+
+def test_a_server_that_is_down_is_said_and_votes_before_it_stay(server: Server, ballot: Callable[[], Ballot]):
+    one = ballot()
+    one.ask([item(0), item(1)], wanted=1, skips=3)
+    ada = voter(one.database)
+    showing = one.next_showing(ada)
+    assert showing is not None
+    one.vote(ada, showing.id, "left")
+    server.stop()
+    try:
+        with pytest.raises(Unavailable, match=r"does not answer|went away"):
+            one.next_showing(ada)
+    finally:
+        server.start()
+    second = one.next_showing(ada)
+    assert second is not None
+    assert second.id != showing.id
+    assert [record.verdict for record in read_records(one.database)] == ["left"]
