@@ -63,6 +63,12 @@ def refuse_other_judge(store: Store, guard: Guard) -> None:
             )
 
 
+def check_judge(policies: Policies, recipe: Recipe) -> None:
+    """As `refuse_other_judge`, of the recipe's oracle, before a changed recipe is written."""
+    if recipe.oracle is not None and judges_of(policies.store.manifest):
+        refuse_other_judge(policies.store, Guard(build_oracle(recipe.oracle, str(policies.base))))
+
+
 def judge_examples(
     pairing: Pairing,
     examples: Sequence[ExampleRow],

@@ -48,7 +48,7 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     """The data stage; says what was dropped. `prompts_only`: the training prompts alone, without responses."""
     model = policies.base, recipe.model.trust_remote_code
     sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
-    inputs = {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
+    inputs = _inputs(policies, recipe)
     preparation = Preparation(policies.store, recipe, policies.chat, inputs, *sizes, progress)
     if policies.chat.writes_day:
         policies.keep_day()
@@ -59,6 +59,39 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     for name, reasons in counts["dropped"].items():
         for reason, count in reasons.items():
             progress.say(f"data  {name}: dropped {count}: {reason}")
+
+
+def check_data(policies: Policies, recipe: Recipe) -> None:
+    """Compare the data and the template with what the run began with, as soon as a later stage depends on them.
+
+    A finished run whose data file got one more row would otherwise be trained again, over its policies.
+
+    Raises:
+        ValueError: they are others; names the fields and the remedy.
+    """
+    store = policies.store
+    if DATA_STAGE not in store.manifest or not store.manifest.keys() - {DATA_STAGE}:
+        return
+    began, now = store.manifest[DATA_STAGE]["inputs"], _inputs(policies, recipe)
+    differ = {name for name in (*began, *now) if began.get(name) != now.get(name)}
+    if not differ:
+        return
+    sets = {"train": recipe.data.train, "held_out": recipe.data.held_out}
+    changed = [f"data.{name} ({config.path!r})" for name, config in sets.items() if name in differ]
+    if "tokenizer" in differ:
+        template = recipe.model.chat_template
+        changed.append(f"model.chat_template ({template!r})" if template else "model's tokenizer or chat template")
+    elsewhere = f"; sparring evaluate head-to-head {store.root} {store.root}:0 --prompts FILE asks other prompts"
+    raise ValueError(
+        f"{' and '.join(changed or ['model'])} changed since {store.root} began, and what a run was made with cannot "
+        "change: all of it would be made anew. Restore what was there, or give another --out"
+        f"{elsewhere if differ == {'held_out'} else ''}."
+    )
+
+
+def _inputs(policies: Policies, recipe: Recipe) -> dict[str, str]:
+    """Hashes of all that the data stage reads."""
+    return {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
 
 
 def _data_hashes(recipe: Recipe) -> dict[str, str]:

@@ -27,10 +27,11 @@ from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import evaluated, measure, sample_held_out, summarise
+from sparring.rounds.judge import check_judge
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_window, probe, say_prices, try_model, write_lock
-from sparring.rounds.prepare import prepare
+from sparring.rounds.prepare import check_data, prepare
 from sparring.rounds.remaining import seconds_left
 from sparring.rounds.resume import check_resumable, stage_names, take_recipe
 from sparring.rounds.step import StepFit, StepPairs
@@ -62,7 +63,10 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
             store.check()
             check_trackers(recipe.trackers)
             changes = check_resumable(store, recipe)
-            check_policies(Policies(store, recipe.model, recipe.fit.precision))
+            check_policies(policies := Policies(store, recipe.model, recipe.fit.precision))
+            check_data(policies, recipe)
+            if changes:
+                check_judge(policies, recipe)
             take_recipe(store, recipe, changes, progress)
             trackers = stack.enter_context(Trackers(recipe.trackers, out, recipe.resolved(), progress.say))
             started = Run(recipe, store, progress, trackers)
