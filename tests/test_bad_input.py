@@ -27,7 +27,7 @@ from conftest import byte_tokenizer, tiny_llama, write_jsonl
 from model_zoo import config, folder_of, tiny
 from sparring.recipe.reading import load_recipe, parse_recipe
 from sparring.rounds.policies import Policies
-from sparring.rounds.run import run
+from sparring.rounds.run import check, run
 from sparring.runtime.errors import OracleError
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
@@ -290,6 +290,31 @@ def test_data_that_cannot_be_used(
     with pytest.raises(ValueError, match=message):
         go(changed(tiny_recipe, **fields), tmp_path / "run")
     assert untouched(tmp_path / "run")
+
+
+MISTAKES: list[tuple[Plain, str]] = [
+    ({"data__train__path": "promts.jsonl"}, r"^data\.train: 'promts\.jsonl' is not a file"),
+    ({"data__held_out__path": "promts.jsonl"}, r"^data\.held_out: 'promts\.jsonl' is not a file"),
+    ({"data__train__split": "tain"}, r"^data\.train: split: 'tain' is set, but .* has no column 'split'"),
+    ({"data__train__columns": {"prompt": "q"}}, r"^data\.train: .*no column 'q'"),
+    ({"data__held_out__columns": {"prompt": "q"}}, r"^data\.held_out: .*no column 'q'"),
+    ({"data__held_out__path": "train.jsonl"}, r"^data\.held_out: .*train\.jsonl' is data\.train too"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_a_mistake_in_the_data_is_found_before_a_judge_is_asked(
+    verb: str, fields: Plain, message: str, tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt path was found after minutes of loading the model, and after paid judges had been asked."""
+    monkeypatch.setattr("sparring.rounds.run.probe", lambda *_: pytest.fail("a judge was asked"))
+    if fields.get("data__held_out__path") == "train.jsonl":
+        fields = {"data__held_out": tiny_recipe["data"]["train"]}
+    recipe, out = parse_recipe(changed(tiny_recipe, **fields)), tmp_path / "run"
+    with pytest.raises(ValueError, match=message):
+        run(recipe, out, Progress(quiet=True)) if verb == "run" else check(recipe, Progress(quiet=True))
+    assert not out.exists()
 
 
 def test_rows_that_cannot_be_used_are_counted(tiny_recipe: Plain, tmp_path: Path) -> None:

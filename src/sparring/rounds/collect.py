@@ -71,7 +71,7 @@ def collect(
             changes = check_resumable(store, recipe)
             policies = Policies(store, recipe.model, recipe.fit.precision)
             check_policies(policies)
-            check_data(policies, recipe)
+            check_data(policies, recipe, prompts_only=True)
             take_recipe(store, recipe, changes, progress)
             probed = probe(policies, recipe, progress)
             prepare(policies, recipe, progress, prompts_only=True)

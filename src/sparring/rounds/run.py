@@ -86,7 +86,8 @@ def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)).locked() as store:
         check_trackers(recipe.trackers)
-        try_parts(Policies(store, recipe.model, recipe.fit.precision), recipe, progress)
+        check_data(policies := Policies(store, recipe.model, recipe.fit.precision), recipe)
+        try_parts(policies, recipe, progress)
 
 
 def try_parts(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
