@@ -90,7 +90,7 @@ def test_an_audit(tmp_path: Path) -> None:
     assert code == 0
     figures = out[out.index("30 decided pairs") : out.rindex(str(tmp_path))]
     fits(figures)
-    for word in ("chance is 50 %", "longer wins", "function", "100.0", "failed", "cycles,"):
+    for word in ("chance is 50 %", "longer wins", "more_vowels", "100.0", "failed", "cycles,"):
         assert word in figures
 
 

@@ -45,7 +45,7 @@ def test_an_oracle_is_seen_in_training_only_where_training_asked_it(algorithm, c
     if collect is None:
         summary = go(plain, tmp_path / "run")
         assert [j["seen_in_training"] for j in summary["judgments"]] == [asked]
-        assert summary["headline"]["oracle"] == "function"
+        assert summary["headline"]["oracle"] == "function (oracle_fakes:more_vowels)"
         assert summary["matrix"] is not None
         assert ("it was trained on" if asked else "which training never saw") in lead(summary)
 

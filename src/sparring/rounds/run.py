@@ -23,6 +23,7 @@ from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
 from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import write_report
+from sparring.report.numbers import judge_names
 from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
@@ -222,7 +223,8 @@ class Run:
         self.store.file(layout.SUMMARY_STAGE, layout.SUMMARY, inputs, judge)
         summary = read_summary(self.store.root / layout.SUMMARY)
         write_report(summary, self.store.root / layout.REPORT)
-        values = {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
+        names = zip(judge_names(summary["judgments"]), summary["judgments"], strict=True)
+        values = {f"evaluation/{name}/win_rate": judgment["win_rate"].value for name, judgment in names}
         self.trackers.log(values, self._steps_before("") + 1)
         return summary
 
