@@ -33,7 +33,7 @@ from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
-from sparring.rounds.sample import sample_draw
+from sparring.rounds.sample import MOST_CUT, sample_draw
 from sparring.rounds.store import Counts
 from sparring.rounds.tables import ExampleRow, SampleRow, iterate_verdicts, texts_by_example
 from sparring.runtime.files import read_table, write_json
@@ -242,13 +242,18 @@ def _intransitivity(root: Path) -> dict[str, Any] | None:
 
 
 def _warnings(measured: list[dict[str, Any]]) -> list[str]:
-    """Signs that the oracle was gamed, in words."""
+    """Signs that the oracle was gamed, or that answers had no room, in words."""
     start, final = measured[0], measured[-1]
     warnings = []
     before, after = start["tokens_mean"], final["tokens_mean"]
     if not 0.5 * before <= after <= 1.5 * before:
         verb = "shrank" if after < before else "grew"
         warnings.append(f"Answers {verb} from {before:.0f} to {after:.0f} tokens.")
+    if (cut_off := 1 - final["finished_share"]) > MOST_CUT:
+        warnings.append(
+            f"{cut_off:.0%} of the final policy's answers were cut off before they ended: judges read beginnings. "
+            "Raise sampling.max_new_tokens, in a run of its own."
+        )
     if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
         warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:
