@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -827,6 +827,34 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(
     assert err == "stopped. What was finished is kept; give the same command to go on.\n"
     assert half_written(tmp_path / "run") == []
     assert command(plain, tmp_path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("owner", "words", "message"),
+    [
+        (
+            "sparring.rounds.run.probe",
+            ("run", "inpo", "--check"),
+            "--check keeps nothing; the same command starts over.",
+        ),
+        (
+            "sparring.cli.certify.claims",
+            ("certify", "inpo"),
+            "Nothing is kept of it; the same command starts over.",
+        ),
+    ],
+)
+def test_a_stopped_command_promises_no_more_than_it_keeps(
+    owner: str, words: Sequence[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--check` and `certify` promised that the same command would go on."""
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, stopped)
+    outcome = sparring(*words)
+    assert (outcome.code, outcome.err) == (130, f"stopped. {message}\n")
 
 
 def test_sigterm_stops_with_a_word_and_the_run_can_go_on(
