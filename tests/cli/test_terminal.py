@@ -18,6 +18,7 @@ from sparring.cli.result import say, table, terminal
 from sparring.evaluation.intervals import Interval
 
 PLAIN = (
+    (("recipe",), ("demo", "inpo-llama3-pairs")),
     (("algorithms",), ("inpo", "prompts and an oracle", "2407.00617")),
     (("algorithms", "inpo"), ("reference tau/eta, iterate 1 - tau/eta", "pair square")),
     (("algorithms", "--verbose"), ("pair square", "the data's pair, and each of its answers against an own one")),
