@@ -23,6 +23,7 @@ from sparring.models.messages import PromptText
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard, Ledger
 from sparring.oracles.oracle import Comparison
+from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
 from sparring.rounds.tables import VERDICTS, Candidate, ExampleRow, VerdictRow
