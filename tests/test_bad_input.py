@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from conftest import byte_tokenizer, tiny_llama, write_jsonl
 from model_zoo import config, folder_of, tiny
 from sparring.recipe.reading import load_recipe, parse_recipe
 from sparring.rounds.policies import Policies
-from sparring.rounds.run import run
+from sparring.rounds.run import check, run
 from sparring.runtime.errors import OracleError
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
@@ -290,6 +290,31 @@ def test_data_that_cannot_be_used(
     with pytest.raises(ValueError, match=message):
         go(changed(tiny_recipe, **fields), tmp_path / "run")
     assert untouched(tmp_path / "run")
+
+
+MISTAKES: list[tuple[Plain, str]] = [
+    ({"data__train__path": "promts.jsonl"}, r"^data\.train: 'promts\.jsonl' is not a file"),
+    ({"data__held_out__path": "promts.jsonl"}, r"^data\.held_out: 'promts\.jsonl' is not a file"),
+    ({"data__train__split": "tain"}, r"^data\.train: split: 'tain' is set, but .* has no column 'split'"),
+    ({"data__train__columns": {"prompt": "q"}}, r"^data\.train: .*no column 'q'"),
+    ({"data__held_out__columns": {"prompt": "q"}}, r"^data\.held_out: .*no column 'q'"),
+    ({"data__held_out__path": "train.jsonl"}, r"^data\.held_out: .*train\.jsonl' is data\.train too"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_a_mistake_in_the_data_is_found_before_a_judge_is_asked(
+    verb: str, fields: Plain, message: str, tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt path was found after minutes of loading the model, and after paid judges had been asked."""
+    monkeypatch.setattr("sparring.rounds.run.probe", lambda *_: pytest.fail("a judge was asked"))
+    if fields.get("data__held_out__path") == "train.jsonl":
+        fields = {"data__held_out": tiny_recipe["data"]["train"]}
+    recipe, out = parse_recipe(changed(tiny_recipe, **fields)), tmp_path / "run"
+    with pytest.raises(ValueError, match=message):
+        run(recipe, out, Progress(quiet=True)) if verb == "run" else check(recipe, Progress(quiet=True))
+    assert not out.exists()
 
 
 def test_rows_that_cannot_be_used_are_counted(tiny_recipe: Plain, tmp_path: Path) -> None:
@@ -802,6 +827,34 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(
     assert err == "stopped. What was finished is kept; give the same command to go on.\n"
     assert half_written(tmp_path / "run") == []
     assert command(plain, tmp_path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("owner", "words", "message"),
+    [
+        (
+            "sparring.rounds.run.probe",
+            ("run", "inpo", "--check"),
+            "--check keeps nothing; the same command starts over.",
+        ),
+        (
+            "sparring.cli.certify.claims",
+            ("certify", "inpo"),
+            "Nothing is kept of it; the same command starts over.",
+        ),
+    ],
+)
+def test_a_stopped_command_promises_no_more_than_it_keeps(
+    owner: str, words: Sequence[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--check` and `certify` promised that the same command would go on."""
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, stopped)
+    outcome = sparring(*words)
+    assert (outcome.code, outcome.err) == (130, f"stopped. {message}\n")
 
 
 def test_sigterm_stops_with_a_word_and_the_run_can_go_on(

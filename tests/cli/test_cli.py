@@ -198,7 +198,13 @@ def test_recipes_are_listed_and_printed() -> None:
         load_recipe(name)
     code, _, err = sparring("recipe", "dmo")
     assert code == 2
-    assert "no shipped recipe 'dmo'. Shipped: demo" in err
+    assert "no shipped recipe 'dmo'. Did you mean 'demo'? Shipped: demo" in err
+
+
+def test_what_is_no_recipe_s_file_is_said(finished: Ran, tmp_path: Path) -> None:
+    assert "'inpoo' does not exist. Did you mean 'inpo'?" in sparring("run", "inpoo").err
+    assert f"'{tmp_path}' is a folder. Give a recipe's file" in sparring("run", tmp_path).err
+    assert f"'{finished.out}' is a folder. Give '{finished.out / 'recipe.yaml'}'" in sparring("plan", finished.out).err
 
 
 def test_help() -> None:

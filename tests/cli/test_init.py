@@ -36,7 +36,8 @@ def test_what_the_files_lack_is_said(tmp_path: Path) -> None:
     words = ("--goal", "pairs", "--data", tmp_path / "mine.jsonl", "--model", tmp_path / "none", "--yes")
     code, out, err = sparring("init", tmp_path / "r.yaml", *words)
     assert code == 0
-    assert "r.yaml written" in out
+    assert "r.yaml written. It cannot run yet." in out
+    assert "Next" not in out
     said = " ".join(err.split())
     assert "none' holds no config.json" in said
     assert "has no column 'prompt'; it has 'question'" in said

@@ -18,6 +18,7 @@ from sparring.cli.result import say, table, terminal
 from sparring.evaluation.intervals import Interval
 
 PLAIN = (
+    (("recipe",), ("demo", "inpo-llama3-pairs")),
     (("algorithms",), ("inpo", "prompts and an oracle", "2407.00617")),
     (("algorithms", "inpo"), ("reference tau/eta, iterate 1 - tau/eta", "pair square")),
     (("algorithms", "--verbose"), ("pair square", "the data's pair, and each of its answers against an own one")),
@@ -90,7 +91,7 @@ def test_an_audit(tmp_path: Path) -> None:
     assert code == 0
     figures = out[out.index("30 decided pairs") : out.rindex(str(tmp_path))]
     fits(figures)
-    for word in ("chance is 50 %", "longer wins", "function", "100.0", "failed", "cycles,"):
+    for word in ("chance is 50 %", "longer wins", "more_vowels", "100.0", "failed", "cycles,"):
         assert word in figures
 
 

@@ -250,13 +250,13 @@ def test_the_command_writes_numbers_and_a_page(labelled, tmp_path):
     given = ["oracle", "audit", labelled, "--oracle", vowels, "--oracle", lopsided, "--out", str(out), "--json"]
     result = sparring(*given)
     assert result.code == 0, result.err
-    assert "function  pairs" in result.err
+    assert "more_vowels  pairs" in result.err
     found = json.loads(result.out)
     assert found == json.loads((out / "audit.json").read_text())
-    assert set(found["oracles"]) == {"function", "both_orders"}
+    assert set(found["oracles"]) == {"more_vowels", "both_orders"}
     assert found["oracles"]["both_orders"]["position"]["first_wins"]["value"] == 1.0
     assert found["oracles"]["both_orders"]["ties"] == found["pairs"]
-    cheats = {row["cheat"]: row["wins"]["value"] for row in found["oracles"]["function"]["cheats"]}
+    cheats = {row["cheat"]: row["wins"]["value"] for row in found["oracles"]["more_vowels"]["cheats"]}
     assert found["cheat_prompts"] == 10
     assert cheats["says it twice"] == 1.0
     assert cheats["one word"] < 0.5
@@ -333,7 +333,7 @@ def test_a_recipe_brings_its_oracles(labelled, tmp_path, tiny_recipe):
     ]
     result = sparring(*given)
     assert result.code == 0, result.err
-    assert set(json.loads((tmp_path / "audit" / "audit.json").read_text())["oracles"]) == {"function", "function 2"}
+    assert set(json.loads((tmp_path / "audit" / "audit.json").read_text())["oracles"]) == {"more_vowels", "answer"}
     assert "longer wins" in result.out
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command import sparring
 from sparring.fleet import folders, join
 from sparring.fleet.facts import differences, facts, refuse_differences
 from sparring.fleet.work import HERE, Shards, Work, current, using
@@ -101,11 +103,27 @@ def test_machines_that_differ_are_named() -> None:
         refuse_differences(ours, {"10.0.0.1": ours, "10.0.0.2": theirs})
 
 
+INSTALL = "Install it with: pip install 'sparring[ray]'."
+
+
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join, "has_ray", lambda: False)
     message = r"--cluster auto: Ray is not installed.*sparring\[ray\]"
     with pytest.raises(ValueError, match=message), join.cluster("auto", None):
         pass
+    monkeypatch.setitem(sys.modules, "ray", None)  # importing it fails
+    monkeypatch.delitem(sys.modules, "sparring.fleet.examine", raising=False)
+    for words in (("doctor", "--cluster"), ("run", "inpo", "--cluster")):
+        for address in ("auto", "local"):
+            code, _, err = sparring(*words, address)
+            assert (code, err) == (2, f"error: --cluster {address}: Ray is not installed. {INSTALL}\n")
+
+
+def test_doctor_asks_for_the_cluster_whose_folder_it_is_to_look_at() -> None:
+    code, _, err = sparring("doctor", "--run", "runs/mine")
+    assert code == 2
+    assert err.startswith("error: --run: ")
+    assert "--cluster auto" in err
 
 
 @pytest.mark.parametrize(

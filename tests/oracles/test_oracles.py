@@ -89,6 +89,86 @@ def test_an_oracle_that_ends_the_program_has_failed():
         Guard(Scripted([SystemExit(0)] * 4)).probe()
 
 
+JUDGES = """
+def brief(prompt, a, b):
+    return 0.5 if len(a) == len(b) else float(len(a) < len(b))
+
+def boom(prompt, a, b):
+    return {}["boom"]
+
+def forgot(prompt, a, b):
+    brief(prompt, a, b)
+
+def words(prompt, a, b):
+    return "the first"
+
+def leaves(prompt, a, b):
+    raise SystemExit(3)
+
+class Silent:
+    identity = "silent"
+
+    def judge(self, comparisons):
+        pass
+
+class Broken:
+    def __init__(self):
+        {}["no"]
+"""
+
+
+@pytest.fixture
+def judges(tmp_path, monkeypatch):
+    (tmp_path / "newcomers_judges.py").write_text(JUDGES)
+    (tmp_path / "newcomers_fault.py").write_text("import math\nmath.pie\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield "newcomers_judges"
+    sys.modules.pop("newcomers_judges", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("boom", r"first question: newcomers_judges\.py:6: KeyError\('boom'\)\.$"),
+        ("forgot", r"newcomers_judges:forgot returned None, which is no number\. Is a `return` missing\?"),
+        (
+            "words",
+            r"newcomers_judges:words returned 'the first', which is no number\. Give P\(a beats b\) in \[0, 1\]\.",
+        ),
+        ("leaves", r"newcomers_judges\.py:15: RuntimeError\('it raised SystemExit\(3\)'\)"),
+        ("Silent", r"oracle silent: `judge` returned None\. Is a `return` missing\?"),
+    ],
+)
+def test_an_error_in_ones_own_oracle_says_where(judges, name, message):
+    """`KeyError('boom')` alone stood there."""
+    guard = Guard(build_oracle({"name": f"{judges}:{name}"}, None))
+    with pytest.raises(OracleError, match=message):
+        guard.probe()
+    with pytest.raises(OracleError, match=message.removeprefix("first question: ").removesuffix(r"\.$")):
+        guard.judge([Comparison(str(i), "a", "bb") for i in range(20)])
+
+
+def test_an_oracle_that_cannot_be_made_says_where(judges):
+    with pytest.raises(ValueError, match=r"'newcomers_judges:Broken' cannot be made: newcomers_judges\.py:25: Key"):
+        build_oracle({"name": f"{judges}:Broken"}, None)
+    message = r"cannot import 'newcomers_fault:f': newcomers_fault\.py:2: module 'math' has no attribute 'pie'"
+    with pytest.raises(ValueError, match=message):
+        build_oracle({"name": "newcomers_fault:f"}, None)
+
+
+def test_a_function_s_name_is_an_oracle(judges):
+    """It was read as a class with the fields prompt, a and b."""
+    oracle = build_oracle({"name": f"{judges}:brief"}, None)
+    assert oracle.identity == build_oracle({"name": "function", "path": f"{judges}:brief"}, None).identity
+    assert oracle.title == "function (newcomers_judges:brief)"
+    Guard(oracle).probe()
+    both = build_oracle({"name": "both_orders", "oracle": {"name": f"{judges}:brief", "both_orders": True}}, None)
+    assert "both_orders=True" in both.identity
+    with pytest.raises(ValueError, match=r"oracle\.both_order: unknown key .*Did you mean 'both_orders'"):
+        build_oracle({"name": f"{judges}:brief", "both_order": True}, None)
+
+
 def test_sigterm_while_an_oracle_answers_ends_the_command() -> None:
     """It was taken for a failed verdict, asked again, and the run went on."""
     with pytest.raises(Terminated):

@@ -36,6 +36,16 @@ def cpu(memory: int) -> Machine:
     return Machine("cpu", "cpu", 1, memory, 1e11, 1e10)
 
 
+def test_a_data_file_that_is_not_there_is_said_at_once(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """A misspelt path was a plan that fits, with a question mark for the time."""
+    recipe["data"]["train"]["path"] = "promts.jsonl"
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    code, out, _ = sparring("plan", path)
+    assert code == 0
+    assert out.splitlines()[1].startswith("warning: data.train: 'promts.jsonl' is not a file.")
+
+
 def test_machines_by_name() -> None:
     h100 = parse_machine("1xH100")
     assert (h100.name, h100.kind, h100.count, h100.memory) == ("H100", "cuda", 1, 80 * GB)

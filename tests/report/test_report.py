@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from sparring.cli.run import judgment_rows
 from sparring.evaluation.best_policy import find_best
 from sparring.evaluation.intervals import CountedInterval, Interval
 from sparring.report import figures
@@ -33,7 +34,9 @@ from sparring.report.html import (
     write_report,
 )
 from sparring.report.picture import readme_svg
+from sparring.report.shown import view_of_run
 from sparring.report.summary import FitRow, Judgment, Rates, Summary
+from sparring.rounds.model_card import _results
 
 ATTACK = "</script><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
 SPACED = "a list:\n\n    - indented  twice\n\ttabbed"
@@ -377,6 +380,11 @@ def test_judges_of_one_name_are_told_apart() -> None:
     assert "function (mine:a_very_long_name)" in text
     assert "function (mine:b)" in text
     assert "panel (" not in text
+    names = ["function (mine:a_very_long_name)", "function (mine:b)", "panel"]
+    assert [row[0] for row in judgment_rows(summary)][:3] == names
+    assert [row[0] for row in view_of_run(summary, Path("run")).table[1:]][:3] == names
+    card = "\n".join(_results(summary))
+    assert all(f"| {name} | " in card for name in names)
 
 
 def test_facts_have_names_and_one_unit() -> None:

@@ -15,7 +15,7 @@ from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import lead
-from sparring.rounds.evaluate import sample_held_out
+from sparring.rounds.evaluate import _warnings, sample_held_out
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.tables import SAMPLES
@@ -45,7 +45,7 @@ def test_an_oracle_is_seen_in_training_only_where_training_asked_it(algorithm, c
     if collect is None:
         summary = go(plain, tmp_path / "run")
         assert [j["seen_in_training"] for j in summary["judgments"]] == [asked]
-        assert summary["headline"]["oracle"] == "function"
+        assert summary["headline"]["oracle"] == "function (oracle_fakes:more_vowels)"
         assert summary["matrix"] is not None
         assert ("it was trained on" if asked else "which training never saw") in lead(summary)
 
@@ -117,3 +117,14 @@ def test_all_evaluations_of_the_same_answers_give_the_same_win_rate(tiny_recipe,
     assert summary["headline"]["mean_preference"].value == pytest.approx(versus["mean_preference"]["value"])
     assert summary["matrix"]["win_rate"][1][0] == pytest.approx(versus["win_rate"]["value"])
     assert 1 - gap["attackers"][0]["preference"]["value"] == pytest.approx(versus["mean_preference"]["value"])
+
+
+def test_answers_without_room_are_warned_of(tiny_recipe, tmp_path, capsys):
+    """Every answer was cut off, and the report had no warnings."""
+    plain = {**tiny_recipe, "rounds": 1, "sampling": {**tiny_recipe["sampling"], "max_new_tokens": 3}}
+    warnings = run(parse_recipe(plain), tmp_path / "run", Progress()).get("warnings")
+    assert any("answers were cut off" in line and "Raise sampling.max_new_tokens" in line for line in warnings)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "responses were cut off at sampling.max_new_tokens = 3: raise it" in said
+    measured = {"tokens_mean": 5, "repeating_share": 0.0, "empty_share": 0.0, "same_opening": 0.0}
+    assert _warnings([{**measured, "finished_share": share} for share in (0.1, 0.6)]) == []

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from campaigns import first
-from conftest import tiny_llama
+from conftest import TEMPLATE, tiny_llama
 from crash_fakes import Crashes, Killed
 from sparring.models.identity import hash_weights
 from sparring.oracles.function import FunctionOracle
@@ -459,9 +459,12 @@ def test_a_judge_that_changed_between_rounds_is_refused(
 ) -> None:
     """An edited function judged the later rounds of a run that its first version had begun."""
     go({**tiny_recipe, "rounds": 1}, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     monkeypatch.setattr("sparring.oracles.function.code_identity", lambda _: "edited")
-    with pytest.raises(ValueError, match=r"oracle: rounds/000 was judged by function.*and this is function"):
-        go({**tiny_recipe, "rounds": 2}, tmp_path / "run")
+    for changes in ({"rounds": 2}, {"rounds": 1, "evaluation": {**tiny_recipe["evaluation"], "prompts": 2}}):
+        with pytest.raises(ValueError, match=r"oracle: rounds/000 was judged by function.*and this is function"):
+            go({**tiny_recipe, **changes}, tmp_path / "run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_its_judge(
@@ -554,6 +557,51 @@ def test_a_start_model_that_changed_is_refused(name: str, tiny_recipe: Plain, ti
         tiny_llama(seed=5).save_pretrained(start)
     with pytest.raises(ValueError, match=r"model: .*start.* altered.* since this run began"):
         go({**plain, "rounds": 2}, out)
+
+
+@pytest.mark.parametrize("field", ["train", "held_out", "chat_template"])
+def test_data_that_changed_are_refused_before_anything_is_written(
+    field: str, tiny_recipe: Plain, tmp_path: Path, worked: list[str]
+) -> None:
+    """A row appended to the data of a finished run trained it anew, over its policies, without a word."""
+    out, short = tmp_path / "run", {**tiny_recipe["evaluation"], "every_iterate": False, "samples": 1}
+    plain = {**tiny_recipe, "rounds": 1, "evaluation": short}
+    if field == "chat_template":
+        changes = tmp_path / "template.jinja"
+        changes.write_text(TEMPLATE)
+        plain["model"] = {**plain["model"], "chat_template": str(changes)}
+    else:
+        changes = Path(plain["data"][field]["path"])
+    go(plain, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    content = changes.read_text()
+    changes.write_text("{# new #}" + content if field == "chat_template" else content + '{"prompt": "Say owl"}\n')
+    worked.clear()
+    named = {"chat_template": r"model\.chat_template", "train": r"data\.train", "held_out": r"data\.held_out"}[field]
+    message = rf"^{named} \('.*{changes.name}'\) changed since .*Restore what was there, or give another --out"
+    for other in ({}, {"rounds": 2}, {"evaluation": {**short, "prompts": 2}}):
+        with pytest.raises(ValueError, match=message) as caught:
+            go({**plain, **other}, out)
+        assert ("head-to-head" in str(caught.value)) == (field == "held_out")
+    assert worked == []
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    changes.write_text(content)
+    go(plain, out)
+    assert worked == []
+
+
+def test_data_may_change_while_nothing_is_made_of_them(
+    tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worked: list[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sparring.rounds.run.write_lock", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            go(tiny_recipe, tmp_path / "run")
+    assert worked == ["data"]
+    train = Path(tiny_recipe["data"]["train"]["path"])
+    train.write_text(train.read_text() + '{"prompt": "Say owl"}\n')
+    assert len(go({**tiny_recipe, "rounds": 1}, tmp_path / "run")["rounds"]) == 1
+    assert len(read_table(tmp_path / "run/data/train.parquet")) == 7
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -68,6 +68,13 @@ def test_lines_say_what_is_left_of_the_task_and_of_the_run(monkeypatch: pytest.M
     ]
 
 
+def test_a_task_that_takes_longer_than_the_run_was_to_take_promises_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "run: about 0 s left" stood there for eleven minutes, before the judge's part."""
+    said = lines_of(monkeypatch, lambda: 40.0, [(30.0, 2), (30.0, 2)])
+    assert said[0].startswith("sample  2/8  30 s gone, about 2 min left (run: about 2 min left)")
+    assert said[1].startswith("sample  4/8  60 s gone, about 60 s left  token")
+
+
 def test_what_an_earlier_process_did_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = lines_of(monkeypatch, lambda: None, [(0.0, 4), (40.0, 2)])
     assert line.startswith("sample  6/8  40 s gone, about 40 s left  token 3")

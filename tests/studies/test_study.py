@@ -230,7 +230,10 @@ def test_a_judge_whose_code_changed_is_not_mixed_with_the_first(file: Path, tmp_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"methods": {"a": {}, "b": {"data": {"train": {"path": "no.jsonl"}}}}}, "method b: data: 'no.jsonl' is not a"),
+        (
+            {"methods": {"a": {}, "b": {"data": {"train": {"path": "no.jsonl"}}}}},
+            "method b: data.train: 'no.jsonl' is",
+        ),
         ({"set": ["model.path=./no-model"]}, "method inpo: model.path: './no-model' holds no config.json"),
         ({"set": ["oracle.nonsense=3"]}, "oracle.nonsense: unknown key"),
         ({"set": ["oracle.path=oracle_fakes:nobody"]}, "oracle.path: cannot import"),

@@ -33,6 +33,11 @@ def command(
     """
     from sparring.runtime.doctor import examine
 
+    if run is not None and cluster is None:
+        raise ValueError(
+            "--run: whether machines see a folder is asked with --cluster, which is missing. Give --cluster auto, or "
+            "leave --run out."
+        )
     if cluster is not None:
         examine_cluster(cluster, run or Path(), json_)
         return
@@ -47,10 +52,11 @@ def command(
 
 def examine_cluster(address: str, folder: Path, json_: bool) -> None:
     """A row per machine of a cluster, and what keeps it from working with this one."""
-    from sparring.fleet.examine import examine_machines
     from sparring.fleet.join import joined
 
     with joined(None if address == "local" else address):
+        from sparring.fleet.examine import examine_machines  # imports Ray, whose absence `joined` explains
+
         report = examine_machines(folder)
     if json_:
         print_json(report)

@@ -70,9 +70,12 @@ def command(
     except ValueError:
         file.unlink()
         raise
+    screen.print(f"{file} written. {'It cannot run yet.' if problems else 'Next:'}")
     for problem in problems:
         terminal(stderr=True).print(f"correct this first: {problem}")
-    screen.print(f"{file} written. Next:\n  sparring plan {file}\n  sparring run {file}")
+    if problems:
+        screen.print("Then:")
+    screen.print(f"  sparring plan {file}\n  sparring run {file}")
 
 
 def _parameters(model: str) -> int | None:

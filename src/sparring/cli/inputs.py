@@ -113,7 +113,10 @@ def instructions(path: str | None, split: str | None, limit: int | None) -> list
 
     if path is None:
         if split is not None or limit is not None:
-            raise ValueError("--split and --limit choose among --prompts, which is missing.")
+            raise ValueError(
+                "--split and --limit choose among --prompts, which is missing. Give --prompts FILE: a run's held-out "
+                "prompts are data.held_out of its recipe.yaml."
+            )
         return None
     prompts, dropped = read_instructions(DatasetConfig(path=path, split=split, limit=limit))
     for reason, count in dropped.items():

@@ -55,6 +55,8 @@ for verb in (*VERBS, algorithms, recipe, certify, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 for verbs in (evaluate, oracle, votes, bench):
     app.add_typer(verbs.group, name=verbs.__name__.rpartition(".")[2])
+RESUMABLE = {"run", "collect", "study", "oracle", "evaluate"}
+"""verbs that keep finished work in their folder; the others start over"""
 REMEDIES = {
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.ENOENT: "It is not there; check the spelling.",
@@ -114,12 +116,21 @@ def main() -> None:
             code = stop.code if isinstance(stop, SystemExit) else 130
             if code not in (130, TERMINATED):
                 raise
-            _fail("stopped. What was finished is kept; give the same command to go on.", int(code))
+            _fail(f"stopped. {_kept(sys.argv[1:])}", int(code))
         except Exception as error:
             _explain(error)
             # A fault of ours, to be reported; here, where it is shielded.
             sys.excepthook(type(error), error, error.__traceback__)
             sys.exit(1)
+
+
+def _kept(words: list[str]) -> str:
+    """What a command that was stopped leaves behind."""
+    if words[:1] == ["run"] and "--check" in words:
+        return "--check keeps nothing; the same command starts over."
+    if RESUMABLE & set(words[:1]):
+        return "What was finished is kept; give the same command to go on."
+    return "Nothing is kept of it; the same command starts over."
 
 
 def _terminate(*_: object) -> None:

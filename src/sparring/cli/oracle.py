@@ -141,7 +141,7 @@ def named_oracles(specs: list[str]) -> dict[str, Oracle]:
             sections += _recipe_oracles(spec)
         else:
             section = plain_section(spec)
-            name = Path(spec).name if section.get("folder") == spec else str(section["name"])
+            name = Path(spec).name if section.get("folder") == spec else _short(section)
             sections.append((name, section, None))
     oracles: dict[str, Oracle] = {}
     times: Counter[str] = Counter()
@@ -161,10 +161,16 @@ def _recipe_oracles(path: str) -> list[tuple[str, Any, str | None]]:
 
     plain = read_yaml(Path(path), "oracle") if Path(path).is_file() else None
     if isinstance(plain, dict) and "name" in plain:  # an oracle's section alone
-        return [(str(plain["name"]), plain, None)]
+        return [(_short(plain), plain, None)]
     recipe = load_recipe(path)
     sections = [*([recipe.oracle] if recipe.oracle else []), *recipe.evaluation.oracles]
-    return [(str(section.get("name")), section, recipe.model.path) for section in sections]
+    return [(_short(section), section, recipe.model.path) for section in sections]
+
+
+def _short(section: dict[str, Any]) -> str:
+    """The oracle's name in a recipe; of your own code the function's or class's, as several may be compared."""
+    name = str(section.get("name"))
+    return str(section.get("path", name) if name == "function" else name).rpartition(":")[2]
 
 
 def show(result: dict[str, Any]) -> None:

@@ -75,6 +75,7 @@ def verdict(plan: Plan) -> list[str]:
         else:
             knobs = " ".join(f"--set {key}={json.dumps(value)}" for key, value in change.items())
             lines.append(f"does not fit: {short}. It would with: {knobs}")
+    lines += [f"warning: {problem} Until then the recipe's limits stand for it." for problem in plan.lengths.missing]
     if plan.machine.busy:
         lines.append(
             f"warning: this machine is busy: {plan.machine.load:.1f} other processes per core in the last "

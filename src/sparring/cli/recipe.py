@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sparring.cli.result import write
+from sparring.cli.result import table, terminal, write
 
 
 def command(
@@ -17,7 +17,7 @@ def command(
     ] = False,
 ) -> None:
     """List the shipped recipes, or print one to start your own from: `sparring recipe demo > mine.yaml`."""
-    from sparring.recipe.reading import shipped_recipes
+    from sparring.recipe.reading import nearest_recipe, shipped_recipes
 
     shipped = shipped_recipes()
     if schema:
@@ -25,9 +25,9 @@ def command(
 
         write(json.dumps(Recipe.model_json_schema(), indent=1) + "\n")
     elif name is None:
-        for key, path in shipped.items():
-            write(f"{key:16} {path.read_text().splitlines()[0].removeprefix('# ')}\n")
+        rows = [(key, path.read_text().splitlines()[0].removeprefix("# ")) for key, path in shipped.items()]
+        terminal().print(table("", ("", ""), rows))
     elif name in shipped:
         write(shipped[name].read_text())
     else:
-        raise ValueError(f"there is no shipped recipe {name!r}. Shipped: {', '.join(shipped)}.")
+        raise ValueError(f"there is no shipped recipe {name!r}.{nearest_recipe(name)} Shipped: {', '.join(shipped)}.")

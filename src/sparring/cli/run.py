@@ -88,7 +88,10 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
 
 def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:
     """A row per judgment, and per opponent of start and final policy."""
-    rows = [_row(judgment["name"], judgment) for judgment in summary["judgments"]]
+    from sparring.report.numbers import judge_names
+
+    judgments = summary["judgments"]
+    rows = [_row(name, judgment) for name, judgment in zip(judge_names(judgments), judgments, strict=True)]
     for opponent in summary.get("opponents", []):
         for who in ("start", "final"):
             judgment = opponent[who]

@@ -51,7 +51,9 @@ def joined(address: str | None, devices: int | None = None) -> Iterator[None]:
         ValueError: Ray is not installed, or nothing answers at the address.
     """
     if not has_ray():
-        raise ValueError(f"--cluster {address}: Ray is not installed. Install it with: pip install 'sparring[ray]'.")
+        raise ValueError(
+            f"--cluster {address or 'local'}: Ray is not installed. Install it with: pip install 'sparring[ray]'."
+        )
     _check_answers(address)
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray  # type: ignore[reportMissingImports]
@@ -62,8 +64,8 @@ def joined(address: str | None, devices: int | None = None) -> Iterator[None]:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else local))
     except ray.exceptions.AuthenticationError as error:
         raise ValueError(
-            f"--cluster {address}: the cluster asks for its token. Copy the head's ~/.ray/auth_token to this machine, "
-            "and set RAY_AUTH_MODE=token on all machines."
+            f"--cluster {address or 'local'}: the cluster asks for its token. Copy the head's ~/.ray/auth_token to "
+            "this machine, and set RAY_AUTH_MODE=token on all machines."
         ) from error
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
         raise ValueError(

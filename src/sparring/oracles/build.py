@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from sparring.oracles.oracle import Oracle
 from sparring.recipe.explain import explain
+from sparring.runtime.errors import where_raised
 from sparring.runtime.imports import import_attribute
 
 SHIPPED: dict[str, str] = {
@@ -36,7 +37,7 @@ SHIPPED: dict[str, str] = {
     "duplicate_gate": "sparring.oracles.duplicate_gate:DuplicateGate",
     "cached": "sparring.oracles.cached:Cached",
 }
-"""Name in a recipe -> class. Your own oracle class is named as `package.module:Class`."""
+"""Name in a recipe -> class. Your own oracle class or function is named as `package.module:name`."""
 
 
 def find_oracle(name: str) -> Callable[..., Oracle]:
@@ -49,7 +50,7 @@ def find_oracle(name: str) -> Callable[..., Oracle]:
     if ":" not in where:
         raise ValueError(
             f"oracle.name: unknown oracle {name!r}.{_nearest(name, SHIPPED)} Shipped: {', '.join(SHIPPED)}; your own "
-            "is named as 'package.module:Class'."
+            "is named as 'package.module:name', a class or a function of (prompt, a, b)."
         )
     return import_attribute(where, "oracle.name")
 
@@ -62,7 +63,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
     """An oracle from a recipe's section; the value `start` of a field stands for `start_model`, the run's.
 
-    A field that holds an oracle (or a list of them) is a section again, so that wrappers nest.
+    A field that holds an oracle (or a list of them) is a section again, so that wrappers nest. A function's name stands
+    for `{name: function, path: ...}`.
 
     Raises:
         ValueError: missing or unknown name, unknown or missing field; or `start` without a start model.
@@ -72,6 +74,8 @@ def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
     if not isinstance(name, str):
         raise ValueError(f"oracle.name: missing. Give one of {', '.join(SHIPPED)}.")
     make = find_oracle(name)
+    if name not in SHIPPED and "path" not in fields and _gives_verdicts(make):
+        return build_oracle({"name": "function", "path": name, **fields}, start_model)
     described = fields_of(make)
     for key in fields:
         if key not in described:
@@ -88,10 +92,28 @@ def build_oracle(section: Mapping[str, Any], start_model: str | None) -> Oracle:
             )
         fields[key] = start_model
     if config := config_of(make):
-        return make(_validated(config, fields))
+        return _made(name, make, _validated(config, fields))
     hints = _hints(make)
     inner = {key: _inner(key, value, _bare(hints.get(key)), start_model) for key, value in fields.items()}
-    return make(**_converted(hints, inner))
+    return _made(name, make, **_converted(hints, inner))
+
+
+def _gives_verdicts(make: Callable[..., Any]) -> bool:
+    """Whether it is no class but a function of (prompt, a, b); one that makes an oracle needs fewer."""
+    if isinstance(make, type):
+        return False
+    parameters = inspect.signature(make).parameters.values()
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) == 3
+
+
+def _made(name: str, make: Callable[..., Oracle], *fields: Any, **named: Any) -> Oracle:
+    """The oracle; an error of a user's own constructor says where it was raised."""
+    try:
+        return make(*fields, **named)
+    except Exception as error:
+        if name in SHIPPED or isinstance(error, ValueError):
+            raise
+        raise ValueError(f"oracle.name: {name!r} cannot be made: {where_raised(error)}.") from error
 
 
 def fields_of(make: Callable[..., Oracle]) -> dict[str, FieldInfo]:

@@ -35,7 +35,7 @@ class FunctionOracle:
         path: Annotated[str, Field(description="package.module:function, called with (prompt, a, b)")],
         both_orders: Annotated[bool, Field(description="ask both orders and average: for positional bias")] = False,
     ) -> None:
-        self.path = path
+        self.path, self.title = path, f"function ({path})"
         self.both_orders = both_orders
         self.function = import_attribute(path, "oracle.path")
         if not callable(self.function):
@@ -54,10 +54,16 @@ class FunctionOracle:
 
     def _one(self, comparison: Comparison) -> float:
         prompt, a, b = comparison
-        forward = float(self.function(prompt, a, b))
-        if not self.both_orders:
-            return forward
-        return (forward + (1.0 - float(self.function(prompt, b, a)))) / 2
+        forward = self._verdict(prompt, a, b)
+        return (forward + (1.0 - self._verdict(prompt, b, a))) / 2 if self.both_orders else forward
+
+    def _verdict(self, *texts: str) -> float:
+        value = self.function(*texts)
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            remedy = "Is a `return` missing?" if value is None else "Give P(a beats b) in [0, 1]."
+            raise TypeError(f"{self.path} returned {value!r:.60}, which is no number. {remedy}") from error
 
 
 def _sources(path: str, function: object) -> str | None:

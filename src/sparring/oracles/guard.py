@@ -23,7 +23,7 @@ from sparring.oracles.function import FunctionOracle
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import swapped
 from sparring.oracles.verdicts import VerdictFile, verdict_key
-from sparring.runtime.errors import OracleError, Terminated
+from sparring.runtime.errors import OracleError, Terminated, where_raised
 
 T = TypeVar("T")
 SYMMETRY_TOLERANCE = 1e-6
@@ -96,7 +96,9 @@ class Guard:
                 raise
             raise OracleError(f"oracle {self.identity}: on a first question: {error}") from error
         except Exception as error:
-            raise OracleError(f"oracle {self.identity}: it failed on a first question: {error!r}.") from error
+            raise OracleError(
+                f"oracle {self.identity}: it failed on a first question: {where_raised(error)}."
+            ) from error
         if np.isnan(answers).any():
             counts = ", ".join(f"{what}: {count}" for what, count in counts_of(self.oracle).items() if count)
             raise OracleError(
@@ -258,16 +260,19 @@ class Guard:
         except OracleError:
             raise
         except Exception as error:
-            self.last_error = repr(error)
+            self.last_error = where_raised(error)
             return np.full(len(comparisons), math.nan)
 
     def _ask(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
         try:
-            raw = np.asarray(self.oracle.judge(comparisons))
+            given = self.oracle.judge(comparisons)
         except Terminated:  # by a scheduler, and not by the oracle
             raise
         except SystemExit as stop:
             raise RuntimeError(f"it raised SystemExit({stop.code!r})") from stop
+        if given is None:
+            raise OracleError(f"oracle {self.identity}: `judge` returned None. Is a `return` missing?")
+        raw = np.asarray(given)
         if np.iscomplexobj(raw):
             raise OracleError(f"oracle {self.identity}: it answered complex numbers. Give P in [0, 1].")
         answers = raw.astype(np.float64)

@@ -34,25 +34,29 @@ class Lengths:
     """of responses that the data hold"""
     read: bool
     """whether lengths were read from the data"""
+    missing: tuple[str, ...] = ()
+    """why files of this machine could not be read, as messages"""
 
 
 def read_lengths(recipe: Recipe) -> Lengths:
     """From data on this machine; of a hub data set only what the recipe says."""
     data = recipe.data
-    train = _local(data.train, () if data.collect else recipe.columns())
-    held_out = _local(data.held_out, ())
+    missing: list[str] = []
+    train = _local("train", data.train, () if data.collect else recipe.columns(), missing)
+    held_out = _local("held_out", data.held_out, (), missing)
     chat = _local_chat(recipe)
     rows = data.train.limit if train is None else train[0]
     held = data.held_out.limit if held_out is None else held_out[0]
     if train is None or chat is None:
-        return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False)
+        return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False, tuple(missing))
     prompts, responses = list[int](), list[int]()
     for example in train[1]:
         with contextlib.suppress(ValueError):  # the template refuses it: the run will drop it
             prompts.append(len(chat.prompt_ids(example.messages)))
             responses += [len(chat.response_ids(text, example.messages)) for text in example.responses.values()]
     prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
-    return Lengths(rows, held, prompt, _mean([n for n in responses if n <= data.max_response_tokens]), True)
+    response = _mean([n for n in responses if n <= data.max_response_tokens])
+    return Lengths(rows, held, prompt, response, True, tuple(missing))
 
 
 def _mean(values: list[int]) -> int:
@@ -64,12 +68,18 @@ def on_this_machine(model: str) -> bool:
     return model.startswith(PYPI) or Path(model).expanduser().is_dir()
 
 
-def _local(config: DatasetConfig, roles: tuple[str, ...]) -> tuple[int, list[Example]] | None:
-    """Number of examples of a data set on this machine, and the first of them; None for a set that is not here."""
+def _local(
+    name: str, config: DatasetConfig, roles: tuple[str, ...], missing: list[str]
+) -> tuple[int, list[Example]] | None:
+    """Number of examples of a data set on this machine, and the first of them; None for a set that is not here.
+
+    `missing` gets the reason where the path names a file of this machine.
+    """
     if not config.path.startswith("sparring:"):
         try:
             here = data_files(config) is not None
-        except ValueError:
+        except ValueError as error:  # a plan may be made before the data are there
+            missing.append(f"data.{name}: {str(error).removeprefix('data: ')}")
             here = False
         if not here:
             return None

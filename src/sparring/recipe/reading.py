@@ -5,6 +5,7 @@ recipe = load_recipe("recipes/demo.yaml", ["rounds=1", "fit.learning_rate=1e-5"]
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def nearest_recipe(name: str) -> str:
+    """The shipped recipe of a name like this, as a question; empty where there is none."""
+    near = difflib.get_close_matches(name.removesuffix(".yaml"), shipped_recipes(), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe from a YAML file, with `a.b=value` overrides applied.
 
@@ -36,8 +43,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The plain data of a recipe file (or a shipped recipe), overridden but not checked yet."""
     path = shipped_recipes().get(str(path), Path(path))
+    if path.is_dir():
+        inside = path / "recipe.yaml"
+        file = repr(str(inside)) if inside.is_file() else "a recipe's file, or the name of a shipped one"
+        raise ValueError(f"recipe: {str(path)!r} is a folder. Give {file}.")
     if not path.is_file():
-        raise ValueError(f"recipe: {str(path)!r} does not exist. `sparring recipe` lists the shipped ones.")
+        near = nearest_recipe(str(path))
+        raise ValueError(f"recipe: {str(path)!r} does not exist.{near} `sparring recipe` lists the shipped ones.")
     plain = read_yaml(path, "recipe")
     if not isinstance(plain, dict):
         raise ValueError(f"recipe: {str(path)!r} must hold keys such as model, data and algorithm.")

@@ -23,7 +23,7 @@ from sparring.evaluation.best_policy import in_words, stop_in_words
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
 from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
-from sparring.report.numbers import THIN, date, number, percent, points, rule_name, span, told_apart
+from sparring.report.numbers import THIN, date, judge_names, number, percent, points, rule_name, span
 from sparring.report.picture import readme_svg
 from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
@@ -77,7 +77,7 @@ def render(summary: Summary, run: Path | None = None) -> str:
             measures=list(dict.fromkeys(name for one in episodes for name in one["measures"])),
             checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
             agreement=agreement(summary["judgments"]),
-            names=told_apart([(j["name"], j.get("identity", "")) for j in summary["judgments"]]),
+            names=judge_names(summary["judgments"]),
             cautions=cautions(summary["judgments"]),
             best=in_words(best) if (best := summary.get("best")) else "",
             stopped=stop_in_words(summary["stopped"]) if "stopped" in summary else "",

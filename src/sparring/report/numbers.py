@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sparring.evaluation.intervals import Interval
+from sparring.report.summary import Judgment
 
 THIN = "\u202f"
 """narrow no-break space, before % and between thousands"""
@@ -29,6 +30,11 @@ def told_apart(judges: Sequence[tuple[str, str]]) -> list[str]:
         else name
         for name, identity in judges
     ]
+
+
+def judge_names(judgments: Sequence[Judgment]) -> list[str]:
+    """`told_apart`, of a summary's judgments; those of early versions have no identity."""
+    return told_apart([(one["name"], one.get("identity", "")) for one in judgments])
 
 
 def percent(share: float | None, interval: Interval | None = None) -> str:

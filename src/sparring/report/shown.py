@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sparring.evaluation.best_policy import in_words
 from sparring.report.html import lead, picture
-from sparring.report.numbers import JOINER, THIN, percent, span
+from sparring.report.numbers import JOINER, THIN, judge_names, percent, span
 from sparring.report.summary import Rates, Summary
 from sparring.runtime.layout import REPORT, round_folder
 from sparring.runtime.shown import View
@@ -22,12 +22,12 @@ def view_of_run(summary: Summary, run: Path) -> View:
     columns = ("final against start, held out", "in training", "rate", "95 % interval")
     rows = [
         (
-            j["name"],
+            name,
             "yes" if j["seen_in_training"] else "no",
             percent(j["win_rate"].value, j["win_rate"]),
             span(j["win_rate"]),
         )
-        for j in summary["judgments"]
+        for name, j in zip(judge_names(summary["judgments"]), summary["judgments"], strict=True)
     ] + (_checked(checks) if (checks := summary["checks"]) else [])
     files = f"report: {run / REPORT}", f"policy: {run / round_folder(len(summary['rounds']) - 1).policy}"
     best = [in_words(chosen)] if (chosen := summary.get("best")) else []

@@ -26,7 +26,7 @@ from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import probe, say_prices, write_lock
-from sparring.rounds.prepare import prepare
+from sparring.rounds.prepare import check_data, prepare
 from sparring.rounds.resume import check_resumable, take_recipe
 from sparring.rounds.step import StepPairs
 from sparring.rounds.store import Counts, Store
@@ -71,6 +71,7 @@ def collect(
             changes = check_resumable(store, recipe)
             policies = Policies(store, recipe.model, recipe.fit.precision)
             check_policies(policies)
+            check_data(policies, recipe, prompts_only=True)
             take_recipe(store, recipe, changes, progress)
             probed = probe(policies, recipe, progress)
             prepare(policies, recipe, progress, prompts_only=True)

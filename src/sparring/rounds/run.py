@@ -25,17 +25,19 @@ from sparring.evaluation.best_policy import Stopped, figures_in_words, stop_in_w
 from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import write_report
+from sparring.report.numbers import judge_names
 from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
 from sparring.rounds.evaluate import judge_last, sample_held_out, summarise, summary_so_far
 from sparring.rounds.evaluate_play import HeldOutEpisodes
+from sparring.rounds.judge import check_judge
 from sparring.rounds.measure import can_be_evaluated, evaluated, measure
 from sparring.rounds.play import refuse_other_environment, try_environment
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_best_by, check_window, probe, say_prices, try_model, write_lock
-from sparring.rounds.prepare import prepare
+from sparring.rounds.prepare import check_data, prepare
 from sparring.rounds.remaining import seconds_left
 from sparring.rounds.resume import check_resumable, stage_names, take_recipe
 from sparring.rounds.so_far import best_after, evaluated_policies, find_stop
@@ -70,7 +72,12 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
             store.check()
             check_trackers(recipe.trackers)
             changes = check_resumable(store, recipe)
-            check_policies(Policies(store, recipe.model, recipe.fit.precision))
+            check_policies(policies := Policies(store, recipe.model, recipe.fit.precision))
+            check_data(policies, recipe)
+            if recipe.environment is not None:
+                refuse_other_environment(store, build_environment(recipe.environment))
+            if changes:
+                check_judge(policies, recipe)
             take_recipe(store, recipe, changes, progress)
             trackers = stack.enter_context(Trackers(recipe.trackers, out, recipe.resolved(), progress.say))
             started = Run(recipe, store, progress, trackers)
@@ -90,13 +97,12 @@ def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)).locked() as store:
         check_trackers(recipe.trackers)
-        try_parts(Policies(store, recipe.model, recipe.fit.precision), recipe, progress)
+        check_data(policies := Policies(store, recipe.model, recipe.fit.precision), recipe)
+        try_parts(policies, recipe, progress)
 
 
 def try_parts(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     """Ask every judge a first question, try the model, prepare the data, and say what is to be expected."""
-    if recipe.environment is not None:
-        refuse_other_environment(policies.store, build_environment(recipe.environment))
     probed = probe(policies, recipe, progress)
     try_model(policies, recipe, progress)
     prepare(policies, recipe, progress)
@@ -313,7 +319,8 @@ class Run:
 
 
 def _win_rates(summary: Summary) -> dict[str, float]:
-    return {f"evaluation/{j['name']}/win_rate": j["win_rate"].value for j in summary["judgments"]}
+    names = zip(judge_names(summary["judgments"]), summary["judgments"], strict=True)
+    return {f"evaluation/{name}/win_rate": judgment["win_rate"].value for name, judgment in names}
 
 
 def round_indices(names: Sequence[str], count: int | None, t: int, seed: int) -> Sequence[int]:

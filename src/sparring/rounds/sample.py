@@ -45,6 +45,8 @@ Job = tuple[Refs, list[Place]]
 """responses that are sampled together, and their policies"""
 Answer = tuple[Response, str]
 """a response as tokens, and as text"""
+MOST_CUT = 0.5
+"""share of responses cut off, beyond which a warning is due: judges and fits see beginnings"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def sample_draws(
         return sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress)
 
     if len(draws) == 1:
-        return _counts(sample(draws[0], target))
+        return _counts(sample(draws[0], target), settings, progress)
     digest = hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
     rows: list[SampleRow] = []
     parts: list[Path] = []
@@ -161,15 +163,22 @@ def sample_draws(
     write_table(target, rows, SAMPLES)
     for part in parts:
         part.unlink()
-    return _counts(rows)
+    return _counts(rows, settings, progress)
 
 
-def _counts(rows: Sequence[SampleRow]) -> dict[str, Any]:
+def _counts(rows: Sequence[SampleRow], settings: SamplingConfig, progress: Progress) -> dict[str, Any]:
+    """Counts of responses; says when most of them had no room to end."""
     texts = [row["text"] for row in rows]
+    cut_off = sum(row["finish_reason"] == "length" for row in rows)
+    if cut_off > MOST_CUT * len(rows):
+        progress.say(
+            f"warning  {cut_off} of {len(rows)} responses were cut off at sampling.max_new_tokens = "
+            f"{settings.max_new_tokens}: raise it, or ask for shorter ones"
+        )
     return {
         "responses": len(rows),
         "tokens": sum(len(row["token_ids"]) for row in rows),
-        "cut_off": sum(row["finish_reason"] == "length" for row in rows),
+        "cut_off": cut_off,
         "empty": sum(not text.strip() for text in texts),
         "repeating_share": repeating_share(texts),
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ NEEDS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "
 """importable package of each; the extra has the tracker's name"""
 
 
+REFUSED = re.compile(r"[^\w.:/ -]")
+"""characters that no metric's name may have in MLflow"""
 KEYS = ("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "HF_TOKEN")
 """variables whose values no note may show"""
 
@@ -193,7 +196,7 @@ class MLflow:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """One metric per value."""
         for name, value in values.items():
-            self.client.log_metric(self.id, name, value, step=step)
+            self.client.log_metric(self.id, REFUSED.sub("", name), value, step=step)
 
     def close(self, failed: bool) -> None:
         """Mark the run as ended, or as failed."""

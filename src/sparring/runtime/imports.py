@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 Kind = TypeVar("Kind")
 
+from sparring.runtime.errors import own_place
+
 
 def import_attribute(where: str, field: str) -> Any:
     """Import the object that `package.module:name` refers to; `field` is the recipe's field that errors name.
@@ -23,15 +25,15 @@ def import_attribute(where: str, field: str) -> Any:
     module, _, attribute = where.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:  # nothing, or dots alone, before the colon
+    except Exception as error:  # of the module's own code, or nothing, or dots alone, before the colon
         if module == "__main__":
             raise ValueError(
                 f"{field}: {attribute!r} is of the Python script or notebook that started the run, and not here. Go on "
                 "from there, or put it into a module of its own."
             ) from error
         raise ValueError(
-            f"{field}: cannot import {where!r}: {error}. Write package.module:name, with the package installed or in "
-            "the folder that sparring is started from."
+            f"{field}: cannot import {where!r}: {own_place(error)}{error}. Write package.module:name, with the package "
+            "installed or in the folder that sparring is started from."
         ) from error
 
 

@@ -150,11 +150,15 @@ class _Times(ProgressColumn):
 def times(gone: float, left: float | None, whole: float | None) -> str:
     """What a task took, and will still take; `whole`: what all work was to take when the task began.
 
+    A task that took longer than that says nothing of the rest of the run: more may come after it.
+
     >>> times(72, 200, 900)
     '72 s gone, about 3 min left (run: about 14 min left)'
     """
     said = f"{gone:.0f} s gone, about {rough(left)} left" if left else f"{gone:.0f} s"
-    return said if whole is None else f"{said} (run: about {rough(max(left or 0.0, whole - gone))} left)"
+    if whole is None or whole - gone < 1:
+        return said
+    return f"{said} (run: about {rough(max(left or 0.0, whole - gone))} left)"
 
 
 QUIET = Progress(quiet=True)
