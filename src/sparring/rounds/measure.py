@@ -119,8 +119,9 @@ def _kl_to_start(
 
 
 def policy_warnings(measured: list[dict[str, Any]], answers: bool = True) -> list[str]:
-    """Signs that the oracle was gamed, or that answers had no room, in words; of moves in a game, which are no `answers`,
-    many begin alike and end at the limit.
+    """Signs that the oracle was gamed, or that answers had no room, in words.
+
+    Of moves in a game, which are no `answers`, many begin alike and end at the limit.
     """
     start, final = measured[0], measured[-1]
     if start["tokens_mean"] is None or final["tokens_mean"] is None:

@@ -11,9 +11,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-Kind = TypeVar("Kind")
-
 from sparring.runtime.errors import own_place
+
+Kind = TypeVar("Kind")
 
 
 def import_attribute(where: str, field: str) -> Any:
