@@ -244,7 +244,7 @@ def roles_panel(results: Mapping[str, Any], game: str) -> LogPanel:
         for label, result in results.items()
         if label.startswith(game)
     ]
-    return LogPanel(f"{game}: exact exploitability of a tiny Llama", "round", "exploitability", curves)
+    return LogPanel(f"{game}: a tiny Llama", "round", "exploitability", curves)
 
 
 # ---------------------------------------------------------------- the page
