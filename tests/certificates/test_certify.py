@@ -178,7 +178,7 @@ def test_rspo_aims_at_its_own_regularised_equilibrium():
 
 TARGETS = {
     **dict.fromkeys(("spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "kto"), "unknown"),
-    **dict.fromkeys(("xpo", "spo", "rebel", "t_spin"), "unknown"),
+    **dict.fromkeys(("xpo", "spo", "rebel", "t_spin", "grpo"), "unknown"),
     **dict.fromkeys(("inpo", "egpo", "nash_md", "mnpo", "rspo", "nash_prox"), "regularised"),
     **dict.fromkeys(("ipo", "sppo", "comal", "onpo", "mpo", "dno"), "nash"),
     **dict.fromkeys(("spin", "space"), "data"),

@@ -22,7 +22,7 @@ from sparring.rounds.store import Store
 from sparring.runtime.files import read_table
 
 VERBS = {"init", "plan", "run", "status", "report", "samples", "compare", "collect", "export"}
-VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study"}
+VERBS |= {"algorithms", "recipe", "certify", "doctor", "evaluate", "oracle", "bench", "study", "serve", "votes"}
 
 
 def test_a_run_prints_plain_progress_lines_and_a_table(finished: Ran) -> None:

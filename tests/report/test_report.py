@@ -383,7 +383,7 @@ def test_judges_of_one_name_are_told_apart() -> None:
     names = ["function (mine:a_very_long_name)", "function (mine:b)", "panel"]
     assert [row[0] for row in judgment_rows(summary)][:3] == names
     assert [row[0] for row in view_of_run(summary, Path("run")).table[1:]][:3] == names
-    card = "\n".join(_results(summary))
+    card = "\n".join(_results(summary, None))
     assert all(f"| {name} | " in card for name in names)
 
 

@@ -15,7 +15,8 @@ from sparring.algorithms.algorithm import PolicyRef
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import lead
-from sparring.rounds.evaluate import _warnings, sample_held_out
+from sparring.rounds.evaluate import sample_held_out
+from sparring.rounds.measure import policy_warnings
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.tables import SAMPLES
@@ -127,4 +128,4 @@ def test_answers_without_room_are_warned_of(tiny_recipe, tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "responses were cut off at sampling.max_new_tokens = 3: raise it" in said
     measured = {"tokens_mean": 5, "repeating_share": 0.0, "empty_share": 0.0, "same_opening": 0.0}
-    assert _warnings([{**measured, "finished_share": share} for share in (0.1, 0.6)]) == []
+    assert policy_warnings([{**measured, "finished_share": share} for share in (0.1, 0.6)]) == []

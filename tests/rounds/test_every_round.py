@@ -164,7 +164,9 @@ def test_figures_and_report_are_there_while_the_run_goes_on(
     assert not (out / "evaluation/summary.json").exists()
     status = sparring("status", out, columns=80)
     assert max(map(len, status.out.splitlines())) <= 80
-    assert "Best by mean preference over the start under “function”: policy 1, 70.0%" in " ".join(status.out.split())
+    judge = f"function ({plain['oracle']['path']})"
+    best = f"Best by mean preference over the start under “{judge}”: policy 1, 70.0%"
+    assert "".join(best.split()) in "".join(status.out.split())
     rows = [line.split() for line in status.out.splitlines() if line[:1] in "12" and "to" in line]
     assert [row[:2] for row in rows] == [["1", "100.0"], ["2", "100.0"]]
     plain_status = json.loads(sparring("status", out, "--json").out)
@@ -264,7 +266,7 @@ def test_the_best_policy_is_not_pruned(graded: Callable[[Sequence[int]], Plain],
     assert "policy 2" in sparring("export", out, "--best", "--out", card).out
     text = (card / "README.md").read_text()
     assert "chosen on the prompts that it is scored on" in text
-    assert "| function | yes | 100.0% |" in text
+    assert f"| function ({plain['oracle']['path']}) | yes | 100.0% |" in text
     assert "2 rounds of INPO" in text
 
 

@@ -343,6 +343,7 @@ def test_damaged_half_done_work_is_made_again(
         with pytest.raises(Killed):
             go(plain, out)
     damaged = [path for path in out.rglob("*") if path.is_file() and any("partial" in p.name for p in path.parents)]
+    damaged = [path for path in damaged if path.name != "steps.jsonl"]  # what pages show of a fit that goes on
     assert damaged
     for path in damaged:
         content = bytearray(path.read_bytes())

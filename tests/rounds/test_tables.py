@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sparring.rounds import tables
-from sparring.rounds.tables import AnchorRow, ExampleRow, PairRow, SampleRow, VerdictRow
+from sparring.rounds.tables import AnchorRow, ExampleRow, PairRow, SampleRow, TurnRow, VerdictRow
 
 PLAIN = {pa.string(): str, pa.int32(): int, pa.int64(): int, pa.float32(): float, pa.float64(): float}
 
@@ -38,6 +38,7 @@ def agrees(row: Any, column: pa.DataType) -> bool:
         (VerdictRow, tables.VERDICTS),
         (PairRow, tables.PAIRS),
         (AnchorRow, tables.ANCHORS),
+        (TurnRow, tables.TURNS),
     ],
 )
 def test_a_row_has_the_columns_of_its_table(row: Any, schema: pa.Schema) -> None:
@@ -45,7 +46,7 @@ def test_a_row_has_the_columns_of_its_table(row: Any, schema: pa.Schema) -> None
 
 
 def test_every_table_has_a_type_of_rows() -> None:
-    assert sum(isinstance(value, pa.Schema) for value in vars(tables).values()) == 5
+    assert sum(isinstance(value, pa.Schema) for value in vars(tables).values()) == 6
 
 
 def test_a_missing_or_mistyped_column_is_noticed() -> None:

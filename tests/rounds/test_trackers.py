@@ -78,9 +78,10 @@ def test_an_evaluation_in_between_is_sent_at_its_step(
     (tracker,) = fake
     steps = [step for _, step in tracker.rows]
     assert steps == sorted(steps)
-    sent = [(values, step) for values, step in tracker.rows if "evaluation/function/win_rate" in values]
+    name = "evaluation/function (oracle_fakes:more_vowels)/win_rate"
+    sent = [(values, step) for values, step in tracker.rows if name in values]
     wins = [policy["win_rate"].value for policy in summary["evaluated"]]
-    assert sent == [({"evaluation/function/win_rate": win}, step) for win, step in zip(wins, (2, 5), strict=True)]
+    assert sent == [({name: win}, step) for win, step in zip(wins, (2, 5), strict=True)]
 
 
 def test_trackers_may_change_between_starts_and_a_broken_one_is_left_out(
