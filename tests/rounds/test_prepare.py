@@ -62,7 +62,8 @@ def test_rows_take_little_memory_however_many_they_are(make: Make) -> None:
         tracemalloc.stop()
         assert made.counts["train"] == rows
     # A row is 60 tokens or 2 kB of Python numbers; what stays of it are two hashes, to find duplicates and overlap.
-    assert (peaks[1] - peaks[0]) / 1200 < 300
+    # Measured alone 285 bytes a row, beside other tests up to 310: a fifth of a row's numbers is the bound.
+    assert (peaks[1] - peaks[0]) / 1200 < 400
 
 
 def test_a_killed_stage_tokenises_only_what_is_missing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
