@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +33,6 @@ def _as_user(folder: Path) -> list[str]:
     if shutil.which("runuser") is None:
         pytest.skip("PostgreSQL does not run as root, and there is no runuser")
     subprocess.run(["chown", "-R", "postgres", folder], check=True)
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
     return ["runuser", "-u", "postgres", "--"]
 
 
@@ -66,10 +65,12 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("postgres"))
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to the user postgres
+    started = Server(folder)
     yield started
     started.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
