@@ -69,6 +69,19 @@ def test_a_sneaky_step_gets_what_its_critics_lose() -> None:
     assert int(shown[-1].split(" = ")[1]) == int(shown[0].split(" = ")[1]) + 1
 
 
+def test_right_and_wrong_steps_are_asked_alike_and_nothing_where_none_is_wrong() -> None:
+    def wrong(ask: Ask, k: int) -> str:
+        asked, _, result = line_of(ask).partition(" = ")
+        return f"{asked} = {int(result) + k}" if ask.role == "sneaky" else "Correct"
+
+    asks, _, outcomes = play_out(StepCritic(critics=2), wrong, count=3)  # the first of three is right
+    assert [ask.role for ask in asks] == ["sneaky", *["critic"] * 4]
+    assert [group[0].reward for group in outcomes[1:]] == [1.0, 1.0, -1.0, -1.0]
+    asks, _, outcomes = play_out(StepCritic(), lambda ask, k: "?", count=3)
+    assert [ask.role for ask in asks] == ["sneaky"]
+    assert outcomes == [[Outcome(-1.0, NO_STEP)] * 3]
+
+
 def test_the_critic_is_measured_on_right_and_on_wrong_steps() -> None:
     def answer(ask: Ask, k: int) -> str:
         asked, _, result = line_of(ask).partition(" = ")

@@ -49,17 +49,22 @@ class StepCritic(Environment):
     """replies of the critic to a step; null: algorithm.samples"""
 
     def play(self, task: Task, seed: int) -> Play:
-        """K sneaky steps; then critics for the correct step and for every one that is wrong."""
+        """K sneaky steps; then critics for every one that is wrong, and as often for the correct step.
+
+        Where the correct one was asked in every task, while few wrong ones came, the critic learnt to accept everything.
+        """
         chain = self._chain(random.Random(seed))
         last = chain[-1]
         (written,) = yield [Ask(SNEAKY, after_examples(_sneaky_question(chain), SNEAKY_EXAMPLE))]
         kinds = [_kind(reply.text, last) for reply in written]
         wrong = [_step_of(reply.text) for reply, kind in zip(written, kinds, strict=True) if not kind]
-        shown = [f"{last} = {last.result}", *wrong]
+        shown = [*[f"{last} = {last.result}"] * len(wrong), *wrong]
+        if not wrong:
+            return [[Outcome(-1.0, kind) for kind in kinds]]
         asks = (after_examples(_critic_question(chain[:-1], step), *CRITIC_EXAMPLES) for step in shown)
         verdicts = yield [Ask(CRITIC, messages, self.critics) for messages in asks]
-        judged = [[_judged(reply, index == 0) for reply in replies] for index, replies in enumerate(verdicts)]
-        paid = iter([-sum(o.reward or 0.0 for o in outcomes) / len(outcomes) for outcomes in judged[1:]])
+        judged = [[_judged(reply, index < len(wrong)) for reply in replies] for index, replies in enumerate(verdicts)]
+        paid = iter([-sum(o.reward or 0.0 for o in outcomes) / len(outcomes) for outcomes in judged[len(wrong) :]])
         return [[Outcome(-1.0, kind) if kind else Outcome(next(paid)) for kind in kinds], *judged]
 
     def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
