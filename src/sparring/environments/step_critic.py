@@ -63,7 +63,7 @@ class StepCritic(Environment):
             return [[Outcome(-1.0, kind) for kind in kinds]]
         asks = (after_examples(_critic_question(chain[:-1], step), *CRITIC_EXAMPLES) for step in shown)
         verdicts = yield [Ask(CRITIC, messages, self.critics) for messages in asks]
-        judged = [[_judged(reply, index < len(wrong)) for reply in replies] for index, replies in enumerate(verdicts)]
+        judged = [[_judged(reply, place < len(wrong)) for reply in replies] for place, replies in enumerate(verdicts)]
         paid = iter([-sum(o.reward or 0.0 for o in outcomes) / len(outcomes) for outcomes in judged[len(wrong) :]])
         return [[Outcome(-1.0, kind) if kind else Outcome(next(paid)) for kind in kinds], *judged]
 
