@@ -51,7 +51,7 @@ class StepCritic(Environment):
     def play(self, task: Task, seed: int) -> Play:
         """K sneaky steps; then critics for every one that is wrong, and as often for the correct step.
 
-        Where the correct one was asked in every task, while few wrong ones came, the critic learnt to accept everything.
+        Where the correct one was asked in every task, and few wrong ones came, the critic learnt to accept all.
         """
         chain = self._chain(random.Random(seed))
         last = chain[-1]
@@ -63,9 +63,10 @@ class StepCritic(Environment):
             return [[Outcome(-1.0, kind) for kind in kinds]]
         asks = (after_examples(_critic_question(chain[:-1], step), *CRITIC_EXAMPLES) for step in shown)
         verdicts = yield [Ask(CRITIC, messages, self.critics) for messages in asks]
-        judged = [[_judged(reply, place < len(wrong)) for reply in replies] for place, replies in enumerate(verdicts)]
+        judged = [[_judged(reply, i < len(wrong)) for reply in replies] for i, replies in enumerate(verdicts)]
         paid = iter([-sum(o.reward or 0.0 for o in outcomes) / len(outcomes) for outcomes in judged[len(wrong) :]])
-        return [[Outcome(-1.0, kind) if kind else Outcome(next(paid)) for kind in kinds], *judged]
+        sneaky = [Outcome(-1.0, kind) if kind else Outcome(next(paid)) for kind in kinds]
+        return [sneaky, *judged]
 
     def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
         """The critic's accuracy on right and on wrong steps, and their harmonic mean; unreadable verdicts are wrong."""
