@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -226,6 +229,32 @@ def other_play(self: Any, task: Task, seed: int) -> Any:
 )
 def test_what_decides_an_episode_is_an_environments_identity(namespace: dict[str, Any], same: bool) -> None:
     assert (environment_identity(variant(**namespace)()) == environment_identity(variant()())) == same
+
+
+def test_an_identity_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Sets and objects are written in another order, or with an address, by every process."""
+    (tmp_path / "own_games.py").write_text(
+        "from typing import ClassVar\n"
+        "from sparring.environments.environment import Environment\n"
+        "from sparring.rounds.play import environment_identity\n"
+        "class Plain:\n    size = 3\n"
+        "class Own(Environment):\n"
+        "    about, roles = 'own', ('a', 'b')\n"
+        "    words: ClassVar = frozenset('abcdefgh')\n"
+        "    kind: ClassVar = Plain()\n"
+        "if __name__ == '__main__':\n    print(environment_identity(Own()))\n"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, tmp_path / "own_games.py"],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(seen) == 1
 
 
 def test_fields_are_identity_and_defaults_are_not_spelt_out() -> None:

@@ -76,9 +76,9 @@ def _decides(name: str) -> bool:
 
 
 def _code(value: Any) -> str:
-    """A hash of a method's code, or a class variable as text."""
+    """A hash of a method's code, or of a class variable: text would differ from process to process for a set."""
     function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-    return code_identity(function) if inspect.isfunction(function) else repr(value)
+    return code_identity(function if inspect.isfunction(function) else lambda: value)
 
 
 def refuse_other_environment(store: Store, environment: Environment) -> None:
