@@ -38,7 +38,7 @@ FILES = {
 @cache
 def templates() -> Environment:
     """The templates, with the report's filters."""
-    made = environment().overlay(loader=FileSystemLoader(PAGES))
+    made = environment().overlay(loader=FileSystemLoader([PAGES, REPORT]))
     made.filters |= {"answer": as_html, "plain": plain, "title_of": title_of}
 
     return made
