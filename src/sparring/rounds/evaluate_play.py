@@ -19,10 +19,9 @@ from sparring.environments.environment import Environment, build_environment
 from sparring.evaluation.intervals import SHARE, interval
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.measure import evaluated, measure, policy_warnings
-from sparring.rounds.play import Episodes, environment_identity, play_tasks, played
+from sparring.rounds.play import Episodes, environment_identity, play_stage, played
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
-from sparring.rounds.store import Made
 from sparring.rounds.tables import ExampleRow, TurnRow
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import (
@@ -76,18 +75,10 @@ class HeldOutEpisodes:
         players = {name: ref if name in own else REFERENCE for name in self.environment.roles}
         names = (held_out_prompts, held_out_samples, held_out_turns)
         files = tuple(name(t, role) for name in names)
-        inputs = {"data": data, "environment": environment_identity(self.environment)}
-        inputs |= {f"plays {name}": self.policies.hash(player) for name, player in players.items()}
-
-        def work() -> Made:
-            settings = recipe.sampling, recipe.seed, f"evaluation/{t}/{role}", "evaluation"
-            longest = longest_prompt(self.policies, recipe)
-            count = recipe.evaluation.samples
-            how = Episodes(self.policies, self.environment, players, count, None, *settings, longest)
-            paths = [self.store.path(file) for file in files]
-            return Made(files, play_tasks(how, self.held_out, own, paths, self.progress))
-
-        counts = self.store.stage(key, inputs, work)
+        settings = recipe.sampling, recipe.seed, f"evaluation/{t}/{role}", "evaluation"
+        count, longest = recipe.evaluation.samples, longest_prompt(self.policies, recipe)
+        how = Episodes(self.policies, self.environment, players, count, None, *settings, longest)
+        counts = play_stage(how, key, files, {"data": data}, self.held_out, own, self.progress)
         if self.store.ran(key):
             self.progress.say(f"{ref.title}{f' as {role}' if role else ''}  {played(counts)}")
         return {file: self.store.output_hash(key, file) for file in files}

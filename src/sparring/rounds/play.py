@@ -42,7 +42,7 @@ from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.sample import DrawTask, sample_draw
-from sparring.rounds.store import Store
+from sparring.rounds.store import Counts, Made, Store
 from sparring.rounds.tables import EXAMPLES, SAMPLES, TURNS, ExampleRow, Prompt, SampleRow, TurnRow
 from sparring.runtime.files import read_table, write_table
 from sparring.runtime.parts import find_part, keep_part
@@ -160,6 +160,29 @@ def play_tasks(
     write_table(turns, lines, TURNS)
     shutil.rmtree(samples.with_name("play.partial"), ignore_errors=True)
     return _counts(episodes, lines, responses)
+
+
+def play_stage(
+    how: Episodes,
+    key: str,
+    files: Sequence[str],
+    inputs: dict[str, str],
+    rows: Sequence[ExampleRow],
+    trained: Sequence[str],
+    progress: Progress,
+) -> Counts:
+    """Play the tasks as the stage `key` of the run, unless it is finished; returns its counts.
+
+    `files`: as `play_tasks`, relative to the run; adds to `inputs` the environment and who plays which role.
+    """
+    store = how.policies.store
+    inputs |= {f"plays {role}": how.policies.hash(player) for role, player in how.players.items()}
+    inputs["environment"] = environment_identity(how.environment)
+
+    def work() -> Made:
+        return Made(tuple(files), play_tasks(how, rows, trained, [store.path(file) for file in files], progress))
+
+    return store.stage(key, inputs, work)
 
 
 def try_environment(policies: Policies, recipe: Recipe, task: ExampleRow) -> None:

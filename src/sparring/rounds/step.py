@@ -25,7 +25,7 @@ from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import JudgeShards, judge_examples, training_guard
 from sparring.rounds.pair import make_pairs
-from sparring.rounds.play import Episodes, environment_identity, play_tasks, played
+from sparring.rounds.play import Episodes, play_stage, played
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.resume import fit_settings
@@ -164,20 +164,12 @@ class StepEpisodes:
         ((draw,), key) = of.step.draws(), folder.stage("sample")
         (ref,) = draw.policies
         players = {role: REFERENCE if role in recipe.partners else ref for role in environment.roles}
-        inputs |= {f"plays {role}": self.of.policies.hash(player) for role, player in players.items()}
-        inputs["environment"] = environment_identity(environment)
+        # Against a baseline every reply counts for itself, wherever else its prompt came up.
+        siblings = 1 if isinstance(of.step.pairing, AgainstBaseline) else None
+        settings = recipe.sampling, recipe.seed, folder, folder, longest_prompt(of.policies, recipe)
+        how = Episodes(of.policies, environment, players, draw.count, siblings, *settings)
         files = folder.prompts, folder.samples, folder.turns
-
-        def work() -> Made:
-            longest = longest_prompt(of.policies, recipe)
-            # Against a baseline every reply counts for itself, wherever else its prompt came up.
-            siblings = 1 if isinstance(of.step.pairing, AgainstBaseline) else None
-            settings = recipe.sampling, recipe.seed, folder, folder, longest
-            how = Episodes(of.policies, environment, players, draw.count, siblings, *settings)
-            paths = [store.path(file) for file in files]
-            return Made(files, play_tasks(how, of.examples, recipe.trained_roles(), paths, of.progress))
-
-        counts = store.stage(key, inputs, work)
+        counts = play_stage(how, key, files, inputs, of.examples, recipe.trained_roles(), of.progress)
         of.check_repetition(counts["repeating_share"])
         if store.ran(key):
             of.progress.say(played(counts))
