@@ -25,6 +25,11 @@ def test_counts_follow_the_recipe(tiny_recipe):
     assert training_comparisons(recipe, 6) == 6 * 6 * 2  # best of 4 asks 6; 6 prompts, 2 rounds
     assert evaluation_comparisons(recipe, 3, trains=True) == 3 * 15  # 2 samples of 3 policies
     assert evaluation_comparisons(recipe, 3, trains=False) == 3 * 4
+    opponent = {"name": "peer", "model": "m", "base_url": "http://127.0.0.1:1/v1", "key_env": None}
+    tiny_recipe["evaluation"]["opponents"] = [opponent]
+    assert evaluation_comparisons(parse_recipe(tiny_recipe), 3, trains=True) == 3 * (15 + 4 + 4)  # start and final
+    tiny_recipe["evaluation"]["every"] = 1
+    assert evaluation_comparisons(parse_recipe(tiny_recipe), 3, trains=False) == 3 * (2 * 4 + 3 * 4)  # two rounds
 
 
 def paid_judge(url):

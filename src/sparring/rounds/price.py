@@ -53,15 +53,20 @@ def training_comparisons(recipe: Recipe, examples: int) -> int:
 
 
 def evaluation_comparisons(recipe: Recipe, prompts: int, trains: bool) -> int:
-    """At most this many are judged: of all policies that play each other, or of evaluated ones against the start."""
+    """At most this many are judged: of all policies that play each other, or of evaluated ones against the start.
+
+    Each opponent meets the start too, and every policy that is evaluated.
+    """
     held, samples = min(recipe.evaluation.prompts or prompts, prompts), recipe.evaluation.samples
     evaluated, own = len(recipe.evaluated_rounds()), samples * (samples - 1) // 2
+    meet = evaluated if recipe.evaluation.every is not None else 1
+    with_opponents = held * len(recipe.evaluation.opponents) * (1 + meet) * samples**2
     if not trains:
-        return held * samples**2 * (evaluated if recipe.evaluation.every is not None else 1)
+        return held * samples**2 * meet + with_opponents
     if recipe.evaluation.every_iterate:
         players = samples * (1 + evaluated)
-        return held * players * (players - 1) // 2
-    return held * (own + evaluated * (samples**2 + own))
+        return held * players * (players - 1) // 2 + with_opponents
+    return held * (own + evaluated * (samples**2 + own)) + with_opponents
 
 
 def roles(step: Step) -> list[str]:
