@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task, after_examples
+from sparring.environments.environment import Ask, Environment, Line, Outcome, Play, Reply, Task, after_examples
 
 QUESTIONER, RESPONDER, VERIFIER = "questioner", "responder", "verifier"
 UNREADABLE, KNOWN, OTHER = "unreadable", "answered without the document", "not trained on"
@@ -84,7 +84,7 @@ class DocumentQuestions(Environment):
         unasked = [[Outcome(None, OTHER)] for _ in without]
         return [questioners, *responders, *unasked, *(outcomes for _, outcomes in judged)]
 
-    def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
         """Shares: of usable questions, of right responses, and of verifiers with their majority."""
         rows = [row for episode in episodes for row in episode]
         asked = [kind == "" for role, _, _, kind in rows if role == QUESTIONER]
