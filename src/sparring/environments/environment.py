@@ -105,6 +105,11 @@ class Environment(BaseModel):
         """The episode of one task; all chance comes from `seed`."""
         raise NotImplementedError
 
+    @property
+    def reads(self) -> Sequence[str]:
+        """Files that its fields name: what stands in them is part of what it is."""
+        return ()
+
     def examine(self, task: Task, seed: int) -> Play:
         """The episode by which a policy is evaluated; that of the training unless a subclass says otherwise."""
         return self.play(task, seed)
@@ -129,6 +134,7 @@ SHIPPED = {
     "matrix_game": "sparring.environments.matrix_game:MatrixGame",
     "arithmetic_duel": "sparring.environments.arithmetic_duel:ArithmeticDuel",
     "step_critic": "sparring.environments.step_critic:StepCritic",
+    "persona_chat": "sparring.environments.persona_chat:PersonaChat",
     "document_questions": "sparring.environments.document_questions:DocumentQuestions",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""

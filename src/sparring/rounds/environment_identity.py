@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 from sparring.environments.environment import SHIPPED, Environment
 from sparring.oracles.code_identity import code_identity
 from sparring.rounds.store import Store
+from sparring.runtime.files import hash_file
 
 
 def environment_identity(environment: Environment) -> str:
@@ -20,7 +22,9 @@ def environment_identity(environment: Environment) -> str:
     `measure` and `about` decide none. A shipped class is known by its name: what it does is not changed in silence.
     """
     kind = type(environment)
-    fields = environment.model_dump_json(exclude_defaults=True)
+    fields = environment.model_dump_json(exclude_defaults=True) + "".join(
+        f";{hash_file(Path(file))[:16]}" for file in environment.reads
+    )
     if f"{kind.__module__}:{kind.__qualname__}" in SHIPPED.values():
         return f"{kind.__qualname__}({fields})"
     known = {*Environment.__mro__, object}
