@@ -47,7 +47,7 @@ def prefers_hinted(said: str) -> str:
 
 
 def test_both_answers_are_trained_under_the_dialogue_without_the_hint() -> None:
-    asks, texts, outcomes = play_out(PersonaChat(turns=2), answering(prefers_hinted), task=PERSONA)
+    asks, _, outcomes = play_out(PersonaChat(turns=2), answering(prefers_hinted), task=PERSONA)
     assert [ask.role for ask in asks] == ["user", "inferrer", ASSISTANT, ASSISTANT, JUDGE, JUDGE] * 2
     hinted, plain = asks[8], asks[9]
     assert "She bakes." in hinted.messages[-1]["content"]

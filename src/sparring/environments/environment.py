@@ -134,6 +134,8 @@ SHIPPED = {
     "matrix_game": "sparring.environments.matrix_game:MatrixGame",
     "arithmetic_duel": "sparring.environments.arithmetic_duel:ArithmeticDuel",
     "step_critic": "sparring.environments.step_critic:StepCritic",
+    "searched_position": "sparring.environments.searched_game:SearchedPosition",
+    "search_opponent": "sparring.environments.searched_game:SearchOpponent",
     "persona_chat": "sparring.environments.persona_chat:PersonaChat",
     "document_questions": "sparring.environments.document_questions:DocumentQuestions",
 }
