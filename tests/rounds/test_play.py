@@ -15,7 +15,7 @@ import pytest
 from environment_fakes import WriterReader, worth
 from sparring.environments.environment import Ask, Environment, Reply, Task, build_environment, check_declared
 from sparring.recipe.reading import parse_recipe
-from sparring.rounds.play import environment_identity
+from sparring.rounds.environment_identity import environment_identity
 from sparring.rounds.rewards import Rewards
 from sparring.rounds.run import run
 from sparring.rounds.tables import TurnRow
@@ -236,7 +236,7 @@ def test_an_identity_is_the_same_in_every_process(tmp_path: Path) -> None:
     (tmp_path / "own_games.py").write_text(
         "from typing import ClassVar\n"
         "from sparring.environments.environment import Environment\n"
-        "from sparring.rounds.play import environment_identity\n"
+        "from sparring.rounds.environment_identity import environment_identity\n"
         "class Plain:\n    size = 3\n"
         "class Own(Environment):\n"
         "    about, roles = 'own', ('a', 'b')\n"

@@ -33,7 +33,9 @@ UNCHECKED = "not checked"
 
 
 def command(
-    algorithm: Annotated[str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, or all.")],
+    algorithm: Annotated[
+        str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, tree_search, or all.")
+    ],
     game: Annotated[
         str | None,
         typer.Option(
@@ -68,13 +70,14 @@ def command(
     them: play that game and print gaps per algorithm.
     """
     from sparring.algorithms.algorithm import SHIPPED, find_algorithm
+    from sparring.certificates.claims.check import SYSTEMS
     from sparring.runtime.locks import locked_path
 
     settings = parse_settings(set_ or [])
     check_numbers(rounds, pairs, seed)
     check_files(json_, plot)
     names = list(SHIPPED) if algorithm == "all" else [algorithm]
-    if algorithm != "all":
+    if algorithm not in ("all", *SYSTEMS):
         find_algorithm(algorithm)
     chosen = check_player(player)
     with contextlib.ExitStack() as locks:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeval_check, parse_check
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.models.messages import (
@@ -72,7 +73,7 @@ def stream_examples(
     seen: set[int] = set()
     layout: Layout | None = None
     others = OtherPrompts()
-    for placed in stream_rows(config):
+    for placed in _plain(config, dropped):
         layout = layout or Layout.of(placed.row, config, roles)
         layout.check(placed)
         try:
@@ -96,6 +97,15 @@ def stream_examples(
     if not seen:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise ValueError(f"data: {config.path!r} holds no usable example: {reasons}.")
+
+
+def _plain(config: DatasetConfig, dropped: Counter[str]) -> Iterator[Placed]:
+    """The rows, those of ALOE's files as rows with a prompt."""
+    for placed in stream_rows(config):
+        try:
+            yield from (placed._replace(row=row) for row in plain_rows(placed.row, config.columns.prompt))
+        except UnusableRow as error:
+            dropped[str(error)] += 1
 
 
 class OtherPrompts:

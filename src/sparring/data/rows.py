@@ -217,7 +217,8 @@ def _shipped(config: DatasetConfig) -> Iterator[Row]:
     file = resources.files("sparring") / "data" / f"{name}.jsonl"
     if not file.is_file():
         raise ValueError(
-            f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions, {EPISODES}."
+            f"data: there is no shipped set 'sparring:{name}'. Shipped: prompts, gold, instructions, personas, "
+            f"{EPISODES}."
         )
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -384,11 +385,16 @@ def _lines(path: Path) -> Iterator[Row]:
                 raise
             begin += len(line)
             if text.strip():
-                yield _line(text, path, number)
+                yield from _line(text.strip(), path, number)
 
 
-def _line(text: str, path: Path, number: int) -> Row:
+def _line(text: str, path: Path, number: int) -> Iterator[Row]:
+    """The row of a line, or one for each JSON string in it: ALOE's persona files hold such, some lines two."""
     try:
+        if text.startswith('"'):
+            for prompt in _strings(text):
+                yield {"prompt": prompt}
+            return
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
@@ -396,4 +402,15 @@ def _line(text: str, path: Path, number: int) -> Row:
         ) from error
     if not isinstance(row, dict):
         raise ValueError(f'data: {str(path)!r}, line {number}: expected an object like {{"prompt": ...}}.')
-    return row
+    yield row
+
+
+def _strings(text: str) -> Iterator[str]:
+    decode, place = json.JSONDecoder().raw_decode, 0
+    while place < len(text):
+        value, place = decode(text, place)
+        if not isinstance(value, str):
+            raise json.JSONDecodeError("a string, and more beside it", text, place)
+        yield value.strip()
+        while text[place : place + 1].isspace():
+            place += 1

@@ -11,8 +11,12 @@ as in the released code:
                 one half with a third of it as deviation
 
 Ours: the prompts, and made documents (`documents: made`), a ledger of purchases drawn from the task's number. Leaves
-out: the memory of solved questions, several documents of which the questioner sees some, the deviation of advantages
-over the batch (the losses see siblings only).
+out: several documents of which the questioner sees some, the deviation of advantages over the batch (the losses see
+siblings only).
+
+With `memory: 3` the questioner sees the last three questions on its document of which some responses were right and
+some wrong (the paper's success in [.01, 1) where they are fewer than a hundred), and is to ask something harder. The
+questions are kept round by round in notes.parquet; a policy is evaluated without them.
 
     DocumentQuestions(documents="made").play(Task("a", ""), seed=0)
 """
@@ -28,7 +32,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task, after_examples
+from sparring.environments.environment import Ask, Environment, Line, Outcome, Play, Reply, Task, after_examples
 
 QUESTIONER, RESPONDER, VERIFIER = "questioner", "responder", "verifier"
 UNREADABLE, KNOWN, OTHER = "unreadable", "answered without the document", "not trained on"
@@ -61,11 +65,16 @@ class DocumentQuestions(Environment):
     """of a made ledger"""
     verifiers: int = Field(default=3, ge=1)
     """replies of the verifier to each answer; odd, so that there is a majority"""
+    memory: int = Field(default=0, ge=0)
+    """how many of the last solved questions on the same document the questioner is shown (the paper's: 3); a made
+    ledger is then the same in every round"""
 
     def play(self, task: Task, seed: int) -> Play:
         """K questions; K answers to each with the document and one without; verifiers for the former."""
-        document = task.prompt if self.documents == "task" else _ledger(random.Random(seed), self.lines)
-        (written,) = yield [Ask(QUESTIONER, after_examples(_request(document), (_request(SHOWN), SHOWN_QUESTION)))]
+        drawn = random.Random(task.name if self.memory else seed)
+        document = task.prompt if self.documents == "task" else _ledger(drawn, self.lines)
+        request = _request(document, task.notes)
+        (written,) = yield [Ask(QUESTIONER, after_examples(request, (_request(SHOWN), SHOWN_QUESTION)))]
         questions = [read_question(reply.text) for reply in written]
         asked = [question for question in questions if question is not None]
         if not asked:
@@ -84,7 +93,19 @@ class DocumentQuestions(Environment):
         unasked = [[Outcome(None, OTHER)] for _ in without]
         return [questioners, *responders, *unasked, *(outcomes for _, outcomes in judged)]
 
-    def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
+    @property
+    def remembers(self) -> int:
+        """The field `memory`."""
+        return self.memory
+
+    def note(self, episode: Sequence[Line]) -> list[str]:
+        """The questions that some responses got right and others wrong: those whose reward is above 0."""
+        solved = [
+            read_question(text) for role, text, reward, _ in episode if role == QUESTIONER and (reward or 0.0) > 0
+        ]
+        return [f"{one.text} ({one.answer})" for one in solved if one is not None]
+
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
         """Shares: of usable questions, of right responses, and of verifiers with their majority."""
         rows = [row for episode in episodes for row in episode]
         asked = [kind == "" for role, _, _, kind in rows if role == QUESTIONER]
@@ -145,10 +166,11 @@ def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def _request(document: str) -> str:
+def _request(document: str, earlier: Sequence[str] = ()) -> str:
+    asked = "\n".join(["\n\nThese were asked before. Ask something else, and harder:", *earlier]) if earlier else ""
     return (
-        f"{document}\n\nWrite a question on this text that only its readers can answer, with the answer. Reply with "
-        'JSON: {"question": "...", "answer": "..."}'
+        f"{document}{asked}\n\nWrite a question on this text that only its readers can answer, with the answer. Reply "
+        'with JSON: {"question": "...", "answer": "..."}'
     )
 
 

@@ -34,6 +34,9 @@ class Task(NamedTuple):
     """the row's prompt as text"""
     checks: Sequence[Mapping[str, Any]] = ()
     """the rules of the row's check, as `sparring.data.checks` reads them"""
+    notes: Sequence[str] = ()
+    """what the environment noted in the same task's episodes of earlier rounds, oldest first; none when a policy is
+    evaluated"""
 
 
 def after_examples(question: str, *examples: tuple[str, str]) -> list[Message]:
@@ -49,6 +52,9 @@ class Ask(NamedTuple):
     messages: Sequence[Message]
     count: int | None = None  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     """None: as many as the algorithm draws (`algorithm.samples`)"""
+    taught: Sequence[Message] | None = None
+    """the prompt under which its replies are trained; None: the question itself. Another one where replies were drawn
+    with a hint that the policy is to do without"""
 
 
 class Reply(NamedTuple):
@@ -68,6 +74,8 @@ class Outcome(NamedTuple):
     """what happened where that is not the usual ("illegal", "unreadable"): counted and shown"""
 
 
+Line = tuple[str, str, float | None, str]
+"""a reply of a finished episode: role, text, reward, kind"""
 Wave = Sequence[Ask]
 Replies = Sequence[Sequence[Reply]]
 """by question of the wave, then by reply"""
@@ -97,8 +105,26 @@ class Environment(BaseModel):
         """The episode of one task; all chance comes from `seed`."""
         raise NotImplementedError
 
-    def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
-        """Further measures of held-out episodes, by name; each episode lists (role, text, reward, kind) in order."""
+    @property
+    def reads(self) -> Sequence[str]:
+        """Files that its fields name: what stands in them is part of what it is."""
+        return ()
+
+    def examine(self, task: Task, seed: int) -> Play:
+        """The episode by which a policy is evaluated; that of the training unless a subclass says otherwise."""
+        return self.play(task, seed)
+
+    @property
+    def remembers(self) -> int:
+        """How many notes of a task go on to the next round; 0: none are made."""
+        return 0
+
+    def note(self, episode: Sequence[Line]) -> Sequence[str]:
+        """What the task's next episode is told as `task.notes`, of one that was played."""
+        return ()
+
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
+        """Further measures of held-out episodes, by name; each lists its replies in order."""
         return {}
 
 
@@ -108,6 +134,13 @@ SHIPPED = {
     "matrix_game": "sparring.environments.matrix_game:MatrixGame",
     "arithmetic_duel": "sparring.environments.arithmetic_duel:ArithmeticDuel",
     "step_critic": "sparring.environments.step_critic:StepCritic",
+    "negotiation": "sparring.environments.negotiation:Negotiation",
+    "leader_follower": "sparring.environments.leader_follower:LeaderFollower",
+    "sum_leader_follower": "sparring.environments.leader_follower:SumLeaderFollower",
+    "text_arena": "sparring.environments.text_arena:TextArena",
+    "searched_position": "sparring.environments.searched_game:SearchedPosition",
+    "search_opponent": "sparring.environments.searched_game:SearchOpponent",
+    "persona_chat": "sparring.environments.persona_chat:PersonaChat",
     "document_questions": "sparring.environments.document_questions:DocumentQuestions",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""

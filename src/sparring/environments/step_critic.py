@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from sparring.environments.arithmetic import Sum, draw_sum, read_step
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task, after_examples
+from sparring.environments.environment import Ask, Environment, Line, Outcome, Play, Reply, Task, after_examples
 
 SNEAKY, CRITIC = "sneaky", "critic"
 NOT_WRONG, NO_STEP, UNREADABLE = "not wrong", "no step in its place", "unreadable"
@@ -68,7 +68,7 @@ class StepCritic(Environment):
         sneaky = [Outcome(-1.0, kind) if kind else Outcome(next(paid)) for kind in kinds]
         return [sneaky, *judged]
 
-    def measure(self, episodes: Sequence[Sequence[tuple[str, str, float | None, str]]]) -> dict[str, float]:
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
         """The critic's accuracy on right and on wrong steps, and their harmonic mean; unreadable verdicts are wrong."""
         counts = Counter(kind for episode in episodes for role, _, _, kind in episode if role == CRITIC)
         right = counts[ACCEPTED], counts[REJECTED] + counts[f"{UNREADABLE}, of a right step"]

@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
-from sparring.environments.environment import Environment, build_environment
+from sparring.environments.environment import Environment, Line, build_environment
 from sparring.evaluation.intervals import SHARE, interval
 from sparring.recipe.recipe import Recipe
+from sparring.rounds.environment_identity import environment_identity
+from sparring.rounds.episode import Episodes
 from sparring.rounds.measure import evaluated, measure, policy_warnings
-from sparring.rounds.play import Episodes, environment_identity, play_stage, played
+from sparring.rounds.play import play_stage
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.tables import ExampleRow, TurnRow
+from sparring.rounds.turns import played
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import (
     evaluation_stage,
@@ -77,7 +80,7 @@ class HeldOutEpisodes:
         files = tuple(name(t, role) for name in names)
         settings = recipe.sampling, recipe.seed, f"evaluation/{t}/{role}", "evaluation"
         count, longest = recipe.evaluation.samples, longest_prompt(self.policies, recipe)
-        how = Episodes(self.policies, self.environment, players, count, None, *settings, longest)
+        how = Episodes(self.policies, self.environment, players, count, None, *settings, longest, examines=True)
         counts = play_stage(how, key, files, {"data": data}, self.held_out, own, self.progress)
         if self.store.ran(key):
             self.progress.say(f"{ref.title}{f' as {role}' if role else ''}  {played(counts)}")
@@ -211,5 +214,5 @@ def transcript(turns: Sequence[TurnRow]) -> str:
     return "\n\n".join(map(paragraph, turns)) or "(left out)"
 
 
-def _lines(turns: Sequence[TurnRow]) -> list[tuple[str, str, float | None, str]]:
+def _lines(turns: Sequence[TurnRow]) -> list[Line]:
     return [(turn["role"], turn["text"], turn["reward"], turn["kind"]) for turn in turns]

@@ -7,6 +7,7 @@ disk is not tokenised again when a killed run goes on. Leaves out: building pair
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS
 from sparring.data.evaluation_only import refuse_evaluation_only
 from sparring.data.examples import Example, Layout, stream_examples
@@ -314,7 +316,8 @@ def data_problems(recipe: Recipe, prompts_only: bool = False) -> list[str]:
                 first = next(stream_rows(config), None)
                 if first is None:
                     raise ValueError(f"{config.path!r} has no rows.")
-                Layout.of(first.row, config, roles)
+                with contextlib.suppress(UnusableRow):  # counted when all rows are read
+                    Layout.of(next(plain_rows(first.row, config.columns.prompt)), config, roles)
         except ValueError as error:
             problems.append(f"data.{name}: {str(error).removeprefix('data: ')}")
     everything = {"limit": None}

@@ -29,11 +29,12 @@ from sparring.report.numbers import judge_names
 from sparring.report.shown import view_of_run
 from sparring.report.summary import Summary, read_summary
 from sparring.rounds.collect import collect_pairs
+from sparring.rounds.environment_identity import refuse_other_environment
 from sparring.rounds.evaluate import judge_last, sample_held_out, summarise, summary_so_far
 from sparring.rounds.evaluate_play import HeldOutEpisodes
 from sparring.rounds.judge import check_judge
 from sparring.rounds.measure import can_be_evaluated, evaluated, measure
-from sparring.rounds.play import refuse_other_environment, try_environment
+from sparring.rounds.play import try_environment
 from sparring.rounds.policies import Policies
 from sparring.rounds.policy_files import check_policies
 from sparring.rounds.preflight import Probed, check_best_by, check_window, probe, say_prices, try_model, write_lock

@@ -22,17 +22,19 @@ from sparring.oracles.on_workers import portable
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
+from sparring.rounds.episode import Episodes
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import JudgeShards, judge_examples, training_guard
 from sparring.rounds.pair import make_pairs
-from sparring.rounds.play import Episodes, play_stage, played
+from sparring.rounds.play import play_stage
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.resume import fit_settings
 from sparring.rounds.rewards import Rewards
 from sparring.rounds.sample import sample_draws
 from sparring.rounds.store import Counts, Made
-from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, PairRow, SampleRow, TurnRow, VerdictRow
+from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, NotesRow, PairRow, SampleRow, TurnRow, VerdictRow
+from sparring.rounds.turns import played
 from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import StepFolder, previous, title_of
@@ -167,13 +169,24 @@ class StepEpisodes:
         # Against a baseline every reply counts for itself, wherever else its prompt came up.
         siblings = 1 if isinstance(of.step.pairing, AgainstBaseline) else None
         settings = recipe.sampling, recipe.seed, folder, folder, longest_prompt(of.policies, recipe)
-        how = Episodes(of.policies, environment, players, draw.count, siblings, *settings)
-        files = folder.prompts, folder.samples, folder.turns
+        kept = (folder.notes,) if environment.remembers else ()
+        notes = self._notes(inputs) if kept else {}
+        how = Episodes(of.policies, environment, players, draw.count, siblings, *settings, notes=notes)
+        files = folder.prompts, folder.samples, folder.turns, *kept
         counts = play_stage(how, key, files, inputs, of.examples, recipe.trained_roles(), of.progress)
         of.check_repetition(counts["repeating_share"])
         if store.ran(key):
             of.progress.say(played(counts))
-        inputs |= {file: store.output_hash(key, file) for file in files}
+        inputs |= {file: store.output_hash(key, file) for file in files[:3]}
+
+    def _notes(self, inputs: Hashes) -> dict[str, list[str]]:
+        """By task, what the rounds before this one noted; adds its hash to `inputs`."""
+        store, before = self.of.policies.store, previous(self.of.folder)
+        if before is None:
+            return {}
+        inputs["notes"] = store.output_hash(before.stage("sample"), before.notes)
+        rows: list[NotesRow] = read_table(store.root / before.notes)
+        return {row["task"]: row["notes"] for row in rows}
 
     def _baselines(self) -> dict[str, float]:
         """The roles' mean rewards as the round before this one left them."""

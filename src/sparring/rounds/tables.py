@@ -93,6 +93,10 @@ TURNS = pa.schema(
 say where samples.parquet has it, null where it is not trained on"""
 
 
+NOTES = pa.schema({"task": pa.string(), "notes": pa.list_(pa.string())})
+"""notes.parquet: what the environment noted of each task, this round's last"""
+
+
 class Prompt(TypedDict):
     """The columns that sampling reads."""
 
@@ -188,6 +192,13 @@ class TurnRow(TypedDict):
     kind: str
     example: str | None
     index: int | None
+
+
+class NotesRow(TypedDict):
+    """A row of NOTES."""
+
+    task: str
+    notes: list[str]
 
 
 VerdictsByMatch = dict[tuple[int, int], float]

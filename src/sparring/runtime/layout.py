@@ -62,6 +62,8 @@ class StepFolder(str):
         """the questions to which they reply, where an environment asked them"""
         self.turns = f"{name}/turns.parquet"
         """every reply of its episodes, with what it was worth"""
+        self.notes = f"{name}/notes.parquet"
+        """what the environment noted of each task up to this round, where it keeps notes"""
         self.verdicts = f"{name}/verdicts.parquet"
         """the oracle's preferences between them"""
         self.pairs = f"{name}/pairs.parquet"

@@ -24,6 +24,7 @@ from sparring.certificates.claims import (
     pairs,
     regularised,
     self_play,
+    tree_search,
     variants,
 )
 from sparring.certificates.claims.claim import Check, Claim, Effort, by_fits, g3
@@ -35,6 +36,10 @@ CLAIMS: dict[str, tuple[Check, ...]] = {
     name: tuple(check for family in FAMILIES for check in family.CHECKS.get(name, ())) for name in SHIPPED
 }
 """The checks that the families list for each algorithm, in the order of the table"""
+
+
+SYSTEMS = tree_search.CHECKS
+"""What is certified and is no algorithm"""
 
 
 def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -> tuple[Sequence[Claim], float]:
@@ -55,6 +60,8 @@ def checks_of(name: str) -> list[Check]:
 
     Every algorithm gets a check of its gradient and of its fit, also one that no family lists.
     """
+    if name in SYSTEMS:
+        return [*SYSTEMS[name]]
     listed = CLAIMS[name] if name in CLAIMS else by_fits(partial(gradients.gradient, name))
     known = name in fits.CHECKS or name in gradients.STATIONARY
     return [*listed] if known else [*by_fits(partial(fit_of_any, name)), *listed]

@@ -31,8 +31,10 @@ from sparring.runtime.progress import Left, Progress
 from sparring.training.packing import Rollout
 from sparring.training.scorer import PolicyScorer
 
+SMALL = {"books": 1, "hats": 1}
 GAMES: Mapping[str, Mapping[str, Any]] = {
     "kuhn_poker": {"name": "kuhn_poker", "rules": False},
+    "negotiation": {"name": "negotiation", "rules": False, "goods": SMALL, "kinds": [[1, 2], [2, 1]], "offers": 2},
     "matching_pennies": {"name": "matrix_game", "game": "matching_pennies", "rules": False},
     "rock_paper_scissors": {"name": "matrix_game", "game": "rock_paper_scissors", "rules": False},
 }

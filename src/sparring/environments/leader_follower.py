@@ -1,0 +1,159 @@
+"""SLHF (2512.16626): a leader answers, a follower sees the prompt and the leader's answer and answers better.
+
+The paper's game is max over leaders, min over followers of E P(the leader's answer beats the follower's): a follower is
+paid 2 P(it beats the leader) - 1, a leader minus the mean of its followers. Followers of one answer are siblings, and
+so are leaders of one prompt. Ours: one model in both roles with one learning rate, where the paper's StackelbergGDA has
+two; the prompts; and `sum_leader_follower`, where code is the judge. Leaves out: several refinements in a row.
+
+    SumLeaderFollower(digits=2).play(Task("a", ""), seed=0)
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from sparring.environments.arithmetic import draw_sum, last_number
+from sparring.environments.environment import (
+    Ask,
+    Environment,
+    Line,
+    Outcome,
+    Play,
+    Reply,
+    Task,
+    after_examples,
+)
+
+LEADER, FOLLOWER, JUDGE = "leader", "follower", "judge"
+UNREADABLE, DISAGREE, NO_VERDICT = "unreadable", "orders disagree", "no verdict"
+KEPT, MENDED, SPOILT, FAILED = "kept right", "mended", "spoilt", "left wrong"
+RIGHT, WRONG = "right", "wrong"
+ORDER = re.compile(r"\b(first|second)\b", re.IGNORECASE)
+
+
+class LeaderFollower(Environment):
+    """Fields of the game on prompts, with a model as judge."""
+
+    about = "a leader answers a prompt, a follower who sees the answer gives a better one, a judge compares them"
+    roles: ClassVar[tuple[str, ...]] = (LEADER, FOLLOWER, JUDGE)
+
+    followers: int = Field(default=2, ge=1)
+    """answers of the follower to each of the leader's"""
+
+    def play(self, task: Task, seed: int) -> Play:
+        """K leaders, followers of each, and the judge's verdicts in both orders."""
+        (leaders,) = yield [Ask(LEADER, _user(task.prompt))]
+        followers = yield [Ask(FOLLOWER, _user(_refine(task.prompt, reply)), self.followers) for reply in leaders]
+        matches = [(a, b) for a, group in zip(leaders, followers, strict=True) for b in group]
+        pairs = [pair for match in matches for pair in (match, match[::-1])]
+        replies = yield [Ask(JUDGE, _user(_comparison(task.prompt, *pair)), 1) for pair in pairs]
+        said = [_read(group[0].text) for group in replies]
+        found = [_verdict(*said[i : i + 2]) for i in range(0, len(said), 2)]
+        judged = [[Outcome(None, kind)] for one in zip(said[::2], said[1::2], strict=True) for kind in _kinds(*one)]
+        chances = [found[i : i + self.followers] for i in range(0, len(found), self.followers)]
+        return [*_paid(chances), *judged]
+
+
+class SumLeaderFollower(Environment):
+    """The same on sums that code checks: a right answer beats a wrong one, and two of a kind tie."""
+
+    about = "a leader solves a sum, a follower who sees the answer solves it again, and code compares"
+    roles: ClassVar[tuple[str, ...]] = (LEADER, FOLLOWER)
+    zero_sum: ClassVar[bool] = True
+
+    digits: int = Field(default=2, ge=1, le=6)
+    """of the numbers, at most"""
+    operations: str = Field(default="+-", pattern=r"^[-+*]+$")
+    """of the sums"""
+    followers: int = Field(default=2, ge=1)
+    """answers of the follower to each of the leader's"""
+
+    def play(self, task: Task, seed: int) -> Play:
+        """K leaders and followers of each."""
+        asked = draw_sum(random.Random(seed), 10**self.digits - 1, self.operations)
+        (leaders,) = yield [Ask(LEADER, after_examples(_question(str(asked)), (_question("23 + 6"), "29")))]
+        examples = (_check("23 + 6", "28"), "29"), (_check("31 - 4", "27"), "27")
+        asks = (after_examples(_check(str(asked), reply.text.strip()), *examples) for reply in leaders)
+        followers = yield [Ask(FOLLOWER, messages, self.followers) for messages in asks]
+        led = [last_number(reply.text) == asked.result for reply in leaders]
+        followed = [[last_number(reply.text) == asked.result for reply in group] for group in followers]
+        chances = [[(1.0 + b - a) / 2 for b in group] for a, group in zip(led, followed, strict=True)]
+        leading, *following = _paid(chances)
+        leading = [o._replace(kind=RIGHT if a else WRONG) for o, a in zip(leading, led, strict=True)]
+        kinds = {(True, True): KEPT, (False, True): MENDED, (True, False): SPOILT, (False, False): FAILED}
+        return [
+            leading,
+            *(
+                [o._replace(kind=kinds[a, b]) for o, b in zip(outcomes, group, strict=True)]
+                for a, outcomes, group in zip(led, following, followed, strict=True)
+            ),
+        ]
+
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
+        """Accuracy of both roles, and how many wrong answers are mended, and right ones spoilt."""
+        counts = Counter(kind for episode in episodes for _, _, _, kind in episode)
+        shares = {
+            "leader's accuracy": (counts[RIGHT], counts[WRONG]),
+            "follower's accuracy": (counts[KEPT] + counts[MENDED], counts[SPOILT] + counts[FAILED]),
+            "wrong answers mended": (counts[MENDED], counts[FAILED]),
+            "right answers spoilt": (counts[SPOILT], counts[KEPT]),
+        }
+        return {name: yes / (yes + no) for name, (yes, no) in shares.items() if yes + no}
+
+
+def _paid(chances: Sequence[Sequence[float | None]]) -> list[list[Outcome]]:
+    """The leaders' outcomes, then those of each one's followers."""
+    followers = [[Outcome(None, NO_VERDICT) if p is None else Outcome(2 * p - 1) for p in group] for group in chances]
+    leaders = []
+    for group in followers:
+        known = [outcome.reward for outcome in group if outcome.reward is not None]
+        leaders.append(Outcome(-sum(known) / len(known)) if known else Outcome(None, NO_VERDICT))
+    return [leaders, *followers]
+
+
+def _verdict(first: str | None, second: str | None) -> float | None:
+    """From the verdicts on (leader, follower) and (follower, leader); orders that disagree are a tie."""
+    if first is None or second is None:
+        return None
+    return 0.5 if first == second else float(first == "second")
+
+
+def _kinds(first: str | None, second: str | None) -> list[str]:
+    disagree = first is not None and first == second
+    return [UNREADABLE if one is None else DISAGREE if disagree else "" for one in (first, second)]
+
+
+def _read(text: str) -> str | None:
+    """The one of `first` and `second` that a verdict names."""
+    found = {word.lower() for word in ORDER.findall(text)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _refine(prompt: str, reply: Reply) -> str:
+    return f"{prompt}\n\nSomebody answered:\n{reply.text.strip()}\n\nGive a better answer. Reply with the answer alone."
+
+
+def _comparison(prompt: str, first: Reply, second: Reply) -> str:
+    return (
+        f"Prompt: {prompt}\n\nFirst answer: {first.text.strip()}\n\nSecond answer: {second.text.strip()}\n\nWhich "
+        "answer is better? Reply with one word, first or second."
+    )
+
+
+def _question(problem: str) -> str:
+    return f"What is {problem}? Reply with the number alone."
+
+
+def _check(problem: str, answer: str) -> str:
+    said = answer or "nothing"
+    return f"What is {problem}? Somebody says {said}, which may be wrong. Reply with the right number alone."
+
+
+def _user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]

@@ -1,0 +1,156 @@
+"""One episode while it is played: its questions are checked before they are asked, its outcomes before they count.
+
+An environment that breaks a rule of the interface stops the run, and the error names the task. Leaves out: sampling
+replies (`play.py`), what is stored of an episode (`turns.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparring.algorithms.algorithm import PolicyRef
+from sparring.environments.environment import Ask, Environment, Outcome, Play, Task
+from sparring.models.messages import conversation
+from sparring.recipe.sections import SamplingConfig
+from sparring.rounds.policies import Policies
+from sparring.rounds.tables import ExampleRow, SampleRow
+from sparring.runtime.randomness import noise_seed
+
+Players = Mapping[str, PolicyRef]
+"""who plays each role of the environment"""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """How episodes are played."""
+
+    policies: Policies
+    environment: Environment
+    players: Players
+    count: int
+    """K, replies to a question that does not say how many"""
+    siblings: int | None
+    """how many make a training prompt; None: as many as a question got, and K at least"""
+    settings: SamplingConfig
+    seed: int
+    stream: str
+    """separates the noise of episodes of one seed"""
+    deals: str
+    """separates the chance of the environment itself: the same for policies that are to meet the same tasks"""
+    longest: int
+    """tokens of a prompt: an episode that would ask with more is left out, and counted"""
+    examines: bool = False
+    """whether policies are evaluated, and not trained on it"""
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """what earlier rounds noted, by task"""
+
+
+@dataclass
+class Episode:
+    """One task while it is played."""
+
+    task: Task
+    play: Play
+    asks: list[Ask] = field(default_factory=list)
+    prompts: list[list[int]] = field(default_factory=list)
+    """by question, its prompt's tokens"""
+    taught: list[list[int]] = field(default_factory=list)
+    """by question, the tokens of the prompt under which its replies are trained"""
+    rows: list[list[SampleRow]] = field(default_factory=list)
+    """by question, its replies"""
+    outcomes: Sequence[Sequence[Outcome]] | None = None
+    dropped: str = ""
+
+
+def begin(how: Episodes, row: ExampleRow) -> Episode:
+    """The episode of a row, before its first question."""
+    checks = json.loads(row["check"] or "[]")
+    rules, name = checks if isinstance(checks, list) else [checks], row["example"]
+    task = Task(name, row["prompt"], rules, tuple(how.notes.get(name, ())))
+    play = how.environment.examine if how.examines else how.environment.play
+    return Episode(task, play(task, noise_seed(how.seed, how.deals, "task", name)))
+
+
+def next_wave(how: Episodes, episode: Episode, replies: Sequence[Sequence[Reply]] | None) -> list[Ask] | None:
+    """The episode's next questions, recorded in it with their prompts; None when it is over."""
+    try:
+        wave = list(next(episode.play) if replies is None else episode.play.send(replies))
+    except StopIteration as stop:
+        episode.outcomes = _checked(how, episode, stop.value)
+        return None
+    except Exception as error:
+        raise _fault(how, episode, f"it raised {type(error).__name__}: {error}") from error
+    prompts = [_prompt(how, episode, ask) for ask in wave]
+    taught = [
+        ids if ask.taught is None else _prompt(how, episode, ask._replace(messages=ask.taught))
+        for ask, ids in zip(wave, prompts, strict=True)
+    ]
+    if any(len(ids) > how.longest for ids in [*prompts, *taught]):
+        episode.dropped = f"a question longer than {how.longest} tokens"
+        episode.play.close()
+        return None
+    episode.asks += wave
+    episode.prompts += prompts
+    episode.taught += taught
+    return wave
+
+
+def endless(how: Episodes, episode: Episode) -> ValueError:
+    """The error of an episode that does not end."""
+    most = how.environment.most_waves
+    return _fault(how, episode, f"still asked after {most} waves. Let it end, or raise its most_waves.")
+
+
+def _fault(how: Episodes, episode: Episode, what: str) -> ValueError:
+    name = type(how.environment).__name__
+    return ValueError(f"environment {name}, task {episode.task.name} ({episode.task.prompt[:60]!r}): {what}")
+
+
+def _prompt(how: Episodes, episode: Episode, ask: Ask) -> list[int]:
+    """The tokens of a question, which must be one."""
+    if not isinstance(ask, Ask) or ask.role not in how.players:
+        raise _fault(how, episode, f"it asked {ask!r:.200}. Yield lists of Ask, of the roles {list(how.players)}.")
+    if ask.count is not None and not (type(ask.count) is int and ask.count >= 1):
+        raise _fault(how, episode, f"it asked for {ask.count!r} replies. Give a whole number from 1 on, or None.")
+    try:
+        return how.policies.chat.prompt_ids(conversation(ask.messages))
+    except ValueError as error:
+        raise _fault(how, episode, f"its question to the role {ask.role} cannot be asked: {error}") from error
+
+
+def _checked(how: Episodes, episode: Episode, outcomes: Any) -> Sequence[Sequence[Outcome]]:
+    """The outcomes, if there is one for each reply, finite, in range, and zero-sum where that is promised."""
+    shape = [len(rows) for rows in episode.rows]
+    try:
+        given = [[Outcome(*outcome) for outcome in group] for group in outcomes]
+    except TypeError:
+        raise _fault(how, episode, "its result is not a list of lists of Outcome.") from None
+    if [len(group) for group in given] != shape:
+        raise _fault(how, episode, f"it gave {[len(g) for g in given]} outcomes for {shape} replies, by question.")
+    low, high = how.environment.rewards
+    for group in given:
+        for outcome in group:
+            if not isinstance(outcome.kind, str) or not isinstance(outcome.reward, float | int | None):
+                raise _fault(how, episode, f"{outcome!r} is not a number or None, with a kind as text.")
+            if outcome.reward is not None and not low <= outcome.reward <= high:  # NaN is not either
+                raise _fault(how, episode, f"a reward of {outcome.reward} is not within {low:g} to {high:g} (rewards).")
+    if how.environment.zero_sum:
+        _check_sum(how, episode, given)
+    return given
+
+
+def _check_sum(how: Episodes, episode: Episode, outcomes: Sequence[Sequence[Outcome]]) -> None:
+    """Both roles' mean rewards add up to nothing."""
+    by_role: defaultdict[str, list[float]] = defaultdict(list)
+    for ask, group in zip(episode.asks, outcomes, strict=True):
+        by_role[ask.role] += [o.reward for o in group if o.reward is not None]
+    means = {role: float(np.mean(values)) for role, values in by_role.items() if values}
+    if len(means) == len(how.environment.roles) and not math.isclose(sum(means.values()), 0.0, abs_tol=1e-6):
+        raise _fault(how, episode, f"rewards {means} do not add up to 0, though it says zero_sum.")
