@@ -35,7 +35,7 @@ from sparring.rounds.sample import sample_draw
 from sparring.rounds.so_far import so_far
 from sparring.rounds.store import Counts
 from sparring.rounds.tables import ExampleRow, iterate_verdicts, texts_by_example
-from sparring.runtime.files import read_object, read_table, write_json
+from sparring.runtime.files import read_object, read_table, stream_rows, write_json
 from sparring.runtime.layout import (
     HELD_OUT,
     VERDICT_CACHE,
@@ -57,8 +57,9 @@ def sample_held_out(
     """Write fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
     draw = Draw("own", recipe.evaluation.samples, {ref: 1.0})
     stream = f"evaluation/{ref.round}"
-    rows = sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
-    return {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)}
+    sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
+    lengths = [len(row["token_ids"]) for row in stream_rows(target, ["token_ids"])]
+    return {"responses": len(lengths), "tokens": sum(lengths)}
 
 
 def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
