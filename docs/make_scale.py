@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,7 @@ class Quiet:
     """A cluster that loses nobody."""
 
     members: list[Member]
+    made: Counter[str] = field(default_factory=Counter)
 
     def check(self, member: Member, theirs: Mapping[str, Any]) -> None:
         """See `pool.Pool`."""

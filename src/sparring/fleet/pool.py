@@ -65,6 +65,8 @@ class Pool(Protocol):
     """The workers of a cluster."""
 
     members: list[Member]
+    made: Counter[str]
+    """shards of the stage that goes on, by the address of the machine that made them"""
 
     def check(self, member: Member, theirs: Mapping[str, Any]) -> None:
         """Take a worker as started: its machine's `facts` are there.
@@ -148,6 +150,7 @@ class Deal:
             return
         del self.flights[reference]
         member.held.remove(reference)
+        self.pool.made[member.address] += 1
         yield index, result
 
     def _take_back(self, member: Member, index: int, error: Exception) -> None:
