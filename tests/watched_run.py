@@ -26,8 +26,8 @@ from sparring.recipe.reading import load_recipe
 from sparring.rounds.run import run
 from sparring.runtime.progress import Progress
 
-LONG = 1.5
-"""seconds that a shard takes where a host is to be lost inside it"""
+LONG = 2.0
+"""seconds that a shard, or a step of a fit, takes where a host is to be lost inside it; it is after half of them"""
 STAGES = {"sample own": "sample", "judge": "judge", "anchor": "anchor", "fit": "fit"}
 
 
@@ -64,11 +64,13 @@ class Losses:
     """Asks for the losses that are due, each once."""
 
     def __init__(self, plan: dict[str, str]) -> None:
-        self.plan = dict(plan)
+        self.plan, self._begun = dict(plan), set[str]()
 
     def due(self, stage: str, when: str) -> bool:
-        """Whether a host is to be lost now."""
-        return self.plan.get(stage) == when
+        """Whether a host is to be lost now; says so once."""
+        due = self.plan.get(stage) == when and stage not in self._begun
+        self._begun |= {stage} if due else set()
+        return due
 
     def lose(self, stage: str, address: str) -> None:
         """Have a host killed, and wait until it is."""
@@ -82,13 +84,10 @@ def watch(fleet: Any, losses: Losses, out: Path) -> None:
 
     def results(work: Work, shards: Shards) -> Iterator[tuple[int, Any]]:
         stage = stage_of(work.title)
-        inside = losses.due(stage, "inside") and len(shards.indices) > 2
-        if inside:
+        if shards.indices and losses.due(stage, "inside"):
             work = replace(work, key=f"slow {work.key}", open=Slowly(work.open))
-        for count, result in enumerate(true_results(work, shards)):
-            if inside and count == 0:
-                losses.lose(stage, fleet.members[-1].address)
-            yield result
+            threading.Thread(target=soon, args=(losses, stage, fleet), daemon=True).start()
+        yield from true_results(work, shards)
         if shards.indices and losses.due(stage, "boundary"):
             losses.lose(stage, fleet.members[-1].address)
 
@@ -102,6 +101,14 @@ def watch(fleet: Any, losses: Losses, out: Path) -> None:
         return true_together(job, listeners)
 
     fleet.results, fleet.together = results, together
+
+
+def soon(losses: Losses, stage: str, fleet: Any) -> None:
+    """Lose the host of the first worker while it makes its first shard."""
+    while fleet.members[0].ready is not None or not fleet.members[0].held:
+        time.sleep(0.01)
+    time.sleep(LONG / 2)
+    losses.lose(stage, fleet.members[0].address)
 
 
 def after(kept: list[Path], losses: Losses, address: str) -> None:

@@ -39,8 +39,8 @@ def command(
     """Ask a few questions and write a commented recipe; options answer them beforehand."""
     from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose
     from sparring.recipe.reading import load_recipe
-    from sparring.runtime import gpus
     from sparring.rounds.prepare import find_problems
+    from sparring.runtime import gpus
     from sparring.runtime.files import write_text
 
     if file.exists():

@@ -9,7 +9,8 @@ evaluated policy while the run goes on, as if the run ended with it: evaluation/
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.report.summary import Summary
 from sparring.rounds.evaluate_play import HeldOutEpisodes
+from sparring.rounds.judge import judge_ahead
 from sparring.rounds.measure import evaluated, policy_warnings
 from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
@@ -136,6 +138,8 @@ def judge_policies(
         seen = guard.oracle.identity in trained_by
         if guard.damage and not judgments:  # one file for all
             progress.say(guard.damage)
+        parts = partial(_asked, section is recipe.oracle, prompts, texts, players, answers)
+        judge_ahead(guard, parts, section, policies, progress)
         outcome = head_to_head(prompts, final, start, guard)
         asked = undecided(sample_pairs(prompts, final, start))
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
@@ -163,6 +167,23 @@ def judge_policies(
         "warnings": [*policy_warnings(measured), *_cut_warnings(judgments)],
         "samples": samples,
     }
+
+
+def _asked(
+    pool: bool,
+    prompts: Sequence[PromptText],
+    texts: Mapping[str, Texts],
+    players: Mapping[str, Texts],
+    answers: Mapping[str, Texts],
+    guard: Guard,
+) -> None:
+    """Ask the guard all that `judge_policies` asks it."""
+    head_to_head(prompts, players["final"], players["start"], guard)
+    for theirs in answers.values():
+        for own in players.values():
+            head_to_head(prompts, own, theirs, guard)
+    if pool:
+        play_pool(prompts, texts, guard)
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:
