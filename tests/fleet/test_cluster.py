@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,10 +21,10 @@ import yaml
 from safetensors.torch import load_file
 
 from command import sparring
+from fleet_fakes import check_same, several_shards, wait_for
 from sparring.fleet import folders
 from sparring.fleet.join import cluster, has_ray
 from sparring.fleet.work import Job, Listeners, Shards, Work, using
-from sparring.models.identity import hash_weights
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.progress import Progress
@@ -59,16 +58,6 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         started.shutdown()
 
 
-def several_shards(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe whose stages have several shards, and whose oracle is a model."""
-    return {
-        **tiny_recipe,
-        "oracle": {"name": "mutual_information"},
-        "sampling": {**tiny_recipe["sampling"], "batch_size": 4},
-        "fit": {**tiny_recipe["fit"], "batch_size": 2, "micro_batch_tokens": 64, "checkpoint_minutes": 0},
-    }
-
-
 @pytest.fixture
 def plain(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
     return several_shards(tiny_recipe)
@@ -89,18 +78,6 @@ def ran(plain: dict[str, Any], out: Path, machines: Any, tamper: Tamper = lambda
         fleet.results = results
         run(parse_recipe(plain), out, Progress(quiet=True))
     return came
-
-
-def contents(out: Path) -> dict[str, Any]:
-    """All that a run decides: the bytes of its tables, and the hashes of its policies."""
-    tables = {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.parquet"))}
-    return tables | {path: hash_weights(out / path) for path in ("rounds/000/policy", "rounds/001/policy")}
-
-
-def check_same(one: Path, other: Path) -> None:
-    expected, found = contents(one), contents(other)
-    assert expected.keys() == found.keys()
-    assert [name for name in expected if expected[name] != found[name]] == []
 
 
 @pytest.fixture
@@ -168,13 +145,6 @@ def alive() -> list[int]:
             if "".join(child.cmdline()).startswith("ray::Worker"):
                 found.append(child.pid)
     return found
-
-
-def wait_for(happened: Callable[[], Any], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def doomed(places: object) -> Any:

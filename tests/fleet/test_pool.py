@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ class Starting:
         from sparring.fleet.pool import Member
 
         self.members = [Member("id", "10.0.0.1", None, "ready")]
+        self.made: Counter[str] = Counter()
 
     def check(self, member: Any, theirs: Mapping[str, Any]) -> None:
         member.ready = None

@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from sparring.recipe.sections import TripwireConfig
+from sparring.runtime import gpus
 
 UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_fields))
 """random tokens are no sensible training data: nothing is to stop a measured fit"""
@@ -23,15 +24,14 @@ UNTRIPPED = TripwireConfig.model_construct(**dict.fromkeys(TripwireConfig.model_
 
 def matrix_peak(precision: str, size: int = 4096, repeats: int = 5) -> float:
     """Operations per second of a large square product: the median of a few, after one to warm up."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = gpus.device_type()
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     a = torch.randn(size, size, device=device, dtype=dtype)
     seconds: list[float] = []
     for _ in range(repeats + 1):
         start = time.monotonic()
         _ = a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
+        gpus.finish()
         seconds.append(time.monotonic() - start)
     return 2.0 * size**3 / statistics.median(seconds[1:])
 
@@ -41,7 +41,7 @@ def machine() -> dict[str, Any]:
     import transformers
 
     return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "device": gpus.name() or _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,

@@ -21,6 +21,7 @@ from sparring.bench.worker_memory import run_memory
 from sparring.models.weights import load_model
 from sparring.objectives.pairs import Pair, PairLogistic
 from sparring.recipe.sections import FitConfig, SamplingConfig
+from sparring.runtime import gpus
 from sparring.runtime.devices import on_device
 from sparring.runtime.memory import PeakMemory, process_memory, release_memory
 from sparring.sampling.engine import Request
@@ -84,8 +85,7 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
                 with torch.autocast(model.device.type, enabled=False):
                     hidden.float().sum().backward()
         model.zero_grad()
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
+        gpus.finish()
         seconds.append(time.monotonic() - start)
     return {"step_seconds": seconds[1:], "tokens": sum(ids.numel() for ids in rows)}
 

@@ -37,11 +37,10 @@ def command(
     ] = False,
 ) -> None:
     """Ask a few questions and write a commented recipe; options answer them beforehand."""
-    import torch
-
     from sparring.planning.starter import GOALS, SHIPPED_HELD_OUT, Answers, compose
     from sparring.recipe.reading import load_recipe
     from sparring.rounds.prepare import find_problems
+    from sparring.runtime import gpus
     from sparring.runtime.files import write_text
 
     if file.exists():
@@ -62,7 +61,7 @@ def command(
         lora=ask("Train an adapter (LoRA) instead of all weights?", lora, False),
         rounds=ask("Rounds", rounds, 3),
         parameters=_parameters(chosen_model),
-        accelerator=torch.cuda.is_available(),
+        accelerator=gpus.there(),
     )
     write_text(file, compose(answers))
     try:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sparring.evaluation.best_policy import EvaluatedPolicy
-    from sparring.rounds.status import RunStatus
+    from sparring.fleet.work import Standing
+    from sparring.rounds.status import Now, RunStatus
 
 
 def command(
@@ -35,7 +36,7 @@ def command(
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
     shown |= {"running": status.running, "next": status.next_stage, "seconds": status.seconds}
     shown |= {"seconds_left": status.seconds_left, "evaluated": status.evaluated, "best": status.best}
-    shown |= {"stopped": status.stopped}
+    shown |= {"stopped": status.stopped, "now": status.now}
     print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 
@@ -52,7 +53,7 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
         say(screen, *_result(status, run))
     following = title_of(status.next_stage, status.rounds) if status.next_stage else ""
     if status.running:
-        say(screen, *([f"now: {following}"] if following else []))
+        say(screen, *([f"now: {following}"] if following else []), *doing(status.now))
     elif not status.finished:
         say(screen, f"{f'next: {following}; ' if following else ''}give the same `sparring run` command to go on")
     if status.best is not None or status.stopped is not None:
@@ -73,6 +74,28 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
         show_evaluated(status.evaluated, screen)
     if rows:
         screen.print(table("", ("stage", "time, s", "memory, GB", "counts"), rows))
+    if status.now is not None and status.now.nodes:
+        show_nodes(status.now.nodes, screen)
+
+
+def doing(now: Now | None) -> list[str]:
+    """How far the stage is that goes on, in a line: "round 1/2  sample own  96/512, 4.1 a second, about 2 min left"."""
+    from sparring.runtime.words import rough
+
+    if now is None:
+        return []
+    line = f"{now.doing}  {now.done:,}{'' if now.total is None else f'/{now.total:,}'}"
+    if now.done and now.gone:
+        line += f", {now.done / now.gone:.3g} a second"
+    return [line if now.seconds_left is None else f"{line}, about {rough(now.seconds_left)} left"]
+
+
+def show_nodes(nodes: Sequence[Standing], screen: Console) -> None:
+    """A row per machine of the cluster."""
+    rows = [
+        (one["node"], str(one["workers"] or "lost"), f"{one['shards']:,}", f"{one['per_second']:.3g}") for one in nodes
+    ]
+    screen.print(table("nodes, in this stage", ("node", "workers", "shards", "shards a second"), rows))
 
 
 def show_evaluated(policies: Sequence[EvaluatedPolicy], screen: Console) -> None:

@@ -19,7 +19,7 @@ from sparring.models.weights import context_length
 from sparring.rounds.sample import sample_draw
 from sparring.rounds.store import Made, Store
 from sparring.rounds.tables import Prompt
-from sparring.runtime.files import write_json
+from sparring.runtime.files import read_table, write_json
 from sparring.runtime.progress import Progress
 
 Rows = list[dict[str, Any]]
@@ -72,7 +72,8 @@ def sample_answers(
         reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(unanswered.values()).items())
         raise ValueError(f"{player.spec}: no prompt can be asked with {settings.max_new_tokens} new tokens: {reasons}.")
     draw = Draw("own", count, {player.ref: 1.0})
-    drawn = sample_draw(policies, draw, examples, settings, questions.seed, stream, target, progress)
+    sample_draw(policies, draw, examples, settings, questions.seed, stream, target, progress)
+    drawn = read_table(target)
     target.unlink()
     ordered = sorted(drawn, key=lambda row: (int(row["example"]), row["index"]))
     rows = [

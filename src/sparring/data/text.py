@@ -28,4 +28,9 @@ def distinct_trigrams(text: str) -> float:
 
 def repeating_share(texts: Sequence[str]) -> float:
     """Share of texts most of whose trigrams repeat."""
-    return float(np.mean([distinct_trigrams(text) < REPEATING for text in texts])) if texts else 0.0
+    return float(np.mean([repeats_itself(text) for text in texts])) if texts else 0.0
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether most of the text's trigrams repeat."""
+    return distinct_trigrams(text) < REPEATING

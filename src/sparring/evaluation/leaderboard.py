@@ -31,6 +31,7 @@ from sparring.data.rows import read_file
 from sparring.models.identity import hash_reading, hash_weights
 from sparring.models.template import FIXED_DAY, Template
 from sparring.models.weights import load_model, load_tokenizer
+from sparring.runtime import gpus
 from sparring.runtime.errors import first_line, reason_of
 from sparring.runtime.files import hash_file, read_json, write_json, write_text
 from sparring.runtime.progress import plain_lines
@@ -231,7 +232,7 @@ class Leaderboard:
     def __post_init__(self) -> None:
         self.version = str(lm_eval().__version__)
         transformers.utils.logging.disable_progress_bar()
-        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.device or gpus.device_type()
         try:
             torch.empty(0, device=self.device)
         except (AssertionError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # typ
 from sparring.fleet import folders, gang
 from sparring.fleet.facts import facts, refuse_differences
 from sparring.fleet.pool import LOST, START, FleetError, Member, deal, not_started, told
-from sparring.fleet.work import Job, Listeners, Shards, Work
+from sparring.fleet.work import Job, Listeners, Shards, Standing, Work
 from sparring.fleet.worker import Sent, Wanted, Worker
 from sparring.runtime.errors import RaisedByAll, first_line
 
@@ -84,6 +85,8 @@ class RayFleet:
         self.fits_on: int | None = None
         """ranks of a fit; None for all GPUs, or one processor"""
         self.members: list[Member] = []
+        self.made: Counter[str] = Counter()
+        self._began = time.monotonic()
         self._seats: dict[str, Seat] = {}
         self._restarts: Counter[str] = Counter()
         there = seats(nodes(), devices)
@@ -154,11 +157,25 @@ class RayFleet:
                 "kept; give the same command to go on, with as many devices as you like."
             )
 
+    def standing(self) -> list[Standing]:
+        """See `work.Fleet`."""
+        workers, gone = Counter(member.address for member in self.members), time.monotonic() - self._began
+        return [
+            {"node": node, "workers": workers[node], "shards": (made := self.made[node]), "per_second": made / gone}
+            for node in sorted({*workers, *self.made})
+        ]
+
+    def _begin(self) -> None:
+        """A stage begins: new nodes get workers, and counts are its own."""
+        self._settle()
+        self.made.clear()
+        self._began = time.monotonic()
+
     def results(self, work: Work, shards: Shards) -> Iterator[tuple[int, Any]]:
         """See `work.Fleet`."""
         if not shards.indices:
             return
-        self._settle()
+        self._begin()
         wanted = {key: Wanted(origin, folders.listing(origin)) for key, origin in work.folders().items()}
         self._spread(wanted)
         yield from deal(self, work.title, work.key, [ray.put(Sent(work, wanted))], shards)
@@ -173,7 +190,7 @@ class RayFleet:
         return gang.attempts(job.title, lambda: self._attempt(job, listeners), listeners.get("say", lambda line: None))
 
     def _attempt(self, job: Job, listeners: Listeners) -> Any:
-        self._settle()
+        self._begin()
         wanted = {key: Wanted(origin, folders.listing(origin)) for key, origin in job.folders().items()}
         self._spread(wanted)
         members, taking = self.members[: self.ranks], gang.Taking(job, listeners)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sparring
+from sparring.runtime import gpus
 from sparring.runtime.doctor import installed
 from sparring.runtime.files import cache_folder
 
@@ -48,7 +49,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "code": code_hash(),
         "versions": {name: installed(name) for name in COMPARED},
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "gpus": gpus.names(),
         "threads": torch.get_num_threads(),
         "disk_free": shutil.disk_usage(there).free,
         "shm_free": shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,

@@ -65,6 +65,8 @@ class Pool(Protocol):
     """The workers of a cluster."""
 
     members: list[Member]
+    made: Counter[str]
+    """shards of the stage that goes on, by the address of the machine that made them"""
 
     def check(self, member: Member, theirs: Mapping[str, Any]) -> None:
         """Take a worker as started: its machine's `facts` are there.
@@ -93,14 +95,19 @@ class Deal:
     box: list[Any]
     """holds the reference to the work"""
     shards: Shards
-    waiting: deque[int]
+    fresh: Iterator[int]
+    """indices that no worker has had, made when their turn comes"""
+    left: int
+    """shards that no worker has"""
+    again: deque[int] = field(default_factory=deque)
+    """of lost workers"""
     flights: dict[Any, tuple[Member, int]] = field(default_factory=dict)
     lost: Counter[int] = field(default_factory=Counter)
     """workers that went with each shard"""
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Results as they come."""
-        while self.waiting or self.flights:
+        while self.left or self.flights:
             self._feed()
             starting = {member.ready: member for member in self.pool.members if member.ready is not None}
             references = [*self.flights, *starting]
@@ -119,8 +126,9 @@ class Deal:
         """Give every worker the shards that it has room for, in turns, so that the last ones are spread."""
         for depth in range(1, DEPTH + 1):
             for member in self.pool.members:
-                if self.waiting and member.ready is None and len(member.held) < depth:
-                    index = self.waiting.popleft()
+                if self.left and member.ready is None and len(member.held) < depth:
+                    self.left -= 1
+                    index = self.again.popleft() if self.again else next(self.fresh)
                     reference = member.actor.make.remote(self.key, self.box, self.shards.payload(index))
                     member.held.append(reference)
                     self.flights[reference] = member, index
@@ -142,13 +150,15 @@ class Deal:
             return
         del self.flights[reference]
         member.held.remove(reference)
+        self.pool.made[member.address] += 1
         yield index, result
 
     def _take_back(self, member: Member, index: int, error: Exception) -> None:
         """Have others make the shards of a lost worker; the one that it worked on is blamed."""
         taken = [self.flights.pop(reference)[1] for reference in member.held]
         self.lost[taken[0]] += 1
-        self.waiting.extendleft(reversed(taken))
+        self.again.extendleft(reversed(taken))
+        self.left += len(taken)
         if self.lost[taken[0]] >= ATTEMPTS:
             raise FleetError(
                 f"{self.title}: shard {taken[0]} lost {ATTEMPTS} workers, the last on node {member.address} "
@@ -167,7 +177,7 @@ def deal(pool: Pool, title: str, key: str, box: list[Any], shards: Shards) -> It
     """
     for member in pool.members:
         member.held.clear()  # of a stage that an error stopped
-    return Deal(pool, title, key, box, shards, deque(shards.indices)).run()
+    return Deal(pool, title, key, box, shards, iter(shards.indices), len(shards.indices)).run()
 
 
 def not_started(member: Member) -> FleetError:

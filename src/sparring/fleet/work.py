@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 Make = Callable[[Any], Any]
 """a shard's payload in, its result out"""
@@ -67,6 +67,18 @@ class Job:
     """folders that are sent when the task is done"""
 
 
+class Standing(TypedDict):
+    """What a machine has done in the stage that goes on."""
+
+    node: str
+    """its address"""
+    workers: int
+    """0 where the machine was lost"""
+    shards: int
+    per_second: float
+    """shards, since the stage began"""
+
+
 class Fleet(Protocol):
     """What makes shards."""
 
@@ -78,6 +90,10 @@ class Fleet(Protocol):
     @property
     def ranks(self) -> int:
         """How many processes do a `Job`; 1 in this process."""
+        ...
+
+    def standing(self) -> list[Standing]:
+        """The machines that work now; none where this one works alone."""
         ...
 
     def results(self, work: Work, shards: Shards) -> Iterator[tuple[int, Any]]:
@@ -93,6 +109,10 @@ class Here:
     """This process alone. Ranks that a launcher started share work by `runtime/devices.py`."""
 
     shares, ranks = False, 1
+
+    def standing(self) -> list[Standing]:
+        """No other machines."""
+        return []
 
     def results(self, work: Work, shards: Shards) -> Iterator[tuple[int, Any]]:
         """In order; nothing is opened where no shard is wanted."""

@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from sparring.models.generation import writable_generation
 from sparring.models.identity import tensor_names
+from sparring.runtime import gpus
 from sparring.runtime.errors import first_line, reason_of
 from sparring.runtime.files import cache_folder, hash_file
 from sparring.runtime.progress import plain_lines
@@ -373,7 +374,7 @@ def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:
 
 def placed(model: Any) -> Any:
     """The model on the accelerator where there is one, else as it is."""
-    return model.to("cuda") if torch.cuda.is_available() else model
+    return model.to("cuda") if gpus.there() else model
 
 
 def plain_attention(model: PreTrainedModel) -> str:

@@ -9,7 +9,8 @@ evaluated policy while the run goes on, as if the run ended with it: evaluation/
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.report.summary import Summary
 from sparring.rounds.evaluate_play import HeldOutEpisodes
+from sparring.rounds.judge import judge_ahead
 from sparring.rounds.measure import evaluated, policy_warnings
 from sparring.rounds.policies import Policies
 from sparring.rounds.run_record import run_record
@@ -35,7 +37,7 @@ from sparring.rounds.sample import sample_draw
 from sparring.rounds.so_far import so_far
 from sparring.rounds.store import Counts
 from sparring.rounds.tables import ExampleRow, iterate_verdicts, texts_by_example
-from sparring.runtime.files import read_object, read_table, write_json
+from sparring.runtime.files import read_object, read_table, stream_rows, write_json
 from sparring.runtime.layout import (
     HELD_OUT,
     VERDICT_CACHE,
@@ -57,8 +59,9 @@ def sample_held_out(
     """Write fresh samples of one policy on the held-out prompts, with noise that no other policy shares."""
     draw = Draw("own", recipe.evaluation.samples, {ref: 1.0})
     stream = f"evaluation/{ref.round}"
-    rows = sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
-    return {"responses": len(rows), "tokens": sum(len(r["token_ids"]) for r in rows)}
+    sample_draw(policies, draw, held_out, recipe.sampling, recipe.seed, stream, target, progress)
+    lengths = [len(row["token_ids"]) for row in stream_rows(target, ["token_ids"])]
+    return {"responses": len(lengths), "tokens": sum(lengths)}
 
 
 def _texts(file: Path, held_out: Sequence[ExampleRow]) -> Texts:
@@ -135,6 +138,8 @@ def judge_policies(
         seen = guard.oracle.identity in trained_by
         if guard.damage and not judgments:  # one file for all
             progress.say(guard.damage)
+        parts = partial(_asked, section is recipe.oracle, prompts, texts, players, answers)
+        judge_ahead(guard, parts, section, policies, progress)
         outcome = head_to_head(prompts, final, start, guard)
         asked = undecided(sample_pairs(prompts, final, start))
         read = ((comparison.prompt, text) for comparison in asked for text in (comparison.a, comparison.b))
@@ -162,6 +167,23 @@ def judge_policies(
         "warnings": [*policy_warnings(measured), *_cut_warnings(judgments)],
         "samples": samples,
     }
+
+
+def _asked(
+    pool: bool,
+    prompts: Sequence[PromptText],
+    texts: Mapping[str, Texts],
+    players: Mapping[str, Texts],
+    answers: Mapping[str, Texts],
+    guard: Guard,
+) -> None:
+    """Ask the guard all that `judge_policies` asks it."""
+    head_to_head(prompts, players["final"], players["start"], guard)
+    for theirs in answers.values():
+        for own in players.values():
+            head_to_head(prompts, own, theirs, guard)
+    if pool:
+        play_pool(prompts, texts, guard)
 
 
 def _judgment(section: dict[str, Any], seen: bool, outcome: Outcome, guard: Guard) -> dict[str, Any]:

@@ -16,14 +16,19 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from jaxtyping import Float
 
 from sparring.algorithms.pairing import Game, Pairing
 from sparring.fleet.work import Places, Shards, Work, current
 from sparring.models.messages import PromptText
 from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard, Ledger
+from sparring.oracles.on_workers import portable
 from sparring.oracles.oracle import Comparison
+from sparring.oracles.orders import swapped
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Store
@@ -110,6 +115,49 @@ def judge_examples(
     return {"comparisons": len(verdicts), "failed": failed, **dropped, **cut, "oracle": guard.identity}
 
 
+def judge_ahead(
+    guard: Guard, ask: Callable[[Guard], object], section: Mapping[str, Any], policies: Policies, progress: Progress
+) -> None:
+    """Have the verdicts that `ask` will want given and stored, by the workers of a cluster where there are some.
+
+    Only of an oracle that workers can build. One process asks it in the same parts, so its verdicts are the same.
+    """
+    if not portable(section):
+        return
+    noting = Noting()
+    ask(cast(Guard, noting))
+    prompts = list(noting.by_prompt.values())
+    parts = [[one for asked in prompts[i : i + SHARD] for one in asked] for i in range(0, len(prompts), SHARD)]
+    judge = JudgeShards(section, policies, guard.identity)
+    work = Work("evaluate", guard.identity, judge.folders, judge)
+    shards = Shards(range(len(parts)), lambda index: AheadTask(parts[index], guard.known(parts[index])))
+    with progress.task("judge held-out answers", len(prompts)) as advance:
+        if current().shares:
+            for index, (_, ledger) in current().results(work, shards):
+                guard.merge(ledger)
+                advance(len(prompts[index * SHARD : (index + 1) * SHARD]))
+            return
+        for index, part in enumerate(parts):
+            guard.judge(part)
+            advance(len(prompts[index * SHARD : (index + 1) * SHARD]))
+
+
+class Noting:
+    """Stands for a guard, and notes what it is asked: each comparison once, whichever way round, by prompt."""
+
+    def __init__(self) -> None:
+        self.by_prompt: dict[str, list[Comparison]] = {}
+        self._seen: set[Comparison] = set()
+
+    def judge(self, comparisons: Sequence[Comparison]) -> Float[np.ndarray, " N"]:
+        """As `Guard.judge`; 1/2."""
+        for one in comparisons:
+            if one not in self._seen and one.a != one.b:
+                self._seen.update((one, *swapped([one])))
+                self.by_prompt.setdefault(one.prompt, []).append(one)
+        return np.full(len(comparisons), 0.5)
+
+
 def _judge_here(
     pairing: Pairing, shards: Sequence[Shard], guard: Guard, seed: int, indices: Sequence[int]
 ) -> Iterator[tuple[int, list[VerdictRow]]]:
@@ -147,6 +195,22 @@ class ShardTask(NamedTuple):
     known: dict[str, float]
     """verdicts that are not asked for again"""
 
+    def play(self, guard: Guard) -> list[VerdictRow]:
+        """The shard's verdicts."""
+        return _play_shard(*self[:3], guard, self.seed)
+
+
+class AheadTask(NamedTuple):
+    """What a worker gets to judge where all comparisons are known."""
+
+    comparisons: Sequence[Comparison]
+    known: dict[str, float]
+    """as of `ShardTask`"""
+
+    def play(self, guard: Guard) -> object:
+        """Ask the guard."""
+        return guard.judge(self.comparisons)
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeShards:
@@ -162,8 +226,8 @@ class JudgeShards:
         return self.policies.folders([])
 
     @contextlib.contextmanager
-    def __call__(self, places: Places) -> Iterator[Callable[[ShardTask], tuple[list[VerdictRow], Ledger]]]:
-        """A function from a shard to its verdicts.
+    def __call__(self, places: Places) -> Iterator[Callable[[ShardTask | AheadTask], tuple[Any, Ledger]]]:
+        """A function from a shard to its verdicts and what the guard found out.
 
         Raises:
             ValueError: the oracle cannot be built here, or is another one.
@@ -174,7 +238,7 @@ class JudgeShards:
                 f"oracle: it is {guard.identity} on this machine and {self.identity} where the run is. Put the same "
                 "files of its model here."
             )
-        yield lambda task: guard.judge_with(task.known, partial(_play_shard, *task[:3], guard, task.seed))
+        yield lambda task: guard.judge_with(task.known, partial(task.play, guard))
 
 
 def judges_of(manifest: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

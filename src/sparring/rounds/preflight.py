@@ -35,7 +35,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.price import judge_price
 from sparring.rounds.state import rounds_made
 from sparring.rounds.store import Store
-from sparring.runtime import devices
+from sparring.runtime import devices, gpus
 from sparring.runtime.devices import on_device
 from sparring.runtime.files import read_column, read_object, write_json
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
@@ -211,7 +211,7 @@ def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: 
             "machine": platform.machine(),
             "cores": os.cpu_count(),
             "torch_threads": torch.get_num_threads(),
-            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "accelerator": gpus.name(),
             "devices": devices.count(),
         },
         "weights": {"0/play": policies.base_hash},

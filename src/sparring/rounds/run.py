@@ -22,6 +22,7 @@ import transformers
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
 from sparring.environments.environment import build_environment
 from sparring.evaluation.best_policy import Stopped, figures_in_words, stop_in_words
+from sparring.fleet.work import current
 from sparring.recipe.reading import RecipeSource, as_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.report.html import write_report
@@ -68,7 +69,7 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
-        progress = progress.recorded(out / layout.PROGRESS)
+        progress = progress.recorded(out / layout.PROGRESS, current().standing)
         with store.first_start():
             store.check()
             check_trackers(recipe.trackers)

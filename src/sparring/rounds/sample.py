@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import Draw, PolicyRef
-from sparring.data.text import repeating_share
+from sparring.data.text import repeats_itself
 from sparring.fleet.work import Places, Shards, Work, current
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.engines import PolicyEngines
 from sparring.rounds.policies import Policies
 from sparring.rounds.tables import SAMPLES, Prompt, SampleRow
 from sparring.runtime import devices
-from sparring.runtime.files import read_table, write_table
+from sparring.runtime.files import join_tables, stream_rows
 from sparring.runtime.lines import append_lines, as_line, damage, read_lines
 from sparring.runtime.parts import find_part, join_shards, keep_part, make_shards
 from sparring.runtime.progress import QUIET, Advance, Progress
@@ -148,40 +148,39 @@ def sample_draws(
     `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same.
     """
 
-    def sample(draw: Draw, file: Path) -> list[SampleRow]:
-        return sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress)
+    def sample(draw: Draw, file: Path) -> None:
+        sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress)
 
     if len(draws) == 1:
-        return _counts(sample(draws[0], target), settings, progress)
+        sample(draws[0], target)
+        return _counts(target, settings, progress)
     digest = hashlib.sha256(repr(sorted(inputs.items())).encode()).hexdigest()[:12]
-    rows: list[SampleRow] = []
     parts: list[Path] = []
     for draw in draws:
         part = target.with_name(f"samples.{draw.role}.{digest}.partial.parquet")
         parts.append(find_part(part, progress.say) or keep_part(part, partial(sample, draw)))
-        rows += read_table(parts[-1])
-    write_table(target, rows, SAMPLES)
+    join_tables(target, parts, SAMPLES)
     for part in parts:
         part.unlink()
-    return _counts(rows, settings, progress)
+    return _counts(target, settings, progress)
 
 
-def _counts(rows: Sequence[SampleRow], settings: SamplingConfig, progress: Progress) -> dict[str, Any]:
+def _counts(samples: Path, settings: SamplingConfig, progress: Progress) -> dict[str, Any]:
     """Counts of responses; says when most of them had no room to end."""
-    texts = [row["text"] for row in rows]
-    cut_off = sum(row["finish_reason"] == "length" for row in rows)
-    if cut_off > MOST_CUT * len(rows):
+    counts = dict.fromkeys(("responses", "tokens", "cut_off", "empty"), 0)
+    repeating = 0
+    for row in stream_rows(samples, ["text", "token_ids", "finish_reason"]):
+        counts["responses"] += 1
+        counts["tokens"] += len(row["token_ids"])
+        counts["cut_off"] += row["finish_reason"] == "length"
+        counts["empty"] += not row["text"].strip()
+        repeating += repeats_itself(row["text"])
+    if counts["cut_off"] > MOST_CUT * counts["responses"]:
         progress.say(
-            f"warning  {cut_off} of {len(rows)} responses were cut off at sampling.max_new_tokens = "
-            f"{settings.max_new_tokens}: raise it, or ask for shorter ones"
+            f"warning  {counts['cut_off']} of {counts['responses']} responses were cut off at sampling.max_new_tokens "
+            f"= {settings.max_new_tokens}: raise it, or ask for shorter ones"
         )
-    return {
-        "responses": len(rows),
-        "tokens": sum(len(row["token_ids"]) for row in rows),
-        "cut_off": cut_off,
-        "empty": sum(not text.strip() for text in texts),
-        "repeating_share": repeating_share(texts),
-    }
+    return {**counts, "repeating_share": repeating / max(1, counts["responses"])}
 
 
 def sample_draw(
@@ -193,15 +192,14 @@ def sample_draw(
     stream: str,
     target: Path,
     progress: Progress,
-) -> list[SampleRow]:
-    """All responses of a draw, written to `target` in shards; `stream` separates the noise of draws of one seed."""
+) -> None:
+    """Write all responses of a draw to `target`, in shards; `stream` separates the noise of draws of one seed."""
     task = DrawTask(policies, draw, examples, settings, seed, stream, target)
     if task.served:
         keys = make_draw(task, alone=True, progress=progress)
     else:
         keys = devices.on_all_ranks(make_draw, task, progress=progress)
     join_shards(target, keys, SAMPLES)
-    return read_table(target)
 
 
 def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -> list[str]:

@@ -8,6 +8,8 @@ Reads recipe and manifest; touches no model and no data. Leaves out: how it is s
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from sparring.runtime.words import counted
 
 if TYPE_CHECKING:
     from sparring.evaluation.best_policy import Best, EvaluatedPolicy, Stopped
+    from sparring.fleet.work import Standing
 
 LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "dropped_prompts", "failed", "empty", "answers_cut")
 """counts of a stage that are shown unless they are 0"""
@@ -55,6 +58,27 @@ class StageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Now:
+    """What a run does at this moment, as it said within the last second or two."""
+
+    doing: str
+    done: int
+    total: int | None
+    note: str
+    gone: float
+    """seconds since it began"""
+    nodes: Sequence[Standing]
+    """the machines of a cluster that work on it; empty where one works alone"""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None where there is none yet."""
+        if not self.total or not 0 < self.done < self.total:
+            return None
+        return self.gone * (self.total - self.done) / self.done
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """A run so far."""
 
@@ -64,6 +88,8 @@ class RunStatus:
     finished: bool
     running: bool
     """whether a process works on it now"""
+    now: Now | None
+    """what it does; None where nobody works on it, or nothing that takes long"""
     next_stage: str | None
     """None when all is done, and where the recipe's algorithm cannot be built here"""
     seconds_left: float | None
@@ -108,7 +134,8 @@ def read_status(run: Path) -> RunStatus:
         rounds=rounds,
         rounds_done=len(done),
         finished=finished,
-        running=is_held(run / layout.RUN_LOCK),
+        running=(running := is_held(run / layout.RUN_LOCK)),
+        now=read_now(run) if running else None,
         next_stage=next_stage,
         seconds_left=left,
         stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
@@ -118,6 +145,16 @@ def read_status(run: Path) -> RunStatus:
         best=best,
         stopped=cast("Stopped | None", stop),
     )
+
+
+def read_now(run: Path) -> Now | None:
+    """What the process that works on a run said last; None where it has said nothing."""
+    path = run / layout.PROGRESS
+    if not path.exists():
+        return None
+    row = json.loads(path.read_text(encoding="utf-8"))
+    gone = max(0.0, time.time() - row["began"])
+    return Now(row["doing"], row["done"], row["total"], row["note"], gone, row.get("nodes", []))
 
 
 def _evaluated(plain: dict[str, Any], manifest: Mapping[str, Any]) -> tuple[Sequence[EvaluatedPolicy], Best | None]:

@@ -37,6 +37,10 @@ FULL = {
 """what the system says where there is no more room"""
 LONG_NAME = 100
 """bytes of a name from which names that are made of it hold a hash instead"""
+GROUP = 32_768
+"""rows from which a joined table begins another row group; as few as fit into memory with long responses"""
+STREAMED = 1024
+"""rows that are turned into Python's objects together: a response of 200 tokens takes 15 KB"""
 LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 """half a surrogate pair: JSON carries it, and no file in UTF-8 can hold it"""
 
@@ -177,12 +181,23 @@ def _blaming(path: Path, partial: Path, option: str = "--out") -> Iterator[None]
 
 def write_table(path: Path, rows: Rows, schema: pa.Schema) -> None:
     """Rows as one Parquet file; lone surrogates in their texts, which Parquet cannot hold, become U+FFFD."""
-    try:
-        table = pa.Table.from_pylist(rows, schema)
-    except UnicodeEncodeError:
-        table = pa.Table.from_pylist(json.loads(whole_characters(json.dumps(rows, ensure_ascii=False))), schema)
+    table = _as_table(rows, schema)
     with beside(path) as partial:
         pq.write_table(table, partial)
+
+
+def table_bytes(rows: Rows, schema: pa.Schema) -> memoryview:
+    """What `write_table` would write."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(_as_table(rows, schema), sink)
+    return memoryview(sink.getvalue())
+
+
+def _as_table(rows: Rows, schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(rows, schema)
+    except UnicodeEncodeError:
+        return pa.Table.from_pylist(json.loads(whole_characters(json.dumps(rows, ensure_ascii=False))), schema)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
@@ -190,6 +205,39 @@ def write_tables(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> N
     with beside(path) as partial, pq.ParquetWriter(partial, schema) as writer:
         for table in tables:
             writer.write_table(table)
+
+
+def join_tables(path: Path, sources: Iterable[Path], schema: pa.Schema) -> None:
+    """The rows of several Parquet files as one, in row groups of about `GROUP` rows, of which memory holds one.
+
+    Raises:
+        ValueError: a source is not a whole Parquet file.
+    """
+    write_tables(path, _groups((_table(source) for source in sources), schema), schema)
+
+
+def _groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The tables, so many together that they have `GROUP` rows or more; the last ones may have fewer."""
+    waiting, rows, none = list[pa.Table](), 0, True
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        if rows >= GROUP:
+            yield pa.concat_tables(waiting).combine_chunks()
+            waiting, rows, none = [], 0, False
+    if rows or none:
+        yield pa.concat_tables(waiting or [schema.empty_table()]).combine_chunks()
+
+
+def stream_rows(path: Path, names: list[str] | None = None) -> Iterator[Any]:
+    """The rows of a Parquet file one after the other, of which memory holds some; `names`: of the columns to read.
+
+    Raises:
+        ValueError: it is not a whole Parquet file.
+    """
+    with _whole(path), pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=STREAMED, columns=names):
+            yield from batch.to_pylist()
 
 
 def read_table(path: Path) -> list[Any]:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
@@ -25,6 +25,8 @@ from sparring.runtime.words import rough
 Advance = Callable[..., None]
 Left = Callable[[], float | None]
 """seconds that the whole work will still take; None where that is not known"""
+Nodes = Callable[[], list[dict[str, Any]]]
+"""the machines that work now, as plain data; none where this one works alone"""
 RECORD_EVERY = 1.0
 """seconds between two writings of the file"""
 LINE_EVERY = 20.0
@@ -36,8 +38,9 @@ AT_ONCE = 1.0
 class Recorder:
     """Keeps what is being done in a file, every second at most, for pages that watch; see `recorded`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, nodes: Nodes = list) -> None:
         self.path, self._partial, self._last = path, path.with_name(f".{path.name}.partial"), 0.0
+        self._nodes = nodes
 
     def record(self, doing: str, done: int, total: int | None, note: str, began: float, at_once: bool) -> None:
         """Write it, unless the file is fresh. Not flushed to disk, and no error where it cannot be written."""
@@ -45,6 +48,7 @@ class Recorder:
             return
         self._last = time.monotonic()
         row = {"doing": doing, "done": done, "total": total, "note": note, "began": began, "at": time.time()}
+        row |= {"nodes": nodes} if (nodes := self._nodes()) else {}
         with contextlib.suppress(OSError):
             self._partial.write_text(json.dumps(row))
             self._partial.replace(self.path)
@@ -68,9 +72,12 @@ class Progress:
         """The same display for one part of the work, whose lines begin with its name; `left`: of all parts."""
         return Progress(self.console, self.quiet, f"{place}  ", left or self.left, self.recorder)
 
-    def recorded(self, path: Path) -> Progress:
-        """The same display, which also keeps its task in a file: {"doing": ..., "done": 3, "total": 8, ...}."""
-        return Progress(self.console, self.quiet, self.place, self.left, Recorder(path))
+    def recorded(self, path: Path, nodes: Nodes = list) -> Progress:
+        """The same display, which also keeps its task in a file: {"doing": ..., "done": 3, "total": 8, ...}.
+
+        `nodes`: the machines that work, which the file names too.
+        """
+        return Progress(self.console, self.quiet, self.place, self.left, Recorder(path, nodes))
 
     def say(self, text: str) -> None:
         """One line."""

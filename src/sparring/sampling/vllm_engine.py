@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sparring.recipe.sections import SamplingConfig, VllmConfig
+from sparring.runtime import gpus
 from sparring.runtime.errors import EngineError
 from sparring.sampling.engine import Request, Response, as_response
 
@@ -259,8 +258,8 @@ def environment(config: VllmConfig, index: int) -> dict[str, str]:
     env = {**inherited, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     if config.python is not None:
         env = {name: value for name, value in env.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    if config.data_parallel > 1 and torch.cuda.is_available():
-        devices = env.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    if config.data_parallel > 1 and gpus.there():
+        devices = env.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus.count())))
         first = index * config.tensor_parallel
         env["CUDA_VISIBLE_DEVICES"] = ",".join(devices.split(",")[first : first + config.tensor_parallel])
     return env
@@ -273,10 +272,10 @@ def check_vllm(config: VllmConfig) -> str:
         ValueError: no such Python, no vLLM there, or too few GPUs.
     """
     wanted = config.tensor_parallel * config.data_parallel
-    if torch.cuda.is_available() and wanted > torch.cuda.device_count():
+    if gpus.there() and wanted > gpus.count():
         raise ValueError(
             f"sampling.vllm.tensor_parallel = {config.tensor_parallel} times data_parallel = {config.data_parallel} "
-            f"needs {wanted} GPUs, but {torch.cuda.device_count()} are visible. Lower one, or set CUDA_VISIBLE_DEVICES."
+            f"needs {wanted} GPUs, but {gpus.count()} are visible. Lower one, or set CUDA_VISIBLE_DEVICES."
         )
     process = _start(config, ["check"], environment(config, 0), subprocess.PIPE)
     timer = threading.Timer(CHECK_SECONDS, process.kill)

@@ -22,7 +22,7 @@ from sparring.report.html import lead, policy_name
 from sparring.report.summary import FitRow, Summary, load_summary
 from sparring.rounds.side_by_side import in_training
 from sparring.rounds.state import read_manifest, read_stored
-from sparring.rounds.status import RunStatus, read_status
+from sparring.rounds.status import RunStatus, read_now, read_status
 from sparring.runtime import layout
 from sparring.runtime.files import read_json, read_object
 from sparring.runtime.locks import is_held
@@ -143,13 +143,11 @@ class Watched:
         return self._when(run / layout.MANIFEST, lambda: read_status(run), held, name="status")
 
     def _task(self) -> Task | None:
-        path = self.folder / layout.PROGRESS
-        if not path.exists():
+        now = read_now(self.folder)
+        if now is None:
             return None
-        row = json.loads(path.read_text())
-        gone, done, total = time.time() - row["began"], row["done"], row["total"]
-        left = f"about {rough(gone * (total - done) / done)} left" if total and 0 < done < total else ""
-        return Task(row["doing"], done, total, row["note"], left)
+        left = "" if now.seconds_left is None else f"about {rough(now.seconds_left)} left"
+        return Task(now.doing, now.done, now.total, now.note, left)
 
     def _standing(self) -> Standing | None:
         standing = None if self.ballot is None else self.ballot.standing()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from sparring.training.packing import Segment
 
@@ -201,6 +201,5 @@ def _refuse_unsupported(module: torch.nn.Module, segments: tuple[Segment, ...], 
 
 
 AttentionInterface.register(BRANCH_ATTENTION, branch_attention)
-# No mask tensor: `branch_attention` reads the segments. Without this entry transformers would take restarted
-# positions without a mask for separate documents and build a mask of its own.
-AttentionMaskInterface.register(BRANCH_ATTENTION, lambda *_, **__: None)
+# No entry in transformers' table of masks: for an attention that has none it makes no mask (`branch_attention` reads
+# the segments). With one it would first ask the device whether positions start again, which waits for a GPU.

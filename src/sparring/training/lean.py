@@ -66,7 +66,7 @@ def _agrees(module: nn.Module, lean: Forward, width: int) -> bool:
     weight = next(module.parameters(), None)
     if weight is None:
         return False
-    if isinstance(weight, FakeTensor):  # planning counts bytes without values
+    if isinstance(weight, FakeTensor) or weight.is_meta:  # no values: planning counts bytes
         return True
     probe = torch.linspace(-2.0, 3.0, 2 * width, device=weight.device).reshape(1, 2, width)
     dtype = weight.dtype if weight.dtype.is_floating_point else torch.float32

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from sparring.recipe.sections import FitConfig
+from sparring.runtime import gpus
 
 
 def make_optimizer(
@@ -45,7 +46,7 @@ def check_optimizer(config: FitConfig) -> None:
     if config.optimizer != "adamw_8bit":
         return
     field = "fit.optimizer = 'adamw_8bit'"
-    if not torch.cuda.is_available():
+    if not gpus.there():
         raise ValueError(f"{field} needs an NVIDIA GPU, and none is visible. Take adamw, or run where there is one.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(f"{field} needs the package bitsandbytes. Install it with: pip install 'sparring[qlora]'")

@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sparring.models.weights import load_model
+from sparring.runtime import gpus
 
 NF4: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
 """as in the paper: NormalFloat4, its scales quantised too (Dettmers et al. 2023, arXiv 2305.14314)"""
@@ -25,7 +26,7 @@ NF4: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_
 def check_quantisation(folder: Path) -> None:
     """Raise a ValueError where the model in `folder` cannot be held in 4 bits here."""
     field = "model.lora.quantize = 'nf4'"
-    if not torch.cuda.is_available():
+    if not gpus.there():
         raise ValueError(f"{field} needs an NVIDIA GPU, and none is visible. Remove it, or run where there is one.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(f"{field} needs the package bitsandbytes. Install it with: pip install 'sparring[qlora]'")
@@ -49,5 +50,5 @@ def load_quantised(
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=compute)
-    device = {"": torch.cuda.current_device()}
+    device = {"": gpus.current()}
     return load_model(folder, dtype, trust_remote_code, quantization_config=config, device_map=device)

@@ -20,7 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from sparring.recipe.sections import FitConfig
-from sparring.runtime import devices
+from sparring.runtime import devices, gpus
 from sparring.runtime.devices import on_device
 from sparring.training.scorer import PolicyScorer
 
@@ -39,7 +39,7 @@ def make_scorer(load: Callable[[], nn.Module], config: FitConfig) -> tuple[Polic
         return scorer, scorer.verify()
     from torch.distributed.device_mesh import init_device_mesh
 
-    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (devices.count(),))
+    mesh = init_device_mesh(gpus.device_type(), (devices.count(),))
     with devices.one_at_a_time():
         scorer = PolicyScorer(load(), config.layout, config.attention).eval()
         verified = scorer.verify()
