@@ -17,7 +17,9 @@ from starlette.routing import Route
 
 from sparring.serve.security import PART, Pace, allowed, check_csrf, enter, form, site_of
 from sparring.serve.templates import page
-from sparring.votes.ballot import Ballot, Late, NotShown, Showing, Standing
+from sparring.votes.ballot import Ballot
+from sparring.votes.counting import Standing
+from sparring.votes.items import Late, NotShown, Showing
 from sparring.votes.people import Voter, by_token, named_voter
 
 STANDING_SECONDS = 1.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sparring.votes.ballot import Messages
+from sparring.votes.items import Messages
 from sparring.votes.records import Record
 
 Row = dict[str, Any]

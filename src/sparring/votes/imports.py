@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sparring.models.messages import conversation, prompt_turns
-from sparring.votes.ballot import VERDICTS, Ballot, Item, make_item
+from sparring.votes.ballot import Ballot
 from sparring.votes.exports import ARENA, ARGILLA
+from sparring.votes.items import VERDICTS, Item, make_item
 from sparring.votes.people import named_voter
 from sparring.votes.tables import SHOWINGS, VOTES, Database, IntegrityError
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sparring.votes.ballot import Messages, Verdict, answer_meant
+from sparring.votes.items import Messages, Verdict, answer_meant
 from sparring.votes.tables import ITEMS, VOTERS, VOTES, Database
 
 
