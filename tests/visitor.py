@@ -8,6 +8,7 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from sparring.serve.app import make_app
+from sparring.serve.generating import Generator
 from sparring.serve.site import Site
 
 LOCAL = "http://127.0.0.1:8765"
@@ -16,8 +17,8 @@ LOCAL = "http://127.0.0.1:8765"
 class Visitor(TestClient):
     """A browser without a script: it has one session, and posts what the forms of a page hold."""
 
-    def __init__(self, site: Site, url: str = LOCAL) -> None:
-        super().__init__(make_app(site), base_url=url, raise_server_exceptions=False)
+    def __init__(self, site: Site, url: str = LOCAL, generator: Generator | None = None) -> None:
+        super().__init__(make_app(site, generator=generator), base_url=url, raise_server_exceptions=False)
 
     def fields(self, page: str = "/vote") -> dict[str, str]:
         """Hidden fields of a page's forms."""

@@ -16,7 +16,7 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.people import People
 from sparring.runtime.errors import OracleError
-from sparring.votes.ballot import Showing
+from sparring.votes.items import Showing
 from sparring.votes.tables import Unavailable
 from vote_fakes import honest, vote_all, voter
 

@@ -23,7 +23,8 @@ from sparring.runtime.layout import VOTES
 from sparring.serve.app import make_app
 from sparring.serve.site import Site, open_site
 from sparring.serve.starting import _bound
-from sparring.votes.ballot import Ballot, make_item
+from sparring.votes.ballot import Ballot
+from sparring.votes.items import make_item
 from sparring.votes.people import add_voter
 from sparring.votes.records import read_records
 from sparring.votes.tables import open_database

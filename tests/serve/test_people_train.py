@@ -26,9 +26,10 @@ from sparring.rounds.run import run
 from sparring.runtime import layout
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import QUIET
-from sparring.votes.ballot import Ballot, Showing
+from sparring.votes.ballot import Ballot
 from sparring.votes.exports import exported
 from sparring.votes.imports import import_votes
+from sparring.votes.items import Showing
 from sparring.votes.records import read_records
 from sparring.votes.tables import open_database
 from vote_fakes import QUESTION, voter

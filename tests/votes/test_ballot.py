@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sparring.votes import ballot as rules
-from sparring.votes.ballot import Late, NotShown, make_item
+from sparring.votes import choosing as rules
+from sparring.votes.items import Late, NotShown, make_item
 from sparring.votes.people import add_voter, all_voters, by_token, checked_name, revoke, signing_key
 from sparring.votes.records import read_records
 from sparring.votes.tables import Unavailable, open_database

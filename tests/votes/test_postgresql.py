@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sparring.votes.ballot import Ballot, make_item
+from sparring.votes.ballot import Ballot
+from sparring.votes.items import make_item
 from sparring.votes.people import add_voter, by_token
 from sparring.votes.records import read_records
 from sparring.votes.tables import Unavailable, open_database

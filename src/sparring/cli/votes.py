@@ -44,9 +44,9 @@ def revoke(place: Place, name: Name) -> None:
 def agreement(place: Place, json_: Json = False) -> None:
     """Show how far people agree with each other, with themselves, and with the side of the screen."""
     from sparring.evaluation.agreement import agreement
-    from sparring.votes.records import read_records
+    from sparring.votes.records import asked_for, read_records
 
-    result = agreement(read_records(_database(place)))
+    result = agreement(asked_for(read_records(_database(place))))
     if json_:
         print_json(result)
     else:
@@ -60,6 +60,9 @@ def export_(
     form: Annotated[
         str, typer.Option("--format", help="jsonl (all), arena, label-studio, argilla, trl or labelled.")
     ] = "jsonl",
+    room: Annotated[
+        str, typer.Option(help="all, vote (asked for by a run), or try (given in a conversation).")
+    ] = "all",
 ) -> None:
     """Write the votes in one of the field's formats."""
     from sparring.runtime.files import check_output, write_json, write_json_lines
@@ -67,7 +70,7 @@ def export_(
     from sparring.votes.records import read_records
 
     check_output(out)
-    rows, dropped = exported(read_records(_database(place)), form)
+    rows, dropped = exported(read_records(_database(place)), form, room)
     write = write_json if out.suffix == ".json" else write_json_lines
     write(out, rows)
     screen = terminal()

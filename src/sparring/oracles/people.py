@@ -33,7 +33,9 @@ from sparring.runtime.layout import VOTES
 from sparring.runtime.words import counted
 
 if TYPE_CHECKING:
-    from sparring.votes.ballot import Ballot, Item, Tally
+    from sparring.votes.ballot import Ballot
+    from sparring.votes.counting import Tally
+    from sparring.votes.items import Item
 
 QUESTION = "Which answer is better?"
 POLL_SECONDS = 1.0
@@ -151,7 +153,7 @@ class People:
 
     def _item(self, comparison: Comparison) -> tuple[Item, int] | None:
         """The item that people judge, and the place of `a` in it; None where a rule decides."""
-        from sparring.votes.ballot import make_item
+        from sparring.votes.items import make_item
 
         a, b = comparison.a.strip(), comparison.b.strip()
         if by_rule(a, b) is not None:

@@ -5,7 +5,9 @@ app = make_app(open_site([Path("runs/mine")], votes=None, tokens=False), cookie=
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,9 +16,11 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from sparring.serve import managing, templates, voting, watching
+from sparring.serve import managing, templates, trying, voting, watching
+from sparring.serve.generating import Generator
 from sparring.serve.security import PART, Headers
 from sparring.serve.site import Site, vote_places
+from sparring.serve.talks import Talks
 from sparring.serve.templates import page
 from sparring.serve.watch import Watched
 from sparring.votes.tables import Unavailable
@@ -24,8 +28,17 @@ from sparring.votes.tables import Unavailable
 SESSION_SECONDS = 30 * 24 * 3600
 
 
-def make_app(site: Site, cookie: str = "sparring", secure: bool = False) -> Starlette:
-    """The pages of a site. `secure`: the cookie travels by HTTPS only."""
+def make_app(
+    site: Site, cookie: str = "sparring", secure: bool = False, generator: Generator | None = None
+) -> Starlette:
+    """The pages of a site. `secure`: the cookie travels by HTTPS only; `generator`: who answers in the Try room."""
+    generator = generator or Generator()
+
+    @contextlib.asynccontextmanager
+    async def running(_: Starlette) -> AsyncIterator[None]:
+        yield
+        generator.close()
+
     session = Middleware(
         SessionMiddleware,
         secret_key=site.key,
@@ -35,11 +48,13 @@ def make_app(site: Site, cookie: str = "sparring", secure: bool = False) -> Star
         https_only=secure,
     )
     app = Starlette(
-        routes=[*templates.ROUTES, *watching.ROUTES, *voting.ROUTES, *managing.ROUTES],
+        routes=[*templates.ROUTES, *watching.ROUTES, *voting.ROUTES, *trying.ROUTES, *managing.ROUTES],
         middleware=[Middleware(Headers, site=site), session],
+        lifespan=running,
         exception_handlers={HTTPException: _refused, Unavailable: _down, Exception: _broken},
     )
     app.state.site = site
+    app.state.talks, app.state.generator = Talks(), generator
     # A folder whose votes lie elsewhere, or nowhere, shows none.
     ballots = [site.ballot if any(vote_places(folder)) else None for folder in site.folders]
     app.state.watched = [Watched(folder, ballot) for folder, ballot in zip(site.folders, ballots, strict=True)]

@@ -14,7 +14,7 @@ from sparring.evaluation.agreement import agreement
 from sparring.serve.security import PART, allowed, check_csrf, form, site_of
 from sparring.serve.templates import page
 from sparring.votes.people import Role, add_voter, all_voters, revoke
-from sparring.votes.records import read_records
+from sparring.votes.records import asked_for, read_records
 from sparring.votes.tables import Database
 
 
@@ -72,7 +72,7 @@ async def _page(request: Request, status: int = 200, said: str = "", link: str =
 
 def measured(database: Database) -> dict[str, Any]:
     """The agreement of all stored votes."""
-    return agreement(read_records(database))
+    return agreement(asked_for(read_records(database)))
 
 
 ROUTES = [

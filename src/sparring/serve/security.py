@@ -47,6 +47,8 @@ PART = "x-part"
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 MOST_BODY = 64 * 1024
 """bytes of a form: a vote has some hundred"""
+LONGEST_SECONDS = 86_400.0
+"""that somebody may have looked at a pair"""
 KEYS = 10_000
 """people or addresses whose pace is remembered"""
 
@@ -169,3 +171,12 @@ async def form(request: Request) -> dict[str, str]:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=20))
     except ValueError as error:
         raise HTTPException(400, "That is no form. Nothing was stored.") from error
+
+
+def seconds_of(fields: dict[str, str]) -> float | None:
+    """How long somebody looked, as their page says; None where it says nothing that can be."""
+    try:
+        seconds = float(fields.get("seconds") or "nan")
+    except ValueError as error:
+        raise HTTPException(400, f"seconds {fields['seconds'][:40]!r} is no number. Nothing was stored.") from error
+    return seconds if 0 <= seconds <= LONGEST_SECONDS else None

@@ -1,7 +1,8 @@
 """What a server shows: the folders that it watches, and the database of votes that belongs to them.
 
 Nothing is written but votes: people's names, tokens and votes lie in the database that the recipe names, else in
-`cache/votes.sqlite` of the run's folder. Leaves out: pages, and what is read of a run (`watch.py`).
+`cache/votes.sqlite` of the first folder. Where no run asks people it is made when somebody gives a name, so that
+watching writes nothing. Leaves out: pages, and what is read of a run (`watch.py`).
 
     site = open_site([Path("runs/mine")], votes=None, tokens=False)
 """
@@ -9,6 +10,7 @@ Nothing is written but votes: people's names, tokens and votes lie in the databa
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,22 +23,50 @@ from sparring.votes.people import signing_key
 from sparring.votes.tables import Database, Unavailable, open_database
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Site:
     """What a server shows."""
 
     folders: tuple[Path, ...]
     database: Database | None
-    """of votes; None where nothing asks people"""
+    """of votes; None where nothing asks people and nobody has come yet"""
     tokens: bool
     """whether everybody needs a link with a token"""
     key: str = field(repr=False)
     """signs sessions"""
+    place: str = ""
+    """where the database is, or would be made"""
+    asks: bool = True
+    """whether a run or a contest asks people, so that there is something to vote on"""
+    _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def ballot(self) -> Ballot | None:
-        """The votes; None where nothing asks people."""
+        """The votes; None where there is no database."""
         return None if self.database is None else Ballot(self.database)
+
+    @property
+    def runs(self) -> bool:
+        """Whether there are runs, whose policies can be talked to."""
+        return any(map(layout.is_run, self.folders))
+
+    def made_database(self) -> Database:
+        """The database, made where there is none.
+
+        Raises:
+            ValueError: it cannot be made there.
+        """
+        with self._making:
+            if self.database is None:
+                try:
+                    database = open_database(self.place)
+                    signing_key(database, self.key)
+                except Unavailable as error:
+                    raise ValueError(
+                        f"{error}. Start the server with --votes FILE, a file that can be written."
+                    ) from error
+                self.database = database
+            return self.database
 
 
 def open_site(folders: Sequence[Path], votes: str | None, tokens: bool) -> Site:
@@ -58,12 +88,13 @@ def open_site(folders: Sequence[Path], votes: str | None, tokens: bool) -> Site:
             f"these folders keep their votes in different places: {', '.join(map(str, places))}. Serve them one by "
             "one, or name one database for all (oracle.database) when they are started."
         )
-    place = next(iter(places), str(own_votes(folders[0])) if tokens else None)
-    if place is None:
-        return Site(tuple(folders), None, tokens, secrets.token_urlsafe(32))
+    own = own_votes(folders[0])
+    place = next(iter(places), str(own))
+    if not (places or tokens or own.exists()):
+        return Site(tuple(folders), None, tokens, secrets.token_urlsafe(32), place, asks=False)
     try:
         database = open_database(place)
-        return Site(tuple(folders), database, tokens, signing_key(database))
+        return Site(tuple(folders), database, tokens, signing_key(database), place, asks=bool(places))
     except Unavailable as error:
         raise ValueError(f"votes: {error}. Start it, and give the same command.") from error
 

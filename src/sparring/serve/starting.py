@@ -56,7 +56,9 @@ def welcome(site: Site, address: str, encrypted: bool) -> list[str]:
         return [
             f"open {address} (this machine only; from another one: ssh -L {address.rpartition(':')[2]}:"
             f"{address.partition('//')[2]} HOST)",
-            *([f"votes are kept in {site.database.place}"] if site.database else []),
+            f"votes are kept in {site.database.place}"
+            if site.database
+            else f"runs are read, not written; who gives a name in Try has {site.place} made for votes",
         ]
     assert site.database is not None
     lines = [f"listening at {address}, for people with a link; votes are kept in {site.database.place}"]

@@ -22,6 +22,7 @@ import sparring.report
 from sparring.report.html import environment
 from sparring.runtime.layout import title_of
 from sparring.serve.security import PART, csrf_token, site_of
+from sparring.serve.talks import label
 from sparring.serve.text import as_html, plain
 
 PAGES = Path(__file__).parent / "pages"
@@ -30,6 +31,7 @@ FILES = {
     "page.css": (REPORT / "page.css", "text/css"),
     "serve.css": (PAGES / "serve.css", "text/css"),
     "serve.js": (PAGES / "serve.js", "text/javascript"),
+    "try.js": (PAGES / "try.js", "text/javascript"),
     "icon.svg": (PAGES / "icon.svg", "image/svg+xml"),
 }
 """all files that are sent, by name: no other path is looked at"""
@@ -39,7 +41,7 @@ FILES = {
 def templates() -> Environment:
     """The templates, with the report's filters."""
     made = environment().overlay(loader=FileSystemLoader([PAGES, REPORT]))
-    made.filters |= {"answer": as_html, "plain": plain, "title_of": title_of}
+    made.filters |= {"answer": as_html, "plain": plain, "title_of": title_of, "named": label}
 
     return made
 
@@ -52,7 +54,8 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
         "csrf": csrf_token(request),
         "path": request.url.path,
         "tokens": site.tokens,
-        "asks_people": site.database is not None,
+        "people": site.database is not None,
+        "runs": site.runs,
         "role": request.session.get("role", "owner" if not site.tokens else ""),
     }
     text = templates().get_template(template).render(about | values)

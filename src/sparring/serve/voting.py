@@ -15,13 +15,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from sparring.serve.security import PART, Pace, allowed, check_csrf, enter, form, site_of
+from sparring.serve.security import PART, Pace, allowed, check_csrf, enter, form, seconds_of, site_of
 from sparring.serve.templates import page
-from sparring.votes.ballot import Ballot, Late, NotShown, Showing, Standing
+from sparring.votes.ballot import Ballot
+from sparring.votes.counting import Standing
+from sparring.votes.items import Late, NotShown, Showing
 from sparring.votes.people import Voter, by_token, named_voter
 
 STANDING_SECONDS = 1.0
-LONGEST_SECONDS = 86_400.0
 VOTES, ENTRIES = Pace(240, 60.0), Pace(20, 60.0)
 """per person; per address, of those that failed to enter"""
 
@@ -30,10 +31,10 @@ async def show(request: Request) -> Response:
     """The pair that waits for this voter."""
     voter = await allowed(request, "voter", "owner")
     ballot = site_of(request).ballot
-    if ballot is None:
+    if ballot is None or not site_of(request).asks:
         return page(request, "nothing.html")
     if voter is None:
-        return page(request, "name.html")
+        return page(request, "name.html", to="/vote")
     return await _room(request, ballot, voter, await _next(ballot, voter))
 
 
@@ -42,9 +43,8 @@ async def vote(request: Request) -> Response:
     ballot, voter, fields = await _posted(request)
     said = ""
     try:
-        seconds = float(fields.get("seconds") or "nan")
-        kept = seconds if 0 <= seconds <= LONGEST_SECONDS else None
-        await in_thread(ballot.vote, voter.id, fields.get("showing", ""), fields.get("verdict", ""), kept)
+        what = fields.get("showing", ""), fields.get("verdict", ""), seconds_of(fields)
+        await in_thread(ballot.vote, voter.id, *what)
     except (Late, NotShown) as error:
         said = f"Not stored: {error}"
     except ValueError as error:
@@ -65,13 +65,15 @@ async def name(request: Request) -> Response:
     """Begin a session by a name, on a server that only this machine reaches."""
     site, fields = site_of(request), await form(request)
     check_csrf(request, fields)
-    if site.tokens or site.database is None:
+    to = "/try" if fields.get("to") == "/try" else "/vote"
+    if site.tokens:
         raise HTTPException(403, "Names are enough on a server without --host only. Open your link.")
     try:
-        enter(request, await in_thread(named_voter, site.database, fields.get("name", "")))
+        voter = await in_thread(lambda: named_voter(site.made_database(), fields.get("name", "")))
     except ValueError as error:
-        return page(request, "name.html", status=400, error=str(error))
-    return RedirectResponse("/vote", 303)
+        return page(request, "name.html", status=400, error=str(error), to=to)
+    enter(request, voter)
+    return RedirectResponse(to, 303)
 
 
 async def link(request: Request) -> Response:

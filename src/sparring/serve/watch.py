@@ -28,7 +28,8 @@ from sparring.runtime.files import read_json, read_object
 from sparring.runtime.locks import is_held
 from sparring.runtime.words import counted, duration, rough
 from sparring.serve.site import is_contest
-from sparring.votes.ballot import Ballot, Standing
+from sparring.votes.ballot import Ballot
+from sparring.votes.counting import Standing
 
 T = TypeVar("T")
 LOOK_SECONDS = 2.0

@@ -1,9 +1,10 @@
 """Votes in the field's formats: Chatbot Arena's columns, Label Studio, Argilla, TRL's pairs, and ours.
 
-Names of policies are in none of them: voters did not know them, and the database does not. Leaves out: reading these
-formats (`imports.py`).
+Votes of the Vote room hold no name of a policy: voters did not know them, and the database does not. Preferences that
+were given in a conversation hold two; where they were in sight, they are left out of all formats but ours and Arena's,
+which marks them. Leaves out: reading these formats (`imports.py`).
 
-    rows, dropped = exported(read_records(database), "trl")
+    rows, dropped = exported(read_records(database), "trl", room="vote")
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sparring.votes.ballot import Messages
+from sparring.votes.items import Messages
 from sparring.votes.records import Record
+from sparring.votes.tries import ROOM
 
 Row = dict[str, Any]
+ROOMS = ("all", "vote", ROOM)
+"""vote: asked for by an oracle, or imported; try: given in a conversation"""
 ARENA = {"left": "model_a", "right": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
 """verdict -> `winner` of lmarena-ai/arena-human-preference-100k"""
 ARGILLA = {"left": "response_left", "right": "response_right", "tie": "tie", "both_bad": "both_bad"}
@@ -31,15 +35,27 @@ class Exported(NamedTuple):
     dropped: Counter[str]
 
 
-def exported(records: Sequence[Record], form: str) -> Exported:
-    """The votes as rows of one of `FORMS`.
+def exported(records: Sequence[Record], form: str, room: str = "all") -> Exported:
+    """The votes of one of `ROOMS` as rows of one of `FORMS`.
 
     Raises:
-        ValueError: there is no such format.
+        ValueError: there is no such format or room.
     """
-    if form not in FORMS:
-        raise ValueError(f"--format {form!r}: there is none of this name. Give one of {', '.join(FORMS)}.")
-    return FORMS[form](records)
+    for name, value, allowed in (("--format", form, tuple(FORMS)), ("--room", room, ROOMS)):
+        if value not in allowed:
+            raise ValueError(f"{name} {value!r}: there is none of this name. Give one of {', '.join(allowed)}.")
+    chosen = [record for record in records if room == "all" or (record.tried is None) == (room == "vote")]
+    rows, dropped = FORMS[form](chosen)
+    dropped[f"of the other room (--room {room})"] += len(records) - len(chosen)
+    return Exported(rows, dropped)
+
+
+def _unknowing(records: Sequence[Record], dropped: Counter[str]) -> list[Record]:
+    """As `_counting`, but those that were given with the policies' names in sight are counted too."""
+    counting = _counting(records, dropped)
+    blind = [record for record in counting if record.tried is None or record.tried.blind]
+    dropped["given with the policies' names in sight"] += len(counting) - len(blind)
+    return blind
 
 
 def _counting(records: Sequence[Record], dropped: Counter[str]) -> list[Record]:
@@ -65,6 +81,9 @@ def own(records: Sequence[Record]) -> Exported:
             "seconds": record.seconds,
             "voted_at": record.voted_at,
             "undone": record.undone,
+            "room": "vote" if record.tried is None else ROOM,
+            "policies": None if record.tried is None else [record.tried.left, record.tried.right],
+            "blind": None if record.tried is None else record.tried.blind,
         }
         for record in records
     ]
@@ -72,11 +91,16 @@ def own(records: Sequence[Record]) -> Exported:
 
 
 def arena(records: Sequence[Record]) -> Exported:
-    """Columns of Chatbot Arena's releases; `model_a` was on the left, and both models are named by their answers."""
+    """Columns of Chatbot Arena's releases; `model_a` was on the left.
+
+    Models are named by their policies where these were chosen in a conversation, else by a hash of their answers.
+    """
     dropped: Counter[str] = Counter()
     rows = []
     for record in _counting(records, dropped):
-        names, conversations = zip(*((_name(text), _with_answer(record, text)) for text in record.shown), strict=True)
+        conversations = [_with_answer(record, text) for text in record.shown]
+        tried = record.tried
+        names = [_name(text) for text in record.shown] if tried is None else [tried.left, tried.right]
         rows.append(
             {
                 "question_id": record.item[:32],
@@ -87,7 +111,7 @@ def arena(records: Sequence[Record]) -> Exported:
                 "conversation_a": conversations[0],
                 "conversation_b": conversations[1],
                 "turn": sum(message["role"] == "user" for message in record.messages),
-                "anony": True,
+                "anony": tried is None or tried.blind,
                 "tstamp": record.voted_at,
             }
         )
@@ -98,7 +122,7 @@ def label_studio(records: Sequence[Record]) -> Exported:
     """Tasks of Label Studio's `<Pairwise>`, which knows left and right; a tie and both bad are choices beside it."""
     dropped: Counter[str] = Counter()
     rows = []
-    for record in _counting(records, dropped):
+    for record in _unknowing(records, dropped):
         sides = {"from_name": "pairwise", "to_name": "left,right", "type": "pairwise"}
         other = {"from_name": "neither", "to_name": "left", "type": "choices"}
         chosen = (
@@ -128,7 +152,7 @@ def argilla(records: Sequence[Record]) -> Exported:
             "responses": {"preference": [{"value": ARGILLA[record.verdict], "user_id": record.voter}]},
             "metadata": {"item": record.item},
         }
-        for record in _counting(records, dropped)
+        for record in _unknowing(records, dropped)
     ]
     return Exported(rows, dropped)
 
@@ -137,7 +161,7 @@ def trl(records: Sequence[Record]) -> Exported:
     """Pairs that TRL's trainers read: a row per vote for a side. Conversations where a prompt has several turns."""
     dropped: Counter[str] = Counter()
     rows: list[Row] = []
-    for record in _counting(records, dropped):
+    for record in _unknowing(records, dropped):
         if not isinstance(record.meant, int):
             dropped[str(record.meant)] += 1
             continue
@@ -154,7 +178,7 @@ def labelled(records: Sequence[Record]) -> Exported:
     """A row per pair with P(a beats b) over its votes: what `oracle audit` and `oracle train` read."""
     dropped: Counter[str] = Counter()
     votes: dict[str, list[Record]] = {}
-    for record in _counting(records, dropped):
+    for record in _unknowing(records, dropped):
         if record.verdict == "both_bad":
             dropped["both_bad"] += 1
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +19,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sparring.models.messages import conversation, prompt_turns
-from sparring.votes.ballot import VERDICTS, Ballot, Item, make_item
+from sparring.votes.ballot import Ballot
 from sparring.votes.exports import ARENA, ARGILLA
+from sparring.votes.items import VERDICTS, Item, Late, make_item
 from sparring.votes.people import named_voter
 from sparring.votes.tables import SHOWINGS, VOTES, Database, IntegrityError
+from sparring.votes.tries import ROOM, Tried, store_try, tried_item
 
 Row = Mapping[str, Any]
 UNNAMED = "imported"
@@ -42,6 +45,8 @@ class Given(NamedTuple):
     seconds: float | None = None
     voted_at: float | None = None
     id: str | None = None
+    tried: Tried | None = None
+    """whose answers these are, where the vote was given in a conversation"""
 
 
 class Imported(NamedTuple):
@@ -69,7 +74,7 @@ def import_votes(database: Database, rows: Sequence[Row], question: str) -> Impo
     if not given:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise ValueError(f"the file holds no vote: {reasons}.")
-    Ballot(database).ask((item for _, item, _ in given), wanted=0, skips=1)
+    Ballot(database).ask((item for vote, item, _ in given if vote.tried is None), wanted=0, skips=1)
     voters = {name: named_voter(database, name, "voter").id for name in {vote.voter for vote, _, _ in given}}
     added = sum(_stored(database, vote, item, left, voters[vote.voter]) for vote, item, left in given)
     return Imported(added, len(given) - added, dropped)
@@ -81,11 +86,20 @@ def _item(vote: Given, question: str) -> tuple[Item, int]:
         raise ValueError(f"the verdict is none of {', '.join(VERDICTS)}")
     if left == right or not (left and right):
         raise ValueError("the answers are equal, or one is empty")
+    if vote.tried is not None:
+        return tried_item(vote.messages, vote.left, vote.right)
     return make_item(vote.question or question, vote.messages, left, right)
 
 
 def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) -> bool:
     """Whether the vote was new."""
+    if vote.tried is not None:
+        sides, showing = (vote.left, vote.right), vote.id or secrets.token_urlsafe(18)
+        said = (vote.verdict, vote.seconds, vote.voted_at)
+        try:
+            return store_try(database, voter, showing, vote.messages, sides, vote.tried, *said)
+        except Late:
+            return False
     # A file may hold the same verdict of several people, who are told apart; a second of the same one is the first.
     digest = hashlib.sha256(json.dumps([item.id, voter, left, vote.repeat, vote.verdict]).encode()).hexdigest()
     showing = vote.id or f"import-{digest[:32]}"
@@ -129,7 +143,15 @@ def _own(row: Row) -> Iterator[Given]:
         row.get("seconds"),
         row.get("voted_at"),
         row.get("id"),
+        _tried(row),
     )
+
+
+def _tried(row: Row) -> Tried | None:
+    if row.get("room") != ROOM:
+        return None
+    left, right = row["policies"]
+    return Tried(str(left), str(right), bool(row.get("blind")))
 
 
 def _arena(row: Row) -> Iterator[Given]:

@@ -116,15 +116,15 @@ def all_voters(database: Database) -> list[Voter]:
         return [_voter(row) for row in connection.execute(sa.select(VOTERS).order_by(VOTERS.c.id))]
 
 
-def signing_key(database: Database) -> str:
-    """The secret that signs sessions: made once, so that they outlive the server."""
+def signing_key(database: Database, key: str | None = None) -> str:
+    """The secret that signs sessions, made once, so that they outlive the server; `key` signs some already."""
     select = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "key")
     with database.read() as connection:
-        if (key := connection.scalar(select)) is not None:
-            return key
+        if (stored := connection.scalar(select)) is not None:
+            return stored
     try:
         with database.write() as connection:
-            connection.execute(SETTINGS.insert().values(name="key", value=secrets.token_urlsafe(32)))
+            connection.execute(SETTINGS.insert().values(name="key", value=key or secrets.token_urlsafe(32)))
     except IntegrityError:  # another server was faster
         pass
     return signing_key(database)

@@ -1,17 +1,19 @@
 """Stored votes as rows, with all that was shown: for agreement, exports and imports.
 
-read_records(database)[0].winner  ->  "left"
+read_records(database)[0].verdict  ->  "left"
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sparring.votes.ballot import Messages, Verdict, answer_meant
-from sparring.votes.tables import ITEMS, VOTERS, VOTES, Database
+from sparring.votes.items import Messages, Verdict, answer_meant
+from sparring.votes.tables import ITEMS, TRIES, VOTERS, VOTES, Database
+from sparring.votes.tries import Tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Record:
     voted_at: float
     """seconds since 1970"""
     undone: bool
+    tried: Tried | None = None
+    """whose answers these are, where the vote was given in a conversation"""
 
     @property
     def counts(self) -> bool:
@@ -57,7 +61,9 @@ class Record:
 def read_records(database: Database) -> list[Record]:
     """All votes in the order in which they were stored, taken back ones and skips too."""
     joined = sa.select(VOTES, ITEMS.c.question, ITEMS.c.messages, ITEMS.c.answers, VOTERS.c.name.label("name"))
+    joined = joined.add_columns(TRIES.c.left_policy, TRIES.c.right_policy, TRIES.c.blind)
     joined = joined.join(ITEMS, ITEMS.c.id == VOTES.c.item).join(VOTERS, VOTERS.c.id == VOTES.c.voter)
+    joined = joined.outerjoin(TRIES, TRIES.c.showing == VOTES.c.showing)
     with database.read() as connection:
         return [_record(row) for row in connection.execute(joined.order_by(VOTES.c.id))]
 
@@ -77,4 +83,10 @@ def _record(row: sa.Row) -> Record:
         seconds=row.seconds,
         voted_at=row.voted_at,
         undone=row.undone_at is not None,
+        tried=None if row.left_policy is None else Tried(row.left_policy, row.right_policy, bool(row.blind)),
     )
+
+
+def asked_for(records: Sequence[Record]) -> list[Record]:
+    """Those of the Vote room and of files: all but preferences that were given in a conversation."""
+    return [record for record in records if record.tried is None]

@@ -89,6 +89,16 @@ VOTES = sa.Table(
     sa.Column("undone_at", sa.Float),
 )
 """What a voter said of a showing, as it was shown. Their order is that of `id`, which no clock disturbs."""
+TRIES = sa.Table(
+    "tries",
+    METADATA,
+    sa.Column("showing", sa.ForeignKey("showings.id"), primary_key=True),
+    sa.Column("left_policy", sa.Text, nullable=False),
+    sa.Column("right_policy", sa.Text, nullable=False),
+    sa.Column("blind", sa.Boolean, nullable=False),
+)
+"""Of a showing that was a turn of a conversation (`tries.py`): whose answers stood on which side, and whether the voter
+could not know. Databases that were made before it get it when they are opened."""
 COUNTS = sa.and_(VOTES.c.undone_at.is_(None), VOTES.c.verdict != "skip")
 """a vote that counts"""
 sa.Index(
@@ -268,6 +278,8 @@ def _check(database: Database, make: bool) -> None:
                 METADATA.create_all(connection)
                 connection.execute(SETTINGS.insert().values(name="version", value=VERSION))
             found = connection.scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "version"))
+            if found == VERSION and names and TRIES.name not in names:
+                TRIES.create(connection)
     except DatabaseError as error:
         raise ValueError(f"{database.place} is no database of votes: {_reason(error)}. Give another one.") from error
     if found != VERSION:

@@ -29,10 +29,19 @@ function put(html) {
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
 }
 
-function putPair(html) {
+function begin(html) {
   put(html);
   looked = 0;
   since = performance.now();
+}
+
+function putPair(html) {
+  if (!live.dataset.vote) {
+    put(html);
+    document.getElementById("newest")?.focus();
+    return;
+  }
+  begin(html);
   window.scrollTo(0, 0);
   live.querySelector(".question")?.focus({ preventScroll: true });
 }
@@ -88,29 +97,31 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+async function refresh() {
+  try {
+    const answer = await fetch(location.href, { headers: { "x-part": "1", "if-none-match": etag } });
+    if (busy) return;
+    if (answer.status === 200) {
+      etag = answer.headers.get("etag") || "";
+      const html = await answer.text();
+      if (live.dataset.vote && html.includes('id="ballot"')) putPair(html);
+      else put(html);
+    } else if (answer.status !== 304) {
+      tell(await answer.text());
+      return;
+    }
+    tell("");
+  } catch {
+    tell("The server does not answer. This page looks again by itself.");
+  }
+}
+
 async function look() {
   for (;;) {
     const box = live.matches("[data-refresh]") ? live : live.querySelector("[data-refresh]");
     await pause(1000 * Number(box?.dataset.refresh || 2));
     if (busy || document.hidden || !(live.matches("[data-refresh]") || live.querySelector("[data-refresh]"))) continue;
-    try {
-      const answer = await fetch(location.href, { headers: { "x-part": "1", "if-none-match": etag } });
-      if (busy) continue;
-      if (answer.status === 200) {
-        etag = answer.headers.get("etag") || "";
-        const html = await answer.text();
-        if (live.dataset.vote) {
-          if (html.includes('id="ballot"')) putPair(html);
-          else put(html);
-        } else put(html);
-      } else if (answer.status !== 304) {
-        tell(await answer.text());
-        continue;
-      }
-      tell("");
-    } catch {
-      tell("The server does not answer. This page looks again by itself.");
-    }
+    await refresh();
   }
 }
 
