@@ -18,9 +18,9 @@ import numpy as np
 from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
-from sparring.report.figures import kl_title
 from sparring.report.html import environment, own_files
 from sparring.report.numbers import THIN, percent, span, told_apart
+from sparring.report.panels import kl_title
 from sparring.report.summary import Judgment, Summary
 from sparring.runtime.files import write_text
 

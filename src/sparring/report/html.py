@@ -22,8 +22,9 @@ from markupsafe import Markup
 from sparring.evaluation.best_policy import in_words, stop_in_words
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
-from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
+from sparring.report.figures import Figure, fit_figures, policy_figures, undrawn
 from sparring.report.numbers import THIN, date, judge_names, number, percent, points, rule_name, span
+from sparring.report.panels import kl_title
 from sparring.report.picture import readme_svg
 from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
