@@ -9,8 +9,9 @@ import pytest
 
 from sparring.report import curve_checks as checks
 from sparring.report.curve_checks import Check
-from sparring.report.figures import FIT_PANELS, POLICY_PANELS, fit_figures
+from sparring.report.figures import fit_figures
 from sparring.report.html import levels
+from sparring.report.panels import FIT_PANELS, POLICY_PANELS
 from sparring.report.summary import FitRow, PolicyMeasures
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from sparring.evaluation.cheats import can_tell, falls_for
 from sparring.evaluation.intervals import CountedInterval, Interval
-from sparring.report.html import environment, own_files
+from sparring.report.html import page
 from sparring.report.numbers import percent, points, span
 from sparring.report.svg import circle, inline, line, rect, text
 from sparring.runtime.files import write_text
@@ -26,24 +26,20 @@ from sparring.runtime.files import write_text
 def write_audit(audit: Mapping[str, Any], path: Path) -> None:
     """Write the page of an audit (`run_audit`'s), beside its target and renamed."""
     oracles = audit["oracles"]
-    page = (
-        environment()
-        .get_template("audit.html")
-        .render(
-            s=audit,
-            lines=[in_words(name, one) for name, one in oracles.items()],
-            warnings=[*doubts(audit), *warnings(oracles)],
-            rates={name: rate_text(one["accuracy"]) for name, one in oracles.items()}
-            | {"length_rule": rate_text(audit["length_rule"])},
-            categories=categories(oracles),
-            cheats=cheats(oracles),
-            rate_text=rate_text,
-            length_gap=length_gap,
-            reliability=partial(reliability, pairs=audit["decided"]),
-            css=own_files("page.css"),
-        )
+    text = page(
+        "audit.html",
+        s=audit,
+        lines=[in_words(name, one) for name, one in oracles.items()],
+        warnings=[*doubts(audit), *warnings(oracles)],
+        rates={name: rate_text(one["accuracy"]) for name, one in oracles.items()}
+        | {"length_rule": rate_text(audit["length_rule"])},
+        categories=categories(oracles),
+        cheats=cheats(oracles),
+        rate_text=rate_text,
+        length_gap=length_gap,
+        reliability=partial(reliability, pairs=audit["decided"]),
     )
-    write_text(path, page)
+    write_text(path, text)
 
 
 def rate_text(rate: CountedInterval | None) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 from sparring.evaluation.head_to_head import FEWEST
 from sparring.evaluation.intervals import DIFFERENCE, interval
 from sparring.evaluation.paired import sign_flip
-from sparring.report.figures import kl_title
-from sparring.report.html import environment, own_files
+from sparring.report.html import page
 from sparring.report.numbers import THIN, percent, span, told_apart
+from sparring.report.panels import kl_title
 from sparring.report.summary import Judgment, Summary
 from sparring.runtime.files import write_text
 
@@ -227,6 +227,5 @@ def _difference(name: str, first: Sequence[float | None], other: Sequence[float 
 
 def write_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     """Write the comparison's page, one file that needs no network."""
-    css, title = own_files("page.css"), shared_kl_title(comparison["runs"])
-    template = environment().get_template("compare.html")
-    write_text(path, template.render(c=comparison, kl_title=title, css=css, thin=THIN))
+    title = shared_kl_title(comparison["runs"])
+    write_text(path, page("compare.html", c=comparison, kl_title=title, thin=THIN))

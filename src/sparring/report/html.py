@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -22,8 +24,9 @@ from markupsafe import Markup
 from sparring.evaluation.best_policy import in_words, stop_in_words
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
-from sparring.report.figures import Figure, fit_figures, kl_title, policy_figures, undrawn
+from sparring.report.figures import Figure, fit_figures, policy_figures, undrawn
 from sparring.report.numbers import THIN, date, judge_names, number, percent, points, rule_name, span
+from sparring.report.panels import kl_title
 from sparring.report.picture import readme_svg
 from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
@@ -63,42 +66,45 @@ def render(summary: Summary, run: Path | None = None) -> str:
     policies = policy_figures(summary["policies"], summary["recipe"], summary.get("evaluated", ()))
     fit = fit_figures(summary["fit"], summary["recipe"])
     checks = summary["checks"]
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            s=summary,
-            lead=lead(summary),
-            checked_first=all_checked(summary),
-            kinds=telling(checks) if checks else {},
-            fewest=FEWEST,
-            episodes=(episodes := summary.get("episodes", [])),
-            roles=list(dict.fromkeys(role for one in episodes for role in one["replies"])),
-            measures=list(dict.fromkeys(name for one in episodes for name in one["measures"])),
-            checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
-            agreement=agreement(summary["judgments"]),
-            names=judge_names(summary["judgments"]),
-            cautions=cautions(summary["judgments"]),
-            best=in_words(best) if (best := summary.get("best")) else "",
-            stopped=stop_in_words(summary["stopped"]) if "stopped" in summary else "",
-            cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
-            beaten=beaten(summary["pool"]) if summary["pool"] else "",
-            curves=levels(policies + fit),
-            policy_figures=policies,
-            kl_title=kl_title(summary["recipe"]),
-            fit_figures=fit,
-            fit_checks=levels(fit),
-            undrawn=undrawn(summary["fit"]),
-            left_out=left_out(summary),
-            rounds_left_out=any(dropped(stage["facts"]) for r in summary["rounds"] for stage in r["stages"].values()),
-            judges=judges(summary),
-            next=next_steps(summary, run or Path(summary["name"])),
-            recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
-            samples=summary["samples"][:MOST_SAMPLES],
-            open_samples=OPEN_SAMPLES,
-            css=own_files("page.css"),
-        )
+    return page(
+        "page.html",
+        s=summary,
+        lead=lead(summary),
+        checked_first=all_checked(summary),
+        kinds=telling(checks) if checks else {},
+        fewest=FEWEST,
+        episodes=(episodes := summary.get("episodes", [])),
+        roles=list(dict.fromkeys(role for one in episodes for role in one["replies"])),
+        measures=list(dict.fromkeys(name for one in episodes for name in one["measures"])),
+        checks_by_group={"": checks, **checks.get("by_group", {})} if checks else {},
+        agreement=agreement(summary["judgments"]),
+        names=judge_names(summary["judgments"]),
+        cautions=cautions(summary["judgments"]),
+        best=in_words(best) if (best := summary.get("best")) else "",
+        stopped=stop_in_words(summary["stopped"]) if "stopped" in summary else "",
+        cycles=losses_to_older(summary["matrix"]) if summary["matrix"] else [],
+        beaten=beaten(summary["pool"]) if summary["pool"] else "",
+        curves=levels(policies + fit),
+        policy_figures=policies,
+        kl_title=kl_title(summary["recipe"]),
+        fit_figures=fit,
+        fit_checks=levels(fit),
+        undrawn=undrawn(summary["fit"]),
+        left_out=left_out(summary),
+        rounds_left_out=any(dropped(stage["facts"]) for r in summary["rounds"] for stage in r["stages"].values()),
+        judges=judges(summary),
+        next=next_steps(summary, run or Path(summary["name"])),
+        recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
+        samples=summary["samples"][:MOST_SAMPLES],
+        open_samples=OPEN_SAMPLES,
     )
+
+
+def page(template: str, style: Sequence[str] = (), script: str = "", **values: Any) -> str:
+    """A template of this folder as one file, with the common style, and with further files of style and a script."""
+    code = own_files(script) if script else ""
+    css, digest = own_files("page.css", *style), b64encode(sha256(code.encode()).digest()).decode()
+    return environment().get_template(template).render(css=css, script=code, script_hash=digest, **values)
 
 
 def own_files(*names: str) -> Markup:

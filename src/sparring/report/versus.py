@@ -7,16 +7,14 @@ Leaves out: computing any number (`evaluation/head_to_head.py`).
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparring.evaluation.annotations import Judgments
-from sparring.report.html import environment, own_files
+from sparring.report.html import page
 from sparring.runtime.files import write_text
 
 MOST = 2000
@@ -25,20 +23,9 @@ MOST = 2000
 
 def write_versus(result: Mapping[str, Any], judgments: Judgments, orders: np.ndarray, path: Path) -> None:
     """Write the contest's page; `orders` is N2, P(A wins) with A shown first and second, NaN where unknown."""
-    script = own_files("versus.js")
-    page = (
-        environment()
-        .get_template("versus.html")
-        .render(
-            r=result,
-            intervals=_intervals(result),
-            rows=_rows(judgments, orders)[:MOST],
-            css=own_files("page.css", "versus.css"),
-            script=script,
-            script_hash=b64encode(sha256(script.encode()).digest()).decode(),
-        )
-    )
-    write_text(path, page)
+    rows = _rows(judgments, orders)[:MOST]
+    intervals = _intervals(result)
+    write_text(path, page("versus.html", ["versus.css"], "versus.js", r=result, intervals=intervals, rows=rows))
 
 
 def _intervals(result: Mapping[str, Any]) -> list[dict[str, Any]]:
