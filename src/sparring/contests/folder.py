@@ -116,7 +116,7 @@ class ContestFolder(ABC, Generic[Stored]):
         root, entry = self.store.root, self.store.manifest.get("judge")
         if entry is None or not (root / self.verdicts).exists():
             raise ValueError(f"{root} holds no finished contest (no {self.verdicts} in its manifest.json).")
-        for name in entry["inputs"].keys() - {"judge", "players", "prompts"}:
+        for name in entry["inputs"].keys() - {"judge", "players", "prompts", "design"}:
             outputs = self.store.manifest.get(f"answers/{name}", {}).get("outputs", {})
             if outputs.get(answer_path(name)) != entry["inputs"][name]:
                 raise ValueError(
