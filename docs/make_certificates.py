@@ -262,7 +262,7 @@ def page(data: Mapping[str, Any]) -> str:
     text += "## All rows\n"
     for name in SHIPPED:
         rows = [claim for claim in claims if claim["algorithm"] == name]
-        text += f"\n### {name}\n\n" + table(("claim", "source", "predicted", "measured", "verdict"), map(cells, rows))
+        text += f"\n### {name}\n\n" + table(("claim", "source", "predicted", "measured", "seeds", "verdict"), map(cells, rows))
     return text
 
 
@@ -395,7 +395,7 @@ PARTS = {"bandit": bandit_text, "transformer": transformer_text, "roles": roles_
 def cells(claim: Mapping[str, Any]) -> list[str]:
     """A claim as table cells."""
     words = f"**{claim['name']}**: {claim['claim']}" + (f" *{claim['note']}*" if claim["note"] else "")
-    return [words, claim["source"], claim["predicted"], claim["measured"], claim["verdict"]]
+    return [words, claim["source"], claim["predicted"], claim["measured"], str(claim.get("seeds") or "-"), claim["verdict"]]
 
 
 def table(head: Sequence[str], rows: Any) -> str:

@@ -18,7 +18,7 @@ from sparring.data.examples import Example, stream_examples
 from sparring.data.rows import read_rows
 from sparring.models.messages import turns
 from sparring.oracles.labelled import read_labelled
-from sparring.recipe.sections import ColumnsConfig, DatasetConfig
+from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 
 PAIRS = [
     {"prompt": "Say ant", "chosen": "ant!", "rejected": "no"},
@@ -324,7 +324,7 @@ def test_conversations_that_do_not_fit_together_are_counted(tmp_path: Path) -> N
     assert dropped == {
         "fewer than two ranked answers": 2,
         "all answers have one rank": 1,
-        "a ranked answer needs 'answer' and 'rank'": 1,
+        "a ranked answer needs 'answer', and 'rank' or a score": 1,
     }
 
 

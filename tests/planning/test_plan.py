@@ -247,3 +247,20 @@ def test_bad_input(recipe: dict[str, Any], tmp_path: Path) -> None:
     code, _, err = sparring("plan", file, "--set", "model.path=org/not-there")
     assert code == 2
     assert "the configuration of 'org/not-there' cannot be read" in err
+
+
+def test_a_loss_that_looks_at_its_whole_step_first_costs_a_forward_pass_more(recipe: dict[str, Any]) -> None:
+    """KTO scores each response of a step before it trains on one; with its reference point at zero it need not."""
+    tokens, seconds, responses = {}, {}, {}
+    for point in ("kl", "zero"):
+        plain = {**recipe, "algorithm": {"name": "kto", "reference_point": point}}
+        built = parse_recipe(plain)
+        planner = Planner(built, cpu(64 * GB), read_config(built), read_lengths(built))
+        stage, one_pass = planner.fit(), planner._training_tokens()[0]
+        assert one_pass
+        tokens[point] = (stage.tokens or 0) / one_pass
+        seconds[point] = ((stage.seconds or 0) - planner.times.fit_overhead) / one_pass
+        responses[point] = planner.shape.responses
+    assert tokens == {"kl": 2, "zero": 1}
+    assert seconds["kl"] == pytest.approx(seconds["zero"] * 4 / 3, rel=0.2)  # backward counts as two forward passes
+    assert responses == {"kl": 2, "zero": 1}

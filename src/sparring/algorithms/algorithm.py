@@ -82,6 +82,8 @@ class Step:
     """by the name that the objective uses"""
     judged: bool = False
     """whether the pairing asks the preference oracle; False for SPAC and SPIN"""
+    given_preferences: bool = False
+    """whether it asks the data instead: how sure each pair of chosen and rejected is"""
     trains: str = "play"
     """the seat that this step produces; "play" is the policy of the next round"""
 

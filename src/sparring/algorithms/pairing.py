@@ -183,17 +183,22 @@ class Knockout:
 class Against:
     """Every response of role `winner` over every response of role `loser`; nothing is judged.
 
-    SPIN: gold over own samples. Offline DPO and IPO: chosen over rejected.
+    SPIN: gold over own samples. Offline DPO and IPO: chosen over rejected. `soft`: with the data's own probability.
     """
 
     winner: str
     loser: str
+    soft: bool = False
 
     def play(self, roles: Sequence[str], seed: int) -> Game:
-        """No comparisons."""
-        yield []
-        pairs = [Pair(win, lose) for win in having(roles, self.winner) for lose in having(roles, self.loser)]
-        return Pairs(_even(pairs), _unjudged(len(roles)))
+        """No comparisons; with `soft` those of all pairs, which the data answer."""
+        wave = [(win, lose) for win in having(roles, self.winner) for lose in having(roles, self.loser)]
+        if not self.soft:
+            yield []
+            return Pairs(_even([Pair(*match) for match in wave]), _unjudged(len(roles)))
+        known = zip(wave, (yield wave), strict=True)
+        pairs = _even([Pair(*match, p) for match, p in known if not np.isnan(p)])
+        return Pairs(pairs, _unjudged(len(roles)), dropped="" if pairs else "no verdict")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,17 +36,13 @@ class PairSource(Algorithm):
     pairing: PairingName = "best_worst"
     """how K judged responses become pairs; only with source: own"""
     soft_labels: bool = False
-    """use the oracle's probability instead of its verdict; only with source: own"""
+    """use a probability as the label of a pair: the oracle's (source: own), or the data's own (source: pairs), from a
+    column of preferences, margins or scores"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.source == "own":
             check_pairing(self.pairing, self.samples)
-        elif self.soft_labels:
-            raise ValueError(
-                "soft_labels = true with source = 'pairs': a data set's pairs carry no probability. Use source: own, "
-                "or soft_labels: false."
-            )
         return self
 
     @property
@@ -71,6 +67,7 @@ class PairSource(Algorithm):
         anchors = {name: REFERENCE if name == "reference" else iterate for name in self.anchor_weights}
         if self.source == "pairs":
             columns = Column("chosen"), Column("rejected")
-            return Step(iterate, columns, Against("chosen", "rejected"), objective, anchors)
+            pairing = Against("chosen", "rejected", self.soft_labels)
+            return Step(iterate, columns, pairing, objective, anchors, given_preferences=self.soft_labels)
         draw = Draw("own", self.samples, {iterate: 1.0})
         return Step(iterate, (draw,), PAIRINGS[self.pairing], objective, anchors, judged=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
 
 PICTURES = (".svg", ".html")
-FIELDS = ("claim", "source", "predicted", "measured", "note")
+FIELDS = ("claim", "source", "predicted", "measured", "seeds", "note")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
 UNCHECKED = "not checked"
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeval_check, parse_check
-from sparring.data.rows import Placed, Row, stream_rows
+from sparring.data.labels import Labels, is_null, rows_of_prompts
+from sparring.data.rows import Placed, Row
 from sparring.models.messages import (
     Message,
     answer_text,
@@ -34,7 +34,7 @@ from sparring.models.messages import (
     split_conversation,
 )
 from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
-from sparring.recipe.sections import ColumnsConfig, DatasetConfig
+from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
 COMPLETION = "completion"
@@ -56,25 +56,34 @@ class Example:
     check: Check | None = None
     group: str | None = None
     """what held-out results are shown by, beside all together"""
+    preference: float | None = None
+    """P(chosen beats rejected), where the data's own was asked for"""
 
 
 def stream_examples(
-    config: DatasetConfig, roles: Sequence[str], dropped: Counter[str], unread: Counter[str] | None = None
+    config: DatasetConfig,
+    roles: Sequence[str],
+    dropped: Counter[str],
+    unread: Counter[str] | None = None,
+    preferences: bool = False,
+    seen: set[int] | None = None,
 ) -> Iterator[Example]:
     """Examples that hold every role, one at a time; rows that cannot be used are counted in `dropped` by reason.
 
     What is used without a part that may belong to the prompt (a column `system`) is counted in `unread`. Memory holds
-    a hash of 8 bytes of each, to find duplicates.
+    a hash of 8 bytes of each in `seen`, to find duplicates; several sets that share it have none in common.
+    `preferences`: each example has the data's own probability that chosen beats rejected.
 
     Raises:
         ValueError: a file is missing or unreadable (with the line), a column is missing or changes half-way (with the
             row), or nothing is left.
     """
-    seen: set[int] = set()
+    seen = set() if seen is None else seen
+    before = len(seen)
     layout: Layout | None = None
     others = OtherPrompts()
-    for placed in _plain(config, dropped):
-        layout = layout or Layout.of(placed.row, config, roles)
+    for placed in _plain(rows_of_prompts(config, roles), config.columns.prompt, dropped):
+        layout = layout or Layout.of(placed.row, config, roles, preferences)
         layout.check(placed)
         try:
             example = layout.example(placed.row)
@@ -94,16 +103,16 @@ def stream_examples(
             if unread is not None:
                 unread.update(layout.unread(placed.row))
             yield others.beside(example) if MISMATCHED in roles else example
-    if not seen:
+    if len(seen) == before:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items()) or "it has no rows"
         raise ValueError(f"data: {config.path!r} holds no usable example: {reasons}.")
 
 
-def _plain(config: DatasetConfig, dropped: Counter[str]) -> Iterator[Placed]:
+def _plain(rows: Iterable[Placed], prompt: str, dropped: Counter[str]) -> Iterator[Placed]:
     """The rows, those of ALOE's files as rows with a prompt."""
-    for placed in stream_rows(config):
+    for placed in rows:
         try:
-            yield from (placed._replace(row=row) for row in plain_rows(placed.row, config.columns.prompt))
+            yield from (placed._replace(row=row) for row in plain_rows(placed.row, prompt))
         except UnusableRow as error:
             dropped[str(error)] += 1
 
@@ -130,16 +139,16 @@ class OtherPrompts:
 class Layout:
     """Where prompt and responses stand in the rows of a data set, as its first row shows."""
 
-    def __init__(self, config: DatasetConfig, prompt: str, responses: dict[str, str], inside: bool) -> None:
+    def __init__(
+        self, config: DatasetConfig, prompt: str, responses: dict[str, str], inside: bool, labels: Labels
+    ) -> None:
         """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
         self.path, self.check_column, self.group_column = config.path, config.columns.check, config.columns.group
-        self.prompt, self.responses, self.inside = prompt, responses, inside
-        self.label_column = config.columns.label if COMPLETION in responses else None
-        self.ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
+        self.prompt, self.responses, self.inside, self.labels = prompt, responses, inside, labels
         self.kinds: dict[str, str] = {}
 
     @classmethod
-    def of(cls, row: Row, config: DatasetConfig, roles: Sequence[str]) -> Layout:
+    def of(cls, row: Row, config: DatasetConfig, roles: Sequence[str], preferences: bool = False) -> Layout:
         """The layout of a data set that begins with `row`.
 
         Raises:
@@ -157,14 +166,17 @@ class Layout:
         inside = columns.prompt not in row
         whole = [*responses.values()] or [columns.chosen, columns.gold, "messages"]
         prompt = next((name for name in whole if inside and _holds_prompt(row.get(name))), columns.prompt)
-        labels = [columns.label] if DESIRABLE in roles else []
-        missing = [name for name in (prompt, *responses.values(), *labels) if name not in row]
-        if missing:
+        ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
+        missing, labels = [name for name in (prompt, *responses.values()) if name not in row], None
+        if not missing:
+            labels = Labels.of(row, config, DESIRABLE in roles, ranked, preferences)
+            missing = [name for name in labels.columns if name not in row]
+        if labels is None or missing:
             raise ValueError(
                 f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
                 + _remedy(row, columns, roles)
             )
-        return cls(config, prompt, responses, inside)
+        return cls(config, prompt, responses, inside, labels)
 
     def check(self, placed: Placed) -> None:
         """Compare a row's columns and kinds of values with those of the rows before it.
@@ -172,8 +184,7 @@ class Layout:
         Raises:
             ValueError: they changed; names file, row and field.
         """
-        labels = () if self.label_column is None else (self.label_column,)
-        for column in dict.fromkeys((self.prompt, *self.responses.values(), *labels)):
+        for column in dict.fromkeys((self.prompt, *self.responses.values(), *self.labels.columns)):
             kind = _kind(placed.row[column]) if column in placed.row else "no such column"
             before = self.kinds.setdefault(column, kind) if kind != "null" else kind
             if kind != before:
@@ -190,7 +201,8 @@ class Layout:
             ValueError: why the row cannot be used.
         """
         refuse_attached(row, (self.prompt, *self.responses.values()))
-        values = self._ranked(row) if self.ranked else {role: row[name] for role, name in self.responses.items()}
+        ranked = self.labels.best_and_worst(row[self.responses["chosen"]]) if self.labels.ranked else None
+        values = ranked.answers if ranked else {role: row[name] for role, name in self.responses.items()}
         for role, value in values.items():
             if is_null(value):
                 raise ValueError(f"the {role} response is null")
@@ -200,13 +212,14 @@ class Layout:
         elif is_null(prompt):
             raise ValueError("the prompt is null")
         messages, responses = prompt_and_answers(prompt, values)
-        if self.label_column is not None:
-            desirable = parse_label(row[self.label_column])
-            responses = {DESIRABLE if desirable else UNDESIRABLE: responses[COMPLETION]}
+        if COMPLETION in self.responses:
+            responses = {DESIRABLE if self.labels.desirable(row) else UNDESIRABLE: responses[COMPLETION]}
         check = parse_check(row.get(self.check_column)) or _other_check(row)
         group = None if is_null(row.get(self.group_column)) else str(row[self.group_column])
         content = json.dumps([messages, responses], sort_keys=True, ensure_ascii=False)
-        return Example(hashlib.sha256(content.encode()).hexdigest()[:16], messages, responses, check, group)
+        preference = self.labels.preference(row, ranked) if self.labels.preferences else None
+        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        return Example(digest, messages, responses, check, group, preference)
 
     def unread(self, row: Row) -> list[str]:
         """What a row holds beside its columns that are read, and may belong to its prompt."""
@@ -216,20 +229,6 @@ class Layout:
         named = any(isinstance(turn, dict) and not is_empty(turn.get("name")) for turn in messages)
         unknown = row.get(IDS) is not None and row.get(self.check_column) is None and _other_check(row) is None
         return [*names, *(["the messages' field 'name'"] if named else []), *([repr(IDS)] if unknown else [])]
-
-    def _ranked(self, row: Row) -> Row:
-        """The best and the worst of a list of texts, best first, or of {answer, rank}."""
-        answers = _list(row[self.responses["chosen"]])
-        if len(answers) < 2:
-            raise ValueError("fewer than two ranked answers")
-        if all(isinstance(answer, str) for answer in answers):
-            return {"chosen": answers[0], "rejected": answers[-1]}
-        if not all(isinstance(a, dict) and a.get("rank") is not None and "answer" in a for a in answers):
-            raise ValueError("a ranked answer needs 'answer' and 'rank'")
-        best, worst = min(answers, key=_rank), max(answers, key=_rank)
-        if _rank(best) == _rank(worst):
-            raise ValueError("all answers have one rank")
-        return {"chosen": best["answer"], "rejected": worst["answer"]}
 
 
 def _other_check(row: Row) -> Check | None:
@@ -248,55 +247,14 @@ def _other_check(row: Row) -> Check | None:
 
 def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
     """What to do where a row lacks a column of its roles."""
-    name = "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ...}."
+    name = "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
     if DESIRABLE in roles:
         if {columns.chosen, columns.rejected} <= row.keys():
             return "These rows are pairs, which dpo, simpo, orpo and others take; kto takes answers with a label."
-        return "Name yours under columns: {prompt: ..., completion: ..., label: ...}."
+        return "Name yours under columns: {prompt: ..., completion: ..., label: ...}, or score: ... with threshold: ..."
     if {columns.completion, columns.label} <= row.keys():
         name = "These rows are unpaired answers with a label, which kto takes."
     return name + (" Or have pairs built: data.collect." if "chosen" in roles else "")
-
-
-def parse_label(value: Any) -> bool:
-    """A label as a truth value: true or false, 1 or 0, or these as text (of a CSV file).
-
-    Raises:
-        ValueError: it is something else.
-    """
-    if isinstance(value, str):
-        value = {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
-    if value is None or value not in (0, 1):
-        raise ValueError("the label is neither true nor false")
-    return bool(value)
-
-
-def _list(value: Any) -> list[Any]:
-    """Ranked answers; a CSV cell holds them as JSON text."""
-    if value is None:
-        return []
-    try:
-        ranked = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError("the ranked answers are text, but not a JSON list") from error
-    if not isinstance(ranked, list | tuple):
-        raise ValueError("the ranked answers are no list")
-    return list(ranked)
-
-
-def _rank(answer: Row) -> float:
-    try:
-        rank = float(answer["rank"])
-    except (TypeError, ValueError, OverflowError):
-        rank = math.nan
-    if not math.isfinite(rank):
-        raise ValueError("the rank of an answer is no number")
-    return rank
-
-
-def is_null(value: Any) -> bool:
-    """Whether a cell holds nothing; NaN is how pandas writes that."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _kind(value: Any) -> str:

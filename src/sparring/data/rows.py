@@ -67,6 +67,12 @@ def data_files(config: DatasetConfig) -> list[Path] | None:
 def _files(config: DatasetConfig) -> tuple[list[Path] | None, bool]:
     """The files, and whether `split` chose among them (and so names no value of a column)."""
     path = Path(config.path).expanduser()
+    here = path.is_dir() or path.is_file() or glob.has_magic(config.path)
+    if here and config.stream:
+        raise ValueError(
+            f"data: stream = true with {config.path!r}, which is on this machine: files are always read row by row. "
+            "Remove stream."
+        )
     if path.is_dir():
         return _folder(_configuration(path, config), config.split)
     is_pattern = glob.has_magic(config.path)
@@ -225,18 +231,38 @@ def _shipped(config: DatasetConfig) -> Iterator[Row]:
         yield {"gold": row["response"], **row} if "response" in row else row
 
 
+def _stream_hub(config: DatasetConfig, rows: Iterable[Any]) -> Iterator[Row]:
+    """Rows as they arrive; a connection that ends half-way is an error, not the end of the data."""
+    count = 0
+    try:
+        for row in rows:
+            yield dict(row)
+            count += 1
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"data: {config.path!r} stopped arriving after {count} rows ({first_line(error)}). Run the command again, "
+            "or set stream: false, which keeps what was fetched."
+        ) from error
+
+
 def _hub(config: DatasetConfig) -> Iterator[Placed]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(config.path, config.name, split=config.split or "train", revision=config.revision)
+        rows = datasets.load_dataset(
+            config.path,
+            config.name,
+            split=config.split or "train",
+            revision=config.revision,
+            streaming=config.stream,
+        )
     except Exception as error:
         raise ValueError(
             f"data: {config.path!r} is neither a file nor a data set that could be fetched from the hub "
             f"({first_line(error)}). Check the spelling and "
             "the network, or download it and give its file."
         ) from error
-    return _placed(config.path, (dict(row) for row in rows))
+    return _placed(config.path, _stream_hub(config, rows) if config.stream else (dict(row) for row in rows))
 
 
 def read_file(path: Path) -> list[Row]:

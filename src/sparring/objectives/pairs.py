@@ -115,6 +115,11 @@ class OfWholeStep(Protocol):
         ...
 
 
+def needs_whole_step(objective: object) -> bool:
+    """Whether every response of an optimiser step must be scored before the first one is trained on."""
+    return isinstance(objective, OfWholeStep) and not objective.is_settled
+
+
 def only_differences(objective: object) -> bool:
     """Whether it sees a pair only through differences, so that two identical responses have no gradient.
 

@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sparring.data.examples import is_null, prompt_and_answers, refuse_attached
+from sparring.data.examples import prompt_and_answers, refuse_attached
+from sparring.data.labels import is_null
 from sparring.data.rows import Row, read_rows
 from sparring.models.messages import PromptText
 from sparring.oracles.oracle import Comparison

@@ -16,8 +16,8 @@ from sparring.data.examples import Example, stream_examples
 from sparring.data.rows import data_files
 from sparring.models.chat import Chat
 from sparring.models.weights import PYPI, load_tokenizer, resolve_model
+from sparring.recipe.datasets import DatasetConfig, MixtureConfig
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import DatasetConfig
 
 LOOKED_AT = 256
 """examples whose lengths are averaged"""
@@ -42,10 +42,10 @@ def read_lengths(recipe: Recipe) -> Lengths:
     """From data on this machine; of a hub data set only what the recipe says."""
     data = recipe.data
     missing: list[str] = []
-    train = _local("train", data.train, () if data.collect else recipe.columns(), missing)
+    train = _local_training(recipe, missing)
     held_out = _local("held_out", data.held_out, (), missing)
     chat = _local_chat(recipe)
-    rows = data.train.limit if train is None else train[0]
+    rows = _rows(data.train) if train is None else train[0]
     held = data.held_out.limit if held_out is None else held_out[0]
     if train is None or chat is None:
         return Lengths(rows, held, data.max_prompt_tokens, data.max_response_tokens, False, tuple(missing))
@@ -59,6 +59,29 @@ def read_lengths(recipe: Recipe) -> Lengths:
     return Lengths(rows, held, prompt, response, True, tuple(missing))
 
 
+def _local_training(recipe: Recipe, missing: list[str]) -> tuple[int, list[Example]] | None:
+    """As `_local`, of all training sets together; None where one of them is not here."""
+    data, roles = recipe.data, () if recipe.data.collect else recipe.columns()
+    seen: set[int] = set()
+    soft = bool(roles) and recipe.uses_given_preferences()
+    sets = data.training_sets().items()
+    found = {name: _local(name, config, roles, missing, soft, seen) for name, config in sets}
+    read = {name.removeprefix("train.sets."): one for name, one in found.items() if one is not None}
+    if len(read) < len(found):
+        return None
+    counts = {name: count for name, (count, _) in read.items()}
+    if isinstance(data.train, MixtureConfig):
+        counts = data.train.quotas(counts)
+    total = sum(counts.values())
+    shares = {name: math.ceil(LOOKED_AT * count / total) for name, count in counts.items()} if total else {}
+    return total, [example for name, (_, first) in read.items() for example in first[: shares.get(name, 0)]]
+
+
+def _rows(train: DatasetConfig | MixtureConfig) -> int | None:
+    """Of training sets that are not here, what the recipe says."""
+    return train.limit if isinstance(train, DatasetConfig) else train.examples
+
+
 def _mean(values: list[int]) -> int:
     return math.ceil(sum(values) / len(values)) if values else 0
 
@@ -69,7 +92,12 @@ def on_this_machine(model: str) -> bool:
 
 
 def _local(
-    name: str, config: DatasetConfig, roles: tuple[str, ...], missing: list[str]
+    name: str,
+    config: DatasetConfig,
+    roles: tuple[str, ...],
+    missing: list[str],
+    preferences: bool = False,
+    seen: set[int] | None = None,
 ) -> tuple[int, list[Example]] | None:
     """Number of examples of a data set on this machine, and the first of them; None for a set that is not here.
 
@@ -83,7 +111,7 @@ def _local(
             here = False
         if not here:
             return None
-    examples = stream_examples(config, roles, Counter())
+    examples = stream_examples(config, roles, Counter(), None, preferences, seen)
     first = list(islice(examples, LOOKED_AT))
     return len(first) + sum(1 for _ in examples), first
 

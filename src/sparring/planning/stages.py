@@ -15,6 +15,8 @@ from transformers import PretrainedConfig
 
 from sparring.algorithms.algorithm import REFERENCE, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.pairing import Pairing
+from sparring.objectives.pairs import needs_whole_step
+from sparring.objectives.responses import DESIRABLE, UNDESIRABLE
 from sparring.planning.footprint import (
     Footprint,
     Shape,
@@ -198,8 +200,11 @@ class Planner:
         }
         memory = {**self._shard(state, trained=True), **self._activations(footprint)}
         fits = fit.epochs * len(self.steps)
-        sizes = [None if tokens is None else tokens * fits for tokens in self._training_tokens()]
-        seconds = [None if tokens is None else self.times.fit(tokens) for tokens in sizes]
+        # A loss that needs a mean over an optimiser step runs its responses once more, without gradients (KTO).
+        looked = fit.epochs * sum(needs_whole_step(step.objective) for step in self.steps)
+        passes = self._training_tokens()
+        sizes = [None if tokens is None else tokens * (fits + looked) for tokens in passes]
+        seconds = [None if n is None else self.times.fit(n * fits, n * looked) for n in passes]
         return Stage("fit", self.recipe.rounds, self._with_overhead(memory, footprint.weights), sizes[0], *seconds)
 
     def _shard(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:
@@ -265,7 +270,11 @@ def step_shape(step: Step, recipe: Recipe, lengths: Lengths) -> Shape:
     """A typical training example of a step: the responses that its pairing keeps, at their longest."""
     roles: list[str] = []
     sizes: list[int] = []
-    for source in () if isinstance(step.responses, Reuse) else step.responses:
+    given = () if isinstance(step.responses, Reuse) else step.responses
+    unpaired = {DESIRABLE, UNDESIRABLE} <= {source.role for source in given}
+    for source in given:
+        if unpaired and source.role == UNDESIRABLE:
+            continue  # an example has one labelled answer, not both
         count = source.count if isinstance(source, Draw) else 1
         roles += [source.role] * count
         sizes += [recipe.sampling.max_new_tokens if isinstance(source, Draw) else lengths.given] * count

@@ -65,10 +65,10 @@ class Times:
         """Log-probabilities of `tokens` under one policy."""
         return self.load() + self._passes(FORWARD * tokens)
 
-    def fit(self, tokens: int) -> float:
-        """Optimiser steps over `tokens` in all."""
+    def fit(self, tokens: int, looked_at: int = 0) -> float:
+        """Optimiser steps over `tokens` in all, and forward passes over `looked_at` more."""
         operations = FORWARD + BACKWARD + (FORWARD if self.recipe.fit.gradient_checkpointing else 0)
-        return self.fit_overhead + self._passes(operations * tokens)
+        return self.fit_overhead + self._passes(operations * tokens + FORWARD * looked_at)
 
     @property
     def fit_overhead(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,7 +24,7 @@ def explain(error: ValidationError, root: type[BaseModel], plain: Any, prefix: s
 
 def _path(problem: Any, plain: Any) -> tuple[Any, ...]:
     """The place of a problem in `plain`: pydantic's location goes on with the branch of a union that was tried."""
-    location = problem["loc"]
+    location = tuple(part for part in problem["loc"] if not str(part).startswith("#"))  # tags of a union's branches
     if problem["type"] == "missing":
         return location
     for depth, part in enumerate(location):
@@ -63,9 +63,16 @@ def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
 
 def _keys(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
     """The keys that the section at a place may have."""
-    model: Any = root
+    models = [root]
     for part in (part for part in location if isinstance(part, str)):
-        field = getattr(model, "model_fields", {}).get(part)
-        candidates = [] if field is None else [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-    return list(getattr(model, "model_fields", {}))
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        # A key that is no field is the name of an entry, such as one of several data sets.
+        models = [inner for annotation in fields for inner in _models(annotation)] if fields else models
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Reuse, Step, build_algorithm
 from sparring.algorithms.pairing import AgainstBaseline, Knockout
 from sparring.environments.environment import build_environment
+from sparring.objectives.responses import DESIRABLE
 from sparring.recipe.sections import (
     DataConfig,
     EvaluationConfig,
@@ -108,6 +109,7 @@ class Recipe(Frozen):
                 f"data.collect builds chosen and rejected, but algorithm {self.algorithm['name']!r} does not "
                 "use them: remove data.collect, or set source: pairs."
             )
+        self._check_label_fields()
         if self.data.teacher is not None and "gold" not in self.columns():
             raise ValueError(
                 f"data.teacher answers in place of gold, but algorithm {self.algorithm['name']!r} does not use gold "
@@ -125,6 +127,19 @@ class Recipe(Frozen):
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
+
+    def _check_label_fields(self) -> None:
+        """Refuse fields of data sets that this method reads nothing by."""
+        name, soft = self.algorithm["name"], self.uses_given_preferences() and self.data.collect is None
+        unpaired = DESIRABLE in self.columns()
+        for place, config in {**self.data.training_sets(), "held_out": self.data.held_out}.items():
+            held = place == "held_out"
+            if config.threshold is not None and (held or not unpaired):
+                takes = "is for the training rows of kto" if held else f"with algorithm {name!r}: only kto uses it"
+                raise ValueError(f"data.{place}.threshold = {config.threshold:g} {takes}. Remove it.")
+            if config.margin_scale != 1 and (held or not soft):
+                needs = "is for training rows" if held else "is used by algorithm.soft_labels: true with source: pairs"
+                raise ValueError(f"data.{place}.margin_scale = {config.margin_scale:g} {needs}. Remove it.")
 
     def _check_quantized(self) -> None:
         """Refuse an engine that would ignore the 4 bits of the base, and sharding, which cannot cut them."""
@@ -221,6 +236,10 @@ class Recipe(Frozen):
     def columns(self) -> tuple[str, ...]:
         """Roles that the training data must hold (or `data.collect` must build)."""
         return tuple(dict.fromkeys(role for step in self.steps()[0] for role in step.columns()))
+
+    def uses_given_preferences(self) -> bool:
+        """Whether pairs have the data's own probabilities, or those that `data.collect` asked for, as labels."""
+        return any(step.given_preferences for step in self.steps()[0])
 
     def columns_in_data(self) -> tuple[str, ...]:
         """Roles that the rows of `data.train` must hold: those that neither `data.collect` nor a teacher makes."""

@@ -1,7 +1,8 @@
 """The sections of a recipe: what each field means, its default and its bounds.
 
 Unknown keys are errors (with the nearest name), and checks across fields name both. Leaves out: the whole recipe
-(`recipe.py`) and the fields of algorithms (`algorithms/`) and oracles (`oracles/`), which their classes check.
+(`recipe.py`), data sets (`datasets.py`), and the fields of algorithms (`algorithms/`) and oracles (`oracles/`), which
+their classes check.
 
     FitConfig(learning_rate=1e-5).schedule
 """
@@ -9,19 +10,15 @@ Unknown keys are errors (with the nearest name), and checks across fields name b
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from sparring.algorithms.judged import check_pairing
+from sparring.recipe.datasets import DatasetConfig, MixtureConfig, several
+from sparring.recipe.frozen import Frozen
 
 Section = dict[str, Any]
-
-
-class Frozen(BaseModel):
-    """Base of every section: immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LoraConfig(Frozen):
@@ -56,47 +53,6 @@ class ModelConfig(Frozen):
     """the day for templates that write one; null: the day on which the run began, kept in lock.json"""
     lora: LoraConfig | None = None
     """null: all weights are trained"""
-
-
-class ColumnsConfig(Frozen):
-    """Names of the data's columns."""
-
-    prompt: str = "prompt"
-    """text, or a list of messages"""
-    chosen: str = "chosen"
-    """the preferred response, text or conversation"""
-    rejected: str = "rejected"
-    """the other response"""
-    gold: str = "gold"
-    """a gold answer (SPIN)"""
-    ranked: str = "answers"
-    """several answers, best first or as {answer, rank}: best and worst stand in for chosen and rejected"""
-    completion: str = "completion"
-    """an answer with a label (KTO)"""
-    label: str = "label"
-    """true: that answer is desirable; false: it is not"""
-    check: str = "check"
-    """rules that code can verify; optional"""
-    group: str = "group"
-    """what the held-out prompt is one of ("unseen topics"): passed rules are shown by group; optional"""
-
-
-class DatasetConfig(Frozen):
-    """A data set: a file, a folder, or a set of the hub."""
-
-    path: str
-    """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
-    'sparring:prompts' / 'sparring:gold' / 'sparring:instructions'"""
-    name: str | None = None
-    """configuration of a hub data set"""
-    revision: str | None = None
-    """of a hub data set; give a commit to be reproducible"""
-    split: str | None = None
-    """split of a hub data set or a folder (default train), or value of the column 'split' of a file"""
-    limit: int | None = Field(default=None, ge=1)
-    """use only the first rows"""
-    columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
-    """column names"""
 
 
 class CollectConfig(Frozen):
@@ -151,7 +107,7 @@ class ServedConfig(EndpointConfig):
     """longer answers are cut off, by the server's count"""
     reasoning: bool = False
     """a reasoning model: sends max_completion_tokens (thoughts count), no temperature and no top_p"""
-    extra: Section = {}
+    extra: Section = Field(default_factory=dict)
     """further fields of every request, as the server wants them"""
 
 
@@ -165,8 +121,10 @@ class OpponentConfig(ServedConfig):
 class DataConfig(Frozen):
     """Training and held-out prompts."""
 
-    train: DatasetConfig
-    """rows to train on"""
+    train: Annotated[
+        Annotated[DatasetConfig, Tag("#one")] | Annotated[MixtureConfig, Tag("#several")], Discriminator(several)
+    ]
+    """rows to train on: one data set, or several with their shares"""
     held_out: DatasetConfig
     """rows that are never trained on"""
     collect: CollectConfig | None = None
@@ -179,6 +137,12 @@ class DataConfig(Frozen):
     """longer prompts are dropped and counted"""
     max_response_tokens: int = Field(default=1024, ge=1)
     """longer responses in the data are dropped and counted"""
+
+    def training_sets(self) -> dict[str, DatasetConfig]:
+        """The training sets by their place under `data`: one named train, or those of a mixture."""
+        if isinstance(self.train, DatasetConfig):
+            return {"train": self.train}
+        return {f"train.sets.{name}": config for name, config in self.train.sets.items()}
 
 
 class VllmConfig(Frozen):
@@ -321,9 +285,9 @@ class EvaluationConfig(Frozen):
     """end the training when so many evaluated policies in a row had no higher `best_by` than the best; null: never"""
     best_by: Literal["win_rate", "mean_preference", "checks"] = "win_rate"
     """what the best policy has most of; the first two against the start, under `oracle`, else the first of `oracles`"""
-    oracles: list[Section] = []
+    oracles: list[Section] = Field(default_factory=list)
     """further oracles that training never saw"""
-    opponents: list[OpponentConfig] = []
+    opponents: list[OpponentConfig] = Field(default_factory=list)
     """served models that the start and the final policy play under every oracle"""
     bootstrap: int = Field(default=2000, ge=100)
     """without effect: intervals over prompts are computed without draws (it stays so that stored recipes are read)"""

@@ -60,7 +60,7 @@ def dropped(facts: Mapping[str, Any]) -> dict[str, Counts]:
 
 def left_out(summary: Summary) -> dict[str, Counts]:
     """All that was left out, over all rounds and in the evaluation: reasons and counts by place."""
-    found = {PLACES.get(place, place): Counter(reasons) for place, reasons in summary["dropped"].items()}
+    found = {_place(place): Counter(reasons) for place, reasons in summary["dropped"].items()}
 
     def add(place: str, reasons: Counts) -> None:
         found[place] = found.get(place, Counter()) + Counter(reasons)
@@ -78,6 +78,12 @@ def left_out(summary: Summary) -> dict[str, Counts]:
         if refused:
             add(f"evaluation: against {name}", {"prompts that its server refuses": refused})
     return {place: dict(reasons) for place, reasons in found.items()}
+
+
+def _place(place: str) -> str:
+    """A data set's name for people; `train.NAME` is one of a mixture."""
+    part, _, name = place.partition(".")
+    return f"{PLACES.get(part, part)}, {name}" if name else PLACES.get(part, part)
 
 
 def total_seconds(round_: FinishedRound) -> float:

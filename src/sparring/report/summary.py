@@ -239,6 +239,8 @@ class Summary(TypedDict):
     intransitivity: Intransitivity | None
     episodes: NotRequired[list[PolicyEpisodes]]
     """every evaluated policy's, where an environment was played"""
+    train_sets: NotRequired[Counts]
+    """training examples by set, where the recipe mixes several"""
     dropped: dict[str, Counts]
     """what was left out before the first round, by place ("train", "held_out", also "teacher" or "collection" where
     there is one) and reason"""

@@ -21,6 +21,7 @@ from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.algorithms.judged import PAIRINGS
 from sparring.models.messages import Message
 from sparring.objectives.pairs import PairLogistic
+from sparring.recipe.datasets import MixtureConfig
 from sparring.recipe.reading import parse_recipe, read_recipe
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
@@ -30,7 +31,7 @@ from sparring.rounds.prepare import check_data, prepare
 from sparring.rounds.resume import check_resumable, take_recipe
 from sparring.rounds.step import StepPairs
 from sparring.rounds.store import Counts, Store
-from sparring.rounds.tables import EXAMPLES, DataResponse, ExampleRow, PairResponse, PairRow, SampleRow
+from sparring.rounds.tables import DataResponse, ExampleRow, PairResponse, PairRow, SampleRow, training_schema
 from sparring.runtime.files import read_table, write_json_lines, write_table
 from sparring.runtime.layout import COLLECTED, COLLECTION, DATA_STAGE, TRAIN
 from sparring.runtime.progress import Progress
@@ -50,8 +51,14 @@ def load_collection(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     sections = {key: plain[key] for key in ("model", "data", "oracle", "seed", "sampling") if key in plain}
     if isinstance(data := sections.get("data"), dict) and "train" in data:
         fields = {key: value for key, value in data.items() if value is not None}
-        sections["data"] = {"collect": {}, **fields, "held_out": data["train"]}
+        sections["data"] = {"collect": {}, **fields, "held_out": _any_set(data["train"])}
     return parse_recipe({**sections, "algorithm": {"name": "dpo", "source": "pairs"}, "rounds": 1})
+
+
+def _any_set(train: Any) -> Any:
+    """A data set that stands in for the held-out one, which a collection does not read."""
+    sets = train.get("sets") if isinstance(train, dict) else None
+    return next(iter(sets.values())) if isinstance(sets, dict) and sets else train
 
 
 def collect(
@@ -103,7 +110,8 @@ def collect_pairs(policies: Policies, recipe: Recipe, progress: Progress) -> Non
 
     def freeze(target: Path) -> Counts:
         rows = preference_rows(examples, read_table(store.root / COLLECTION.pairs))
-        write_table(target, rows, EXAMPLES)
+        mixed = isinstance(recipe.data.train, MixtureConfig)
+        write_table(target, rows, training_schema(mixed, recipe.uses_given_preferences()))
         return {"pairs": len(rows)}
 
     store.file(COLLECTION.stage("freeze"), COLLECTED, {"pairs": _pair_hash(store)}, freeze)
@@ -124,7 +132,8 @@ def preference_rows(examples: Sequence[ExampleRow], pairs: Sequence[PairRow]) ->
             responses: list[DataResponse] = [
                 {"role": role, "text": r["text"], "token_ids": r["token_ids"]} for role, r in sides
             ]
-            rows.append({**by_name[row["example"]], "example": name, "responses": responses})
+            more = {"example": name, "responses": responses, "preference": pair["preference"]}
+            rows.append({**by_name[row["example"]], **more})
     return rows
 
 

@@ -157,7 +157,9 @@ def _data(origin: Origin) -> list[str]:
     counts = origin.data
     lines = ["## Data", ""]
     for name, config in _sets(origin.recipe).items():
-        used = f", {counts[name]} usable examples" if name in counts else ""
+        name = name.replace(".sets.", ".")
+        count = counts.get(name, counts.get("train_sets", {}).get(name.removeprefix("train.")))
+        used = "" if count is None else f", {count} usable examples"
         dropped = sum(counts.get("dropped", {}).get(name, {}).values())
         lines.append(f"- {name}: `{_short(config.path)}`{used}{f', {dropped} dropped' if dropped else ''}")
     return [*lines, ""]
@@ -199,7 +201,7 @@ def _export(export: dict[str, Any]) -> list[str]:
 
 
 def _sets(recipe: Recipe) -> dict[str, DatasetConfig]:
-    return {"train": recipe.data.train, "held_out": recipe.data.held_out}
+    return {**recipe.data.training_sets(), "held_out": recipe.data.held_out}
 
 
 def _is_hub(config: DatasetConfig) -> bool:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,15 +28,16 @@ from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS
 from sparring.data.evaluation_only import refuse_evaluation_only
 from sparring.data.examples import Example, Layout, stream_examples
-from sparring.data.rows import data_files, stream_rows
+from sparring.data.labels import rows_of_prompts
+from sparring.data.rows import data_files
 from sparring.models.chat import Chat
 from sparring.models.messages import prompt_text
 from sparring.models.weights import context_length, is_path, vocabulary_size
+from sparring.recipe.datasets import DatasetConfig, MixtureConfig
 from sparring.recipe.recipe import Recipe
-from sparring.recipe.sections import DatasetConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES, ExampleRow
+from sparring.rounds.tables import EXAMPLES, ExampleRow, training_schema
 from sparring.runtime.files import hash_files, write_table, write_tables
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, TRAIN
 from sparring.runtime.parts import find_part, keep_part
@@ -58,6 +63,8 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     counts = policies.store.stage(DATA_STAGE, inputs, lambda: preparation.run(prompts_only))
     held_out = f", {counts['held_out']} held out" if "held_out" in counts else ""
     progress.say(f"data  {counts['train']} training examples{held_out}")
+    for name, count in counts.get("train_sets", {}).items():
+        progress.say(f"data  {name}: {count} training examples, {count / counts['train']:.1%}")
     for name, reasons in counts["dropped"].items():
         for reason, count in reasons.items():
             progress.say(f"data  {name}: dropped {count}: {reason}")
@@ -81,7 +88,7 @@ def check_data(policies: Policies, recipe: Recipe, prompts_only: bool = False) -
     differ = {name for name in (*began, *now) if began.get(name) != now.get(name)}
     if not differ:
         return
-    sets = {"train": recipe.data.train, "held_out": recipe.data.held_out}
+    sets = {**recipe.data.training_sets(), "held_out": recipe.data.held_out}
     changed = [f"data.{name} ({config.path!r})" for name, config in sets.items() if name in differ]
     if "tokenizer" in differ:
         template = recipe.model.chat_template
@@ -101,7 +108,8 @@ def _inputs(policies: Policies, recipe: Recipe) -> dict[str, str]:
 
 def _data_hashes(recipe: Recipe) -> dict[str, str]:
     """Hashes of the data files on this machine; a hub data set is identified by the recipe alone."""
-    files = {"train": data_files(recipe.data.train), "held_out": data_files(recipe.data.held_out)}
+    sets = {**recipe.data.training_sets(), "held_out": recipe.data.held_out}
+    files = {name: data_files(config) for name, config in sets.items()}
     return {name: hash_files(paths) for name, paths in files.items() if paths is not None}
 
 
@@ -130,6 +138,7 @@ class Preparation:
         day = chat.day if chat.writes_day else None
         settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, day]
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
+        self.schema = training_schema(isinstance(recipe.data.train, MixtureConfig), recipe.uses_given_preferences())
         self.longest = most_prompt_tokens(recipe, context)
         if self.longest < 1:
             raise ValueError(
@@ -157,39 +166,64 @@ class Preparation:
         roles = self.recipe.columns_in_data()
         if roles and (about := self.chat.about_answers) is not None:
             self.progress.say(about)
-        train, dropped = self._shards(data.train, roles, TRAIN)
-        held, held_dropped = self._shards(data.held_out, (), HELD_OUT)
-        prompts = {digest for table in _tables(train) for digest in _digests(table)}
-        count, _ = self._join(train, TRAIN, set())
-        held_count, overlap = self._join(held, HELD_OUT, prompts)
+        train = self._training_sets(roles)
+        held = self._shards("held_out", data.held_out, (), HELD_OUT, set())
+        drawn, counts = self._drawn(train)
+        prompts = {digest for one in drawn for table in one.tables() for digest in _digests(table)}
+        write_tables(self.store.path(TRAIN), (table for one in drawn for table in one.tables()), self.schema)
+        held_count, overlap = self._without(held, prompts)
         if overlap:
-            held_dropped["also a training prompt"] += overlap
+            held.dropped["also a training prompt"] += overlap
         if not held_count:
             raise ValueError("data.held_out: every held-out prompt is also a training prompt. Give other rows.")
-        drops = {"train": dict(dropped), "held_out": dict(held_dropped)}
-        return Made((TRAIN, HELD_OUT), {"train": count, "held_out": held_count, "dropped": drops})
+        dropped = {one.title: dict(one.dropped) for one in (*train, held)}
+        return Made((TRAIN, HELD_OUT), {**counts, "held_out": held_count, "dropped": dropped})
 
     def _prompts(self) -> Made:
-        shards, dropped = self._shards(self.recipe.data.train, (), TRAIN)
-        count, _ = self._join(shards, TRAIN, set())
-        return Made((TRAIN,), {"train": count, "dropped": {"train": dict(dropped)}})
+        train = self._training_sets(())
+        drawn, counts = self._drawn(train)
+        write_tables(self.store.path(TRAIN), (table for one in drawn for table in one.tables()), self.schema)
+        return Made((TRAIN,), {**counts, "dropped": {one.title: dict(one.dropped) for one in train}})
+
+    def _training_sets(self, roles: Sequence[str]) -> list[Tokenised]:
+        """Every training set's rows; what one set has is a duplicate in the later ones."""
+        seen: set[int] = set()
+        sets = self.recipe.data.training_sets()
+        return [self._shards(name, config, roles, TRAIN, seen) for name, config in sets.items()]
+
+    def _drawn(self, train: Sequence[Tokenised]) -> tuple[Sequence[Tokenised], dict[str, Any]]:
+        """The rows that are trained on, by the shares of a mixture, and counts of them."""
+        mixture = self.recipe.data.train
+        if not isinstance(mixture, MixtureConfig):
+            return train, {"train": train[0].usable}
+        by_name = dict(zip(mixture.sets, train, strict=True))
+        quotas = mixture.quotas({name: one.usable for name, one in by_name.items()})
+        drawn = [by_name[name].drawn(name, count, self.recipe.seed) for name, count in quotas.items()]
+        for one, count in zip(train, quotas.values(), strict=True):
+            if beyond := one.usable - count:
+                one.dropped["beyond its share"] += beyond
+        return drawn, {"train": sum(quotas.values()), "train_sets": quotas}
 
     def _folder(self, relative: str) -> Path:
         return self.store.path(relative).with_suffix(".partial")
 
-    def _shards(self, config: DatasetConfig, roles: Sequence[str], relative: str) -> tuple[list[Path], Counter[str]]:
-        """The tokenised rows of a set in shards, and drops by reason."""
-        dropped, unread, shards, name = Counter[str](), Counter[str](), list[Path](), Path(relative).stem
+    def _shards(
+        self, name: str, config: DatasetConfig, roles: Sequence[str], relative: str, seen: set[int]
+    ) -> Tokenised:
+        """The tokenised rows of a set, `name` under `data`, in shards; `seen` gets a hash of each."""
+        dropped, unread, shards = Counter[str](), Counter[str](), list[Path]()
+        folder = self._folder(relative).joinpath(*name.split(".")[2:])
         with self.progress.task(f"data  {name}", None) as advance:
-            examples = stream_examples(config, roles, dropped, unread)
+            preferences = relative == TRAIN and bool(roles) and self.recipe.uses_given_preferences()
+            examples = stream_examples(config, roles, dropped, unread, preferences, seen)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
                 if relative == TRAIN:
-                    refuse_evaluation_only((prompt_text(one.messages) for one in part), "data.train")
-                unmade = self._folder(relative) / f"{index:05d}-{self.key[:16]}.parquet"
+                    refuse_evaluation_only((prompt_text(one.messages) for one in part), f"data.{name}")
+                unmade = folder / f"{index:05d}-{self.key[:16]}.parquet"
                 shard = find_part(unmade, self.progress.say)
                 if shard is None:
                     rows, lost = self._tokenised(part)
-                    schema = EXAMPLES.with_metadata({DROPPED: json.dumps(lost)})
+                    schema = (self.schema if relative == TRAIN else EXAMPLES).with_metadata({DROPPED: json.dumps(lost)})
                     shard = keep_part(unmade, partial(write_table, rows=rows, schema=schema))
                 shards.append(shard)
                 dropped.update(json.loads(pq.read_schema(shard).metadata[DROPPED]))
@@ -201,10 +235,11 @@ class Preparation:
                 else "where it belongs to the prompt, write it into the prompt's column (text, or a list of messages)"
             )
             self.progress.say(f"note  data.{name}: {part} holds something in {count} rows and is not read; {remedy}")
-        if not any(pq.read_metadata(shard).num_rows for shard in shards):
+        usable = sum(pq.read_metadata(shard).num_rows for shard in shards)
+        if not usable:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in dropped.items())
             raise ValueError(f"data.{name}: every example was dropped: {reasons}.")
-        return shards, dropped
+        return Tokenised(name, tuple(shards), dropped, usable)
 
     def _tokenised(self, examples: Iterable[Example]) -> tuple[list[ExampleRow], Counter[str]]:
         rows, dropped = [], Counter[str]()
@@ -229,19 +264,59 @@ class Preparation:
         if row["responses"] and prompt + response > self.context:
             raise ValueError(f"prompt and response longer than the context of {self.context} tokens")
 
-    def _join(self, shards: Sequence[Path], relative: str, without: set[int]) -> tuple[int, int]:
-        """Write the shards as one table, without rows whose prompt is in `without`: counts of rows in it and not."""
+    def _without(self, held: Tokenised, prompts: set[int]) -> tuple[int, int]:
+        """Write the held-out rows whose prompt is not in `prompts`: counts of rows in it and not."""
         count = left_out = 0
 
         def filtered() -> Iterator[pa.Table]:
             nonlocal count, left_out
-            for table in _tables(shards):
-                mask = [digest not in without for digest in _digests(table)] if without else [True] * table.num_rows
+            for table in held.tables():
+                mask = [digest not in prompts for digest in _digests(table)]
                 count, left_out = count + sum(mask), left_out + len(mask) - sum(mask)
                 yield table.filter(pa.array(mask, pa.bool_()))
 
-        write_tables(self.store.path(relative), filtered(), EXAMPLES)
+        write_tables(self.store.path(HELD_OUT), filtered(), EXAMPLES)
         return count, left_out
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """The usable rows of a data set in shards, or some of them."""
+
+    name: str
+    """its place under `data`"""
+    shards: tuple[Path, ...]
+    dropped: Counter[str]
+    usable: int
+    """rows in all shards"""
+    rows: tuple[int, ...] | None = None
+    """places of those that are used, ascending; None: all"""
+    label: str | None = None
+    """of a mixture's set: its name, in the column `set`"""
+
+    @property
+    def title(self) -> str:
+        """The data set's name in counts of drops: train, held_out, or train.NAME of a mixture's set."""
+        return self.name.replace(".sets.", ".")
+
+    def drawn(self, label: str, count: int, seed: int) -> Tokenised:
+        """`count` of its rows, by the seed and the set's name, in their order."""
+        places = random.Random(f"{seed}/mixture/{label}").sample(range(self.usable), count)
+        return replace(self, rows=tuple(sorted(places)), label=label)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The rows that are used, a shard at a time."""
+        begin, places = 0, np.array(self.rows if self.rows is not None else (), dtype=np.int64)
+        for shard in self.shards:
+            table = pq.read_table(shard).replace_schema_metadata(None)
+            end = begin + table.num_rows
+            if self.rows is not None:
+                table = table.take(pa.array(places[(places >= begin) & (places < end)] - begin))
+            if self.label is not None:
+                column = pa.array([self.label] * table.num_rows, pa.string())
+                table = table.set_column(table.schema.get_field_index("set"), "set", column)
+            yield table
+            begin = end
 
 
 def most_prompt_tokens(recipe: Recipe, context: int) -> int:
@@ -252,10 +327,6 @@ def most_prompt_tokens(recipe: Recipe, context: int) -> int:
 def longest_prompt(policies: Policies, recipe: Recipe) -> int:
     """As `most_prompt_tokens`, for a run's start."""
     return most_prompt_tokens(recipe, context_length(policies.base, recipe.model.trust_remote_code) or 1_000_000)
-
-
-def _tables(shards: Iterable[Path]) -> Iterator[pa.Table]:
-    return (pq.read_table(shard).replace_schema_metadata(None) for shard in shards)
 
 
 def _digests(table: pa.Table) -> list[int]:
@@ -289,6 +360,8 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
         ],
         "check": None if example.check is None else json.dumps(example.check),
         "group": example.group,
+        "set": None,
+        "preference": example.preference,
     }
 
 
@@ -305,25 +378,26 @@ def find_problems(recipe: Recipe) -> list[str]:
 
 def data_problems(recipe: Recipe, prompts_only: bool = False) -> list[str]:
     """Problems of data on this machine that the first row shows; those of all rows are the data stage's."""
-    train, held_out = recipe.data.train, recipe.data.held_out
-    sets = {"train": (train, () if prompts_only else recipe.columns_in_data())}
-    if not prompts_only:
-        sets["held_out"] = (held_out, ())
+    train, held_out = recipe.data.training_sets(), recipe.data.held_out
+    roles = () if prompts_only else recipe.columns_in_data()
     problems = []
-    for name, (config, roles) in sets.items():
+    for name, config in (train if prompts_only else {**train, "held_out": held_out}).items():
+        wanted = () if name == "held_out" else roles
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
-                first = next(stream_rows(config), None)
+                first = next(rows_of_prompts(config, wanted), None)
                 if first is None:
                     raise ValueError(f"{config.path!r} has no rows.")
                 with contextlib.suppress(UnusableRow):  # counted when all rows are read
-                    Layout.of(next(plain_rows(first.row, config.columns.prompt)), config, roles)
+                    row = next(plain_rows(first.row, config.columns.prompt))
+                    Layout.of(row, config, wanted, bool(wanted) and recipe.uses_given_preferences())
         except ValueError as error:
             problems.append(f"data.{name}: {str(error).removeprefix('data: ')}")
     everything = {"limit": None}
-    if not (prompts_only or problems or train.limit) and held_out.model_copy(update=everything) == train:
+    same = [name for name, config in train.items() if held_out.model_copy(update=everything) == config]
+    if same and not (prompts_only or problems):
         problems.append(
-            f"data.held_out: {held_out.path!r} is data.train too, so that every held-out prompt is also a training "
+            f"data.held_out: {held_out.path!r} is data.{same[0]} too, so that every held-out prompt is also a training "
             "prompt. Give other rows, or another split of them."
         )
     return problems

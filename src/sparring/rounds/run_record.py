@@ -36,6 +36,7 @@ def run_record(policies: Policies, recipe: Recipe) -> dict[str, Any]:
         "lock": {**read_object(store.root / LOCK), "weights": weights},
         "rounds": [{"round": t, "stages": _stages(store, t)} for t in range(recipe.rounds)],
         "fit": [_fit_log(store, t) for t in range(recipe.rounds)],
+        **({"train_sets": sets} if (sets := store.manifest[DATA_STAGE]["facts"].get("train_sets")) else {}),
         "dropped": _dropped(store),
     }
 

@@ -195,8 +195,14 @@ def _stage(name: str, entry: Mapping[str, Any]) -> StageStatus:
     counts = entry["facts"]
     left_out = {key: counts[key] for key in LEFT_OUT if counts.get(key)}
     form = NUMBERS.get(layout.stage_name(name))
-    numbers = _filled(form, counts) if form else in_words({k: v for k, v in counts.items() if k not in left_out})
+    numbers = _numbers(form, counts) if form else in_words({k: v for k, v in counts.items() if k not in left_out})
     return StageStatus(name, entry["seconds"], entry.get("peak_bytes"), numbers, in_words(left_out), in_words(counts))
+
+
+def _numbers(form: str, counts: Mapping[str, Any]) -> str:
+    """The numbers that matter, and how many training examples are of which set of a mixture."""
+    sets = ", ".join(f"{name} {count:,}" for name, count in counts.get("train_sets", {}).items())
+    return _filled(form, counts) + (f" (training: {sets})" if sets else "")
 
 
 def _filled(form: str, counts: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ class StepPairs:
             return
         samples = self._sample(inputs) if self.step.draws() else []
         responses = responses_of(self.step, self.examples, samples)
-        verdicts = self._judge(inputs, responses) if self.step.judged else []
+        verdicts = self._judge(inputs, responses) if self.step.judged else self._given(responses)
         self.pair(inputs, partial(make_pairs, self.step, self.examples, responses, verdicts))
 
     @property
@@ -117,6 +117,17 @@ class StepPairs:
             self.progress.say(f"judge: the oracle read {counts['answers_cut']} answers only in part")
         inputs["verdicts"] = verdicts_hash
         return read_table(store.root / self.folder.verdicts)
+
+    def _given(self, responses: Sequence[Sequence[Candidate]]) -> list[VerdictRow]:
+        """The data's own probabilities as verdicts, where the step asks for them."""
+        if not self.step.given_preferences:
+            return []
+        verdicts: list[VerdictRow] = []
+        for example, candidates in zip(self.examples, responses, strict=True):
+            roles = [candidate["role"] for candidate in candidates]
+            sides = {"a": roles.index("chosen"), "b": roles.index("rejected")}
+            verdicts.append({"example": example["example"], **sides, "preference": example.get("preference")})
+        return verdicts
 
     def pair(self, inputs: Hashes, make: Callable[[int, Path], Counts]) -> None:
         """The pair stage: `make` writes them, with a seed, to a path."""

@@ -30,6 +30,14 @@ EXAMPLES = pa.schema(
 )
 """data/train.parquet and data/held_out.parquet: one row per usable example; `check` is JSON"""
 
+
+def training_schema(mixed: bool, preferences: bool) -> pa.Schema:
+    """Columns of data/train.parquet: also `set` where several were mixed, and `preference`, the data's own P(chosen
+    beats rejected), where the method reads it."""
+    more = {"set": pa.string()} if mixed else {}
+    return pa.schema([*EXAMPLES, *pa.schema(more | ({"preference": pa.float64()} if preferences else {}))])
+
+
 SAMPLES = pa.schema(
     {
         "example": pa.string(),
@@ -121,6 +129,9 @@ class ExampleRow(Prompt):
     check: str | None
     group: NotRequired[str | None]
     """absent in runs of older versions"""
+    set: NotRequired[str | None]
+    preference: NotRequired[float | None]
+    """both only where `training_schema` has them"""
 
 
 class Candidate(DataResponse):

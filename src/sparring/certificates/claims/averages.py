@@ -12,7 +12,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, exact, g3, nash_target, slope, tabulated
+from sparring.certificates.claims.claim import (
+    Check,
+    Checks,
+    Claim,
+    Effort,
+    exact,
+    g3,
+    nash_target,
+    over_seeds,
+    slope,
+    tabulated,
+)
 from sparring.games.equilibrium import duality_gap
 from sparring.games.game import Array
 from sparring.games.probabilities import log_normalise, win_rates
@@ -64,6 +75,7 @@ def sppo_averages(effort: Effort) -> Iterable[Claim]:
     yield tabulated("sppo_last_iterate_gap", "gap of the last iterate, same runs", "derived", lasts, note=note)
 
 
+@over_seeds(200)
 def sppo_normaliser(effort: Effort) -> Iterable[Claim]:
     """SPPO replaces log Z by eta/2, and log Z exceeds it wherever win rates differ."""
     rng, least = np.random.default_rng(effort.seed), math.inf

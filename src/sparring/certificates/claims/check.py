@@ -22,6 +22,7 @@ from sparring.certificates.claims import (
     lists,
     offline,
     pairs,
+    readings,
     regularised,
     self_play,
     tree_search,
@@ -31,7 +32,7 @@ from sparring.certificates.claims.claim import Check, Claim, Effort, by_fits, g3
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.built_in import built_in
 
-FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, offline, variants, self_play)
+FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, offline, readings, variants, self_play)
 CLAIMS: dict[str, tuple[Check, ...]] = {
     name: tuple(check for family in FAMILIES for check in family.CHECKS.get(name, ())) for name in SHIPPED
 }

@@ -8,7 +8,8 @@ Leaves out: the claims themselves (one file per family) and the table of them (`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -42,6 +43,8 @@ class Claim:
     """a published statement fails here; `holds` then says whether that failure was reproduced"""
     algorithm: str = ""
     """whose certificate the row stands in; `check` fills it in"""
+    seeds: int = 0
+    """random draws (starts, data sets, batches, samples) that the measured values are over; 0: nothing is random"""
     checked: bool = True
     """False: it could not be, and `measured` says why"""
 
@@ -71,6 +74,24 @@ class Effort:
     seed: int = 0
     data_sets: int = 12
     """of the sparse bandit, per number of pairs"""
+
+
+def over_seeds(count: int | None = None) -> Callable[[Callable[..., Iterable[Claim]]], Callable[..., Iterable[Claim]]]:
+    """Say of a computation's rows how many random draws they are over, where they do not say so themselves.
+
+    None: as many as the effort has data sets.
+    """
+
+    def marked(run: Callable[..., Iterable[Claim]]) -> Callable[..., Iterable[Claim]]:
+        @wraps(run)
+        def within(*arguments: Any, **options: Any) -> Iterable[Claim]:
+            for claim in run(*arguments, **options):
+                draws = arguments[-1].data_sets if count is None else count
+                yield claim if claim.seeds else replace(claim, seeds=draws)
+
+        return within
+
+    return marked
 
 
 class Check(NamedTuple):

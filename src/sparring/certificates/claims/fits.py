@@ -31,6 +31,7 @@ from sparring.certificates.claims.claim import (
     exact,
     g3,
     number,
+    over_seeds,
     tabulated,
     vanishes,
 )
@@ -101,6 +102,7 @@ def fit_error(algorithm: Algorithm, game: Game, rounds: int, update: Update | No
     return distance(fitted.log_policies, closed.log_policies)
 
 
+@over_seeds(3)
 def closed_form(name: str, effort: Effort) -> Iterable[Claim]:
     """Tabular fits equal the closed form, at every round, from three starts."""
     games, variants = CLOSED[name] if name in CLOSED else (IMITATION if needs_data(name) else MIRROR, [{}])
@@ -118,6 +120,7 @@ def closed_form(name: str, effort: Effort) -> Iterable[Claim]:
     yield vanishes("fit_is_closed_form", claim, worst, LARGEST, note)
 
 
+@over_seeds(1)
 def data_term(name: str, effort: Effort) -> Iterable[Claim]:
     """SPAC's data term and offline DPO: on Bradley-Terry data both add r / beta to the anchor's log-probabilities."""
     law = np.exp(log_normalise(np.random.default_rng(effort.seed + 1).normal(size=(1, 5))))
@@ -132,6 +135,7 @@ def data_term(name: str, effort: Effort) -> Iterable[Claim]:
     yield vanishes("bradley_terry_data_term", claim, worst, LARGEST, note)
 
 
+@over_seeds(3)
 def clip_ends(effort: Effort) -> Iterable[Claim]:
     """Chi-PO at its shipped clip, where the loss is flat beyond it."""
     algorithm = build_for_game("chi_po", {})
@@ -142,6 +146,7 @@ def clip_ends(effort: Effort) -> Iterable[Claim]:
     yield Claim("chi_po_fit_at_its_clip", claim, "derived", "0", shown, None, note)
 
 
+@over_seeds(1)
 def spac_terms(effort: Effort) -> Iterable[Claim]:
     """The reconstruction of SPAC's loss, term by term, on a data policy with Bradley-Terry labels."""
     base = built_in("GBT:6:3")

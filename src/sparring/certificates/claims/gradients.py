@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparring.algorithms.algorithm import SHIPPED, DataFacts, PolicyRef
 from sparring.certificates.build import build_for_game, needs_data
-from sparring.certificates.claims.claim import Checks, Claim, Effort, by_fits, number, vanishes
+from sparring.certificates.claims.claim import Checks, Claim, Effort, by_fits, number, over_seeds, vanishes
 from sparring.certificates.players.minimise import stationarity_gradient
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.built_in import built_in
@@ -54,6 +54,7 @@ tried with their settings on games"""
 CLIPPED = ("spac", "rspo", "chi_po")
 
 
+@over_seeds(3)
 def gradient(name: str, effort: Effort) -> Iterable[Claim]:
     """Automatic gradients of the loss against central differences."""
     worst = 0.0
@@ -129,6 +130,7 @@ STATIONARY: Mapping[str, tuple[str, int, Sequence[Settings]]] = {
 """By algorithm: game, rounds, settings"""
 
 
+@over_seeds(1)
 def stationarity(name: str, effort: Effort) -> Iterable[Claim]:
     """Where there is no closed form, the fit is at a local minimum of the loss."""
     spec, rounds, variants = STATIONARY[name] if name in STATIONARY else ("GD" if needs_data(name) else "G3", 2, [{}])

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, number, vanishes
+from sparring.certificates.claims.claim import Check, Checks, Claim, Effort, number, over_seeds, vanishes
 from sparring.certificates.claims.gradients import random_batch
 from sparring.objectives.lists import ListNDCG, approx_ndcg, discounts, ideal_dcg, neural_ndcg, relaxed_permutation
 
@@ -41,6 +41,7 @@ def stochastic_error(scores: Float[Tensor, " N"], temperature: float) -> float:
     return max(float((matrix.sum(axis) - 1).abs().max()) for axis in (0, 1))
 
 
+@over_seeds(20)
 def ndcg_limits(effort: Effort) -> Iterable[Claim]:
     """Both relaxations become the exact NDCG."""
     samples = lists(effort)
@@ -54,6 +55,7 @@ def ndcg_limits(effort: Effort) -> Iterable[Claim]:
     yield Claim("approx_ndcg_limit", claim, SOURCE, "a 1e6: 0 (< 1e-9)", shown, sharp[1e6] < 1e-9)
 
 
+@over_seeds(20)
 def permutations(effort: Effort) -> Iterable[Claim]:
     """The relaxed permutation is doubly stochastic, and a list's order changes nothing."""
     samples = lists(effort)
@@ -71,6 +73,7 @@ def permutations(effort: Effort) -> Iterable[Claim]:
     yield vanishes("order_does_not_matter", claim, turned, 1e-12, source=SOURCE)
 
 
+@over_seeds(20)
 def list_losses(effort: Effort) -> Iterable[Claim]:
     """The range of the loss, and its gradient where all scores are equal."""
     values = []

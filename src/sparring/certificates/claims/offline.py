@@ -21,7 +21,16 @@ from sparring.algorithms.algorithm import Algorithm
 from sparring.algorithms.chi_po import ChiPO
 from sparring.algorithms.dpo import DPO
 from sparring.algorithms.spac import SPAC
-from sparring.certificates.claims.claim import Checks, Claim, Effort, by_fits, mean_and_error, mean_and_interval, slope
+from sparring.certificates.claims.claim import (
+    Checks,
+    Claim,
+    Effort,
+    by_fits,
+    mean_and_error,
+    mean_and_interval,
+    over_seeds,
+    slope,
+)
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.bradley_terry import fit_rewards
 from sparring.games.built_in import sparse_bandit
@@ -92,6 +101,7 @@ def show(values: Mapping[int, Sequence[float]]) -> str:
     return ", ".join(f"n={n}: {mean:.2f} +- {half:.2f}" for n, (mean, half) in intervals.items())
 
 
+@over_seeds()
 def spac_theory_on_sparse_bandit(effort: Effort) -> Iterable[Claim]:
     """The theory version: values and rate."""
     results = table(COUNTS, effort.data_sets, effort.seed)
@@ -126,6 +136,7 @@ def slope_and_error(values: Mapping[int, Sequence[float]]) -> tuple[float, float
     return slope(list(values), table.mean(axis=1)), math.sqrt(spread)
 
 
+@over_seeds()
 def chi_po_rate(effort: Effort) -> Iterable[Claim]:
     """Chi-PO with its regularisation falling as the theory asks."""
     results = table(COUNTS, effort.data_sets, effort.seed)
@@ -138,6 +149,7 @@ def chi_po_rate(effort: Effort) -> Iterable[Claim]:
     yield Claim("chi_po_theory_rate", claim, "2407.13399 (second hand)", "slope -.5", shown, None, note)
 
 
+@over_seeds()
 def spac_against_baselines(effort: Effort) -> Iterable[Claim]:
     """Both shipped forms against every baseline, data set by data set."""
     results = table(COUNTS, effort.data_sets, effort.seed)

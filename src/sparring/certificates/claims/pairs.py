@@ -29,6 +29,7 @@ from sparring.certificates.claims.claim import (
     g3,
     mean_and_error,
     number,
+    over_seeds,
     regularised_target,
     slope,
     tabulated,
@@ -114,6 +115,7 @@ def selection(effort: Effort) -> Iterable[Claim]:
     yield _sampled_limit(effort, limits["best_worst", 1.0, 1 / 3], limits["knockout", 1.0, 1 / 3])
 
 
+@over_seeds(8)
 def _one_step(effort: Effort) -> Iterable[Claim]:
     """One round from a fixed policy: enumerated, and with sampled tuples."""
     game = starting_at(START)
@@ -145,9 +147,11 @@ def _sampled_limit(effort: Effort, best_worst: float, knockout: float) -> Claim:
     claim = "the same with sampled pairs: total variation of the mean policy of rounds 10..20, G3, eta 1, tau 1/3"
     note = "4 runs of 500 prompts a round; mean and standard error; within .02 of the enumerated limit"
     predicted = f"best_worst {best_worst:.3f}, knockout {knockout:.3f}, iid 0"
-    return Claim("selected_pairs_fixed_point_sampled", claim, "derived", predicted, ", ".join(rows), holds, note)
+    shown = ", ".join(rows)
+    return Claim("selected_pairs_fixed_point_sampled", claim, "derived", predicted, shown, holds, note, seeds=4)
 
 
+@over_seeds(12)
 def sampled_error_rate(effort: Effort) -> Iterable[Claim]:
     """Errors of the sampled player shrink as 1 / sqrt(pairs)."""
     algorithm = build_for_game("inpo", {"eta": 1.0, "tau": 0.1})
@@ -206,6 +210,7 @@ def two_policies(name: str, effort: Effort) -> Iterable[Claim]:
     yield Claim("two_policy_pairs_bias", claim, "derived", predicted, shown, holds, note)
 
 
+@over_seeds(8)
 def sppo_labels_shrink(effort: Effort) -> Iterable[Claim]:
     """With K samples, the response itself among them, SPPO's labels are shrunk towards 1/2."""
     algorithm = build_for_game("sppo", {"samples": 5, "pairing": "all"})

@@ -26,6 +26,7 @@ from sparring.certificates.claims.claim import (
     kl_path,
     nash_target,
     number,
+    over_seeds,
     regularised_target,
     slope,
     tabulated,
@@ -157,6 +158,7 @@ def magnetic_rate(name: str, effort: Effort) -> Iterable[Claim]:
     yield tabulated("magnetic_mirror_descent_rate", claim, source, values, bounded, bound, note)
 
 
+@over_seeds(50)
 def inpo_is_magnetic(effort: Effort) -> Iterable[Claim]:
     """INPO and magnetic mirror descent are one map."""
     rng, worst = np.random.default_rng(effort.seed), 0.0

@@ -26,6 +26,7 @@ from sparring.certificates.claims.claim import (
     exact,
     kl_path,
     number,
+    over_seeds,
     vanishes,
 )
 from sparring.certificates.claims.fits import LARGEST, with_random_start
@@ -62,6 +63,7 @@ def nash_prox_rate(effort: Effort) -> Iterable[Claim]:
     )
 
 
+@over_seeds(3)
 def spo_gradient(effort: Effort) -> Iterable[Claim]:
     """At the iterate the gradient of SPO's loss is that of minus the win rate against the iterate."""
     worst = 0.0
@@ -83,6 +85,7 @@ def spo_gradient(effort: Effort) -> Iterable[Claim]:
     )
 
 
+@over_seeds(1)
 def space_reaches_data(effort: Effort) -> Iterable[Claim]:
     """One fitted round gives the data policy, for any mu; SPIN's round at beta .1 is far away."""
     game = with_random_start(built_in("GD"), effort.seed + 1)
