@@ -155,6 +155,20 @@ def test_one_pair_shows_no_length_bias():
     assert accuracy_gap(np.ones(301), np.ones(301), prompts) is None
 
 
+def test_the_length_bias_stays_a_difference_of_shares():
+    """A judge that goes by length alone is always right on one side."""
+    hit, right = np.r_[np.ones(20), np.zeros(20)], np.r_[np.zeros(20), np.ones(20)]
+    for sign, hits in ((-1.0, hit), (1.0, 1 - hit)):
+        found = accuracy_gap(hits, right, [str(i) for i in range(40)])
+        assert found is not None
+        assert found.value == sign
+        assert -1.0 <= found.low <= found.value <= found.high <= 1.0
+    hit[0] = 0.0  # one mistake: the bootstrap alone reaches below -1
+    found = accuracy_gap(hit, right, [str(i) for i in range(40)])
+    assert found is not None
+    assert found.low == -1.0
+
+
 def test_intervals_of_the_length_bias_are_over_prompts():
     """Copies of a prompt's pairs add nothing."""
     rng = np.random.default_rng(0)

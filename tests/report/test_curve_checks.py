@@ -118,6 +118,7 @@ POLICIES: list[tuple[Any, dict[str, list[float | None]], str, str]] = [
     (checks.length, {"tokens_mean": [90, 120]}, "look", "(+33\u202f%)"),
     (checks.length, {"tokens_mean": [90, 40]}, "bad", "(−56\u202f%)"),
     (checks.finished, {"finished_share": [0.9, 0.85]}, "ok", "90\u202f% → 85\u202f%"),
+    (checks.finished, {"finished_share": [0.3, 0.45]}, "look", "30\u202f% → 45\u202f%"),
     (checks.finished, {"finished_share": [0.9, 0.8]}, "look", "90\u202f% → 80\u202f%"),
     (checks.finished, {"finished_share": [0.9, 0.5]}, "bad", "90\u202f% → 50\u202f%"),
     (checks.diversity, {"distinct_trigrams": [0.9, 0.85]}, "ok", "distinct trigrams 90\u202f% → 85\u202f%"),

@@ -25,7 +25,12 @@ class GRPO(Algorithm):
     """GRPO's fields."""
 
     about = About(
-        "GRPO", "2402.03300", "iterate, in the ratio", pairing="none, or a group", loss="clipped ratio, on advantages"
+        "GRPO",
+        "2402.03300",
+        "iterate, in the ratio",
+        needs="prompts and an oracle, or an environment",
+        pairing="none, or a group",
+        loss="clipped ratio, on advantages",
     )
     solves = "unknown"
     on_games: ClassVar = {"samples": 8}

@@ -81,7 +81,7 @@ def show(comparison: Mapping[str, Any], screen: Console) -> None:
         ]
         for run in runs
     ]
-    columns = ("run", "algorithm", "rounds", "time", "tokens an answer", kl, "gap")
+    columns = ("run", "algorithm", "rounds", "time of the rounds", "tokens an answer", kl, "gap")
     screen.print(table("\nbehaviour and cost", columns, rows))
     say(screen, *(f"left out: {line}" for line in comparison["left_out"]))
 

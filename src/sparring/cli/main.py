@@ -150,6 +150,9 @@ def _explain(error: Exception) -> None:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         cached = str(error.filename).startswith(str(cache_folder()))
         remedy = "Set SPARRING_CACHE to another folder" if cached else "Give another --out"
+        if error.errno == errno.EROFS:
+            where = f"{error.filename} is on a file system that can only be read"
+            _fail(f"error: {where}. {remedy}, or copy the folder to another one.", 2)
         _fail(f"error: no permission for {error.filename}. {remedy}, or change its owner.", 2)
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         _fail("error: no folder for temporary files can be written. Set TMPDIR to one that can.", 2)

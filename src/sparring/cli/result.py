@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 GAP = 2
 """blanks between columns"""
+WORD_JOINER = "\u2060"
 LONG_WORD = 30
 """longer words, such as paths, are broken before a table grows wider than the terminal"""
 NUMBER = re.compile(r"[-+−]?\d.{0,16}|[-–?]?")
@@ -50,7 +51,7 @@ class _Sentence:
     """Plain text, of which no word is broken."""
 
     def __init__(self, text: str, style: str = "") -> None:
-        self.text, self.style = visible(text), style
+        self.text, self.style = _plain(text), style
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         for line in self.text.split("\n"):
@@ -70,8 +71,8 @@ class _Grid:
     """Columns as wide as their texts where that fits, else with wrapped heads, and then wrapped texts."""
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.columns = [visible(column) for column in columns]
-        self.rows = [[visible(cell) for cell in row] for row in rows]
+        self.columns = [_plain(column) for column in columns]
+        self.rows = [[_plain(cell) for cell in row] for row in rows]
         self.cells = [[row[place] for row in self.rows] for place in range(len(columns))]
         self.numeric = [
             place > 0 and all(NUMBER.fullmatch(cell) for cell in cells) for place, cells in enumerate(self.cells)
@@ -109,6 +110,11 @@ class _Grid:
             yield from line[:-1]
             yield from [Segment(last.text.rstrip(), last.style) for last in line[-1:]]
             yield Segment.line()
+
+
+def _plain(text: str) -> str:
+    """What a terminal shows of a text; marks that keep a number on one line of a page would only break its copy."""
+    return visible(text).replace(WORD_JOINER, "")
 
 
 def _longest_line(text: str) -> int:

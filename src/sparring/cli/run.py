@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +53,9 @@ def command(
     folder = out or Path("runs") / Path(recipe).stem
     if check_:
         check(load_recipe(recipe, set_ or []), Progress(screen))
-        say(screen, f"ready: sparring run {recipe}")
+        changes = [word for change in set_ or [] for word in ("--set", change)]
+        place = ["--out", str(out)] if out else []
+        say(screen, f"ready: {shlex.join(['sparring', 'run', recipe, *changes, *place])}")
         return
     summary = run(load_recipe(recipe, set_ or []), folder, Progress(screen))
     if json_:
@@ -67,10 +70,9 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
     """The result in a sentence, the table behind it, and where the files are."""
     from sparring.evaluation.best_policy import in_words
     from sparring.report.html import lead
-    from sparring.report.numbers import JOINER
     from sparring.runtime.layout import REPORT, round_folder
 
-    say(screen, f"{summary['name']}: {lead(summary)}".replace(JOINER, ""))
+    say(screen, f"{summary['name']}: {lead(summary)}")
     if rows := judgment_rows(summary):
         columns = ("final against start, held out", "in training", "win rate", "95 % interval", "mean preference")
         screen.print(table("", columns, rows))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparring.cli.result import Json, print_json, say, table, terminal
+from sparring.runtime.words import counted
 
 if TYPE_CHECKING:
     from sparring.votes.tables import Database
@@ -108,8 +109,9 @@ def _database(place: str, make: bool = False) -> Database:
 def _show(result: dict[str, Any]) -> None:
     screen = terminal()
     alpha = result["alpha"]
-    said = "not known yet" if alpha is None else f"alpha {alpha:.2f} over {result['pairs_of_two']} pairs"
-    say(screen, f"{result['votes']} votes of {len(result['voters'])} people; agreement between people: {said}")
+    said = "not known yet" if alpha is None else f"alpha {alpha:.2f} over {counted(result['pairs_of_two'], 'pair')}"
+    people = counted(len(result["voters"]), "person", "people")
+    say(screen, f"{counted(result['votes'], 'vote')} of {people}; agreement between people: {said}")
     columns = ("person", "votes", "skips", "left side", "95 % interval", "ties", "both bad", "same swapped", "seconds")
     rows = [_cells(name, rates) for name, rates in [("all", result), *result["voters"].items()]]
     screen.print(table("", columns, rows))

@@ -137,7 +137,8 @@ def accuracy_gap(hit: np.ndarray, longer_right: np.ndarray, prompts: Sequence[st
     below = float(np.hypot(longer.value - longer.low, shorter.high - shorter.value))
     above = float(np.hypot(longer.high - longer.value, shorter.value - shorter.low))
     wide = bootstrap.stretched(value - below, value + above)
-    return CountedInterval(value, wide.low, wide.high, longer.count + shorter.count)
+    low, high = max(wide.low, DIFFERENCE[0]), min(wide.high, DIFFERENCE[1])
+    return CountedInterval(value, low, high, longer.count + shorter.count)
 
 
 def _ratios(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

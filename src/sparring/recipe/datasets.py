@@ -59,7 +59,7 @@ class DatasetConfig(Frozen):
 
     path: str
     """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
-    'sparring:prompts' / 'sparring:gold' / 'sparring:instructions'"""
+    'sparring:prompts' / 'sparring:gold' / 'sparring:instructions' / 'sparring:episodes'"""
     name: str | None = None
     """configuration of a hub data set"""
     revision: str | None = None

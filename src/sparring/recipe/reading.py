@@ -26,8 +26,11 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def nearest_recipe(name: str) -> str:
-    """The shipped recipe of a name like this, as a question; empty where there is none."""
-    near = difflib.get_close_matches(name.removesuffix(".yaml"), shipped_recipes(), n=1)
+    """The file beside it, or else the shipped recipe, of a name like this, as a question; empty where there is none."""
+    folder = Path(name).parent
+    files = [str(path) for end in ("yaml", "yml") for path in folder.glob(f"*.{end}")] if folder.is_dir() else []
+    near = difflib.get_close_matches(name, files, n=1, cutoff=0.8)
+    near = near or difflib.get_close_matches(name.removesuffix(".yaml"), shipped_recipes(), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -43,6 +43,8 @@ LENGTH = Limits(0.25, 0.5)
 """change of the mean length from the start to the final policy, as a share of the start's; the run warns at `bad`"""
 FINISHED = Limits(0.05, 0.15)
 """fall of the share of responses that end by themselves"""
+HALF = 0.5
+"""look: where fewer of the final policy's end by themselves"""
 DISTINCT = Limits(0.1, 0.3)
 """fall of the share of distinct trigrams, or of distinct answers"""
 REPEATING = Limits(0.03, 0.1)
@@ -106,7 +108,8 @@ def finished(policies: Sequence[PolicyMeasures]) -> Check | None:
     before, after = policies[0]["finished_share"], policies[-1]["finished_share"]
     if before is None or after is None:
         return None
-    return Check(FINISHED.level(_rounded(before - after)), f"{percent(before)} → {percent(after)}")
+    level = FINISHED.level(_rounded(before - after))
+    return Check("look" if level == "ok" and after < HALF else level, f"{percent(before)} → {percent(after)}")
 
 
 def diversity(policies: Sequence[PolicyMeasures]) -> Check | None:

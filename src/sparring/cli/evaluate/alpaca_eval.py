@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sparring.cli.inputs import FromStored, Oracle, Sampling, oracle_section, sampling_overrides
 from sparring.cli.inputs import instructions as read_instructions
-from sparring.cli.result import Json, print_json, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.cli.several import shared
 from sparring.evaluation.result import finite
 
@@ -133,15 +133,16 @@ def show(result: dict[str, Any], console: Console) -> None:
     ]
     title = f"{result['model']} against {result['baseline']}\njudge: {result['judge']}"
     console.print(table(title, ("", "win rate", "95 % interval", "standard error"), rows))
-    console.print(
+    say(
+        console,
         f"{row['n_wins']} wins, {row['n_wins_base']} losses, {row['n_draws']} ties of {row['n_total']} judged; "
-        f"{row['avg_length']} characters on average"
+        f"{row['avg_length']} characters on average",
     )
     for reason, count in result["left_out"].items():
         if count:
-            console.print(f"left out: {count} {reason}")
+            say(console, f"left out: {count} {reason}")
     if result["empty_answers"]:
-        console.print(f"warning: {result['empty_answers']} answers are empty")
+        say(console, f"warning: {result['empty_answers']} answers are empty")
     if result["gamed"] == "given file":
         gamed = result["files"]["gamed"]
-        console.print(f"length control by the given file {gamed['path']} (sha256 {gamed['sha256'][:12]})")
+        say(console, f"length control by the given file {gamed['path']} (sha256 {gamed['sha256'][:12]})")

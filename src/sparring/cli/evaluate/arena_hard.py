@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json
+from sparring.cli.result import Json, say
 
 if TYPE_CHECKING:
     from sparring.evaluation.arena_hard import ArenaHard
@@ -77,4 +77,4 @@ def show(scores: ArenaHard, console: Console) -> None:
     ]
     console.print(table(title, columns, rows))
     for name, weight in scores.style_weights.items():
-        console.print(f"{name}: {weight:+.3f} log odds per standard deviation of the difference")
+        say(console, f"{name}: {weight:+.3f} log odds per standard deviation of the difference")

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import FromStored, Oracle, Sampling, instructions, oracle_section, sampling_overrides
-from sparring.cli.result import Json, print_json, table, terminal
+from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.cli.several import shared
 
 SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
@@ -64,13 +64,13 @@ def show(result: dict[str, Any], folder: Path, console: Console) -> None:
     rates = [(name, result[key]) for name, key in RATES.items() if result[key] is not None]
     rows = [[name, f"{rate.value:.1%}", rate.span(".1%")] for name, rate in rates]
     title = f"A: {result['a']}\nB: {result['b']}\njudge: {result['judge']}"
-    console.print(result["verdict"])
+    say(console, result["verdict"])
     console.print(table(f"\n{title}", ("", "A", "95 % interval"), rows))
-    console.print(
-        f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"
+    say(
+        console, f"{result['wins']} wins, {result['losses']} losses, {result['ties']} ties of {result['judged']} judged"
     )
     for reason, count in [*result["left_out"].items(), *result["decided_by_rule"].items()]:
-        console.print(f"{count} {reason}")
+        say(console, f"{count} {reason}")
     for caution in result["cautions"]:
-        console.print(f"warning: {caution}")
-    console.print(f"page: {folder / 'index.html'}")
+        say(console, f"warning: {caution}")
+    say(console, f"page: {folder / 'index.html'}")

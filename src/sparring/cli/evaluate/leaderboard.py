@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.inputs import LmEvalData
-from sparring.cli.result import Json
+from sparring.cli.result import Json, say
 
 VERSIONS = {
     "v1": ("arc", "hellaswag", "mmlu", "truthfulqa", "winogrande", "gsm8k"),
@@ -116,8 +116,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         rows.append([*cells, *((f"{r['p']:.3g} {r['test']}", f"{r['gained']}, {r['lost']}") if paired else ())])
     console.print(table(f"{models} (lm-eval {result['lm_eval']})", columns, rows))
     if any(r["documents"] != r["total"] for r in result["rows"]):
-        console.print("scores on part of a benchmark do not compare with published ones")
+        say(console, "scores on part of a benchmark do not compare with published ones")
     for r in result["rows"]:
         if known := r.get("verified"):
             agreed = f"{known['documents']} documents agree with Sparring's scorer"
-            console.print(f"{r['name']}: {agreed} to {known['largest_difference']:.1e} nats")
+            say(console, f"{r['name']}: {agreed} to {known['largest_difference']:.1e} nats")

@@ -40,6 +40,8 @@ def command(
 
 def show(scores: Single | Pairwise, console: Console) -> None:
     """The result as a table, and what keeps it from being MT-Bench's score."""
+    from sparring.cli.result import say
+
     _tables(scores, console)
     from sparring.evaluation.mt_bench import Single
 
@@ -48,18 +50,19 @@ def show(scores: Single | Pairwise, console: Console) -> None:
         if count:
             whose = f"{name}: " if name else ""
             turns = f"{counted(count, 'turn')} {'is' if count == 1 else 'are'}"
-            console.print(f"{whose}{turns} judged again; all judgments count, as in FastChat", markup=False)
+            say(console, f"{whose}{turns} judged again; all judgments count, as in FastChat")
     for name, why in scores.left_out.items() if isinstance(scores, Single) else ():
-        console.print(f"warning: {name} is left out: {why}", markup=False)
+        say(console, f"warning: {name} is left out: {why}")
     for turn, count in scores.not_judged.items():
-        console.print(
+        say(
+            console,
             f"warning: turn {turn} of {counted(count, 'question')} is not judged, so this is not "
-            "MT-Bench's score, which is over both turns. Judge them, and give --questions to have it checked."
+            "MT-Bench's score, which is over both turns. Judge them, and give --questions to have it checked.",
         )
 
 
 def _tables(scores: Single | Pairwise, console: Console) -> None:
-    from sparring.cli.result import table
+    from sparring.cli.result import say, table
     from sparring.evaluation.mt_bench import Single
 
     if isinstance(scores, Single):
@@ -87,9 +90,9 @@ def _tables(scores: Single | Pairwise, console: Console) -> None:
     ]
     columns = ("model", "win rate", "95 % interval", "wins", "ties", "losses")
     console.print(table(f"MT-Bench: pairwise, judge {scores.judge}", columns, rows))
-    console.print(f"{scores.inconsistent:.0%} of the turns are ties because the two orders disagree")
+    say(console, f"{scores.inconsistent:.0%} of the turns are ties because the two orders disagree")
     if scores.failed:
-        console.print(f"{counted(scores.failed, 'turn')} left out: a game has no verdict")
+        say(console, f"{counted(scores.failed, 'turn')} left out: a game has no verdict")
 
 
 def _mean(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json
+from sparring.cli.result import Json, say
 
 SHOWN = 120
 """characters of an example"""
@@ -85,9 +85,9 @@ def show(result: Mapping[str, Any], examples: int, console: Console) -> None:
         lines += [f"{name}: {count} rows left out: {reason}" for reason, count in row["dropped"].items()]
     lines += [f"{train['data']}: {count} rows left out: {reason}" for reason, count in train["dropped"].items()]
     for line in lines:
-        console.print(line)
+        say(console, line)
     if any(row["overlapping"] for row in result["benchmarks"]):
-        console.print("overlapping prompts flatter a score: leave them out of training, or out of the benchmark")
+        say(console, "overlapping prompts flatter a score: leave them out of training, or out of the benchmark")
 
 
 def _short(text: str) -> str:

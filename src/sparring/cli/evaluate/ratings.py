@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from sparring.cli.result import Json
+from sparring.cli.result import Json, say
 
 
 def command(
@@ -39,15 +39,17 @@ def command(
         title = f"{method}: {rated.matches} matches, judge {rated.judge or 'not named'}"
         rows = [(r.name, f"{r.rating:.0f}", _span(r.low, r.high), str(r.matches)) for r in rated.rows]
         console.print(table(title, ("player", "rating", "95 % interval", "matches"), rows))
-        console.print(f"intervals over {rated.units} {rated.unit}; 400 points are odds of ten to one")
+        say(console, f"intervals over {rated.units} {rated.unit}; 400 points are odds of ten to one")
         early = [r.name for r in rated.rows if r.matches < ELO_ARRIVES]
         if method == "elo" and not early and rated.rows[0].low is None:
-            console.print(
+            say(
+                console,
                 f"no interval: every resample of the {rated.units} {rated.unit} gives the same rating, since all "
-                "of them say the same; that is no certainty"
+                "of them say the same; that is no certainty",
             )
         if method == "elo" and early:
-            console.print(
+            say(
+                console,
                 f"still under way: Elo moves from 1000 by at most {ELO_STEP:g} points a match. {', '.join(early)} "
                 f"have fewer than {ELO_ARRIVES} matches, so the ratings still lie between 1000 and where they "
                 "lead, and there are no intervals. Take --method bradley-terry.",
