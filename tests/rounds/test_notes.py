@@ -8,33 +8,18 @@ from typing import Any
 
 import pytest
 
-from environment_fakes import WriterReader, play_out, user
+from environment_fakes import play_out
 from sparring.environments.document_questions import DocumentQuestions
-from sparring.environments.environment import Ask, Outcome, Play, Task
+from sparring.environments.environment import Task
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
 
 
-class Remembering(WriterReader):
-    """Is told what it wrote before."""
-
-    @property
-    def remembers(self) -> int:
-        return 2
-
-    def note(self, episode: Any) -> list[str]:
-        return [text for role, text, _, _ in episode if role == "writer"][:1]
-
-    def play(self, task: Task, seed: int) -> Play:
-        (written,) = yield [Ask("writer", user(f"{task.prompt} {len(task.notes)}"))]
-        return [[Outcome(float(sum(map(ord, reply.text)) % 3 - 1)) for reply in written]]
-
-
 @pytest.fixture
 def recipe(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
-    plain = {**tiny_recipe, "environment": {"name": "test_notes:Remembering"}, "rounds": 3}
+    plain = {**tiny_recipe, "environment": {"name": "environment_fakes:Remembering"}, "rounds": 3}
     plain["algorithm"] = {**plain["algorithm"], "pairing": "all", "target": "soft"}
     plain["evaluation"] = {"samples": 1}
     del plain["oracle"]
