@@ -12,6 +12,7 @@ from environment_fakes import play_out
 from sparring.environments.document_questions import DocumentQuestions
 from sparring.environments.environment import Task
 from sparring.recipe.reading import parse_recipe
+from sparring.rounds.pair import make_pairs
 from sparring.rounds.run import run
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
@@ -27,20 +28,7 @@ def recipe(tiny_recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 class Killed(Exception):
-    """Stands for a kill."""
-
-
-class KillBefore(Progress):
-    """Dies when the second round's episodes are told of."""
-
-    def say(self, text: str) -> None:
-        if text.startswith("play:"):
-            self.seen = getattr(self, "seen", 0) + 1
-            if self.seen == 2:
-                raise Killed
-
-    def at(self, place: str, left: Any = None) -> Progress:
-        return self
+    """Stands for a kill in the second round's pair stage."""
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -48,7 +36,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_notes_go_from_round_to_round_and_a_killed_run_ends_with_the_same_bytes(
-    recipe: dict[str, Any], tmp_path: Path
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(parse_recipe(recipe), tmp_path / "whole", Progress(quiet=True))
     kept = [read_table(tmp_path / f"whole/rounds/{t:03d}/notes.parquet") for t in range(3)]
@@ -63,8 +51,17 @@ def test_notes_go_from_round_to_round_and_a_killed_run_ends_with_the_same_bytes(
     assert all(prompt.endswith(" 0") for prompt in held_out)
     inputs = json.loads((tmp_path / "whole/manifest.json").read_text())["rounds/001/sample"]["inputs"]
     assert "notes" in inputs
-    with pytest.raises(Killed):
-        run(parse_recipe(recipe), tmp_path / "killed", KillBefore(quiet=True))
+    made: list[int] = []
+
+    def dying(*args: Any, **more: Any) -> Any:
+        made.append(1)
+        if len(made) == 2:
+            raise Killed
+        return make_pairs(*args, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("sparring.rounds.step.make_pairs", dying)
+        run(parse_recipe(recipe), tmp_path / "killed", Progress(quiet=True))
     run(parse_recipe(recipe), tmp_path / "killed", Progress(quiet=True))
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
