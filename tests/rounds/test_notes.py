@@ -59,9 +59,10 @@ def test_notes_go_from_round_to_round_and_a_killed_run_ends_with_the_same_bytes(
             raise Killed
         return make_pairs(*args, **more)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr("sparring.rounds.step.make_pairs", dying)
-        run(parse_recipe(recipe), tmp_path / "killed", Progress(quiet=True))
+        with pytest.raises(Killed):
+            run(parse_recipe(recipe), tmp_path / "killed", Progress(quiet=True))
     run(parse_recipe(recipe), tmp_path / "killed", Progress(quiet=True))
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
