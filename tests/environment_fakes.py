@@ -29,6 +29,21 @@ class WriterReader(Environment):
         return [[_graded(reply) for reply in replies] for replies in [written, *read]]
 
 
+class Remembering(WriterReader):
+    """Is told how many notes it made before."""
+
+    @property
+    def remembers(self) -> int:
+        return 2
+
+    def note(self, episode: Any) -> list[str]:
+        return [text for role, text, _, _ in episode if role == "writer"][:1]
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(f"{task.prompt} {len(task.notes)}"))]
+        return [[Outcome(float(sum(map(ord, reply.text)) % 3 - 1)) for reply in written]]
+
+
 class Pausing(WriterReader):
     """Asks nothing in between."""
 

@@ -81,6 +81,11 @@ def test_persona_rows_are_prompts_and_incomplete_ones_are_counted(tmp_path: Path
     assert dropped == {"the persona has no personality": 1, "the persona has no profile": 1}
 
 
+def test_a_profile_beside_other_columns_is_no_persona() -> None:
+    row = {"profile": "id-7", "chosen": "a", "rejected": "b"}
+    assert list(plain_rows(row)) == [row]
+
+
 def test_a_file_of_strings_holds_prompts_also_where_a_line_holds_two(tmp_path: Path) -> None:
     path = write(tmp_path / "profile.jsonl", ['"She bakes."', '"He sails.""He sings.\\n"', ""])
     examples = list(stream_examples(DatasetConfig(path=path), (), Counter()))

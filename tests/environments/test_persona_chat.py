@@ -135,8 +135,12 @@ def test_a_profile_without_personality_gets_one_of_the_file_or_is_an_error(tmp_p
 def test_a_file_without_personalities_is_refused(content: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(content)
+    environment = PersonaChat(personalities=str(file))
     with pytest.raises(ValueError, match=r"environment\.personalities"):
-        PersonaChat(personalities=str(file))
+        play_out(environment, answering(prefers_hinted), task=Task("a", "She is a baker."))
+    file.unlink()
+    with pytest.raises(ValueError, match="is not a file"):
+        environment_identity(environment)
 
 
 def test_words_that_say_nothing_of_a_person_do_not_count() -> None:

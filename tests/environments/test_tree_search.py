@@ -8,6 +8,8 @@ import re
 import pytest
 
 from environment_fakes import play_out
+from sparring.certificates.claims import tree_search
+from sparring.certificates.claims.check import check
 from sparring.certificates.claims.tree_search import Errors, curve, positions
 from sparring.environments.environment import Ask, Outcome, Reply, build_environment
 from sparring.environments.searched_game import NO_PROPOSAL, SearchedPosition, SearchOpponent, read_value
@@ -143,3 +145,11 @@ def test_a_value_is_the_only_word_of_three(text: str, value: float | None) -> No
 def test_only_games_of_perfect_information_are_searched(game: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         build_environment({"name": "searched_position", "game": {"name": game}})
+
+
+def test_the_bound_is_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_search, "POSITIONS", 4)
+    monkeypatch.setattr(tree_search, "COUNTS", (1, 8))
+    claims, _ = check("tree_search", "exact")
+    assert [claim.verdict for claim in claims] == ["holds", "measured"] * 4
+    assert {claim.algorithm for claim in claims} == {"tree_search"}

@@ -14,35 +14,39 @@ the files of strings (`rows.py`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from sparring.environments.personas import persona_prompt
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+PERSONA = {"profile", "personality"}
+"""columns of a persona; a row that holds others too is of another form"""
 
 
 class UnusableRow(ValueError):
     """Why a row, or the rest of it, is left out."""
 
 
-def plain_rows(row: Row, prompt: str = "prompt") -> Iterator[dict[str, Any]]:
+def plain_rows(row: Row, prompt: str = "prompt") -> Iterator[Row]:
     """The rows with a prompt that a row stands for: a row of any other form stands for itself.
 
     Raises:
         UnusableRow: why a persona, or the rest of a dialogue, cannot be used.
     """
     if prompt in row:
-        yield dict(row)
+        yield row
     elif _is_dialogue(row.get("conversations")):
         yield from _turns(row["conversations"])
-    elif "profile" in row or "personality" in row:
+    elif row.keys() & PERSONA and row.keys() <= {*PERSONA, "split"}:
         profile, personality = (
             _text(row.get(name), f"the persona has no {name}") for name in ("profile", "personality")
         )
         yield {**row, prompt: persona_prompt(profile, personality)}
     else:
-        yield dict(row)
+        yield row
 
 
 def _is_dialogue(turns: Any) -> bool:
@@ -50,7 +54,7 @@ def _is_dialogue(turns: Any) -> bool:
     return isinstance(first, dict) and "user" in first and isinstance(first.get("assistant"), dict)
 
 
-def _turns(turns: list[Any]) -> Iterator[dict[str, Any]]:
+def _turns(turns: list[Any]) -> Iterator[Row]:
     """A row for each turn."""
     dialogue: list[dict[str, str]] = []
     for turn in turns:

@@ -26,7 +26,7 @@ from collections.abc import Generator, Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from sparring.environments.environment import (
     Ask,
@@ -85,13 +85,6 @@ class PersonaChat(Environment):
     """who compares: the role judge, as in the paper, or code that counts the profile's words in an answer"""
     personalities: str | None = None
     """file of JSON strings, from which a profile without a personality gets one (ALOE's personality.jsonl)"""
-
-    @field_validator("personalities")
-    @classmethod
-    def _readable(cls, path: str | None) -> str | None:
-        if path is not None:
-            read_personalities(path)
-        return path
 
     @property
     def reads(self) -> Sequence[str]:

@@ -23,7 +23,7 @@ def environment_identity(environment: Environment) -> str:
     """
     kind = type(environment)
     fields = environment.model_dump_json(exclude_defaults=True) + "".join(
-        f";{hash_file(Path(file))[:16]}" for file in environment.reads
+        f";{_hash(file)}" for file in environment.reads
     )
     if f"{kind.__module__}:{kind.__qualname__}" in SHIPPED.values():
         return f"{kind.__qualname__}({fields})"
@@ -31,6 +31,12 @@ def environment_identity(environment: Environment) -> str:
     own = [klass for klass in kind.__mro__ if klass not in known]
     parts = [_code(value) for klass in own for name, value in sorted(vars(klass).items()) if _decides(name)]
     return f"{kind.__qualname__}({fields};code={hashlib.sha256(repr(parts).encode()).hexdigest()[:16]})"
+
+
+def _hash(file: str) -> str:
+    if not Path(file).is_file():
+        raise ValueError(f"environment: {file!r} is not a file. Correct the field that names it.")
+    return hash_file(Path(file))[:16]
 
 
 def _decides(name: str) -> bool:
