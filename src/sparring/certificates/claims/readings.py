@@ -64,7 +64,7 @@ def table(data_sets: int, seed: int) -> Table:
 
 
 def gains(results: Table, name: str, other: str) -> list[tuple[float, float]]:
-    """How much lower a method's suboptimality is, paired by data set, and half its 95 % interval, by number of pairs."""
+    """How much lower a method's suboptimality is, by data set, and half its 95 % interval, by number of pairs."""
     return [mean_and_interval(differences(results, name, other, n)) for n in COUNTS]
 
 
