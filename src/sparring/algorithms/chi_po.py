@@ -43,7 +43,7 @@ class ChiPO(PairSource):
     def _labels_are_verdicts(self) -> Self:
         if self.soft_labels:
             raise ValueError(
-                "soft_labels = true, which this method does not use: its labels are verdicts. Leave it out, or take dpo."
+                "soft_labels = true, which this method does not use: its labels are verdicts: leave it out, or use dpo."
             )
         return self
 
