@@ -1,4 +1,4 @@
-"""Readings of SPAC's loss against plain sums and differences, the least-squares critic, and steps of alternating sign."""
+"""Readings of SPAC's loss against plain sums, the least-squares critic, and steps of alternating sign."""
 
 from __future__ import annotations
 
