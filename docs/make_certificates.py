@@ -127,7 +127,8 @@ result.json`.
 
 A bound that any bug would pass proves little, so bounds stand beside tabulated values or fitted slopes. Verdicts:
 *holds*; *refuted*: a published statement, as we transcribed it, does not hold here, and that was reproduced;
-*measured*: a number without a prediction; *FAILS*: would be a defect.
+*measured*: a number without a prediction; *FAILS*: would be a defect. *Seeds* are the random draws (starts, data
+sets, batches, samples) that a row is over; `-` where nothing is random.
 
 """
 

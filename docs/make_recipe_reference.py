@@ -25,7 +25,7 @@ from sparring.environments.environment import SHIPPED as ENVIRONMENTS
 from sparring.environments.environment import Environment
 from sparring.oracles.build import SHIPPED as ORACLES
 from sparring.oracles.build import config_of, fields_of, find_oracle
-from sparring.recipe import recipe, sections
+from sparring.recipe import datasets, recipe, sections
 from sparring.runtime.imports import find_class
 
 TARGET = Path(__file__).parent / "recipe.md"
@@ -33,8 +33,9 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("model", sections.ModelConfig),
     ("model.lora", sections.LoraConfig),
     ("data", sections.DataConfig),
-    ("data.train and data.held_out", sections.DatasetConfig),
-    ("columns of data.train and data.held_out", sections.ColumnsConfig),
+    ("data.train and data.held_out", datasets.DatasetConfig),
+    ("columns of data.train and data.held_out", datasets.ColumnsConfig),
+    ("data.train, where several sets are mixed", datasets.MixtureConfig),
     ("data.collect", sections.CollectConfig),
     ("data.teacher", sections.ServedConfig),
     ("sampling", sections.SamplingConfig),
@@ -111,7 +112,7 @@ def plain_type(written: str, annotation: Any) -> str:
     """An annotation for readers: sections by that word, our aliases spelled out."""
     if written in ("PairingName", "Target"):
         return str(annotation).replace("typing.", "")
-    return re.sub(r"\bSection\b", "mapping", re.sub(r"\w+Config\b", "section", written))
+    return re.sub(r"\bSection\b", "mapping", re.sub(r"\w+Config\b|TrainingData", "section", written))
 
 
 def row(*cells: str) -> str:

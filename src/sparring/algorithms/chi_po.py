@@ -11,9 +11,9 @@ reward bound, which is not known for a language model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sparring.algorithms.algorithm import About, DataFacts, Step, Symbol
 from sparring.algorithms.sources import EITHER_SOURCE, OWN_IID, PairSource
@@ -38,6 +38,14 @@ class ChiPO(PairSource):
     """R: the argument of the sigmoid is clipped to [-2R, 2R]"""
     ratio_bound: float = Field(default=20.0, gt=0)
     """log-ratios are cut at this before the exponential, so that it stays finite"""
+
+    @model_validator(mode="after")
+    def _labels_are_verdicts(self) -> Self:
+        if self.soft_labels:
+            raise ValueError(
+                "soft_labels = true, which this method does not use: its labels are verdicts: leave it out, or use dpo."
+            )
+        return self
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:
         """One step with one anchor."""

@@ -184,7 +184,7 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
         screen.print(table("", ("claim", "algorithm", "verdict", "claim"), rows))
     for claim in checked:
         if verbose or claim.verdict == "FAILS":
-            rows = [(field, text) for field in FIELDS if (text := getattr(claim, field))]
+            rows = [(field, str(value)) for field in FIELDS if (value := getattr(claim, field))]
             screen.print()
             screen.print(table(f"{claim.name}, {claim.algorithm}: {claim.verdict}", ("", ""), rows))
     if counts["FAILS"]:

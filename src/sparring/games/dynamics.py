@@ -57,6 +57,18 @@ def mwu(preference: Array, log_policy: Array, step_size: float) -> Array:
     return log_normalise(log_policy + step_size * win_rates(preference, np.exp(log_policy)))
 
 
+def slingshot(preference: Array, log_first: Array, log_second: Array, step_size: float) -> tuple[Array, Array]:
+    """Two rounds of multiplicative weights of two seats with steps of alternating, opposite signs (2505.01423).
+
+    First with (step_size, -step_size), then with (-step_size, step_size), each from and against the policies before it.
+    """
+    for signed in (step_size, -step_size):
+        against = win_rates(preference, np.exp(log_second)), win_rates(preference, np.exp(log_first))
+        log_first = log_normalise(log_first + signed * against[0])
+        log_second = log_normalise(log_second - signed * against[1])
+    return log_first, log_second
+
+
 def nash_md(
     preference: Array, log_policy: Array, log_reference: Array, step_size: float, kl_to_reference: float
 ) -> Array:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from sparring.recipe.frozen import Frozen
 
@@ -145,3 +145,9 @@ def several(value: Any) -> str:
     if isinstance(value, Mapping):
         return "#several" if value.keys() & MixtureConfig.model_fields.keys() else "#one"
     return "#several" if isinstance(value, MixtureConfig) else "#one"
+
+
+TrainingData = Annotated[
+    Annotated[DatasetConfig, Tag("#one")] | Annotated[MixtureConfig, Tag("#several")], Discriminator(several)
+]
+"""one data set, or several; the tags begin with a sign by which `explain` knows them"""

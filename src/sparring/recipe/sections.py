@@ -10,12 +10,12 @@ their classes check.
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sparring.algorithms.judged import check_pairing
-from sparring.recipe.datasets import DatasetConfig, MixtureConfig, several
+from sparring.recipe.datasets import DatasetConfig, TrainingData
 from sparring.recipe.frozen import Frozen
 
 Section = dict[str, Any]
@@ -121,9 +121,7 @@ class OpponentConfig(ServedConfig):
 class DataConfig(Frozen):
     """Training and held-out prompts."""
 
-    train: Annotated[
-        Annotated[DatasetConfig, Tag("#one")] | Annotated[MixtureConfig, Tag("#several")], Discriminator(several)
-    ]
+    train: TrainingData
     """rows to train on: one data set, or several with their shares"""
     held_out: DatasetConfig
     """rows that are never trained on"""

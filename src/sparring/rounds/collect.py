@@ -132,8 +132,8 @@ def preference_rows(examples: Sequence[ExampleRow], pairs: Sequence[PairRow]) ->
             responses: list[DataResponse] = [
                 {"role": role, "text": r["text"], "token_ids": r["token_ids"]} for role, r in sides
             ]
-            more = {"example": name, "responses": responses, "preference": pair["preference"]}
-            rows.append({**by_name[row["example"]], **more})
+            probability = pair["preference"]
+            rows.append({**by_name[row["example"]], "example": name, "responses": responses, "preference": probability})
     return rows
 
 

@@ -137,6 +137,8 @@ class Preparation:
         # Shards of another day, or of a version that wrote answers otherwise, are made again.
         day = chat.day if chat.writes_day else None
         settings = [sorted(inputs.items()), recipe.data.model_dump_json(), recipe.columns(), context, FORM, day]
+        if recipe.uses_given_preferences():  # such shards have one more column
+            settings.append("preference")
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
         self.schema = training_schema(isinstance(recipe.data.train, MixtureConfig), recipe.uses_given_preferences())
         self.longest = most_prompt_tokens(recipe, context)

@@ -125,8 +125,8 @@ class StepPairs:
         verdicts: list[VerdictRow] = []
         for example, candidates in zip(self.examples, responses, strict=True):
             roles = [candidate["role"] for candidate in candidates]
-            sides = {"a": roles.index("chosen"), "b": roles.index("rejected")}
-            verdicts.append({"example": example["example"], **sides, "preference": example.get("preference")})
+            a, b, known = roles.index("chosen"), roles.index("rejected"), example.get("preference")
+            verdicts.append({"example": example["example"], "a": a, "b": b, "preference": known})
         return verdicts
 
     def pair(self, inputs: Hashes, make: Callable[[int, Path], Counts]) -> None:
