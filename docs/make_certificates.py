@@ -382,14 +382,7 @@ def roles_text(results: Mapping[str, Any]) -> str:
         best = min(range(len(gaps)), key=gaps.__getitem__)
         last = f"{np.mean(gaps[-10:]):.4f}"
         rows.append(
-            [
-                label,
-                f"{result['episodes']:,}",
-                f"{gaps[0]:.3f}",
-                f"{gaps[best]:.4f} in round {best}",
-                f"{gaps[-1]:.4f}",
-                last,
-            ]
+            [label, f"{result['episodes']:,}", f"{gaps[0]:.3f}", f"{gaps[best]:.4f} in round {best}", f"{gaps[-1]:.4f}", last]
             + [f"{result['value'][-1]:+.3f}", f"{result['least_legal_share'][-1]:.3f}"]
         )
     head = ("game, algorithm", "episodes a round", "start", "lowest", "last", "mean of the last 10", "first seat gets")

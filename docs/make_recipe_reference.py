@@ -185,9 +185,7 @@ def reference() -> str:
     for name in ENVIRONMENTS:
         kind = find_class(name, ENVIRONMENTS, "environment", Environment)
         roles = ", ".join(f"`{role}`" for role in kind.roles)
-        text += (
-            f"\n### environment: {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. Roles: {roles}.\n\n{table(kind)}"
-        )
+        text += f"\n### environment: {name}\n\n{kind.about[0].upper()}{kind.about[1:]}. Roles: {roles}.\n\n{table(kind)}"
     return text + ORACLE + "".join(oracle_table(name) for name in ORACLES)
 
 
