@@ -39,23 +39,27 @@ def command(
     json_: Json = False,
 ) -> None:
     """Rate players from pairwise results, with 95 % intervals."""
-    from sparring.cli.result import existing, finish, table, terminal
+    from sparring.cli.result import existing, finish, table
     from sparring.evaluation.next_matches import next_matches
     from sparring.evaluation.ratings import ELO_ARRIVES, ELO_STEP, Unbounded, rate, read_matches
 
     played = read_matches(existing([matches])[0])
     further = next_matches(played, next_, seed) if next_ else []
+    named = {"next": [one._asdict() for one in further]} if next_ else {}
     if out is not None and next_:
         write_next(out / "next.csv", further)
     try:
         rated = rate(played, method, resamples, seed)
     except Unbounded as error:
-        if not further:
+        if not next_:
             raise
-        # Those who have no rating yet need further matches most.
-        console = terminal(stderr=json_)
-        console.print(f"no ratings yet: {error}")
-        show_next(further, next_ or 0, console)
+        unrated = f"no ratings yet: {error}"  # those who have none need further matches most
+
+        def show_unrated(console: Console) -> None:
+            console.print(unrated)
+            show_next(further, next_, console)
+
+        finish({"unrated": unrated, **named}, [matches], out, json_, show_unrated)
         return
 
     def show(console: Console) -> None:
@@ -78,8 +82,7 @@ def command(
         if next_:
             show_next(further, next_, console)
 
-    result = asdict(rated) | ({"next": [one._asdict() for one in further]} if next_ else {})
-    finish(result, [matches], out, json_, show)
+    finish(asdict(rated) | named, [matches], out, json_, show)
 
 
 def show_next(further: Sequence[NextMatch], asked: int, console: Console) -> None:
