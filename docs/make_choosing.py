@@ -124,7 +124,8 @@ def _sampled(all_NM: Array, models: int) -> Draw:
 
 def arena_bench(path: Path, models: int = 8) -> Draw:
     """One model of ten is the target, and so many others attack it; of a prompt the higher score wins."""
-    rows = [json.loads(line) for line in gzip.open(path, "rt", encoding="utf-8")]
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
     prompts, names = (sorted({row[key] for row in rows}) for key in ("question_id", "model"))
     scores = np.full((len(prompts), len(names)), np.nan)
     for row in rows:

@@ -5,7 +5,8 @@ shown as 1000 + 400 / ln 10 (theta - mean theta), so that 400 points are odds of
 matches in their order, which changes the result: prefer Bradley-Terry unless the players themselves change. Intervals
 weigh prompts where the matches name them, else matches. Those of Bradley-Terry add one unseen prompt in which the
 player loses everything to the low end, wins everything to the high one (`intervals.py` says why); for two players they
-are Clopper and Pearson's. Leaves out: choosing who is compared with whom, and by which judge.
+are Clopper and Pearson's. Leaves out: choosing who is compared with
+whom (`next_matches.py`), and by which judge.
 
     table = rate(read_matches(Path("matches.csv"))); table.rows[0]
 
@@ -66,6 +67,8 @@ class Matches:
     unit: str
     """name of the units: "prompts" or "matches" """
     judge: str | None
+    prompts: tuple[str, ...] | None = None
+    """those that the matches name, by their number in `unit_M`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,7 @@ def make_matches(
         np.array([units[unit] for unit in prompts or range(len(pairs))]),
         "matches" if prompts is None else "prompts",
         judge,
+        None if prompts is None else tuple(dict.fromkeys(prompts)),
     )
 
 
@@ -202,7 +206,7 @@ def bradley_terry(matches: Matches) -> Array:
     Raises:
         Unbounded: a group of players never lost to (or never met) the others, so no finite strengths fit.
     """
-    wins_KK = _wins(matches, matches.weight_M)
+    wins_KK = wins_of(matches)
     groups, group_K = connected_components(wins_KK > 0, directed=True, connection="strong")
     if groups > 1:
         smallest = np.flatnonzero(group_K == np.bincount(group_K).argmin()).tolist()
@@ -210,10 +214,11 @@ def bradley_terry(matches: Matches) -> Array:
             f"{', '.join(matches.names[k] for k in smallest[:5])} won or lost every match against the others, or never "
             "met them: no finite rating fits. Add matches, or leave these players out."
         )
-    return _strengths(wins_KK, fit_finite)
+    return strengths_of(wins_KK, fit_finite)
 
 
-def _strengths(wins_KK: Array, fit: Callable[[Array, Array, Array], Array] = fit_logistic) -> Array:
+def strengths_of(wins_KK: Array, fit: Callable[[Array, Array, Array], Array] = fit_logistic) -> Array:
+    """Log strengths, mean zero, that fit weights of wins of row over column best."""
     left, right = np.nonzero(np.triu(wins_KK + wins_KK.T))
     games = wins_KK[left, right] + wins_KK[right, left]
     design = np.zeros((len(left), len(wins_KK)))
@@ -224,8 +229,9 @@ def _strengths(wins_KK: Array, fit: Callable[[Array, Array, Array], Array] = fit
     return strengths - strengths.mean()
 
 
-def _wins(matches: Matches, weight_M: Array) -> Array:
-    """K x K weights of wins of row over column, a tie half for each."""
+def wins_of(matches: Matches, weight_M: Array | None = None) -> Array:
+    """K x K weights of wins of row over column, a tie half for each; `weight_M`: other weights than the matches'."""
+    weight_M = matches.weight_M if weight_M is None else weight_M
     wins_KK = np.zeros((len(matches.names),) * 2)
     np.add.at(wins_KK, (matches.left_M, matches.right_M), weight_M * matches.score_M)
     np.add.at(wins_KK, (matches.right_M, matches.left_M), weight_M * (1.0 - matches.score_M))
@@ -298,13 +304,13 @@ def _resampled_strengths(matches: Matches, resamples: int, rng: np.random.Genera
 
     In that unit, with the mean number of games of those in which the player is seen, it loses or wins everything.
     """
-    units, all_KK = int(matches.unit_M.max()) + 1, _wins(matches, matches.weight_M)
+    units, all_KK = int(matches.unit_M.max()) + 1, wins_of(matches)
     seen_in_K = np.array([len(np.unique(matches.unit_M[played])) for played in _played(matches)])
     unseen_KK = (all_KK + all_KK.T) / seen_in_K[:, None]
     found = np.empty((resamples, 2, len(matches.names)))
     for b in range(resamples):
         weight_U = rng.exponential(size=units)
-        wins_KK = _wins(matches, matches.weight_M * weight_U[matches.unit_M])
+        wins_KK = wins_of(matches, matches.weight_M * weight_U[matches.unit_M])
         found[b] = _with_one_more(wins_KK, rng.exponential() * unseen_KK)
     return found
 
@@ -318,7 +324,7 @@ def _with_one_more(wins_KK: Array, unseen_KK: Array) -> Array:
 
     The others keep their strengths relative to each other; the mean of all is zero again.
     """
-    strength_K = _strengths(wins_KK)
+    strength_K = strengths_of(wins_KK)
     won_2K1 = np.stack([np.zeros_like(unseen_KK), unseen_KK]).sum(2, keepdims=True) + wins_KK.sum(1)[:, None]
     games_KK = wins_KK + wins_KK.T + unseen_KK
     below_2K1 = strength_K[:, None] + np.array([-SEPARATED, 0.0])[:, None, None]

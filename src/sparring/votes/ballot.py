@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sparring.votes.choosing import due_repeat, is_double, next_item, pending, show, shown
 from sparring.votes.counting import ASKED_FOR, LIVE, Standing, Tally, chunks, count, lacking, missing, tallies
 from sparring.votes.items import VERDICTS, Item, Late, NotShown, Showing, left_place
+from sparring.votes.order import places
 from sparring.votes.tables import COUNTS, ITEMS, SHOWINGS, VOTES, Database, IntegrityError
 
 UNDO_LAST = 20
@@ -39,7 +40,9 @@ class Ballot:
     def ask(self, items: Iterable[Item], wanted: int, skips: int, urgent: bool = False) -> None:
         """Put items before the voters, `wanted` votes each, or `skips` skips; `urgent` ones come first."""
         new = {item.id: item for item in items}
+        order = places(new)
         with self.database.write() as connection:
+            first = (connection.scalar(sa.select(sa.func.max(ITEMS.c.place))) or 0) + 1
             for ids in chunks(new):
                 rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.id.in_(ids))).all()
                 known = {row.id for row in rows}
@@ -48,10 +51,9 @@ class Ballot:
                 connection.execute(ITEMS.update().where(ITEMS.c.id.in_(more)).values(**raised))
                 if urgent:
                     connection.execute(ITEMS.update().where(ITEMS.c.id.in_(ids)).values(urgent=True))
-                first = (connection.scalar(sa.select(sa.func.max(ITEMS.c.place))) or 0) + 1
                 fresh = [_item_row(new[id_], wanted, skips, urgent) for id_ in ids if id_ not in known]
                 if fresh:
-                    rows = [{**row, "place": place} for place, row in enumerate(fresh, first)]
+                    rows = [{**row, "place": first + order[row["id"]]} for row in fresh]
                     connection.execute(ITEMS.insert(), rows)
 
     def tallies(self, ids: Sequence[str]) -> dict[str, Tally]:
