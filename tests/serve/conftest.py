@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from conftest import recipe_in
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.layout import VOTES
@@ -48,9 +49,15 @@ def shared(contest: Path) -> Iterator[Site]:
     yield from opened(contest, tokens=True)
 
 
-@pytest.fixture
-def finished(tiny_recipe: dict[str, Any], tmp_path: Path) -> Path:
-    """A finished run."""
-    out = tmp_path / "done"
-    run(parse_recipe({**tiny_recipe, "rounds": 1}), out, QUIET)
+@pytest.fixture(scope="session")
+def _finished_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    out = folder / "done"
+    run(parse_recipe({**recipe_in(folder, tiny_model), "rounds": 1}), out, QUIET)
     return out
+
+
+@pytest.fixture
+def finished(_finished_once: Path, tmp_path: Path) -> Path:
+    """A finished run, a copy of its own."""
+    return shutil.copytree(_finished_once, tmp_path / "done", symlinks=True)

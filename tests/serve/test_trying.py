@@ -224,16 +224,15 @@ def test_only_so_many_conversations_are_kept(talker: Talker):
     assert [talker.get(path).status_code for path in (paths[0], paths[1], paths[-1])] == [404, 200, 200]
 
 
-@pytest.mark.parametrize("payload", PAYLOADS[::6])
-def test_what_a_model_writes_is_text(site: Site, payload: str):
-    talker = Talker(site, FakeSampler(lambda q: f"{q.iterate.round} {payload}"))
+def test_what_a_model_writes_is_text(site: Site):
+    said = iter([text for payload in PAYLOADS[::4] for text in (payload, f"{payload} again")])
+    talker = Talker(site, FakeSampler(lambda question: next(said)))
     talker.enter()
-    talker.begin_talk()
-    page = talker.say(payload[:2000]).text
-    assert not re.search(
-        r"<script(?! src=\"/static/)|<style|<iframe|<img|<[^<>]{1,99} on\w+=|<a ", page.partition("<article")[2]
-    )
-    assert "is better</button>" in page
+    for payload in PAYLOADS[::4]:
+        talker.begin_talk()
+        page = talker.say(payload[:2000]).text.partition("<article")[2]
+        assert not re.search(r"<script(?! src=\"/static/)|<style|<iframe|<img|<[^<>]{1,99} on\w+=|<a ", page)
+        assert "is better</button>" in page
 
 
 def test_each_role_may_what_it_may(finished: Path):

@@ -23,6 +23,8 @@ from sparring.votes.items import Late, NotShown, Showing
 from sparring.votes.people import Voter, by_token, named_voter
 
 STANDING_SECONDS = 1.0
+PRELOAD_FROM = 20
+"""open pairs; with fewer, one that waits in a browser would be missed by another voter"""
 VOTES, ENTRIES = Pace(240, 60.0), Pace(20, 60.0)
 """per person; per address, of those that failed to enter"""
 
@@ -50,6 +52,17 @@ async def vote(request: Request) -> Response:
     except ValueError as error:
         raise HTTPException(400, str(error)) from error
     return await _after(request, ballot, voter, None, said)
+
+
+async def following(request: Request) -> Response:
+    """The pair after the one on the screen, which is this voter's from now on; nothing where few are left."""
+    voter, ballot = await allowed(request, "voter", "owner"), site_of(request).ballot
+    if voter is None or ballot is None or (await _standing(request, ballot, fresh=False)).open < PRELOAD_FROM:
+        return Response(status_code=204)
+    showing = await in_thread(ballot.next_showing, voter.id, request.query_params.get("after", ""))
+    if showing is None:
+        return Response(status_code=204)
+    return await _room(request, ballot, voter, showing)
 
 
 async def undo(request: Request) -> Response:
@@ -137,6 +150,7 @@ async def _room(request: Request, ballot: Ballot, voter: Voter, showing: Showing
 ROUTES = [
     Route("/vote", show),
     Route("/vote", vote, methods=["POST"]),
+    Route("/vote/next", following),
     Route("/undo", undo, methods=["POST"]),
     Route("/name", name, methods=["POST"]),
     Route("/enter/{token}", link),
