@@ -82,7 +82,10 @@ async function send(form, verdict) {
   }
   // The next pair shows at once; no key counts on it before this vote is on disk, and the count waits for that too.
   const early = verdict && following?.after === fields.get("showing") ? following.html : "";
-  if (early) begin(early);
+  if (early) {
+    begin(early);
+    fields.set("ahead", shown());
+  }
   for (;;) {
     let answer = null;
     try {
@@ -91,7 +94,7 @@ async function send(form, verdict) {
     if (answer?.ok) {
       tell("");
       const html = await answer.text();
-      if (early && html.includes(`value="${shown()}"`)) confirm(html);
+      if (early && !html.includes('class="question"')) confirm(html); // the pair that shows is the next one
       else putPair(html);
       break;
     }
