@@ -91,7 +91,7 @@ def test_the_policies_of_a_run_are_offered_and_nothing_is_written_until_somebody
     before = sorted(path for path in stored.rglob("*"))
     visitor = Talker(site)
     assert "Who talks?" in visitor.get("/try").text
-    assert "made for votes" in "".join(starting_lines(site))
+    assert "nothing is written until" in "".join(starting_lines(site))
     assert sorted(path for path in stored.rglob("*")) == before
     visitor.enter()
     page = visitor.get("/try").text
