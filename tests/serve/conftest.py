@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from browsing import CHROMIUM, Server
 from conftest import recipe_in
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.layout import VOTES
 from sparring.runtime.progress import QUIET
+from sparring.serve.generating import Generator
 from sparring.serve.site import Site, open_site
 from sparring.votes.ballot import Ballot
 from sparring.votes.tables import open_database
@@ -61,3 +64,25 @@ def _finished_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -
 def finished(_finished_once: Path, tmp_path: Path) -> Path:
     """A finished run, a copy of its own."""
     return shutil.copytree(_finished_once, tmp_path / "done", symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(site: Site, generator: Generator | None = None) -> Server:
+        servers.append(Server(site, generator))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

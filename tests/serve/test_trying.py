@@ -59,6 +59,11 @@ class Talker(Visitor):
         return self.post(f"{self.talk}/prefer", data=fields)
 
 
+@pytest.fixture(autouse=True)
+def _no_pace_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying, "MESSAGES", Pace(1000, 60.0))
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     return fake_run(tmp_path / "stored")
