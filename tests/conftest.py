@@ -137,6 +137,11 @@ def load_examples(config: DatasetConfig, roles: Sequence[str]) -> tuple[list[Exa
 @pytest.fixture
 def tiny_recipe(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
     """A recipe that runs in a second or two; the data hold every role."""
+    return recipe_in(tmp_path, tiny_model)
+
+
+def recipe_in(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
+    """As `tiny_recipe`, with its data in a folder."""
     rows = [
         {
             "prompt": f"Say {word}",

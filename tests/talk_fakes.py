@@ -5,7 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import yaml
+
+from sparring.runtime import layout
+from sparring.runtime.files import write_json
 from sparring.serve.generating import Answer, Question, Tell
 
 Say = Callable[[Question], str]
@@ -38,3 +43,17 @@ class FakeSampler:
 
     def forget(self) -> None:
         self.forgot += 1
+
+
+def fake_run(folder: Path) -> Path:
+    """A finished run of one round as far as its names go: two policies whose weights are empty files."""
+    step, model = layout.round_folder(0), folder.parent / "model"
+    for place in (model, folder / step.policy):
+        place.mkdir(parents=True)
+        (place / "model.safetensors").touch()
+    recipe = {"model": {"path": str(model)}, "rounds": 1, "algorithm": {"name": "inpo"}, "fit": {}}
+    (folder / layout.RECIPE).write_text(yaml.safe_dump(recipe))
+    write_json(folder / layout.LOCK, {"weights": {"0/play": "aa" * 32}})
+    entry = {"inputs": {}, "outputs": {step.policy: "bb" * 32}, "facts": {}, "seconds": 1.0}
+    write_json(folder / layout.MANIFEST, {step.stage("fit"): entry})
+    return folder

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browsing import CHROMIUM, Server
+from conftest import recipe_in
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
 from sparring.runtime.layout import VOTES
 from sparring.runtime.progress import QUIET
+from sparring.serve.generating import Generator
 from sparring.serve.site import Site, open_site
 from sparring.votes.ballot import Ballot
 from sparring.votes.tables import open_database
@@ -48,9 +52,37 @@ def shared(contest: Path) -> Iterator[Site]:
     yield from opened(contest, tokens=True)
 
 
-@pytest.fixture
-def finished(tiny_recipe: dict[str, Any], tmp_path: Path) -> Path:
-    """A finished run."""
-    out = tmp_path / "done"
-    run(parse_recipe({**tiny_recipe, "rounds": 1}), out, QUIET)
+@pytest.fixture(scope="session")
+def _finished_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    out = folder / "done"
+    run(parse_recipe({**recipe_in(folder, tiny_model), "rounds": 1}), out, QUIET)
     return out
+
+
+@pytest.fixture
+def finished(_finished_once: Path, tmp_path: Path) -> Path:
+    """A finished run, a copy of its own."""
+    return shutil.copytree(_finished_once, tmp_path / "done", symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(site: Site, generator: Generator | None = None) -> Server:
+        servers.append(Server(site, generator))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -5,24 +5,17 @@ SPARRING_SCREENSHOTS names a folder that gets the documentation's pictures (docs
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
+from browsing import CHROMIUM, PHONE, WIDE, Server, Watcher, accessibility
 from payloads import PAYLOADS
 from sparring.runtime.layout import VOTES
-from sparring.serve.app import make_app
 from sparring.serve.site import Site, open_site
-from sparring.serve.starting import _bound
 from sparring.votes.ballot import Ballot
 from sparring.votes.items import make_item
 from sparring.votes.people import add_voter
@@ -30,78 +23,13 @@ from sparring.votes.records import read_records
 from sparring.votes.tables import open_database
 from vote_fakes import QUESTION
 
-CHROMIUM = shutil.which("chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
     pytest.mark.more,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: chromium)"),
 ]
-WIDE, PHONE = {"width": 1600, "height": 1000}, {"width": 390, "height": 844}
 READABLE = 1050
 """ms after which keys work"""
-
-
-class Server:
-    """A site on a port of its own, which can stop and come back."""
-
-    def __init__(self, site: Site) -> None:
-        self.site, self.port, self._server = site, 0, None
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        listening = _bound("127.0.0.1", self.port)
-        self.port = listening.getsockname()[1]
-        self._server = uvicorn.Server(
-            uvicorn.Config(make_app(self.site), log_level="error", timeout_graceful_shutdown=1)
-        )
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        assert self._server is not None
-        self._server.should_exit = True
-        self._thread.join(timeout=20)
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", self.port)) != 0
-
-
-class Watcher:
-    """What a page must not do: dialogs, requests to elsewhere, faults."""
-
-    def __init__(self, page: Any, home: str) -> None:
-        self.wrong: list[str] = []
-        page.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.on("pageerror", lambda error: self.wrong.append(f"fault {error}"))
-        page.on("request", lambda r: None if r.url.startswith((home, "data:")) else self.wrong.append(r.url))
-        page.on("console", lambda m: self.wrong.append(m.text) if "Content Security Policy" in m.text else None)
-        page.on("popup", lambda popup: self.wrong.append("popup"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Site], Server]]:
-    servers: list[Server] = []
-
-    def start(site: Site) -> Server:
-        servers.append(Server(site))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
 
 
 def entered(browser: Any, server: Server, name: str = "Ada", **context: Any) -> tuple[Any, Watcher]:
@@ -120,11 +48,15 @@ def showing(page: Any) -> str | None:
 
 
 def press(page: Any, key: str) -> None:
-    """A key, when it counts, and the next pair after it."""
+    """A key, when it counts, and the next pair after it, when the vote is on disk."""
     before = showing(page)
     page.wait_for_timeout(READABLE)
     page.keyboard.press(key)
-    page.wait_for_function("before => document.querySelector('[name=showing]')?.value !== before", arg=before)
+    page.wait_for_function(
+        "before => document.querySelector('[name=showing]')?.value !== before "
+        "&& !document.body.classList.contains('sending')",
+        arg=before,
+    )
 
 
 def votes(site: Site) -> list[tuple[str, str]]:
@@ -166,6 +98,7 @@ def test_buttons_are_reached_by_tab_alone(browser: Any, serve: Callable[..., Ser
     before = showing(page)
     page.keyboard.press("Enter")
     page.wait_for_function("before => document.querySelector('[name=showing]').value !== before", arg=before)
+    page.wait_for_function("() => !document.body.classList.contains('sending')")
     assert votes(local) == [("Ada", "tie")]
     assert page.evaluate("document.activeElement.className") == "question"
     assert watcher.wrong == []
@@ -203,9 +136,12 @@ def test_a_vote_survives_a_server_that_stops(browser: Any, serve: Callable[..., 
         server.stop()
         page.keyboard.press(verdict)
         page.wait_for_selector("text=Not stored yet")
-        assert showing(page) == before
+        assert showing(page) != before  # the next pair shows at once, and takes no key until the vote is on disk
+        page.wait_for_timeout(READABLE)
+        page.keyboard.press("2")
+        assert page.evaluate("document.body.classList.contains('sending')")
         server.start()
-        page.wait_for_function("before => document.querySelector('[name=showing]').value !== before", arg=before)
+        page.wait_for_function("() => !document.body.classList.contains('sending')")
         assert page.inner_text("#say") == ""
     assert [verdict for _, verdict in votes(local)] == ["left", "right", "left"]
     page.context.set_offline(True)  # a laptop that is closed
@@ -238,7 +174,11 @@ def test_hostile_text_does_nothing(browser: Any, serve: Callable[..., Server], t
         assert box["width"] > 50
         before = showing(page)
         page.click(".buttons [value=left]")
-        page.wait_for_function("before => document.querySelector('[name=showing]')?.value !== before", arg=before)
+        page.wait_for_function(
+            "before => document.querySelector('[name=showing]')?.value !== before "
+            "&& !document.body.classList.contains('sending')",
+            arg=before,
+        )
         if showing(page) is None:
             break
     page.goto(f"{server.url}/people")
@@ -295,14 +235,3 @@ def test_pages_fit_and_are_photographed(
         assert problems == [], name
     page.evaluate("document.body.style.zoom = 2")  # by the test; our pages may not
     assert watcher.wrong == []
-
-
-def accessibility(page: Any) -> list[str]:
-    """Serious findings of axe-core, which comes with axe-playwright-python."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    script = next(Path(axe.__file__).parent.glob("**/axe.min.js")).read_text()
-    page.evaluate(script)
-    found = json.loads(page.evaluate("axe.run().then(result => JSON.stringify(result.violations))"))
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
-    ]

@@ -9,7 +9,7 @@ import pytest
 from markupsafe import escape
 from starlette.exceptions import HTTPException
 
-from sparring.serve import managing, security, templates, voting, watching
+from sparring.serve import managing, security, templates, trying, voting, watching
 from sparring.serve.security import Pace
 from sparring.serve.site import Site
 from sparring.serve.starting import _bound, welcome
@@ -17,8 +17,17 @@ from sparring.votes.people import Role, add_voter, all_voters, by_token, named_v
 from sparring.votes.records import read_records
 from visitor import LOCAL, Visitor
 
-PAGES = ["/", "/run/0", "/run/0/report", "/vote", "/people"]
-POSTS = ["/vote", "/undo", "/people", "/people/revoke"]
+PAGES = ["/", "/run/0", "/run/0/report", "/vote", "/vote/next", "/try", "/try/made-up", "/people"]
+POSTS = [
+    "/vote",
+    "/undo",
+    "/try",
+    "/try/made-up/say",
+    "/try/made-up/stop",
+    "/try/made-up/prefer",
+    "/people",
+    "/people/revoke",
+]
 INLINE = r"<script(?! src=\"/static/)|<style|\son\w+=|\sstyle=|javascript:|https?://"
 THERE = "http://votes.example:8765"
 
@@ -254,13 +263,19 @@ def test_the_server_listens_to_this_machine_and_a_taken_port_is_said(local: Site
 
 
 def test_all_routes_are_known_to_these_tests():
-    routes = [route.path for part in (watching, voting, managing, templates) for route in part.ROUTES]
+    routes = [route.path for part in (watching, voting, trying, managing, templates) for route in part.ROUTES]
     known = {
         "/",
         "/run/{number:int}",
         "/run/{number:int}/report",
         "/vote",
+        "/vote/next",
         "/undo",
+        "/try",
+        "/try/{talk}",
+        "/try/{talk}/say",
+        "/try/{talk}/stop",
+        "/try/{talk}/prefer",
         "/name",
         "/enter/{token}",
         "/leave",

@@ -165,3 +165,20 @@ def test_an_ended_session_and_no_people_are_said(local: Site, finished: Path):
     assert "No run here asks people" in none.get("/vote").text
     assert none.get("/people").status_code == 404
     assert not (finished / VOTES).exists()
+
+
+def test_the_next_pair_comes_ahead_unless_few_are_left(local: Site):
+    visitor = Visitor(local)
+    visitor.begin()
+    first = visitor.fields()["showing"]
+    ahead = visitor.get("/vote/next", params={"after": first}, headers={"x-part": "1"})
+    assert 'id="ballot"' in ahead.text
+    assert f'value="{first}"' not in ahead.text
+    assert visitor.fields()["showing"] == first
+    page = visitor.post("/vote", data={**visitor.fields(), "verdict": "left"}, headers={"x-part": "1"})
+    showing = re.findall(r'name="showing" value="([^"]+)"', page.text)
+    assert showing[0] in ahead.text
+    for _ in range(12):
+        visitor.vote("left")
+    time.sleep(1.1)  # the standing is a second old at most
+    assert visitor.get("/vote/next", params={"after": visitor.fields()["showing"]}).status_code == 204

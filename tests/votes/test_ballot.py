@@ -88,6 +88,27 @@ def test_a_skip_is_no_verdict_and_three_of_them_end_the_asking(tmp_path: Path):
     assert ballot.close([item(0).id])[item(0).id].skips == 3  # type: ignore[index]
 
 
+def test_the_pair_after_the_one_on_the_screen_is_fetched_ahead_and_stays_the_next(tmp_path: Path):
+    ballot = ballot_in(tmp_path, items=5)
+    ada, bob = voter(ballot.database), voter(ballot.database, "Bob")
+    first = ballot.next_showing(ada)
+    assert first is not None
+    ahead = ballot.next_showing(ada, after=first.id)
+    assert ahead is not None
+    assert ahead.messages != first.messages
+    assert ballot.next_showing(ada, after=first.id) == ahead  # another tab
+    assert ballot.next_showing(ada) == first  # the page is loaded again
+    other = ballot.next_showing(bob)
+    assert other is not None
+    assert other.messages not in (first.messages, ahead.messages)
+    ballot.vote(ada, first.id, "left")
+    assert ballot.next_showing(ada) == ahead
+    back = ballot.undo(ada)
+    assert ballot.next_showing(ada) == back
+    assert vote_all(ballot, ada) + vote_all(ballot, bob) >= 5
+    assert ballot.standing().open == 0
+
+
 def test_undo_shows_the_pair_as_it_was_until_the_vote_is_used(tmp_path: Path):
     ballot = ballot_in(tmp_path, items=2)
     ada = voter(ballot.database)

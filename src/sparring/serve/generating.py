@@ -14,9 +14,12 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sparring.runtime.errors import reason_of
+from sparring.runtime.layout import RUN_LOCK
+from sparring.runtime.locks import is_held
 from sparring.serve.iterates import Iterate
 
 if TYPE_CHECKING:
@@ -233,13 +236,18 @@ class PolicySampler:
 
 def _load(iterate: Iterate) -> tuple[PolicyEngines, int | None]:
     """Raises ValueError where its files are not what the run recorded, or not there."""
-    from pathlib import Path
+    import torch
 
     from sparring.algorithms.algorithm import Draw
     from sparring.contests.players import PolicyPlayer
     from sparring.models.weights import context_length
     from sparring.rounds.engines import PolicyEngines
 
+    if torch.cuda.is_available() and is_held(iterate.run / RUN_LOCK):
+        raise ValueError(
+            "the run goes on here, and a policy beside it would take memory of its accelerator. Wait until it is "
+            "finished or stopped."
+        )
     player = PolicyPlayer(f"{iterate.run}:{iterate.round}", Path(iterate.run))
     most = min(player.sampling.max_new_tokens, MOST_TOKENS)
     changes: dict[str, Any] = {"engine": "transformers", "max_new_tokens": most, "batch_size": 1}

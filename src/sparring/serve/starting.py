@@ -56,9 +56,7 @@ def welcome(site: Site, address: str, encrypted: bool) -> list[str]:
         return [
             f"open {address} (this machine only; from another one: ssh -L {address.rpartition(':')[2]}:"
             f"{address.partition('//')[2]} HOST)",
-            f"votes are kept in {site.database.place}"
-            if site.database
-            else f"runs are read, not written; who gives a name in Try has {site.place} made for votes",
+            *_kept_where(site),
         ]
     assert site.database is not None
     lines = [f"listening at {address}, for people with a link; votes are kept in {site.database.place}"]
@@ -71,6 +69,12 @@ def welcome(site: Site, address: str, encrypted: bool) -> list[str]:
     if not encrypted:
         lines.append("warning: without --certificate and --key everybody on the network can read links and votes")
     return lines
+
+
+def _kept_where(site: Site) -> list[str]:
+    if site.database is not None:
+        return [f"votes are kept in {site.database.place}"]
+    return [f"nothing is written until somebody gives a name in Try: then {site.place}"] if site.runs else []
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ text, and control characters, are shown as signs. Leaves out: text that needs no
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import nh3
 from markdown_it import MarkdownIt
@@ -23,6 +23,8 @@ TAGS = {
     *("p", "br", "hr", "em", "strong", "s", "code", "pre", "blockquote", "ul", "ol", "li"),
     *("h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
 }
+RENDERED = 256
+"""texts whose HTML is kept"""
 HEADING_SHIFT = 3
 """an answer's # is a page's h4"""
 
@@ -40,6 +42,12 @@ def as_html(text: str) -> Markup:
     shown = plain(text)
     if len(shown) > MOST_MARKDOWN:
         return Markup("<pre>{}</pre>").format(shown)
+    return _rendered(shown)
+
+
+@lru_cache(maxsize=RENDERED)
+def _rendered(shown: str) -> Markup:
+    """Markdown is most of a page's work, and a conversation shows its answers again and again."""
     return Markup(nh3.clean(_parser().render(shown), tags=TAGS, attributes={"ol": {"start"}}, link_rel=None))
 
 

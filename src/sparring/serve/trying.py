@@ -50,11 +50,8 @@ async def room(request: Request) -> Response:
     if not offers:
         return page(request, "notry.html")
     if voter is None:
-        return page(request, "name.html", to="/try", about="You will talk to policies of this run.")
-    able = [(offer, one) for offer in offers for one in offer.iterates if not one.missing]
-    first = able[0] if able else None
-    last = able[-1] if able else None
-    chosen = [f"{offer.number}:{one.round}" for offer, one in filter(None, (first, last))]
+        return page(request, "name.html", to="/try")
+    chosen = [f"{offer.number}:{one.round}" for offer in offers for one in offer.iterates if not one.missing]
     said = request.session.pop("said", "")
     return page(request, "try.html", voter=voter, offers=offers, chosen=chosen, said=said)
 

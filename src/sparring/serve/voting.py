@@ -23,6 +23,8 @@ from sparring.votes.items import Late, NotShown, Showing
 from sparring.votes.people import Voter, by_token, named_voter
 
 STANDING_SECONDS = 1.0
+PRELOAD_FROM = 20
+"""open pairs; with fewer, one that waits in a browser would be missed by another voter"""
 VOTES, ENTRIES = Pace(240, 60.0), Pace(20, 60.0)
 """per person; per address, of those that failed to enter"""
 
@@ -49,7 +51,18 @@ async def vote(request: Request) -> Response:
         said = f"Not stored: {error}"
     except ValueError as error:
         raise HTTPException(400, str(error)) from error
-    return await _after(request, ballot, voter, None, said)
+    return await _after(request, ballot, voter, None, said, ahead=fields.get("ahead"))
+
+
+async def following(request: Request) -> Response:
+    """The pair after the one on the screen, which is this voter's from now on; nothing where few are left."""
+    voter, ballot = await allowed(request, "voter", "owner"), site_of(request).ballot
+    if voter is None or ballot is None or (await _standing(request, ballot, fresh=False)).open < PRELOAD_FROM:
+        return Response(status_code=204)
+    showing = await in_thread(ballot.next_showing, voter.id, request.query_params.get("after", ""))
+    if showing is None:
+        return Response(status_code=204)
+    return await _room(request, ballot, voter, showing)
 
 
 async def undo(request: Request) -> Response:
@@ -105,12 +118,16 @@ async def _posted(request: Request) -> tuple[Ballot, Voter, dict[str, str]]:
     return ballot, voter, fields
 
 
-async def _after(request: Request, ballot: Ballot, voter: Voter, showing: Showing | None, said: str) -> Response:
-    """The next page, or its inside for our script."""
+async def _after(
+    request: Request, ballot: Ballot, voter: Voter, showing: Showing | None, said: str, ahead: str | None = None
+) -> Response:
+    """The next page, or its inside for our script; where that shows the next pair already, only the count."""
     if PART not in request.headers:
         request.session["said"] = said
         return RedirectResponse("/vote", 303)
-    return await _room(request, ballot, voter, showing or await _next(ballot, voter), said)
+    showing = showing or await _next(ballot, voter)
+    inside = "counted.html" if showing is not None and showing.id == ahead else "pair.html"
+    return await _room(request, ballot, voter, showing, said, inside)
 
 
 async def _next(ballot: Ballot, voter: Voter) -> Showing | None:
@@ -126,17 +143,25 @@ async def _standing(request: Request, ballot: Ballot, fresh: bool) -> Standing:
     return standing
 
 
-async def _room(request: Request, ballot: Ballot, voter: Voter, showing: Showing | None, said: str = "") -> Response:
+async def _room(
+    request: Request,
+    ballot: Ballot,
+    voter: Voter,
+    showing: Showing | None,
+    said: str = "",
+    inside: str = "pair.html",
+) -> Response:
     standing = await _standing(request, ballot, fresh=showing is None)
     mine = await in_thread(ballot.votes_of, voter.id)
     said = said or request.session.pop("said", "")
-    template = "pair.html" if PART in request.headers else "vote.html"
+    template = inside if PART in request.headers else "vote.html"
     return page(request, template, showing=showing, standing=standing, mine=mine, said=said, voter=voter)
 
 
 ROUTES = [
     Route("/vote", show),
     Route("/vote", vote, methods=["POST"]),
+    Route("/vote/next", following),
     Route("/undo", undo, methods=["POST"]),
     Route("/name", name, methods=["POST"]),
     Route("/enter/{token}", link),

@@ -66,6 +66,8 @@ class Seen:
     """of the votes, where people are asked"""
     curves: Sequence[Figure] = ()
     policies: Sequence[Figure] = ()
+    best: str = ""
+    """which evaluated policy is best, and why the training ended early, in words"""
     samples: Sequence[Mapping[str, Any]] = ()
     samples_of: str = ""
     """whose they are"""
@@ -133,7 +135,8 @@ class Watched:
             report=(run / layout.REPORT).exists() and status.finished,
             task=self._task() if status.running else None,
         )
-        seen = replace(seen, sentence=_sentence(seen), curves=self._curves(seen.recipe), policies=self._policies(seen))
+        shown = {"curves": self._curves(seen.recipe), "policies": self._policies(seen), "best": _best(status)}
+        seen = replace(seen, sentence=_sentence(seen), **shown)
         if status.finished and (run / layout.SUMMARY).exists():
             return replace(seen, **self._result())
         return replace(seen, **self._newest())
@@ -166,13 +169,14 @@ class Watched:
         return self._when(paths, draw, name="curves")
 
     def _policies(self, seen: Seen) -> Sequence[Figure]:
-        """Length, diversity and KL of the policies that were measured so far."""
+        """Win rate, length, diversity and KL of the policies that were measured so far."""
         paths = [self.folder / layout.policy_measures(t) for t in range(seen.recipe["rounds"] + 1)]
+        evaluated = () if seen.status is None else seen.status.evaluated
 
         def draw() -> Sequence[Figure]:
-            return policy_figures([read_json(path) for path in paths if path.exists()], seen.recipe)
+            return policy_figures([read_json(path) for path in paths if path.exists()], seen.recipe, evaluated)
 
-        return self._when(paths, draw, name="policies")
+        return self._when(paths, draw, len(evaluated), name="policies")
 
     def _result(self) -> dict[str, Any]:
         def read() -> dict[str, Any]:
@@ -233,6 +237,16 @@ def _rows(path: Path) -> list[FitRow]:
             rows.pop()
         rows.append(row)
     return rows
+
+
+def _best(status: RunStatus) -> str:
+    """What evaluation.every says so far."""
+    if not status.evaluated:
+        return ""
+    from sparring.evaluation.best_policy import in_words, stop_in_words
+
+    best = [in_words(status.best)] if status.best else []
+    return " ".join([*best, *([f"{stop_in_words(status.stopped)}."] if status.stopped else [])])
 
 
 def _sentence(seen: Seen) -> str:

@@ -63,6 +63,8 @@ ITEMS = sa.Table(
 """Two answers to a prompt. `wanted`: votes that an oracle waits for, 0 where votes were only imported; `skips`: so
 many leave it without a verdict; `double`: one more voter is asked, for the agreement; `urgent`: an oracle waits now;
 `closed_at`: its verdict is used."""
+IN_ORDER = sa.Index("items_in_order", ITEMS.c.urgent.desc(), ITEMS.c.place)
+"""the order in which items are asked: without it every item is looked at for every vote"""
 SHOWINGS = sa.Table(
     "showings",
     METADATA,
@@ -98,7 +100,7 @@ TRIES = sa.Table(
     sa.Column("blind", sa.Boolean, nullable=False),
 )
 """Of a showing that was a turn of a conversation (`tries.py`): whose answers stood on which side, and whether the voter
-could not know. Databases that were made before it get it when they are opened."""
+could not know. """
 COUNTS = sa.and_(VOTES.c.undone_at.is_(None), VOTES.c.verdict != "skip")
 """a vote that counts"""
 sa.Index(
@@ -278,8 +280,9 @@ def _check(database: Database, make: bool) -> None:
                 METADATA.create_all(connection)
                 connection.execute(SETTINGS.insert().values(name="version", value=VERSION))
             found = connection.scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "version"))
-            if found == VERSION and names and TRIES.name not in names:
-                TRIES.create(connection)
+            if found == VERSION and names:  # made before these were
+                TRIES.create(connection, checkfirst=True)
+                IN_ORDER.create(connection, checkfirst=True)
     except DatabaseError as error:
         raise ValueError(f"{database.place} is no database of votes: {_reason(error)}. Give another one.") from error
     if found != VERSION:

@@ -13,6 +13,7 @@ let looked = 0; // ms that the pair was visible before `since`
 let since = performance.now();
 let busy = false;
 let etag = "";
+let following = null; // the next pair, fetched while this one is read: {after, html}
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const tell = (text) => { if (say.textContent !== text) say.textContent = text; };
@@ -44,6 +45,30 @@ function putPair(html) {
   begin(html);
   window.scrollTo(0, 0);
   live.querySelector(".question")?.focus({ preventScroll: true });
+  preload();
+}
+
+const shown = () => live?.querySelector("#ballot [name=showing]")?.value;
+
+async function preload() {
+  const after = shown();
+  if (!after || following?.after === after) return;
+  try {
+    const answer = await fetch(`/vote/next?after=${encodeURIComponent(after)}`, { headers: { "x-part": "1" } });
+    if (answer.status === 200 && shown() === after) following = { after, html: await answer.text() };
+  } catch { /* it comes with the answer to the vote */ }
+}
+
+function confirm(html) { // the pair that shows already: only what was said, and the count
+  const page = new DOMParser().parseFromString(html, "text/html");
+  for (const name of [".standing", ".said", ".lesser"]) {
+    const [old, fresh] = [live.querySelector(name), page.querySelector(name)];
+    if (old && fresh) old.replaceWith(fresh);
+    else if (fresh) live.prepend(fresh);
+    else old?.remove();
+  }
+  live.querySelector(".question")?.focus({ preventScroll: true });
+  preload();
 }
 
 async function send(form, verdict) {
@@ -55,6 +80,12 @@ async function send(form, verdict) {
     fields.set("verdict", verdict);
     fields.set("seconds", (seen() / 1000).toFixed(2));
   }
+  // The next pair shows at once; no key counts on it before this vote is on disk, and the count waits for that too.
+  const early = verdict && following?.after === fields.get("showing") ? following.html : "";
+  if (early) {
+    begin(early);
+    fields.set("ahead", shown());
+  }
   for (;;) {
     let answer = null;
     try {
@@ -62,11 +93,14 @@ async function send(form, verdict) {
     } catch { /* no server: it is sent again */ }
     if (answer?.ok) {
       tell("");
-      putPair(await answer.text());
+      const html = await answer.text();
+      if (early && !html.includes('class="question"')) confirm(html); // the pair that shows is the next one
+      else putPair(html);
       break;
     }
     if (answer && answer.status < 500 && answer.status !== 429) {
       tell(`Not stored: ${await answer.text()}`);
+      if (early) await refresh(true);
       break;
     }
     tell("Not stored yet: the server does not answer. Your vote is kept here and sent again. Leave this page open.");
@@ -97,10 +131,10 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-async function refresh() {
+async function refresh(now = false) {
   try {
     const answer = await fetch(location.href, { headers: { "x-part": "1", "if-none-match": etag } });
-    if (busy) return;
+    if (busy && !now) return;
     if (answer.status === 200) {
       etag = answer.headers.get("etag") || "";
       const html = await answer.text();
@@ -126,3 +160,4 @@ async function look() {
 }
 
 if (live) look();
+if (live?.dataset.vote) preload();
