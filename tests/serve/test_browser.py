@@ -5,9 +5,7 @@ SPARRING_SCREENSHOTS names a folder that gets the documentation's pictures (docs
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import socket
 import threading
 import time
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 import uvicorn
 
+from browser import PHONE, WIDE, accessibility, chromium
 from payloads import PAYLOADS
 from sparring.runtime.layout import VOTES
 from sparring.serve.app import make_app
@@ -29,13 +28,7 @@ from sparring.votes.records import read_records
 from sparring.votes.tables import open_database
 from vote_fakes import QUESTION
 
-CHROMIUM = shutil.which("chromium")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.more,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: chromium)"),
-]
-WIDE, PHONE = {"width": 1600, "height": 1000}, {"width": 390, "height": 844}
+pytestmark = pytest.mark.more
 READABLE = 1050
 """ms after which keys work"""
 
@@ -84,10 +77,8 @@ class Watcher:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -294,14 +285,3 @@ def test_pages_fit_and_are_photographed(
         assert problems == [], name
     page.evaluate("document.body.style.zoom = 2")  # by the test; our pages may not
     assert watcher.wrong == []
-
-
-def accessibility(page: Any) -> list[str]:
-    """Serious findings of axe-core, which comes with axe-playwright-python."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    script = next(Path(axe.__file__).parent.glob("**/axe.min.js")).read_text()
-    page.evaluate(script)
-    found = json.loads(page.evaluate("axe.run().then(result => JSON.stringify(result.violations))"))
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
-    ]
