@@ -1,4 +1,4 @@
-"""Debian's chromium, and what every page must hold in it: it fits, it is readable, and axe-core finds nothing serious."""
+"""Debian's chromium, and what every page must hold in it: it fits, is readable, and axe-core finds nothing serious."""
 
 from __future__ import annotations
 
