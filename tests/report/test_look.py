@@ -26,7 +26,6 @@ from sparring.runtime.progress import QUIET
 
 pytestmark = pytest.mark.more
 SITE = Path(os.environ.get("SPARRING_SITE", Path(__file__).parents[2] / "site"))
-PAGES = ("report", "compare", "audit", "versus", "docs")
 ORACLE = "{name: function, path: 'oracle_fakes:more_vowels'}"
 LONG = " ".join(["An answer that goes on: a banana, an orange and a euphonious aubergine."] * 30)
 
@@ -70,6 +69,7 @@ def pages(tiny_recipe: dict[str, Any], tmp_path: Path) -> dict[str, Path]:
 
 def opened(browser: Any, path: Path, **context: Any) -> Any:
     page = browser.new_context(bypass_csp=True, **context).new_page()  # axe-core is a script
+    page.set_default_timeout(120_000)  # ms, for busy machines
     page.goto(path.as_uri())
     return page
 
