@@ -50,7 +50,8 @@ def long_lines(page: Any) -> list[str]:
     return page.evaluate(
         """most => [...document.querySelectorAll('p, li, dd, figcaption, .prompt, .text')].filter((e) => {
           const context = document.createElement('canvas').getContext('2d');
-          context.font = getComputedStyle(e).font;
+          const style = getComputedStyle(e); // whose `font` is empty beside tabular figures
+          context.font = `${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
           const lines = new Range();
           lines.selectNodeContents(e);
           const longest = Math.max(0, ...[...lines.getClientRects()].map((r) => r.width));
