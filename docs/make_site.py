@@ -1,8 +1,8 @@
 """Hooks of the documentation site (mkdocs.yml): what the pages need beyond Markdown.
 
-The recipe reference is made from the code and the changelog from CHANGELOG.md, formulas become MathML (browsers
-draw it themselves: no script, nothing fetched), `folder/*` in the navigation stands for the pages that no line names,
-and anchors are GitHub's. Leaves out: the theme.
+The recipe reference is made from the code and the changelog from CHANGELOG.md, colours and type come from Sparring's
+own pages, formulas become MathML (browsers draw it themselves: no script, nothing fetched), `folder/*` in the
+navigation stands for the pages that no line names, and anchors are GitHub's. Leaves out: the theme.
 
     mkdocs build
 """
@@ -22,6 +22,7 @@ from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
 
 DOCS = Path(__file__).parent
+PACKAGE = DOCS.parent / "src" / "sparring"
 CHANGELOG = "changelog.md"
 
 
@@ -60,10 +61,18 @@ def _named(nav: list[Any]) -> Iterator[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The changelog, which lies beside docs/."""
+    """The changelog, which lies beside docs/; and what the site shares with Sparring's own pages: tokens and icon."""
     text = (DOCS.parent / "CHANGELOG.md").read_text(encoding="utf-8")
     files.append(File.generated(config, CHANGELOG, content=text.replace("](docs/", "](")))
+    files.append(File.generated(config, "tokens.css", content=tokens()))
+    files.append(File.generated(config, "icon.svg", abs_src_path=str(PACKAGE / "serve" / "pages" / "icon.svg")))
     return files
+
+
+def tokens() -> str:
+    """The first rule of the pages' style sheet: its colours, type and space."""
+    text = (PACKAGE / "report" / "page.css").read_text(encoding="utf-8")
+    return text[text.index(":root {") : text.index("}") + 2]
 
 
 def on_page_read_source(page: Page, config: MkDocsConfig) -> str | None:

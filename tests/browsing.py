@@ -1,25 +1,18 @@
-"""Servers for a real browser, Debian's chromium, and what a page must not do in it."""
+"""Servers for a real browser (`browser.py`), and what a page must not do in it."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import socket
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
-import pytest
 import uvicorn
 
 from sparring.serve.app import make_app
 from sparring.serve.generating import Generator
 from sparring.serve.site import Site
 from sparring.serve.starting import _bound
-
-CHROMIUM = shutil.which("chromium")
-WIDE, PHONE = {"width": 1600, "height": 1000}, {"width": 390, "height": 844}
 
 
 class Server:
@@ -61,14 +54,3 @@ class Watcher:
         page.on("request", lambda r: None if r.url.startswith((home, "data:")) else self.wrong.append(r.url))
         page.on("console", lambda m: self.wrong.append(m.text) if "Content Security Policy" in m.text else None)
         page.on("popup", lambda popup: self.wrong.append("popup"))
-
-
-def accessibility(page: Any) -> list[str]:
-    """Serious findings of axe-core, which comes with axe-playwright-python."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    script = next(Path(axe.__file__).parent.glob("**/axe.min.js")).read_text()
-    page.evaluate(script)
-    found = json.loads(page.evaluate("axe.run().then(result => JSON.stringify(result.violations))"))
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")
-    ]

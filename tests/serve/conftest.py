@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from browsing import CHROMIUM, Server
+from browser import chromium
+from browsing import Server
 from conftest import recipe_in
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.run import run
@@ -66,13 +67,10 @@ def finished(_finished_once: Path, tmp_path: Path) -> Path:
     return shutil.copytree(_finished_once, tmp_path / "done", symlinks=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from browsing import CHROMIUM, PHONE, WIDE, Server, Watcher, accessibility
+from browser import PHONE, WIDE, accessibility
+from browsing import Server, Watcher
 from payloads import PAYLOADS
 from sparring.runtime.layout import VOTES
 from sparring.serve.site import Site, open_site
@@ -23,11 +24,7 @@ from sparring.votes.records import read_records
 from sparring.votes.tables import open_database
 from vote_fakes import QUESTION
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.more,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: chromium)"),
-]
+pytestmark = pytest.mark.more
 READABLE = 1050
 """ms after which keys work"""
 

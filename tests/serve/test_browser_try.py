@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 
-from browsing import CHROMIUM, PHONE, WIDE, Server, Watcher, accessibility
+from browser import PHONE, WIDE, accessibility
+from browsing import Server, Watcher
 from payloads import PAYLOADS
 from sparring.serve.generating import Generator, Question
 from sparring.serve.site import open_site
 from sparring.votes.records import read_records
 from talk_fakes import FakeSampler, fake_run
 
-pytestmark = [
-    pytest.mark.more,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: chromium)"),
-]
+pytestmark = pytest.mark.more
 SAID = {
     0: "The sky is blue because it reflects the ocean.",
     1: "Air scatters **short** wavelengths more than long ones:\n\n- blue light reaches you from every direction\n"

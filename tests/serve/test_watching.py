@@ -40,7 +40,7 @@ def test_a_finished_run_shows_its_result_first_and_nothing_is_written(finished: 
         assert words in page
     assert contents(finished) == before
     report = visitor.get("/run/0/report")
-    assert "Sparring report" in report.text
+    assert "run report" in report.text
     assert "sandbox" in report.headers["content-security-policy"]
 
 

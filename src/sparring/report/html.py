@@ -103,7 +103,8 @@ def render(summary: Summary, run: Path | None = None) -> str:
 def page(template: str, style: Sequence[str] = (), script: str = "", **values: Any) -> str:
     """A template of this folder as one file, with the common style, and with further files of style and a script."""
     code = own_files(script) if script else ""
-    css, digest = own_files("page.css", *style), b64encode(sha256(code.encode()).digest()).decode()
+    css = Markup(re.sub(r"/\*.*?\*/\s*|^ +|;? (?=})", "", own_files("page.css", *style), flags=re.M | re.S))
+    digest = b64encode(sha256(code.encode()).digest()).decode()
     return environment().get_template(template).render(css=css, script=code, script_hash=digest, **values)
 
 
