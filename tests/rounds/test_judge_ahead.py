@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytest
 
 from sparring.evaluation.duality_gap import play_pool
@@ -20,7 +19,7 @@ from sparring.rounds.judge import JudgeShards, Noting, judge_ahead
 from sparring.rounds.policies import Policies
 from sparring.runtime.progress import QUIET
 
-SECTION = {"name": "panel"}
+SECTION = {"name": "mutual_information"}
 PROMPTS = [f"What is {number}?" for number in range(5)]
 TEXTS = {
     "start": [[f"It is {n}.", "I do not know."] for n in range(5)],
@@ -85,7 +84,7 @@ def test_workers_and_one_process_give_the_same_verdicts_once(
     assert workers.made == [2, 1, 0]  # five prompts, two at a time
     (here, pool_here), (there, pool_there) = outcomes
     assert here == there
-    np.testing.assert_array_equal(pool_here.matrix(), pool_there.matrix())
+    assert pool_here.matrix() == pool_there.matrix()
 
 
 def test_an_oracle_that_workers_cannot_build_is_left_to_the_controller(policies: Policies) -> None:
@@ -100,6 +99,6 @@ def test_each_comparison_is_noted_once_whichever_way_round() -> None:
 
 
 def test_another_oracle_under_the_same_name_on_a_machine_is_refused(policies: Policies) -> None:
-    shards = JudgeShards(SECTION, policies, "panel(0123)")
-    with pytest.raises(ValueError, match=r"oracle: it is .* on this machine and panel\(0123\) where the run is"):
+    shards = JudgeShards(SECTION, policies, "another(0123)")
+    with pytest.raises(ValueError, match=r"oracle: it is .* on this machine and another\(0123\) where the run is"):
         shards({}).__enter__()
