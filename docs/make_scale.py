@@ -30,6 +30,7 @@ import psutil
 from tables import DOCS, table, write_section
 
 from sparring.algorithms.algorithm import REFERENCE, Draw
+from sparring.bench.measure import machine
 from sparring.fleet import pool
 from sparring.fleet.pool import Member, deal
 from sparring.fleet.work import Shards, Work, using
@@ -46,6 +47,11 @@ TOKENS = 200
 SECONDS, SPREAD = 5.0, 0.5
 """median of a shard's time, and the spread of its logarithm"""
 DEVICES = (8, 64, 256, 1000)
+HAND_OUTS = (
+    *((8, 2500, SECONDS), (64, 25_000, SECONDS), (256, 2500, SECONDS), (256, 25_000, SECONDS)),
+    *((256, PROMPTS * SAMPLES // BATCH, SECONDS), (256, 25_000, 1.0), (1000, 250_000, SECONDS)),
+)
+"""devices, shards, and the median of their seconds"""
 CALLS = 4000
 """shards by which Ray's calls are measured"""
 FILES = (250, 1000, 4000)
@@ -249,25 +255,21 @@ def apart(function: str, *arguments: object) -> dict[str, float]:
     """A part in a process of its own, whose memory is its own."""
     words = [sys.executable, __file__, "--part", function, *map(json.dumps, arguments)]
     answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    print(answer.stdout.splitlines()[-1], flush=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
 def measured(quick: bool) -> dict[str, Any]:
     """All parts."""
     scale = 10 if quick else 1
-    calls = [apart("ray_calls", devices, CALLS // scale) for devices in DEVICES]
-    by_devices = {row["devices"]: row for row in calls}
+    calls = {devices: apart("ray_calls", devices, CALLS // scale) for devices in DEVICES}
     hand_outs = []
-    for devices in DEVICES:
-        look = by_devices[devices]["wait_seconds"] / (2 * devices)
-        call = by_devices[devices]["busy_seconds_per_shard"]
-        for median in (SECONDS, 1.0):
-            shards = PROMPTS * SAMPLES // BATCH // scale if devices == 256 else 100 * devices
-            hand_outs.append(apart("hand_out", devices, shards, median, call, look))
-            print(json.dumps(hand_outs[-1]), flush=True)
-    few = apart("hand_out", 256, 2560, SECONDS, by_devices[256]["busy_seconds_per_shard"], 0.0)
+    for devices, shards, median in HAND_OUTS:
+        row = calls[devices]
+        costs = row["busy_seconds_per_shard"], row["wait_seconds"] / (2 * devices)
+        hand_outs.append(apart("hand_out", devices, shards // scale, median, *costs))
     stages = [apart("sample_stage", max(1, shards // scale)) for shards in FILES]
-    return {"ray": calls, "hand_out": hand_outs, "hand_out_small": few, "sample_stage": stages}
+    return {"machine": machine(), "ray": list(calls.values()), "hand_out": hand_outs, "sample_stage": stages}
 
 
 def main() -> None:
@@ -281,7 +283,6 @@ def main() -> None:
         print(json.dumps(part(given.part[0], [json.loads(word) for word in given.part[1:]])))
         return
     numbers = measured(given.quick)
-    print(json.dumps(numbers, indent=2))
     if not given.show:
         DATA.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
         write_page(numbers)
@@ -319,7 +320,7 @@ def write_page(numbers: Mapping[str, Any]) -> None:
             f"{row['efficiency']:.1%}",
             f"{row['grown_bytes'] / 1e6:.1f} MB",
         ]
-        for row in [*numbers["hand_out"], numbers["hand_out_small"]]
+        for row in numbers["hand_out"]
     ]
     head = ["devices", "shards", "median of a shard", "efficiency", "memory that grew"]
     write_section(PAGE, SCRIPT, table(head, rows), "hand-out")
