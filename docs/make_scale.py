@@ -37,7 +37,7 @@ from sparring.fleet.work import Shards, Work, using
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.sample import sample_draw
 from sparring.runtime.progress import QUIET
-from sparring.sampling.engine import Response
+from sparring.sampling.engine import Request, Response
 
 PAGE, SCRIPT, DATA = "scale.md", "make_scale.py", DOCS / "scale.json"
 PROMPTS, SAMPLES, BATCH = 1_000_000, 8, 32
@@ -66,11 +66,15 @@ def ray_calls(devices: int, shards: int) -> dict[str, float]:
     import ray  # type: ignore[reportMissingImports]
 
     class Idle:
-        async def make(self, key: str, box: Any, payload: Any) -> Any:
-            return payload
+        def __init__(self, rows: Any) -> None:
+            self.rows = rows
 
-    actors = [ray.remote(Idle).options(num_cpus=0, max_concurrency=10_000).remote() for _ in range(2)]
-    payload = rows_of(BATCH)
+        async def make(self, key: str, box: Any, payload: Any) -> Any:
+            return self.rows if payload else None
+
+    actors = [ray.remote(Idle).options(num_cpus=0, max_concurrency=10_000).remote(rows_of(BATCH)) for _ in range(2)]
+    prompts = [list(range(1000 * number, 1000 * number + 100)) for number in range(BATCH // SAMPLES)]
+    payload = [Request(prompt, seed) for prompt in prompts for seed in range(SAMPLES)]
     ray.get([actor.make.remote("", [], None) for actor in actors])
     members = [Member("id", "10.0.0.1", actors[number % 2], None) for number in range(devices)]
     began, busy = time.perf_counter(), time.process_time()
