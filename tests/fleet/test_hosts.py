@@ -97,7 +97,7 @@ def test_a_controller_killed_at_random(plain: dict[str, Any], whole: Path, tmp_p
     recipe.write_text(yaml.safe_dump(plain))
     words = [sys.executable, "-m", "sparring", "run", str(recipe), "--out", str(out), "--cluster", hosts.address]
     pick, killed, finished, longest = random.Random(SEED), 0, 0, LIFE
-    while killed < CONTROLLER_KILLS or out.exists():
+    while killed < CONTROLLER_KILLS or out.exists() or not finished:
         began = time.monotonic()
         process = hosts.controller(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         last = killed == CONTROLLER_KILLS
