@@ -4,7 +4,8 @@
 # make check: ruff, format, import layers, pyright, tests
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
-# make test-fleet: set up Ray in an environment of its own, and run the tests of clusters (some minutes)
+# make test-fleet: set up Ray in an environment of its own, and run the tests of clusters (some minutes; as root, with iproute2, also on three
+#   hosts made of network namespaces, which are killed: half an hour)
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3

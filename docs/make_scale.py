@@ -30,13 +30,14 @@ import psutil
 from tables import DOCS, table, write_section
 
 from sparring.algorithms.algorithm import REFERENCE, Draw
+from sparring.bench.measure import machine
 from sparring.fleet import pool
 from sparring.fleet.pool import Member, deal
 from sparring.fleet.work import Shards, Work, using
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.sample import sample_draw
 from sparring.runtime.progress import QUIET
-from sparring.sampling.engine import Response
+from sparring.sampling.engine import Request, Response
 
 PAGE, SCRIPT, DATA = "scale.md", "make_scale.py", DOCS / "scale.json"
 PROMPTS, SAMPLES, BATCH = 1_000_000, 8, 32
@@ -46,6 +47,11 @@ TOKENS = 200
 SECONDS, SPREAD = 5.0, 0.5
 """median of a shard's time, and the spread of its logarithm"""
 DEVICES = (8, 64, 256, 1000)
+HAND_OUTS = (
+    *((8, 2500, SECONDS), (64, 25_000, SECONDS), (256, 2500, SECONDS), (256, 25_000, SECONDS)),
+    *((256, PROMPTS * SAMPLES // BATCH, SECONDS), (256, 25_000, 1.0), (1000, 250_000, SECONDS)),
+)
+"""devices, shards, and the median of their seconds"""
 CALLS = 4000
 """shards by which Ray's calls are measured"""
 FILES = (250, 1000, 4000)
@@ -60,11 +66,15 @@ def ray_calls(devices: int, shards: int) -> dict[str, float]:
     import ray  # type: ignore[reportMissingImports]
 
     class Idle:
-        async def make(self, key: str, box: Any, payload: Any) -> Any:
-            return payload
+        def __init__(self, rows: Any) -> None:
+            self.rows = rows
 
-    actors = [ray.remote(Idle).options(num_cpus=0, max_concurrency=10_000).remote() for _ in range(2)]
-    payload = rows_of(BATCH)
+        async def make(self, key: str, box: Any, payload: Any) -> Any:
+            return self.rows if payload else None
+
+    actors = [ray.remote(Idle).options(num_cpus=0, max_concurrency=10_000).remote(rows_of(BATCH)) for _ in range(2)]
+    prompts = [list(range(1000 * number, 1000 * number + 100)) for number in range(BATCH // SAMPLES)]
+    payload = [Request(prompt, seed) for prompt in prompts for seed in range(SAMPLES)]
     ray.get([actor.make.remote("", [], None) for actor in actors])
     members = [Member("id", "10.0.0.1", actors[number % 2], None) for number in range(devices)]
     began, busy = time.perf_counter(), time.process_time()
@@ -249,25 +259,21 @@ def apart(function: str, *arguments: object) -> dict[str, float]:
     """A part in a process of its own, whose memory is its own."""
     words = [sys.executable, __file__, "--part", function, *map(json.dumps, arguments)]
     answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    print(answer.stdout.splitlines()[-1], flush=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 
 def measured(quick: bool) -> dict[str, Any]:
     """All parts."""
     scale = 10 if quick else 1
-    calls = [apart("ray_calls", devices, CALLS // scale) for devices in DEVICES]
-    by_devices = {row["devices"]: row for row in calls}
+    calls = {devices: apart("ray_calls", devices, CALLS // scale) for devices in DEVICES}
     hand_outs = []
-    for devices in DEVICES:
-        look = by_devices[devices]["wait_seconds"] / (2 * devices)
-        call = by_devices[devices]["busy_seconds_per_shard"]
-        for median in (SECONDS, 1.0):
-            shards = PROMPTS * SAMPLES // BATCH // scale if devices == 256 else 100 * devices
-            hand_outs.append(apart("hand_out", devices, shards, median, call, look))
-            print(json.dumps(hand_outs[-1]), flush=True)
-    few = apart("hand_out", 256, 2560, SECONDS, by_devices[256]["busy_seconds_per_shard"], 0.0)
+    for devices, shards, median in HAND_OUTS:
+        row = calls[devices]
+        costs = row["busy_seconds_per_shard"], row["wait_seconds"] / (2 * devices)
+        hand_outs.append(apart("hand_out", devices, shards // scale, median, *costs))
     stages = [apart("sample_stage", max(1, shards // scale)) for shards in FILES]
-    return {"ray": calls, "hand_out": hand_outs, "hand_out_small": few, "sample_stage": stages}
+    return {"machine": machine(), "ray": list(calls.values()), "hand_out": hand_outs, "sample_stage": stages}
 
 
 def main() -> None:
@@ -281,7 +287,6 @@ def main() -> None:
         print(json.dumps(part(given.part[0], [json.loads(word) for word in given.part[1:]])))
         return
     numbers = measured(given.quick)
-    print(json.dumps(numbers, indent=2))
     if not given.show:
         DATA.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
         write_page(numbers)
@@ -319,7 +324,7 @@ def write_page(numbers: Mapping[str, Any]) -> None:
             f"{row['efficiency']:.1%}",
             f"{row['grown_bytes'] / 1e6:.1f} MB",
         ]
-        for row in [*numbers["hand_out"], numbers["hand_out_small"]]
+        for row in numbers["hand_out"]
     ]
     head = ["devices", "shards", "median of a shard", "efficiency", "memory that grew"]
     write_section(PAGE, SCRIPT, table(head, rows), "hand-out")

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ class Hosts:
         self.address = f"{NETWORK}.1:{PORT}"
         self._name = f"sparring{os.getpid()}"
         self._running: dict[int, subprocess.Popen[Any]] = {}
+        self._lock, self._over = threading.Lock(), threading.Event()
         self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets allow no long names
         self.environment = {**os.environ, **SETTINGS, "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -67,12 +69,14 @@ class Hosts:
             self._wire()
             for host in (0, *self.workers):
                 self.start(host)
+            threading.Thread(target=self._keep, daemon=True).start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         for host in list(self._running):
             self.kill(host)
         for host in ("switch", 0, *self.workers):
@@ -127,19 +131,27 @@ class Hosts:
 
     def _wait_for_head(self) -> None:
         for _ in range(1200):
-            if list(Path(self._temporary).glob("session_latest/metrics_agent_port_*")):  # its raylet is ready
+            if list(Path(self._temporary).glob("session_latest/metrics_agent_port_*")):
+                time.sleep(10)  # until its raylet has told the head of itself
                 return
             if self._running[0].poll() is not None:
                 break
             time.sleep(0.1)
         raise RuntimeError("the head of the cluster did not start")
 
-    def revive(self) -> None:
-        """Switch those workers on again that ended by themselves."""
-        for host in self.workers:
-            if self._running[host].poll() is not None:
-                self.kill(host)
-                self.start(host)
+    def restart(self, host: int) -> None:
+        """Kill a host, and switch it on again."""
+        with self._lock:
+            self.kill(host)
+            self.start(host)
+
+    def _keep(self) -> None:
+        """Switch workers on again that ended by themselves: on a busy computer `ray start` gives up."""
+        while not self._over.wait(1.0):
+            with self._lock:
+                ended = [host for host in self.workers if self._running[host].poll() is not None]
+            for host in ended:
+                self.restart(host)
 
     def kill(self, host: int) -> None:
         """Cut a host off and end all its processes."""

@@ -103,7 +103,7 @@ def test_the_members_of_a_group_end_when_one_of_them_raises(
     def raising(*args: Any) -> Any:
         raise error("here")
 
-    for name in ("_settle", "_spread"):
+    for name in ("_begin", "_spread"):
         monkeypatch.setattr(fleet, name, lambda *args: None)
     monkeypatch.setattr(cluster.gang, "follow_events", raising)
     monkeypatch.setattr(cluster.ray, "put", lambda value: value)

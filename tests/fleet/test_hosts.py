@@ -32,6 +32,10 @@ pytestmark = [
 STAGES = ("sample", "judge", "anchor", "fit", "evaluate")
 WHEN = ("inside", "boundary")
 CONTROLLER_KILLS = 20
+LIFE = 60.0
+"""seconds in which a controller is killed, or fewer where one finished in fewer"""
+ENDS = 300.0
+"""seconds in which a worker must end after its controller: one that is still importing torch does so after that"""
 SEED = 15
 
 
@@ -61,7 +65,6 @@ def test_a_host_lost_in_every_stage(
     plan = {stage: WHEN[(number + turn) % 2] for number, stage in enumerate(STAGES)}
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "lossy"
     recipe.write_text(yaml.safe_dump(plain))
-    hosts.revive()
     words = [sys.executable, "-m", "watched_run", str(recipe), str(out), hosts.address, json.dumps(plan)]
     process = hosts.controller(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -73,12 +76,11 @@ def test_a_host_lost_in_every_stage(
                 continue
             loss = json.loads(line)
             host = hosts.host_at(loss["address"])
-            hosts.kill(host)
+            hosts.restart(host)
             print(f"{time.strftime('%X')} {loss['stage']} ({loss['when']}): host {host} is lost", flush=True)
             lost[loss["stage"]] = loss["when"]
             process.stdin.write("lost\n")
             process.stdin.flush()
-            hosts.start(host)
         assert process.wait() == 0
     finally:
         process.kill()
@@ -86,7 +88,7 @@ def test_a_host_lost_in_every_stage(
     assert lost == plan
     check_same(whole, out)
     assert not [path.name for path in out.rglob("*.partial*")]
-    wait_for(lambda: not hosts.actors(), 60)
+    wait_for(lambda: not hosts.actors(), ENDS)
 
 
 def test_a_controller_killed_at_random(plain: dict[str, Any], whole: Path, tmp_path: Path, hosts: Hosts) -> None:
@@ -94,13 +96,13 @@ def test_a_controller_killed_at_random(plain: dict[str, Any], whole: Path, tmp_p
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "killed"
     recipe.write_text(yaml.safe_dump(plain))
     words = [sys.executable, "-m", "sparring", "run", str(recipe), "--out", str(out), "--cluster", hosts.address]
-    pick, killed, finished, longest = random.Random(SEED), 0, 0, 30.0
-    while killed < CONTROLLER_KILLS:
-        hosts.revive()
+    pick, killed, finished, longest = random.Random(SEED), 0, 0, LIFE
+    while killed < CONTROLLER_KILLS or out.exists() or not finished:
         began = time.monotonic()
         process = hosts.controller(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        last = killed == CONTROLLER_KILLS
         try:
-            _, errors = process.communicate(timeout=pick.uniform(0.2, 1.0) * longest)
+            _, errors = process.communicate(timeout=None if last else pick.uniform(0.2, 1.0) * longest)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -110,12 +112,7 @@ def test_a_controller_killed_at_random(plain: dict[str, Any], whole: Path, tmp_p
         else:
             assert process.returncode == 0, errors
             check_same(whole, out)
-            finished, longest = finished + 1, min(longest, time.monotonic() - began)
+            longest, finished = min(longest, time.monotonic() - began), finished + 1
+            print(f"{time.strftime('%X')} finished run {finished}, after {killed} kills", flush=True)
             out.rename(tmp_path / f"finished-{finished}")
-        wait_for(lambda: not hosts.actors(), 60)
-    if out.exists():
-        process = hosts.controller(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
-        check_same(whole, out)
-    wait_for(lambda: not hosts.actors(), 60)
+        wait_for(lambda: not hosts.actors(), ENDS)

@@ -24,7 +24,7 @@ from sparring.algorithms.inpo import INPO
 from sparring.algorithms.spac import SPAC
 from sparring.algorithms.sppo import SPPO
 from sparring.training.batches import TrainingExample
-from sparring.training.fit import _step
+from sparring.training.fit import _step, micro_batches
 from sparring.training.metrics import MetricSums
 from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer
@@ -72,9 +72,13 @@ def test_a_step_asks_for_its_numbers_at_its_end_alone(algorithm: Algorithm, layo
     scorer = PolicyScorer(tiny_llama().to("meta"), layout).train()
     optimizer = torch.optim.AdamW(scorer.parameters(), fused=False, foreach=False)  # meta has no other
     objective = algorithm.steps(0, DataFacts(400))[0].objective
+    examples = examples_for(algorithm)
     with _Answering() as mode:
-        row = _step(scorer, optimizer, examples_for(algorithm), objective, config)
-    assert row["tokens"] > 24  # of several micro-batches
+        row = _step(scorer, optimizer, examples, objective, config)
+    passes = len(micro_batches(examples, config))
+    assert passes > 2
+    # In the padded layout transformers looks once a pass whether there is any padding.
+    assert mode.asked.pop("scorer.py _hidden", 0) == (passes if layout == "padded" else 0)
     numbers = mode.asked.pop("metrics.py totals", 0)
     # A count and, where it is not 0, a sum of every metric, whatever the number of micro-batches.
     assert 0 < numbers <= 3 * len(row)

@@ -29,6 +29,8 @@ from sparring.fleet.work import Job, Listeners, Shards, Standing, Work
 from sparring.fleet.worker import Sent, Wanted, Worker
 from sparring.runtime.errors import RaisedByAll, first_line
 
+REJOIN = 180.0
+"""seconds in which a machine may join or come back where the last worker was lost"""
 RESTARTS = 3
 """workers that are started again on one node; beyond it something is wrong with the node"""
 
@@ -105,13 +107,9 @@ class RayFleet:
 
     def _settle(self) -> None:
         """Start a worker on every free seat, those of new nodes too, and compare the machines with this one."""
-        taken = Counter(member.node for member in self.members)
-        for seat in seats(nodes(), self.devices):
-            if taken[seat.node]:
-                taken[seat.node] -= 1
-            elif self._restarts[seat.node] <= RESTARTS:
-                self._seats.setdefault(seat.node, seat)
-                self._start(self._seats[seat.node])
+        self._fill()
+        if self._seats:  # it had workers before
+            self._wait_for_a_node()
         for member in [member for member in self.members if member.ready is not None]:
             try:
                 self.check(member, ray.get(member.ready, timeout=START))
@@ -121,6 +119,23 @@ class RayFleet:
                 self.replace(member, error)
         if not self.members:
             raise FleetError("the cluster offers no processor and no GPU. Add a machine: ray start --address=HEAD:PORT")
+
+    def _fill(self) -> None:
+        """Start a worker on every free seat."""
+        taken = Counter(member.node for member in self.members)
+        for seat in seats(nodes(), self.devices):
+            if taken[seat.node]:
+                taken[seat.node] -= 1
+            elif self._restarts[seat.node] <= RESTARTS:
+                self._seats.setdefault(seat.node, seat)
+                self._start(self._seats[seat.node])
+
+    def _wait_for_a_node(self) -> None:
+        """Where nobody is left: give machines that have joined, or come back in time, a worker."""
+        deadline = time.monotonic() + REJOIN
+        while not self.members and time.monotonic() < deadline:
+            self._fill()
+            time.sleep(0.0 if self.members else 1.0)
 
     def _start(self, seat: Seat) -> None:
         threads = None if seat.gpus else int(os.environ.get("OMP_NUM_THREADS") or seat.cpus)
@@ -151,10 +166,12 @@ class RayFleet:
         self._restarts[member.node] += 1
         if self._restarts[member.node] <= RESTARTS and any(node["NodeID"] == member.node for node in nodes()):
             self._start(self._seats[member.node])
+        self._wait_for_a_node()
         if not self.members:
             raise FleetError(
-                f"no worker is left; the last was on node {member.address} ({first_line(error)}). What was finished is "
-                "kept; give the same command to go on, with as many devices as you like."
+                f"no worker is left, and no machine came for {REJOIN:.0f} s; the last was on node {member.address} "
+                f"({first_line(error)}). What was finished is kept; give the same command to go on, with as many "
+                "devices as you like."
             )
 
     def standing(self) -> list[Standing]:

@@ -188,8 +188,9 @@ def write_table(path: Path, rows: Rows, schema: pa.Schema) -> None:
 
 def table_bytes(rows: Rows, schema: pa.Schema) -> memoryview:
     """What `write_table` would write."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(_as_table(rows, schema), sink)
+    table, sink = _as_table(rows, schema), pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema) as writer:
+        writer.write_table(table)
     return memoryview(sink.getvalue())
 
 
