@@ -27,7 +27,7 @@ from sparring.runtime.progress import QUIET
 pytestmark = pytest.mark.more
 SITE = Path(os.environ.get("SPARRING_SITE", Path(__file__).parents[2] / "site"))
 ORACLE = "{name: function, path: 'oracle_fakes:more_vowels'}"
-LONG = " ".join(["An answer that goes on: a banana, an orange and a euphonious aubergine."] * 30)
+LONG = "Why, my rhythm: dry, shy, sly and wry. " * 60  # few vowels: the oracle raises e to their number
 
 
 @pytest.fixture(scope="module")
