@@ -53,7 +53,8 @@ def main(out: Path) -> None:
     samples = []
     for draw in step.draws():
         file = out / f"samples-{draw.role}.parquet"
-        samples += sample_draw(policies, draw, examples, recipe.sampling, seed, draw.role, file, progress)
+        sample_draw(policies, draw, examples, recipe.sampling, seed, draw.role, file, progress)
+        samples += read_table(file)
     responses = responses_of(step, examples, samples)
 
     # Judge: the pairing says which responses meet, the oracle says P(a beats b).

@@ -100,8 +100,8 @@ def _forfeited(arena: Any, player: int) -> bool:
 
 def _textarena() -> Any:
     try:
-        import textarena
-        import textarena.envs.registration
+        import textarena  # type: ignore[import-not-found]
+        import textarena.envs.registration  # type: ignore[import-not-found]
     except ImportError as error:
         raise ValueError(
             "environment: text_arena needs the package textarena: pip install 'sparring[textarena]'."

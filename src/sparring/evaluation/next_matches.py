@@ -54,7 +54,7 @@ def next_matches(matches: Matches, count: int, seed: int = 0, prompts: Sequence[
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
     unasked = _unasked(matches, pairs, prompts if prompts is not None else matches.prompts, seed)
     strength_K = strengths_of(wins_of(matches) + PRIOR / 2 * (1 - np.eye(len(names))))
-    variance_KK = np.linalg.pinv(_information(matches, strength_K))
+    variance_KK: Array = np.asarray(np.linalg.pinv(_information(matches, strength_K)), dtype=np.float64)
     found: list[NextMatch] = []
     while len(found) < count:
         open_ = [pair for pair in pairs if unasked is None or unasked[pair]]

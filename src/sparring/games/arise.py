@@ -102,12 +102,12 @@ def _predicted(x_NI: Array, y_N: Array, every: Array) -> tuple[Array, Array]:
     except ImportError as error:
         raise ValueError("ARISE needs scikit-learn. Install it with: pip install 'sparring[lab]'") from error
     scale = float(y_N.std()) or 1.0
-    smooth = ConstantKernel(1.0, (1e-2, 1e3)) * RBF(np.full(x_NI.shape[1], 0.5), LENGTHS)
+    smooth = ConstantKernel(1.0, (1e-2, 1e3)) * RBF([0.5] * x_NI.shape[1], LENGTHS)  # type: ignore[arg-type] - one length each
     process = GaussianProcessRegressor(smooth + WhiteKernel(1e-2, (1e-6, 1.0)), alpha=1e-10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer
         process.fit(x_NI, (y_N - y_N.mean()) / scale)
-    mean, deviation = process.predict(every, return_std=True)
+    mean, deviation = map(np.asarray, process.predict(every, return_std=True))
     noise = np.exp(process.kernel_.k2.theta[0])  # type: ignore[union-attr] - the sum of two kernels
     return y_N.mean() + scale * mean, scale * np.sqrt(np.maximum(deviation**2 - noise, 0.0))
 

@@ -91,7 +91,7 @@ def contest(points: int = 13, noise: float = 0.0) -> BlackBoxGame:
     def payoff(x: Array) -> Array:
         return x / x.sum(-1, keepdims=True) - x
 
-    grid = np.arange(1, points + 1) * (2 / 9) / ((points + 1) / 2)  # the equilibrium is its middle
+    grid: Array = np.arange(1.0, points + 1) * (2 / 9) / ((points + 1) / 2)  # the equilibrium is its middle
     return BlackBoxGame("contest", (grid,) * 3, payoff, (2 / 9,) * 3, noise)
 
 

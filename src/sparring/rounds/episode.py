@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Task
+from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task
 from sparring.models.messages import conversation
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies

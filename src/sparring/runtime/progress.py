@@ -10,7 +10,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,7 +25,7 @@ from sparring.runtime.words import rough
 Advance = Callable[..., None]
 Left = Callable[[], float | None]
 """seconds that the whole work will still take; None where that is not known"""
-Nodes = Callable[[], list[dict[str, Any]]]
+Nodes = Callable[[], Sequence[Mapping[str, Any]]]
 """the machines that work now, as plain data; none where this one works alone"""
 RECORD_EVERY = 1.0
 """seconds between two writings of the file"""

@@ -13,7 +13,7 @@ import hashlib
 import math
 import random
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,10 +78,10 @@ def positions(count: int, seed: int = 0, game: SequentialGame | None = None) -> 
     while len(found) < count:
         state = "." * 9
         for _ in range(rng.randint(0, 5)):
-            after = game.after(state, rng.choice(game.legal(state)))
+            after: Any = game.after(state, rng.choice(game.legal(state)))
             if game.mover(after) is None:
                 break
-            state = str(after)
+            state = after
         found[state] = None
     return list(found)
 
