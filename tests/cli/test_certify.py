@@ -27,7 +27,7 @@ def test_nothing_checked_is_no_success():
     """It was a table without rows, and exit code 0."""
     code, out, err = sparring("certify", "spac", "--player", "exact")
     assert (code, "claim" in out) == (2, False)
-    assert "nothing was checked (checks that need fits: 6 of spac; use --player tabular)" in err
+    assert "nothing was checked (checks that need fits: 8 of spac; use --player tabular)" in err
     assert "checks left out" in sparring("certify", "nash_md", "--player", "exact").out
 
 

@@ -198,7 +198,7 @@ def test_recipes_are_listed_and_printed() -> None:
         load_recipe(name)
     code, _, err = sparring("recipe", "dmo")
     assert code == 2
-    assert "no shipped recipe 'dmo'. Did you mean 'demo'? Shipped: demo" in err
+    assert "no shipped recipe 'dmo'. Did you mean 'demo'? Shipped: aloe, demo" in err
 
 
 def test_what_is_no_recipe_s_file_is_said(finished: Ran, tmp_path: Path) -> None:

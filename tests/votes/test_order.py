@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparring.votes.ballot import Ballot, make_item
+from sparring.votes.ballot import Ballot
+from sparring.votes.items import make_item
 from sparring.votes.order import places
 from sparring.votes.tables import open_database
 from vote_fakes import voter
