@@ -240,7 +240,7 @@ def test_check_tries_everything_and_keeps_nothing(finished: Ran, tmp_path: Path)
     assert code == 0
     assert "data  6 training examples, 3 held out" in out
     assert "warning  a round is only" in out
-    assert out.rstrip().endswith(f"ready: sparring run {finished.recipe}")
+    assert out.rstrip().endswith(f"ready: sparring run {finished.recipe} --out {tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()
     code, _, err = sparring("run", finished.recipe, "--check", "--set", "model.path=nowhere")
     assert code == 2

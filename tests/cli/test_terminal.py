@@ -57,7 +57,7 @@ def test_verbs_on_a_run(finished: Ran, tmp_path: Path, monkeypatch: pytest.Monke
         ("status", "one"): ("finished: inpo, 1 of 1 rounds", "6 training examples", "time,", "memory,", "2 steps"),
         ("status", "one", "--verbose"): ("logp_check", "distinct_trigrams"),
         ("samples", "one"): ("Say yak", "start", "final"),
-        ("compare", "one", "other"): ("Which run gained more", "wins against start", "%", "tokens an answer", "points"),
+        ("compare", "one", "other"): ("Which run gained more", "wins against start", "%", "time of", "points"),
         ("plan", "mine.yaml"): ("fits; expected", "at most", "memory, GB", "billion bfloat16 operations"),
         ("plan", "mine.yaml", "--verbose"): ("KV cache", "gradients"),
     }
