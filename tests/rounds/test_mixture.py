@@ -126,9 +126,11 @@ def test_a_plan_counts_the_mixture(mixed: Plain) -> None:
 def test_shares_become_counts(
     weights: tuple[float, float], examples: int | None, usable: tuple[int, int], counts: tuple[int, int]
 ) -> None:
-    by_name = dict(zip("ab", weights, strict=True))
-    quotas = mixture(weights=by_name, examples=examples).quotas(dict(zip("ab", usable, strict=True)))
-    assert tuple(quotas.values()) == counts
+    by_name, held = dict(zip("ab", weights, strict=True)), dict(zip("ab", usable, strict=True))
+    quotas = mixture(weights=by_name, examples=examples).quotas(held)
+    assert tuple(quotas.items()) == tuple(zip("ab", counts, strict=True))
+    turned = mixture(weights=dict(reversed(by_name.items())), examples=examples).quotas(held)
+    assert tuple(turned) == ("a", "b")  # the sets' order, whatever that of the weights
 
 
 def test_more_than_a_set_has_is_refused() -> None:
@@ -138,6 +140,10 @@ def test_more_than_a_set_has_is_refused() -> None:
         mixture(weights={"a": 0.5, "b": 0.5}, examples=100).quotas({"a": 90, "b": 30})
     with pytest.raises(ValueError, match=r"the share 0\.01 of 'b' is no example of 10"):
         mixture(weights={"a": 0.99, "b": 0.01}, examples=10).quotas({"a": 90, "b": 30})
+    with pytest.raises(
+        ValueError, match=r"examples = 10: by these weights the sets have 9 usable ones. Give at most 8"
+    ):
+        mixture(weights={"a": 0.25, "b": 0.75}, examples=10).quotas({"a": 2, "b": 7})
 
 
 @pytest.mark.parametrize(

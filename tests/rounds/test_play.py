@@ -257,6 +257,21 @@ def test_an_identity_is_the_same_in_every_process(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
+def test_what_an_environment_plays_within_is_its_identity_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of one's own game, searched by a shipped environment."""
+    monkeypatch.syspath_prepend(tmp_path)
+    identities = []
+    for version in ("one", "another"):
+        (tmp_path / f"{version}_game.py").write_text(
+            "from sparring.environments.tic_tac_toe import TicTacToe\n"
+            "class Own(TicTacToe):\n"
+            f"    def legal(self, state):\n        return [*super().legal(state), {version!r}]\n"
+        )
+        section = {"name": "searched_position", "game": {"name": f"{version}_game:Own"}}
+        identities.append(environment_identity(build_environment(section)).replace(f"{version}_game", "game"))
+    assert identities[0] != identities[1]
+
+
 def test_fields_are_identity_and_defaults_are_not_spelt_out() -> None:
     plain, one = ({"name": "step_critic", **fields} for fields in ({}, {"steps": 3}))
     assert environment_identity(build_environment(plain)) == "StepCritic({})"

@@ -205,12 +205,35 @@ def test_a_preference_counts_once_and_only_for_what_was_shown_to_this_person(sit
         answer = eve.post(talker.talk + path, data=posted) if path else eve.get(talker.talk)
         assert answer.status_code == 404
     assert talker.post(f"{talker.talk}/prefer", data={**fields, "verdict": "left"}).status_code == 200
+    # Its reply was lost: the same is sent again, and found stored.
+    assert "Stored: left" in talker.post(f"{talker.talk}/prefer", data={**fields, "verdict": "left"}).text
     again = talker.post(f"{talker.talk}/prefer", data={**fields, "verdict": "right"})
     assert (again.status_code, "Nothing was stored" in again.text) == (409, True)
     assert [record.verdict for record in records(site)] == ["left"]
 
 
-@pytest.mark.parametrize(("message", "status"), [("", 400), ("   \n", 400), ("x" * 8001, 413), ("x" * 70_000, 413)])
+def test_a_preference_that_is_refused_is_not_said_to_be_stored(site: Site, talker: Talker):
+    """The same message in two conversations has the same answers here: the second preference is another one."""
+    for verdict in ("left", "right"):
+        talker.begin_talk(blind=False)
+        talker.say("hello")
+        page = talker.prefer(verdict).text
+    assert "Not stored: " in page
+    assert "Stored: " not in page
+    assert [record.verdict for record in records(site)] == ["left"]
+
+
+def test_a_policy_is_not_compared_with_itself(talker: Talker):
+    assert talker.begin_talk("0:1", "0:1").status_code == 400
+    assert talker.begin_talk("²:1", "0:1").status_code == 404
+
+
+def test_a_long_message_in_any_script_is_taken(talker: Talker):
+    talker.begin_talk()
+    assert talker.say("好" * 8000).status_code == 200
+
+
+@pytest.mark.parametrize(("message", "status"), [("", 400), ("   \n", 400), ("x" * 8001, 413), ("x" * 140_000, 413)])
 def test_messages_that_cannot_be_asked_are_refused(talker: Talker, message: str, status: int):
     talker.begin_talk()
     assert talker.say(message).status_code == status
@@ -316,6 +339,19 @@ def test_an_answer_that_nobody_waits_for_stops_at_its_next_token(question: Quest
     after = generator.ask([question])
     assert after.done.wait(10)
     assert after.answers[0].text == by_name(question)
+
+
+def test_the_end_of_the_server_stops_the_answer_on_its_way_and_those_that_wait(question: Question):
+    sampler = FakeSampler()
+    sampler.free.clear()
+    generator = Generator(sampler)
+    first, second = generator.ask([question]), generator.ask([question])
+    later(lambda: "token" in first.note)
+    generator.close()
+    assert (first.error, second.error) == ("Stopped.", "Stopped: the server ends.")
+    assert (first.done.is_set(), second.done.is_set()) == (True, True)
+    with pytest.raises(Busy, match="The server ends"):
+        generator.ask([question])
 
 
 @pytest.mark.parametrize(

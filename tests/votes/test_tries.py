@@ -110,7 +110,7 @@ def test_exports_name_policies_and_leave_out_what_was_given_with_names_in_sight(
 def test_exported_preferences_can_be_rated_by_policy(tmp_path: Path):
     database = ballot_in(tmp_path).database
     for number in range(12):
-        give(database, number, "right" if number % 4 else "left")
+        give(database, number, "right" if number % 4 else "left", who="Ada" if number % 2 else "Bob")
     write_json_lines(tmp_path / "arena.jsonl", exported(read_records(database), "arena").rows)
     rated = rate(read_matches(tmp_path / "arena.jsonl"), "bradley-terry", 50, 0)
     assert [row.name for row in rated.rows] == ["run:2 (bb)", "run:0 (aa)"]

@@ -26,7 +26,7 @@ def command(
     certificate: Annotated[Path | None, typer.Option(help="With --host: certificate for HTTPS (PEM).")] = None,
     key: Annotated[Path | None, typer.Option(help="With --host: the certificate's key.")] = None,
 ) -> None:
-    """Watch runs in the browser while they go on, and vote where a run asks people.
+    """Watch runs in the browser while they go on, talk to their policies, and vote where a run asks people.
 
     Only this machine reaches the server unless --host is given; then everybody needs a link with a token, and the
     owner's is printed once. Runs are read, never written: votes alone are stored.

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sparring.contests.verdict_tables import Table, VerdictTables
 from sparring.evaluation.exploitability import Attack, attacks
@@ -33,6 +33,10 @@ class Plan:
     design: Design = "uniform"
     budget: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.design not in get_args(Design):
+            raise ValueError(f"--design {self.design!r}: give one of {', '.join(get_args(Design))}.")
 
     @property
     def identity(self) -> str:

@@ -90,6 +90,12 @@ class Labels:
                 )
         if preferences:
             columns += _preference_columns(row, config, ranked)
+            if config.margin_scale != 1 and names.preference in row:
+                raise ValueError(
+                    f"data: margin_scale = {config.margin_scale:g}, but {config.path!r} has probabilities "
+                    f"({names.preference!r}), which need none. Remove margin_scale, or name a column that it lacks "
+                    "under columns: {preference: ...}."
+                )
         return cls(names, tuple(columns), ranked, threshold, config.margin_scale, preferences)
 
     def desirable(self, row: Row) -> bool:

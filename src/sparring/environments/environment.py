@@ -110,6 +110,16 @@ class Environment(BaseModel):
         """Files that its fields name: what stands in them is part of what it is."""
         return ()
 
+    @property
+    def inner(self) -> Sequence[Environment]:
+        """Environments that it plays within: part of what it is."""
+        return ()
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """Installed packages that hold its rules: their versions are part of what it is."""
+        return ()
+
     def examine(self, task: Task, seed: int) -> Play:
         """The episode by which a policy is evaluated; that of the training unless a subclass says otherwise."""
         return self.play(task, seed)

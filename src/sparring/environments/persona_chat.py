@@ -140,8 +140,8 @@ class PersonaChat(Environment):
             persona = persona._replace(personality=rng.choice(read_personalities(self.personalities)))
         if not persona.facts or not persona.personality:
             raise ValueError(
-                "the row is no persona. Give rows with profile and personality, or profiles and "
-                "environment.personalities."
+                "the row is no persona. Give rows with profile and personality, or a file of profiles, each a JSON "
+                "string, and environment.personalities."
             )
         return persona
 

@@ -79,6 +79,11 @@ class Searching(Environment):
         refuse_unsearchable(game)
         return dict(section)
 
+    @property
+    def inner(self) -> Sequence[Environment]:
+        """The game."""
+        return (self.board,)
+
     @cached_property
     def board(self) -> SequentialGame:
         """The game."""

@@ -11,7 +11,7 @@ players, rewards outside -1 to 1, games that draw from anything else than `rando
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -46,6 +46,11 @@ class TextArena(Environment):
                 f"environment.game: TextArena has no {game!r}. {f'It has {near}.' if near else ''}".strip()
             )
         return game
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """TextArena, which keeps rules, texts and rewards."""
+        return ("textarena",)
 
     def play(self, task: Task, seed: int) -> Play:
         """One game."""

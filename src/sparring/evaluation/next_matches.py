@@ -63,7 +63,10 @@ def next_matches(matches: Matches, count: int, seed: int = 0, prompts: Sequence[
         i, j = max(open_, key=lambda pair: _gain(variance_KK, strength_K, pair))
         weight, x = _told(strength_K, i, j), variance_KK[:, i] - variance_KK[:, j]
         variance_KK = variance_KK - weight * np.outer(x, x) / (1 + weight * (x[i] - x[j]))
-        found.append(NextMatch(names[i], names[j], None if unasked is None else unasked[i, j].pop()))
+        prompt = None if unasked is None else unasked[i, j].pop()
+        side = hashlib.sha256(repr((seed, names[i], names[j], prompt, len(found))).encode()).digest()
+        left, right = (i, j) if side[0] % 2 else (j, i)  # a judge's liking for a side must not follow the names
+        found.append(NextMatch(names[left], names[right], prompt))
     return found
 
 

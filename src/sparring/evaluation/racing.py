@@ -11,7 +11,7 @@ What the choices cost is paid in the intervals, so that any rule of choosing lea
 strongest attacker does: 2.5 % each at most (Bonferroni), whoever was chosen and why. The estimate scores each prompt
 with an attacker that was chosen on other prompts, so the gain of noise is 0 on average. With a budget the number of
 prompts is fixed before anything is asked, and the weakest drop out where the rest could not be paid. The prompts'
-order must be random. Leaves out: asking (`contests/raced_verdicts.py`).
+order must be random. Leaves out: asking (`contests/looks.py`).
 
     race = plan_race(cost_NP, budget=None); kept, dropped = race.choose(0, attacks, cost_NP)
 

@@ -116,6 +116,7 @@ def read_matches(path: Path) -> Matches:
     prompt = next((name for name in PROMPTS if name in rows[0]), None)
     if prompt is not None:
         _refuse_repeated(rows, path)
+    judges = () if "anony" in rows[0] else JUDGES  # in Arena's files `judge` is one of many voters
     needed = (*sides, "winner") if prompt is None else (*sides, "winner", prompt)
     for line, row in enumerate(rows, start=1):
         if lacking := next((name for name in needed if row.get(name) in (None, "")), None):
@@ -125,7 +126,7 @@ def read_matches(path: Path) -> Matches:
         [_score(row["winner"], path, line) for line, row in enumerate(rows, start=1)],
         [_weight(row.get("weight", 1.0), path, line) for line, row in enumerate(rows, start=1)],
         None if prompt is None else [str(row[prompt]) for row in rows],
-        one_judge([next((row[name] for name in JUDGES if row.get(name)), None) for row in rows]),
+        one_judge([next((row[name] for name in judges if row.get(name)), None) for row in rows]),
     )
 
 

@@ -56,14 +56,18 @@ def search(game: BlackBoxGame, evaluations: int, design: Design = "arise", seed:
     """Ask for so many profiles' pay-offs, and answer with the one that may be exploited least.
 
     Raises:
-        ValueError: unknown design; fewer evaluations than FIRST + 1; or scikit-learn is not installed.
+        ValueError: unknown design; too few evaluations, or more than profiles; or scikit-learn is not installed.
     """
     if design not in DESIGNS:
         raise ValueError(f"design {design!r}: there is none of this name. Give one of {', '.join(DESIGNS)}.")
     if evaluations <= FIRST:
         raise ValueError(f"evaluations={evaluations}: too few; {FIRST} are asked at random. Give {FIRST + 1} or more.")
     if evaluations > np.prod(game.shape):
-        raise ValueError(f"evaluations={evaluations}: {game.name} has only {np.prod(game.shape)} profiles.")
+        raise ValueError(
+            f"evaluations={evaluations}: {game.name} has only {np.prod(game.shape)} profiles. Give that at most."
+        )
+    if design == "grid" and evaluations < 2**game.players:
+        raise ValueError(f"evaluations={evaluations}: an even grid has 2 points a player, {2**game.players} or more.")
     rng = np.random.default_rng(seed)
     asked: list[Profile] = []
     seen: list[Array] = []

@@ -59,7 +59,8 @@ class DatasetConfig(Frozen):
 
     path: str
     """a .jsonl, .json, .parquet, .csv or .arrow file, a folder or pattern of such files, a hub data set, or
-    'sparring:prompts' / 'sparring:gold' / 'sparring:instructions' / 'sparring:episodes'"""
+    'sparring:prompts' / 'sparring:gold' / 'sparring:instructions' / 'sparring:episodes' /
+    'sparring:personas'"""
     name: str | None = None
     """configuration of a hub data set"""
     revision: str | None = None
@@ -118,16 +119,16 @@ class MixtureConfig(Frozen):
             return dict(usable)
         # A little more than the product, lest rounding of a share such as 0.1 costs an example.
         total = self.examples or int(min(usable[name] / weight for name, weight in self.weights.items()) + 1e-6)
-        exact = {name: total * weight for name, weight in self.weights.items()}
+        exact = {name: total * self.weights[name] for name in self.sets}
         counts = {name: math.floor(share + 1e-6) for name, share in exact.items()}
         # Largest remainders get the examples that rounding down left over, where the set has another one.
         by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
         able = [name for name in by_remainder if counts[name] < usable[name]]
         for name in able[: total - sum(counts.values())]:
             counts[name] += 1
+        most = int(min(usable[name] / weight for name, weight in self.weights.items()) + 1e-6)
         for name, count in counts.items():
             if count > usable[name]:
-                most = int(min(usable[name] / weight for name, weight in self.weights.items()) + 1e-6)
                 raise ValueError(
                     f"data.train.examples = {self.examples}: the share {self.weights[name]:g} of {name!r} is {count} "
                     f"examples, and it has {usable[name]} usable ones. Give at most {most}, or other weights."
@@ -137,6 +138,11 @@ class MixtureConfig(Frozen):
                     f"data.train.weights: the share {self.weights[name]:g} of {name!r} is no example of {total}. "
                     "Give more examples, or another share."
                 )
+        if (given := sum(counts.values())) < total:
+            raise ValueError(
+                f"data.train.examples = {self.examples}: by these weights the sets have {given} usable ones. Give at "
+                f"most {most}, or other weights."
+            )
         return counts
 
 

@@ -115,7 +115,9 @@ def tick_name(value: float, step: float, share: bool) -> str:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     digits += round(step * 10**digits, 6) % 1 > 0  # 2.5 needs one more
     value = 0.0 if abs(value) < step / 1e6 else value
-    if value and (digits > 4 or abs(value) >= 1e6):
+    if not value:
+        shown = "0"
+    elif digits > 4 or abs(value) >= 1e6:
         places = max(0, digits + math.floor(math.log10(abs(value))))
         mantissa, _, power = f"{value:.{places}e}".partition("e")
         shown = f"{mantissa.rstrip('0').rstrip('.') if places else mantissa}e{int(power)}"

@@ -56,8 +56,9 @@ POLICY_PANELS = (
     ),
     Panel(
         "Responses that end by themselves",
-        f"Look: the share falls by more than {number(100 * checks.FINISHED.look)} points; bad: "
-        f"{number(100 * checks.FINISHED.bad)}, when the policy has stopped knowing how to finish.",
+        f"Look: the share falls by more than {number(100 * checks.FINISHED.look)} points, or fewer "
+        f"than {percent(checks.HALF)} do; bad: {number(100 * checks.FINISHED.bad)}, when the policy has stopped "
+        "knowing how to finish.",
         (Line("finished_share", "finished"),),
         lambda policies, _: checks.finished(policies),
         "share",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ def environment_identity(environment: Environment) -> str:
     `measure` and `about` decide none. A shipped class is known by its name: what it does is not changed in silence.
     """
     kind = type(environment)
-    fields = environment.model_dump_json(exclude_defaults=True) + "".join(
-        f";{_hash(file)}" for file in environment.reads
-    )
+    fields = environment.model_dump_json(exclude_defaults=True)
+    fields += "".join(f";{_hash(file)}" for file in environment.reads)
+    fields += "".join(f";{environment_identity(one)}" for one in environment.inner)
+    fields += "".join(f";{name}=={metadata.version(name)}" for name in environment.packages)
     if f"{kind.__module__}:{kind.__qualname__}" in SHIPPED.values():
         return f"{kind.__qualname__}({fields})"
     known = {*Environment.__mro__, object}

@@ -100,7 +100,11 @@ def try_environment(policies: Policies, recipe: Recipe, task: ExampleRow) -> Non
     environment = build_environment(recipe.environment or {})
     players = dict.fromkeys(environment.roles, REFERENCE)
     settings = recipe.sampling, recipe.seed, "try", "try", longest_prompt(policies, recipe)
-    how = Episodes(policies, environment, players, 1, None, *settings)
+    for examines in (False, True):
+        _try(Episodes(policies, environment, players, 1, None, *settings, examines=examines), task)
+
+
+def _try(how: Episodes, task: ExampleRow) -> None:
     episode, replies = begin(how, task), None
     for _ in range(how.environment.most_waves + 1):
         wave = next_wave(how, episode, replies)

@@ -201,9 +201,9 @@ class Preparation:
         by_name = dict(zip(mixture.sets, train, strict=True))
         quotas = mixture.quotas({name: one.usable for name, one in by_name.items()})
         drawn = [by_name[name].drawn(name, count, self.recipe.seed) for name, count in quotas.items()]
-        for one, count in zip(train, quotas.values(), strict=True):
-            if beyond := one.usable - count:
-                one.dropped["beyond its share"] += beyond
+        for name, count in quotas.items():
+            if beyond := by_name[name].usable - count:
+                by_name[name].dropped["beyond its share"] += beyond
         return drawn, {"train": sum(quotas.values()), "train_sets": quotas}
 
     def _folder(self, relative: str) -> Path:

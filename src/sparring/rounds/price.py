@@ -8,6 +8,7 @@ allows, so the truth is usually well below.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sparring.algorithms.algorithm import DataFacts, Draw, Reuse, Step
@@ -34,7 +35,8 @@ def judge_price(
     training = training_comparisons(recipe, len(prompts)) if trains else 0
     evaluation = evaluation_comparisons(recipe, len(held_out), trains)
     filler = "x" * int(recipe.sampling.max_new_tokens * CHARACTERS_PER_TOKEN)
-    sample = [Comparison(prompt, filler, filler + "y") for prompt in dict.fromkeys([*prompts, *held_out])][:SAMPLE]
+    every = list(dict.fromkeys([*prompts, *held_out]))  # in which one training set stands after the other
+    sample = [Comparison(prompt, filler, filler + "y") for prompt in every[:: math.ceil(len(every) / SAMPLE)]]
     price = judge.estimate(sample).times((training + evaluation) / len(sample)) + labels
     return (
         f"judge  {judge.served_model}: at most {training:,} comparisons in training and {evaluation:,} in "

@@ -118,7 +118,7 @@ def check_output(path: Path, option: str = "--out") -> None:
         raise ValueError(f"{path} is a folder, not a file to write. Give another {option}.")
     make_folder(path.parent, option)
     partial = hidden_beside(path, "partial")
-    with _blaming(path, partial, option):
+    with blaming(path, partial, option):
         partial.touch()
     partial.unlink()
 
@@ -128,7 +128,7 @@ def beside(path: Path) -> Iterator[Path]:
     """A path to write to, flushed to disk and renamed to `path` at the end; nothing is left when writing fails."""
     make_folder(path.parent)
     partial = hidden_beside(path, "partial")
-    with _blaming(path, partial):
+    with blaming(path, partial):
         try:
             yield partial
             with partial.open("rb+") as stream:
@@ -165,7 +165,7 @@ def hidden_beside(path: Path, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def _blaming(path: Path, partial: Path, option: str = "--out") -> Iterator[None]:
+def blaming(path: Path, partial: Path, option: str = "--out") -> Iterator[None]:
     """Raise an error that names `path` where `partial` cannot be written; a missing input stays what it is."""
     try:
         yield

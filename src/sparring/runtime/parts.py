@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sparring.runtime.files import Rows, hash_file, join_tables, table_bytes
+from sparring.runtime.files import Rows, blaming, hash_file, join_tables, table_bytes
 
 Say = Callable[[str], None]
 Results = Callable[[Sequence[int]], Iterable[tuple[int, Rows]]]
@@ -99,7 +99,8 @@ def _keep_rows(part: Path, rows: Rows, schema: pa.Schema) -> None:
     To wait for each would bound a stage to some hundred shards a second, whatever the number of devices.
     """
     content, new = table_bytes(rows, schema), part.with_suffix(".new")
-    new.write_bytes(content)
+    with blaming(part, new):
+        new.write_bytes(content)
     new.replace(_named(part, hashlib.sha256(content).hexdigest()))
 
 

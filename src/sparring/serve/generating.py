@@ -29,6 +29,8 @@ KEPT = 2
 """policies in memory"""
 MOST_WAITING = 8
 """questions that wait for their turn"""
+CLOSE_SECONDS = 5.0
+"""that the end of the server waits for the answer on its way"""
 MOST_TOKENS = 1024
 """of an answer, where the run's sampling.max_new_tokens allows more"""
 LOG = logging.getLogger("sparring")
@@ -91,6 +93,7 @@ class Generator:
         self._sampler = sampler
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
+        self._running: Job | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -98,9 +101,11 @@ class Generator:
         """Put questions at the end of the queue.
 
         Raises:
-            Busy: `MOST_WAITING` wait already.
+            Busy: `MOST_WAITING` wait already, or the server ends.
         """
         with self._changed:
+            if self._closed:
+                raise Busy("The server ends.")
             if len(self._waiting) >= MOST_WAITING:
                 raise Busy(
                     f"{MOST_WAITING} people wait for an answer already, and this machine gives one at a time. Send it "
@@ -125,12 +130,16 @@ class Generator:
                 _end(job, "Stopped before its turn came.")
 
     def close(self) -> None:
-        """Stop what goes on, and let the thread end."""
+        """Stop what goes on, at its next token, and end the thread."""
         with self._changed:
             self._closed = True
-            for job in self._waiting:
-                job.cancelled.set()
+            if self._running is not None:
+                self._running.cancelled.set()
+            while self._waiting:
+                _end(self._waiting.popleft(), "Stopped: the server ends.")
             self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
 
     def _number(self) -> None:
         for place, job in enumerate(self._waiting, 1):
@@ -142,7 +151,7 @@ class Generator:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
                     return
-                job = self._waiting.popleft()
+                self._running = job = self._waiting.popleft()
                 self._number()
             self._answer(job)
 
@@ -191,6 +200,12 @@ class PolicySampler:
 
     def answer(self, question: Question, tell: Tell) -> Answer:
         """The policy's response with the run's settings, at most `MOST_TOKENS` long."""
+        if _run_needs_accelerator(question.iterate):
+            self.forget()
+            raise ValueError(
+                "the run goes on here, and a policy beside it would take memory of its accelerator. Wait until it is "
+                "finished or stopped."
+            )
         tell("loading the policy" if self._key(question.iterate) not in self._kept else "reading")
         from sparring.sampling.engine import Request
         from sparring.sampling.watch import Watch
@@ -234,20 +249,19 @@ class PolicySampler:
         return made
 
 
+def _run_needs_accelerator(iterate: Iterate) -> bool:
+    from sparring.runtime import gpus
+
+    return gpus.there() and is_held(iterate.run / RUN_LOCK)
+
+
 def _load(iterate: Iterate) -> tuple[PolicyEngines, int | None]:
     """Raises ValueError where its files are not what the run recorded, or not there."""
-    import torch
-
     from sparring.algorithms.algorithm import Draw
     from sparring.contests.players import PolicyPlayer
     from sparring.models.weights import context_length
     from sparring.rounds.engines import PolicyEngines
 
-    if torch.cuda.is_available() and is_held(iterate.run / RUN_LOCK):
-        raise ValueError(
-            "the run goes on here, and a policy beside it would take memory of its accelerator. Wait until it is "
-            "finished or stopped."
-        )
     player = PolicyPlayer(f"{iterate.run}:{iterate.round}", Path(iterate.run))
     most = min(player.sampling.max_new_tokens, MOST_TOKENS)
     changes: dict[str, Any] = {"engine": "transformers", "max_new_tokens": most, "batch_size": 1}

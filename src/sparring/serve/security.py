@@ -45,8 +45,8 @@ HEADERS = {
 PART = "x-part"
 """header with which our script asks for the inside of a page"""
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
-MOST_BODY = 64 * 1024
-"""bytes of a form: a vote has some hundred"""
+MOST_BODY = 128 * 1024
+"""bytes of a form: a vote has some hundred, the longest message in Chinese 72,000"""
 LONGEST_SECONDS = 86_400.0
 """that somebody may have looked at a pair"""
 KEYS = 10_000

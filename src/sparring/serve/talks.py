@@ -39,7 +39,9 @@ class Turn:
     order: tuple[int, ...] = ()
     """which policy's answer stands where, from left to right; empty until all are there"""
     verdict: str = ""
-    """the stored preference"""
+    """the preference, with which the conversation goes on"""
+    stored: bool = True
+    """false where the database had another one of the same person on the same answers"""
 
     @property
     def waiting(self) -> bool:
@@ -164,6 +166,10 @@ class Talks:
             while len(self._talks) > MOST_TALKS:
                 self._talks.popitem(last=False)
         return talk
+
+    def busy(self, voter: int) -> bool:
+        """Whether an answer to this person is on its way, in any conversation."""
+        return any(one.waiting for one in list(self._talks.values()) if one.voter == voter)
 
     def find(self, id_: str, voter: int) -> Talk | None:
         """A person's own conversation."""

@@ -63,6 +63,8 @@ async def begin(request: Request) -> Response:
     picked = [_picked(offers, fields.get(side, "")) for side in ("first", "second") if fields.get(side)]
     if not picked:
         raise HTTPException(400, "Choose a policy to talk to.")
+    if len(set(picked)) < len(picked):
+        raise HTTPException(400, "Choose two different policies, or one alone.")
     talk = _talks(request).begin(voter.id, picked, fields.get("blind") == "yes")
     return RedirectResponse(f"/try/{talk.id}", 303)
 
@@ -81,8 +83,8 @@ async def say(request: Request) -> Response:
         raise HTTPException(400, "The message is empty.")
     if len(message) > LONGEST_MESSAGE:
         raise HTTPException(413, f"The message has {len(message):,} characters; at most {LONGEST_MESSAGE:,} go.")
-    if talk.waiting:
-        raise HTTPException(409, "The message before is not answered yet. Wait, or stop it.")
+    if talk.waiting or _talks(request).busy(voter.id):
+        raise HTTPException(409, "Your message before, here or elsewhere, is not answered yet. Wait, or stop it.")
     talk.settle()
     if len(talk.turns) >= MOST_TURNS:
         raise HTTPException(409, f"This conversation has {MOST_TURNS} turns. Begin a new one.")
@@ -113,17 +115,22 @@ async def prefer(request: Request) -> Response:
     talk, database = _own(request, voter), site_of(request).database
     talk.settle()
     turn, verdict, said = (talk.turns or [None])[-1], fields.get("verdict", ""), ""
+    if turn is not None and turn.id == fields.get("showing") and verdict and turn.verdict == verdict:
+        return _after(request, talk, voter)  # sent again after a lost connection
     if turn is None or turn.id != fields.get("showing") or not talk.open_to_choice(turn):
         raise HTTPException(409, "There is nothing to prefer here any more. Nothing was stored; load the page again.")
     if verdict not in PREFERENCES or database is None:
         raise HTTPException(400, f"verdict {verdict!r}: give one of {', '.join(PREFERENCES)}.")
     sides = (turn.shown[0].text, turn.shown[1].text)
     messages, seconds = talk.history(turn), seconds_of(fields)
+    tried, turn.verdict = talk.tried(turn), verdict  # before the wait, in which another message may come
     try:
-        await in_thread(store_try, database, voter.id, turn.id, messages, sides, talk.tried(turn), verdict, seconds)
+        await in_thread(store_try, database, voter.id, turn.id, messages, sides, tried, verdict, seconds)
     except Late as error:
-        said = f"Not stored: {error}"
-    turn.verdict = verdict
+        said, turn.stored = f"Not stored: {error}", False
+    except BaseException:
+        turn.verdict = ""
+        raise
     return _after(request, talk, voter, said)
 
 
@@ -153,7 +160,7 @@ def _offers(request: Request) -> list[Offer]:
 
 def _picked(offers: dict[int, Offer], value: str) -> Iterate:
     number, _, round_ = value.partition(":")
-    offer = offers.get(int(number)) if number.isdigit() and len(number) < 6 else None
+    offer = offers.get(int(number)) if number.isdecimal() and len(number) < 6 else None
     for one in offer.iterates if offer else ():
         if str(one.round) == round_:
             if one.missing:

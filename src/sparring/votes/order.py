@@ -3,7 +3,7 @@
 Prompts, not pairs, are the independent unit of an interval: a second vote on a prompt tells less than a first on
 another. So whenever people stop, their votes lie on as many prompts as possible. The order within a prompt, and that
 of the prompts, is by hash: it depends on no policy and no earlier vote, and is the same after a restart. Leaves out:
-who is asked (`ballot.py`), and comparisons that need no vote at all (`evaluation/racing.py`).
+who is asked (`choosing.py`), and comparisons that need no vote at all (`evaluation/racing.py`).
 
     places(items)  ->  {item's id: 0, 1, ...}
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sparring.votes.ballot import Item
+    from sparring.votes.items import Item
 
 
 def places(items: Mapping[str, Item]) -> dict[str, int]:

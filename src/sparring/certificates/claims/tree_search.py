@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparring.certificates.claims.claim import Check, Claim, Effort
+from sparring.certificates.claims.claim import Check, Claim, Effort, over_seeds
 from sparring.environments.sequential import SequentialGame
 from sparring.environments.tic_tac_toe import TicTacToe
 from sparring.environments.tree_search import Estimate, Guide, loss_of, run_search, solved
@@ -120,6 +120,7 @@ def curve(errors: Errors, positions: Sequence[str], counts: Sequence[int]) -> Cu
     )
 
 
+@over_seeds(POSITIONS)
 def bound(effort: Effort) -> Iterable[Claim]:
     """The bound with constant 1 and no logarithm, guide by guide, and the loss of the moves that are played."""
     chosen = positions(POSITIONS, effort.seed)

@@ -146,7 +146,7 @@ def _weighted_pairs(
         steps = ((columns["gold"], own, DATA), (own, laws["start"], PESSIMISM))
         return [(above[:, None] * below[None, :], unjudged, term) for above, below, term in steps]
     if isinstance(rule, Against):
-        return [(_law_by_roles(rule, laws, columns), unjudged, DATA)]
+        return [(_law_by_roles(rule, laws, columns), preference if rule.soft else unjudged, DATA)]
     if isinstance(rule, ChosenRejectedOwn):
         joint = columns["joint"]
         # SPAC's second term pairs either response of a data pair with an own sample.

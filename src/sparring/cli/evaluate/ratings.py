@@ -103,6 +103,10 @@ def write_next(path: Path, further: Sequence[NextMatch]) -> None:
     from sparring.runtime.files import make_folder
 
     make_folder(path.parent)
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            if any(row.get("winner") for row in csv.DictReader(file)):
+                raise ValueError(f"{path} holds results: append them to the matches, and remove it.")
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         prompted = bool(further) and further[0].prompt is not None

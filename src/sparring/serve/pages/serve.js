@@ -26,7 +26,10 @@ document.addEventListener("visibilitychange", () => {
 
 function put(html) {
   const open = [...live.querySelectorAll("details[open]")].map((one) => one.id);
+  const form = live.contains(document.activeElement) && document.activeElement.closest("form");
+  const held = form ? form.getAttribute("action") : "";
   live.innerHTML = html; // from our own server, which escaped what a model wrote
+  if (held) live.querySelector(`form[action="${held}"] button`)?.focus({ preventScroll: true });
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
 }
 
