@@ -742,7 +742,9 @@ FULL_IN_WORDS = SafetensorError("I/O error: No space left on device (os error 28
     ("owner", "name", "nth", "error"),
     [
         (pq, "write_table", 1, FULL),
-        (pq, "write_table", 5, FULL),
+        (pq, "write_table", 2, FULL),
+        (Path, "write_bytes", 1, FULL),
+        (Path, "write_bytes", 3, FULL),
         (os, "fsync", 1, FULL),
         (os, "fsync", 9, FULL),
         (PreTrainedModel, "save_pretrained", 1, FULL_IN_WORDS),

@@ -23,6 +23,8 @@ from .environments.environment import Outcome as Outcome
 from .environments.environment import Reply as Reply
 from .environments.environment import Task as Task
 from .environments.sequential import SequentialGame as SequentialGame
+from .games import arise as arise
+from .games import black_box as black_box
 from .games import dynamics as dynamics
 from .games.game import Game as Game
 from .models.messages import turns as turns

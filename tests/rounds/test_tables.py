@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sparring.rounds import tables
-from sparring.rounds.tables import AnchorRow, ExampleRow, PairRow, SampleRow, TurnRow, VerdictRow
+from sparring.rounds.tables import AnchorRow, ExampleRow, NotesRow, PairRow, SampleRow, TurnRow, VerdictRow
 
 PLAIN = {pa.string(): str, pa.int32(): int, pa.int64(): int, pa.float32(): float, pa.float64(): float}
 
@@ -33,12 +33,13 @@ def agrees(row: Any, column: pa.DataType) -> bool:
 @pytest.mark.parametrize(
     ("row", "schema"),
     [
-        (ExampleRow, tables.EXAMPLES),
+        (ExampleRow, tables.training_schema(mixed=True, preferences=True)),
         (SampleRow, tables.SAMPLES),
         (VerdictRow, tables.VERDICTS),
         (PairRow, tables.PAIRS),
         (AnchorRow, tables.ANCHORS),
         (TurnRow, tables.TURNS),
+        (NotesRow, tables.NOTES),
     ],
 )
 def test_a_row_has_the_columns_of_its_table(row: Any, schema: pa.Schema) -> None:
@@ -46,7 +47,7 @@ def test_a_row_has_the_columns_of_its_table(row: Any, schema: pa.Schema) -> None
 
 
 def test_every_table_has_a_type_of_rows() -> None:
-    assert sum(isinstance(value, pa.Schema) for value in vars(tables).values()) == 6
+    assert sum(isinstance(value, pa.Schema) for value in vars(tables).values()) == 7
 
 
 def test_a_missing_or_mistyped_column_is_noticed() -> None:

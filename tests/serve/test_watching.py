@@ -153,7 +153,7 @@ def test_the_verbs_of_votes(contest: Path, tmp_path: Path):
     file = tmp_path / "votes.jsonl"
     assert sparring("votes", "export", contest, "--out", file).out == f"{file}: 2 rows\n"
     shown = sparring("votes", "agreement", contest).out
-    assert "2 votes of 1 people; agreement between people: not known yet" in shown
+    assert "2 votes of 1 person; agreement between people: not known yet" in shown
     assert "Bob" in shown
     stored = sparring("votes", "import", file, tmp_path / "new.sqlite")
     assert (stored.code, stored.out) == (0, "2 votes stored, 0 were there already\n")
