@@ -13,7 +13,9 @@ import pytest
 from browser import PHONE, WIDE, accessibility
 from browsing import Server, Watcher
 from payloads import PAYLOADS
+from sparring.serve import trying
 from sparring.serve.generating import Generator, Question
+from sparring.serve.security import Pace
 from sparring.serve.site import open_site
 from sparring.votes.records import read_records
 from talk_fakes import FakeSampler, fake_run
@@ -24,6 +26,11 @@ SAID = {
     1: "Air scatters **short** wavelengths more than long ones:\n\n- blue light reaches you from every direction\n"
     "- red light mostly from where the Sun is",
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_pace_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying, "MESSAGES", Pace(1000, 60.0))
 
 
 def begun(browser: Any, server: Server, **context: Any) -> tuple[Any, Watcher]:
@@ -37,6 +44,13 @@ def begun(browser: Any, server: Server, **context: Any) -> tuple[Any, Watcher]:
     return page, watcher
 
 
+def talk_of(page: Any) -> None:
+    """Begin, and wait for the page's script: without it Enter begins a line."""
+    page.click("text=Begin")
+    page.wait_for_url("**/try/*")
+    page.wait_for_load_state("load")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["1600", "390"])
 def test_two_policies_talk_blind_and_the_preference_is_stored(
@@ -47,8 +61,7 @@ def test_two_policies_talk_blind_and_the_preference_is_stored(
     page, watcher = begun(browser, serve(site, Generator(sampler)), viewport=size, color_scheme=scheme)
     assert page.locator("nav a").all_inner_texts() == ["Watch", "Vote", "Try", "People"]
     assert accessibility(page) == []
-    page.click("text=Begin")
-    page.wait_for_selector("#message")
+    talk_of(page)
     sampler.free.clear()
     page.fill("#message", "Why is the sky blue?")
     page.keyboard.press("Enter")
@@ -79,7 +92,7 @@ def test_leaving_the_page_stops_the_answer(browser: Any, serve: Callable[..., Se
     sampler = FakeSampler()
     server = serve(open_site([fake_run(tmp_path / "demo")], None, tokens=False), Generator(sampler))
     page, _ = begun(browser, server)
-    page.click("text=Begin")
+    talk_of(page)
     sampler.free.clear()
     page.fill("#message", "hello")
     page.keyboard.press("Enter")
@@ -100,11 +113,15 @@ def test_hostile_answers_do_nothing(browser: Any, serve: Callable[..., Server], 
 
     server = serve(open_site([fake_run(tmp_path / "demo")], None, tokens=False), Generator(FakeSampler(say)))
     page, watcher = begun(browser, server)
-    page.click("text=Begin")
+    talk_of(page)
     for number, payload in enumerate(PAYLOADS[:25], 1):
         page.fill("#message", payload[:2000].strip() or "blank")
-        page.click("text=Send")
-        page.wait_for_function("n => document.querySelectorAll('.exchange .answers').length === n", arg=number)
+        page.click("#composer button")
+        page.wait_for_function(
+            "n => document.querySelectorAll('.exchange .answers').length === n "
+            "&& !document.getElementById('composer').dataset.sent",
+            arg=number,
+        )
         assert page.evaluate("document.title") == "Try – Sparring"
         assert page.locator(".exchange:last-child .buttons button").count() == 4
     assert watcher.wrong == []

@@ -8,6 +8,8 @@ async function ask() {
   if (composer.dataset.sent || !message.value.trim()) return;
   composer.dataset.sent = "1";
   const request = { method: "POST", body: new URLSearchParams(new FormData(composer)), headers: { "x-part": "1" } };
+  const said = message.value;
+  message.value = ""; // what is written while the answer is made is the next message
   const waiting = fetch(composer.getAttribute("action"), request);
   setTimeout(() => composer.dataset.sent && refresh(), 150); // the turn, and from then on its progress
   try {
@@ -16,11 +18,14 @@ async function ask() {
     if (answer.ok) {
       tell("");
       begin(text);
-      message.value = "";
       (live.querySelector(".buttons") ? document.getElementById("newest") : message)?.focus();
       document.getElementById("newest")?.scrollIntoView({ block: "nearest" });
-    } else tell(text);
+    } else {
+      message.value ||= said;
+      tell(text);
+    }
   } catch {
+    message.value ||= said;
     tell("The server does not answer. Your message is still here: send it again.");
   }
   delete composer.dataset.sent;
