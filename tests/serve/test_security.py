@@ -196,7 +196,7 @@ def test_pace_forgets_what_is_long_ago_and_whom_it_has_not_seen(monkeypatch: pyt
     assert len(pace._times) == 2
 
 
-@pytest.mark.parametrize("size", [70_000, 5_000_000])
+@pytest.mark.parametrize("size", [140_000, 5_000_000])
 def test_forms_that_are_too_long_are_not_read(local: Site, size: int):
     visitor = Visitor(local)
     visitor.begin()

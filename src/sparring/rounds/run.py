@@ -69,7 +69,6 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
-        (out / layout.PROGRESS).unlink(missing_ok=True)  # of a process that was killed
         progress = progress.recorded(out / layout.PROGRESS, current().standing)
         with store.first_start():
             store.check()
