@@ -50,6 +50,15 @@ def test_nodes_rate_and_time_left(working: Path) -> None:
     assert (now["done"], now["total"]) == (400, 1000)
 
 
+def test_units_of_an_earlier_process_say_nothing_of_the_speed(working: Path) -> None:
+    row = json.loads((working / PROGRESS).read_text())
+    (working / PROGRESS).write_text(json.dumps({**row, "before": 390}))
+    _, out, _ = sparring("status", working, columns=80)
+    rate, left = next(line for line in out.splitlines() if "sample own  400/1,000" in line).split(", ")[1:]
+    assert 0.05 < float(rate.removesuffix(" a second")) <= 0.1
+    assert left.startswith("about 1 h ")
+
+
 def test_a_run_that_nobody_works_on_does_nothing_now(working: Path) -> None:
     (working / RUN_LOCK).unlink()
     _, out, _ = sparring("status", working)

@@ -95,7 +95,11 @@ def test_a_recorded_task_keeps_its_state_in_a_file_and_stops_for_no_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "progress.json"
-    recorded = progress.Progress(quiet=True).recorded(path).at("round 1/2")
+    path.write_text('{"doing": "what a killed process did"}')
+    recorder = progress.Recorder(path)
+    recorder.forget_earlier()
+    assert not path.exists()
+    recorded = progress.Progress(quiet=True).recorded(recorder).at("round 1/2")
     with recorded.task("sample", 8) as advance:
         assert json.loads(path.read_text())["done"] == 0
         advance(3)
@@ -104,6 +108,12 @@ def test_a_recorded_task_keeps_its_state_in_a_file_and_stops_for_no_full_disk(
         advance(2, note="token 4")
         row = json.loads(path.read_text())
         assert (row["doing"], row["done"], row["total"], row["note"]) == ("round 1/2  sample", 5, 8, "token 4")
+        assert row["before"] == 5  # at once, so from an earlier process
+        recorder.forget_earlier()
+        assert path.exists()
+        monkeypatch.setattr(progress, "AT_ONCE", 0.0)
+        advance(1)
+        assert json.loads(path.read_text())["before"] == 5
         tmp_path.rename(tmp_path.with_name("away"))
-        advance(3)
+        advance(2)
     assert not path.exists()

@@ -111,7 +111,7 @@ def test_a_run_records_what_it_does(tiny_recipe: dict[str, Any], tmp_path: Path)
     out = tmp_path / "run"
     run(parse_recipe({**tiny_recipe, "rounds": 1}), out, QUIET)
     row = json.loads((out / layout.PROGRESS).read_text())
-    assert row.keys() == {"doing", "done", "total", "note", "began", "at"}
+    assert row.keys() == {"doing", "done", "total", "note", "before", "began", "at"}
     assert row["doing"].startswith("evaluation")
     assert row["done"] == row["total"]
 

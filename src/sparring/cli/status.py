@@ -85,8 +85,8 @@ def doing(now: Now | None) -> list[str]:
     if now is None:
         return []
     line = f"{now.doing}  {now.done:,}{'' if now.total is None else f'/{now.total:,}'}"
-    if now.done and now.gone:
-        line += f", {now.done / now.gone:.3g} a second"
+    if now.per_second is not None:
+        line += f", {now.per_second:.3g} a second"
     return [line if now.seconds_left is None else f"{line}, about {rough(now.seconds_left)} left"]
 
 

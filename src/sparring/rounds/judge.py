@@ -131,7 +131,7 @@ def judge_ahead(
     judge = JudgeShards(section, policies, guard.identity)
     work = Work("evaluate", guard.identity, judge.folders, judge)
     shards = Shards(range(len(parts)), lambda index: AheadTask(parts[index], guard.known(parts[index])))
-    with progress.task("judge held-out answers", len(prompts)) as advance:
+    with progress.task(f"judge held-out answers, {section['name']}", len(prompts)) as advance:
         if current().shares:
             for index, (_, ledger) in current().results(work, shards):
                 guard.merge(ledger)

@@ -51,7 +51,7 @@ from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
 from sparring.runtime import layout
 from sparring.runtime.files import read_column, read_rows_at
-from sparring.runtime.progress import QUIET, Progress
+from sparring.runtime.progress import QUIET, Progress, Recorder
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.shown import Shown
 
@@ -69,7 +69,8 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
-        progress = progress.recorded(out / layout.PROGRESS, current().standing)
+        recorder = Recorder(out / layout.PROGRESS, current().standing)
+        progress = progress.recorded(recorder)
         with store.first_start():
             store.check()
             check_trackers(recipe.trackers)
@@ -84,6 +85,7 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
             trackers = stack.enter_context(Trackers(recipe.trackers, out, recipe.resolved(), progress.say))
             started = Run(recipe, store, progress, trackers)
             started.begin()
+        recorder.forget_earlier()
         summary = started.execute()
     return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
 

@@ -59,7 +59,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What a run does at this moment, as it said within the last second or two."""
+    """What the process that works on a run said last: the task that goes on, or the last one that ended."""
 
     doing: str
     done: int
@@ -69,13 +69,19 @@ class Now:
     """seconds since it began"""
     nodes: Sequence[Standing]
     """the machines of a cluster that work on it; empty where one works alone"""
+    before: int = 0
+    """units that an earlier process left, which say nothing of the speed"""
+
+    @property
+    def per_second(self) -> float | None:
+        """The rate so far; None where there is none yet."""
+        return (self.done - self.before) / self.gone if self.done > self.before and self.gone else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate so far; None where there is none yet."""
-        if not self.total or not 0 < self.done < self.total:
-            return None
-        return self.gone * (self.total - self.done) / self.done
+        """At the rate so far; None where there is none yet, or nothing is left."""
+        rate = self.per_second
+        return None if rate is None or not self.total or self.done >= self.total else (self.total - self.done) / rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ def read_now(run: Path) -> Now | None:
         return None
     row = json.loads(path.read_text(encoding="utf-8"))
     gone = max(0.0, time.time() - row["began"])
-    return Now(row["doing"], row["done"], row["total"], row["note"], gone, row.get("nodes", []))
+    return Now(row["doing"], row["done"], row["total"], row["note"], gone, row.get("nodes", []), row.get("before", 0))
 
 
 def _evaluated(plain: dict[str, Any], manifest: Mapping[str, Any]) -> tuple[Sequence[EvaluatedPolicy], Best | None]:

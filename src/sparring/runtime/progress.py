@@ -36,19 +36,24 @@ AT_ONCE = 1.0
 
 
 class Recorder:
-    """Keeps what is being done in a file, every second at most, for pages that watch; see `recorded`."""
+    """Keeps what is being done in a file, every second at most, for pages that watch; see `Progress.recorded`."""
 
     def __init__(self, path: Path, nodes: Nodes = list) -> None:
+        """`nodes`: the machines that work, which the file names too."""
         self.path, self._partial, self._last = path, path.with_name(f".{path.name}.partial"), 0.0
         self._nodes = nodes
 
-    def record(self, doing: str, done: int, total: int | None, note: str, began: float, at_once: bool) -> None:
+    def forget_earlier(self) -> None:
+        """Take away what an earlier process was doing, unless this one has written already."""
+        if not self._last:
+            self.path.unlink(missing_ok=True)
+
+    def record(self, row: Mapping[str, Any], at_once: bool) -> None:
         """Write it, unless the file is fresh. Not flushed to disk, and no error where it cannot be written."""
         if not at_once and time.monotonic() - self._last < RECORD_EVERY:
             return
         self._last = time.monotonic()
-        row = {"doing": doing, "done": done, "total": total, "note": note, "began": began, "at": time.time()}
-        row |= {"nodes": nodes} if (nodes := self._nodes()) else {}
+        row = {**row, "at": time.time(), **({"nodes": nodes} if (nodes := self._nodes()) else {})}
         with contextlib.suppress(OSError):
             self._partial.write_text(json.dumps(row))
             self._partial.replace(self.path)
@@ -72,12 +77,9 @@ class Progress:
         """The same display for one part of the work, whose lines begin with its name; `left`: of all parts."""
         return Progress(self.console, self.quiet, f"{place}  ", left or self.left, self.recorder)
 
-    def recorded(self, path: Path, nodes: Nodes = list) -> Progress:
-        """The same display, which also keeps its task in a file: {"doing": ..., "done": 3, "total": 8, ...}.
-
-        `nodes`: the machines that work, which the file names too.
-        """
-        return Progress(self.console, self.quiet, self.place, self.left, Recorder(path, nodes))
+    def recorded(self, recorder: Recorder) -> Progress:
+        """The same display, which also keeps its task in a file: {"doing": ..., "done": 3, "total": 8, ...}."""
+        return Progress(self.console, self.quiet, self.place, self.left, recorder)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -91,14 +93,23 @@ class Progress:
             yield advance if self.recorder is None else self._recording(self.recorder, title, total, advance)
 
     def _recording(self, recorder: Recorder, title: str, total: int | None, shown: Advance) -> Advance:
-        doing, began, count = f"{self.place}{title}", time.time(), 0
-        recorder.record(doing, 0, total, "", began, at_once=True)
+        row = {
+            "doing": f"{self.place}{title}",
+            "done": 0,
+            "total": total,
+            "note": "",
+            "before": 0,
+            "began": time.time(),
+        }
+        recorder.record(row, at_once=True)
 
         def advance(done: int = 1, note: str = "") -> None:
-            nonlocal count
-            count += done
+            nonlocal row
+            count = row["done"] + done
+            before = count if time.time() - row["began"] < AT_ONCE else row["before"]
+            row = {**row, "done": count, "before": before, "note": note}
             shown(done, note=note)
-            recorder.record(doing, count, total, note, began, at_once=count == total)
+            recorder.record(row, at_once=count == total)
 
         return advance
 
