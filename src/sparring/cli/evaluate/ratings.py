@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -95,24 +96,24 @@ def show_next(further: Sequence[NextMatch], asked: int, console: Console) -> Non
     rows = [tuple(str(getattr(one, column)) for column in columns) for one in further]
     console.print(table("\nask next, the most telling first", columns, rows))
     if len(further) < asked:
-        console.print(f"{len(further)} of {asked}: every pair has met on every other prompt of the file")
+        say(console, f"{len(further)} of {asked}: every pair has met on every other prompt of the file")
 
 
 def write_next(path: Path, further: Sequence[NextMatch]) -> None:
     """The comparisons as a CSV whose column `winner` is to be filled in."""
-    from sparring.runtime.files import make_folder
+    from sparring.runtime.files import write_text
 
-    make_folder(path.parent)
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
             if any(row.get("winner") for row in csv.DictReader(file)):
                 raise ValueError(f"{path} holds results: append them to the matches, and remove it.")
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        prompted = bool(further) and further[0].prompt is not None
-        rows.writerow(["left", "right", *(["prompt"] if prompted else []), "winner"])
-        for one in further:
-            rows.writerow([one.left, one.right, *([one.prompt] if prompted else []), ""])
+    text = io.StringIO()
+    rows = csv.writer(text)
+    prompted = bool(further) and further[0].prompt is not None
+    rows.writerow(["left", "right", *(["prompt"] if prompted else []), "winner"])
+    for one in further:
+        rows.writerow([one.left, one.right, *([one.prompt] if prompted else []), ""])
+    write_text(path, text.getvalue())
 
 
 def _span(low: float | None, high: float | None) -> str:
