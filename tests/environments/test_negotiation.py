@@ -8,8 +8,9 @@ import re
 import pytest
 
 from environment_fakes import play_out
+from sparring.environments.both_orders import DISAGREE, NO_VERDICT, UNREADABLE
 from sparring.environments.environment import Ask, Outcome, Task, build_environment
-from sparring.environments.leader_follower import DISAGREE, NO_VERDICT, UNREADABLE, LeaderFollower, SumLeaderFollower
+from sparring.environments.leader_follower import LeaderFollower, SumLeaderFollower
 from sparring.environments.negotiation import Negotiation, Table
 from sparring.environments.sequential import ILLEGAL, exploitability, uniform, value
 

@@ -10,19 +10,16 @@ from pathlib import Path
 import pytest
 
 from environment_fakes import play_out
+from sparring.environments.both_orders import DISAGREE, NO_VERDICT, UNREADABLE, read_order
 from sparring.environments.environment import Ask, Outcome, Task
 from sparring.environments.persona_chat import (
     ASSISTANT,
-    DISAGREE,
     JUDGE,
-    NO_VERDICT,
     TIE,
-    UNREADABLE,
     WITH,
     WITHOUT,
     PersonaChat,
     read_level,
-    read_order,
 )
 from sparring.environments.personas import Persona
 from sparring.rounds.environment_identity import environment_identity

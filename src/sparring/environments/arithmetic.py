@@ -59,3 +59,12 @@ def last_number(text: str) -> float | None:
     """The last number of a text."""
     found = NUMBER.findall(text.replace(",", ""))
     return float(found[-1]) if found else None
+
+
+def ask_result(problem: str) -> str:
+    """The question for a sum's result."""
+    return f"What is {problem}? Reply with the number alone."
+
+
+SOLVED = ask_result("23 + 6"), "29"
+"""an example of the question with its answer"""

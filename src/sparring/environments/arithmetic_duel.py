@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sparring.environments.arithmetic import draw_sum, last_number, read_sum
+from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_number, read_sum
 from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task, after_examples
 
 CHALLENGER, SOLVER = "challenger", "solver"
@@ -89,11 +89,7 @@ class ArithmeticDuel(Environment):
         )
 
     def _ask_solver(self, problem: str) -> Ask:
-        return Ask(SOLVER, after_examples(_question(problem), (_question("23 + 6"), "29")))
-
-
-def _question(problem: str) -> str:
-    return f"What is {problem}? Reply with the number alone."
+        return Ask(SOLVER, after_examples(ask_result(problem), SOLVED))
 
 
 def _checked(reply: Reply, result: int) -> Outcome:

@@ -11,14 +11,14 @@ two; the prompts; and `sum_leader_follower`, where code is the judge. Leaves out
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
-from sparring.environments.arithmetic import draw_sum, last_number
+from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_number
+from sparring.environments.both_orders import NO_VERDICT, chance_of, kinds_of, read_order
 from sparring.environments.environment import (
     Ask,
     Environment,
@@ -31,10 +31,8 @@ from sparring.environments.environment import (
 )
 
 LEADER, FOLLOWER, JUDGE = "leader", "follower", "judge"
-UNREADABLE, DISAGREE, NO_VERDICT = "unreadable", "orders disagree", "no verdict"
 KEPT, MENDED, SPOILT, FAILED = "kept right", "mended", "spoilt", "left wrong"
 RIGHT, WRONG = "right", "wrong"
-ORDER = re.compile(r"\b(first|second)\b", re.IGNORECASE)
 
 
 class LeaderFollower(Environment):
@@ -53,9 +51,10 @@ class LeaderFollower(Environment):
         matches = [(a, b) for a, group in zip(leaders, followers, strict=True) for b in group]
         pairs = [pair for match in matches for pair in (match, match[::-1])]
         replies = yield [Ask(JUDGE, _user(_comparison(task.prompt, *pair)), 1) for pair in pairs]
-        said = [_read(group[0].text) for group in replies]
-        found = [_verdict(*said[i : i + 2]) for i in range(0, len(said), 2)]
-        judged = [[Outcome(None, kind)] for one in zip(said[::2], said[1::2], strict=True) for kind in _kinds(*one)]
+        said = [read_order(group[0].text) for group in replies]
+        leads = [chance_of(*said[i : i + 2]) for i in range(0, len(said), 2)]
+        found = [None if p is None else 1 - p for p in leads]
+        judged = [[Outcome(None, kind)] for one in zip(said[::2], said[1::2], strict=True) for kind in kinds_of(*one)]
         chances = [found[i : i + self.followers] for i in range(0, len(found), self.followers)]
         return [*_paid(chances), *judged]
 
@@ -77,7 +76,7 @@ class SumLeaderFollower(Environment):
     def play(self, task: Task, seed: int) -> Play:
         """K leaders and followers of each."""
         asked = draw_sum(random.Random(seed), 10**self.digits - 1, self.operations)
-        (leaders,) = yield [Ask(LEADER, after_examples(_question(str(asked)), (_question("23 + 6"), "29")))]
+        (leaders,) = yield [Ask(LEADER, after_examples(ask_result(str(asked)), SOLVED))]
         examples = (_check("23 + 6", "28"), "29"), (_check("31 - 4", "27"), "27")
         asks = (after_examples(_check(str(asked), reply.text.strip()), *examples) for reply in leaders)
         followers = yield [Ask(FOLLOWER, messages, self.followers) for messages in asks]
@@ -117,24 +116,6 @@ def _paid(chances: Sequence[Sequence[float | None]]) -> list[list[Outcome]]:
     return [leaders, *followers]
 
 
-def _verdict(first: str | None, second: str | None) -> float | None:
-    """From the verdicts on (leader, follower) and (follower, leader); orders that disagree are a tie."""
-    if first is None or second is None:
-        return None
-    return 0.5 if first == second else float(first == "second")
-
-
-def _kinds(first: str | None, second: str | None) -> list[str]:
-    disagree = first is not None and first == second
-    return [UNREADABLE if one is None else DISAGREE if disagree else "" for one in (first, second)]
-
-
-def _read(text: str) -> str | None:
-    """The one of `first` and `second` that a verdict names."""
-    found = {word.lower() for word in ORDER.findall(text)}
-    return found.pop() if len(found) == 1 else None
-
-
 def _refine(prompt: str, reply: Reply) -> str:
     return f"{prompt}\n\nSomebody answered:\n{reply.text.strip()}\n\nGive a better answer. Reply with the answer alone."
 
@@ -144,10 +125,6 @@ def _comparison(prompt: str, first: Reply, second: Reply) -> str:
         f"Prompt: {prompt}\n\nFirst answer: {first.text.strip()}\n\nSecond answer: {second.text.strip()}\n\nWhich "
         "answer is better? Reply with one word, first or second."
     )
-
-
-def _question(problem: str) -> str:
-    return f"What is {problem}? Reply with the number alone."
 
 
 def _check(problem: str, answer: str) -> str:

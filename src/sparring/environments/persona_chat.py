@@ -28,6 +28,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from sparring.environments.both_orders import NO_VERDICT, UNREADABLE, chance_of, kinds_of, read_order
 from sparring.environments.environment import (
     Ask,
     Environment,
@@ -43,8 +44,7 @@ from sparring.environments.personas import Persona, read_personalities
 
 USER, INFERRER, ASSISTANT, JUDGE = "user", "inferrer", "assistant", "judge"
 WITH, WITHOUT, TIE = "preferred with the persona", "preferred without", "tie"
-UNREADABLE, DISAGREE, NO_VERDICT, SILENT = "unreadable", "orders disagree", "no verdict", "said nothing"
-ORDER = re.compile(r"\b(first|second)\b", re.IGNORECASE)
+SILENT = "said nothing"
 LEVEL = re.compile(r"(?<![\d.])([1-5])(?![\d.]*\d)")
 WORDS_OF_LEVEL_5 = 4
 Step = Generator[list[Ask], Replies, Sequence[Sequence[Reply]]]
@@ -180,25 +180,16 @@ class PersonaChat(Environment):
             return []
         asks = [Ask(JUDGE, _comparison(talk, *pair), 1) for pair in (answers, answers[::-1])]
         replies = yield asks
-        said = [read_order(group[0].text) for group in replies]
-        if None in said:
-            verdict, kinds = None, [UNREADABLE if one is None else "" for one in said]
-        else:
-            agreed = said[0] != said[1]  # the same answer stands first in one order and second in the other
-            verdict, kinds = (0, [DISAGREE] * 2) if not agreed else (1 if said[0] == "first" else -1, [""] * 2)
-        talk.outcomes += [[one] for one in _paid(verdict)] + [[Outcome(None, kind)] for kind in kinds]
+        there, back = (read_order(group[0].text) for group in replies)
+        chance = chance_of(there, back)
+        paid = _paid(None if chance is None else round(2 * chance - 1))
+        talk.outcomes += [[one] for one in (*paid, *(Outcome(None, kind) for kind in kinds_of(there, back)))]
         return replies
 
 
 def level_of_words(persona: Persona, text: str) -> float:
     """From 1 to 5 by how many words of the profile an answer mentions."""
     return 1.0 + min(persona.mentions(text), WORDS_OF_LEVEL_5)
-
-
-def read_order(text: str) -> str | None:
-    """The one of `first` and `second` that a verdict names; None where it names none, or both."""
-    found = {word.lower() for word in ORDER.findall(text)}
-    return found.pop() if len(found) == 1 else None
 
 
 def read_level(text: str) -> float | None:
