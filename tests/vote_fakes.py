@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import Database, open_database
 from sparring.votes.items import Item, Showing, make_item
 from sparring.votes.people import named_voter
 from sparring.votes.records import Record
-from sparring.votes.tables import Database, open_database
 
 QUESTION = "Which answer is better?"
 

@@ -6,6 +6,7 @@ python tests/load/serve.py /tmp/contest --items 60000 --port 8799
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,9 +15,9 @@ from sparring.runtime.layout import VOTES
 from sparring.serve.site import open_site
 from sparring.serve.starting import serve
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import open_database
 from sparring.votes.items import make_item
 from sparring.votes.records import read_records
-from sparring.votes.tables import open_database
 
 ANSWER = "A paragraph of an answer, with **marks** and a list:\n\n- one\n- two\n\n" * 6
 
@@ -37,7 +38,8 @@ def main() -> None:
         ballot.database.close()
     site = open_site([arguments.folder], None, tokens=False)
     before, cpu = len(read_records(open_database(arguments.folder / VOTES))), time.process_time()
-    serve(site, None, arguments.port, print)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(site, None, arguments.port, print)
     cpu = time.process_time() - cpu
     records = read_records(open_database(arguments.folder / VOTES))
     twice = Counter((record.item, record.voter, record.repeat) for record in records if not record.undone)

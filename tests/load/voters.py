@@ -11,8 +11,10 @@ Each votes about every `EVERY` seconds. "POST /vote" in the summary is the time 
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import secrets
+import time
 
 from locust import HttpUser, constant_pacing, task
 
@@ -29,6 +31,7 @@ class Voter(HttpUser):
     wait_time = constant_pacing(EVERY)
 
     def on_start(self) -> None:
+        time.sleep(EVERY * random.random())  # people do not press in step, as ten who start in one second would
         fields = dict(HIDDEN.findall(self.client.get("/vote").text))
         name = f"voter {next(NUMBERS)} {secrets.token_hex(2)}"
         self.fields = dict(HIDDEN.findall(self.client.post("/name", data={**fields, "name": name}).text))

@@ -16,8 +16,8 @@ from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.people import People
 from sparring.runtime.errors import OracleError
+from sparring.votes.database import Unavailable
 from sparring.votes.items import Showing
-from sparring.votes.tables import Unavailable
 from vote_fakes import honest, vote_all, voter
 
 GOOD = [Comparison(f"question {i}", f"good answer {i}", f"bad answer {i}") for i in range(6)]

@@ -19,7 +19,7 @@ from sparring.runtime.progress import QUIET
 from sparring.serve.generating import Generator
 from sparring.serve.site import Site, open_site
 from sparring.votes.ballot import Ballot
-from sparring.votes.tables import open_database
+from sparring.votes.database import open_database
 from vote_fakes import item
 
 

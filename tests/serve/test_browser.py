@@ -18,10 +18,10 @@ from payloads import PAYLOADS
 from sparring.runtime.layout import VOTES
 from sparring.serve.site import Site, open_site
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import open_database
 from sparring.votes.items import make_item
 from sparring.votes.people import add_voter
 from sparring.votes.records import read_records
-from sparring.votes.tables import open_database
 from vote_fakes import QUESTION
 
 pytestmark = pytest.mark.more

@@ -27,11 +27,11 @@ from sparring.runtime import layout
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import QUIET
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import open_database
 from sparring.votes.exports import exported
 from sparring.votes.imports import import_votes
 from sparring.votes.items import Showing
 from sparring.votes.records import read_records
-from sparring.votes.tables import open_database
 from vote_fakes import QUESTION, voter
 
 FOLDER = layout.round_folder(0)

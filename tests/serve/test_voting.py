@@ -14,9 +14,9 @@ from sparring.runtime.layout import VOTES
 from sparring.serve.site import Site, open_site
 from sparring.serve.text import as_html, plain
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import Database, Unavailable
 from sparring.votes.items import make_item
 from sparring.votes.records import read_records
-from sparring.votes.tables import Database, Unavailable
 from visitor import Visitor
 from vote_fakes import voter
 

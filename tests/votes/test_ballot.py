@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sparring.votes import choosing as rules
+from sparring.votes.counting import lacks
+from sparring.votes.database import Unavailable, open_database
 from sparring.votes.items import Late, NotShown, make_item
 from sparring.votes.people import add_voter, all_voters, by_token, checked_name, revoke, signing_key
 from sparring.votes.records import read_records
-from sparring.votes.tables import Unavailable, open_database
+from sparring.votes.tables import ITEMS
 from vote_fakes import ballot_in, item, vote_all, voter
 
 
@@ -245,7 +252,7 @@ def test_a_database_of_another_version_or_none_is_refused_in_a_sentence(tmp_path
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE settings SET value = '9' WHERE name = 'version'")
     connection.close()
-    with pytest.raises(ValueError, match="version 9, and this one knows version 1"):
+    with pytest.raises(ValueError, match="version 9, and this one knows version 2"):
         open_database(path)
     (tmp_path / "text").write_text("no database, but a text that is longer than the header of one would be" * 20)
     with pytest.raises(ValueError, match="is no database of votes"):
@@ -261,3 +268,29 @@ def test_a_database_of_another_version_or_none_is_refused_in_a_sentence(tmp_path
         open_database(tmp_path)
     with pytest.raises(ValueError, match="'mysql' is no database"):
         open_database("mysql://me:secret@host/votes")
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["left", "tie", "skip", "undo", "wanted", "close"])), max_size=25
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_what_an_item_lacks_is_what_its_votes_say(steps: list[tuple[int, str]]):
+    with tempfile.TemporaryDirectory() as folder:
+        ballot = ballot_in(Path(folder), items=6)
+        people = [voter(ballot.database, name) for name in ("ada", "bob", "eve")]
+        for who, what in steps:
+            with contextlib.suppress(Late):
+                if what == "undo":
+                    ballot.undo(people[who])
+                elif what == "wanted":
+                    ballot.ask([item(who)], wanted=2, skips=2)
+                elif what == "close":
+                    ballot.close([item(who).id])
+                elif (showing := ballot.next_showing(people[who])) is not None:
+                    ballot.vote(people[who], showing.id, what)
+        with ballot.database.read() as connection:
+            rows = connection.execute(sa.select(ITEMS.c.lacks, lacks())).all()
+        assert [kept for kept, _ in rows] == [counted for _, counted in rows]
+        ballot.database.close()

@@ -9,11 +9,11 @@ import pytest
 
 from sparring.oracles.labelled import read_labelled
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import open_database
 from sparring.votes.exports import FORMS, exported
 from sparring.votes.imports import import_votes
 from sparring.votes.items import Item, make_item
 from sparring.votes.records import Record, read_records
-from sparring.votes.tables import open_database
 from vote_fakes import QUESTION, ballot_in, honest, item, vote_all, voter
 
 TURNS = [

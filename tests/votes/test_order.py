@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import open_database
 from sparring.votes.items import make_item
 from sparring.votes.order import places
-from sparring.votes.tables import open_database
 from vote_fakes import voter
 
 ITEMS = [

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import Unavailable, open_database
 from sparring.votes.items import make_item
 from sparring.votes.people import add_voter, by_token
 from sparring.votes.records import read_records
-from sparring.votes.tables import Unavailable, open_database
 from vote_fakes import item, vote_all, voter
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

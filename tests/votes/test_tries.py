@@ -10,11 +10,12 @@ import pytest
 from sparring.evaluation.ratings import rate, read_matches
 from sparring.runtime.files import write_json_lines
 from sparring.votes.ballot import Ballot
+from sparring.votes.counting import Standing
+from sparring.votes.database import Database, open_database
 from sparring.votes.exports import exported
 from sparring.votes.imports import import_votes
 from sparring.votes.items import Late, make_item
 from sparring.votes.records import asked_for, read_records
-from sparring.votes.tables import Database, open_database
 from sparring.votes.tries import QUESTION, Tried, store_try
 from vote_fakes import ballot_in, vote_all, voter
 
@@ -74,15 +75,29 @@ def test_it_returns_to_nobody_and_is_not_taken_back_in_the_vote_room(tmp_path: P
         ballot.undo(ada)
 
 
-def test_a_database_of_before_gets_the_table_and_keeps_its_votes(tmp_path: Path):
-    ballot = ballot_in(tmp_path, items=3)
-    vote_all(ballot, voter(ballot.database))
+def test_a_database_of_version_1_is_completed_and_keeps_its_votes(tmp_path: Path):
+    ballot = ballot_in(tmp_path, items=5)
+    ada = voter(ballot.database)
+    for _ in range(3):
+        showing = ballot.next_showing(ada)
+        assert showing is not None
+        ballot.vote(ada, showing.id, "left")
     ballot.database.close()
     with sqlite3.connect(tmp_path / "votes.sqlite") as old:
-        old.execute("DROP TABLE tries")
-    database = open_database(tmp_path / "votes.sqlite", make=False)
-    assert len(read_records(database)) == 3
-    assert give(database, 1)
+        for change in (
+            *("DROP TABLE tries", "DROP INDEX items_waiting", "DROP INDEX items_wanted"),
+            "ALTER TABLE items DROP COLUMN lacks",
+            "CREATE INDEX items_in_order ON items (urgent DESC, place)",
+            "UPDATE settings SET value = '1' WHERE name = 'version'",
+        ):
+            old.execute(change)
+    old.close()
+    for _ in range(2):
+        database = open_database(tmp_path / "votes.sqlite", make=False)
+        assert len(read_records(database)) == 3
+        assert Ballot(database).standing() == Standing(wanted=5, open=2, votes=3)
+        database.close()
+    assert give(open_database(tmp_path / "votes.sqlite"), 1)
 
 
 def test_exports_name_policies_and_leave_out_what_was_given_with_names_in_sight(tmp_path: Path):

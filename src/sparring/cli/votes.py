@@ -11,7 +11,7 @@ from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.runtime.words import counted
 
 if TYPE_CHECKING:
-    from sparring.votes.tables import Database
+    from sparring.votes.database import Database
 
 group = typer.Typer(no_args_is_help=True, help="People as the oracle: links, agreement, votes to and from files.")
 Place = Annotated[str, typer.Argument(metavar="RUN", help="A folder that asks people, or a database: a file or URL.")]

@@ -144,7 +144,7 @@ class People:
 
     def _open(self, place: str | Path) -> None:
         from sparring.votes.ballot import Ballot  # here and above: the packages of the extra are needed here only
-        from sparring.votes.tables import Unavailable, open_database
+        from sparring.votes.database import Unavailable, open_database
 
         try:
             self._ballot = Ballot(open_database(place))
@@ -162,7 +162,7 @@ class People:
 
     def _waited(self, items: Mapping[str, Item]) -> dict[str, Tally]:
         """The final votes on these items."""
-        from sparring.votes.tables import Unavailable
+        from sparring.votes.database import Unavailable
 
         ids, down, said, asked = list(items), 0.0, 0.0, False
         while True:

@@ -23,7 +23,7 @@ from sparring.serve.site import Site, vote_places
 from sparring.serve.talks import Talks
 from sparring.serve.templates import page
 from sparring.serve.watch import Watched
-from sparring.votes.tables import Unavailable
+from sparring.votes.database import Unavailable
 
 SESSION_SECONDS = 30 * 24 * 3600
 

@@ -13,9 +13,9 @@ from starlette.routing import Route
 from sparring.evaluation.agreement import agreement
 from sparring.serve.security import PART, allowed, check_csrf, form, site_of
 from sparring.serve.templates import page
+from sparring.votes.database import Database
 from sparring.votes.people import Role, add_voter, all_voters, revoke
 from sparring.votes.records import asked_for, read_records
-from sparring.votes.tables import Database
 
 
 async def people(request: Request) -> Response:

@@ -19,8 +19,8 @@ from typing import Any
 from sparring.rounds.state import read_stored
 from sparring.runtime import layout
 from sparring.votes.ballot import Ballot
+from sparring.votes.database import Database, Unavailable, open_database
 from sparring.votes.people import signing_key
-from sparring.votes.tables import Database, Unavailable, open_database
 
 
 @dataclass(slots=True)

@@ -18,12 +18,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from sparring.votes.choosing import due_repeat, is_double, next_item, pending, show, shown
-from sparring.votes.counting import ASKED_FOR, LIVE, Standing, Tally, chunks, count, lacking, missing, tallies
+from sparring.votes.counting import ASKED_FOR, LIVE, VOTE, Standing, Tally, chunks, count, missing, settle, tallies
+from sparring.votes.database import Database
 from sparring.votes.items import VERDICTS, Item, Late, NotShown, Showing, left_place
 from sparring.votes.order import places
-from sparring.votes.tables import COUNTS, ITEMS, SHOWINGS, VOTES, Database, IntegrityError
+from sparring.votes.tables import COUNTS, ITEMS, SHOWINGS, VOTES
 
 UNDO_LAST = 20
 """votes that may be taken back"""
@@ -55,6 +57,7 @@ class Ballot:
                 if fresh:
                     rows = [{**row, "place": first + order[row["id"]]} for row in fresh]
                     connection.execute(ITEMS.insert(), rows)
+                settle(connection, ids)
 
     def tallies(self, ids: Sequence[str]) -> dict[str, Tally]:
         """The votes that count on each of these items."""
@@ -84,6 +87,7 @@ class Ballot:
             now = time.time()
             for part in chunks(ids):
                 connection.execute(ITEMS.update().where(ITEMS.c.id.in_(part), still).values(closed_at=now))
+            settle(connection, ids)
             return tallies(connection, ids)
 
     def missing(self, ids: Sequence[str]) -> int:
@@ -143,6 +147,7 @@ class Ballot:
                         voted_at=time.time(),
                     )
                 )
+                settle(connection, [shown.item])
         except IntegrityError as error:
             raise Late("you voted on this pair in another tab. That vote counts, and this one does not.") from error
         return True
@@ -164,6 +169,7 @@ class Ballot:
             if closed is not None and not vote.repeat:
                 raise Late("your last vote is used already, and cannot be taken back any more.")
             connection.execute(VOTES.update().where(VOTES.c.id == vote.id).values(undone_at=time.time()))
+            settle(connection, [vote.item])
             # What is on the voter's screen now must not come first.
             unanswered = SHOWINGS.c.id.not_in(sa.select(VOTES.c.showing))
             connection.execute(SHOWINGS.delete().where(SHOWINGS.c.voter == voter, unanswered))
@@ -174,7 +180,7 @@ class Ballot:
         with self.database.read() as connection:
             return Standing(
                 wanted=count(connection, ITEMS, ITEMS.c.wanted > 0),
-                open=count(connection, ITEMS, lacking()),
+                open=count(connection, ITEMS, sa.and_(ITEMS.c.wanted > 0, ITEMS.c.lacks == VOTE)),
                 votes=count(connection, VOTES, sa.and_(COUNTS, ASKED_FOR)),
             )
 

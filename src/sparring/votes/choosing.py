@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from sparring.votes.counting import ASKED_FOR, LIVE, lacking, votes_on
+from sparring.votes.counting import ASKED_FOR, LIVE, VOTE, votes_on
 from sparring.votes.items import Showing, share_of
 from sparring.votes.tables import COUNTS, ITEMS, SHOWINGS, VOTES
 
@@ -65,14 +65,15 @@ def next_item(connection: sa.Connection, voter: int, held: Collection[str]) -> s
     own = sa.and_(VOTES.c.item == ITEMS.c.id, VOTES.c.voter == voter, VOTES.c.repeat.is_(False))
     judged = sa.exists().where(own, COUNTS)
     skipped = sa.exists().where(own, LIVE, VOTES.c.verdict == "skip")
-    lacks = lacking()
-    second = sa.and_(ITEMS.c.double, ITEMS.c.wanted > 0)
+    lacks_vote = ITEMS.c.lacks == VOTE
     for which, needed in (
-        (sa.and_(lacks, ~skipped), ITEMS.c.wanted),
-        (sa.and_(second, ~skipped), ITEMS.c.wanted + 1),
-        (sa.and_(lacks, skipped), ITEMS.c.wanted),
+        (sa.and_(lacks_vote, ~skipped), ITEMS.c.wanted),
+        (sa.and_(ITEMS.c.double, ~skipped), ITEMS.c.wanted + 1),
+        (sa.and_(lacks_vote, skipped), ITEMS.c.wanted),
     ):
-        free = sa.select(ITEMS.c.id).where(which, ~judged, votes_on() + _leases(voter) < needed)
+        # As the index has it: a number that is bound is no reason to take it.
+        waiting = ITEMS.c.lacks > sa.literal_column("0")
+        free = sa.select(ITEMS.c.id).where(waiting, which, ~judged, votes_on() + _leases(voter) < needed)
         if held:
             free = free.where(ITEMS.c.id.not_in(held))
         found = connection.scalar(free.order_by(ITEMS.c.urgent.desc(), ITEMS.c.place).limit(1))

@@ -18,6 +18,8 @@ from sparring.votes.tables import COUNTS, ITEMS, TRIES, VOTES
 CHUNK = 500
 """ids in one question to the database"""
 LIVE = VOTES.c.undone_at.is_(None)
+NOTHING, SECOND, VOTE = 0, 1, 2
+"""what an item lacks: a vote that an oracle waits for, or only that of a second voter, for the agreement"""
 ASKED_FOR = VOTES.c.showing.not_in(sa.select(TRIES.c.showing))
 """votes on what the Vote room showed, and imported ones: not those of conversations"""
 
@@ -70,13 +72,22 @@ def count(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bo
 
 def missing(connection: sa.Connection, ids: Sequence[str]) -> int:
     """How many of these items lack a vote."""
-    return sum(count(connection, ITEMS, sa.and_(ITEMS.c.id.in_(part), lacking())) for part in chunks(ids))
+    lacking = ITEMS.c.lacks == VOTE
+    return sum(count(connection, ITEMS, sa.and_(ITEMS.c.id.in_(part), lacking)) for part in chunks(ids))
 
 
-def lacking() -> sa.ColumnElement[bool]:
-    """Whether the item of the enclosing query lacks a vote."""
+def settle(connection: sa.Connection, ids: Iterable[str]) -> None:
+    """Store what these items lack; whatever changed their votes calls it in the same transaction."""
+    for part in chunks(ids):
+        connection.execute(ITEMS.update().where(ITEMS.c.id.in_(part)).values(lacks=lacks()))
+
+
+def lacks() -> sa.ColumnElement[int]:
+    """What the item of the enclosing query lacks, counted."""
     skips = votes_on(sa.and_(LIVE, VOTES.c.verdict == "skip"))
-    return sa.and_(ITEMS.c.closed_at.is_(None), votes_on() < ITEMS.c.wanted, skips < ITEMS.c.skips)
+    vote = sa.and_(ITEMS.c.closed_at.is_(None), votes_on() < ITEMS.c.wanted, skips < ITEMS.c.skips)
+    second = sa.and_(ITEMS.c.double, ITEMS.c.wanted > 0, votes_on() < ITEMS.c.wanted + 1)
+    return sa.case((vote, VOTE), (second, SECOND), else_=NOTHING)
 
 
 def votes_on(which: sa.ColumnElement[bool] = COUNTS) -> sa.ScalarSelect[int]:

@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from sparring.models.messages import conversation, prompt_turns
 from sparring.votes.ballot import Ballot
+from sparring.votes.counting import settle
+from sparring.votes.database import Database
 from sparring.votes.exports import ARENA, ARGILLA
 from sparring.votes.items import VERDICTS, Item, Late, make_item
 from sparring.votes.people import named_voter
-from sparring.votes.tables import SHOWINGS, VOTES, Database, IntegrityError
+from sparring.votes.tables import SHOWINGS, VOTES
 from sparring.votes.tries import ROOM, Tried, store_try, tried_item
 
 Row = Mapping[str, Any]
@@ -112,6 +115,7 @@ def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) 
             connection.execute(SHOWINGS.insert().values(id=showing, shown_at=at, **where))
             said = {"verdict": vote.verdict, "seconds": vote.seconds, "voted_at": at}
             connection.execute(VOTES.insert().values(showing=showing, **where, **said))
+            settle(connection, [item.id])
     except IntegrityError:  # this person has judged the pair
         return False
     return True

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from sparring.votes.tables import SETTINGS, VOTERS, Database, IntegrityError
+from sparring.votes.database import Database
+from sparring.votes.tables import SETTINGS, VOTERS
 
 Role = Literal["viewer", "voter", "owner"]
 """viewer: watches; voter: votes, and sees nothing that tells which answer is whose; owner: both, and people"""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from sparring.votes.database import Database
 from sparring.votes.items import Messages, Verdict, answer_meant
-from sparring.votes.tables import ITEMS, TRIES, VOTERS, VOTES, Database
+from sparring.votes.tables import ITEMS, TRIES, VOTERS, VOTES
 from sparring.votes.tries import Tried
 
 

@@ -1,34 +1,17 @@
-"""The database of votes: SQLite in a file, or PostgreSQL by URL; its tables, and opening it.
+"""The tables of votes.
 
 Texts are JSON in ASCII: a model may write a NUL or half a surrogate pair, which PostgreSQL refuses. Leaves out: the
-questions that are asked of the tables (`ballot.py`, `people.py`).
+database that they are in (`database.py`), and the questions that are asked of them (`ballot.py`, `people.py`).
 
-    database = open_database("runs/mine/cache/votes.sqlite"); database = open_database("postgresql://me@host/votes")
+    connection.execute(sa.select(VOTES).where(COUNTS))
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from pathlib import Path
+import sqlalchemy as sa
 
-try:
-    import sqlalchemy as sa
-    from sqlalchemy import event
-    from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError, SQLAlchemyError
-    from sqlalchemy.exc import IntegrityError as IntegrityError
-except ImportError as error:
-    raise ValueError("votes of people need SQLAlchemy. Install it with: pip install 'sparring[serve]'") from error
-
-VERSION = "1"
-"""of the tables; another one is refused"""
-THREADS = 50
-"""that may ask SQLite at once, each with a connection that stays open: to open one costs more than to ask"""
-BUSY_SECONDS = 30
-"""that a writer waits for another one"""
-SCHEMES = ("sqlite", "postgresql")
-
+VERSION = "2"
+"""of the tables; those of version 1 are completed, any other is refused"""
 METADATA = sa.MetaData()
 SETTINGS = sa.Table(
     "settings",
@@ -59,12 +42,21 @@ ITEMS = sa.Table(
     sa.Column("urgent", sa.Boolean, nullable=False),
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("closed_at", sa.Float),
+    sa.Column("lacks", sa.Integer, nullable=False, server_default="0"),
 )
 """Two answers to a prompt. `wanted`: votes that an oracle waits for, 0 where votes were only imported; `skips`: so
 many leave it without a verdict; `double`: one more voter is asked, for the agreement; `urgent`: an oracle waits now;
-`closed_at`: its verdict is used."""
-IN_ORDER = sa.Index("items_in_order", ITEMS.c.urgent.desc(), ITEMS.c.place)
-"""the order in which items are asked: without it every item is looked at for every vote"""
+`closed_at`: its verdict is used; `lacks`: `counting.VOTE`, `SECOND` or `NOTHING`, kept by `counting.settle`, for
+to count the votes of every item anew is most of a vote's time."""
+WAITING = sa.Index(
+    "items_waiting",
+    *(ITEMS.c.urgent.desc(), ITEMS.c.place),
+    sqlite_where=sa.text("lacks > 0"),
+    postgresql_where=sa.text("lacks > 0"),
+)
+"""the order in which items are asked"""
+WANTED = sa.Index("items_wanted", ITEMS.c.wanted, ITEMS.c.lacks)
+"""so that to count them is to read no answer"""
 SHOWINGS = sa.Table(
     "showings",
     METADATA,
@@ -110,183 +102,3 @@ sa.Index(
     sqlite_where=COUNTS,
     postgresql_where=COUNTS,
 )
-
-
-class Unavailable(RuntimeError):
-    """The database does not answer: what was asked of it is not done."""
-
-
-class Database:
-    """An open database of votes."""
-
-    def __init__(self, engine: sa.Engine, place: str, path: Path | None = None) -> None:
-        """`path`: the file of SQLite."""
-        self.engine, self.place = engine, place
-        self._path, self._file = path, _file_of(path)
-        self._writing = threading.Lock()
-
-    def __repr__(self) -> str:
-        """Where it is, without a password."""
-        return f"Database({self.place!r})"
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """A connection in a transaction.
-
-        Raises:
-            Unavailable: the database does not answer.
-        """
-        self._refuse_deleted()
-        with _told(self.place), self.engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextlib.contextmanager
-    def write(self, durable: bool = True) -> Iterator[sa.Connection]:
-        """As `read`, to change something: it is on disk when the block ends, or an error is raised and nothing changed.
-
-        `durable`: false where a power cut may take it back (SQLite; a killed process takes nothing back). Writers of
-        this process wait for each other here, in order; SQLite would have them try again and again.
-        """
-        self._refuse_deleted()
-        with _told(self.place), self._writing, self.engine.connect() as opened:
-            connection = opened.execution_options(sparring_writes="FULL" if durable else "NORMAL")
-            with connection.begin():
-                yield connection
-
-    def _refuse_deleted(self) -> None:
-        """An open file that was deleted still takes votes, which nobody could ever read."""
-        if self._path is None:
-            return
-        self._file = self._file or _file_of(self._path)
-        if _file_of(self._path) != self._file:
-            raise Unavailable(f"the database of votes at {self.place} is gone: it was moved or deleted")
-
-    def close(self) -> None:
-        """Let go of all connections."""
-        self.engine.dispose()
-
-
-def _file_of(path: Path | None) -> tuple[int, int] | None:
-    """Which file lies at a path now; None where there is none."""
-    try:
-        found = None if path is None else path.stat()
-    except OSError:
-        return None
-    return None if found is None else (found.st_dev, found.st_ino)
-
-
-@contextlib.contextmanager
-def _told(place: str) -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except (OperationalError, InterfaceError) as error:
-        raise Unavailable(f"the database of votes at {place} does not answer: {_reason(error)}") from error
-    except SQLAlchemyError as error:  # the connection broke in the middle
-        if getattr(error, "connection_invalidated", False):
-            raise Unavailable(f"the database of votes at {place} went away: {_reason(error)}") from error
-        raise
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-
-
-def open_database(place: str | Path, make: bool = True) -> Database:
-    """The database at a path or URL, its tables made where it has none.
-
-    Raises:
-        ValueError: neither a path nor a URL of SQLite or PostgreSQL; no database of votes, or of another version; or
-            there is none and it is not to be made.
-        Unavailable: it does not answer.
-    """
-    url = database_url(place)
-    shown = url.render_as_string(hide_password=True) if url.get_backend_name() != "sqlite" else str(url.database)
-    path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
-    if path is not None:
-        if not path.exists() and not make:
-            raise ValueError(f"{path}: there is no database of votes. Run what asks people first, or name another.")
-        _try_path(path)
-    database = Database(_engine(url), shown, path)
-    _check(database, make)
-    return database
-
-
-def database_url(place: str | Path) -> sa.URL:
-    """The URL of a path, or a URL as it is, with the driver that is installed with the extra."""
-    if isinstance(place, Path) or "://" not in place:
-        return sa.URL.create("sqlite", database=str(Path(place).expanduser()))
-    try:
-        url = sa.make_url(place)
-    except ArgumentError as error:
-        raise ValueError(f"votes: {place.partition('@')[2] or place!r} is no URL of a database.") from error
-    if url.get_backend_name() not in SCHEMES:
-        raise ValueError(
-            f"votes: {url.get_backend_name()!r} is no database that votes are kept in. Give the path of a file "
-            "(SQLite) or postgresql://USER@HOST/NAME."
-        )
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-
-
-def _try_path(path: Path) -> None:
-    if path.is_dir():
-        raise ValueError(f"votes: {path} is a folder. Give a file, which is made where there is none.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"votes: {path} cannot be made: {error.strerror}. Give another path.") from error
-
-
-def _engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() != "sqlite":
-        try:
-            return sa.create_engine(url, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 10})
-        except ImportError as error:
-            raise ValueError(
-                "votes: PostgreSQL needs psycopg. Install it with: pip install 'sparring[postgresql]'"
-            ) from error
-    waiting = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-    engine = sa.create_engine(url, connect_args=waiting, pool_size=THREADS)
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: object, _: object) -> None:
-        # Transactions are begun below: the driver would begin one at its first write, after what it read has aged.
-        connection.isolation_level = None  # type: ignore[attr-defined]
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("sparring_writes")
-        if writes:
-            connection.exec_driver_sql(f"PRAGMA synchronous={writes}")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _check(database: Database, make: bool) -> None:
-    """Make the tables where there is none, or refuse what is no database of votes of this version."""
-    try:
-        with database.write() as connection:
-            names = set(sa.inspect(connection).get_table_names())
-            if "settings" not in names:
-                if names or not make:
-                    raise ValueError(
-                        f"{database.place} is no database of votes: it has "
-                        f"{'other tables' if names else 'no table'}. Give an empty one, or a new file."
-                    )
-                METADATA.create_all(connection)
-                connection.execute(SETTINGS.insert().values(name="version", value=VERSION))
-            found = connection.scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "version"))
-            if found == VERSION and names:  # made before these were
-                TRIES.create(connection, checkfirst=True)
-                IN_ORDER.create(connection, checkfirst=True)
-    except DatabaseError as error:
-        raise ValueError(f"{database.place} is no database of votes: {_reason(error)}. Give another one.") from error
-    if found != VERSION:
-        raise ValueError(
-            f"{database.place} is a database of votes of version {found}, and this one knows version {VERSION}. Take "
-            "the sparring that made it, or export the votes with that and import them into a new one."
-        )

@@ -15,9 +15,11 @@ import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
+from sparring.votes.database import Database
 from sparring.votes.items import VERDICTS, Item, Late, Messages, Verdict, make_item
-from sparring.votes.tables import ITEMS, SHOWINGS, TRIES, VOTES, Database, IntegrityError
+from sparring.votes.tables import ITEMS, SHOWINGS, TRIES, VOTES
 
 ROOM = "try"
 QUESTION = "Which answer do you prefer?"
