@@ -11,12 +11,10 @@ Each votes about every `EVERY` seconds. "POST /vote" in the summary is the time 
 from __future__ import annotations
 
 import itertools
-import random
 import re
 import secrets
-import time
 
-from locust import HttpUser, constant_pacing, task
+from locust import HttpUser, between, task
 
 EVERY = 2.0
 """seconds a vote: keys work a second after a pair appears, and nobody is quicker for five minutes"""
@@ -28,10 +26,9 @@ NUMBERS = itertools.count()
 class Voter(HttpUser):
     """A person with a browser."""
 
-    wait_time = constant_pacing(EVERY)
+    wait_time = between(0.5 * EVERY, 1.5 * EVERY)  # Locust's constant pacing has all voters press in one instant
 
     def on_start(self) -> None:
-        time.sleep(EVERY * random.random())  # people do not press in step, as ten who start in one second would
         fields = dict(HIDDEN.findall(self.client.get("/vote").text))
         name = f"voter {next(NUMBERS)} {secrets.token_hex(2)}"
         self.fields = dict(HIDDEN.findall(self.client.post("/name", data={**fields, "name": name}).text))

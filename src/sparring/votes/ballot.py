@@ -102,15 +102,17 @@ class Ballot:
 
         `after`: the showing on his screen; then it is what comes after it, and already his.
         """
+        with self.database.read() as connection:  # most often it waits already, and readers wait for nobody
+            if (showing := _waiting(connection, voter, after)) is not None:
+                return showing
         with self.database.write(durable=False) as connection:
-            waiting = pending(connection, voter)
-            for row in waiting:
-                if row.id != after:
-                    return shown(connection, row.id)
-            if (again := due_repeat(connection, voter)) is not None and again[0] not in {row.item for row in waiting}:
+            if (showing := _waiting(connection, voter, after)) is not None:
+                return showing
+            held = [row.item for row in pending(connection, voter)]
+            if (again := due_repeat(connection, voter)) is not None and again[0] not in held:
                 item, left = again
                 return show(connection, voter, item, 1 - left, repeat=True)
-            item = next_item(connection, voter, [row.item for row in waiting])
+            item = next_item(connection, voter, held)
             return None if item is None else show(connection, voter, item, left_place(item, voter))
 
     def vote(self, voter: int, showing: str, verdict: str, seconds: float | None = None) -> bool:
@@ -188,6 +190,12 @@ class Ballot:
         """How many votes of this voter count."""
         with self.database.read() as connection:
             return count(connection, VOTES, sa.and_(COUNTS, ASKED_FOR, VOTES.c.voter == voter))
+
+
+def _waiting(connection: sa.Connection, voter: int, after: str | None) -> Showing | None:
+    """The voter's first showing without a vote, but for the one on his screen."""
+    ids = (row.id for row in pending(connection, voter))
+    return next((shown(connection, id_) for id_ in ids if id_ != after), None)
 
 
 def _item_row(item: Item, wanted: int, skips: int, urgent: bool) -> dict[str, Any]:

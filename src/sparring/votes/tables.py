@@ -50,7 +50,7 @@ many leave it without a verdict; `double`: one more voter is asked, for the agre
 to count the votes of every item anew is most of a vote's time."""
 WAITING = sa.Index(
     "items_waiting",
-    *(ITEMS.c.urgent.desc(), ITEMS.c.place),
+    *(ITEMS.c.urgent.desc(), ITEMS.c.place, ITEMS.c.lacks),
     sqlite_where=sa.text("lacks > 0"),
     postgresql_where=sa.text("lacks > 0"),
 )
