@@ -108,9 +108,10 @@ def play_out(
     seed: int = 0,
     count: int = 2,
     task: Task = Task("task", "prompt"),  # noqa: B008
+    examines: bool = False,
 ) -> tuple[list[Ask], list[list[str]], Sequence[Sequence[Outcome]]]:
     """The questions, replies and outcomes of an episode in which `answer` gives the k-th reply to a question."""
-    play, asks, texts = environment.play(task, seed), [], []
+    play, asks, texts = (environment.examine if examines else environment.play)(task, seed), [], []
     wave = next(play)
     while True:
         replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in wave]

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from environment_fakes import play_out
-from sparring.environments.arithmetic import Sum, last_number, read_step
-from sparring.environments.arithmetic_duel import INVALID, UNREADABLE, ArithmeticDuel
+from sparring.environments.arithmetic import Sum, last_number, read_step, read_sum
+from sparring.environments.arithmetic_duel import DRAWN, INVALID, UNREADABLE, ArithmeticDuel
 from sparring.environments.document_questions import AGREES, DISAGREES, DocumentQuestions, covers
 from sparring.environments.environment import SHIPPED, Ask, Outcome, Task, build_environment
 from sparring.environments.matrix_game import MatrixGame
@@ -156,6 +156,24 @@ def test_the_solver_alone_gets_drawn_sums() -> None:
     asks, _, outcomes = play_out(ArithmeticDuel(problems="chance"), lambda ask, k: "0")
     assert [ask.role for ask in asks] == ["solver"]
     assert len(outcomes[0]) == 2
+
+
+@pytest.mark.parametrize("problems", ["challenger", "chance"])
+def test_an_exam_asks_a_drawn_sum_that_does_not_depend_on_who_writes_the_others(problems: str) -> None:
+    environment = build_environment({"name": "arithmetic_duel", "problems": problems})
+
+    def answer(ask: Ask, k: int) -> str:
+        if ask.role == "challenger":
+            return "2 + 2"
+        right = read_sum(ask.messages[-1]["content"])
+        return str(right.result) if right and k == 0 else "many"
+
+    asks, _, outcomes = play_out(environment, answer, examines=True)
+    assert read_sum(asks[1].messages[-1]["content"]) == Sum(15, "-", 11)
+    assert outcomes[1] == [Outcome(1.0, DRAWN), Outcome(0.0, DRAWN)]
+    lines = [(ask.role, "", one.reward, one.kind) for ask, row in zip(asks, outcomes, strict=True) for one in row]
+    assert environment.measure([lines]) == {"drawn sums solved": 0.5}
+    assert environment.measure([]) == {}
 
 
 def spell(ask: Ask, k: int) -> str:

@@ -23,10 +23,12 @@ from typing import Literal
 from pydantic import Field
 
 from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_number, read_sum
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task, after_examples
+from sparring.environments.environment import Ask, Environment, Line, Outcome, Play, Reply, Task, after_examples
 
 CHALLENGER, SOLVER = "challenger", "solver"
 INVALID, UNREADABLE = "no valid sum", "no number"
+DRAWN = "drawn sum"
+"""the kind of all answers to the sum that an exam adds"""
 WIDTH = 1 / 6
 """standard deviation of the gaussian credit, SPELL's .5 / 3"""
 
@@ -51,6 +53,16 @@ class ArithmeticDuel(Environment):
         """The largest number that may be used."""
         return 10**self.digits - 1
 
+    @property
+    def request(self) -> str:
+        """What a challenger is asked."""
+        names = {"+": "add", "-": "subtract", "*": "multiply"}
+        kinds = " or ".join(names[operation] for operation in dict.fromkeys(self.operations))
+        return (
+            f"Write one problem that asks to {kinds} two numbers of at most {self.digits} digits. Make it "
+            "hard, but not too hard. Reply with the problem alone."
+        )
+
     def play(self, task: Task, seed: int) -> Play:
         """K sums, K answers to each that is valid."""
         rng = random.Random(seed)
@@ -58,7 +70,7 @@ class ArithmeticDuel(Environment):
             answers = yield [self._ask_solver(str(drawn := draw_sum(rng, self.largest, self.operations)))]
             return [[_checked(reply, drawn.result) for reply in answers[0]]]
         shown = draw_sum(rng, self.largest, self.operations)
-        (written,) = yield [Ask(CHALLENGER, after_examples(self._request(), (self._request(), str(shown))))]
+        (written,) = yield [Ask(CHALLENGER, after_examples(self.request, (self.request, str(shown))))]
         sums = [read_sum(reply.text) for reply in written]
         valid = [one if one and self._allowed(one.left, one.operation, one.right) else None for one in sums]
         asked = [one for one in valid if one is not None]
@@ -67,6 +79,26 @@ class ArithmeticDuel(Environment):
         paid = iter([self.pay([outcome.reward == 1.0 for outcome in outcomes]) for outcomes in graded])
         first = [Outcome(-1.0, INVALID) if one is None else Outcome(next(paid)) for one in valid]
         return [first, *graded]
+
+    def examine(self, task: Task, seed: int) -> Play:
+        """The same, and a drawn sum: what is right of a challenger's own sums says little of who solves them."""
+        rng = random.Random(f"exam {seed}")
+        duel, drawn = self.play(task, seed), draw_sum(rng, self.largest, self.operations)
+        asks = next(duel)
+        replies = yield [*asks, self._ask_solver(str(drawn))]
+        exam = [Outcome(float(last_number(reply.text) == drawn.result), DRAWN) for reply in replies[-1]]
+        replies = replies[:-1]
+        try:
+            while True:
+                replies = yield duel.send(replies)
+        except StopIteration as ended:
+            outcomes = list(ended.value)
+        return [*outcomes[: len(asks)], exam, *outcomes[len(asks) :]]
+
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
+        """The share of drawn sums that were solved."""
+        exam = [reward for episode in episodes for _, _, reward, kind in episode if kind == DRAWN]
+        return {"drawn sums solved": sum(filter(None, exam)) / len(exam)} if exam else {}
 
     def pay(self, right: Sequence[bool]) -> float:
         """The challenger's reward for a sum whose answers were right or not."""
@@ -79,14 +111,6 @@ class ArithmeticDuel(Environment):
 
     def _allowed(self, left: int, operation: str, right: int) -> bool:
         return operation in self.operations and 0 <= left <= self.largest and 0 <= right <= self.largest
-
-    def _request(self) -> str:
-        names = {"+": "add", "-": "subtract", "*": "multiply"}
-        kinds = " or ".join(names[operation] for operation in dict.fromkeys(self.operations))
-        return (
-            f"Write one problem that asks to {kinds} two numbers of at most {self.digits} digits. Make it "
-            "hard, but not too hard. Reply with the problem alone."
-        )
 
     def _ask_solver(self, problem: str) -> Ask:
         return Ask(SOLVER, after_examples(ask_result(problem), SOLVED))

@@ -21,7 +21,19 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from sparring.votes.choosing import due_repeat, is_double, next_item, pending, show, shown
-from sparring.votes.counting import ASKED_FOR, LIVE, VOTE, Standing, Tally, chunks, count, missing, settle, tallies
+from sparring.votes.counting import (
+    ASKED_FOR,
+    LIVE,
+    VOTE,
+    Standing,
+    Tally,
+    chunks,
+    count,
+    hold,
+    missing,
+    settle,
+    tallies,
+)
 from sparring.votes.database import Database
 from sparring.votes.items import VERDICTS, Item, Late, NotShown, Showing, left_place
 from sparring.votes.order import places
@@ -131,7 +143,7 @@ class Ballot:
                 shown = connection.execute(sa.select(SHOWINGS).where(where)).one_or_none()
                 if shown is None:
                     raise NotShown("this pair was not shown to you by this server. Nothing was stored; take the next.")
-                _hold(connection, shown.item)
+                hold(connection, shown.item)
                 known = connection.scalar(sa.select(VOTES.c.verdict).where(VOTES.c.showing == showing))
                 if known is not None:
                     if known != verdict:
@@ -166,7 +178,7 @@ class Ballot:
             vote = next((row for row in last if row.undone_at is None), None)
             if vote is None:
                 raise Late("there is no vote of yours to take back.")
-            _hold(connection, vote.item)
+            hold(connection, vote.item)
             closed = connection.scalar(sa.select(ITEMS.c.closed_at).where(ITEMS.c.id == vote.item))
             if closed is not None and not vote.repeat:
                 raise Late("your last vote is used already, and cannot be taken back any more.")
@@ -209,8 +221,3 @@ def _item_row(item: Item, wanted: int, skips: int, urgent: bool) -> dict[str, An
         "double": is_double(item.id),
         "urgent": urgent,
     }
-
-
-def _hold(connection: sa.Connection, item: str) -> None:
-    """Wait for whoever closes or judges the item now (PostgreSQL; writers of SQLite wait anyway)."""
-    connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id == item).with_for_update())

@@ -76,8 +76,13 @@ def missing(connection: sa.Connection, ids: Sequence[str]) -> int:
     return sum(count(connection, ITEMS, sa.and_(ITEMS.c.id.in_(part), lacking)) for part in chunks(ids))
 
 
+def hold(connection: sa.Connection, item: str) -> None:
+    """Wait for whoever closes or judges the item now (PostgreSQL; writers of SQLite wait anyway)."""
+    connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id == item).with_for_update())
+
+
 def settle(connection: sa.Connection, ids: Iterable[str]) -> None:
-    """Store what these items lack; whatever changed their votes calls it in the same transaction."""
+    """Store what these items lack; whatever changed their votes, and holds them, calls it in the same transaction."""
     for part in chunks(ids):
         connection.execute(ITEMS.update().where(ITEMS.c.id.in_(part)).values(lacks=lacks()))
 

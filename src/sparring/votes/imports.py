@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sparring.models.messages import conversation, prompt_turns
 from sparring.votes.ballot import Ballot
-from sparring.votes.counting import settle
+from sparring.votes.counting import hold, settle
 from sparring.votes.database import Database
 from sparring.votes.exports import ARENA, ARGILLA
 from sparring.votes.items import VERDICTS, Item, Late, make_item
@@ -112,6 +112,7 @@ def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) 
         with database.write() as connection:
             if connection.scalar(sa.select(SHOWINGS.c.id).where(SHOWINGS.c.id == showing)) is not None:
                 return False
+            hold(connection, item.id)
             connection.execute(SHOWINGS.insert().values(id=showing, shown_at=at, **where))
             said = {"verdict": vote.verdict, "seconds": vote.seconds, "voted_at": at}
             connection.execute(VOTES.insert().values(showing=showing, **where, **said))
