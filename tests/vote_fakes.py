@@ -11,6 +11,13 @@ from sparring.votes.items import Item, Showing, make_item
 from sparring.votes.people import named_voter
 from sparring.votes.records import Record
 
+TO_VERSION_1 = (
+    *("DROP TABLE tries", "DROP INDEX items_waiting", "DROP INDEX items_wanted"),
+    "ALTER TABLE items DROP COLUMN lacks",
+    "CREATE INDEX items_in_order ON items (urgent DESC, place)",
+    "UPDATE settings SET value = '1' WHERE name = 'version'",
+)
+"""what makes a database of votes one of before"""
 QUESTION = "Which answer is better?"
 
 

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from sparring.votes.ballot import Ballot
+from sparring.votes.counting import Standing, lacks
 from sparring.votes.database import Unavailable, open_database
 from sparring.votes.items import make_item
 from sparring.votes.people import add_voter, by_token
 from sparring.votes.records import read_records
-from vote_fakes import item, vote_all, voter
+from sparring.votes.tables import ITEMS
+from vote_fakes import TO_VERSION_1, item, vote_all, voter
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = [
@@ -102,7 +105,19 @@ def test_voters_of_several_processes_lose_and_double_nothing(ballot: Callable[[]
     assert len(records) == sum(counts)
     assert len({(r.item, r.voter, r.repeat) for r in records}) == len(records)
     assert first.standing().open == 0
+    with first.database.read() as connection:
+        assert {tuple(row) for row in connection.execute(sa.select(ITEMS.c.lacks, lacks()))} == {(0, 0)}
     assert first.close([item(i).id for i in range(60)]) is not None
+
+
+def test_a_database_of_version_1_is_completed(ballot: Callable[[], Ballot]):
+    one = ballot()
+    one.ask([item(i) for i in range(5)], wanted=1, skips=3)
+    vote_all(one, voter(one.database), most=2)
+    with one.database.write() as connection:
+        for change in TO_VERSION_1:
+            connection.exec_driver_sql(change)
+    assert ballot().standing() == Standing(wanted=5, open=3, votes=2)
 
 
 def test_odd_texts_undo_and_tokens(ballot: Callable[[], Ballot]):

@@ -17,7 +17,7 @@ from sparring.votes.imports import import_votes
 from sparring.votes.items import Late, make_item
 from sparring.votes.records import asked_for, read_records
 from sparring.votes.tries import QUESTION, Tried, store_try
-from vote_fakes import ballot_in, vote_all, voter
+from vote_fakes import TO_VERSION_1, ballot_in, vote_all, voter
 
 ASKED = [{"role": "user", "content": "hello"}]
 BLIND = Tried("run:0 (aa)", "run:2 (bb)", blind=True)
@@ -84,12 +84,7 @@ def test_a_database_of_version_1_is_completed_and_keeps_its_votes(tmp_path: Path
         ballot.vote(ada, showing.id, "left")
     ballot.database.close()
     with sqlite3.connect(tmp_path / "votes.sqlite") as old:
-        for change in (
-            *("DROP TABLE tries", "DROP INDEX items_waiting", "DROP INDEX items_wanted"),
-            "ALTER TABLE items DROP COLUMN lacks",
-            "CREATE INDEX items_in_order ON items (urgent DESC, place)",
-            "UPDATE settings SET value = '1' WHERE name = 'version'",
-        ):
+        for change in TO_VERSION_1:
             old.execute(change)
     old.close()
     for _ in range(2):
