@@ -39,7 +39,7 @@ STEPS, BATCH, TURNS = 1500, 16, 12
 """of the teaching; dialogues of so many questions"""
 END = "<|end|>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}" + END + "{% endfor %}"
-DUEL = ArithmeticDuel(digits=2)
+DUEL = ArithmeticDuel(digits=2, operations="+")
 
 
 def tokenizer() -> Any:
@@ -48,7 +48,7 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     parts = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)])
-    texts = [*"0123456789", DUEL.request, *SOLVED, *(ask_result(f"1 {sign} 2") for sign in "+-*"), "-1", "- 1"]
+    texts = [*"0123456789", DUEL.request, *SOLVED, ask_result("1 + 2")]
     pieces = sorted({piece for text in texts for piece, _ in parts.pre_tokenize_str(text)})
     inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(["<unknown>", *pieces])}, "<unknown>"))
     inner.pre_tokenizer, inner.decoder = parts, decoders.ByteLevel()
@@ -112,7 +112,7 @@ def recipe(model: Path, problems: str, prompts: int, seed: int, rounds: int) -> 
             "held_out": {"path": "sparring:episodes", "split": "held_out", "limit": 256},
             "prompts_per_round": prompts,
         },
-        "environment": {"name": "arithmetic_duel", "digits": 2, "problems": problems},
+        "environment": {"name": "arithmetic_duel", **DUEL.model_dump(mode="json"), "problems": problems},
         "algorithm": {"name": "grpo", "samples": SAMPLES},
         "rounds": rounds,
         "seed": seed,

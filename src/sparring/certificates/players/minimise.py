@@ -24,6 +24,8 @@ ROUNDING = 1e-15
 """relative rise of a loss that is no rise"""
 NEWTON_STEPS = 200
 DESCENT_STEPS = 500
+NEAR_KINK = 1e-5
+"""nats in every logit, that a fit may stop beside a kink"""
 CONVERGED = 1e-6
 """largest gradient at the end of a fit, relative to that at its start where this is above 1"""
 FAR = 10.0
@@ -40,7 +42,7 @@ def minimise(loss: Loss, start: Array) -> Array:
     enough = CONVERGED * max(1.0, steep)
     if largest_gradient(loss, logits) > enough:
         logits = _descend(loss, logits)
-    left = stationarity_gradient(loss, logits)
+    left = stationarity_gradient(loss, logits, NEAR_KINK)
     if not left <= enough:
         raise ValueError(
             f"the fit did not converge: gradient {left:.1e} at its end, {steep:.1e} at its start. The loss may have "
@@ -127,8 +129,11 @@ def _descend(loss: Loss, start: Array) -> Array:
 def _gradients_near(loss: Loss, logits: Array, radius: float, draw: np.random.Generator, count: int) -> Array:
     """Gradients (count + 1, n) here and at random points within `radius` in every logit."""
     moves = draw.uniform(-radius, radius, (count, len(logits)))
-    points = [logits, *(logits + moves)]
-    return np.stack([_value_and_gradient(loss, torch.from_numpy(x.copy()))[1].numpy() for x in points])
+    points = torch.from_numpy(np.stack([logits, *(logits + moves)]))
+    try:
+        return torch.func.vmap(torch.func.grad(loss))(points).numpy()
+    except RuntimeError:  # a loss of one's own may branch on its values, which all points at once cannot
+        return np.stack([_value_and_gradient(loss, point)[1].numpy() for point in points])
 
 
 def _shortest(gradients: Array) -> Array:
