@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +23,7 @@ from sparring.oracles.oracle import Comparison
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.sections import EndpointConfig
 from sparring.rounds.run import run
+from sparring.runtime.errors import OracleError
 from sparring.runtime.layout import REPORT, SUMMARY, USAGE, VERDICT_CACHE
 from sparring.runtime.progress import QUIET
 
@@ -115,9 +114,7 @@ def test_a_price_that_came_later_is_of_the_calls_since_then(server, tmp_path):
     for fields, text in (({}, "a"), (PRICES, "b")):
         with recording(tmp_path / "usage.jsonl"):
             endpoint(server, tmp_path, **fields).ask(requests(text))
-    assert in_words(sums(tmp_path / "usage.jsonl")).endswith(
-        "2 calls, 200 tokens in, 20 out, cost 0.0003 for 1 of them"
-    )
+    assert in_words(sums(tmp_path / "usage.jsonl")).endswith("200 tokens in, 20 out, cost 0.0003 for 1 of them")
 
 
 def test_threads_lose_no_line_and_a_reader_that_follows_counts_each_once(tmp_path):
@@ -171,9 +168,8 @@ def test_verdicts_that_a_shared_file_saves_count_apart_and_the_runs_own_do_not(s
         inner = {"name": "llm_judge", "model": "m", "base_url": server.url, "key_env": None}
         section = {**inner, "replies": str(tmp_path / f"{name}.jsonl")}
         with recording(tmp_path / f"usage-{name}.jsonl"):
-            build_oracle({"name": "cached", "path": str(tmp_path / "verdicts.jsonl"), "oracle": section}, "").judge(
-                pairs
-            )
+            shared = {"name": "cached", "path": str(tmp_path / "verdicts.jsonl"), "oracle": section}
+            build_oracle(shared, "").judge(pairs)
 
     pairs = [Comparison("Say it", word, "no") for word in ("ant", "bee")]
     judge(pairs[:1], "first")
@@ -200,15 +196,9 @@ def paid(tiny_recipe, server, tmp_path):
     server.answer = longer
     tiny_recipe["algorithm"]["samples"] = 2
     tiny_recipe["evaluation"]["samples"] = 1
-    judge = {
-        "name": "llm_judge",
-        "model": "m",
-        "base_url": server.url,
-        "key_env": None,
-        "timeout": 20,
-        "concurrency": 2,
-    }
-    return {**tiny_recipe, "rounds": 1, "oracle": {**judge, **PRICES, "replies": str(tmp_path / "replies.jsonl")}}
+    where = {"name": "llm_judge", "model": "m", "base_url": server.url, "key_env": None}
+    judge = {**where, **PRICES, "timeout": 20, "concurrency": 2, "replies": str(tmp_path / "replies.jsonl")}
+    return {**tiny_recipe, "rounds": 1, "oracle": judge}
 
 
 def test_a_run_says_what_its_judge_had_on_every_page_and_its_results_are_the_same_bytes(paid, server, tmp_path):
@@ -254,6 +244,7 @@ def test_a_start_that_is_refused_leaves_a_folder_that_can_start(paid, server, tm
     assert code != 0
     assert "no preference came" in said
     assert not (tmp_path / "run" / USAGE).exists()
+    (tmp_path / "replies.jsonl").unlink()
     server.answer = longer
     assert started(paid, tmp_path)[0] == 0
 
@@ -263,27 +254,51 @@ def started(recipe, tmp_path):
     return sparring("run", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
 
 
-def test_a_killed_run_loses_no_more_than_the_calls_under_way_and_counts_none_twice(paid, server, tmp_path):
-    def slowly(request):
-        if len(server.requests) > 12:
-            time.sleep(0.2)
-        return longer(request)
-
-    server.answer = slowly
-    (tmp_path / "recipe.yaml").write_text(json.dumps(paid))
-    command = [sys.executable, "-m", "sparring", "run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
-    for at in (14, 18):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-            while len(server.requests) < at and process.poll() is None:
-                time.sleep(0.01)
-            os.killpg(process.pid, signal.SIGKILL)
-        time.sleep(0.5)  # the server ends what it had begun
-    killed = sums(tmp_path / "run" / USAGE).calls
-    assert len(server.requests) - 4 <= killed <= len(server.requests)  # two at a time, in two processes
+def test_a_run_that_stops_and_goes_on_counts_every_call_once(paid, server, tmp_path):
+    stop = (401, {}, {"error": {"message": "no"}})
+    for at in (10, 16):
+        server.answer = lambda request, at=at: stop if len(server.requests) > at else longer(request)
+        with pytest.raises(OracleError, match="refused"):
+            run(parse_recipe(paid), tmp_path / "run", QUIET)
+    server.answer = longer
     run(parse_recipe(paid), tmp_path / "run", QUIET)
-    used = sums(tmp_path / "run" / USAGE)
-    assert len(server.requests) - 4 <= used.calls <= len(server.requests)
-    assert used.kept == 0, "what this run paid for before a kill"
-    replies = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
-    assert used.calls >= len(replies)
+    used, replies = sums(tmp_path / "run" / USAGE), (tmp_path / "replies.jsonl").read_text().splitlines()
+    assert (used.calls, used.tokens_in, used.kept) == (len(replies), 100 * len(replies), 0)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from sparring.endpoints.endpoint import Endpoint
+from sparring.endpoints.usage import recording
+from sparring.recipe.sections import EndpointConfig
+
+url, folder = sys.argv[1], Path(sys.argv[2])
+config = EndpointConfig(model="m", base_url=url, key_env=None, concurrency=4)
+with recording(folder / "usage.jsonl"):
+    asked = [{"messages": [{"role": "user", "content": str(i)}], "max_tokens": 4} for i in range(300)]
+    Endpoint(config, "oracle", folder / "replies.jsonl").ask(asked)
+"""
+
+
+def test_a_kill_loses_at_most_the_calls_under_way_and_none_counts_twice(server, tmp_path):
+    def slowly(request):
+        time.sleep(0.01)
+        return completion("A")
+
+    server.answer, command = slowly, [sys.executable, "-c", SCRIPT, server.url, str(tmp_path)]
+    for at in (60, 160):
+        with subprocess.Popen(command) as process:
+            while len(server.requests) < at:
+                assert process.poll() is None
+                time.sleep(0.001)
+            process.kill()
+    with recording(tmp_path / "usage.jsonl"):
+        endpoint(server, tmp_path, concurrency=4, timeout=9).ask(requests(*map(str, range(300))))
+    used = sums(tmp_path / "usage.jsonl")
+    assert 0 <= len(server.requests) - used.calls <= 2 * 4, "four calls are under way at a kill"
     assert used.tokens_in == 100 * used.calls
+    assert used.kept == 0, "they were this run's own"
+    rows = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines() if line.endswith("}")]
+    assert len({row["key"] for row in rows}) == 300
+    assert used.calls >= 300

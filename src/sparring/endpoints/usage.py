@@ -61,7 +61,7 @@ class Used:
 
 
 def in_words(used: Used) -> str:
-    """One line: "m@http://host/v1: 12 calls, 1,200 tokens in, 120 out, cost 0.0013; 4 answers from files, at no cost"."""
+    """One line: "m@http://host/v1: 12 calls, 90 tokens in, 12 out, cost 0.0013; 4 answers from files, at no cost"."""
     parts = [f"{counted(used.calls, 'call')}, {used.tokens_in:,} tokens in, {used.tokens_out:,} out"]
     if used.priced:
         of = "" if used.priced == used.calls else f" for {used.priced:,} of them"
@@ -117,7 +117,7 @@ class UsageJournal:
             ValueError: the file holds something else.
         """
         self.path, self._lock, self._counted = path, threading.Lock(), set[tuple[str, str]]()
-        unused = [line for line, _ in read_lines(path, lambda row: self._counted.add((row["asker"], row["key"])))]
+        unused = [line for line, _ in read_lines(path, self._take)]
         self.damage = damage(path, unused, "Their calls are missing in the sums.")
         """a note on damaged lines; empty where there are none"""
 
@@ -133,12 +133,14 @@ class UsageJournal:
     def kept(self, asker: str, keys: Iterable[str], own: bool = False) -> None:
         """Answers that a file held: those that this run has not had yet count. `own`: it paid for them, none counts."""
         with self._lock:
-            questions = dict.fromkeys((asker, key[:KEY_LENGTH]) for key in keys)
-            new = [question for question in questions if question not in self._counted]
-            self._counted.update(new)
+            new = [key for key in dict.fromkeys(k[:KEY_LENGTH] for k in keys) if (asker, key) not in self._counted]
+            self._counted.update((asker, key) for key in new)
             if new:
-                rows = ({"key": key, "asker": asker, "kept": int(not own)} for _, key in new)
-                append_lines(self.path, "".join(map(as_line, rows)))
+                append_lines(self.path, as_line({"key": new, "asker": asker, "kept": 0 if own else len(new)}))
+
+    def _take(self, row: Any) -> None:
+        keys = row["key"] if isinstance(row["key"], list) else [row["key"]]
+        self._counted.update((row["asker"], key) for key in keys)
 
 
 _current: list[UsageJournal] = []
