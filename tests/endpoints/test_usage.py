@@ -146,13 +146,13 @@ def test_a_torn_line_is_passed_over_and_a_damaged_one_is_said(tmp_path):
     path.write_text(whole[:-9])  # killed while it wrote the third
     assert sums(path).calls == 2
     assert path.read_text() == whole[:-9], "a reader writes nothing"
-    assert UsageJournal(path).damage.endswith("Their calls are missing in the sums.")
+    assert UsageJournal(path).damage.endswith("What was asked then is missing in the sums.")
     UsageJournal(path).call("d", "m", 1, 1)
     path.write_text(path.read_text().replace('"tokens_in": 1', '"tokens_in": 9', 1))
     reader = UsageFile(path)
     assert reader.lines() == [
         "m: 2 calls, 2 tokens in, 2 out",
-        "2 lines of usage.jsonl cannot be read: their calls are missing",
+        "not counted: 2 lines of usage.jsonl that cannot be read",
     ]
 
 
@@ -225,8 +225,9 @@ def test_a_run_says_what_its_judge_had_on_every_page_and_its_results_are_the_sam
     assert USAGE not in (tmp_path / "run" / SUMMARY).read_text()
 
 
-def test_watch_shows_it_while_the_run_goes_on(paid, tmp_path):
+def test_watch_shows_it_while_the_run_goes_on(paid, server, tmp_path, monkeypatch):
     pytest.importorskip("starlette")
+    from sparring.serve import watch
     from sparring.serve.site import open_site
     from visitor import Visitor
 
@@ -234,6 +235,12 @@ def test_watch_shows_it_while_the_run_goes_on(paid, tmp_path):
     page = Visitor(open_site([tmp_path / "run"], None, tokens=False)).get("/").text
     assert "Served models" in page
     assert "cost 0.0" in page
+    monkeypatch.setattr(watch, "LOOK_SECONDS", -1.0)
+    watched = watch.Watched(tmp_path / "run")
+    before = sums(tmp_path / "run" / USAGE).calls
+    assert f" {before} calls, " in watched.look().used[0]
+    UsageJournal(tmp_path / "run" / USAGE).call("later", f"m@{server.url}/", 5, 5)
+    assert f" {before + 1} calls, {100 * before + 5:,} tokens in, " in watched.look().used[0]
     (tmp_path / "run" / USAGE).unlink()
     assert "Served models" not in Visitor(open_site([tmp_path / "run"], None, tokens=False)).get("/").text
 

@@ -103,7 +103,7 @@ class UsageFile:
         """The sums in words, a line for each model; none where no model was asked."""
         lines = [in_words(used) for used in self.read()]
         if self.damaged:
-            lines.append(f"{counted(self.damaged, 'line')} of {self.path.name} cannot be read: their calls are missing")
+            lines.append(f"not counted: {counted(self.damaged, 'line')} of {self.path.name} that cannot be read")
         return lines
 
 
@@ -118,7 +118,7 @@ class UsageJournal:
         """
         self.path, self._lock, self._counted = path, threading.Lock(), set[tuple[str, str]]()
         unused = [line for line, _ in read_lines(path, self._take)]
-        self.damage = damage(path, unused, "Their calls are missing in the sums.")
+        self.damage = damage(path, unused, "What was asked then is missing in the sums.")
         """a note on damaged lines; empty where there are none"""
 
     def call(
