@@ -1,6 +1,6 @@
 """Drawing of panels: gaps on log axes, and paths on the simplex of a three-action game.
 
-An SVG, small, with its own colours for light and dark, and readable by a screen reader; by the suffix .html a page
+An SVG, small, with the pages' colours for light and dark, and readable by a screen reader; by the suffix .html a page
 around it. Leaves out: which panels there are (`panels.py`), the shapes of an SVG (`report/svg.py`).
 
     write_plot({"inpo": certify(...)}, game, Path("inpo.svg"))
@@ -21,11 +21,11 @@ from sparring.games.game import Game
 from sparring.report.svg import Point, circle, document, line, polygon, polyline, text, x_tick, y_tick
 from sparring.runtime.files import write_text
 
-LIGHT = ("#1c6e8c", "#c2571a", "#5b7f2b", "#7a4fa3", "#b0306a", "#6b7280", "#9a7b12", "#2f5fd0")
-DARK = ("#6cc0dc", "#f2a071", "#a9cf72", "#c3a1ea", "#ec86b4", "#a7afbb", "#dcc05a", "#93b4ff")
+HUES = ("accent", "against", "pass", "second", "third", "muted", "look", "fourth")
+"""tokens of `report/page.css`: the colours of the lines, in order"""
 SHAPES = (
     ".small { font-size: 12px } .line { fill: none; stroke-width: 1.6 } .band { stroke-width: 1; opacity: .55 } "
-    ".dash { stroke-dasharray: 5 3 } .outline { fill: none } .mark { stroke: #1f2733 }"
+    ".dash { stroke-dasharray: 5 3 } .outline { fill: none; stroke: var(--rule-strong) } .mark { stroke: var(--ink) }"
 )
 FLOOR = 1e-16
 """smaller values are drawn here: a log axis has no zero"""
@@ -44,17 +44,18 @@ def svg(drawn: Sequence[Panel]) -> str:
     rows = max(len(_names(panel)) for panel in drawn)
     height = PANEL_HEIGHT + LEGEND * math.ceil(rows / 2) + 8
     parts = [f'<g transform="translate({i * PANEL_WIDTH} 0)">{_panel(p)}</g>' for i, p in enumerate(drawn)]
-    light, dark = f"{SHAPES} {_colours(LIGHT)}", f".mark {{ stroke: #e3e7ed }} {_colours(DARK)}"
-    return document(PANEL_WIDTH * len(drawn), height, "; ".join(map(_words, drawn)), parts, light, dark, font=12)
+    return document(PANEL_WIDTH * len(drawn), height, "; ".join(map(_words, drawn)), parts, style(), font=12)
 
 
-def _colours(palette: Sequence[str]) -> str:
-    return " ".join(f".c{i} {{ stroke: {c} }} .f{i} {{ fill: {c} }}" for i, c in enumerate(palette))
+def style() -> str:
+    """The CSS rules of a drawing; its colours are tokens."""
+    hues = (f".c{i} {{ stroke: var(--{hue}) }} .f{i} {{ fill: var(--{hue}) }}" for i, hue in enumerate(HUES))
+    return f"{SHAPES} {' '.join(hues)}"
 
 
 def _line_style(index: int) -> str:
     """Classes of a line: its colour, dashed when the colours come round again."""
-    return f"line c{index % len(LIGHT)}" + (" dash" if index // len(LIGHT) % 2 else "")
+    return f"line c{index % len(HUES)}" + (" dash" if index // len(HUES) % 2 else "")
 
 
 def _names(panel: Panel) -> list[str]:
@@ -99,7 +100,7 @@ def _log_axes(panel: LogPanel) -> list[str]:
         points = [place(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(y)]
         parts.append(polyline(_thin(points), _line_style(i)))
         for x, y, error in zip(curve.xs, curve.ys, curve.errors, strict=False):
-            parts.append(line(*place(x, y + error), *place(x, max(y - error, 10.0**low)), f"band c{i % len(LIGHT)}"))
+            parts.append(line(*place(x, y + error), *place(x, max(y - error, 10.0**low)), f"band c{i % len(HUES)}"))
     return parts
 
 
@@ -136,7 +137,7 @@ def _simplex(panel: SimplexPanel) -> list[str]:
     for i, path in enumerate(panel.paths):
         points: list[Point] = [(float(x), float(y)) for x, y in path.points @ corners]
         parts.append(polyline(_thin(points), _line_style(i)))
-        parts += [circle(*points[-1], 4, f"f{i % len(LIGHT)}"), circle(*points[0], 4, f"line c{i % len(LIGHT)}")]
+        parts += [circle(*points[-1], 4, f"f{i % len(HUES)}"), circle(*points[0], 4, f"line c{i % len(HUES)}")]
     for label, target in panel.targets.items():
         x, y = target @ corners
         parts += [line(x - 5, y, x + 5, y, "line mark"), line(x, y - 5, x, y + 5, "line mark")]

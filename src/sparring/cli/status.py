@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sparring.cli.result import Json, percent_cells, print_json, say, table, terminal
-from sparring.runtime.layout import MANIFEST, REPORT, SUMMARY_STAGE, round_folder, title_of
+from sparring.runtime.layout import MANIFEST, REPORT, SUMMARY_STAGE, USAGE, round_folder, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +25,20 @@ def command(
     json_: Json = False,
 ) -> None:
     """Show the round, the finished stages with time, memory and counts, and what comes next."""
+    from sparring.endpoints.usage import UsageFile
     from sparring.rounds.status import read_status
     from sparring.runtime.files import read_json
 
-    status = read_status(run)
+    status, used = read_status(run), UsageFile(run / USAGE)
     if not json_:
         show(status, run, terminal(), verbose)
+        say(terminal(), *used.lines())
         return
     stages = read_json(run / MANIFEST) if (run / MANIFEST).exists() else {}
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
     shown |= {"running": status.running, "next": status.next_stage, "seconds": status.seconds}
     shown |= {"seconds_left": status.seconds_left, "evaluated": status.evaluated, "best": status.best}
-    shown |= {"stopped": status.stopped, "now": status.now}
+    shown |= {"stopped": status.stopped, "now": status.now, "used": used.read()}
     print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 

@@ -20,12 +20,13 @@ import random
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sparring.endpoints import usage
 from sparring.endpoints.completions import (
     QUOTED,
     Filtered,
@@ -116,6 +117,10 @@ class Endpoint(Asker):
 
     # ---- asking -------------------------------------------------------------------------------
 
+    def _use_kept(self, keys: Sequence[str]) -> None:
+        if keys and (journal := usage.current()) is not None:
+            journal.kept(self.name, keys)
+
     def _answer(self, new: Mapping[str, Request]) -> None:
         if not new:
             return
@@ -163,7 +168,7 @@ class Endpoint(Asker):
             if not self._wait() or (reserved := self._reserve(request)) is None:
                 return
             try:
-                row = self._create(request)
+                row = self._create(key, request)
             except Exception as error:
                 refused = self._refuses_question(error)
                 counts_as_down = not (self._answered and refused and self._may_go_on(error))
@@ -199,11 +204,16 @@ class Endpoint(Asker):
         """Whether the server would not answer this question, whatever is asked beside it: moderation, or too long."""
         return self.key(request) in self._refused
 
-    def _create(self, request: Request) -> dict[str, Any]:
+    def _create(self, key: str, request: Request) -> dict[str, Any]:
         """One reply as a row of the file. An empty reply raises; its tokens are stored where they are known."""
         with self._lock:
             self.counts["requests"] += 1
-        completion = self._client.create(model=self.config.model, **request)
+        try:
+            completion = self._client.create(model=self.config.model, **request)
+        except (Malformed, TimeoutError):  # the server may have worked for it
+            self._note_call(key, None, None)
+            raise
+        self._note_call(key, token_count(completion, "prompt_tokens"), token_count(completion, "completion_tokens"))
         try:
             whole, text, cut = content(completion)
         except Filtered:
@@ -223,6 +233,12 @@ class Endpoint(Asker):
             self._store_spent(spent)
             raise
         return {"text": text, "cut": cut, "tokens": kept, **spent, "model": said_by(completion)}
+
+    def _note_call(self, key: str, tokens_in: int | None, tokens_out: int | None) -> None:
+        """Tell the run's journal of a call, before its reply is stored: no stored reply lacks its call."""
+        if (journal := usage.current()) is not None:
+            cost = None if tokens_in is None or tokens_out is None else self.cost(tokens_in, tokens_out)
+            journal.call(key, self.name, tokens_in, tokens_out, cost)
 
     def _tokens_spent(self, completion: Any, request: Request, whole: bool) -> dict[str, int] | None:
         """The endpoint's counts, or upper bounds where it does not count a whole reply; None for a broken one."""

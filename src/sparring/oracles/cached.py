@@ -22,7 +22,9 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from sparring.oracles.abilities import PositionSensitive
+from sparring.endpoints import usage
+from sparring.oracles.abilities import PositionSensitive, nested
+from sparring.oracles.llm_judge import LLMJudge
 from sparring.oracles.oracle import Comparison, Oracle
 from sparring.oracles.orders import both_orders
 from sparring.oracles.verdicts import VerdictFile, verdict_key
@@ -72,11 +74,20 @@ class Cached(Wrapper):
         known = np.array([self._file.get(key) for key in keys], dtype=np.float64)
         new = {keys[i]: comparisons[i] for i in np.flatnonzero(np.isnan(known)).tolist()}
         self._counts["kept verdicts used"] += len(set(keys)) - len(new)
+        self._tell_journal([key for key in keys if key not in new], own=False)
         if not new:
             return known
         answers = np.asarray(ask(list(new.values())), dtype=np.float64)
         if answers.shape != (len(new),):
             return answers  # the guard says what is wrong with it
         verdicts = dict(zip(new, answers.tolist(), strict=True))
+        self._tell_journal(list(new), own=True)
         self._file.keep(verdicts)
         return np.array([verdicts.get(key, p) for key, p in zip(keys, known.tolist(), strict=True)])
+
+    def _tell_journal(self, keys: Sequence[str], own: bool) -> None:
+        """What the file saved a run, for each served judge inside."""
+        if keys and (journal := usage.current()) is not None:
+            for inner, _ in nested(self.oracle):
+                if isinstance(inner, LLMJudge):
+                    journal.kept(inner.endpoint.name, keys, own)

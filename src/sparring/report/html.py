@@ -21,6 +21,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sparring.endpoints.usage import UsageFile
 from sparring.evaluation.best_policy import in_words, stop_in_words
 from sparring.evaluation.intervals import Interval
 from sparring.report.curve_checks import LEVELS
@@ -32,7 +33,7 @@ from sparring.report.rules_picture import FEWEST, rules_svg, telling
 from sparring.report.stages import dropped, judges, left_out, made, total_seconds
 from sparring.report.summary import Judgment, Matrix, PolicyEpisodes, PoolGaps, Rates, Summary
 from sparring.runtime.files import write_text
-from sparring.runtime.layout import RECIPE, round_folder
+from sparring.runtime.layout import RECIPE, USAGE, round_folder
 from sparring.runtime.words import counted, duration
 
 Favours = Literal["final", "start", "neither"]
@@ -47,7 +48,7 @@ MOST_SAMPLES = 300
 
 def write_report(summary: Summary, path: Path) -> None:
     """Write the report's page, into the run's folder: its commands name that folder."""
-    write_text(path, render(summary, path.parent))
+    write_text(path, render(summary, path.parent, UsageFile(path.parent / USAGE).lines()))
 
 
 def write_picture(summary: Summary, path: Path) -> None:
@@ -61,8 +62,11 @@ def picture(summary: Summary) -> str:
     return rules_svg(summary["name"], checks) if checks and all_checked(summary) else readme_svg(summary)
 
 
-def render(summary: Summary, run: Path | None = None) -> str:
-    """The page as text; `run` is the run's folder as its commands name it, the run's name by default."""
+def render(summary: Summary, run: Path | None = None, used: Sequence[str] = ()) -> str:
+    """The page as text; `run` is the run's folder as its commands name it, the run's name by default.
+
+    `used`: what the run had of served models, in words.
+    """
     policies = policy_figures(summary["policies"], summary["recipe"], summary.get("evaluated", ()))
     fit = fit_figures(summary["fit"], summary["recipe"])
     checks = summary["checks"]
@@ -93,6 +97,7 @@ def render(summary: Summary, run: Path | None = None) -> str:
         left_out=left_out(summary),
         rounds_left_out=any(dropped(stage["facts"]) for r in summary["rounds"] for stage in r["stages"].values()),
         judges=judges(summary),
+        used=used,
         next=next_steps(summary, run or Path(summary["name"])),
         recipe=yaml.safe_dump(dict(summary["recipe"]), sort_keys=False, allow_unicode=True),
         samples=summary["samples"][:MOST_SAMPLES],

@@ -1,6 +1,6 @@
 """The result as a small SVG for a README: judgments with intervals, each policy against the start.
 
-One file with its own colours for light and dark pages, readable as an image and by a screen reader.
+One file with the pages' colours, light and dark, readable as an image and by a screen reader.
 Leaves out: everything else of the report.
 
     Path("result.svg").write_text(readme_svg(summary), encoding="utf-8")
@@ -14,14 +14,10 @@ from sparring.evaluation.intervals import Interval
 from sparring.report.summary import Matrix, Summary
 from sparring.report.svg import circle, document, line, polyline, text, x_tick
 
-LIGHT = """
-.half { stroke: #8b94a3; stroke-dasharray: 3 3 } .bar, circle { stroke-width: 2 }
-.unseen { stroke: #1c6e8c; fill: #1c6e8c } .seen { stroke: #5a6373; fill: #fff }
-.path { stroke: #1c6e8c; fill: none; stroke-width: 2 } .value { font-weight: 600 }
-"""
-DARK = """
-.half { stroke: #79839a } .unseen { stroke: #6cc0dc; fill: #6cc0dc }
-.seen { stroke: #9aa4b2; fill: #14181f } .path { stroke: #6cc0dc }
+STYLE = """
+.half { stroke: var(--muted); stroke-dasharray: 3 3 } .bar, circle { stroke-width: 2 }
+.unseen { stroke: var(--accent); fill: var(--accent) } .seen { stroke: var(--soft); fill: var(--card) }
+.path { stroke: var(--accent); fill: none; stroke-width: 2 } .value { font-weight: 600 }
 """
 WIDTH, LEAST_HEIGHT, ROW, TOP, FOOT, DOT = 760, 260, 30, 84, 38, 5
 """pixels: the picture, one judgment's row, where both plots begin, the space below them, a mark's radius"""
@@ -45,7 +41,7 @@ def readme_svg(summary: Summary) -> str:
         f"{who}{f', {name},' if name else ''} {_percent(interval.value)} ({_range(interval)})"
         for who, name, interval, _ in rows
     )
-    return document(WIDTH, height, f"{_title(summary)}. {words}", parts, LIGHT, DARK)
+    return document(WIDTH, height, f"{_title(summary)}. {words}", parts, STYLE)
 
 
 def _rows(summary: Summary) -> list[Row]:

@@ -13,11 +13,11 @@ from sparring.report.numbers import percent, points, rule_name
 from sparring.report.summary import CheckRates, Rates
 from sparring.report.svg import circle, document, line, text, x_tick
 
-LIGHT = """
-.bar { stroke-width: 2 } .start { stroke: #5a6373; fill: #fff } .final { stroke: #1c6e8c; fill: #1c6e8c }
-.head { font-weight: 600 } .move { stroke: #1c6e8c; stroke-width: 4; opacity: .25 }
+STYLE = """
+.bar { stroke-width: 2 } .start { stroke: var(--soft); fill: var(--card) }
+.final { stroke: var(--accent); fill: var(--accent) }
+.head { font-weight: 600 } .move { stroke: var(--accent); stroke-width: 4; opacity: .25 }
 """
-DARK = ".start { stroke: #9aa4b2; fill: #14181f } .final { stroke: #6cc0dc; fill: #6cc0dc } .move { stroke: #6cc0dc }"
 WIDTH, TOP, ROW, GAP, FOOT, DOT = 760, 96, 26, 10, 40, 4.5
 """pixels: the picture, where the rows begin, a row, the space between two blocks, the space below, a mark's radius"""
 LEFT, LENGTH = 214.0, 300.0
@@ -43,7 +43,7 @@ def rules_svg(name: str, checks: CheckRates) -> str:
         for index, (kind, rates) in enumerate(block):
             parts += _row(kind, rates, top + ROW * (index + 0.5), "head" if rates is checks else "")
         top += ROW * len(block) + GAP
-    return document(WIDTH, height, f"{title}. {_words(blocks[0])}", parts, LIGHT, DARK)
+    return document(WIDTH, height, f"{title}. {_words(blocks[0])}", parts, STYLE)
 
 
 def telling(checks: CheckRates) -> dict[str, Rates]:

@@ -1,31 +1,35 @@
 """SVG by hand: the few shapes that our pictures are made of, on a card with colours for light and dark pages.
 
 A shape is text; `style` names CSS classes. `title`, `small`, `muted`, `card` and `grid` are defined here, the others
-by the caller. Leaves out: what is drawn (`picture.py`, `chart.py`, `certificates/plot.py`).
+by the caller. Colours are tokens of the pages' one style sheet, `page.css`; a file of its own, which cannot read that
+sheet, gets their values. Leaves out: what is drawn (`picture.py`, `chart.py`, `certificates/plot.py`).
 
     document(200, 80, "A line that rises.", [text(24, 25, "Gap", "title"), polyline([(24, 70), (90, 30)], "line")])
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import cache
 from html import escape
+from pathlib import Path
 
 Point = tuple[float, float]
+RULE, COLOUR = re.compile(r"([^{}]+)\{([^{}]*)\}"), re.compile(r"var\(--([a-z-]+)\)")
+TOKEN = re.compile(r"--([a-z-]+): light-dark\((#[0-9a-f]+), (#[0-9a-f]+)\);")
 
 
-def document(
-    width: float, height: float, label: str, parts: Iterable[str], light: str = "", dark: str = "", font: float = 13
-) -> str:
+def document(width: float, height: float, label: str, parts: Iterable[str], style: str = "", font: float = 13) -> str:
     """A whole file of `width` times `height` pixels; `label` is what a screen reader says.
 
-    `light` and `dark` are the caller's CSS rules, for light and for dark pages.
+    `style`: the caller's CSS rules, in which colours are tokens: `.line { stroke: var(--accent) }`.
     """
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(label)}">\n'
-        f"<style>{_style(light, dark, font)}</style>\n"
+        f"<style>{style_of(style, font)}</style>\n"
         f'<rect class="card" x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8"/>\n{body}\n</svg>\n'
     )
 
@@ -36,18 +40,33 @@ def inline(width: float, height: float, label: str, parts: Iterable[str], style:
     return f'<svg {size} role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
-def _style(light: str, dark: str, font: float) -> str:
-    return f"""
-text {{ font: {font}px -apple-system, "Segoe UI", system-ui, Arial, sans-serif; fill: #1f2733 }}
+def style_of(style: str, font: float) -> str:
+    """The rules of a file of its own: these and the common ones, for light pages and, where they colour, for dark."""
+    rules = f"""
+text {{ font: {font}px -apple-system, "Segoe UI", system-ui, Arial, sans-serif; fill: var(--ink) }}
 .title {{ font-size: {font + 2}px; font-weight: 600 }} .small {{ font-size: {font - 1.5}px }}
-.muted {{ fill: #5a6373 }} .card {{ fill: #fff; stroke: #d9dde3 }} .grid {{ stroke: #e4e7eb }}
-{light.strip()}
-@media (prefers-color-scheme: dark) {{
-text {{ fill: #e3e7ed }} .muted {{ fill: #9aa4b2 }}
-.card {{ fill: #14181f; stroke: #303846 }} .grid {{ stroke: #29303b }}
-{dark.strip()}
-}}
+.muted {{ fill: var(--soft) }} .card {{ fill: var(--card); stroke: var(--rule) }} .grid {{ stroke: var(--rule) }}
+{style.strip()}
 """
+    coloured = [
+        f"{selector.strip()} {{ {'; '.join(colours)} }}"
+        for selector, declarations in RULE.findall(rules)
+        if (colours := [one.strip() for one in declarations.split(";") if COLOUR.search(one)])
+    ]
+    dark = "\n".join(coloured)
+    return f"{_filled(rules, 0)}@media (prefers-color-scheme: dark) {{\n{_filled(dark, 1)}\n}}\n"
+
+
+def _filled(rules: str, scheme: int) -> str:
+    """The rules with the tokens' values: 0 for light pages, 1 for dark ones."""
+    return COLOUR.sub(lambda name: tokens()[name[1]][scheme], rules)
+
+
+@cache
+def tokens() -> dict[str, tuple[str, str]]:
+    """The colours of the pages' style sheet by name, each for light and for dark pages."""
+    sheet = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    return {name: (light, dark) for name, light, dark in TOKEN.findall(sheet)}
 
 
 def text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> str:

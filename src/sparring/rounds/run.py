@@ -20,6 +20,7 @@ from typing import cast
 import transformers
 
 from sparring.algorithms.algorithm import ANY_DATA, DataFacts, PolicyRef, Reuse
+from sparring.endpoints import usage
 from sparring.environments.environment import build_environment
 from sparring.evaluation.best_policy import Stopped, figures_in_words, stop_in_words
 from sparring.fleet.work import current
@@ -72,6 +73,9 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
         recorder = Recorder(out / layout.PROGRESS, current().standing)
         progress = progress.recorded(recorder)
         with store.first_start():
+            journal = stack.enter_context(usage.recording(out / layout.USAGE))
+            if journal.damage:
+                progress.say(journal.damage)
             store.check()
             check_trackers(recipe.trackers)
             changes = check_resumable(store, recipe)

@@ -25,7 +25,7 @@ from sparring.models.identity import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
 from sparring.runtime.errors import OracleError, reason_of
 from sparring.runtime.files import hash_file, make_folder, write_json
-from sparring.runtime.layout import HELD_OUT, LOCK, MANIFEST, PROGRESS, RECIPE, RUN_LOCK, TRAIN, stage_name
+from sparring.runtime.layout import HELD_OUT, LOCK, MANIFEST, PROGRESS, RECIPE, RUN_LOCK, TRAIN, USAGE, stage_name
 from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
 from sparring.runtime.words import counted
@@ -259,7 +259,7 @@ class Store:
         for folder in filter(Path.is_dir, self.root.iterdir()):
             with contextlib.suppress(OSError):  # something lies in it
                 folder.rmdir()
-        for name in (RECIPE, LOCK, MANIFEST, RUN_LOCK, PROGRESS):
+        for name in (RECIPE, LOCK, MANIFEST, RUN_LOCK, PROGRESS, USAGE):
             (self.root / name).unlink(missing_ok=True)
         if self._made_folder:
             with contextlib.suppress(OSError):  # something else lies in it

@@ -10,6 +10,7 @@
               evaluation/            held-out samples, judged-T.json by evaluated policy, summary.json
               cache/                 verdicts as they came, people's votes
               progress.json          what it is doing now
+              usage.jsonl            every call of a served model, with its tokens
               report.html
 
 Leaves out: columns of the tables (`rounds/tables.py`), and writing them.
@@ -40,6 +41,8 @@ VOTES = "cache/votes.sqlite"
 """people's votes, where the oracle's section names no other place; in other folders beside the verdicts too"""
 PROGRESS = "progress.json"
 """what the run is doing, for those who watch it; of no use to the run"""
+USAGE = "usage.jsonl"
+"""the run's calls of served models, with tokens and cost (`endpoints/usage.py`); of no use to the run"""
 VLLM_LOG = "logs/vllm.log"
 SUMMARY = "evaluation/summary.json"
 REPORT = "report.html"

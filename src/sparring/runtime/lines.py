@@ -51,7 +51,7 @@ def read_lines(path: Path, take: Callable[[Any], object]) -> list[tuple[int, boo
             unused.append((number, line[: len(START)] == START[: len(line)]))
             continue
         try:
-            take(_checked(row))
+            take(checked(row))
         except ValueError:
             unused.append((number, line.startswith(START)))
         except (AttributeError, KeyError, TypeError):
@@ -85,7 +85,7 @@ def _alone(stream: IO[bytes]) -> Iterator[None]:
     stream.flush()  # while it is locked; closing it lets go
 
 
-def _checked(row: Any) -> Any:
+def checked(row: Any) -> Any:
     """The row without its checksum. Raises ValueError where it is another's."""
     if not isinstance(row, dict) or CHECK not in row:
         return row

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sparring.endpoints.usage import UsageFile
 from sparring.report.figures import Figure, fit_figures, policy_figures
 from sparring.report.html import lead, policy_name
 from sparring.report.summary import FitRow, Summary, load_summary
@@ -72,6 +73,8 @@ class Seen:
     samples_of: str = ""
     """whose they are"""
     report: bool = False
+    used: Sequence[str] = ()
+    """what the run had of served models, in words"""
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,6 +97,7 @@ class Watched:
         self._lock, self._at = threading.Lock(), 0.0
         self._seen: Seen | None = None
         self._kept: dict[str, tuple[object, Any]] = {}
+        self._usage = UsageFile(folder / layout.USAGE)
 
     def look(self) -> Seen:
         """The folder now, or as it was two seconds ago at most."""
@@ -134,6 +138,7 @@ class Watched:
             recipe=self._when(run / layout.RECIPE, lambda: read_stored(run)),
             report=(run / layout.REPORT).exists() and status.finished,
             task=self._task() if status.running else None,
+            used=self._usage.lines(),
         )
         shown = {"curves": self._curves(seen.recipe), "policies": self._policies(seen), "best": _best(status)}
         seen = replace(seen, sentence=_sentence(seen), **shown)
