@@ -18,7 +18,7 @@ STYLE = """
 .final { stroke: var(--accent); fill: var(--accent) }
 .head { font-weight: 600 } .move { stroke: var(--accent); stroke-width: 4; opacity: .25 }
 """
-WIDTH, TOP, ROW, GAP, FOOT, DOT = 760, 96, 26, 10, 40, 4.5
+WIDTH, TOP, ROW, GAP, FOOT, DOT = 780, 96, 26, 10, 40, 4.5
 """pixels: the picture, where the rows begin, a row, the space between two blocks, the space below, a mark's radius"""
 LEFT, LENGTH = 214.0, 300.0
 """pixels: where the axis begins, and its length"""
