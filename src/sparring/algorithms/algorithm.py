@@ -202,6 +202,7 @@ SHIPPED = {
     "rspo": "sparring.algorithms.rspo:RSPO",
     "opo": "sparring.algorithms.opo:OPO",
     "chi_po": "sparring.algorithms.chi_po:ChiPO",
+    "dpo_cov": "sparring.algorithms.dpo_cov:DPOCOV",
     "simpo": "sparring.algorithms.simpo:SimPO",
     "cpo": "sparring.algorithms.cpo:CPO",
     "orpo": "sparring.algorithms.orpo:ORPO",

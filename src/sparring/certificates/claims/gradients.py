@@ -42,6 +42,7 @@ GRADIENTS: Mapping[str, Sequence[Settings]] = {
         {"label_smoothing": 0.2, "robust": True},
         *({"divergence": divergence} for divergence in ("forward_kl", "js", "alpha")),
     ],
+    "dpo_cov": [{}, {"lambda": 0.6, "eta": 0.3, "omega": 0.2}],
     "xpo": [{}, {"optimism": 0.3}],
     "t_spin": [{}, {"b": 0.3}],
     "space": [{}, {"mu": 3.0}],
