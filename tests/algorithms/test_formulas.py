@@ -83,6 +83,14 @@ def dpo_cov() -> float:
     return 0.3 * abs(noise) - 0.5 * 0.3 * LOGPS[0] - math.log(sigmoid(z + label * noise))
 
 
+def tpaw() -> float:
+    """The winner is below the iterate, and above the policy before it."""
+    scores = [[0.5 * r for r in against(player)] for player in (ITERATE, OTHERS[0])]
+    weights = [math.exp(-0.7 * lead(s)) for s in scores]
+    losses = [ell((4.0 if s[0] <= 0 else 1.0) * s[0] - s[1]) for s in scores]
+    return sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
+
+
 @dataclass(frozen=True)
 class Case:
     """Settings, the formula's value, roles of the three responses, and names of the anchors in `OTHERS`."""
@@ -159,6 +167,7 @@ CASES: dict[str, Case] = {
     ),
     "rebel": Case({"step_size": 0.5}, square([(1.0, ITERATE)], 0.5, math.log(PREFERENCE / (1 - PREFERENCE)))),
     "space": Case({"noise_ratio": 2.0}, math.log1p(2 * math.exp(-f[0])) + 2 * math.log1p(math.exp(f[1]) / 2)),
+    "tpaw": Case({"beta": 0.5, "team": 2, "target_weight": 4.0, "focus": 0.7}, tpaw(), others=("iterate_1_back",)),
     "grpo": Case(
         {"clip_low": 0.2, "clip_high": 0.2},
         sum(clipped(k, 2 * (rate - 0.5) / (2 * statistics.pstdev(RATES))) for k, rate in enumerate(RATES)) / 3,

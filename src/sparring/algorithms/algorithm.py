@@ -214,6 +214,7 @@ SHIPPED = {
     "rebel": "sparring.algorithms.rebel:REBEL",
     "space": "sparring.algorithms.space:SPACE",
     "t_spin": "sparring.algorithms.t_spin:TSPIN",
+    "tpaw": "sparring.algorithms.tpaw:TPAW",
     "grpo": "sparring.algorithms.grpo:GRPO",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""
