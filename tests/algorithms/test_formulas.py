@@ -76,6 +76,21 @@ def kto() -> float:
     return 1.5 * (1 - sigmoid(0.5 * (good - z))) + 0.5 * (1 - sigmoid(0.5 * (z - bad)))
 
 
+def dpo_cov() -> float:
+    """As the paper writes it: the noise of eq. 17 with the label's sign, and eq. 19."""
+    z, label = 0.5 * (lead(LOGPS) - lead(REFERENCE)) + 0.2 * lead(LENGTHS), -1
+    noise = label * max(0.0, math.log(1 / 0.3 - 1) - z)
+    return 0.3 * abs(noise) - 0.5 * 0.3 * LOGPS[0] - math.log(sigmoid(z + label * noise))
+
+
+def tpaw() -> float:
+    """The winner is below the iterate, and above the policy before it."""
+    scores = [[0.5 * r for r in against(player)] for player in (ITERATE, OTHERS[0])]
+    weights = [math.exp(-0.7 * lead(s)) for s in scores]
+    losses = [ell((4.0 if s[0] <= 0 else 1.0) * s[0] - s[1]) for s in scores]
+    return sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
+
+
 @dataclass(frozen=True)
 class Case:
     """Settings, the formula's value, roles of the three responses, and names of the anchors in `OTHERS`."""
@@ -126,6 +141,7 @@ CASES: dict[str, Case] = {
     ),
     "opo": Case({"form": "approx"}, -approx_ndcg()),
     "chi_po": Case({"beta": 0.5}, ell(0.5 * (link(against(REFERENCE)[0]) - link(against(REFERENCE)[1])))),
+    "dpo_cov": Case({"beta": 0.5, "noise_weight": 0.3, "pessimism": 0.3, "length_penalty": 0.2}, dpo_cov()),
     "simpo": Case({"beta": 2.0, "margin": 0.4}, ell(2 * (LOGPS[0] / 2 - LOGPS[1] / 3) - 0.4)),
     "cpo": Case({"beta": 0.5, "sft_weight": 0.7}, ell(0.5 * lead(LOGPS)) - 0.7 * LOGPS[0] / 2),
     "orpo": Case({"odds_weight": 0.3}, -LOGPS[0] / 2 + 0.3 * ell(odds(0) - odds(1))),
@@ -151,6 +167,7 @@ CASES: dict[str, Case] = {
     ),
     "rebel": Case({"step_size": 0.5}, square([(1.0, ITERATE)], 0.5, math.log(PREFERENCE / (1 - PREFERENCE)))),
     "space": Case({"noise_ratio": 2.0}, math.log1p(2 * math.exp(-f[0])) + 2 * math.log1p(math.exp(f[1]) / 2)),
+    "tpaw": Case({"beta": 0.5, "team": 2, "target_weight": 4.0, "focus": 0.7}, tpaw(), others=("iterate_1_back",)),
     "grpo": Case(
         {"clip_low": 0.2, "clip_high": 0.2},
         sum(clipped(k, 2 * (rate - 0.5) / (2 * statistics.pstdev(RATES))) for k, rate in enumerate(RATES)) / 3,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +54,9 @@ def test_a_plain_variant_is_dpo() -> None:
         ({"name": "simpo", "loss": "nca"}, "per_token = True with loss = 'nca'"),
         ({"name": "orpo", "source": "own", "soft_labels": True}, "whose labels are verdicts"),
         ({"name": "chi_po", "reference": "none"}, "start"),
+        ({"name": "dpo_cov", "reference": "none"}, "start"),
+        ({"name": "dpo_cov", "soft_labels": True}, "its labels are verdicts, some of them wrong: leave it out"),
+        ({"name": "dpo_cov", "noise_weight": 1.5}, "less than or equal to 1"),
         ({"name": "kto", "beta": 0.0}, "greater than 0"),
         ({"name": "kto", "source": "own"}, "Extra inputs"),
     ],
@@ -109,3 +114,26 @@ def test_a_certain_answer_has_finite_odds() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(batch.logps_R.grad).all()
+
+
+@pytest.mark.parametrize("z", [-30.0, -2.0, -0.5, 0.0, 0.5, 3.0])
+@pytest.mark.parametrize("noise_weight", [0.2, 0.7, 1.0])
+def test_no_pair_of_dpo_cov_pulls_with_more_than_lambda(z: float, noise_weight: float) -> None:
+    """The winner is two tokens shorter, so that beta D is 0.4 above z."""
+    fields = {"name": "dpo_cov", "beta": 0.5, "noise_weight": noise_weight, "pessimism": 0.3, "length_penalty": 0.2}
+    batch = replace(two_pairs([2 * (z + 0.4), 0.0], reference=[0.0, 0.0]), lengths_R=torch.tensor([1, 3]))
+    loss = build_algorithm(fields).steps(0, ANY_DATA)[0].objective(batch)
+    loss.total.backward()
+    pull = min(noise_weight, 1 / (1 + math.exp(z)))
+    assert batch.logps_R.grad is not None
+    assert batch.logps_R.grad.tolist() == pytest.approx([-0.5 * (pull + 0.3), 0.5 * pull], abs=1e-12)
+    assert loss.metrics["label_noisy"].item() == (noise_weight < 1 / (1 + math.exp(z)))
+
+
+def test_dpo_cov_without_its_three_parts_is_dpo() -> None:
+    fields = {"name": "dpo_cov", "beta": 0.3, "noise_weight": 1, "pessimism": 0, "length_penalty": 0}
+    batch = replace(two_pairs([-1.0, -3.0], reference=[-2.0, -2.5]), lengths_R=torch.tensor([1, 3]))
+    found = build_algorithm(fields).steps(0, ANY_DATA)[0].objective
+    assert found(batch).total.item() == objective(beta=0.3)(batch).total.item()
+    assert only_differences(found)
+    assert not only_differences(build_algorithm({"name": "dpo_cov"}).steps(0, ANY_DATA)[0].objective)

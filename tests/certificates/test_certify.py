@@ -36,7 +36,9 @@ CLOSED_FORM = {
     "spin", "inpo", "ipo", "sppo", "comal", "onpo", "egpo", "nash_md", "mpo", "mnpo", "rspo",
     "nash_prox", "dno", "space",
 }  # fmt: skip
-NO_CLOSED_FORM = {"spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "xpo", "spo", "rebel", "t_spin"}
+NO_CLOSED_FORM = {
+    "spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "xpo", "spo", "rebel", "t_spin", "dpo_cov", "tpaw",
+}  # fmt: skip
 NOT_PLAYED = {"kto"}
 """its answers are labelled one by one, which no game has"""
 MATRICES = [
@@ -177,8 +179,8 @@ def test_rspo_aims_at_its_own_regularised_equilibrium():
 
 
 TARGETS = {
-    **dict.fromkeys(("spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "kto"), "unknown"),
-    **dict.fromkeys(("xpo", "spo", "rebel", "t_spin", "grpo"), "unknown"),
+    **dict.fromkeys(("spac", "dpo", "opo", "chi_po", "simpo", "cpo", "orpo", "kto", "dpo_cov"), "unknown"),
+    **dict.fromkeys(("xpo", "spo", "rebel", "t_spin", "grpo", "tpaw"), "unknown"),
     **dict.fromkeys(("inpo", "egpo", "nash_md", "mnpo", "rspo", "nash_prox"), "regularised"),
     **dict.fromkeys(("ipo", "sppo", "comal", "onpo", "mpo", "dno"), "nash"),
     **dict.fromkeys(("spin", "space"), "data"),

@@ -70,7 +70,7 @@ def test_exact_claims_hold(name: str):
 
 CLOSED_FORMS = {
     "inpo", "comal", "mpo", "mnpo", "onpo", "egpo", "nash_md", "ipo", "dpo", "chi_po", "spin", "cpo", "simpo",
-    "xpo", "nash_prox", "dno", "rebel", "space", "t_spin",
+    "dpo_cov", "xpo", "nash_prox", "dno", "rebel", "space", "t_spin",
 }  # fmt: skip
 SQUARES = {"sppo", "rspo"}
 

@@ -75,7 +75,7 @@ def test_json_of_all_on_a_file_of_two_contexts(tmp_path: Path):
     results = json.loads(path.read_text())
     assert results.keys() == SHIPPED.keys()
     assert {name for name, result in results.items() if "skipped" in result} == {
-        "spin", "spac", "kto", "space", "t_spin",
+        "spin", "spac", "kto", "space", "t_spin", "tpaw",
     }  # fmt: skip
     assert "add 'data'" in results["spin"]["skipped"]
     assert "spin skipped" in out

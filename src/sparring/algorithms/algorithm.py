@@ -202,6 +202,7 @@ SHIPPED = {
     "rspo": "sparring.algorithms.rspo:RSPO",
     "opo": "sparring.algorithms.opo:OPO",
     "chi_po": "sparring.algorithms.chi_po:ChiPO",
+    "dpo_cov": "sparring.algorithms.dpo_cov:DPOCOV",
     "simpo": "sparring.algorithms.simpo:SimPO",
     "cpo": "sparring.algorithms.cpo:CPO",
     "orpo": "sparring.algorithms.orpo:ORPO",
@@ -213,6 +214,7 @@ SHIPPED = {
     "rebel": "sparring.algorithms.rebel:REBEL",
     "space": "sparring.algorithms.space:SPACE",
     "t_spin": "sparring.algorithms.t_spin:TSPIN",
+    "tpaw": "sparring.algorithms.tpaw:TPAW",
     "grpo": "sparring.algorithms.grpo:GRPO",
 }
 """Name in a recipe -> where the class is. Yours needs no entry: write `package.module:Class`."""

@@ -1,6 +1,8 @@
-"""The players of a comparison: answer files, and policies that can be asked (a model, or a run's policy).
+"""The players of a comparison: answer files, and policies that can be asked (a model, a run's policy, a run's average).
 
-Leaves out: sampling from a policy (`sample_answers.py`).
+RUN:average is the arithmetic mixture of the policies after each round: every answer comes whole from one of them, which
+the seed chooses, all equally likely. It is the average policy of the theorems and no one model: it can be asked, and
+has no weights to score with. Leaves out: sampling from a policy (`sample_answers.py`).
 
     find_player("runs/mine:2", Path("out")).identity
 """
@@ -10,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sparring.algorithms.algorithm import PolicyRef
+from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.evaluation.answers import Answers, Instruction, is_answer_file, no_join, read_answers
 from sparring.recipe.sections import ModelConfig, SamplingConfig
 from sparring.rounds.policies import Policies
@@ -24,6 +26,9 @@ from sparring.rounds.resume import read_run_recipe
 from sparring.rounds.store import Store
 from sparring.runtime.files import hash_file, read_json, read_table
 from sparring.runtime.layout import HELD_OUT, evaluation_stage, held_out_samples, is_run, refuse_folder_of_runs
+
+AVERAGE = "average"
+"""in place of a round: the mixture of the policies after each round"""
 
 
 class Player(ABC):
@@ -108,7 +113,7 @@ class AnswerFile(Player):
 
 
 class PolicyPlayer(Player):
-    """A model, or the policy of a run after one of its rounds, which can be asked."""
+    """A model, the policy of a run after one of its rounds, or the average of a run's policies, which can be asked."""
 
     def __init__(self, spec: str, out: Path) -> None:
         """`out` is the folder for a model's logs; nothing is written into the model's own folder.
@@ -120,7 +125,7 @@ class PolicyPlayer(Player):
         folder, round_ = _folder_and_round(spec)
         self.run = folder if is_run(folder) else None
         refuse_folder_of_runs(folder)
-        if self.run is None and round_ is not None:
+        if self.run is None and round_:
             raise ValueError(f"{spec!r}: {str(folder)!r} is not a run (no recipe.yaml). Write RUN:ROUND or a model.")
         if self.run is None:
             self.rounds, self.sampling = 0, SamplingConfig()
@@ -131,24 +136,50 @@ class PolicyPlayer(Player):
             self.policies = Policies(Store(self.run), recipe.model, recipe.fit.precision)
             self.oracle, self.samples = recipe.oracle, recipe.evaluation.samples
         self.start_model = str(self.policies.base)
-        self.ref = PolicyRef(self.rounds if round_ is None else round_)
-        if self.ref.round > self.rounds:
+        average = range(1, self.rounds + 1)
+        rounds = average if round_ == AVERAGE else [int(round_ or self.rounds)]
+        self.refs: tuple[PolicyRef, ...] = tuple(PolicyRef(number) for number in rounds)
+        """whose answers they are: one policy, or each with the same probability"""
+        if self.refs[-1].round > self.rounds:
             raise ValueError(f"{spec!r}: the run has rounds 1 to {self.rounds}, and 0 for its start.")
-        if self.ref.round:
-            self.policies.folder(self.ref)
+        if self.refs[-1].round:
+            self.policies.folder(self.refs[-1])
+        if missing := [ref.title for ref in self.refs if not self.policies.exists(ref)]:
+            raise ValueError(
+                f"{spec!r}: {', '.join(missing)} not on disk, and the average is of the policies after every round. "
+                "Train with keep_iterates: all, or name one that is there (RUN:ROUND)."
+            )
         if self.run is not None:
-            check_policy(self.policies, self.ref)
+            for ref in self.refs:
+                check_policy(self.policies, ref)
+
+    @property
+    def ref(self) -> PolicyRef:
+        """Its one policy. Raises ValueError for an average, which has several."""
+        *others, last = self.refs
+        if others:
+            raise ValueError(
+                f"{self.spec}: an average draws each answer from one of {len(self.refs)} policies and is no one model. "
+                f"Name one of them: {self.run}:{last.round}."
+            )
+        return last
+
+    def _of_all(self, hash_of: Callable[[PolicyRef], str]) -> str:
+        """A policy's hash, or one over those of the average's policies."""
+        hashes = [hash_of(ref) for ref in self.refs]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("+".join(hashes).encode()).hexdigest()
 
     @property
     def identity(self) -> str:
         """Hash of the weights, of the model's configuration, and of how prompts are rendered."""
-        parts = self.policies.hash(self.ref), hash_file(self.policies.base / "config.json"), self.policies.chat.identity
+        weights, base = self._of_all(self.policies.hash), self.policies.base
+        parts = weights, hash_file(base / "config.json"), self.policies.chat.identity
         return hashlib.sha256("+".join(parts).encode()).hexdigest()
 
     @property
     def files(self) -> dict[str, str]:
         """The hash of all files beside the weights: the identity, older than they, has a few of them."""
-        return {"files": self.policies.files_hash(self.ref)}
+        return {"files": self._of_all(self.policies.files_hash)}
 
     def prompts(self, answered: bool = False) -> list[Instruction] | None:
         """The held-out prompts of its run; None for a model."""
@@ -165,8 +196,8 @@ class PolicyPlayer(Player):
         return self.settings(overrides).model_dump_json(exclude={"vllm"})
 
     def stored_answers(self, prompts: Sequence[Instruction]) -> Path | None:
-        """The stored answers of its run, where they exist and are to these prompts."""
-        if self.run is None:
+        """The stored answers of its run, where they exist and are to these prompts; an average has none."""
+        if self.run is None or len(self.refs) > 1:
             return None
         name, key = held_out_samples(self.ref.round), evaluation_stage("sample", self.ref.round)
         path = self.run / name
@@ -177,14 +208,14 @@ class PolicyPlayer(Player):
         return path
 
     def other_iterates(self) -> list[str]:
-        """RUN:ROUND of each other policy on disk, oldest first."""
-        refs = [PolicyRef(t) for t in range(self.rounds + 1) if t != self.ref.round]
+        """RUN:ROUND of each other policy on disk, oldest first; for an average, of every one."""
+        refs = [PolicyRef(t) for t in range(self.rounds + 1) if (PolicyRef(t),) != self.refs]
         return [f"{self.run}:{ref.round}" for ref in refs if self.policies.exists(ref)]
 
     def sampled_from(self) -> dict[str, str]:
         """Hashes of its weights (an export has those of its source) and of the form of its prompts."""
-        weights, card = self.policies.hash(self.ref), self.policies.base / "export.json"
-        exported = read_json(card) if self.ref.round == 0 and card.is_file() else {}
+        weights, card = self._of_all(self.policies.hash), self.policies.base / "export.json"
+        exported = read_json(card) if self.refs == (REFERENCE,) and card.is_file() else {}
         if exported.get("weights") == weights:
             weights = exported["source_weights"]
         chat = self.policies.chat
@@ -192,7 +223,7 @@ class PolicyPlayer(Player):
 
 
 def find_player(spec: str, out: Path) -> AnswerFile | PolicyPlayer:
-    """The answer file (by its ending), model, RUN (its last policy) or RUN:ROUND that `spec` names.
+    """The answer file (by its ending), model, RUN (its last policy), RUN:ROUND or RUN:average that `spec` names.
 
     Raises:
         ValueError: it is not there.
@@ -200,12 +231,12 @@ def find_player(spec: str, out: Path) -> AnswerFile | PolicyPlayer:
     return AnswerFile(spec) if is_answer_file(spec) else PolicyPlayer(spec, out)
 
 
-def _folder_and_round(spec: str) -> tuple[Path, int | None]:
-    """RUN and ROUND of `RUN:ROUND`; without a number at its end, all of it and None."""
+def _folder_and_round(spec: str) -> tuple[Path, str]:
+    """RUN and ROUND of `RUN:ROUND`; without a number or "average" at its end, all of it and ""."""
     folder, _, number = spec.rpartition(":")
-    if folder and number.isdigit():
-        return Path(folder).expanduser(), int(number)
-    return Path(spec).expanduser(), None
+    if folder and (number.isdigit() or number == AVERAGE):
+        return Path(folder).expanduser(), number
+    return Path(spec).expanduser(), ""
 
 
 def policy_folder(spec: str, out: Path) -> Path:

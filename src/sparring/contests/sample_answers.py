@@ -47,7 +47,8 @@ def sample_answers(
 ) -> tuple[Rows, dict[str, str]]:
     """`count` answers to every prompt that fits, in the prompts' order: (rows, reasons why a prompt has none, by text).
 
-    A row has instruction, text and finish_reason. Unfinished work is stored beside `target`, itself removed at the end.
+    A row has instruction, text, finish_reason and the policy whose answer it is. Unfinished work is stored beside
+    `target`, itself removed at the end.
 
     Raises:
         ValueError: no prompt fits.
@@ -71,13 +72,14 @@ def sample_answers(
     if not examples:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(unanswered.values()).items())
         raise ValueError(f"{player.spec}: no prompt can be asked with {settings.max_new_tokens} new tokens: {reasons}.")
-    draw = Draw("own", count, {player.ref: 1.0})
+    draw = Draw("own", count, dict.fromkeys(player.refs, 1.0 / len(player.refs)))
     sample_draw(policies, draw, examples, settings, questions.seed, stream, target, progress)
     drawn = read_table(target)
     target.unlink()
     ordered = sorted(drawn, key=lambda row: (int(row["example"]), row["index"]))
     rows = [
-        {"instruction": prompts[int(row["example"])].text, "text": row["text"], "finish_reason": row["finish_reason"]}
+        {"instruction": prompts[int(row["example"])].text}
+        | {field: row[field] for field in ("text", "finish_reason", "policy")}
         for row in ordered
     ]
     return rows, unanswered
@@ -98,4 +100,6 @@ def store_answers(
     write_json(target, rows)
     cut_off = sum(row["finish_reason"] == "length" for row in rows)
     counts = {"source": player.spec, "answers": len(rows), "cut_off": cut_off, "unanswered": unanswered}
+    if len(player.refs) > 1:
+        counts["answers_of"] = dict(Counter(row["policy"] for row in drawn))
     return Made((relative,), {**counts, **player.sampled_from()})

@@ -5,6 +5,7 @@
     ClippedRatio      SPO (2401.04056): the policy gradient of the win rate, with PPO's clip on whole responses
     WithLikelihood    XPO (2405.21046): another loss, and the log-likelihood of some responses
     TermWeights       T-SPIN (2601.08198): another loss whose second term has a weight
+    TeamLogistic      TPAW (2605.09922): logistic losses against several frozen policies, weighted by their margins
 
 Leaves out: anchors, pairings and who samples (`algorithms/`).
 
@@ -126,3 +127,28 @@ class TermWeights:
         """The loss; metrics: the inner one's."""
         factor_P = torch.ones_like(batch.weight_P).masked_fill(batch.term_P == 1, self.second)
         return self.inner(replace(batch, weight_P=batch.weight_P * factor_P))
+
+
+@dataclass(frozen=True, slots=True)
+class TeamLogistic:
+    """sum_j b_j ell(a_j P_j(winner) - P_j(loser)), P_j = beta (log pi - log pi_j), over weighted pairs.
+
+    a_j is `target_weight` where P_j(winner) <= 0 and 1 elsewhere; b is the softmax over the policies j of -focus
+    (P_j(winner) - P_j(loser)). Both are constants to the gradient; of b, the note that we read does not say so.
+    """
+
+    players: tuple[str, ...]
+    """names of the anchors, each by itself"""
+    beta: float
+    target_weight: float = 6.0
+    focus: float = 0.5
+
+    def __call__(self, batch: Batch) -> Loss:
+        """The loss; metrics: the margin to the first player, and the share of winners not above it."""
+        ratios = torch.stack([relative_logps(batch, {name: 1.0}) for name in self.players])
+        win, lose = (self.beta * ratios[:, batch.pairs_P2]).unbind(2)  # (players, P) each
+        factor = torch.where(win <= 0.0, self.target_weight, 1.0)
+        share = torch.softmax(-self.focus * (win - lose).detach(), dim=0)
+        loss_P = (share * F.softplus(lose - factor * win)).sum(0)
+        margin_P, falling_P = (win - lose)[0].detach() / self.beta, (win[0] <= 0.0).to(loss_P.dtype)
+        return Loss((batch.weight_P * loss_P).sum(), {"margin": margin_P, "target_fell": falling_P})

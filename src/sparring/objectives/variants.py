@@ -141,6 +141,43 @@ class PairVariant:
 
 
 @dataclass(frozen=True, slots=True)
+class CorruptedLogistic:
+    """lambda xi + ell(z + xi) - likelihood_weight log pi(winner), z = beta D + length_weight (|winner| - |loser|).
+
+    D is the pair's margin of log-ratios, xi = max(0, log(1/lambda - 1) - z) the noise that explains the label best, and
+    none at lambda = 1. The slope in z is never below -lambda. DPO-COV (2510.05526, eq. 17 and 19), whose sign y of the
+    noise cancels.
+    """
+
+    anchors: Mapping[str, float]
+    beta: float
+    noise_weight: float = 1.0
+    """lambda, in (0, 1]"""
+    likelihood_weight: float = 0.0
+    """of the winner's negative log-likelihood, nats per response"""
+    length_weight: float = 0.0
+    """per token"""
+
+    @property
+    def differences(self) -> bool:
+        """Whether identical responses have no gradient (see `only_differences`)."""
+        return self.likelihood_weight == 0.0
+
+    def __call__(self, batch: Batch) -> Loss:
+        """The loss; metrics: the margin, and the share of pairs whose label is taken to be noisy."""
+        margin_P = margins(relative_logps(batch, self.anchors), batch.pairs_P2)
+        longer_P = margins(batch.lengths_R.to(margin_P.dtype), batch.pairs_P2)
+        z_P = self.beta * margin_P + self.length_weight * longer_P
+        noise_P = torch.zeros_like(z_P)
+        if self.noise_weight < 1.0:
+            noise_P = (math.log(1.0 / self.noise_weight - 1.0) - z_P).clamp_min(0.0)
+        loss_P = self.noise_weight * noise_P + F.softplus(-(z_P + noise_P))
+        loss_P = loss_P - self.likelihood_weight * batch.logps_R[batch.pairs_P2[:, 0]]
+        noisy_P = (noise_P.detach() > 0).to(z_P.dtype)
+        return Loss((batch.weight_P * loss_P).sum(), {"margin": margin_P.detach(), "label_noisy": noisy_P})
+
+
+@dataclass(frozen=True, slots=True)
 class PerToken:
     """Another objective on log-probabilities per token: each response's and its anchors' divided by its length."""
 

@@ -58,6 +58,7 @@ CLOSED: Mapping[str, tuple[tuple[str, ...], Sequence[Settings]]] = {
     "nash_md": (MIRROR, [{}, {"schedule": "theorem"}]),
     "ipo": (MIRROR, [{}, {"reference": "start"}, {"soft_labels": True}]),
     "dpo": (REWARD, [{}, {"reference": "start"}, {"soft_labels": True}]),
+    "dpo_cov": (REWARD, [{}, {"lambda": 0.995}, {"lambda": 0.995, "reference": "start", "beta": 0.7}]),
     "cpo": (REWARD, [{"sft_weight": 0.0}, {"sft_weight": 0.0, "beta": 0.7}]),
     "simpo": (REWARD, [{"gamma": 0.0}, {"gamma": 0.0, "beta": 0.7}]),
     "chi_po": (REWARD, [{"R": 20.0}, {"R": 20.0, "reference": "start"}, {"R": 20.0, "beta": 2.0}]),

@@ -42,8 +42,10 @@ GRADIENTS: Mapping[str, Sequence[Settings]] = {
         {"label_smoothing": 0.2, "robust": True},
         *({"divergence": divergence} for divergence in ("forward_kl", "js", "alpha")),
     ],
+    "dpo_cov": [{}, {"lambda": 0.6, "eta": 0.3, "omega": 0.2}],
     "xpo": [{}, {"optimism": 0.3}],
     "t_spin": [{}, {"b": 0.3}],
+    "tpaw": [{"gamma": 0.0}, {"gamma": 0.0, "eta": 1.0}],  # gamma's weights are constants to the gradient
     "space": [{}, {"mu": 3.0}],
     "spo": [{}, {"soft_labels": False, "clip": 0.6}],
     "rebel": [{}, {"target": "win_rate"}],

@@ -1,7 +1,8 @@
 """Claims about the newer self-play methods beyond their closed forms (`fits.py`): rates, fixed points, gradients.
 
 Nash Prox converges at a step at which INPO's map circles, SPO's loss has the win rate's gradient, SPACE reaches the
-data in one round for every mu, T-SPIN has another fixed point than the data. Leaves out: language models.
+data in one round for every mu, T-SPIN has another fixed point than the data, TPAW stops short of them. Leaves out:
+language models.
 
     [claim.measured for claim in nash_prox_rate(Effort())]
 """
@@ -123,9 +124,33 @@ def t_spin_fixed_points(effort: Effort) -> Iterable[Claim]:
     yield Claim("t_spin_distance_from_data", claim, "2601.08198", "-", "; ".join(shown), None)
 
 
+def tpaw_stops_short(effort: Effort) -> Iterable[Claim]:
+    """TPAW ends where the answers' ratios data/pi are within the factor eta of each other."""
+    game, spreads, shown = built_in("GD"), [], []
+    for eta, rounds in ((1.5, 25), (3.0, 25)):
+        for team in (1, 3):
+            algorithm = build_for_game("tpaw", {"eta": eta, "team": team})
+            last = play(algorithm, game, "tabular", rounds).log_policies[-1]
+            spread = float(np.exp(np.ptp(game.log_data - last)))
+            spreads.append(abs(spread / eta - 1.0))
+            shown.append(f"eta {eta:g}, team {team}: {number(spread)}")
+    claim = "largest over smallest ratio data/pi_25 of two answers is eta: data within that factor are not approached"
+    start = float(np.exp(np.ptp(game.log_data - game.log_reference)))
+    note = f"GD, beta 1, gamma .5; at the start {number(start)}, so the paper's eta 6 hardly moves there"
+    yield Claim(
+        "tpaw_stops_short", claim, "derived from 2605.09922", "eta (1 %)", "; ".join(shown), max(spreads) < 0.01, note
+    )
+    plain = play(build_for_game("tpaw", {"eta": 1.0, "team": 1}), game, "tabular", 3).log_policies
+    spin = exact("spin", 3, game, beta=1.0).log_policies
+    claim = "eta 1 and a team of one: the fits are SPIN's exact rounds"
+    error = max(distance(one, other) for one, other in zip(plain, spin, strict=True))
+    yield vanishes("tpaw_without_its_parts_is_spin", claim, error, LARGEST, "GD, beta 1, 3 rounds")
+
+
 CHECKS: Checks = {
     "nash_prox": by_fits(nash_prox_rate),
     "spo": by_fits(spo_gradient),
     "space": by_fits(space_reaches_data),
     "t_spin": by_fits(t_spin_fixed_points),
+    "tpaw": by_fits(tpaw_stops_short),
 }

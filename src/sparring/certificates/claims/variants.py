@@ -1,7 +1,8 @@
 """Claims about DPO's variants and about unpaired labels, where these have a closed form on a game.
 
 Robust DPO undoes flipped labels, cDPO is DPO on them, f-DPO and ORPO put the link of the policy at the reward, NCA
-doubles what wins, and KTO turns at a share of desirable labels. Leaves out: other shapes (`gradients.py`).
+doubles what wins, DPO-COV overshoots clear majorities, and KTO turns at a share of desirable labels. Leaves out: other
+shapes (`gradients.py`).
 
     [claim.measured for claim in dpo_variants(Effort())]
 """
@@ -34,7 +35,7 @@ from sparring.games.game import Array, Game
 from sparring.games.probabilities import log_normalise, win_rates
 from sparring.objectives.pairs import Batch
 from sparring.objectives.responses import DESIRABLE, UNDESIRABLE
-from sparring.objectives.variants import Link, linked
+from sparring.objectives.variants import CorruptedLogistic, Link, linked
 
 FLIPS = 0.2
 BETA = 0.5
@@ -110,6 +111,48 @@ def likelihood_term(name: str, effort: Effort) -> Iterable[Claim]:
     yield vanishes("likelihood_term_fits_winners", claim, worst, 1e-5, "G3, 3 rounds")
 
 
+@over_seeds(1)
+def dpo_cov_noise(effort: Effort) -> Iterable[Claim]:
+    """DPO-COV's noise: the best one for each pair, and what it makes of a majority."""
+    worst, noise = 0.0, np.linspace(-12.0, 12.0, 240_001)
+    for weight in (0.2, 0.5, 0.7, 1.0):
+        objective = CorruptedLogistic({}, 1.0, weight)
+        for margin in (-6.0, -0.7, 0.0, 0.4, 3.0):
+            searched = (weight * np.abs(noise) + np.logaddexp(0.0, -(margin + noise))).min()
+            worst = max(worst, abs(float(objective(_one_pair(margin)).total) - searched))
+    claim = "the loss is the least, over the noise of a label, of the likelihood with it and lambda times its size"
+    note = "lambda .2, .5, .7, 1; 5 margins; the least on a grid of 1e-4"
+    yield vanishes("dpo_cov_noise_is_best", claim, worst, 1e-8, note, "2510.05526, Prop. 1")
+
+    start, (likely, weight) = np.log(np.full((1, 2), 0.5)), (0.9, 0.7)
+    game = Game("two", np.array([[[0.5, likely], [1 - likely, 0.5]]]), np.exp(start), None, None, np.ones(1))
+    policy = play(build_for_game("dpo_cov", {"lambda": weight, "beta": 1.0}), game, "tabular", 1).log_policies[1][0]
+    pull = (1 - likely) * weight / likely
+    aim = np.log(1 / pull - 1)
+    claim = "two answers, P = .9 > lambda = .7, beta 1: log odds of the fit log(P/((1 - P) lambda) - 1), less that"
+    note = f"{number(float(aim))}, where DPO's are logit P = {number(float(np.log(likely / (1 - likely))))}"
+    note += ": the minority counts as noise, in part, and a majority above lambda is overshot"
+    error = abs(float(policy[0] - policy[1]) - float(aim))
+    yield vanishes("dpo_cov_overshoots_majorities", claim, error, 1e-6, note, "derived from 2510.05526")
+
+
+def _one_pair(margin: float) -> Batch:
+    """One pair of two responses whose log-probabilities are `margin` apart."""
+    zeros = torch.zeros(2, dtype=torch.float64)
+    return Batch(
+        logps_R=torch.tensor([margin, 0.0], dtype=torch.float64),
+        anchor_logps={},
+        lengths_R=torch.ones(2, dtype=torch.long),
+        example_R=torch.zeros(2, dtype=torch.long),
+        roles=("own", "own"),
+        win_rates_R=zeros,
+        pairs_P2=torch.tensor([[0, 1]]),
+        preference_P=zeros[:1],
+        weight_P=torch.ones(1, dtype=torch.float64),
+        term_P=torch.zeros(1, dtype=torch.long),
+    )
+
+
 def kto_threshold(effort: Effort) -> Iterable[Claim]:
     """KTO raises an answer where its share of desirable labels is above lambda_U / (lambda_D + lambda_U)."""
     rows, holds = [], True
@@ -154,6 +197,7 @@ def _answer_gradient(objective: object, desirable: float) -> float:
 
 CHECKS: Checks = {
     "dpo": by_fits(dpo_variants),
+    "dpo_cov": by_fits(dpo_cov_noise),
     "cpo": by_fits(lambda effort: likelihood_term("cpo", effort)),
     "orpo": by_fits(orpo_odds, lambda effort: likelihood_term("orpo", effort)),
     "kto": by_fits(kto_threshold),

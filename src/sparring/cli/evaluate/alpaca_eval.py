@@ -26,7 +26,9 @@ Formula = Literal["length_controlled_v1", "length_controlled_minimal"]
 def command(
     candidate: Annotated[
         str | None,
-        typer.Argument(help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND."),
+        typer.Argument(
+            help="Model outputs (AlpacaEval's JSON), a model, or a run's policy: RUN, RUN:ROUND, RUN:average."
+        ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="The other side, in the same forms (reference outputs).")] = None,
     oracle: Oracle = None,

@@ -12,7 +12,10 @@ from sparring.cli.inputs import FromStored, Oracle, Sampling, instructions, orac
 from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.cli.several import shared
 
-SIDE = "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start)."
+SIDE = (
+    "An answer file (.json, .jsonl, .csv, .parquet), a model, or a run's policy: RUN, RUN:ROUND (0 is the start), "
+    "RUN:average (each answer from one of its policies)."
+)
 
 
 @shared

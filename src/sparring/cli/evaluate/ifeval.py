@@ -19,7 +19,10 @@ LEVELS = {
     "prompt_loose": "prompts, loose",
     "instruction_loose": "instructions, loose",
 }
-PLAYER = "An answer file (prompt and response), a model, a run's policy (RUN:ROUND), or RUN: its last beside its start."
+PLAYER = (
+    "An answer file (prompt and response), a model, a run's policy (RUN:ROUND, RUN:average), or RUN: its last beside "
+    "its start."
+)
 
 
 @shared
