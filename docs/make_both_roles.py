@@ -35,8 +35,9 @@ REPLIES = SAMPLES + SAMPLES**2
 """to a prompt of the duel at most: sums, and answers to each"""
 ARMS = {"both roles": ("challenger", PROMPTS), "solver alone": ("chance", PROMPTS * REPLIES // SAMPLES)}
 """who writes the sums, and prompts a round: as many replies for both"""
-STEPS, BATCH, TURNS = 1500, 16, 12
-"""of the teaching; dialogues of so many questions"""
+TAUGHT, STEPS, BATCH, TURNS = 901, 1500, 16, 12
+"""steps of the teaching, which stops on the way of its schedule, where six of ten sums are solved; dialogues of a step,
+and questions of each"""
 END = "<|end|>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}" + END + "{% endfor %}"
 DUEL = ArithmeticDuel(digits=2, operations="+")
@@ -86,7 +87,7 @@ def teach(folder: Path) -> None:
     model = LlamaForCausalLM(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=STEPS)
-    for step in range(STEPS):
+    for step in range(TAUGHT):
         rows = [dialogue(rng, words) for _ in range(BATCH)]
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([row + [end] * (longest - len(row)) for row, _ in rows])
@@ -98,7 +99,7 @@ def teach(folder: Path) -> None:
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"teaching, step {step} of {STEPS}: loss {loss.item():.3f}", flush=True)
+            print(f"teaching, step {step} of {TAUGHT}: loss {loss.item():.3f}", flush=True)
     words.save_pretrained(folder)
     model.save_pretrained(folder)
 
