@@ -1,8 +1,8 @@
-"""Both roles against the solver alone, at equal numbers of sampled replies: the table of docs/studies/both-roles.md.
+"""Both roles against the solver alone, at as many sampled replies: the table of docs/studies/both-roles.md.
 
-A small Llama is first taught sums of two digits with their answers, and requests with sums, until it solves about half;
+A small Llama is first taught sums of two digits with their answers, and requests with sums, until it solves six of ten;
 then challenger and solver are trained together (`arithmetic_duel`), or the solver alone on drawn sums, from the same
-start with the same algorithm. All are examined on the same drawn sums. What is finished is kept in --out, and is not
+start with the same algorithm. Both arms of a seed are examined on the same drawn sums. What is finished is kept in --out, and is not
 made again. Leaves out: language models that learnt from text; SmolLM2-135M-Instruct solves 2 to 4 % of such sums.
 
     python docs/make_both_roles.py --out runs/both-roles --seeds 5

@@ -18,6 +18,13 @@ from sparring.certificates.build import build_for_game
 from sparring.certificates.certify import play
 from sparring.certificates.claims.claim import Effort, distance
 from sparring.certificates.claims.fits import CLOSED, closed_form, two_contexts
+from sparring.certificates.players.minimise import (
+    CONVERGED,
+    NEAR_KINK,
+    gradients_near,
+    is_beside_kink,
+    stationarity_gradient,
+)
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.built_in import sparse_bandit
 from sparring.games.files import resolve_game
@@ -106,6 +113,34 @@ def test_a_fit_that_ends_on_a_slope_is_an_error(monkeypatch: pytest.MonkeyPatch)
     algorithm = Jumping(step_size=1.0, kl_to_reference=0.1, pairing="iid", samples=2)
     with pytest.raises(ValueError, match="the fit did not converge: gradient"):
         TabularPlayer(algorithm, resolve_game("GBT:4:0")).play(1)
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("steep curve", False), ("kink", True), ("branch", True)])
+def test_only_beside_a_kink_a_fit_may_stop_on_a_slope(name: str, allowed: bool):
+    losses = {
+        "steep curve": lambda x: 50 * (x[0] - x[1]).square(),
+        "kink": lambda x: (x[0] - x[1]).abs(),
+        "branch": lambda x: x[0] - x[1] if x[0] > x[1] else x[1] - x[0],
+    }
+    loss, beside = losses[name], np.array([4e-6, 0.0])
+    assert stationarity_gradient(loss, beside) > CONVERGED
+    assert is_beside_kink(loss, beside) == allowed
+    assert stationarity_gradient(loss, beside, NEAR_KINK) < CONVERGED, "which is why a curve must not be asked so"
+
+
+def test_gradients_of_a_loss_that_branches_are_those_of_one_that_does_not():
+    def hinge(x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(1 - x[0] + x[1])
+
+    def branching(x: torch.Tensor) -> torch.Tensor:
+        gap = 1 - x[0] + x[1]
+        return gap if gap > 0 else 0.0 * gap
+
+    near = [
+        gradients_near(loss, np.array([1.0, 0.0]), 0.1, np.random.default_rng(0), 20) for loss in (hinge, branching)
+    ]
+    np.testing.assert_array_equal(*near)
+    assert len(np.unique(near[0], axis=0)) == 2
 
 
 def test_a_loss_without_a_minimum_is_said():

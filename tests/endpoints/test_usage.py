@@ -62,7 +62,7 @@ def test_calls_tokens_and_cost_are_those_of_the_server(server, tmp_path):
         asked.ask(requests("a", "c"))  # this run has paid for a
     asked.ask(requests("d"))  # outside of the run
     used = sums(path)
-    assert (used.calls, used.tokens_in, used.tokens_out, used.kept, used.uncounted) == (3, 300, 30, 0, 0)
+    assert (used.calls, used.tokens_in, used.tokens_out, used.from_files, used.uncounted) == (3, 300, 30, 0, 0)
     assert used.cost == pytest.approx(3 * ONE)
     assert in_words(used) == f"m@{server.url}/: 3 calls, 300 tokens in, 30 out, cost 0.0009"
 
@@ -75,7 +75,7 @@ def test_replies_of_another_run_cost_nothing_and_count_once_each_over_all_starts
             asked.ask(requests("a", "b", "c"))
             asked.ask(requests("b"))
     used = sums(tmp_path / "usage.jsonl")
-    assert (used.calls, used.kept) == (1, 2)
+    assert (used.calls, used.from_files) == (1, 2)
     assert in_words(used).endswith(": 1 call, 100 tokens in, 10 out, cost 0.0003; 2 answers from files, at no cost")
 
 
@@ -85,6 +85,7 @@ UNKNOWN = {
     "a word": ({**completion("A"), "usage": {"prompt_tokens": "7", "completion_tokens": True}}, 1, 0),
     "no answer in time": ((200, {}, "hang"), 2, 0),
     "no completion": ((200, {}, "<html>"), 2, 0),
+    "half an answer": ((200, {"content-length": "500"}, "half"), 2, 0),
 }
 
 
@@ -99,6 +100,13 @@ def test_tokens_that_the_server_does_not_say_are_unknown_and_not_guessed(server,
     assert (used.tokens_in, used.tokens_out) == (tokens, 0)
     assert f"tokens of {calls} call" in in_words(used)
     assert "cost" not in in_words(used)
+
+
+def test_a_server_that_is_not_there_was_not_called(server, tmp_path):
+    server.url = "http://127.0.0.1:9/v1"
+    with recording(tmp_path / "usage.jsonl"):
+        endpoint(server, tmp_path).ask(requests("a"))
+    assert not (tmp_path / "usage.jsonl").exists()
 
 
 def test_empty_replies_are_calls_and_errors_are_none(server, tmp_path):
@@ -174,10 +182,10 @@ def test_verdicts_that_a_shared_file_saves_count_apart_and_the_runs_own_do_not(s
     pairs = [Comparison("Say it", word, "no") for word in ("ant", "bee")]
     judge(pairs[:1], "first")
     judge(pairs[:1], "first")
-    assert (sums(tmp_path / "usage-first.jsonl").calls, sums(tmp_path / "usage-first.jsonl").kept) == (2, 0)
+    assert (sums(tmp_path / "usage-first.jsonl").calls, sums(tmp_path / "usage-first.jsonl").from_files) == (2, 0)
     for _ in range(2):
         judge(pairs, "second")
-    assert (sums(tmp_path / "usage-second.jsonl").calls, sums(tmp_path / "usage-second.jsonl").kept) == (2, 2)
+    assert (sums(tmp_path / "usage-second.jsonl").calls, sums(tmp_path / "usage-second.jsonl").from_files) == (2, 2)
 
 
 # ---- whole runs ---------------------------------------------------------------------------------
@@ -205,7 +213,7 @@ def test_a_run_says_what_its_judge_had_on_every_page_and_its_results_are_the_sam
     run(parse_recipe(paid), tmp_path / "run", QUIET)
     calls = len(server.requests)
     used = sums(tmp_path / "run" / USAGE)
-    assert (used.calls, used.tokens_in, used.kept) == (calls, 100 * calls, 0)
+    assert (used.calls, used.tokens_in, used.from_files) == (calls, 100 * calls, 0)
     line = f"m@{server.url}/: {calls} calls, {100 * calls:,} tokens in, {10 * calls} out, cost {calls * ONE:.2g}"
     assert line in " ".join(sparring("status", tmp_path / "run").out.split())
     told = json.loads(sparring("status", tmp_path / "run", "--json").out)["used"]
@@ -218,7 +226,7 @@ def test_a_run_says_what_its_judge_had_on_every_page_and_its_results_are_the_sam
     run(parse_recipe(paid), tmp_path / "again", QUIET)
     assert len(server.requests) == calls
     again = sums(tmp_path / "again" / USAGE)
-    assert (again.calls, again.cost, again.kept) == (0, 0, calls)
+    assert (again.calls, again.cost, again.from_files) == (0, 0, calls)
     for name in ("rounds/000/verdicts.parquet", "rounds/000/pairs.parquet", VERDICT_CACHE):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     assert USAGE not in (tmp_path / "run" / "manifest.json").read_text()
@@ -270,7 +278,7 @@ def test_a_run_that_stops_and_goes_on_counts_every_call_once(paid, server, tmp_p
     server.answer = longer
     run(parse_recipe(paid), tmp_path / "run", QUIET)
     used, replies = sums(tmp_path / "run" / USAGE), (tmp_path / "replies.jsonl").read_text().splitlines()
-    assert (used.calls, used.tokens_in, used.kept) == (len(replies), 100 * len(replies), 0)
+    assert (used.calls, used.tokens_in, used.from_files) == (len(replies), 100 * len(replies), 0)
 
 
 SCRIPT = """
@@ -305,7 +313,7 @@ def test_a_kill_loses_at_most_the_calls_under_way_and_none_counts_twice(server, 
     used = sums(tmp_path / "usage.jsonl")
     assert 0 <= len(server.requests) - used.calls <= 2 * 4, "four calls are under way at a kill"
     assert used.tokens_in == 100 * used.calls
-    assert used.kept == 0, "they were this run's own"
+    assert used.from_files == 0, "they were this run's own"
     rows = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines() if line.endswith("}")]
     assert len({row["key"] for row in rows}) == 300
     assert used.calls >= 300

@@ -9,18 +9,19 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from sparring.votes.ballot import Ballot
-from sparring.votes.counting import Standing, lacks
+from sparring.votes.counting import Standing, hold, lacks, settle
 from sparring.votes.database import Unavailable, open_database
 from sparring.votes.items import make_item
 from sparring.votes.people import add_voter, by_token
 from sparring.votes.records import read_records
-from sparring.votes.tables import ITEMS
+from sparring.votes.tables import ITEMS, VOTES
 from vote_fakes import TO_VERSION_1, item, vote_all, voter
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -110,6 +111,26 @@ def test_voters_of_several_processes_lose_and_double_nothing(ballot: Callable[[]
     assert first.close([item(i).id for i in range(60)]) is not None
 
 
+def test_asking_again_waits_for_a_vote_that_is_being_stored(ballot: Callable[[], Ballot]):
+    one, other = ballot(), ballot()
+    one.ask([item(0)], wanted=1, skips=3)
+    ada = voter(one.database)
+    showing = one.next_showing(ada)
+    assert showing is not None
+    with one.database.write() as voting:
+        hold(voting, [item(0).id])
+        asking = threading.Thread(target=other.ask, args=([item(0)], 1, 3))
+        asking.start()
+        asking.join(0.3)
+        assert asking.is_alive(), "it waits"
+        said = {"item": item(0).id, "voter": ada, "repeat": False, "left": 0, "verdict": "left", "voted_at": 0.0}
+        voting.execute(VOTES.insert().values(showing=showing.id, **said))
+        settle(voting, [item(0).id])
+    asking.join()
+    with one.database.read() as connection:
+        assert tuple(connection.execute(sa.select(ITEMS.c.lacks, lacks())).one()) in {(0, 0), (1, 1)}
+
+
 def test_a_database_of_version_1_is_completed(ballot: Callable[[], Ballot]):
     one = ballot()
     one.ask([item(i) for i in range(5)], wanted=1, skips=3)
@@ -117,7 +138,9 @@ def test_a_database_of_version_1_is_completed(ballot: Callable[[], Ballot]):
     with one.database.write() as connection:
         for change in TO_VERSION_1:
             connection.exec_driver_sql(change)
-    assert ballot().standing() == Standing(wanted=5, open=3, votes=2)
+    with ThreadPoolExecutor(2) as both:  # a server and a run that are started at once
+        for opened in [both.submit(ballot) for _ in range(2)]:
+            assert opened.result().standing() == Standing(wanted=5, open=3, votes=2)
 
 
 def test_odd_texts_undo_and_tokens(ballot: Callable[[], Ballot]):

@@ -119,7 +119,7 @@ class Endpoint(Asker):
 
     def _use_kept(self, keys: Sequence[str]) -> None:
         if keys and (journal := usage.current()) is not None:
-            journal.kept(self.name, keys)
+            journal.from_files(self.name, keys)
 
     def _answer(self, new: Mapping[str, Request]) -> None:
         if not new:
@@ -210,8 +210,9 @@ class Endpoint(Asker):
             self.counts["requests"] += 1
         try:
             completion = self._client.create(model=self.config.model, **request)
-        except (Malformed, TimeoutError):  # the server may have worked for it
-            self._note_call(key, None, None)
+        except Exception as error:
+            if _may_have_worked(error):
+                self._note_call(key, None, None)
             raise
         self._note_call(key, token_count(completion, "prompt_tokens"), token_count(completion, "completion_tokens"))
         try:
@@ -383,6 +384,15 @@ def _check_extra(name: str, extra: Any) -> None:
 def _most_tokens(text: str) -> float:
     plain = sum(map(str.isascii, text))
     return plain / CHARACTERS_PER_TOKEN + (len(text.encode(errors="replace")) - plain) / BYTES_PER_TOKEN
+
+
+def _may_have_worked(error: Exception) -> bool:
+    """Whether the server may have made an answer, and charge for it, that did not arrive whole."""
+    import openai
+
+    # By name: it is of httpx or of httpx2, as the client library has it.
+    reached = type(error.__cause__).__name__ != "ConnectError"
+    return (reached and isinstance(error, openai.APIConnectionError)) or isinstance(error, Malformed | TimeoutError)
 
 
 def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:

@@ -43,13 +43,13 @@ class Used:
     """calls whose cost is known: counts and prices were"""
     cost: float = 0.0
     """of those, in the currency of the prices"""
-    kept: int = 0
+    from_files: int = 0
     """answers that a file held from before"""
 
     def add(self, row: Any) -> None:
         """Count a line of the file."""
-        if "kept" in row:
-            self.kept += row["kept"]
+        if "from_files" in row:
+            self.from_files += row["from_files"]
             return
         tokens_in, tokens_out, cost = row["tokens_in"], row["tokens_out"], row["cost"]
         self.tokens_in += tokens_in or 0
@@ -68,8 +68,8 @@ def in_words(used: Used) -> str:
         parts[0] += f", cost {used.cost:{',.2f' if used.cost >= 1 else '.2g'}}{of}"
     if used.uncounted:
         parts.append(f"tokens of {counted(used.uncounted, 'call')} unknown, as the server did not say")
-    if used.kept:
-        parts.append(f"{counted(used.kept, 'answer')} from files, at no cost")
+    if used.from_files:
+        parts.append(f"{counted(used.from_files, 'answer')} from files, at no cost")
     return f"{used.model}: {'; '.join(parts)}"
 
 
@@ -130,13 +130,13 @@ class UsageJournal:
             self._counted.add((asker, key[:KEY_LENGTH]))
             append_lines(self.path, as_line({"key": key[:KEY_LENGTH], **row}))
 
-    def kept(self, asker: str, keys: Iterable[str], own: bool = False) -> None:
+    def from_files(self, asker: str, keys: Iterable[str], own: bool = False) -> None:
         """Answers that a file held: those that this run has not had yet count. `own`: it paid for them, none counts."""
         with self._lock:
             new = [key for key in dict.fromkeys(k[:KEY_LENGTH] for k in keys) if (asker, key) not in self._counted]
             self._counted.update((asker, key) for key in new)
             if new:
-                append_lines(self.path, as_line({"key": new, "asker": asker, "kept": 0 if own else len(new)}))
+                append_lines(self.path, as_line({"key": new, "asker": asker, "from_files": 0 if own else len(new)}))
 
     def _take(self, row: Any) -> None:
         keys = row["key"] if isinstance(row["key"], list) else [row["key"]]

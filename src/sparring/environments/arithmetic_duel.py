@@ -38,6 +38,7 @@ class ArithmeticDuel(Environment):
 
     about = "a challenger writes a sum, a solver solves it, and code checks both"
     roles = (CHALLENGER, SOLVER)
+    edition = 2
 
     digits: int = Field(default=2, ge=1, le=6)
     """of the numbers that a challenger may use, at most"""

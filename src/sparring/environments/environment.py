@@ -98,6 +98,8 @@ class Environment(BaseModel):
     """the lowest and the highest reward; the highest against the lowest counts as a sure win"""
     zero_sum: ClassVar[bool] = False
     """whether one role's reward is the other's loss: checked for every task"""
+    edition: ClassVar[int] = 1
+    """of a shipped environment; one more with every change of what is played or examined"""
     most_waves: ClassVar[int] = 64
     """an episode that asks more often is an error"""
 

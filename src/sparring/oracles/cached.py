@@ -90,4 +90,4 @@ class Cached(Wrapper):
         if keys and (journal := usage.current()) is not None:
             for inner, _ in nested(self.oracle):
                 if isinstance(inner, LLMJudge):
-                    journal.kept(inner.endpoint.name, keys, own)
+                    journal.from_files(inner.endpoint.name, keys, own)

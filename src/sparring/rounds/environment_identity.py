@@ -20,7 +20,7 @@ from sparring.runtime.files import hash_file
 def environment_identity(environment: Environment) -> str:
     """Its class, the fields that are set, and of one's own class a hash of what decides an episode.
 
-    `measure` and `about` decide none. A shipped class is known by its name: what it does is not changed in silence.
+    `measure` and `about` decide none. A shipped class is known by its name and edition.
     """
     kind = type(environment)
     fields = environment.model_dump_json(exclude_defaults=True)
@@ -28,7 +28,8 @@ def environment_identity(environment: Environment) -> str:
     fields += "".join(f";{environment_identity(one)}" for one in environment.inner)
     fields += "".join(f";{name}=={metadata.version(name)}" for name in environment.packages)
     if f"{kind.__module__}:{kind.__qualname__}" in SHIPPED.values():
-        return f"{kind.__qualname__}({fields})"
+        edition = f", edition {environment.edition}" if environment.edition > 1 else ""
+        return f"{kind.__qualname__}({fields}{edition})"
     known = {*Environment.__mro__, object}
     own = [klass for klass in kind.__mro__ if klass not in known]
     parts = [_code(value) for klass in own for name, value in sorted(vars(klass).items()) if _decides(name)]

@@ -58,7 +58,7 @@ class Ballot:
         with self.database.write() as connection:
             first = (connection.scalar(sa.select(sa.func.max(ITEMS.c.place))) or 0) + 1
             for ids in chunks(new):
-                rows = connection.execute(sa.select(ITEMS).where(ITEMS.c.id.in_(ids))).all()
+                rows = hold(connection, ids)
                 known = {row.id for row in rows}
                 more = [row.id for row in rows if row.wanted < wanted]
                 raised = {"wanted": wanted, "skips": skips, "closed_at": None}
@@ -82,9 +82,8 @@ class Ballot:
         `grace`: seconds since the last vote, within which its voter may still take it back.
         """
         with self.database.write() as connection:
-            # PostgreSQL: whoever votes or takes back waits for these rows.
             for part in chunks(ids):
-                connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part)).with_for_update())
+                hold(connection, part)
             if missing(connection, ids):
                 return None
             still = ITEMS.c.closed_at.is_(None)
@@ -143,7 +142,7 @@ class Ballot:
                 shown = connection.execute(sa.select(SHOWINGS).where(where)).one_or_none()
                 if shown is None:
                     raise NotShown("this pair was not shown to you by this server. Nothing was stored; take the next.")
-                hold(connection, shown.item)
+                hold(connection, [shown.item])
                 known = connection.scalar(sa.select(VOTES.c.verdict).where(VOTES.c.showing == showing))
                 if known is not None:
                     if known != verdict:
@@ -178,7 +177,7 @@ class Ballot:
             vote = next((row for row in last if row.undone_at is None), None)
             if vote is None:
                 raise Late("there is no vote of yours to take back.")
-            hold(connection, vote.item)
+            hold(connection, [vote.item])
             closed = connection.scalar(sa.select(ITEMS.c.closed_at).where(ITEMS.c.id == vote.item))
             if closed is not None and not vote.repeat:
                 raise Late("your last vote is used already, and cannot be taken back any more.")

@@ -71,14 +71,17 @@ def count(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bo
 
 
 def missing(connection: sa.Connection, ids: Sequence[str]) -> int:
-    """How many of these items lack a vote."""
-    lacking = ITEMS.c.lacks == VOTE
-    return sum(count(connection, ITEMS, sa.and_(ITEMS.c.id.in_(part), lacking)) for part in chunks(ids))
+    """How many of these items lack a vote, counted: an oracle must not wait for what a server of before stored."""
+    return sum(count(connection, ITEMS, sa.and_(ITEMS.c.id.in_(part), lacks() == VOTE)) for part in chunks(ids))
 
 
-def hold(connection: sa.Connection, item: str) -> None:
-    """Wait for whoever closes or judges the item now (PostgreSQL; writers of SQLite wait anyway)."""
-    connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id == item).with_for_update())
+def hold(connection: sa.Connection, ids: Sequence[str]) -> Sequence[sa.Row]:
+    """The items with these ids, once nobody else closes or judges them (PostgreSQL; writers of SQLite wait anyway).
+
+    In order, so that two who hold several never wait for each other.
+    """
+    which = sa.select(ITEMS.c.id, ITEMS.c.wanted).where(ITEMS.c.id.in_(ids))
+    return connection.execute(which.order_by(ITEMS.c.id).with_for_update()).all()
 
 
 def settle(connection: sa.Connection, ids: Iterable[str]) -> None:

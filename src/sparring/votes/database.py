@@ -201,7 +201,8 @@ def _check(database: Database, make: bool) -> None:
                     )
                 METADATA.create_all(connection)
                 connection.execute(SETTINGS.insert().values(name="version", value=VERSION))
-            found = connection.scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "version"))
+            version = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == "version")
+            found = connection.scalar(version.with_for_update())  # whoever completes the tables now is waited for
             if found == "1":
                 _complete(connection)
                 found = VERSION

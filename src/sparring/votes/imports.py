@@ -112,7 +112,7 @@ def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) 
         with database.write() as connection:
             if connection.scalar(sa.select(SHOWINGS.c.id).where(SHOWINGS.c.id == showing)) is not None:
                 return False
-            hold(connection, item.id)
+            hold(connection, [item.id])
             connection.execute(SHOWINGS.insert().values(id=showing, shown_at=at, **where))
             said = {"verdict": vote.verdict, "seconds": vote.seconds, "voted_at": at}
             connection.execute(VOTES.insert().values(showing=showing, **where, **said))

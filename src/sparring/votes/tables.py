@@ -46,8 +46,8 @@ ITEMS = sa.Table(
 )
 """Two answers to a prompt. `wanted`: votes that an oracle waits for, 0 where votes were only imported; `skips`: so
 many leave it without a verdict; `double`: one more voter is asked, for the agreement; `urgent`: an oracle waits now;
-`closed_at`: its verdict is used; `lacks`: `counting.VOTE`, `SECOND` or `NOTHING`, kept by `counting.settle`, for
-to count the votes of every item anew is most of a vote's time."""
+`closed_at`: its verdict is used; `lacks`: `counting.VOTE`, `SECOND` or `NOTHING`, as `counting.settle` found it: to
+count the votes of every item was most of a vote's time."""
 WAITING = sa.Index(
     "items_waiting",
     *(ITEMS.c.urgent.desc(), ITEMS.c.place, ITEMS.c.lacks),

@@ -26,6 +26,8 @@ NEWTON_STEPS = 200
 DESCENT_STEPS = 500
 NEAR_KINK = 1e-5
 """nats in every logit, that a fit may stop beside a kink"""
+SMOOTH = 3.0, 30.0
+"""between these, gradients ten times as far away differ ten times as much: a curve, and no kink"""
 CONVERGED = 1e-6
 """largest gradient at the end of a fit, relative to that at its start where this is above 1"""
 FAR = 10.0
@@ -42,7 +44,9 @@ def minimise(loss: Loss, start: Array) -> Array:
     enough = CONVERGED * max(1.0, steep)
     if largest_gradient(loss, logits) > enough:
         logits = _descend(loss, logits)
-    left = stationarity_gradient(loss, logits, NEAR_KINK)
+    left = stationarity_gradient(loss, logits)
+    if left > enough and is_beside_kink(loss, logits):
+        left = stationarity_gradient(loss, logits, NEAR_KINK)
     if not left <= enough:
         raise ValueError(
             f"the fit did not converge: gradient {left:.1e} at its end, {steep:.1e} at its start. The loss may have "
@@ -99,8 +103,18 @@ def stationarity_gradient(loss: Loss, logits: Array, radius: float = 1e-6) -> fl
     here = largest_gradient(loss, logits)
     if here <= CONVERGED:
         return here
-    near = _gradients_near(loss, logits, radius, np.random.default_rng(0), 20 * len(logits))
+    near = gradients_near(loss, logits, radius, np.random.default_rng(0), 20 * len(logits))
     return float(np.abs(_shortest(near)).max())
+
+
+def is_beside_kink(loss: Loss, logits: Array) -> bool:
+    """Whether gradients jump within `NEAR_KINK`; on a curve they change by as much as one moves."""
+    spreads = []
+    for radius in (NEAR_KINK / 10, NEAR_KINK):
+        gradients = gradients_near(loss, logits, radius, np.random.default_rng(0), 20 * len(logits))
+        spreads.append(float(np.abs(gradients - gradients[0]).max()))
+    near, far = spreads
+    return far > 0 and not SMOOTH[0] * near < far < SMOOTH[1] * near
 
 
 def _descend(loss: Loss, start: Array) -> Array:
@@ -108,7 +122,7 @@ def _descend(loss: Loss, start: Array) -> Array:
     draw, logits, radius = np.random.default_rng(0), start.copy(), 0.1
     value = float(loss(torch.from_numpy(logits)))
     for _ in range(DESCENT_STEPS):
-        down = -_shortest(_gradients_near(loss, logits, radius, draw, 2 * len(logits)))
+        down = -_shortest(gradients_near(loss, logits, radius, draw, 2 * len(logits)))
         length = float(np.linalg.norm(down))
         size = 1.0 / length if length > 1e-9 else 0.0
         reached = value
@@ -126,7 +140,7 @@ def _descend(loss: Loss, start: Array) -> Array:
     return logits
 
 
-def _gradients_near(loss: Loss, logits: Array, radius: float, draw: np.random.Generator, count: int) -> Array:
+def gradients_near(loss: Loss, logits: Array, radius: float, draw: np.random.Generator, count: int) -> Array:
     """Gradients (count + 1, n) here and at random points within `radius` in every logit."""
     moves = draw.uniform(-radius, radius, (count, len(logits)))
     points = torch.from_numpy(np.stack([logits, *(logits + moves)]))
