@@ -24,7 +24,7 @@ from sparring.certificates.claims import offline
 from sparring.certificates.claims.check import check
 from sparring.certificates.claims.claim import Claim, Effort, mean_and_interval, nash_target
 from sparring.certificates.panels import Curve, LogPanel, Path3, SimplexPanel
-from sparring.certificates.players.episodes import certify_episodes
+from sparring.certificates.players.episodes import LEARNING_RATE, Leg, certify_episodes
 from sparring.certificates.players.transformer import certify_transformer
 from sparring.certificates.plot import svg
 from sparring.games.files import resolve_game
@@ -61,23 +61,31 @@ DRAWN = (
     "DPO narrow, beta 0.3",
     "chi-PO, beta 1",
 )
-ROLES: Mapping[str, tuple[str, Mapping[str, Any], str, int, int]] = {
-    "Kuhn poker, COMAL": ("comal", {"step_size": 4, "kl_to_reference": 0.05, "period": 10}, "kuhn_poker", 120, 4096),
-    "Kuhn poker, INPO": ("inpo", {"step_size": 4, "kl_to_reference": 0.02}, "kuhn_poker", 30, 2048),
-    "Kuhn poker, SPPO": ("sppo", {"step_size": 4}, "kuhn_poker", 30, 2048),
-    "Kuhn poker, GRPO, baseline by role": ("grpo", {"baseline": "role"}, "kuhn_poker", 30, 2048),
-    "Kuhn poker, GRPO, no baseline": ("grpo", {"baseline": "none"}, "kuhn_poker", 30, 2048),
+SHORT, LONG = [(30, LEARNING_RATE)], [(120, LEARNING_RATE)]
+ROLES: Mapping[str, tuple[str, Mapping[str, Any], str, Sequence[Leg], int]] = {
+    "Kuhn poker, COMAL": ("comal", {"step_size": 4, "kl_to_reference": 0.05, "period": 10}, "kuhn_poker", LONG, 4096),
+    "Kuhn poker, COMAL, all pairs, a lower rate at last": (
+        "comal",
+        {"step_size": 2, "kl_to_reference": 0.025, "period": 40, "pairing": "all"},
+        "kuhn_poker",
+        [(79, 2e-3), (60, 5e-4)],
+        8192,
+    ),
+    "Kuhn poker, INPO": ("inpo", {"step_size": 4, "kl_to_reference": 0.02}, "kuhn_poker", SHORT, 2048),
+    "Kuhn poker, SPPO": ("sppo", {"step_size": 4}, "kuhn_poker", SHORT, 2048),
+    "Kuhn poker, GRPO, baseline by role": ("grpo", {"baseline": "role"}, "kuhn_poker", SHORT, 2048),
+    "Kuhn poker, GRPO, no baseline": ("grpo", {"baseline": "none"}, "kuhn_poker", SHORT, 2048),
     "rock-paper-scissors, COMAL": (
         "comal",
         {"step_size": 4, "kl_to_reference": 0.05, "period": 10},
         "rock_paper_scissors",
-        30,
+        SHORT,
         128,
     ),
-    "rock-paper-scissors, SPPO": ("sppo", {"step_size": 4}, "rock_paper_scissors", 30, 128),
-    "matching pennies, SPPO": ("sppo", {"step_size": 4}, "matching_pennies", 30, 128),
+    "rock-paper-scissors, SPPO": ("sppo", {"step_size": 4}, "rock_paper_scissors", SHORT, 128),
+    "matching pennies, SPPO": ("sppo", {"step_size": 4}, "matching_pennies", SHORT, 128),
 }
-"""Algorithm, fields, game, rounds, episodes of a round"""
+"""Algorithm, fields, game, legs, episodes of a round"""
 TRANSFORMER = ("inpo", "comal", "ipo", "sppo")
 
 INTRO = """# Certificates
@@ -171,8 +179,8 @@ def compute() -> dict[str, Any]:
 
 def compute_roles(label: str) -> dict[str, Any]:
     """The exploitability, round by round, of a tiny model that plays a game with itself."""
-    name, settings, game, rounds, episodes = ROLES[label]
-    result = certify_episodes(name, settings, game, rounds, episodes)
+    name, settings, game, legs, episodes = ROLES[label]
+    result = certify_episodes(name, settings, game, legs, episodes)
     print(f"{label}: {result['exploitability'][0]:.4f} -> {result['exploitability'][-1]:.4f}", flush=True)
     return {key: result[key] for key in ("exploitability", "value", "least_legal_share", "policy", "episodes")}
 
@@ -263,7 +271,9 @@ def page(data: Mapping[str, Any]) -> str:
     text += "## All rows\n"
     for name in SHIPPED:
         rows = [claim for claim in claims if claim["algorithm"] == name]
-        text += f"\n### {name}\n\n" + table(("claim", "source", "predicted", "measured", "seeds", "verdict"), map(cells, rows))
+        text += f"\n### {name}\n\n" + table(
+            ("claim", "source", "predicted", "measured", "seeds", "verdict"), map(cells, rows)
+        )
     return text
 
 
@@ -383,7 +393,14 @@ def roles_text(results: Mapping[str, Any]) -> str:
         best = min(range(len(gaps)), key=gaps.__getitem__)
         last = f"{np.mean(gaps[-10:]):.4f}"
         rows.append(
-            [label, f"{result['episodes']:,}", f"{gaps[0]:.3f}", f"{gaps[best]:.4f} in round {best}", f"{gaps[-1]:.4f}", last]
+            [
+                label,
+                f"{result['episodes']:,}",
+                f"{gaps[0]:.3f}",
+                f"{gaps[best]:.4f} in round {best}",
+                f"{gaps[-1]:.4f}",
+                last,
+            ]
             + [f"{result['value'][-1]:+.3f}", f"{result['least_legal_share'][-1]:.3f}"]
         )
     head = ("game, algorithm", "episodes a round", "start", "lowest", "last", "mean of the last 10", "first seat gets")
@@ -396,7 +413,14 @@ PARTS = {"bandit": bandit_text, "transformer": transformer_text, "roles": roles_
 def cells(claim: Mapping[str, Any]) -> list[str]:
     """A claim as table cells."""
     words = f"**{claim['name']}**: {claim['claim']}" + (f" *{claim['note']}*" if claim["note"] else "")
-    return [words, claim["source"], claim["predicted"], claim["measured"], str(claim.get("seeds") or "-"), claim["verdict"]]
+    return [
+        words,
+        claim["source"],
+        claim["predicted"],
+        claim["measured"],
+        str(claim.get("seeds") or "-"),
+        claim["verdict"],
+    ]
 
 
 def table(head: Sequence[str], rows: Any) -> str:

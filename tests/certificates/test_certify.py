@@ -12,6 +12,7 @@ from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import NotPlayable, build_for_game, goal
 from sparring.certificates.certify import certify, equilibrium, play
 from sparring.certificates.claims import fits
+from sparring.certificates.players.episodes import certify_episodes
 from sparring.games.equilibrium import duality_gap, nash_is_unique, regularised_gap
 from sparring.games.files import load_game, resolve_game
 from sparring.games.game import Game
@@ -255,3 +256,12 @@ def test_iterative_ipo_with_a_fixed_reference_goes_to_the_regularised_nash():
     assert result["solves"] == "regularised"
     assert result["kl_to_equilibrium"][-1] < 1e-12
     assert build_for_game("ipo", {"reference": "iterate"}).regularisation() == 0
+
+
+def test_a_second_leg_goes_on_from_the_first_with_its_own_rate() -> None:
+    settings, game = {"step_size": 2.0}, "matching_pennies"
+    one = certify_episodes("sppo", settings, game, [(1, 2e-3)], episodes=16)
+    two = certify_episodes("sppo", settings, game, [(1, 2e-3), (2, 1e-9)], episodes=16)
+    assert two["rounds"] == 3
+    assert two["exploitability"][:2] == one["exploitability"]
+    assert two["exploitability"][1:] == pytest.approx([one["exploitability"][1]] * 3, abs=1e-5)

@@ -194,3 +194,21 @@ def test_the_transformer_player_lowers_its_gap(tmp_path: Path):
     assert result["gap"][1] < result["gap"][0]
     assert result["distance_to_exact_step"][0] < result["distance_moved"][0]
     assert "total variation" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--player", "episodes", "--legs", "3:0.1,4"),
+            "--legs '4': write ROUNDS:RATE, for example 80:0.002",
+        ),
+        (("--player", "episodes", "--legs", "3:0"), "--legs '3:0': write ROUNDS:RATE"),
+        (("--player", "episodes", "--legs", "0:0.1"), "--legs '0:0.1': write ROUNDS:RATE"),
+        (("--player", "episodes", "--legs", "3:0.1", "--rounds", "3"), "both say how many rounds"),
+        (("--legs", "3:0.1"), "--legs is of --player episodes; leave it out."),
+    ],
+)
+def test_legs_are_checked_before_anything_is_played(options: tuple[str, ...], said: str):
+    code, _, err = sparring("certify", "comal", *options)
+    assert (code, said in " ".join(err.split())) == (2, True)

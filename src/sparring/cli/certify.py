@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from sparring.runtime.plain_yaml import as_number, load_value
 if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
 
+LEG = re.compile(r"([1-9]\d*):(\d*\.?\d+(?:e-?\d+)?)")
+"""rounds and learning rate"""
 PICTURES = (".svg", ".html")
 FIELDS = ("claim", "source", "predicted", "measured", "seeds", "note")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
@@ -57,6 +60,13 @@ def command(
     pairs: Annotated[
         int, typer.Option(help="Per round: prompts of the sampled player, episodes of the episodes player.")
     ] = 4000,
+    legs: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the episodes player, instead of --rounds: rounds and their learning rate, such as "
+            "80:0.002,60:0.0005."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the sampled and transformer players, and of random starts.")] = 0,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Of claims: source, prediction and measurement too.")
@@ -80,6 +90,8 @@ def command(
     if algorithm not in ("all", *SYSTEMS):
         find_algorithm(algorithm)
     chosen = check_player(player)
+    if legs is not None and chosen != "episodes":
+        raise ValueError("--legs is of --player episodes; leave it out.")
     with contextlib.ExitStack() as locks:
         for file in (json_, plot):
             if file is not None and file != Path("-"):
@@ -87,7 +99,8 @@ def command(
         if chosen == "transformer":
             transformer(names, game, settings, rounds or 5, seed, json_, plot)
         elif chosen == "episodes":
-            episodes(names, game or "kuhn_poker", settings, rounds or 20, pairs, seed, json_, plot)
+            parts = parse_legs(legs, rounds)
+            episodes(names, game or "kuhn_poker", settings, parts, pairs, seed, json_, plot)
         elif game is None and json_ is None and plot is None and not settings and chosen != "sampled":
             claims(names, chosen or "tabular", rounds or 20, seed, verbose)
         else:
@@ -150,6 +163,23 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set {text!r}: several numbers are a list; write {key}=[{value}].")
         settings[key] = parsed
     return settings
+
+
+def parse_legs(text: str | None, rounds: int | None) -> list[tuple[int, float]]:
+    """`ROUNDS:RATE,...`; without, one leg of all rounds."""
+    from sparring.certificates.players.episodes import LEARNING_RATE
+
+    if text is None:
+        return [(rounds or 20, LEARNING_RATE)]
+    if rounds is not None:
+        raise ValueError("--rounds and --legs both say how many rounds; leave one out.")
+    legs = []
+    for part in text.split(","):
+        found = LEG.fullmatch(part.strip())
+        if found is None or float(found[2]) == 0:
+            raise ValueError(f"--legs {part!r}: write ROUNDS:RATE, for example 80:0.002,60:0.0005.")
+        legs.append((int(found[1]), float(found[2])))
+    return legs
 
 
 # ---------------------------------------------------------------- claims
@@ -250,7 +280,7 @@ def episodes(
     names: Sequence[str],
     game: str,
     settings: Mapping[str, Any],
-    rounds: int,
+    legs: Sequence[tuple[int, float]],
     count: int,
     seed: int,
     json_: Path | None,
@@ -262,8 +292,8 @@ def episodes(
     from sparring.certificates.players.episodes import certify_episodes
     from sparring.runtime.progress import Progress
 
-    with Progress(terminal(stderr=True)).task("rounds", rounds) as advance:
-        result = certify_episodes(names[0], settings, game, rounds, count, seed, advance)
+    with Progress(terminal(stderr=True)).task("rounds", sum(rounds for rounds, _ in legs)) as advance:
+        result = certify_episodes(names[0], settings, game, legs, count, seed, advance)
     if json_ is not None:
         write_json(result, json_)
     if json_ != Path("-"):

@@ -4,7 +4,7 @@ Its words are the game's cards and moves, a reply is one word, and `sparring.rou
 illegal replies are learnt away first. Exploitability of every round's policy is exact, by best responses over the whole
 game. Leaves out: environments without an exact solution.
 
-    certify_episodes("inpo", {"step_size": 2.0}, "kuhn_poker", rounds=30, episodes=2048)["exploitability"]
+    certify_episodes("inpo", {"step_size": 2.0}, "kuhn_poker", [(30, 2e-3)], episodes=2048)["exploitability"]
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ GAMES: Mapping[str, Mapping[str, Any]] = {
 DEFAULTS: Mapping[str, Any] = {"samples": 16, "pairing": "iid", "target": "soft", "soft_labels": True}
 """Where an algorithm has such a field and --set does not say otherwise: siblings in groups of 16, whose rewards'
 difference is the target"""
+LEARNING_RATE = 2e-3
+Leg = tuple[int, float]
+"""rounds, and the learning rate of their fits"""
 Told = tuple[str, str, tuple[str, ...]]
 """seat, what it is told, its moves"""
 
@@ -98,22 +101,22 @@ def gaps_of(environment: SequentialGame | MatrixGame, chances: Chances) -> tuple
 
 
 def recipe(
-    folder: Path, algorithm: Algorithm, name: str, game: str, rounds: int, episodes: int, seed: int
+    model: Path, algorithm: Algorithm, name: str, game: str, leg: Leg, episodes: int, seed: int
 ) -> dict[str, Any]:
-    """An ordinary recipe; the model is in `folder`."""
+    """An ordinary recipe."""
     return {
-        "model": {"path": str(folder / "model")},
+        "model": {"path": str(model)},
         "data": {
             "train": {"path": "sparring:episodes", "limit": episodes},
             "held_out": {"path": "sparring:episodes", "split": "held_out", "limit": 16},
         },
         "environment": dict(GAMES[game]),
         "algorithm": {"name": name, **algorithm.model_dump(mode="json")},
-        "rounds": rounds,
+        "rounds": leg[0],
         "seed": seed,
         "sampling": {"max_new_tokens": 1, "batch_size": 4096, "precision": "float32"},
         "fit": {
-            "learning_rate": 2e-3,
+            "learning_rate": leg[1],
             "epochs": 4,
             "batch_size": 64,
             "precision": "float32",
@@ -152,14 +155,15 @@ def certify_episodes(
     name: str,
     settings: Mapping[str, Any],
     game: str,
-    rounds: int,
+    legs: Sequence[Leg],
     episodes: int,
     seed: int = 0,
     fitted: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Play the rounds, and the exact exploitability of the policies of round 0..rounds.
+    """Play the legs' rounds, and the exact exploitability of the start and of every round's policy.
 
-    `episodes`: of a round; `fitted` is called after each.
+    A leg is a run of its own, with the next seed, whose start and reference are the last policy of the one before: with
+    a lower learning rate its fits are nearer to the exact step. `episodes`: of a round; `fitted` is called after each.
 
     Raises:
         ValueError: the algorithm cannot play roles, or there is no such game.
@@ -169,20 +173,25 @@ def certify_episodes(
     environment = build_environment(GAMES[game])
     assert isinstance(environment, SequentialGame | MatrixGame)
     algorithm, told = build_for_episodes(name, settings), all_told(environment)
+    read: list[tuple[Chances, float]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        save_tiny_llama(folder / "model", words_of(told), seed)
-        parsed = parse_recipe(recipe(folder, algorithm, name, game, rounds, episodes, seed))
-        run(parsed, folder / "run", _RoundsOnly(fitted))
-        policies = Policies(Store(folder / "run"), parsed.model)
-        read = [read_policy(policies, t, told) for t in range(rounds + 1)]
+        model = Path(temporary) / "model"
+        save_tiny_llama(model, words_of(told), seed)
+        for number, leg in enumerate(legs):
+            parsed = parse_recipe(recipe(model, algorithm, name, game, leg, episodes, seed + number))
+            folder = Path(temporary) / f"leg-{number}"
+            run(parsed, folder, _RoundsOnly(fitted))
+            policies = Policies(Store(folder), parsed.model)
+            read += [read_policy(policies, t, told) for t in range(min(number, 1), leg[0] + 1)]
+            model = policies.folder(PolicyRef(leg[0]))
     gaps = [gaps_of(environment, chances) for chances, _ in read]
     return {
         "algorithm": algorithm.about.title,
         "settings": algorithm.model_dump(mode="json"),
         "player": "episodes",
         "game": game,
-        "rounds": rounds,
+        "rounds": sum(count for count, _ in legs),
+        "legs": [{"rounds": count, "learning_rate": rate} for count, rate in legs],
         "episodes": episodes,
         "solves": goal(algorithm),
         "exploitability": [gap for gap, _ in gaps],
