@@ -64,7 +64,7 @@ DRAWN = (
 SHORT, LONG = [(30, LEARNING_RATE)], [(120, LEARNING_RATE)]
 ROLES: Mapping[str, tuple[str, Mapping[str, Any], str, Sequence[Leg], int]] = {
     "Kuhn poker, COMAL": ("comal", {"step_size": 4, "kl_to_reference": 0.05, "period": 10}, "kuhn_poker", LONG, 4096),
-    "Kuhn poker, COMAL, all pairs, a lower rate at last": (
+    "Kuhn poker, COMAL, two legs": (
         "comal",
         {"step_size": 2, "kl_to_reference": 0.025, "period": 40, "pairing": "all"},
         "kuhn_poker",
