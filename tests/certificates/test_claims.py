@@ -18,7 +18,7 @@ from sparring.algorithms.sppo import SPPO
 from sparring.certificates.build import build_for_game
 from sparring.certificates.claims import fits, gradients, offline, self_play, variants
 from sparring.certificates.claims import pairs as pair_claims
-from sparring.certificates.claims.check import CLAIMS, check, check_together
+from sparring.certificates.claims.check import CLAIMS, check
 from sparring.certificates.claims.claim import Claim, Effort, agrees, distance, tabulated
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.certificates.players.transformer import (
@@ -327,10 +327,3 @@ def test_the_page_is_generated_from_its_data():
     stored = {(row["algorithm"], row["name"]) for row in data["claims"]}
     now = {(row.algorithm, row.name) for name in SHIPPED for row in exact(name)}
     assert now <= stored
-
-
-def test_checks_that_are_shared_out_are_the_same_checks() -> None:
-    names = ["nash_md", "egpo"]
-    together = [(name, claims) for name, claims, _ in check_together(names, "exact", 20, 0, 2)]
-    assert together == [(name, check(name, "exact")[0]) for name in names]
-    assert all(claims for _, claims in together)

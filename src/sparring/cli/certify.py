@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 LEG = re.compile(r"([1-9]\d*):(\d*\.?\d+(?:e-?\d+)?)")
 """rounds and learning rate"""
-MOST_PROCESSES = 8
-"""each holds half a gigabyte"""
 PICTURES = (".svg", ".html")
 FIELDS = ("claim", "source", "predicted", "measured", "seeds", "note")
 VERDICTS = ("holds", "refuted", "measured", "FAILS")
@@ -193,19 +191,12 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
     Raises:
         ValueError: not one was checked.
     """
-    import torch
-
-    from sparring.certificates.claims.check import check, check_together, left_out
+    from sparring.certificates.claims.check import check, left_out
 
     checked: list[Claim] = []
     unfitted = {name: count for name in names if (count := left_out(name, player))}
-    several = min(len(names), torch.get_num_threads(), MOST_PROCESSES)
-    found = (
-        check_together(names, player, rounds, seed, several)
-        if several > 1
-        else ((name, *check(name, player, rounds, seed)) for name in names)
-    )
-    for name, of_algorithm, seconds in found:
+    for name in names:
+        of_algorithm, seconds = check(name, player, rounds, seed)
         say(terminal(stderr=True), f"{name}: {len(of_algorithm)} claims, {seconds:.1f} s")
         checked += of_algorithm
     counts = Counter(claim.verdict for claim in checked)

@@ -8,13 +8,9 @@ Leaves out: the computations, one file per family, and what a row is (`claim.py`
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
-
-import torch
 
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import build_for_game, needs_data
@@ -53,17 +49,6 @@ def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -
     affordable = [one for one in checks_of(name) if player == "tabular" or one.player == "exact"]
     claims = [replace(claim, algorithm=name) for one in affordable for claim in one.run(Effort(rounds, seed))]
     return claims, time.perf_counter() - began
-
-
-def check_together(
-    names: Sequence[str], player: str, rounds: int, seed: int, processes: int
-) -> Iterator[tuple[str, Sequence[Claim], float]]:
-    """As `check`, for each name in order, by so many processes; an algorithm's checks share tables and stay in one."""
-    spawn = get_context("spawn")  # a fork would copy torch's threads in whatever state they are
-    with ProcessPoolExecutor(processes, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = [pool.submit(check, name, player, rounds, seed) for name in names]
-        for name, future in zip(names, found, strict=True):
-            yield (name, *future.result())
 
 
 def left_out(name: str, player: str) -> int:
