@@ -203,6 +203,8 @@ def test_the_transformer_player_lowers_its_gap(tmp_path: Path):
             ("--player", "episodes", "--legs", "3:0.1,4"),
             "--legs '4': write ROUNDS:RATE, for example 80:0.002",
         ),
+        (("--player", "episodes", "--legs", "1:0.1,1:1e400"), "--legs '1:1e400': write ROUNDS:RATE"),
+        (("--player", "episodes", "--legs", "9999999:0.1"), "--legs '9999999:0.1': write ROUNDS:RATE"),
         (("--player", "episodes", "--legs", "3:0"), "--legs '3:0': write ROUNDS:RATE"),
         (("--player", "episodes", "--legs", "0:0.1"), "--legs '0:0.1': write ROUNDS:RATE"),
         (("--player", "episodes", "--legs", "3:0.1", "--rounds", "3"), "both say how many rounds"),

@@ -111,6 +111,12 @@ def test_an_average_lacks_no_policy(run, tmp_path):
         PolicyPlayer(f"{run / 'rounds'}:average", tmp_path)
 
 
+@pytest.mark.parametrize("number", ["avg", "Average", "-1", ""])
+def test_a_round_that_is_none_is_said_of_the_run(run, tmp_path, number):
+    with pytest.raises(ValueError, match=rf"is a run, and '{number}' none of its rounds. Write .*:ROUND or .*:average"):
+        PolicyPlayer(f"{run}:{number}", tmp_path)
+
+
 def test_an_average_has_no_weights_to_score_with(run, tmp_path):
     with pytest.raises(ValueError, match=rf"one of {ROUNDS} policies and is no one model. Name one of them: .*:3"):
         policy_folder(f"{run}:average", tmp_path)

@@ -98,13 +98,33 @@ def test_a_run_that_is_deleted_while_watched_is_said_and_the_others_stay(finishe
     assert visitor.get("/run/0/report").status_code == 404
 
 
-@pytest.mark.parametrize("file", [layout.MANIFEST, layout.RECIPE, layout.SUMMARY, "evaluation/policy-1.json"])
-def test_a_damaged_file_is_a_sentence(finished: Path, file: str):
+@pytest.mark.parametrize("text", ['{"half": ', "[]", "5", '{"step": null}'])
+@pytest.mark.parametrize("file", [layout.MANIFEST, layout.SUMMARY, "evaluation/policy-1.json"])
+def test_a_damaged_file_is_a_sentence(finished: Path, file: str, text: str):
     visitor = Visitor(open_site([finished], None, tokens=False))
-    (finished / file).write_text('{"half": ')
+    (finished / file).write_text(text)
     answer = visitor.get("/")
     assert answer.status_code == 200
     assert "cannot be read now" in answer.text
+
+
+@pytest.mark.parametrize("line", ["5", '{"step": null}', '{"half'])
+def test_a_damaged_step_of_a_fit_leaves_the_others(finished: Path, line: str):
+    fit = next(finished.glob("rounds/000/fit*.jsonl"))
+    before = Watched(finished).look().curves
+    with fit.open("a") as stream:
+        stream.write(f"{line}\n")
+    assert [curve.svg for curve in Watched(finished).look().curves] == [curve.svg for curve in before]
+
+
+def test_a_database_of_votes_that_is_gone_takes_no_run_away(finished: Path, contest: Path):
+    site = open_site([finished, contest], None, tokens=False)
+    assert site.database is not None
+    visitor = Visitor(site)
+    visitor.begin("Ada")
+    shutil.move(site.database.place, f"{site.database.place}.away")
+    assert "The final policy wins" in visitor.get("/run/0").text
+    assert "cannot be read now" in visitor.get("/").text
 
 
 def test_a_run_records_what_it_does(tiny_recipe: dict[str, Any], tmp_path: Path):

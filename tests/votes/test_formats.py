@@ -138,3 +138,47 @@ def test_imported_votes_are_used_when_an_oracle_asks_for_their_pairs(tmp_path: P
     assert ballot.standing().wanted == 0
     ballot.ask([wanted], wanted=1, skips=3)
     assert ballot.missing([wanted.id]) == 0
+
+
+OWN = {"prompt": "p", "left": "x", "right": "y", "verdict": "left", "voter": "Ada"}
+
+
+@pytest.mark.parametrize("said", ["False", "false", "0", "", None, False])
+def test_a_table_of_text_says_false_in_words(tmp_path: Path, said: object):
+    database = open_database(tmp_path / "votes.sqlite")
+    assert import_votes(database, [{**OWN, "repeat": said, "undone": said}], QUESTION)[:2] == (1, 0)
+    (record,) = read_records(database)
+    assert (record.repeat, record.undone) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"repeat": "perhaps"}, "repeat is neither true nor false"),
+        ({"undone": "True"}, "taken back"),
+        ({"seconds": "fast"}, "seconds is no number of seconds"),
+        ({"seconds": [1]}, "seconds is no number of seconds"),
+        ({"voted_at": "2026-01-01T00:00:00"}, "voted_at is no number of seconds"),
+        ({"voted_at": float("nan")}, "voted_at is no number of seconds"),
+        ({"id": ["x"]}, "the id is no text"),
+        ({"voter": "a" * 100}, "a name has 1 to 60 characters"),
+        ({"voter": "a\nb"}, "a name has 1 to 60 characters"),
+        ({"left": "y", "right": "x"}, "the same person said otherwise of the pair"),
+        ({"prompt": "other", "id": "1"}, "its id is that of another vote"),
+    ],
+)
+def test_a_row_that_cannot_be_stored_is_left_out_with_its_reason(tmp_path: Path, row: dict, reason: str):
+    database = open_database(tmp_path / "votes.sqlite")
+    rows = [{**OWN, "id": "1"}, {**OWN, **row}, {**OWN, "prompt": "q", "seconds": "1.5"}]
+    added, known, dropped = import_votes(database, rows, QUESTION)
+    assert (added, known, dropped.total()) == (2, 0, 1)
+    assert next(iter(dropped)).startswith(reason)
+    assert len(read_records(database)) == 2
+
+
+def test_cancelled_annotations_are_counted_and_no_votes(tmp_path: Path):
+    said = {"type": "pairwise", "to_name": "left,right", "value": {"selected": "left"}}
+    annotations = [{"result": [said], "was_cancelled": True}, {"result": [said]}]
+    row = {"data": {"prompt": "p", "left": "x", "right": "y"}, "annotations": annotations}
+    imported = import_votes(open_database(tmp_path / "votes.sqlite"), [row], QUESTION)
+    assert imported == (1, 0, {"a cancelled annotation": 1})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -27,7 +28,7 @@ from sparring.runtime.plain_yaml import as_number, load_value
 if TYPE_CHECKING:
     from sparring.certificates.claims.claim import Claim
 
-LEG = re.compile(r"([1-9]\d*):(\d*\.?\d+(?:e-?\d+)?)")
+LEG = re.compile(r"([1-9]\d{0,5}):(\d*\.?\d+(?:e-?\d+)?)", re.IGNORECASE)
 """rounds and learning rate"""
 PICTURES = (".svg", ".html")
 FIELDS = ("claim", "source", "predicted", "measured", "seeds", "note")
@@ -176,7 +177,7 @@ def parse_legs(text: str | None, rounds: int | None) -> list[tuple[int, float]]:
     legs = []
     for part in text.split(","):
         found = LEG.fullmatch(part.strip())
-        if found is None or float(found[2]) == 0:
+        if found is None or not 0 < float(found[2]) < math.inf:
             raise ValueError(f"--legs {part!r}: write ROUNDS:RATE, for example 80:0.002,60:0.0005.")
         legs.append((int(found[1]), float(found[2])))
     return legs

@@ -236,6 +236,10 @@ def _folder_and_round(spec: str) -> tuple[Path, str]:
     folder, _, number = spec.rpartition(":")
     if folder and (number.isdigit() or number == AVERAGE):
         return Path(folder).expanduser(), number
+    if folder and not Path(spec).exists() and is_run(run := Path(folder).expanduser()):
+        raise ValueError(
+            f"{spec!r}: {run} is a run, and {number!r} none of its rounds. Write {run}:ROUND or {run}:{AVERAGE}."
+        )
     return Path(spec).expanduser(), ""
 
 

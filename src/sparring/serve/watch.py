@@ -31,6 +31,7 @@ from sparring.runtime.words import counted, duration, rough
 from sparring.serve.site import is_contest
 from sparring.votes.ballot import Ballot
 from sparring.votes.counting import Standing
+from sparring.votes.database import Unavailable
 
 T = TypeVar("T")
 LOOK_SECONDS = 2.0
@@ -89,6 +90,10 @@ class Seen:
         return [(layout.title_of(stage.name), stage.left_out) for stage in stages if stage.left_out]
 
 
+UNREADABLE = (ValueError, OSError, TypeError, KeyError, AttributeError, IndexError, Unavailable)
+"""what a damaged file, or a database that is gone, may raise"""
+
+
 class Watched:
     """A folder that is watched; one object serves all who look."""
 
@@ -114,7 +119,7 @@ class Watched:
             )
         try:
             return self._contest(name) if is_contest(self.folder) else self._run(name)
-        except (ValueError, OSError) as error:  # deleted between two reads, or damaged
+        except UNREADABLE as error:  # deleted between two reads, or damaged
             return Seen(name, "gone", f"{self.folder} cannot be read now: {error}")
 
     def _contest(self, name: str) -> Seen:
@@ -237,6 +242,8 @@ def _rows(path: Path) -> list[FitRow]:
         try:
             row = json.loads(line)
         except ValueError:
+            continue
+        if not isinstance(row, dict) or not isinstance(row.get("step", 0), int):
             continue
         while rows and (rows[-1].get("step") or 0) >= row.get("step", 0):
             rows.pop()

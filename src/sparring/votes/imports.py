@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections import Counter
@@ -24,12 +25,13 @@ from sparring.votes.ballot import Ballot
 from sparring.votes.counting import hold, settle
 from sparring.votes.database import Database
 from sparring.votes.exports import ARENA, ARGILLA
-from sparring.votes.items import VERDICTS, Item, Late, make_item
-from sparring.votes.people import named_voter
-from sparring.votes.tables import SHOWINGS, VOTES
+from sparring.votes.items import VERDICTS, Item, Late, answer_meant, make_item
+from sparring.votes.people import checked_name, named_voter
+from sparring.votes.tables import COUNTS, SHOWINGS, VOTES
 from sparring.votes.tries import ROOM, Tried, store_try, tried_item
 
 Row = Mapping[str, Any]
+CANCELLED = "cancelled"
 UNNAMED = "imported"
 """the voter of a file that names none"""
 OTHER_WINNERS = {"tie (bothbad)": "both_bad", "bothbad": "both_bad", "both_bad": "both_bad", "tie": "tie"}
@@ -70,7 +72,10 @@ def import_votes(database: Database, rows: Sequence[Row], question: str) -> Impo
     for row in rows:
         try:
             for vote in read(row):
-                given.append((vote, *_item(vote, question)))
+                try:
+                    given.append((_checked(vote), *_item(vote, question)))
+                except ValueError as error:
+                    dropped[str(error)] += 1
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else f"a row of another form ({error})"
             dropped[reason] += 1
@@ -79,12 +84,51 @@ def import_votes(database: Database, rows: Sequence[Row], question: str) -> Impo
         raise ValueError(f"the file holds no vote: {reasons}.")
     Ballot(database).ask((item for vote, item, _ in given if vote.tried is None), wanted=0, skips=1)
     voters = {name: named_voter(database, name, "voter").id for name in {vote.voter for vote, _, _ in given}}
-    added = sum(_stored(database, vote, item, left, voters[vote.voter]) for vote, item, left in given)
-    return Imported(added, len(given) - added, dropped)
+    added = known = 0
+    for vote, item, left in given:
+        try:
+            new = _stored(database, vote, item, left, voters[vote.voter])
+        except Late as error:
+            dropped[str(error)] += 1
+        else:
+            added, known = added + new, known + (not new)
+    return Imported(added, known, dropped)
+
+
+def _checked(vote: Given) -> Given:
+    """The vote with a name, numbers and an id that can be stored. Raises ValueError where it has none."""
+    if not isinstance(vote.id, str | None):
+        raise ValueError("the id is no text")
+    numbers = {name: _number(getattr(vote, name), name) for name in ("seconds", "voted_at")}
+    return vote._replace(voter=checked_name(vote.voter), **numbers)
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is no number of seconds")
+    return number
+
+
+def _flag(value: Any, name: str) -> bool:
+    """Whether it is set; tables of text say it in words."""
+    said = str(value).strip().casefold()
+    if value is None or said in ("", "false", "0", "0.0"):
+        return False
+    if said in ("true", "1", "1.0"):
+        return True
+    raise ValueError(f"{name} is neither true nor false")
 
 
 def _item(vote: Given, question: str) -> tuple[Item, int]:
     left, right = vote.left.strip(), vote.right.strip()
+    if vote.verdict == CANCELLED:
+        raise ValueError("a cancelled annotation")
     if vote.verdict not in VERDICTS:
         raise ValueError(f"the verdict is none of {', '.join(VERDICTS)}")
     if left == right or not (left and right):
@@ -95,14 +139,23 @@ def _item(vote: Given, question: str) -> tuple[Item, int]:
 
 
 def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) -> bool:
-    """Whether the vote was new."""
+    """Whether the vote was new; false where it is there already.
+
+    Raises:
+        Late: the place that it would take is another vote's.
+    """
+    meant = answer_meant(left, vote.verdict)
+    with database.read() as connection:
+        known = connection.execute(_same_place(item, voter, vote)).all()
+    if any((one.item, one.voter, answer_meant(one.left, one.verdict)) == (item.id, voter, meant) for one in known):
+        return False
+    if known:
+        same = any(one.showing == vote.id for one in known)
+        raise Late("its id is that of another vote" if same else "the same person said otherwise of the pair")
     if vote.tried is not None:
         sides, showing = (vote.left, vote.right), vote.id or secrets.token_urlsafe(18)
         said = (vote.verdict, vote.seconds, vote.voted_at)
-        try:
-            return store_try(database, voter, showing, vote.messages, sides, vote.tried, *said)
-        except Late:
-            return False
+        return store_try(database, voter, showing, vote.messages, sides, vote.tried, *said)
     # A file may hold the same verdict of several people, who are told apart; a second of the same one is the first.
     digest = hashlib.sha256(json.dumps([item.id, voter, left, vote.repeat, vote.verdict]).encode()).hexdigest()
     showing = vote.id or f"import-{digest[:32]}"
@@ -110,16 +163,21 @@ def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) 
     at = vote.voted_at if vote.voted_at is not None else time.time()
     try:
         with database.write() as connection:
-            if connection.scalar(sa.select(SHOWINGS.c.id).where(SHOWINGS.c.id == showing)) is not None:
-                return False
             hold(connection, [item.id])
             connection.execute(SHOWINGS.insert().values(id=showing, shown_at=at, **where))
             said = {"verdict": vote.verdict, "seconds": vote.seconds, "voted_at": at}
             connection.execute(VOTES.insert().values(showing=showing, **where, **said))
             settle(connection, [item.id])
-    except IntegrityError:  # this person has judged the pair
-        return False
+    except IntegrityError as error:  # since it was looked for, or shown and not voted on
+        raise Late("the pair was voted on, or its id given, meanwhile") from error
     return True
+
+
+def _same_place(item: Item, voter: int, vote: Given) -> sa.Select[Any]:
+    """Votes of the same id, and of the same person on the same pair, which are taken back ones neither."""
+    own = sa.and_(VOTES.c.item == item.id, VOTES.c.voter == voter, VOTES.c.repeat == vote.repeat)
+    counting = COUNTS if vote.verdict != "skip" else sa.and_(VOTES.c.undone_at.is_(None), VOTES.c.verdict == "skip")
+    return sa.select(VOTES).where(sa.or_(sa.and_(own, counting), VOTES.c.showing == (vote.id or "")))
 
 
 # ---- formats -----------------------------------------------------------------------------------
@@ -135,7 +193,7 @@ def _reader(rows: Sequence[Row]) -> Callable[[Row], Iterable[Given]]:
 
 
 def _own(row: Row) -> Iterator[Given]:
-    if row.get("undone"):
+    if _flag(row.get("undone"), "undone"):
         raise ValueError("taken back")
     yield Given(
         row.get("question"),
@@ -144,7 +202,7 @@ def _own(row: Row) -> Iterator[Given]:
         row["right"],
         row["verdict"],
         str(row.get("voter") or UNNAMED),
-        bool(row.get("repeat")),
+        _flag(row.get("repeat"), "repeat"),
         row.get("seconds"),
         row.get("voted_at"),
         row.get("id"),
@@ -156,7 +214,7 @@ def _tried(row: Row) -> Tried | None:
     if row.get("room") != ROOM:
         return None
     left, right = row["policies"]
-    return Tried(str(left), str(right), bool(row.get("blind")))
+    return Tried(str(left), str(right), _flag(row.get("blind"), "blind"))
 
 
 def _arena(row: Row) -> Iterator[Given]:
@@ -183,6 +241,7 @@ def _label_studio(row: Row) -> Iterator[Given]:
             by = annotation.get("completed_by")
             name = by.get("email") if isinstance(by, Mapping) else by
             seconds = annotation.get("lead_time")
+            verdict = CANCELLED if annotation.get("was_cancelled") else verdict
             yield Given(None, prompt_turns(asked), left, right, verdict, str(name or UNNAMED), seconds=seconds)
 
 

@@ -81,6 +81,11 @@ def read_policy(policies: Policies, t: int, told: Sequence[Told]) -> tuple[Chanc
     chances, least = {}, 1.0
     for role, said, moves in told:
         shares = np.exp([next(logps) for _ in moves])
+        if not float(shares.sum()) > 0:
+            raise ValueError(
+                f"after round {t} of a leg the policy gives no move of {role} any probability: its fits diverged. "
+                "Lower the learning rate (--legs)."
+            )
         least = min(least, float(shares.sum()))
         chances[role, said] = (shares / shares.sum()).tolist()
     return chances, least
