@@ -123,6 +123,7 @@ def test_a_database_of_votes_that_is_gone_takes_no_run_away(finished: Path, cont
     visitor = Visitor(site)
     visitor.begin("Ada")
     shutil.move(site.database.place, f"{site.database.place}.away")
+    assert visitor.get("/vote").status_code == 503, "who votes is told to try again, and not that the session has ended"
     assert "The final policy wins" in visitor.get("/run/0").text
     assert "cannot be read now" in visitor.get("/").text
 

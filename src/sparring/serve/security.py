@@ -24,7 +24,6 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sparring.serve.site import Site
-from sparring.votes.database import Unavailable
 from sparring.votes.people import Role, Voter, by_id
 
 POLICY = (
@@ -115,12 +114,7 @@ def current(request: Request) -> Voter | None:
     site, id_ = site_of(request), request.session.get("voter")
     if site.database is None or not isinstance(id_, int):
         return None
-    try:
-        voter = by_id(site.database, id_)
-    except Unavailable:
-        if site.tokens:
-            raise
-        return None  # everybody may watch here, with a name or without
+    voter = by_id(site.database, id_)
     if voter is None or voter.revoked or (site.tokens and not voter.has_link):
         return None
     # A new link closes the sessions of the old one.

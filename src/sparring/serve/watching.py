@@ -9,17 +9,18 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from sparring.runtime.layout import REPORT
-from sparring.serve.security import PART, REPORT_POLICY, allowed, current
+from sparring.serve.security import PART, REPORT_POLICY, allowed, current, site_of
 from sparring.serve.templates import page
 from sparring.serve.watch import Watched
 
 
 async def overview(request: Request) -> Response:
     """All folders side by side; a single one in full."""
-    voter = await run_in_threadpool(current, request)
-    if voter is not None and voter.role == "voter":
-        return RedirectResponse("/vote", 303)
-    await allowed(request, "viewer", "owner")
+    if site_of(request).tokens:
+        voter = await run_in_threadpool(current, request)
+        if voter is not None and voter.role == "voter":
+            return RedirectResponse("/vote", 303)
+    await _admitted(request)
     watched: list[Watched] = request.app.state.watched
     if len(watched) == 1:
         return await _run(request, 0)
@@ -30,17 +31,23 @@ async def overview(request: Request) -> Response:
 
 async def run(request: Request) -> Response:
     """One folder in full."""
-    await allowed(request, "viewer", "owner")
+    await _admitted(request)
     return await _run(request, _number(request))
 
 
 async def report(request: Request) -> Response:
     """The report that a finished run has written, in a sandbox of its own."""
-    await allowed(request, "viewer", "owner")
+    await _admitted(request)
     path = request.app.state.watched[_number(request)].folder / REPORT
     if not path.is_file():
         raise HTTPException(404, "This run has written no report yet.")
     return FileResponse(path, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+
+
+async def _admitted(request: Request) -> None:
+    """Raises as `allowed`. A local server asks nobody, so that runs are seen when their database of votes is gone."""
+    if site_of(request).tokens:
+        await allowed(request, "viewer", "owner")
 
 
 async def _run(request: Request, number: int) -> Response:

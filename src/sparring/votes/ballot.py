@@ -114,12 +114,13 @@ class Ballot:
         `after`: the showing on his screen; then it is what comes after it, and already his.
         """
         with self.database.read() as connection:  # most often it waits already, and readers wait for nobody
-            if (showing := _waiting(connection, voter, after)) is not None:
-                return showing
+            if (first := _first(pending(connection, voter), after)) is not None:
+                return shown(connection, first)
         with self.database.write(durable=False) as connection:
-            if (showing := _waiting(connection, voter, after)) is not None:
-                return showing
-            held = [row.item for row in pending(connection, voter)]
+            waiting = pending(connection, voter)
+            if (first := _first(waiting, after)) is not None:
+                return shown(connection, first)
+            held = [row.item for row in waiting]
             if (again := due_repeat(connection, voter)) is not None and again[0] not in held:
                 item, left = again
                 return show(connection, voter, item, 1 - left, repeat=True)
@@ -193,6 +194,7 @@ class Ballot:
         with self.database.read() as connection:
             return Standing(
                 wanted=count(connection, ITEMS, ITEMS.c.wanted > 0),
+                # `wanted` only for the index: what lacks a vote is wanted.
                 open=count(connection, ITEMS, sa.and_(ITEMS.c.wanted > 0, ITEMS.c.lacks == VOTE)),
                 votes=count(connection, VOTES, sa.and_(COUNTS, ASKED_FOR)),
             )
@@ -203,10 +205,9 @@ class Ballot:
             return count(connection, VOTES, sa.and_(COUNTS, ASKED_FOR, VOTES.c.voter == voter))
 
 
-def _waiting(connection: sa.Connection, voter: int, after: str | None) -> Showing | None:
-    """The voter's first showing without a vote, but for the one on his screen."""
-    ids = (row.id for row in pending(connection, voter))
-    return next((shown(connection, id_) for id_ in ids if id_ != after), None)
+def _first(waiting: Sequence[sa.Row], after: str | None) -> str | None:
+    """The first of these showings, but for the one on the voter's screen."""
+    return next((row.id for row in waiting if row.id != after), None)
 
 
 def _item_row(item: Item, wanted: int, skips: int, urgent: bool) -> dict[str, Any]:

@@ -8,8 +8,6 @@ Rows that hold no vote are counted by reason. Leaves out: files of other columns
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import secrets
 import time
@@ -18,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from sparring.models.messages import conversation, prompt_turns
 from sparring.votes.ballot import Ballot
@@ -27,7 +24,7 @@ from sparring.votes.database import Database
 from sparring.votes.exports import ARENA, ARGILLA
 from sparring.votes.items import VERDICTS, Item, Late, answer_meant, make_item
 from sparring.votes.people import checked_name, named_voter
-from sparring.votes.tables import COUNTS, SHOWINGS, VOTES
+from sparring.votes.tables import SHOWINGS, VOTES
 from sparring.votes.tries import ROOM, Tried, store_try, tried_item
 
 Row = Mapping[str, Any]
@@ -139,45 +136,33 @@ def _item(vote: Given, question: str) -> tuple[Item, int]:
 
 
 def _stored(database: Database, vote: Given, item: Item, left: int, voter: int) -> bool:
-    """Whether the vote was new; false where it is there already.
+    """Whether the vote was new; false where it is there already, also taken back.
 
     Raises:
         Late: the place that it would take is another vote's.
     """
     meant = answer_meant(left, vote.verdict)
-    with database.read() as connection:
-        known = connection.execute(_same_place(item, voter, vote)).all()
-    if any((one.item, one.voter, answer_meant(one.left, one.verdict)) == (item.id, voter, meant) for one in known):
-        return False
-    if known:
-        same = any(one.showing == vote.id for one in known)
-        raise Late("its id is that of another vote" if same else "the same person said otherwise of the pair")
-    if vote.tried is not None:
-        sides, showing = (vote.left, vote.right), vote.id or secrets.token_urlsafe(18)
-        said = (vote.verdict, vote.seconds, vote.voted_at)
-        return store_try(database, voter, showing, vote.messages, sides, vote.tried, *said)
-    # A file may hold the same verdict of several people, who are told apart; a second of the same one is the first.
-    digest = hashlib.sha256(json.dumps([item.id, voter, left, vote.repeat, vote.verdict]).encode()).hexdigest()
-    showing = vote.id or f"import-{digest[:32]}"
-    where = {"item": item.id, "voter": voter, "repeat": vote.repeat, "left": left}
+    own = sa.and_(VOTES.c.item == item.id, VOTES.c.voter == voter, VOTES.c.repeat == vote.repeat)
     at = vote.voted_at if vote.voted_at is not None else time.time()
-    try:
-        with database.write() as connection:
-            hold(connection, [item.id])
+    showing = vote.id or f"import-{secrets.token_urlsafe(18)}"
+    with database.write() as connection:
+        hold(connection, [item.id])
+        known = connection.execute(sa.select(VOTES).where(sa.or_(own, VOTES.c.showing == showing))).all()
+        if any((one.item, one.voter, answer_meant(one.left, one.verdict)) == (item.id, voter, meant) for one in known):
+            return False
+        if connection.scalar(sa.select(SHOWINGS.c.id).where(SHOWINGS.c.id == showing)) is not None:
+            raise Late("its id is that of another vote")
+        if vote.verdict != "skip" and any(one.undone_at is None and one.verdict != "skip" for one in known):
+            raise Late("the same person said otherwise of the pair")
+        if vote.tried is None:
+            where = {"item": item.id, "voter": voter, "repeat": vote.repeat, "left": left}
             connection.execute(SHOWINGS.insert().values(id=showing, shown_at=at, **where))
             said = {"verdict": vote.verdict, "seconds": vote.seconds, "voted_at": at}
             connection.execute(VOTES.insert().values(showing=showing, **where, **said))
             settle(connection, [item.id])
-    except IntegrityError as error:  # since it was looked for, or shown and not voted on
-        raise Late("the pair was voted on, or its id given, meanwhile") from error
-    return True
-
-
-def _same_place(item: Item, voter: int, vote: Given) -> sa.Select[Any]:
-    """Votes of the same id, and of the same person on the same pair, which are taken back ones neither."""
-    own = sa.and_(VOTES.c.item == item.id, VOTES.c.voter == voter, VOTES.c.repeat == vote.repeat)
-    counting = COUNTS if vote.verdict != "skip" else sa.and_(VOTES.c.undone_at.is_(None), VOTES.c.verdict == "skip")
-    return sa.select(VOTES).where(sa.or_(sa.and_(own, counting), VOTES.c.showing == (vote.id or "")))
+            return True
+    sides = (vote.left, vote.right)
+    return store_try(database, voter, showing, vote.messages, sides, vote.tried, vote.verdict, vote.seconds, at)
 
 
 # ---- formats -----------------------------------------------------------------------------------
