@@ -276,6 +276,7 @@ def test_fields_are_identity_and_defaults_are_not_spelt_out() -> None:
     plain, one = ({"name": "step_critic", **fields} for fields in ({}, {"steps": 3}))
     assert environment_identity(build_environment(plain)) == "StepCritic({})"
     assert environment_identity(build_environment(one)) == 'StepCritic({"steps":3})'
+    assert environment_identity(build_environment({"name": "arithmetic_duel"})) == "ArithmeticDuel({}, edition 2)"
 
 
 def test_another_environment_is_refused_and_nothing_is_played_again(roles_recipe: Plain, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Endpoint(Asker):
 
     # ---- asking -------------------------------------------------------------------------------
 
-    def _use_kept(self, keys: Sequence[str]) -> None:
+    def _take_stored(self, keys: Sequence[str]) -> None:
         if keys and (journal := usage.current()) is not None:
             journal.from_files(self.name, keys)
 

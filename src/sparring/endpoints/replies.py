@@ -282,11 +282,11 @@ class Asker:
             OracleError: no further request can succeed: refused, down, or the budget is spent.
         """
         asked = {self.key(request): request for request in requests}
-        self._use_kept([key for key in asked if key in self.file])
+        self._take_stored([key for key in asked if key in self.file])
         self._answer({k: r for k, r in asked.items() if k not in self.file and k not in self._given_up})
         return [self.file.get(self.key(request)) for request in requests]
 
-    def _use_kept(self, keys: Sequence[str]) -> None:
+    def _take_stored(self, keys: Sequence[str]) -> None:
         """Told which replies are taken from the file, by key."""
 
     def _answer(self, new: Mapping[str, Request]) -> None:

@@ -120,7 +120,8 @@ class Watched:
         try:
             return self._contest(name) if is_contest(self.folder) else self._run(name)
         except UNREADABLE as error:  # deleted between two reads, or damaged
-            return Seen(name, "gone", f"{self.folder} cannot be read now: {error}")
+            reason = str(error) if isinstance(error, ValueError | OSError | Unavailable) else f"damaged ({error!r})"
+            return Seen(name, "gone", f"{self.folder} cannot be read now: {reason}")
 
     def _contest(self, name: str) -> Seen:
         done = (self.folder / "index.html").exists()
