@@ -109,10 +109,10 @@ def test_tasks_that_name_none_are_refused(file: Path, tmp_path: Path):
 def test_a_run_that_stops_itself_is_reported(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = module.run
 
-    def sometimes(recipe: Any, out: Path, progress: Progress) -> Any:
+    def sometimes(recipe: Any, out: Path, progress: Progress, twins: Any) -> Any:
         if recipe.algorithm["name"] == "dpo":
             raise Tripwire("the policy collapsed")
-        return made(recipe, out, progress)
+        return made(recipe, out, progress, twins)
 
     monkeypatch.setattr(module, "run", sometimes)
     result = run_study(load_study(file), tmp_path / "out", Progress(quiet=True))

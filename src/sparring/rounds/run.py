@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -57,11 +57,14 @@ from sparring.runtime.randomness import noise_seed
 from sparring.runtime.shown import Shown
 
 
-def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None) -> Summary:
+def run(
+    recipe: RecipeSource, out: str | Path, progress: Progress | None = None, twins: Mapping[str, Path] | None = None
+) -> Summary:
     """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json), which shows its result.
 
     `recipe`: a `Recipe`, the path or shipped name of a recipe file, or its content, in which an oracle may be a
-    function.
+    function. `twins`: by stage, the folder of a run under which it makes the same files from the same inputs
+    (`studies/twins.py`).
 
     Raises:
         ValueError: the recipe, the data or the folder is not usable; before work is lost.
@@ -72,6 +75,7 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
         recorder = Recorder(out / layout.PROGRESS, current().standing)
         progress = progress.recorded(recorder)
+        store.twins = {key: Store(folder) for key, folder in (twins or {}).items()}
         with store.first_start():
             journal = stack.enter_context(usage.recording(out / layout.USAGE))
             if journal.damage:

@@ -5,7 +5,8 @@
 `manifest.json` has one entry per finished stage: its inputs' hashes and its outputs' hashes; of a policy folder, that
 of its weights, and of every other file on which its answers depend. A finished stage is never run twice; a file that
 changed since it was written is an error; a file that is gone makes its stage run again, and every later stage whose
-inputs then differ. Half-done work (shards, fit checkpoints) lives in `*.partial` folders.
+inputs then differ. What another run made from the same inputs can be copied (`twins`). Half-done work (shards, fit
+checkpoints) lives in `*.partial` folders.
 Leaves out: what the stages do.
 
     store = Store(Path("runs/demo")); store.stage("rounds/000/pair", inputs, work)
@@ -24,7 +25,7 @@ from typing import Any
 from sparring.models.identity import hash_weights, reading_files
 from sparring.rounds.state import read_manifest
 from sparring.runtime.errors import OracleError, reason_of
-from sparring.runtime.files import hash_file, make_folder, write_json
+from sparring.runtime.files import beside, hash_file, make_folder, write_json
 from sparring.runtime.layout import HELD_OUT, LOCK, MANIFEST, PROGRESS, RECIPE, RUN_LOCK, TRAIN, USAGE, stage_name
 from sparring.runtime.locks import take
 from sparring.runtime.memory import OutOfMemory, PeakMemory, ran_out, release_memory
@@ -59,6 +60,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest = read_manifest(root)
+        self.twins: Mapping[str, Store] = {}
+        """by stage, another run that makes the same there: what it finished from the same inputs is copied"""
         self._ran: set[str] = set()
         self._made_folder = False
 
@@ -88,6 +91,8 @@ class Store:
                 return entry["facts"]
         # Killed half-way, a second run leaves files that the old hashes would call altered.
         self.forget(key)
+        if self._copied(key, inputs):
+            return self.manifest[key]["facts"]
         start = time.monotonic()
         with PeakMemory() as memory:
             made = _with_remedy(key, work)
@@ -104,6 +109,23 @@ class Store:
         write_json(self.root / MANIFEST, self.manifest)
         self._ran.add(key)
         return made.counts
+
+    def _copied(self, key: str, inputs: Mapping[str, str]) -> bool:
+        """Copy the stage's files from its twin, with the entry and so the seconds that they took there."""
+        twin = self.twins.get(key)
+        entry = None if twin is None else twin.manifest.get(key)
+        if twin is None or entry is None or entry["inputs"] != dict(inputs):
+            return False
+        if not all((twin.root / name).is_file() for name in entry["outputs"]):
+            return False
+        if any(twin._altered(name, expected) for name, expected in entry["outputs"].items()):
+            return False
+        for name in entry["outputs"]:
+            with beside(self.path(name)) as partial:
+                shutil.copyfile(twin.root / name, partial)
+        self.manifest[key] = {**entry, "copied_from": str(twin.root)}
+        write_json(self.root / MANIFEST, self.manifest)
+        return True
 
     def file(
         self, key: str, relative: str, inputs: Mapping[str, str], make: Callable[[Path], Counts]

@@ -5,9 +5,9 @@
     out/study.json          every number; study.md shows them
     out/seed-S.html         the runs of one seed side by side
 
-With `tasks`, lm-eval's documents are in out/scores/. A finished run is not made again and no verdict is asked twice, so
-the same command goes on where it stopped. A run that a tripwire ends is a result and is reported as one. Leaves out:
-the numbers (`studies/numbers.py`).
+With `tasks`, lm-eval's documents are in out/scores/. A finished run is not made again, no verdict is asked twice, and
+what several runs make alike is made once (`twins.py`), so the same command goes on where it stopped. A run that a
+tripwire ends is a result and is reported as one. Leaves out: the numbers (`studies/numbers.py`).
 
     run_study(load_study(Path("study.yaml")), Path("runs/study"), Progress())
 """
@@ -47,6 +47,7 @@ from sparring.runtime.progress import Progress
 from sparring.studies.judges import MissingJudge, alike, check_study, contest_judge, unfinished
 from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
 from sparring.studies.tasks import Tasks, TaskScores, task_rows
+from sparring.studies.twins import twins_of
 
 START = "start"
 """the common start policy's name among the methods"""
@@ -180,7 +181,9 @@ def _run_study(recipes: Recipes, out: Path, progress: Progress, tasks: Tasks | N
     for at, ((name, seed), recipe) in enumerate(recipes.items(), 1):
         progress.say(f"study: {name}, seed {seed} ({at} of {len(recipes)})")
         try:
-            summaries[name, seed] = run(recipe, run_folder(out, name, seed), progress)
+            others = {key: recipes[key] for key in summaries}
+            twins = twins_of(recipe, others, run_folders(others, out))
+            summaries[name, seed] = run(recipe, run_folder(out, name, seed), progress, twins)
         except Tripwire as reason:
             stopped.append({"method": name, "seed": seed, "reason": str(reason)})
             progress.say(f"study: {name}, seed {seed} stopped itself and is reported as stopped: {reason}")
