@@ -8,18 +8,16 @@ Leaves out: reward models over texts (`oracles/`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparring.games.bounded import minimise_between
 from sparring.games.game import Array, square_matrix
 
-_NEWTON_STEPS = 200
 # 0/1 preferences that a ranking explains have no finite maximum-likelihood rewards.
 _REWARD_BOUND = 30.0
-_SLOPE = 1e-11
-# How close to a bound a reward counts as held there; keeps the projected step from zigzagging.
-_NEAR = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,8 @@ def best_bradley_terry(P: ArrayLike) -> BradleyTerryFit:
 def fit_rewards(wins: Array, shift: Array, bounds: tuple[float, float], start: Array | None = None) -> Array:
     """Minimise shift . f + sum_ij wins_ij log(1 + exp(f_j - f_i)) over low <= f_i <= high.
 
-    Projected Newton (Bertsekas, 1982): entries that their slope holds at a bound stay there, the
-    others take a Newton step, cut off at the bounds and halved until the loss falls enough.
+    Raises:
+        ValueError: counts or shifts that are no numbers, or no minimum was reached.
     """
     if not (np.isfinite(wins).all() and (wins >= 0).all() and np.isfinite(shift).all()):
         raise ValueError(
@@ -58,19 +56,11 @@ def fit_rewards(wins: Array, shift: Array, bounds: tuple[float, float], start: A
     low, high = bounds
     scale = max((wins + wins.T).sum(axis=1).max(), np.abs(shift).max()) or 1.0
     wins, shift = wins / scale, shift / scale
-    rewards = np.full(len(wins), (low + high) / 2) if start is None else np.clip(start, low, high)
-    for _ in range(_NEWTON_STEPS):
-        loss, slope, curvature = _reward_loss(wins, shift, rewards)
-        if np.abs(np.clip(rewards - slope, low, high) - rewards).max() < _SLOPE:
-            return rewards
-        direction = _free_newton_step(rewards, slope, curvature, bounds)
-        moved = np.clip(rewards + direction, low, high)
-        # The last term is rounding: without it the final steps could never be accepted.
-        while _reward_loss(wins, shift, moved)[0] > (loss + 1e-4 * slope @ (moved - rewards) + 1e-15 * (1 + abs(loss))):
-            direction = direction / 2
-            moved = np.clip(rewards + direction, low, high)
-        rewards = moved
-    raise ValueError(f"fit_rewards: no minimum in {_NEWTON_STEPS} steps on [{low}, {high}]; use tighter bounds")
+    begin = np.full(len(wins), (low + high) / 2) if start is None else start
+    try:
+        return minimise_between(partial(_reward_loss, wins, shift), begin, low, high)
+    except ValueError as error:
+        raise ValueError(f"fit_rewards: {error}; use tighter bounds") from error
 
 
 def _reward_loss(wins: Array, shift: Array, rewards: Array) -> tuple[float, Array, Array]:
@@ -82,15 +72,3 @@ def _reward_loss(wins: Array, shift: Array, rewards: Array) -> tuple[float, Arra
     weights = pull * (1.0 - lost)
     weights = weights + weights.T
     return loss, shift - pull.sum(axis=1) + pull.sum(axis=0), np.diag(weights.sum(axis=1)) - weights
-
-
-def _free_newton_step(rewards: Array, slope: Array, curvature: Array, bounds: tuple[float, float]) -> Array:
-    """The Newton step of entries that are free to move, and the negative slope of those that a bound stops."""
-    low, high = bounds
-    stopped = ((rewards <= low + _NEAR) & (slope > 0)) | ((rewards >= high - _NEAR) & (slope < 0))
-    free = np.flatnonzero(~stopped)
-    # A common shift of connected rewards changes nothing: without the ridge the block is singular.
-    block = curvature[np.ix_(free, free)] + 1e-10 * np.eye(len(free))
-    direction = -slope
-    direction[free] = -np.linalg.solve(block, slope[free])
-    return direction

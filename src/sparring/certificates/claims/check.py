@@ -7,10 +7,13 @@ Leaves out: the computations, one file per family, and what a row is (`claim.py`
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+
+import torch
 
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import build_for_game, needs_data
@@ -47,8 +50,20 @@ def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -
     """An algorithm's claims and the seconds they took; player "exact" computes only those that take no fit."""
     began = time.perf_counter()
     affordable = [one for one in checks_of(name) if player == "tabular" or one.player == "exact"]
-    claims = [replace(claim, algorithm=name) for one in affordable for claim in one.run(Effort(rounds, seed))]
+    with _one_thread():
+        claims = [replace(claim, algorithm=name) for one in affordable for claim in one.run(Effort(rounds, seed))]
     return claims, time.perf_counter() - began
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Fits of some dozens of logits: more threads of torch would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def left_out(name: str, player: str) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize, nnls
+from scipy.optimize import nnls
 from torch import Tensor
 
+from sparring.games.bounded import minimise_between
 from sparring.games.game import Array
 
 Loss = Callable[[Float[Tensor, " n"]], Float[Tensor, ""]]
@@ -24,6 +25,8 @@ ROUNDING = 1e-15
 """relative rise of a loss that is no rise"""
 NEWTON_STEPS = 200
 DESCENT_STEPS = 500
+LEAST_FALLS = 1e-12, 0.0
+"""of the loss over a radius, that are worth a step of a descent; a second one takes any step, where that is needed"""
 NEAR_KINK = 1e-5
 """nats in every logit, that a fit may stop beside a kink"""
 SMOOTH = 3.0, 30.0
@@ -42,17 +45,25 @@ def minimise(loss: Loss, start: Array) -> Array:
     """
     logits, steep = _newton(loss, start), largest_gradient(loss, start)
     enough = CONVERGED * max(1.0, steep)
-    if largest_gradient(loss, logits) > enough:
-        logits = _descend(loss, logits)
-    left = stationarity_gradient(loss, logits)
-    if left > enough and is_beside_kink(loss, logits):
-        left = stationarity_gradient(loss, logits, NEAR_KINK)
+    left = largest_gradient(loss, logits)
+    for least_fall in LEAST_FALLS:
+        if left > enough:
+            logits = _descend(loss, logits, least_fall)
+            left = _left(loss, logits, enough)
     if not left <= enough:
         raise ValueError(
             f"the fit did not converge: gradient {left:.1e} at its end, {steep:.1e} at its start. The loss may have "
             "jumps, or no minimum; lower the step, or check it on three actions by hand."
         )
     return logits
+
+
+def _left(loss: Loss, logits: Array, enough: float) -> float:
+    """The gradient that is left at the end of a descent, which may have ended beside a kink."""
+    left = stationarity_gradient(loss, logits)
+    if left > enough and is_beside_kink(loss, logits):
+        return stationarity_gradient(loss, logits, NEAR_KINK)
+    return left
 
 
 def has_no_minimum(loss: Loss, start: Array, end: Array) -> bool:
@@ -75,8 +86,7 @@ def _newton(loss: Loss, start: Array) -> Array:
         if reached[1] < GRADIENT_TOLERANCE or (reached[0] >= last[0] and reached[1] >= 0.99 * last[1]):
             break
         last = reached
-        curvature = torch.autograd.functional.hessian(loss, logits, vectorize=True)
-        scales, axes = torch.linalg.eigh(curvature)  # type: ignore[arg-type]
+        scales, axes = torch.linalg.eigh(_curvature(loss, logits))
         # Flat directions (the common shift is one) are left alone; a downhill curve is followed as if it rose.
         usable = scales.abs() > 1e-11 * scales.abs().max()
         inverse = torch.where(usable, 1.0 / scales.abs().clamp_min(1e-300), 0.0)
@@ -122,14 +132,14 @@ def is_beside_kink(loss: Loss, logits: Array) -> bool:
     return far > 0 and not SMOOTH[0] * near < far < SMOOTH[1] * near
 
 
-def _descend(loss: Loss, start: Array) -> Array:
+def _descend(loss: Loss, start: Array, least_fall: float) -> Array:
     """Gradient sampling (Burke, Lewis & Overton 2005): steps against the shortest mean of nearby gradients."""
     draw, logits, radius = np.random.default_rng(0), start.copy(), 0.1
     value = float(loss(torch.from_numpy(logits)))
     for _ in range(DESCENT_STEPS):
         down = -_shortest(gradients_near(loss, logits, radius, draw, 2 * len(logits)))
         length = float(np.linalg.norm(down))
-        size = 1.0 / length if length > 1e-9 else 0.0
+        size = 1.0 / length if length > max(1e-9, least_fall / radius) else 0.0
         reached = value
         while size * length > radius / 10:
             reached = float(loss(torch.from_numpy(logits + size * down)))
@@ -167,13 +177,16 @@ def _shortest(gradients: Array) -> Array:
 def minimise_near(loss: Loss, start: Array, bound: float) -> Array:
     """Logits (n,) of the least loss among those within `bound` of the start in every entry."""
 
-    def evaluate(logits: Array) -> tuple[float, Array]:
-        value, gradient = _value_and_gradient(loss, torch.from_numpy(logits.copy()))
-        return float(value), gradient.numpy()
+    def evaluate(logits: Array) -> tuple[float, Array, Array]:
+        at = torch.from_numpy(logits.copy())
+        value, gradient = _value_and_gradient(loss, at)
+        return float(value), gradient.numpy(), _curvature(loss, at).numpy()
 
-    limits = [(u - bound, u + bound) for u in start]
-    options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-10}
-    return minimize(evaluate, start, jac=True, method="L-BFGS-B", bounds=limits, options=options).x
+    return minimise_between(evaluate, start, start - bound, start + bound)
+
+
+def _curvature(loss: Loss, logits: Float[Tensor, " n"]) -> Float[Tensor, "n n"]:
+    return torch.autograd.functional.hessian(loss, logits, vectorize=True)  # type: ignore[return-value]
 
 
 def _value_and_gradient(loss: Loss, logits: Float[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from sparring.games.game import Array
 from sparring.objectives.pairs import Batch
@@ -55,11 +54,12 @@ def population_of(parts: Sequence[tuple[Array, Array, int]], win_rates: Array) -
     )
 
 
-def batch_of(logps: Float[Tensor, " n"], population: Population, anchors: Mapping[str, Array]) -> Batch:
-    """One context's responses as a batch, each of length 1; log-probabilities (n,) are given per action."""
+def batch_of(population: Population, anchors: Mapping[str, Array]) -> Batch:
+    """One context's responses as a batch, each of length 1; anchors' log-probabilities (n,) are given per action, and
+    the policy's are still 0."""
     count = len(population.actions)
     return Batch(
-        logps_R=logps[torch.from_numpy(population.actions)],
+        logps_R=torch.zeros(count, dtype=torch.float64),
         anchor_logps={name: torch.from_numpy(values[population.actions]) for name, values in anchors.items()},
         lengths_R=torch.ones(count, dtype=torch.long),
         example_R=torch.zeros(count, dtype=torch.long),

@@ -11,9 +11,12 @@ whose distribution has no closed form here, and samples kept beside pairs; the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sparring.algorithms.algorithm import Algorithm, Column, DataFacts, Draw, PolicyRef, Reuse, Step
 from sparring.algorithms.pairing import (
@@ -95,7 +98,12 @@ class TabularPlayer:
         source = steps[step.responses.step] if isinstance(step.responses, Reuse) else step
         population = self.population(source, context)
         anchors = {name: self._policy(ref)[context] for name, ref in step.anchors.items()}
-        return lambda logits: step.objective(batch_of(logits.log_softmax(0), population, anchors)).total
+        batch, actions = batch_of(population, anchors), torch.from_numpy(population.actions)
+
+        def total(logits: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+            return step.objective(replace(batch, logps_R=logits.log_softmax(0)[actions])).total
+
+        return total
 
     def population(self, step: Step, context: int) -> Population:
         """Every pair that a step's pairing would draw, and each action's win rate against the own samples."""
