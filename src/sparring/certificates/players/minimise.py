@@ -48,7 +48,7 @@ def minimise(loss: Loss, start: Array) -> Array:
     left = largest_gradient(loss, logits)
     for least_fall in LEAST_FALLS:
         if left > enough:
-            logits = _descend(loss, logits, least_fall)
+            logits = _newton(loss, _descend(loss, logits, least_fall))
             left = _left(loss, logits, enough)
     if not left <= enough:
         raise ValueError(
