@@ -381,7 +381,6 @@ def said(role: str, text: str) -> dict[str, Any]:
 
 
 SYSTEM, RATE = said("system", "Be brief."), said("user", "Rate it")
-CALL = [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Paris"}}}]
 
 
 @pytest.mark.parametrize(
@@ -422,7 +421,6 @@ def test_conversations_that_answer_something_else_than_the_prompt_are_counted(tm
 
 
 SAYS_MORE = {
-    "the assistant message holds 'tool_calls' beside its text": {"tool_calls": CALL},
     "the assistant message holds 'function_call' beside its text": {"function_call": {"name": "weather"}},
     "the assistant message holds 'reasoning_content' beside its text": {"reasoning_content": "Two and two."},
     "the assistant message holds 'thinking' beside its text": {"thinking": "Hm."},
@@ -464,8 +462,8 @@ def test_empty_fields_and_parts_of_text_are_text(tmp_path: Path) -> None:
     assert (example.messages, example.responses["chosen"], dropped) == (USER, "ant", {})
 
 
-@pytest.mark.parametrize("column", ["tools", "images", "image", "functions"])
-def test_rows_with_tools_or_images_beside_the_prompt_are_counted(column: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["images", "image", "functions"])
+def test_rows_with_functions_or_images_beside_the_prompt_are_counted(column: str, tmp_path: Path) -> None:
     rows = [{**PAIRS[0], column: None}, {**PAIRS[1], column: [{"name": "weather"}]}]
     path = write(tmp_path / "r.jsonl", rows)
     for found, dropped in (load(path, "chosen", "rejected"), load(path), read_labelled(str(path))):

@@ -21,7 +21,7 @@ from sparring.recipe.sections import ModelConfig
 from sparring.rounds import prepare
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import Preparation
-from sparring.rounds.run import round_indices
+from sparring.rounds.run import round_indices, run
 from sparring.rounds.store import Made, Store
 from sparring.runtime.files import read_column, read_json, read_rows_at, read_table, write_json, write_tables
 from sparring.runtime.layout import LOCK, TRAIN
@@ -212,3 +212,36 @@ def test_what_a_template_leaves_out_is_counted_and_the_day_is_said(
     assert policies.store.manifest["data"]["facts"]["dropped"] == {"train": dropped, "held_out": {}}
     (row,) = read_table(policies.store.root / TRAIN)
     assert row["prompt"] == "Say cat"
+
+
+CALLING = (
+    "{% for t in tools or [] %}{{ t | tojson }}\n{% endfor %}{% for m in messages %}{{ m.role }}: {{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<call>{{ c.function | tojson }}</call>{% endfor %}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def test_tools_and_calls_are_trained_on_sampled_and_judged(tiny_recipe: dict[str, Any], tmp_path: Path):
+    (tmp_path / "calling.jinja").write_text(CALLING)
+    tools = [{"type": "function", "function": {"name": "rain", "parameters": {"type": "object", "properties": {}}}}]
+    call = {"type": "function", "function": {"name": "rain", "arguments": {"city": "Rome"}}}
+    called = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    rows = [
+        {"prompt": f"Rain {n}?", "tools": tools, "chosen": called, "rejected": "No.", "gold": called} for n in range(4)
+    ]
+    train = write_jsonl(tmp_path / "tools.jsonl", [*rows, {**rows[0], "prompt": "x", "tools": [{"type": "function"}]}])
+    held = write_jsonl(tmp_path / "asked.jsonl", [{"prompt": "Snow?", "tools": tools}, {"prompt": "Hail?"}])
+    recipe = {
+        **tiny_recipe,
+        "model": {**tiny_recipe["model"], "chat_template": str(tmp_path / "calling.jinja")},
+        "data": {"train": {"path": str(train)}, "held_out": {"path": str(held)}},
+        "algorithm": {"name": "dpo", "source": "pairs"},
+        "rounds": 1,
+    }
+    run(recipe, tmp_path / "run", Progress(quiet=True))
+    first, *_ = read_table(tmp_path / "run/data/train.parquet")
+    assert first["messages"][0]["role"] == "tools"
+    chosen = next(response for response in first["responses"] if response["role"] == "chosen")
+    assert chosen["text"] == '<call>{"name": "rain", "arguments": {"city": "Rome"}}</call>'
+    assert Store(tmp_path / "run").manifest["data"]["facts"]["dropped"]["train"] == {"a tool has no name": 1}
+    assert len(read_table(tmp_path / "run/evaluation/samples-1.parquet")) >= 2

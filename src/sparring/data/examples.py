@@ -33,13 +33,14 @@ from sparring.models.messages import (
     read_transcript,
     split_conversation,
 )
+from sparring.models.tools import CALLS, TOOLS, tools_message
 from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
 from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
 COMPLETION = "completion"
 """an unpaired answer, before its label says which role it has"""
-ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
+ATTACHED = re.compile(r"functions|(image|video|audio)s?")
 """columns of what belongs to a prompt and is no text"""
 UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
 """columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""
@@ -53,6 +54,7 @@ class Example:
     """hash of the content, so that it is the same in every run"""
     messages: list[Message]
     responses: dict[str, str]
+    """texts, or `Calls` of tools"""
     check: Check | None = None
     group: str | None = None
     """what held-out results are shown by, beside all together"""
@@ -212,6 +214,7 @@ class Layout:
         elif is_null(prompt):
             raise ValueError("the prompt is null")
         messages, responses = prompt_and_answers(prompt, values)
+        messages = with_tools(row, messages)
         if COMPLETION in self.responses:
             responses = {DESIRABLE if self.labels.desirable(row) else UNDESIRABLE: responses[COMPLETION]}
         check = parse_check(row.get(self.check_column)) or _other_check(row)
@@ -272,8 +275,17 @@ def _holds_prompt(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and read_transcript(value) is not None)
 
 
+def with_tools(row: Row, messages: list[Message]) -> list[Message]:
+    """The prompt with the tools in the row's column `tools` before it, if there are any.
+
+    Raises:
+        ValueError: they are no list of functions with a name each.
+    """
+    return messages if is_empty(row.get(TOOLS)) else [tools_message(row[TOOLS]), *messages]
+
+
 def refuse_attached(row: Row, used: Sequence[str]) -> None:
-    """Raise ValueError where a row has tools, images or sound in a column that is not `used`: they belong to it."""
+    """Raise ValueError where a row has images or sound in a column that is not `used`: they belong to it."""
     for name, value in row.items():
         if name not in used and ATTACHED.fullmatch(name.lower()) and not is_empty(value):
             raise ValueError(f"the row has {name!r} beside its prompt")
@@ -345,4 +357,4 @@ def _begun(value: Any) -> list[Message]:
         raise ValueError("the prompt is null")
     value = decoded(value)
     turns = read_transcript(value) or [] if isinstance(value, str) else conversation(value)
-    return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
+    return turns[:-1] if turns and turns[-1]["role"] in ("assistant", CALLS) else turns

@@ -16,7 +16,7 @@ from pathlib import Path
 from sparring.endpoints.endpoint import Endpoint
 from sparring.endpoints.replies import Reply
 from sparring.models.chat import Chat
-from sparring.models.messages import Message
+from sparring.models.tools import Message, as_sent
 from sparring.recipe.sections import ServedConfig
 from sparring.runtime.errors import EngineError, OracleError
 from sparring.runtime.progress import Advance
@@ -59,11 +59,13 @@ class ServedModel:
 
     def _request(self, messages: Sequence[Message], seed: int) -> dict[str, object]:
         config = self.config
-        if config.system is not None and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": config.system}, *messages]
+        sent, tools = as_sent(messages)
+        if config.system is not None and sent[0]["role"] != "system":
+            sent = [{"role": "system", "content": config.system}, *sent]
         plain = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         return {
-            "messages": list(messages),
+            "messages": sent,
+            **({} if tools is None else {"tools": tools}),
             **({"max_completion_tokens": config.max_tokens} if config.reasoning else plain),
             "seed": seed % 2**31,
             **({"extra_body": config.extra} if config.extra else {}),

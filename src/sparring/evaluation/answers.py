@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparring.data.examples import prompt_and_answers, refuse_attached
+from sparring.data.examples import prompt_and_answers, refuse_attached, with_tools
 from sparring.data.rows import ENDINGS, read_rows
-from sparring.models.messages import Message, PromptText, answer_text, decoded, prompt_text
+from sparring.models.messages import PromptText, answer_text, decoded, prompt_text
+from sparring.models.tools import Calls, Message
 from sparring.recipe.sections import DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
@@ -113,9 +114,10 @@ def _logged(row: Row) -> Row:
 
 
 def spoken(answer: Any) -> Any:
-    """The text of an answer that is written as messages; other values as they are."""
+    """The text of an answer that is written as messages; other values, and calls of tools, as they are."""
     try:
-        return answer_text(answer) if isinstance(decoded(answer), list) else answer
+        text = answer_text(answer) if isinstance(decoded(answer), list) else answer
+        return answer if isinstance(text, Calls) else text
     except ValueError:
         return None if isinstance(answer, str) else answer
 
@@ -160,7 +162,7 @@ def usable_instructions(
             continue
         try:
             refuse_attached(row, (column,))
-            messages, _ = prompt_and_answers(value, {})
+            messages = with_tools(row, prompt_and_answers(value, {})[0])
         except ValueError as error:
             dropped[str(error)] += 1
             continue

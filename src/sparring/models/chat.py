@@ -5,8 +5,8 @@ template, tokenised without adding special tokens (so at most the template's one
 text), and from then on tokens. A response is tokens too, with exactly one end token when it ended by itself; prompt and
 response are never re-tokenised together, so the boundary cannot move. A given response is what the template writes
 after that prompt (a channel, an empty thought, trimmed text); a prompt of which the template leaves something out is
-refused. What a template does is found by rendering marked messages, not by its name. Leaves out: tool calls and images
-(`messages.py` refuses them).
+refused. What a template does is found by rendering marked messages, not by its name. Tools and calls are what the
+template makes of them (`tools.py`). Leaves out: images (`messages.py` refuses them).
 
     chat = Chat(tokenizer); ids = chat.prompt_ids([{"role": "user", "content": "Hi"}])
 """
@@ -26,7 +26,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from sparring.models.template import Message, Template
+from sparring.models.template import Template
+from sparring.models.tools import CALLS, TOOLS, Calls, Message, marked, must_show
 
 PLAIN = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 _SENTINEL = "sparringsentinel"
@@ -44,6 +45,7 @@ class _Frame:
     """What a template writes around the messages of a prompt, as marked ones show; the same for all of these roles."""
 
     marked: list[Message]
+    """every one with a mark of its own as its text"""
     left_out: str | None = None
     """the first role whose message the template leaves out"""
     opening: str = ""
@@ -207,15 +209,17 @@ class Chat:
         if (role := self._frame(messages).left_out) is not None:
             raise ValueError(f"the template leaves out the {role} message")
         for message in messages:
+            parts = must_show(message)
             # Of earlier answers most templates of thinking models leave out the thought, and that is how they are used.
-            said = message["content"] if message["role"] != "assistant" else _TAG_END.split(message["content"])[-1]
-            if said.strip() not in text:
+            parts = parts if message["role"] != "assistant" else [_TAG_END.split(message["content"])[-1]]
+            if any(said.strip() not in text for said in parts):
                 raise ValueError(f"the template leaves out or changes a part of the {message['role']} message")
         with _refusals():
             return self._template.ids(messages, generate=True, text=text)
 
     def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
-        if self.system is None or messages[0]["role"] == "system":
+        asked = messages[1:] if messages[0]["role"] == TOOLS else messages
+        if self.system is None or asked[0]["role"] == "system":
             return messages
         return [{"role": "system", "content": self.system}, *messages]
 
@@ -227,23 +231,22 @@ class Chat:
     def _frame(self, messages: Sequence[Message]) -> _Frame:
         roles = tuple(message["role"] for message in messages)
         if roles not in self._frames:
-            marked = [{"role": role, "content": _mark(i)} for i, role in enumerate(roles)]
-            self._frames[roles] = self._framed(marked)
+            self._frames[roles] = self._framed([marked(role, _mark(i)) for i, role in enumerate(roles)])
         return self._frames[roles]
 
-    def _framed(self, marked: list[Message]) -> _Frame:
+    def _framed(self, messages: list[Message]) -> _Frame:
         try:
-            prompt = self._render(marked, True)
+            prompt = self._render(messages, True)
         except ValueError:  # the real messages were not refused: the template looks at their text
-            return _Frame(marked)
-        left_out = next((m["role"] for m in marked if m["content"] not in prompt.lower()), None)
-        opening = _after_marks(prompt, marked)
+            return _Frame(messages)
+        left_out = next((m["role"] for i, m in enumerate(messages) if _mark(i) not in prompt.lower()), None)
+        opening = _after_marks(prompt, len(messages))
         try:
-            whole = self._render([*marked, {"role": "assistant", "content": _SENTINEL}], False)
+            whole = self._render([*messages, {"role": "assistant", "content": _SENTINEL}], False)
         except ValueError:
-            return _Frame(marked, left_out, opening)
-        given, shown, rest = _after_marks(whole, marked).partition(_SENTINEL)
-        return _Frame(marked, left_out, opening, given if shown else None, rest)
+            return _Frame(messages, left_out, opening)
+        given, shown, rest = _after_marks(whole, len(messages)).partition(_SENTINEL)
+        return _Frame(messages, left_out, opening, given if shown else None, rest)
 
     @cached_property
     def opens_thought(self) -> bool:
@@ -286,6 +289,25 @@ class Chat:
         written = self._written(self._frame(self._with_system(prompt)), hidden)
         return [*self._template.pieces(written, names, self._text_ids), self.end_id]
 
+    def call_response(self, calls: Calls, prompt: Sequence[Message]) -> tuple[str, list[int]]:
+        """A given answer to `prompt` that calls tools: its text as the template writes it, and its tokens.
+
+        Raises:
+            ValueError: the template writes no calls, or not after the prompt's end.
+        """
+        messages = self._with_system(prompt)
+        hidden, names = self._template.hidden(calls)
+        turn: Message = {"role": CALLS, "content": hidden}
+        opened, whole = self._render(messages, True), self._render([*messages, turn], False)
+        # Where the prompt spells out special tokens, both have them, so what follows is the turn alone.
+        written, end = whole.removeprefix(opened), str(self.tokenizer.convert_ids_to_tokens(self.end_id))
+        written, after = written.rsplit(end, 1) if end in written else (written, "")
+        shown = whole.startswith(opened) and all(part.strip() in written for part in must_show(turn))
+        if not shown or after.strip():
+            raise ValueError("the template does not write the answer's tool calls")
+        ids = self._template.pieces(written, names, self._text_ids)
+        return self.decode(ids), [*ids, self.end_id]
+
     def _written(self, frame: _Frame, text: str) -> str:
         """What the template writes for an answer between the prompt's last token and the end token."""
         if frame.header is None:
@@ -295,7 +317,7 @@ class Chat:
             whole = self._render([*frame.marked, {"role": "assistant", "content": text}], False)
         except ValueError:
             whole = ""
-        after = _after_marks(whole, frame.marked)
+        after = _after_marks(whole, len(frame.marked))
         written = after.removeprefix(frame.opening).removesuffix(frame.rest)
         if len(written) == len(after) - len(frame.opening) - len(frame.rest) and _packed(text) in _packed(written):
             return written + footer
@@ -343,9 +365,9 @@ def _mark(index: int) -> str:
     return f"{_SENTINEL}{index}x"
 
 
-def _after_marks(text: str, marked: Sequence[Message]) -> str:
-    """What follows the last of the marked messages."""
-    ends = [at + len(m["content"]) for m in marked if (at := text.rfind(m["content"])) >= 0]
+def _after_marks(text: str, count: int) -> str:
+    """What follows the last of so many marked messages."""
+    ends = [at + len(mark) for mark in map(_mark, range(count)) if (at := text.rfind(mark)) >= 0]
     return text[max(ends, default=0) :]
 
 

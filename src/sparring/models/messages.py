@@ -1,8 +1,9 @@
 """Prompts and answers as people write them down: text, lists of messages, transcripts, JSON text of any of these.
 
 Every reader of rows goes through here, so that a row means the same to a run, an audit and an oracle's training. What
-a message holds beside its text - tool calls, thoughts, images - is never left out in silence: such a message is
-refused. Leaves out: rows and their columns (`data/examples.py`), templates and tokens (`chat.py`).
+a message holds beside its text - thoughts, images - is never left out in silence: such a message is refused. Calls of
+tools become messages of a kind of their own (`tools.py`). Leaves out: rows and their columns (`data/examples.py`),
+templates and tokens (`chat.py`).
 
     as_messages('[{"role": "user", "content": "Hi"}]')  ->  [{"role": "user", "content": "Hi"}]
 """
@@ -14,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from sparring.models.template import Message
+from sparring.models.tools import CALLS, Calls, Message, calls_message
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _LIST_OF_MESSAGES = re.compile(
@@ -31,7 +32,7 @@ def as_messages(value: Any) -> list[Message]:
         ValueError: not a non-empty string or list of {role, content}; or the last turn is the assistant's.
     """
     messages = prompt_turns(value)
-    if messages[-1]["role"] == "assistant":
+    if messages[-1]["role"] in ("assistant", CALLS):
         raise ValueError("the prompt ends with an assistant message, so there is nothing left to answer")
     return messages
 
@@ -63,12 +64,17 @@ def conversation(value: Any) -> list[Message]:
 
 
 def _message(item: Any) -> Message:
-    if not isinstance(item, Mapping) or not {"role", "content"} <= item.keys():
+    calls = item.get(CALLS) if isinstance(item, Mapping) and item.get("role") == "assistant" else None
+    if not isinstance(item, Mapping) or not {"role", *([] if calls else ["content"])} <= item.keys():
         raise ValueError("a message needs 'role' and 'content'")
+    calls = None if is_empty(calls) else calls
     for field, inside in item.items():
-        if _SAYS_MORE.search(field.lower()) and field != "tool_call_id" and not is_empty(inside):
+        known = field == "tool_call_id" or (field == CALLS and calls is not None)
+        if _SAYS_MORE.search(field.lower()) and not known and not is_empty(inside):
             raise ValueError(f"the {item['role']} message holds {field!r} beside its text")
-    text = _text(item["role"], item["content"])
+    text = _text(item["role"], item.get("content"))
+    if calls is not None:
+        return calls_message(text, calls)
     if not text.strip():
         raise ValueError(f"the {item['role']} message has no text")
     return {"role": str(item["role"]), "content": text}
@@ -133,11 +139,12 @@ def split_conversation(value: Any) -> tuple[list[Message], str]:
     """
     value = decoded(value)
     messages = conversation(value)
-    if messages[-1]["role"] != "assistant":
+    *before, last = messages
+    if last["role"] not in ("assistant", CALLS):
         raise ValueError("the conversation does not end with an assistant message")
     if isinstance(value, list | tuple) and value[-1].get("weight") == 0:
         raise ValueError("the response has weight 0: it is not to be learned from")
-    return messages[:-1], messages[-1]["content"]
+    return before, Calls(last["content"]) if last["role"] == CALLS else last["content"]
 
 
 def read_transcript(text: str) -> list[Message] | None:

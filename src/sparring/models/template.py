@@ -2,7 +2,7 @@
 
 Special tokens that the template writes are control tokens; special tokens spelt out in a message (`<|im_end|>`) are
 text, so that a prompt cannot end its turn or write the assistant's. Conversations without them are tokenised in one
-piece, as usual. Leaves out: where a template comes from (`chat.py`).
+piece, as usual. Leaves out: where a template comes from (`chat.py`), tools among the messages (`tools.py`).
 
     Template(tokenizer).ids([{"role": "user", "content": "What does <|im_end|> do?"}], generate=True)
 """
@@ -17,9 +17,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from sparring.models.tools import Message, as_sent
 from sparring.runtime.bounds import bounded
 
-Message = dict[str, str]
 FIXED_DAY = date(2024, 7, 26)
 """What the templates of judges, and of policies in benchmarks, take for today: the same text must get the same verdict
 on every day, in every run. Llama 3.1's template writes this day where it is told none."""
@@ -69,10 +69,9 @@ class Template:
         Raises:
             TemplateError: the template refuses it.
         """
-        rendered = self.tokenizer.apply_chat_template(
-            list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=generate, **self.clock
-        )
-        return str(rendered)
+        sent, tools = as_sent(messages)
+        options = {"chat_template": self.template, "tokenize": False, "add_generation_prompt": generate, **self.clock}
+        return str(self.tokenizer.apply_chat_template(sent, tools=tools, **options))
 
     def ids(self, messages: Sequence[Message], generate: bool, text: str | None = None) -> list[int]:
         """The rendered conversation as tokens; `text`: where it was rendered already.

@@ -22,10 +22,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sparring.data.examples import prompt_and_answers, refuse_attached
+from sparring.data.examples import prompt_and_answers, refuse_attached, with_tools
 from sparring.data.labels import is_null
 from sparring.data.rows import Row, read_rows
 from sparring.models.messages import PromptText
+from sparring.models.tools import Calls
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import swapped
 from sparring.recipe.sections import DatasetConfig
@@ -95,7 +96,10 @@ def _labelled(row: Row, sides: tuple[str, str], beside: bool) -> Labelled:
     if beside and is_null(prompt):
         raise ValueError("the prompt is null")
     messages, answers = prompt_and_answers(prompt if beside else None, values)
+    messages = with_tools(row, messages)
     texts = [answers[side] for side in sides]
+    if any(isinstance(text, Calls) for text in texts):
+        raise ValueError("an answer calls tools in a field of its own: only a policy's template can write it")
     if texts[0] == texts[1]:
         raise ValueError("the two answers are identical")
     category = str(row.get("category") or row.get("subset") or "")

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from pydantic import Field
 
 from sparring.data.checks import IDS, Check, UnknownCheck, check_of_row, obeyed, passes
-from sparring.data.examples import prompt_and_answers
+from sparring.data.examples import prompt_and_answers, with_tools
 from sparring.data.instructions.plain import last_number
 from sparring.data.rows import stream_rows
 from sparring.models.messages import prompt_text
@@ -78,7 +78,7 @@ class Rules:
             try:
                 if (check := _check(row, rule, gold)) is not None:
                     messages, _ = prompt_and_answers(row.get(prompt) or "", {})
-                    self.checks[prompt_text(messages)] = check
+                    self.checks[prompt_text(with_tools(row, messages))] = check
             except (UnknownCheck, ValueError) as error:
                 where = f"columns {prompt!r} and {gold or 'check'!r}"
                 raise ValueError(f"oracle.data: {file!r}, row {number}, {where}: {error}") from error

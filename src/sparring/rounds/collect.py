@@ -19,7 +19,7 @@ import transformers
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.models.messages import Message
+from sparring.models.tools import Message, as_sent
 from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.datasets import MixtureConfig
 from sparring.recipe.reading import parse_recipe, read_recipe
@@ -180,7 +180,9 @@ def _line(
 def _columns(messages: list[Message], chosen: str, rejected: str, form: Form) -> dict[str, Any]:
     if form == "messages":
         sides = {"chosen": chosen, "rejected": rejected}.items()
-        return {"prompt": messages, **{name: [{"role": "assistant", "content": text}] for name, text in sides}}
+        prompt, tools = as_sent(messages)
+        beside = {} if tools is None else {"tools": tools}
+        return {"prompt": prompt, **beside, **{name: [{"role": "assistant", "content": text}] for name, text in sides}}
     if len(messages) > 1:
         raise ValueError(
             "--form text: some prompts have several messages, which one text cannot hold. Give --form messages."

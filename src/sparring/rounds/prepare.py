@@ -32,12 +32,13 @@ from sparring.data.labels import rows_of_prompts
 from sparring.data.rows import data_files
 from sparring.models.chat import Chat
 from sparring.models.messages import prompt_text
+from sparring.models.tools import Calls, Message
 from sparring.models.weights import context_length, is_path, vocabulary_size
 from sparring.recipe.datasets import DatasetConfig, MixtureConfig
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.store import Made, Store
-from sparring.rounds.tables import EXAMPLES, ExampleRow, training_schema
+from sparring.rounds.tables import EXAMPLES, DataResponse, ExampleRow, training_schema
 from sparring.runtime.files import hash_files, write_table, write_tables
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, TRAIN
 from sparring.runtime.parts import find_part, keep_part
@@ -356,15 +357,20 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
         "messages": example.messages,
         "prompt": prompt_text(example.messages),
         "prompt_ids": chat.prompt_ids(example.messages),
-        "responses": [
-            {"role": role, "text": text, "token_ids": chat.response_ids(text, example.messages)}
-            for role, text in example.responses.items()
-        ],
+        "responses": [_response(role, text, example.messages, chat) for role, text in example.responses.items()],
         "check": None if example.check is None else json.dumps(example.check),
         "group": example.group,
         "set": None,
         "preference": example.preference,
     }
+
+
+def _response(role: str, text: str, prompt: Sequence[Message], chat: Chat) -> DataResponse:
+    if isinstance(text, Calls):
+        text, ids = chat.call_response(text, prompt)
+    else:
+        ids = chat.response_ids(text, prompt)
+    return {"role": role, "text": text, "token_ids": ids}
 
 
 def find_problems(recipe: Recipe) -> list[str]:

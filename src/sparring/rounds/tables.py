@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from sparring.models.template import Message
+from sparring.models.tools import Message
 from sparring.runtime.files import read_columns, read_table
 
 TOKENS = pa.list_(pa.int32())

@@ -1,0 +1,119 @@
+"""Tools and calls of them in a conversation, as two more kinds of message, so that a message stays a role and a text.
+
+    {"role": "tools", "content": '[{"type": "function", "function": {"name": "weather", ...}}]'}      first, if at all
+    {"role": "tool_calls", "content": '{"said": "Let me look.", "calls": [{"name": "weather", "arguments": {...}}]}'}
+
+The second is an assistant's turn; results are plain messages of the role `tool`. Chat templates and served models get
+both as their interface has them (`as_sent`). Leaves out: how a model writes a call (`chat.py`, by its template).
+
+    messages, tools = as_sent([tools_message(tools), {"role": "user", "content": "Rain in Rome?"}])
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Message = dict[str, str]
+TOOLS, CALLS = "tools", "tool_calls"
+"""roles of the two kinds"""
+
+
+class Calls(str):
+    """A given answer that calls tools: the content of a message of the role CALLS, and not what a model writes."""
+
+
+def tools_message(value: Any) -> Message:
+    """A row's tools, as a list or as JSON text, as a message.
+
+    Raises:
+        ValueError: they are no list of functions with a name each.
+    """
+    tools = _plain(value, "the tools")
+    if not isinstance(tools, list) or not tools:
+        raise ValueError("the tools are no list of functions")
+    return {"role": TOOLS, "content": _text([_tool(one) for one in tools])}
+
+
+def _tool(value: Any) -> dict[str, Any]:
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"].strip():
+        raise ValueError("a tool has no name")
+    return {"type": "function", "function": {key: one for key, one in function.items() if key != "type"}}
+
+
+def calls_message(said: str, calls: Any) -> Message:
+    """An assistant's turn that calls tools, from its text and the field `tool_calls`.
+
+    Raises:
+        ValueError: a call has no name, or arguments that are no object.
+    """
+    calls = _plain(calls, "the tool calls")
+    if not isinstance(calls, list) or not calls:
+        raise ValueError("the tool calls are no list")
+    return {"role": CALLS, "content": _text({"said": said, "calls": [_call(one) for one in calls]})}
+
+
+def _call(value: Any) -> dict[str, Any]:
+    function = value.get("function", value) if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ValueError("a tool call has no name")
+    arguments = _plain(function.get("arguments", {}), "a tool call's arguments")
+    if not isinstance(arguments, Mapping):
+        raise ValueError("a tool call's arguments are no object")
+    return {"name": function["name"], "arguments": arguments}
+
+
+def as_sent(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """Messages as chat templates and servers take them, and the tools that may be called; None where there are none."""
+    tools: list[Any] | None = None
+    sent: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] == TOOLS:
+            tools = json.loads(message["content"])
+        elif message["role"] == CALLS:
+            turn = json.loads(message["content"])
+            calls = [{"type": "function", "function": call} for call in turn["calls"]]
+            sent.append({"role": "assistant", "content": turn["said"], "tool_calls": calls})
+        else:
+            sent.append(dict(message))
+    return sent, tools
+
+
+def must_show(message: Message) -> list[str]:
+    """What a template must write of a message: its text, or the names of its tools or calls and what was said."""
+    if message["role"] == TOOLS:
+        return [tool["function"]["name"] for tool in json.loads(message["content"])]
+    if message["role"] == CALLS:
+        turn = json.loads(message["content"])
+        return [*(call["name"] for call in turn["calls"]), turn["said"]]
+    return [message["content"]]
+
+
+def marked(role: str, mark: str) -> Message:
+    """A message of a role whose only text is the mark."""
+    if role == TOOLS:
+        parameters = {"type": "object", "properties": {}}
+        return tools_message([{"name": mark, "description": mark, "parameters": parameters}])
+    return calls_message("", [{"name": mark}]) if role == CALLS else {"role": role, "content": mark}
+
+
+def _plain(value: Any, what: str) -> Any:
+    """The value, or what its JSON text holds; without the nulls that Parquet fills in."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "{}")
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{what} are text that is not JSON") from error
+    return _without_nulls(value)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

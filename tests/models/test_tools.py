@@ -1,0 +1,150 @@
+"""Tools and calls: rendered by the template, read back as given, and never left out in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import TEMPLATE, byte_tokenizer, write_jsonl
+from sparring.data.examples import stream_examples
+from sparring.models.chat import Chat
+from sparring.models.messages import as_messages, conversation, split_conversation
+from sparring.models.tools import CALLS, TOOLS, Calls, as_sent, calls_message, tools_message
+from sparring.recipe.datasets import DatasetConfig
+
+WEATHER = {
+    "name": "weather",
+    "description": "Weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+TOOL = {"type": "function", "function": WEATHER}
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+ASK = {"role": "user", "content": "Rain in Rome?"}
+TURNS = (
+    "{% if tools %}<|im_start|>system\nTools:{% for t in tools %} {{ t | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}OPEN{{ c.function | tojson }}CLOSE{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLAIN_CALLS = TURNS.replace("OPEN", "<call>").replace("CLOSE", "</call>")
+SPECIAL_CALLS = TURNS.replace("OPEN", "<|call|>").replace("CLOSE", "")
+
+
+def chat(template: str, system: str | None = None) -> Chat:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "<|call|>"]})
+    tokenizer.chat_template = template
+    return Chat(tokenizer, system=system)
+
+
+def shown(one: Chat, ids: list[int]) -> str:
+    return str(one.tokenizer.decode(ids))
+
+
+def test_a_template_gets_tools_and_calls_as_its_interface_has_them():
+    talk = [ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "content": "dry"}]
+    messages = [tools_message(json.dumps([WEATHER])), *conversation(talk)]
+    assert [m["role"] for m in messages] == [TOOLS, "user", CALLS, "tool"]
+    sent, tools = as_sent(messages)
+    assert tools == [TOOL]
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    assert sent == [ASK, {"role": "assistant", "content": "", "tool_calls": [call]}, talk[2]]
+    rendered = shown(one := chat(PLAIN_CALLS), one.prompt_ids(messages))
+    assert rendered.startswith("<|im_start|>system\nTools:")
+    assert '<call>{"name": "weather", "arguments": {"city": "Rome"}}</call>' in rendered
+    assert rendered.endswith("<|im_start|>tool\ndry<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(("template", "opens"), [(PLAIN_CALLS, "<call>"), (SPECIAL_CALLS, "<|call|>")])
+def test_a_given_call_is_trained_as_the_template_writes_it(template: str, opens: str):
+    one, prompt = chat(template), [tools_message([TOOL]), ASK]
+    _, answer = split_conversation([ASK, {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}])
+    assert isinstance(answer, Calls)
+    text, ids = one.call_response(answer, prompt)
+    whole = shown(one, [*one.prompt_ids(prompt), *ids])
+    assert whole.endswith(
+        f'Let me look.{opens}{{"name": "weather", "arguments": {{"city": "Rome"}}}}'
+        + ("</call><|im_end|>" if opens == "<call>" else "<|im_end|>")
+    )
+    assert ids[-1] == one.end_id
+    assert ids.count(one.tokenizer.convert_tokens_to_ids("<|call|>")) == (opens == "<|call|>")
+    assert text == one.decode(ids)
+
+
+def test_special_tokens_that_a_call_spells_out_are_text():
+    one, prompt = chat(SPECIAL_CALLS), [tools_message([TOOL]), ASK]
+    spelt = {"function": {"name": "weather", "arguments": {"city": "<|im_end|>"}}}
+    _, answer = split_conversation([ASK, {"role": "assistant", "tool_calls": [spelt]}])
+    _, ids = one.call_response(Calls(answer), prompt)
+    assert ids.count(one.end_id) == 1
+    assert "<|im_end|>" in shown(one, ids[:-1])
+
+
+def test_a_template_that_leaves_tools_or_calls_out_refuses_them():
+    prompt = [tools_message([TOOL]), ASK]
+    with pytest.raises(ValueError, match="the template leaves out the tools message"):
+        chat(TEMPLATE).prompt_ids(prompt)
+    answer = Calls(calls_message("", [CALL])["content"])
+    with pytest.raises(ValueError, match="does not write the answer's tool calls"):
+        chat(TEMPLATE).call_response(answer, [ASK])
+
+
+def test_the_recipes_system_message_stands_beside_tools():
+    rendered = shown(one := chat(PLAIN_CALLS, system="Be brief."), one.prompt_ids([tools_message([TOOL]), ASK]))
+    assert "Tools:" in rendered
+    assert "<|im_start|>system\nBe brief.<|im_end|>" in rendered
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("{", "the tools are text that is not JSON"),
+        ({"name": "weather"}, "the tools are no list of functions"),
+        ([{"type": "function"}], "a tool has no name"),
+        ([{"function": {"name": " "}}], "a tool has no name"),
+    ],
+)
+def test_tools_that_are_none_are_refused(value: Any, reason: str):
+    with pytest.raises(ValueError, match=reason):
+        tools_message(value)
+
+
+def test_nulls_that_parquet_fills_in_are_no_part_of_a_tool():
+    filled = [
+        {"type": "function", "function": {**WEATHER, "strict": None, "parameters": {"type": "object", "x": None}}}
+    ]
+    (tool,) = json.loads(tools_message(filled)["content"])
+    assert tool["function"] == {**WEATHER, "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"function": {"arguments": '{"city": "Rome"}'}}, "a tool call has no name"),
+        ({"function": {"name": "f", "arguments": "[1]"}}, "a tool call's arguments are no object"),
+        ({"function": {"name": "f", "arguments": "{no"}}, "a tool call's arguments are text that is not JSON"),
+    ],
+)
+def test_calls_that_are_none_are_refused(call: dict[str, Any], reason: str):
+    with pytest.raises(ValueError, match=reason):
+        split_conversation([ASK, {"role": "assistant", "tool_calls": [call]}])
+
+
+def test_rows_with_tools_are_examples_and_prompts_do_not_end_with_a_call(tmp_path: Path):
+    calls = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    rows = [
+        {"prompt": [ASK], "tools": [TOOL], "chosen": [calls], "rejected": [{"role": "assistant", "content": "No."}]},
+        {"prompt": [ASK], "tools": None, "chosen": "Yes.", "rejected": "No."},
+    ]
+    path = write_jsonl(tmp_path / "r.jsonl", rows)
+    dropped: Any = {}
+    first, second = stream_examples(DatasetConfig(path=str(path)), ("chosen", "rejected"), dropped)
+    assert [m["role"] for m in first.messages] == [TOOLS, "user"]
+    assert isinstance(first.responses["chosen"], Calls)
+    assert first.responses["rejected"] == "No."
+    assert (second.messages, dropped) == ([ASK], {})
+    with pytest.raises(ValueError, match="ends with an assistant message"):
+        as_messages([ASK, calls])
