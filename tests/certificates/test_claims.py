@@ -6,13 +6,17 @@ import functools
 import importlib.util
 import itertools
 import json
+import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import ranks
 from sparring.algorithms.algorithm import SHIPPED, DataFacts
 from sparring.algorithms.sppo import SPPO
 from sparring.certificates.build import build_for_game
@@ -30,6 +34,7 @@ from sparring.certificates.players.transformer import (
     enumerate_policy,
     preference_matrix,
 )
+from sparring.fleet.work import Here, Shards, Work, using
 from sparring.objectives.pairs import (
     AdversarialCritic,
     Batch,
@@ -73,6 +78,25 @@ CLOSED_FORMS = {
     "dpo_cov", "xpo", "nash_prox", "dno", "rebel", "space", "t_spin",
 }  # fmt: skip
 SQUARES = {"sppo", "rspo"}
+
+
+def test_shared_claims_are_those_of_one_process():
+    names = ["sppo", "ipo", "inpo"]
+    alone = ranks.certified(names)
+    assert [name for name, _ in alone] == names
+    assert ranks.on_ranks(2, ranks.certified, names) == alone
+    with using(Backwards()):
+        assert ranks.certified(names) == alone
+
+
+class Backwards(Here):
+    """Makes the last shard first, as workers may."""
+
+    shares = True
+
+    def results(self, work: Work, shards: Shards) -> Iterator[tuple[int, Any]]:
+        with pickle.loads(pickle.dumps(work.open))({}) as make:
+            yield from [(index, make(shards.payload(index))) for index in reversed(shards.indices)]
 
 
 def test_every_algorithm_has_claims_and_pair_differences_have_a_closed_form():

@@ -16,17 +16,16 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sparring.cli.result import print_json, say, table, terminal
+from sparring.cli.several import shared
 from sparring.evaluation.result import finite
 from sparring.runtime.plain_yaml import as_number, load_value
-
-if TYPE_CHECKING:
-    from sparring.certificates.claims.claim import Claim
 
 LEG = re.compile(r"([1-9]\d{0,5}):(\d*\.?\d+(?:e-?\d+)?)", re.IGNORECASE)
 """rounds and learning rate"""
@@ -36,6 +35,14 @@ VERDICTS = ("holds", "refuted", "measured", "FAILS")
 UNCHECKED = "not checked"
 
 
+def many_claims(algorithm: str, game: str | None, player: str | None, **arguments: Any) -> bool:
+    """Whether there is work that other processes can share: the claims of all algorithms."""
+    check_player(player)
+    plays = game is not None or player not in (None, "tabular", "exact")
+    return algorithm == "all" and not plays and not any(arguments[name] for name in ("json_", "plot", "set_"))
+
+
+@partial(shared, first=many_claims)
 def command(
     algorithm: Annotated[
         str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, tree_search, or all.")
@@ -78,7 +85,7 @@ def command(
     """Check algorithms against exact equilibria: claims with verdicts, or trajectories on a game.
 
     Without --game, --json, --plot and --set: a table with one row per claim; exit code 1 if one fails. With any of
-    them: play that game and print gaps per algorithm.
+    them: play that game and print gaps per algorithm. --devices and --cluster share out the claims of all.
     """
     from sparring.algorithms.algorithm import SHIPPED, find_algorithm
     from sparring.certificates.claims.check import SYSTEMS
@@ -192,14 +199,15 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
     Raises:
         ValueError: not one was checked.
     """
-    from sparring.certificates.claims.check import check, left_out
+    from sparring.certificates.claims.check import Checked, Row, check_all, left_out
 
-    checked: list[Claim] = []
-    unfitted = {name: count for name in names if (count := left_out(name, player))}
-    for name in names:
-        of_algorithm, seconds = check(name, player, rounds, seed)
+    def report(row: Row) -> None:
+        name, of_algorithm, seconds = row
         say(terminal(stderr=True), f"{name}: {len(of_algorithm)} claims, {seconds:.1f} s")
-        checked += of_algorithm
+
+    unfitted = {name: count for name in names if (count := left_out(name, player))}
+    rows = check_all(names, Checked(player, rounds, seed), report)
+    checked = [claim for _, of_algorithm, _ in rows for claim in of_algorithm]
     counts = Counter(claim.verdict for claim in checked)
     fits = ", ".join(f"{count} of {name}" for name, count in unfitted.items())
     if not any(counts[word] for word in VERDICTS):

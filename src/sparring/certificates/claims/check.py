@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -33,7 +33,9 @@ from sparring.certificates.claims import (
 )
 from sparring.certificates.claims.claim import Check, Claim, Effort, by_fits, g3
 from sparring.certificates.players.tabular import TabularPlayer
+from sparring.fleet.work import Make, Places, Shards, Work, current
 from sparring.games.built_in import built_in
+from sparring.runtime import devices
 
 FAMILIES = (regularised, averages, imitation, lists, fits, gradients, pairs, offline, readings, variants, self_play)
 CLAIMS: dict[str, tuple[Check, ...]] = {
@@ -44,6 +46,54 @@ CLAIMS: dict[str, tuple[Check, ...]] = {
 
 SYSTEMS = tree_search.CHECKS
 """What is certified and is no algorithm"""
+SLOW = {"spac": 60, "inpo": 20}
+"""about how many times as long an algorithm takes as most do, so that devices get as much each"""
+Row = tuple[str, Sequence[Claim], float]
+"""an algorithm, its claims and the seconds they took"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Checks algorithms, in this process or on a cluster's worker."""
+
+    player: str = "tabular"
+    rounds: int = 20
+    seed: int = 0
+
+    def __call__(self, name: str) -> Row:
+        """One algorithm's row."""
+        return (name, *check(name, self.player, self.rounds, self.seed))
+
+    @contextlib.contextmanager
+    def opened(self, _: Places) -> Iterator[Make]:
+        """As a worker opens it: there is nothing to load."""
+        yield self
+
+
+def check_all(names: Sequence[str], how: Checked, report: Callable[[Row], None]) -> list[Row]:
+    """The algorithms' rows in the order of their names; shared out over the devices or workers that there are.
+
+    `report` gets each row as soon as it is there, of several devices those of the first.
+    """
+    fleet = current()
+    if not fleet.shares:
+        return devices.on_all_ranks(_shared, names, how, report=report)
+    rows: dict[int, Row] = {}
+    work = Work("claims", f"claims {how}", dict, how.opened)
+    for index, row in fleet.results(work, Shards(range(len(names)), names.__getitem__)):
+        report(row)
+        rows[index] = row
+    return [rows[index] for index in range(len(names))]
+
+
+def _shared(names: Sequence[str], how: Checked, report: Callable[[Row], None] | None = None) -> list[Row]:
+    own: dict[int, Row] = {}
+    for index in devices.deal([SLOW.get(name, 1) for name in names]):
+        own[index] = how(names[index])
+        if report is not None:
+            report(own[index])
+    rows = {index: row for part in devices.all_gather(own) for index, row in part.items()}
+    return [rows[index] for index in range(len(names))]
 
 
 def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -> tuple[Sequence[Claim], float]:
