@@ -3,9 +3,10 @@
 It trains on the prompts that a run of the study drew from, in the run's order, with as many sampled responses: GRPO
 draws as many a prompt as the run, online DPO two a prompt and so goes on with further prompts of the run's data.
 TRL's own defaults hold but for what the study fixes for all (start, sampling, prompts a step, precision, clipping).
-It needs trl, and Sparring for the rules, in one environment.
+It needs trl, and Sparring for the rules, in one environment. With a number of minutes it ends after the step in which
+they are over, and so compares what the same time gives.
 
-    python trl_rules.py runs/instructions/inpo/seed-0 grpo 4e-5 peers/grpo-4e-5/seed-0
+    python trl_rules.py runs/instructions/inpo/seed-0 grpo 4e-5 peers/grpo-4e-5/seed-0 6.5
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer  # type: ignore[import-not-found]
 
@@ -102,6 +103,17 @@ def trainer_of(kind: str, rate: float, recipe: Recipe, run: Path, out: Path) -> 
     return OnlineDPOTrainer(args=OnlineDPOConfig(**common, max_new_tokens=tokens, max_length=4096), **arguments)
 
 
+class EndsAfter(TrainerCallback):
+    """Ends training after the step in which so many minutes are over."""
+
+    def __init__(self, minutes: float) -> None:
+        self.end = time.monotonic() + 60 * minutes
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the clock."""
+        control.should_training_stop = time.monotonic() > self.end
+
+
 def main() -> None:
     """Train, and leave policy/ and peer.json in the folder; a finished folder is left as it is."""
     run, kind, rate, out = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), Path(sys.argv[4])
@@ -109,9 +121,12 @@ def main() -> None:
         return
     recipe = load_recipe(run / RECIPE)
     trainer = trainer_of(kind, rate, recipe, run, out)
+    if len(sys.argv) > 5:
+        trainer.add_callback(EndsAfter(float(sys.argv[5])))
     began = time.monotonic()
     trainer.train()
-    result = {"trainer": kind, "learning_rate": rate, "seconds": time.monotonic() - began, **COUNTS}
+    result = {"trainer": kind, "learning_rate": rate, "seconds": time.monotonic() - began}
+    result |= {"steps": trainer.state.global_step, **COUNTS}
     trainer.model.save_pretrained(out / "policy")
     trainer.processing_class.save_pretrained(out / "policy")
     (out / "peer.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
