@@ -77,7 +77,8 @@ def show(result: Mapping[str, Any], screen: Console) -> None:
     from sparring.studies.obeyed import COLUMNS, by_group, cells
 
     methods, tasks = result["methods"], result.get("tasks") or []
-    say(screen, f"Seeds {', '.join(map(str, result['seeds']))}: means over the seeds")
+    seeds = ", ".join(map(str, result["seeds"]))
+    say(screen, f"Seeds {seeds}: means over the seeds" if len(result["seeds"]) > 1 else f"One seed, {seeds}")
     for judge in judges_of(methods):
         show_wins(judge, methods, screen)
     for group, rows in by_group(result.get("obeyed", [])).items():

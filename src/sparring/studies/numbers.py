@@ -17,8 +17,8 @@ import numpy as np
 from sparring.evaluation.intervals import SHARE, Interval, interval, known_mean
 from sparring.report.compare import identity_of, run_row, shared_kl_title
 from sparring.report.summary import Summary
+from sparring.studies.obeyed import ALL, by_group, obeyed
 from sparring.studies.obeyed import COLUMNS as OBEYED
-from sparring.studies.obeyed import by_group, obeyed
 from sparring.studies.obeyed import cells as obeyed_cells
 
 Pair = tuple[str, str]
@@ -107,9 +107,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         for method in methods
     ]
     seeds = ", ".join(map(str, result["seeds"]))
-    parts = [f"Seeds {seeds}: mean (smallest to largest).\n", _table(header, rows), _judge_lines(methods)]
+    averaged = f"Seeds {seeds}: mean (smallest to largest)." if len(result["seeds"]) > 1 else f"One seed, {seeds}."
+    parts = [f"{averaged}\n", _table(header, rows), _judge_lines(methods)]
     for group, rates in by_group(result.get("obeyed", [])).items():
-        heading = f"Rules passed, checked by code, {group} prompts, in %; intervals are over prompts, for these seeds."
+        which = "all prompts" if group == ALL else f"the prompts of {group!r}"
+        heading = f"Rules passed, checked by code, of {which}, in %; intervals are over prompts, for these policies."
         parts += [f"\n{heading}\n", _table(OBEYED, [obeyed_cells(row) for row in rates])]
     if result["contests"]:
         several = any(len(contest["by_seed"]) > 1 for contest in result["contests"])
