@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -21,9 +20,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs/how-to/cluster"
 PAGE = (ROOT / "docs/how-to/several-machines.md").read_text(encoding="utf-8")
 KUBERNETES = "1.33"
+EXTRA = "pip install -e '.[dev]'"
 STRINGS = {"additionalProperties": {"type": "string"}}
 POD_TEMPLATE = {"type": "object"}
-"""checked by `pod`"""
+"""checked by `check_known`"""
 GROUP = {"rayStartParams": {"type": "object", **STRINGS}, "template": POD_TEMPLATE}
 COUNT = {"type": "integer", "minimum": 0}
 RAY_CLUSTER = {
@@ -84,13 +84,18 @@ def manifest() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def check(cluster: dict[str, Any]) -> None:
     """Raise where Kubernetes with KubeRay would refuse a RayCluster."""
-    import jsonschema
-
+    jsonschema = pytest.importorskip("jsonschema", reason=EXTRA)
     jsonschema.validate(cluster, RAY_CLUSTER)
     for group in groups(cluster):
         template = group["template"]
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"} | template.get("metadata", {})}
-        kubernetes_validate.validate({**pod, "spec": template["spec"]}, KUBERNETES, strict=True)
+        check_known({**pod, "spec": template["spec"]})
+
+
+def check_known(thing: dict[str, Any]) -> None:
+    """Raise where Kubernetes would refuse a thing of its own."""
+    package = pytest.importorskip("kubernetes_validate", reason=EXTRA)
+    package.validate(thing, KUBERNETES, strict=True)
 
 
 def groups(cluster: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,7 +105,7 @@ def groups(cluster: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_the_manifest_is_valid() -> None:
     claim, cluster = manifest()
-    kubernetes_validate.validate(claim, KUBERNETES, strict=True)
+    check_known(claim)
     check(cluster)
     for group in groups(cluster):
         spec = group["template"]["spec"]
@@ -127,15 +132,13 @@ def test_the_manifest_is_valid() -> None:
     ],
 )
 def test_a_wrong_manifest_is_found(path: tuple[Any, ...], value: Any) -> None:
-    import jsonschema
-
     wrong = copy.deepcopy(manifest()[1])
     *folders, name = path
     place: Any = wrong
     for folder in folders:
         place = place[folder]
     place[name] = value
-    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
+    with pytest.raises(Exception, match=r"(?s)is not|not of type|was expected|were unexpected|was unexpected"):
         check(wrong)
 
 

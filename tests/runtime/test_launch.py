@@ -34,7 +34,11 @@ def said(rank: int, code: int, folder: Path, output: str = "") -> None:
 @pytest.mark.parametrize(
     ("rank", "code", "message"),
     [
-        (1, 1, r"rank 1 of 3 ended with exit code 1, and the others were stopped\. It said:\n  line 3\n.*\n  line 14\n"),
+        (
+            1,
+            1,
+            r"rank 1 of 3 ended with exit code 1, and the others were stopped\. It said:\n  line 3\n.*\n  line 14\n",
+        ),
         (2, -9, r"rank 2 of 3 was killed by SIGKILL \(out of memory\?\)"),
         (2, -15, "rank 2 of 3 was killed by SIGTERM, and"),
         (0, -9, r"rank 0 of 3 was killed by SIGKILL \(out of memory\?\), and the others were stopped\.\n"),
@@ -137,7 +141,11 @@ def test_processes_that_end_well_raise_nothing(
 
 @pytest.mark.parametrize(
     ("stop", "code", "words"),
-    [(signal.SIGINT, 130, "stopped. What was finished is kept"), (signal.SIGTERM, 143, "stopped."), (signal.SIGKILL, -9, "")],
+    [
+        (signal.SIGINT, 130, "stopped. What was finished is kept"),
+        (signal.SIGTERM, 143, "stopped."),
+        (signal.SIGKILL, -9, ""),
+    ],
 )
 def test_no_rank_outlives_its_launcher(
     stop: signal.Signals, code: int, words: str, tiny_recipe: dict[str, Any], tmp_path: Path
