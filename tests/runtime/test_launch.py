@@ -162,13 +162,14 @@ def test_no_rank_outlives_its_launcher(
         )
     started: list[psutil.Process] = []
     try:
-        wait_for((out / "rounds/000/fit.partial/steps.jsonl").exists, 120)
+        wait_for((out / "rounds/000/fit.partial/steps.jsonl").exists)
         started = psutil.Process(process.pid).children(recursive=True)
-        assert len([child for child in started if "RANK" in child.environ()]) == 2
+        assert len([child for child in started if is_rank(child)]) == 2
         (os.killpg if stop == signal.SIGINT else os.kill)(process.pid, stop)
         assert process.wait(60) == code
     finally:
         process.kill()
+        process.wait()
         _, alive = psutil.wait_procs(started, timeout=30)
         assert alive == []
     assert words in errors.read_text()
@@ -202,9 +203,14 @@ def kill_rank(rank: int, sign: Path) -> None:
 
 
 def ranks_of_this() -> dict[int, psutil.Process]:
-    """Processes that this one launched."""
-    launched = [(child, child.environ()) for child in psutil.Process().children()]
-    return {int(found["RANK"]): child for child, found in launched if launch.LAUNCHED in found}
+    """Processes that this one launched, in order."""
+    found = [child for child in psutil.Process().children() if is_rank(child)]
+    return dict(enumerate(sorted(found, key=lambda child: child.pid)))
+
+
+def is_rank(process: psutil.Process) -> bool:
+    """Whether a launcher started it; Python has a process beside them, which ends with the launcher."""
+    return launch.LAUNCHED in process.environ() and any("spawn_main" in word for word in process.cmdline())
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
