@@ -3,8 +3,7 @@
 Rank 0 reads and writes the run's files as a single process does. Work that is worth sharing goes through
 `on_all_ranks`: a plain function that every rank calls with the same arguments, and that takes its part by `share` or
 `deal`. The other ranks wait for the next task. Without a group there is one rank, whose share is everything and whose
-sum is its own value, so the same code serves both. Leaves out: starting the
-processes (`launch.py`), and weights sharded over devices (`training/sharding.py`).
+sum is its own value. Leaves out: starting the processes (`launch.py`), and sharded weights (`training/sharding.py`).
 
     with group() as leads:
         if leads: run(recipe, out)

@@ -129,10 +129,9 @@ def _explain(rank: int, count: int, code: int, logs: Path) -> None:
 
 def die_with_launcher() -> None:
     """Have Linux kill this process, if it is a rank, when its launcher is killed; call it before any slow import."""
-    launcher = os.environ.get(LAUNCHED)
-    if launcher is None:
+    if LAUNCHED not in os.environ:
         return
     if sys.platform == "linux":  # torch asks for SIGINT, which a rank that waits for others does not hear
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(launcher):  # it was killed before this process could ask for the signal
+    if os.getppid() != int(os.environ[LAUNCHED]):  # it was killed before this process could ask for the signal
         os._exit(1)
