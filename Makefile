@@ -5,7 +5,7 @@
 # make docs: write the documentation site to site/ (fails on a broken link or anchor)
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
 # make test-fleet: set up Ray in an environment of its own, and run the tests of clusters (some minutes; as root, with iproute2, also on three
-#   hosts made of network namespaces, which are killed: half an hour)
+#   hosts made of network namespaces, which are killed: half an hour; with `apt-get install slurm-wlm munge` also on a Slurm of such hosts)
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -52,39 +53,14 @@ def can_have_hosts() -> bool:
     return made
 
 
-class Hosts:
-    """A Ray cluster of a head and some workers."""
+class Network:
+    """Hosts that are on one network: the first, whose folders are this computer's, and others."""
 
-    def __init__(self, workers: int) -> None:
-        self.workers = range(1, workers + 1)
-        self.address = f"{NETWORK}.1:{PORT}"
+    def __init__(self, others: int) -> None:
+        self.others = range(1, others + 1)
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self._name = f"sparring{os.getpid()}"
         self._running: dict[int, subprocess.Popen[Any]] = {}
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets allow no long names
-        self.environment = {**os.environ, **SETTINGS, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-    def __enter__(self) -> Hosts:
-        try:
-            self._wire()
-            for host in (0, *self.workers):
-                self.start(host)
-            threading.Thread(target=self._keep, daemon=True).start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for host in list(self._running):
-            self.kill(host)
-        for host in ("switch", 0, *self.workers):
-            _ip("netns", "del", self._space(host), check=False)
-        shutil.rmtree(self._temporary, ignore_errors=True)
-
-    def _space(self, host: int | str) -> str:
-        return f"{self._name}-{host}"
 
     @staticmethod
     def address_of(host: int) -> str:
@@ -95,13 +71,13 @@ class Hosts:
         """The host with this address."""
         return int(address.rpartition(".")[2]) - 1
 
-    def _wire(self) -> None:
-        """A switch, and a cable to each host."""
+    def wire(self) -> None:
+        """Lay a switch, and a cable to each host."""
         switch = self._space("switch")
         _ip("netns", "add", switch)
         _ip("-n", switch, "link", "add", "hub", "type", "bridge")
         _ip("-n", switch, "link", "set", "hub", "up")
-        for host in (0, *self.workers):
+        for host in (0, *self.others):
             space = self._space(host)
             _ip("netns", "add", space)
             _ip("-n", switch, "link", "add", f"port{host}", "type", "veth", "peer", "name", "eth0", "netns", space)
@@ -111,23 +87,84 @@ class Hosts:
             _ip("-n", space, "link", "set", "eth0", "up")
             _ip("-n", space, "route", "add", "default", "via", f"{NETWORK}.254")  # Ray asks which way leads outside
 
+    def remove(self) -> None:
+        """End all processes and take the network down."""
+        for host in list(self._running):
+            self.kill(host)
+        for host in ("switch", 0, *self.others):
+            _ip("netns", "del", self._space(host), check=False)
+
+    def connect(self, host: int) -> None:
+        """Plug a host's cable in."""
+        _ip("-n", self._space("switch"), "link", "set", f"port{host}", "up")
+
+    def kill(self, host: int) -> None:
+        """Cut a host off and end all its processes."""
+        _ip("-n", self._space("switch"), "link", "set", f"port{host}", "down", check=False)
+        process = self._running.pop(host)
+        process.kill()
+        process.wait()
+        for pid in self.pids(host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def inside(self, host: int, words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a process on a host, with its network and this computer's folders."""
+        return subprocess.Popen(["ip", "netns", "exec", self._space(host), *words], env=self.environment, **options)
+
+    def alone(self, host: int, words: Sequence[str], first: str = "", **options: Any) -> subprocess.Popen[Any]:
+        """The same with processes and temporary folders of its own; `first` is done in its shell before."""
+        own = f"hostname host{host}; mount -t tmpfs own /dev/shm; {first or 'mount -t tmpfs own /tmp'}; cd /; exec "
+        apart = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+        return self.inside(host, [*apart, "sh", "-c", own + shlex.join(words)], **options)
+
+    def pids(self, host: int) -> list[int]:
+        """All processes of a host, as this computer numbers them."""
+        listed = subprocess.run(["ip", "netns", "pids", self._space(host)], capture_output=True, text=True, check=False)
+        return list(map(int, listed.stdout.split()))
+
+    def _space(self, host: int | str) -> str:
+        return f"{self._name}-{host}"
+
+
+class Hosts(Network):
+    """A Ray cluster of a head and some workers."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.address = f"{NETWORK}.1:{PORT}"
+        self._lock, self._over = threading.Lock(), threading.Event()
+        self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets allow no long names
+        self.environment |= SETTINGS
+
+    def __enter__(self) -> Hosts:
+        try:
+            self.wire()
+            for host in (0, *self.others):
+                self.start(host)
+            threading.Thread(target=self._keep, daemon=True).start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.remove()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
     def start(self, host: int) -> None:
         """Switch a host on; `ray start` joins the cluster when it is ready."""
-        _ip("-n", self._space("switch"), "link", "set", f"port{host}", "up")
+        self.connect(host)
         program = str(Path(sys.executable).with_name("ray"))
         ray = [*FIRST, program, "start", "--block", "--node-ip-address", self.address_of(host)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         if host == 0:
             ray += ["--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
-            ray += [f"--temp-dir={self._temporary}"]
-            words = ray
-        else:
-            ray += [f"--address={self.address}", "--num-cpus=1"]
-            own = f"hostname host{host}; mount -t tmpfs own /dev/shm; mount -t tmpfs own /tmp; cd /; exec "
-            alone = ("--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
-            words = ["unshare", *alone, "sh", "-c", own + " ".join(ray)]
-        self._running[host] = self._inside(host, words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if host == 0:
+            self._running[host] = self.inside(host, [*ray, f"--temp-dir={self._temporary}"], **quiet)
             self._wait_for_head()
+        else:
+            self._running[host] = self.alone(host, [*ray, f"--address={self.address}", "--num-cpus=1"], **quiet)
 
     def _wait_for_head(self) -> None:
         for _ in range(1200):
@@ -149,36 +186,18 @@ class Hosts:
         """Switch workers on again that ended by themselves: on a busy computer `ray start` gives up."""
         while not self._over.wait(1.0):
             with self._lock:
-                ended = [host for host in self.workers if self._running[host].poll() is not None]
+                ended = [host for host in self.others if self._running[host].poll() is not None]
             for host in ended:
                 self.restart(host)
 
-    def kill(self, host: int) -> None:
-        """Cut a host off and end all its processes."""
-        _ip("-n", self._space("switch"), "link", "set", f"port{host}", "down", check=False)
-        process = self._running.pop(host)
-        process.kill()
-        process.wait()
-        for pid in self.pids(host):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
     def controller(self, words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a process on the head."""
-        return self._inside(0, [*FIRST, *words], **options)
-
-    def _inside(self, host: int, words: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        return subprocess.Popen(["ip", "netns", "exec", self._space(host), *words], env=self.environment, **options)
-
-    def pids(self, host: int) -> list[int]:
-        """All processes of a host, as this computer numbers them."""
-        listed = subprocess.run(["ip", "netns", "pids", self._space(host)], capture_output=True, text=True, check=False)
-        return list(map(int, listed.stdout.split()))
+        return self.inside(0, [*FIRST, *words], **options)
 
     def actors(self) -> list[int]:
         """Our workers on all hosts."""
         found = []
-        for pid in (pid for host in self.workers for pid in self.pids(host)):
+        for pid in (pid for host in self.others for pid in self.pids(host)):
             with contextlib.suppress(psutil.Error):
                 if "".join(psutil.Process(pid).cmdline()).startswith("ray::Worker"):
                     found.append(pid)

@@ -48,6 +48,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("SPARRING_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_raylet_start_wait_time_s", "300")  # of a machine that is busy with other tests
+        patch.setenv("RAY_worker_niceness", "0")  # beside other work workers of niceness 19 get no processor
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_timeout_ms", "20000")
         patch.setenv("RAY_health_check_failure_threshold", "10")
@@ -238,3 +239,40 @@ def test_ranks_on_two_machines_fit_one_policy_and_go_on_when_one_is_lost(
         torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-6)  # sums in another order
     start = load_file(Path(plain["model"]["path"]) / "model.safetensors")
     assert any(not torch.equal(start[name], tensor) for name, tensor in two.items())
+
+
+@pytest.mark.more
+def test_adapters_are_those_of_one_process_without_a_common_folder(
+    plain: dict[str, Any], tmp_path: Path, machines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain["model"]["lora"] = {"rank": 2}
+    run(parse_recipe(plain), tmp_path / "one", Progress(quiet=True))
+    true = folders.listing
+    later = lambda folder: {name: stat._replace(written_ns=0) for name, stat in true(folder).items()}  # noqa: E731
+    monkeypatch.setattr(folders, "listing", later)
+    ran(plain, tmp_path / "two", machines)
+    check_same(tmp_path / "one", tmp_path / "two")
+    for place in ("rounds/000/policy", "rounds/001/policy"):
+        texts = [(tmp_path / name / place / "adapter_config.json").read_text() for name in ("one", "two")]
+        assert plain["model"]["path"] in texts[0]  # its base, as it is called here and not on the worker
+        assert texts[0] == texts[1]
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_two_workers_with_a_half_of_the_weights_each_fit_one_policy(
+    lora: Any, plain: dict[str, Any], tmp_path: Path, machines: Any
+) -> None:
+    plain["model"]["lora"] = lora
+    run(parse_recipe(plain), tmp_path / "one", Progress(quiet=True))
+    plain["fit"]["shard_weights"] = True
+    with cluster(machines.address, None) as fleet, using(fleet):
+        fleet.fits_on = 2
+        run(parse_recipe(plain), tmp_path / "two", Progress(quiet=True))
+    file = "adapter_model.safetensors" if lora else "model.safetensors"
+    one, two = (load_file(tmp_path / name / "rounds/000/policy" / file) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=2e-6)  # sums in another order
+    last = load_file(tmp_path / "two/rounds/001/policy" / file)
+    assert any(not torch.equal(two[name], tensor) for name, tensor in last.items())

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,46 +19,53 @@ import yaml
 
 import ranks
 from command import sparring
+from fleet_fakes import wait_for
 from sparring.models.identity import hash_weights
-from sparring.runtime import launch
+from sparring.runtime import devices, launch
 
 
-def ended(*scripts: str, monkeypatch: pytest.MonkeyPatch, grace: float = 0.5) -> None:
-    """Watch one small process per script to its end."""
-    monkeypatch.setattr(launch, "GRACE", grace)
-    commands = [[sys.executable, "-S", "-c", f"import os, sys, time; {script}"] for script in scripts]
-    with tempfile.TemporaryFile("w+") as log:
-        processes = [subprocess.Popen(command, stderr=log) for command in commands]
-        with launch._stopped(processes):
-            culprit = launch._watch(processes)
-        assert all(process.returncode is not None for process in processes)
-        if culprit is not None:
-            launch._explain(culprit, processes, [log])
+def said(rank: int, code: int, folder: Path, output: str = "") -> None:
+    """What comes of a rank that ended so."""
+    if rank:
+        (folder / str(rank)).write_text(output)
+    launch._explain(rank, 3, code, folder)
 
 
 @pytest.mark.parametrize(
-    ("scripts", "message"),
+    ("rank", "code", "message"),
     [
-        (("sys.exit(17)", "time.sleep(0.3); sys.exit('out of memory')"), "rank 1 of 2 ended with exit code 1.*out of"),
-        (("sys.exit(17)", "os.kill(os.getpid(), 9)"), r"rank 1 of 2 was killed by SIGKILL \(out of memory\?\)"),
-        (("time.sleep(60)", "os.kill(os.getpid(), 15)"), "rank 1 of 2 was killed by SIGTERM"),
-        (("os.kill(os.getpid(), 9)", "sys.exit(17)"), "rank 0 of 2 was killed by SIGKILL"),
+        (
+            1,
+            1,
+            r"rank 1 of 3 ended with exit code 1, and the others were stopped\. It said:\n  line 3\n.*\n  line 14\n",
+        ),
+        (2, -9, r"rank 2 of 3 was killed by SIGKILL \(out of memory\?\)"),
+        (2, -15, "rank 2 of 3 was killed by SIGTERM, and"),
+        (0, -9, r"rank 0 of 3 was killed by SIGKILL \(out of memory\?\), and the others were stopped\.\n"),
     ],
 )
-def test_the_rank_to_blame_is_named(scripts: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_to_blame_is_named(rank: int, code: int, message: str, tmp_path: Path) -> None:
     with pytest.raises(launch.LaunchError, match=f"(?s){message}.*give the same command"):
-        ended(*scripts, monkeypatch=monkeypatch)
+        said(rank, code, tmp_path, "".join(f"line {number}\n" for number in range(15)))
 
 
-@pytest.mark.parametrize(("code", "other"), [(2, "sys.exit(17)"), (3, "sys.exit(3)"), (1, "time.sleep(60)")])
-def test_rank_0_speaks_for_itself(code: int, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_rank_0_speaks_for_itself(code: int, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
-        ended(f"time.sleep(0.3); sys.exit({code})", other, monkeypatch=monkeypatch, grace=5.0)
+        said(0, code, tmp_path)
     assert stop.value.code == code
 
 
-def test_a_good_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended("pass", "pass", monkeypatch=monkeypatch)
+def test_a_rank_that_lost_another_one_stays_until_that_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    stayed: list[float] = []
+
+    def lose() -> None:
+        raise devices.RankLost("another rank is gone")
+
+    monkeypatch.setattr(launch.time, "sleep", stayed.append)
+    with pytest.raises(devices.RankLost):
+        launch.on_devices(None, [], lose)
+    assert stayed == [launch.GRACE]
 
 
 def test_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +129,51 @@ def test_every_rank_gets_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_processes_that_end_well_raise_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    before = dict(os.environ)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     launch.launch(["--help"], 2)
-    assert "evaluate" in capfd.readouterr().out
+    shown = capfd.readouterr()
+    assert shown.out.count("Usage: ") == 1  # rank 0's
+    assert shown.err == ""
+    assert {name: os.environ[name] for name in before} == {**before, "PYTHONPATH": os.environ["PYTHONPATH"]}
+    assert not ranks_of_this()
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "words"),
+    [
+        (signal.SIGINT, 130, "stopped. What was finished is kept"),
+        (signal.SIGTERM, 143, "stopped."),
+        (signal.SIGKILL, -9, ""),
+    ],
+)
+def test_no_rank_outlives_its_launcher(
+    stop: signal.Signals, code: int, words: str, tiny_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """Ctrl-C reaches all processes of the terminal's group; the other signals the launcher alone."""
+    plain = {**tiny_recipe, "fit": {**tiny_recipe["fit"], "epochs": 10_000}}
+    recipe, out, errors = tmp_path / "recipe.yaml", tmp_path / "run", tmp_path / "errors"
+    recipe.write_text(yaml.safe_dump(plain))
+    command = [sys.executable, "-m", "sparring", "run", str(recipe), "--out", str(out), "--devices", "2"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with errors.open("w") as stream:
+        process = subprocess.Popen(
+            command, env=environ, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True
+        )
+    started: list[psutil.Process] = []
+    try:
+        wait_for((out / "rounds/000/fit.partial/steps.jsonl").exists)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert len([child for child in started if is_rank(child)]) == 2
+        (os.killpg if stop == signal.SIGINT else os.kill)(process.pid, stop)
+        assert process.wait(60) == code
+    finally:
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(started, timeout=30)
+        assert alive == []
+    assert words in errors.read_text()
+    assert "Traceback" not in errors.read_text()
 
 
 @pytest.mark.more
@@ -155,9 +203,14 @@ def kill_rank(rank: int, sign: Path) -> None:
 
 
 def ranks_of_this() -> dict[int, psutil.Process]:
-    """Processes that this one launched."""
-    launched = [(child, child.environ()) for child in psutil.Process().children()]
-    return {int(found["RANK"]): child for child, found in launched if launch.LAUNCHED in found}
+    """Processes that this one launched, in order."""
+    found = [child for child in psutil.Process().children() if is_rank(child)]
+    return dict(enumerate(sorted(found, key=lambda child: child.pid)))
+
+
+def is_rank(process: psutil.Process) -> bool:
+    """Whether a launcher started it; Python has a process beside them, which ends with the launcher."""
+    return launch.LAUNCHED in process.environ() and any("spawn_main" in word for word in process.cmdline())
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -49,10 +49,13 @@ def test_a_fresh_adapter_changes_nothing_and_alone_is_trained() -> None:
 
 def test_an_adapter_is_written_alike_by_every_process(tmp_path: Path) -> None:
     adapted: Any = with_adapter(tiny_llama(), LoraConfig(rank=2))
-    adapted.save_pretrained(tmp_path)
-    written = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
-    assert len(written) > 1
-    assert written == sorted(written)
+    adapted.save_pretrained(tmp_path / "first")
+    again: Any = load_adapter(tiny_llama(), tmp_path / "first", True)  # a later round's
+    again.save_pretrained(tmp_path / "second")
+    for name in ("first", "second"):
+        written = json.loads((tmp_path / name / "adapter_config.json").read_text())["target_modules"]
+        assert len(written) > 1
+        assert written == sorted(written)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 Rank 0 reads and writes the run's files as a single process does. Work that is worth sharing goes through
 `on_all_ranks`: a plain function that every rank calls with the same arguments, and that takes its part by `share` or
 `deal`. The other ranks wait for the next task. Without a group there is one rank, whose share is everything and whose
-sum is its own value, so the same code serves both. Leaves out: starting the
-processes (`launch.py`), and weights sharded over devices (`training/sharding.py`).
+sum is its own value. Leaves out: starting the processes (`launch.py`), and sharded weights (`training/sharding.py`).
 
     with group() as leads:
         if leads: run(recipe, out)
@@ -82,7 +81,7 @@ def group() -> Iterator[bool]:
     # Not destroyed when an exception passes: that could wait for ranks that wait for this one.
     if rank() == 0:
         yield True
-        _next_task(None)
+        broadcast(None)
     else:
         _follow()
         yield False
@@ -133,7 +132,7 @@ def on_all_ranks(task: Callable[..., T], *args: Any, **callbacks: Any) -> T:
     """
     if count() == 1:
         return task(*args, **callbacks)
-    _next_task((task, args))
+    broadcast((task, args))
     result = task(*args, **callbacks)
     all_gather(None)  # nothing is exchanged: rank 0 goes on only when every rank has finished
     return result
@@ -141,7 +140,7 @@ def on_all_ranks(task: Callable[..., T], *args: Any, **callbacks: Any) -> T:
 
 def _follow() -> None:
     """Do rank 0's tasks until it says that there are no more."""
-    while (message := _next_task(None)) is not None:
+    while (message := broadcast(None)) is not None:
         task, args = message
         with contextlib.suppress(RaisedByAll):
             task(*args)
@@ -187,8 +186,13 @@ def all_gather(value: T) -> list[T]:
 
 
 def broadcast(value: T) -> T:
-    """Rank 0's value, on every rank; all ranks call it, and wait for each other."""
-    return all_gather(value)[0]
+    """Rank 0's value, on every rank; all ranks call it, and wait for rank 0."""
+    if count() == 1:
+        return value
+    box: list[Any] = [value]
+    with _lost():
+        dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -210,25 +214,15 @@ def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 @contextlib.contextmanager
 def one_at_a_time() -> Iterator[None]:
     """Ranks run this block one after the other, so that the main memory it takes is needed once and not N times."""
-    # Each all_gather waits for all ranks: rank r enters after r of them, and everyone takes part in all N.
-    for _ in range(rank()):
-        all_gather(None)
-    yield
-    for _ in range(rank(), count()):
-        all_gather(None)
+    for turn in range(count()):
+        if turn == rank():
+            yield
+        all_gather(None)  # waits for all ranks
 
 
 def seed_noise(*parts: object) -> None:
     """Seed torch from what the noise is for, differently on every rank."""
     torch.manual_seed(random.Random("/".join(map(str, (*parts, rank())))).getrandbits(63))
-
-
-def _next_task(message: Any) -> Any:
-    """Rank 0's message, on every rank: (task, arguments), or None when there are no more tasks."""
-    box = [message]
-    with _lost():
-        dist.broadcast_object_list(box, src=0)
-    return box[0]
 
 
 @contextlib.contextmanager

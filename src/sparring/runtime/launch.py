@@ -1,8 +1,9 @@
 """Start a command on several devices: one process each, watched; when one dies, all stop, and the error says which.
 
-Every process gets the environment that torchrun would give it, so torchrun may start them instead. Rank 0 has the
-terminal; the output of the others is shown when they fail. Leaves out: what they do together (`devices.py`), and
-several machines (torchrun, on a file system that all of them see).
+`torch.multiprocessing` starts, watches and ends the processes, which stay in this one's process group, so that Ctrl-C
+and Ctrl-Z reach them too. Each gets the environment that torchrun would give it, so torchrun may start them instead.
+Rank 0 has the terminal; the output of the others is shown when they fail. Leaves out: what they do together
+(`devices.py`), and several machines (`sparring/fleet`).
 
     on_devices(4, ["run", "recipe.yaml"], work)
 """
@@ -10,26 +11,23 @@ several machines (torchrun, on a file system that all of them see).
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, Any
-
-from sparring.runtime.terminal import terminal
+from collections.abc import Callable, Sequence
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
 
 LAUNCHED = "SPARRING_LAUNCHED"
 """in the environment of processes that were started here: the launcher's process id"""
-EXPLAINED = (2, 3, 130)
-"""exit codes with which rank 0 ends after it printed the reason"""
 GRACE = 10.0
-"""seconds that the others get to end by themselves"""
-RANK_LOST = 17
-"""exit code of a rank that stopped because another one did"""
+"""seconds for which a rank that lost another one stays, so that the launcher sees that one end first; and that ranks
+get to end by themselves after Ctrl-C"""
 LAST_LINES = 12
 
 
@@ -43,6 +41,7 @@ def on_devices(count: int | None, arguments: Sequence[str], work: Callable[[], N
     Raises:
         ValueError: there are fewer devices, or the environment announces another number.
         LaunchError: a rank died.
+        RankLost: this is a rank, and another one died.
     """
     from sparring.runtime.devices import RankLost, announced, check_gpus, group
 
@@ -56,9 +55,9 @@ def on_devices(count: int | None, arguments: Sequence[str], work: Callable[[], N
         with group() as leads:
             if leads:
                 work()
-    except RankLost as error:
-        terminal(stderr=True).print(f"stopped: {error}")
-        sys.exit(RANK_LOST)
+    except RankLost:
+        time.sleep(GRACE)
+        raise
 
 
 def launch(arguments: Sequence[str], count: int) -> None:
@@ -68,28 +67,38 @@ def launch(arguments: Sequence[str], count: int) -> None:
         LaunchError: one died; names its rank and its exit.
         SystemExit: rank 0 stopped and printed the reason.
     """
+    from torch.multiprocessing import ProcessExitedException, start_processes
+
     from sparring.runtime.devices import meeting
 
-    where = meeting()
-    command = [sys.executable, "-m", "sparring.cli.main", *arguments]
-    with ExitStack() as stack:
-        logs = [
-            stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
-            for _ in range(count - 1)
-        ]
-        ranks = [
-            subprocess.Popen(
-                command,
-                env=environment(rank, count, where.port),
-                stdout=logs[rank - 1] if rank else None,
-                stderr=logs[rank - 1] if rank else None,
-            )
-            for rank in range(count)
-        ]
-        with _stopped(ranks):
-            culprit = _watch(ranks)
-        if culprit is not None:
-            _explain(culprit, ranks, logs)
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.CRITICAL)  # it names each rank that it ends
+    where, others, before = meeting(), set(active_children()), dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="sparring-") as logs:
+        try:
+            os.environ.update(environment(0, count, where.port))  # libraries read it when they are loaded
+            ranks = start_processes(_rank, (list(arguments), logs), count, join=False)
+            os.environ.clear()
+            os.environ.update(before)
+            while not ranks.join():
+                pass
+        except ProcessExitedException as error:
+            _explain(error.error_index, count, error.exit_code, Path(logs))
+        except BaseException as stop:
+            for process in set(active_children()) - others:
+                process.join(GRACE if isinstance(stop, KeyboardInterrupt) else 0)  # the terminal sent it to them too
+                process.kill()
+                process.join()
+            raise
+
+
+def _rank(rank: int, arguments: list[str], logs: str) -> None:
+    os.environ.update({name: str(rank) for name in ("RANK", "LOCAL_RANK")})
+    if rank > 0:
+        with Path(logs, str(rank)).open("w") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+    sys.argv[1:] = arguments
+    runpy.run_module("sparring", run_name="__main__")
 
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
@@ -103,66 +112,26 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in {**defaults, **os.environ, **numbers, **place}.items()}
 
 
-def _watch(ranks: Sequence[subprocess.Popen[Any]]) -> int | None:
-    """Wait for all ranks; once one has died, a little for the others. Returns the rank to blame."""
-    died: list[int] = []
-    deadline = float("inf")
-    while True:
-        now = [rank for rank, process in enumerate(ranks) if process.poll() and rank not in died]
-        died += sorted(now, key=lambda rank: (ranks[rank].returncode > 0, rank == 0))
-        if ranks[0].returncode in EXPLAINED:
-            return 0
-        if died and deadline == float("inf"):
-            deadline = time.monotonic() + GRACE
-        if None not in [process.returncode for process in ranks] or time.monotonic() > deadline:
-            return min(died, key=lambda rank: ranks[rank].returncode == RANK_LOST, default=None)
-        time.sleep(0.1)
-
-
-@contextmanager
-def _stopped(ranks: Sequence[subprocess.Popen[Any]]) -> Iterator[None]:
-    """No rank outlives this block, nor this process."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    except KeyboardInterrupt:  # the terminal sent it to them too
-        for process in ranks:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for process in ranks:
-            if process.poll() is None:
-                process.kill()
-        for process in ranks:
-            process.wait()
-
-
-def _explain(culprit: int, ranks: Sequence[subprocess.Popen[Any]], logs: Sequence[IO[str]]) -> None:
+def _explain(rank: int, count: int, code: int, logs: Path) -> None:
     """Raise a LaunchError with the rank's exit and last lines, or exit as rank 0 did."""
-    code = ranks[culprit].returncode
-    if culprit == 0 and code > 0:
+    if rank == 0 and code > 0:
         sys.exit(code)  # it had the terminal
     words = f"ended with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
     if -code == signal.SIGKILL:
         words += " (out of memory?)"
-    output = ""
-    if culprit > 0:
-        logs[culprit - 1].seek(0)
-        output = "".join(f"\n  {line}" for line in logs[culprit - 1].read().splitlines()[-LAST_LINES:])
+    lines = (logs / str(rank)).read_text(encoding="utf-8", errors="replace").splitlines() if rank else []
+    output = "".join(f"\n  {line}" for line in lines[-LAST_LINES:])
     raise LaunchError(
-        f"rank {culprit} of {len(ranks)} {words}, and the others were stopped.{' It said:' if output else ''}{output}\n"
+        f"rank {rank} of {count} {words}, and the others were stopped.{' It said:' if output else ''}{output}\n"
         "What was finished is kept; give the same command to go on, with as many devices as you like."
     )
 
 
 def die_with_launcher() -> None:
     """Have Linux kill this process, if it is a rank, when its launcher is killed; call it before any slow import."""
-    launcher = os.environ.get(LAUNCHED)
-    if launcher is None:
+    if LAUNCHED not in os.environ:
         return
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # torch asks for SIGINT, which a rank that waits for others does not hear
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(launcher):  # it was killed before this process could ask for the signal
-        os._exit(RANK_LOST)
+    if os.getppid() != int(os.environ[LAUNCHED]):  # it was killed before this process could ask for the signal
+        os._exit(1)

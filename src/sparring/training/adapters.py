@@ -33,10 +33,13 @@ def with_adapter(model: PreTrainedModel, config: LoraConfig, task: str = "CAUSAL
         _check_targets(model, config.target_modules)
     settings: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
     lora = peft.LoraConfig(**settings, target_modules=config.target_modules, task_type=task)  # type: ignore[arg-type]
-    adapted = peft.get_peft_model(model, lora)
-    configs: dict[str, Any] = dict(adapted.peft_config)
-    for stored in configs.values():
-        if isinstance(stored.target_modules, set):  # a set is written in another order by every process
+    return _in_order(peft.get_peft_model(model, lora))
+
+
+def _in_order(adapted: Any) -> nn.Module:
+    """The model, whose files name its modules in order: a set is written in another one by every process."""
+    for stored in adapted.peft_config.values():
+        if isinstance(stored.target_modules, set):
             stored.target_modules = sorted(stored.target_modules)
     return adapted
 
@@ -75,7 +78,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool) -> nn.Mo
 
     refuse_pickled(folder)
     try:
-        return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        return _in_order(peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable))
     except Exception as error:  # peft has no error of its own for a configuration or weights that it cannot use
         if ran_out(error):
             raise
