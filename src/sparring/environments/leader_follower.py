@@ -2,8 +2,9 @@
 
 The paper's game is max over leaders, min over followers of E P(the leader's answer beats the follower's): a follower is
 paid 2 P(it beats the leader) - 1, a leader minus the mean of its followers. Followers of one answer are siblings, and
-so are leaders of one prompt. Ours: one model in both roles with one learning rate, where the paper's StackelbergGDA has
-two; the prompts; and `sum_leader_follower`, where code is the judge. Leaves out: several refinements in a row.
+so are leaders of one prompt. With `judge: oracle` the recipe's oracle gives P, in place of the role judge. Ours: one
+model in both roles with one learning rate, where the paper's StackelbergGDA has two; the prompts; and
+`sum_leader_follower`, where code is the judge. Leaves out: several refinements in a row.
 
     SumLeaderFollower(digits=2).play(Task("a", ""), seed=0)
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +22,7 @@ from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_
 from sparring.environments.both_orders import NO_VERDICT, chance_of, kinds_of, read_order
 from sparring.environments.environment import (
     Ask,
+    Compare,
     Environment,
     Line,
     Outcome,
@@ -43,20 +45,36 @@ class LeaderFollower(Environment):
 
     followers: int = Field(default=2, ge=1)
     """answers of the follower to each of the leader's"""
+    judge: Literal["model", "oracle"] = "model"
+    """who compares: the role judge, in both orders, or the recipe's oracle"""
+
+    @property
+    def asks_oracle(self) -> bool:
+        """Where it judges."""
+        return self.judge == "oracle"
+
+    @property
+    def unasked(self) -> Sequence[str]:
+        """The judge, where an oracle compares."""
+        return (JUDGE,) if self.asks_oracle else ()
 
     def play(self, task: Task, seed: int) -> Play:
         """K leaders, followers of each, and the judge's verdicts in both orders."""
         (leaders,) = yield [Ask(LEADER, _user(task.prompt))]
         followers = yield [Ask(FOLLOWER, _user(_refine(task.prompt, reply)), self.followers) for reply in leaders]
         matches = [(a, b) for a, group in zip(leaders, followers, strict=True) for b in group]
+        if self.asks_oracle:
+            leads = yield [Compare(_user(task.prompt), a.text.strip(), b.text.strip()) for a, b in matches]
+            return _paid(self._by_leader([None if p is None else 1 - p for p in leads]))
         pairs = [pair for match in matches for pair in (match, match[::-1])]
         replies = yield [Ask(JUDGE, _user(_comparison(task.prompt, *pair)), 1) for pair in pairs]
         said = [read_order(group[0].text) for group in replies]
         leads = [chance_of(*said[i : i + 2]) for i in range(0, len(said), 2)]
-        found = [None if p is None else 1 - p for p in leads]
         judged = [[Outcome(None, kind)] for one in zip(said[::2], said[1::2], strict=True) for kind in kinds_of(*one)]
-        chances = [found[i : i + self.followers] for i in range(0, len(found), self.followers)]
-        return [*_paid(chances), *judged]
+        return [*_paid(self._by_leader([None if p is None else 1 - p for p in leads])), *judged]
+
+    def _by_leader(self, chances: Sequence[float | None]) -> list[Sequence[float | None]]:
+        return [chances[i : i + self.followers] for i in range(0, len(chances), self.followers)]
 
 
 class SumLeaderFollower(Environment):
