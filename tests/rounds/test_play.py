@@ -204,9 +204,7 @@ def compared(recipe: Plain, **fields: bool) -> Plain:
     return {**recipe, "environment": {"name": "environment_fakes:Compared", **fields}, "oracle": oracle}
 
 
-def test_an_oracle_compares_in_episodes_and_its_verdicts_are_kept(
-    roles_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oracle_compares_in_episodes_and_its_verdicts_are_kept(roles_recipe: Plain, tmp_path: Path) -> None:
     out, plain = tmp_path / "run", compared(roles_recipe)
     go(plain, out)
     turns = read_table(out / "rounds/000/turns.parquet")
