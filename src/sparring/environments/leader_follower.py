@@ -18,7 +18,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_number
+from sparring.environments.arithmetic import (
+    Sum,
+    ask_result,
+    draw_examples,
+    draw_sum,
+    last_number,
+    solved_examples,
+    without,
+)
 from sparring.environments.both_orders import NO_VERDICT, chance_of, kinds_of, read_order
 from sparring.environments.environment import (
     Ask,
@@ -90,12 +98,17 @@ class SumLeaderFollower(Environment):
     """of the sums"""
     followers: int = Field(default=2, ge=1)
     """answers of the follower to each of the leader's"""
+    examples: int | None = Field(default=None, ge=1, le=8)
+    """sums shown before every question, drawn like those that are asked; to a follower half of them with a wrong answer
+    that it mends; null: one to a leader and two to a follower, always the same, of two digits"""
 
     def play(self, task: Task, seed: int) -> Play:
         """K leaders and followers of each."""
-        asked = draw_sum(random.Random(seed), 10**self.digits - 1, self.operations)
-        (leaders,) = yield [Ask(LEADER, after_examples(ask_result(str(asked)), SOLVED))]
-        examples = (_check("23 + 6", "28"), "29"), (_check("31 - 4", "27"), "27")
+        largest = 10**self.digits - 1
+        asked = draw_sum(random.Random(seed), largest, self.operations)
+        shown = without(str(asked), draw_examples(seed, self.examples, largest, self.operations))
+        (leaders,) = yield [Ask(LEADER, after_examples(ask_result(str(asked)), *solved_examples(shown)))]
+        examples = _checked_examples(seed, shown)
         asks = (after_examples(_check(str(asked), reply.text.strip()), *examples) for reply in leaders)
         followers = yield [Ask(FOLLOWER, messages, self.followers) for messages in asks]
         led = [last_number(reply.text) == asked.result for reply in leaders]
@@ -148,6 +161,17 @@ def _comparison(prompt: str, first: Reply, second: Reply) -> str:
 def _check(problem: str, answer: str) -> str:
     said = answer or "nothing"
     return f"What is {problem}? Somebody says {said}, which may be wrong. Reply with the right number alone."
+
+
+def _checked_examples(seed: int, shown: Sequence[Sum] | None) -> list[tuple[str, str]]:
+    """Sums that somebody answers with their right answers, every other one after a wrong one, in any order."""
+    if shown is None:
+        return [(_check("23 + 6", "28"), "29"), (_check("31 - 4", "27"), "27")]
+    rng = random.Random(f"answers beside {seed}")
+    said = [one.result + rng.choice((-2, -1, 1, 2)) * (i % 2) for i, one in enumerate(shown)]
+    examples = [(_check(str(one), str(answer)), str(one.result)) for one, answer in zip(shown, said, strict=True)]
+    rng.shuffle(examples)
+    return examples
 
 
 def _user(text: str) -> list[dict[str, str]]:
