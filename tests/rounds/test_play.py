@@ -186,19 +186,6 @@ def test_an_episode_that_asks_too_long_a_question_is_left_out_and_counted(roles_
     }
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"oracle": {"name": "panel"}}, "environment with an oracle"),
-        ({"partners": {"judge": "start"}}, "partners: ['judge'] are no roles of the environment"),
-        ({"partners": {"writer": "start", "reader": "start"}}, "every role has one, so none is trained"),
-        ({"algorithm": {"name": "spin"}}, "environment with algorithm 'spin'"),
-        ({"algorithm": {"name": "xpo"}}, "environment with algorithm 'xpo'"),
-        ({"algorithm": {"name": "inpo"}}, "'knockout' with an environment"),
-        ({"environment": None, "partners": {"writer": "start"}}, "only an environment has roles"),
-        ({"environment": None, "algorithm": {"name": "grpo"}}, "oracle: missing"),
-    ],
-)
 def compared(recipe: Plain, **fields: bool) -> Plain:
     oracle = {"name": "function", "path": "oracle_fakes:more_vowels"}
     return {**recipe, "environment": {"name": "environment_fakes:Compared", **fields}, "oracle": oracle}
@@ -278,6 +265,19 @@ def test_the_price_of_a_judge_in_an_environment_is_that_of_the_tried_episode(rol
     assert episode_comparisons(recipe, (samples, 2), 6, 4) == (2 * 6 * samples, 4 * 3 * 2)  # start and two rounds
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"oracle": {"name": "panel"}}, "environment with an oracle"),
+        ({"partners": {"judge": "start"}}, "partners: ['judge'] are no roles of the environment"),
+        ({"partners": {"writer": "start", "reader": "start"}}, "every role has one, so none is trained"),
+        ({"algorithm": {"name": "spin"}}, "environment with algorithm 'spin'"),
+        ({"algorithm": {"name": "xpo"}}, "environment with algorithm 'xpo'"),
+        ({"algorithm": {"name": "inpo"}}, "'knockout' with an environment"),
+        ({"environment": None, "partners": {"writer": "start"}}, "only an environment has roles"),
+        ({"environment": None, "algorithm": {"name": "grpo"}}, "oracle: missing"),
+    ],
+)
 def test_what_does_not_go_with_an_environment_is_refused(roles_recipe: Plain, change: Plain, says: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         parse_recipe({**roles_recipe, **change})
