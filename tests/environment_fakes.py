@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task
+from sparring.environments.environment import Ask, Compare, Environment, Outcome, Play, Reply, Task
 
 
 def worth(text: str) -> float:
@@ -62,6 +62,27 @@ class Wordy(WriterReader):
         return [[_graded(reply) for reply in written]]
 
 
+class Compared(WriterReader):
+    """The oracle compares what was written with a text of vowels; `mixes`: it asks a role in the same wave."""
+
+    promises: bool = True
+    mixes: bool = False
+
+    @property
+    def asks_oracle(self) -> bool:
+        return self.promises
+
+    @property
+    def unasked(self) -> Sequence[str]:
+        return ("reader",)
+
+    def play(self, task: Task, seed: int) -> Play:
+        (written,) = yield [Ask("writer", user(task.prompt))]
+        mixed = [Ask("writer", user("Again?"), 1)] if self.mixes else []
+        verdicts = yield [*(Compare(user(task.prompt), reply.text, "aei") for reply in written), *mixed]
+        return [[Outcome(None, "no verdict") if p is None else Outcome(2 * p - 1) for p in verdicts]]
+
+
 def _graded(reply: Reply) -> Outcome:
     vowel = reply.text[-1:] in "aeiou" and reply.text != ""
     return Outcome(None, "vowel") if vowel else Outcome(worth(reply.text))
@@ -109,11 +130,18 @@ def play_out(
     count: int = 2,
     task: Task = Task("task", "prompt"),  # noqa: B008
     examines: bool = False,
+    judge: Callable[[Compare], float | None] = lambda one: 0.5,
 ) -> tuple[list[Ask], list[list[str]], Sequence[Sequence[Outcome]]]:
     """The questions, replies and outcomes of an episode in which `answer` gives the k-th reply to a question."""
     play, asks, texts = (environment.examine if examines else environment.play)(task, seed), [], []
     wave = next(play)
     while True:
+        if wave and all(isinstance(one, Compare) for one in wave):
+            try:
+                wave = play.send([judge(one) for one in wave])
+                continue
+            except StopIteration as stop:
+                return asks, texts, stop.value
         replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in wave]
         asks += wave
         texts += replies

@@ -18,6 +18,7 @@ from .algorithms.pairing import IndependentPairs as IndependentPairs
 from .algorithms.pairing import Knockout as Knockout
 from .algorithms.pairing import Pairs as Pairs
 from .environments.environment import Ask as Ask
+from .environments.environment import Compare as Compare
 from .environments.environment import Environment as Environment
 from .environments.environment import Outcome as Outcome
 from .environments.environment import Reply as Reply

@@ -9,7 +9,7 @@ import pytest
 
 from environment_fakes import play_out
 from sparring.environments.both_orders import DISAGREE, NO_VERDICT, UNREADABLE
-from sparring.environments.environment import Ask, Outcome, Task, build_environment
+from sparring.environments.environment import Ask, Compare, Outcome, Task, build_environment
 from sparring.environments.leader_follower import LeaderFollower, SumLeaderFollower
 from sparring.environments.negotiation import Negotiation, Table
 from sparring.environments.sequential import ILLEGAL, exploitability, uniform, value
@@ -114,6 +114,23 @@ def test_a_judge_is_asked_in_both_orders(judge: object, reward: float | None, ki
     assert outcomes[0] == [Outcome(None if reward is None else -reward, none)]
     assert outcomes[1] == [Outcome(reward, none)]
     assert [group[0].kind for group in outcomes[2:]] == kinds
+
+
+def test_an_oracle_can_compare_leader_and_follower() -> None:
+    def answer(ask: Ask, k: int) -> str:
+        return {"leader": "good", "follower": ["better", "worse"][k]}[ask.role]
+
+    def judge(one: Compare) -> float | None:
+        assert (one.messages, one.a) == ([{"role": "user", "content": "Name a bird."}], "good")
+        return {"better": 0.25, "worse": None}[one.b]
+
+    environment = LeaderFollower(judge="oracle")
+    task = Task("a", "Name a bird.")
+    asks, _, outcomes = play_out(environment, answer, count=1, task=task, judge=judge)
+    assert [ask.role for ask in asks] == ["leader", "follower"]
+    assert outcomes == [[Outcome(-0.5)], [Outcome(0.5), Outcome(None, NO_VERDICT)]]
+    assert environment.unasked == ("judge",)
+    assert not LeaderFollower().asks_oracle
 
 
 def arena() -> type:

@@ -11,7 +11,7 @@ import pytest
 
 from environment_fakes import play_out
 from sparring.environments.both_orders import DISAGREE, NO_VERDICT, UNREADABLE, read_order
-from sparring.environments.environment import Ask, Outcome, Task
+from sparring.environments.environment import Ask, Compare, Outcome, Task
 from sparring.environments.persona_chat import (
     ASSISTANT,
     JUDGE,
@@ -87,6 +87,35 @@ def test_code_infers_and_judges_by_words_where_no_model_can() -> None:
     assert [ask.role for ask in asks] == ["user", ASSISTANT, ASSISTANT] * 2
     assert "She is a baker. She loves chess." in asks[4].messages[-1]["content"]
     assert [outcomes[i][0].reward for i in (1, 2, 4, 5)] == [1.0, -1.0, 1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("chance", "hinted"),
+    [
+        (0.75, Outcome(0.5, WITH)),
+        (0.25, Outcome(-0.5, WITHOUT)),
+        (0.5, Outcome(0.0, TIE)),
+        (None, Outcome(None, NO_VERDICT)),
+    ],
+)
+def test_an_oracle_compares_with_the_persona_as_system_message(chance: float | None, hinted: Outcome) -> None:
+    seen: list[Compare] = []
+
+    def judge(one: Compare) -> float | None:
+        seen.append(one)
+        return chance
+
+    environment = PersonaChat(turns=1, inference="told", judge="oracle")
+    asks, _, outcomes = play_out(environment, answering(prefers_hinted), task=PERSONA, judge=judge)
+    assert [ask.role for ask in asks] == ["user", ASSISTANT, ASSISTANT]
+    assert outcomes[1] == [hinted]
+    assert outcomes[2] == [Outcome(None if hinted.reward is None else -hinted.reward)]
+    (one,) = seen
+    assert (one.a, one.b) == ("hinted", "plain")
+    assert one.messages[0]["role"] == "system"
+    assert "She is a baker." in one.messages[0]["content"]
+    assert one.messages[1:] == asks[2].messages
+    assert set(environment.unasked) == {"inferrer", JUDGE}
 
 
 def test_a_policy_is_examined_on_answers_without_hints_and_measured_by_turn() -> None:

@@ -15,6 +15,7 @@ from sparring.environments.sequential import (
     best_response_value,
     exploitability,
     observations,
+    random_game,
     read_move,
     uniform,
     value,
@@ -98,6 +99,34 @@ def test_every_move_of_a_seat_gets_what_the_seat_gets_and_an_illegal_one_forfeit
         assert outcomes[-1][0] == (-2.0, ILLEGAL)
     else:
         assert abs(outcomes[-1][0].reward or 0.0) in (1.0, 2.0)
+
+
+@given(st.integers(0, 8), st.booleans(), st.integers(0, 10**6))
+def test_examples_show_legal_moves_and_depend_on_what_the_mover_is_told_alone(
+    examples: int, listed: bool, seed: int
+) -> None:
+    game = KuhnPoker(examples=examples, list_moves=listed)
+    made, paid = random_game(game, random.Random(seed))
+    assert paid == game.returns(game.after(*made[-1]))
+    state, _ = made[seed % len(made)]
+    *shown, asked = game.question(state)
+    told = game.observation(state)
+    assert asked["content"] == (f"{told}\nYour moves: {', '.join(game.legal(state))}" if listed else told)
+    assert len(shown) == 2 * examples
+    for position, move in zip(shown[::2], shown[1::2], strict=True):
+        assert (position["role"], move["role"]) == ("user", "assistant")
+        legal = {tuple(m) for (_, t), m in observations(game).items() if position["content"].startswith(t)}
+        assert any(move["content"] in moves for moves in legal)
+    cards, moves = state
+    other = {"J", "Q", "K"} - set(cards)
+    mine = len(moves) % 2
+    swapped = tuple(other.pop() if seat != mine else card for seat, card in enumerate(cards))
+    assert game.question((swapped, moves)) == game.question(state)  # the other's card is hidden
+
+
+def test_without_examples_a_question_is_the_observation() -> None:
+    game = TicTacToe()
+    assert game.question("." * 9) == [{"role": "user", "content": game.observation("." * 9)}]
 
 
 def test_chance_comes_from_the_seed_alone() -> None:

@@ -110,6 +110,18 @@ def test_without_a_legal_proposal_all_moves_are_searched_and_that_is_counted() -
     assert outcomes[2][0] == Outcome(None, NO_PROPOSAL)
 
 
+def test_the_game_s_examples_are_shown_to_proposer_and_valuer() -> None:
+    environment = SearchedPosition(game={"name": "tic_tac_toe", "examples": 3, "list_moves": True}, simulations=1)
+    asks, _, _ = play_out(environment, lambda ask, k: "1" if ask.role == "proposer" else "draw", seed=2)
+    for ask in asks:
+        answers = [message["content"] for message in ask.messages if message["role"] == "assistant"]
+        assert len(answers) == 3
+        words = {"win", "draw", "lose"} if ask.role == "valuer" else set("123456789")
+        assert set(answers) <= words
+    assert "Your moves: " in asks[0].messages[-1]["content"]
+    assert "Your moves: " not in asks[1].messages[-1]["content"]
+
+
 def test_a_random_player_does_not_beat_a_search() -> None:
     rng = random.Random(0)
 

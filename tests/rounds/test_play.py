@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from typing import Any
 
 import pytest
 
+import oracle_fakes
 from environment_fakes import WriterReader, worth
+from oracle_fakes import more_vowels
 from sparring.environments.environment import Ask, Environment, Reply, Task, build_environment, check_declared
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.environment_identity import environment_identity
+from sparring.rounds.price import episode_comparisons
 from sparring.rounds.rewards import Rewards
 from sparring.rounds.run import run
 from sparring.rounds.tables import TurnRow
@@ -180,6 +184,85 @@ def test_an_episode_that_asks_too_long_a_question_is_left_out_and_counted(roles_
     assert {turn["task"] for turn in read_table(tmp_path / "run/rounds/000/turns.parquet")} == {
         row["example"] for row in read_table(tmp_path / "run/data/train.parquet") if not row["prompt"].endswith("t")
     }
+
+
+def compared(recipe: Plain, **fields: bool) -> Plain:
+    oracle = {"name": "function", "path": "oracle_fakes:more_vowels"}
+    return {**recipe, "environment": {"name": "environment_fakes:Compared", **fields}, "oracle": oracle}
+
+
+def test_an_oracle_compares_in_episodes_and_its_verdicts_are_kept(
+    roles_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, plain = tmp_path / "run", compared(roles_recipe)
+    go(plain, out)
+    turns = read_table(out / "rounds/000/turns.parquet")
+    prompts = {row["example"]: row["prompt"] for row in read_table(out / "data/train.parquet")}
+    assert {turn["role"] for turn in turns} == {"writer"}
+    for turn in turns:
+        chance = more_vowels(prompts[turn["task"]], turn["text"], "aei")
+        assert turn["reward"] == pytest.approx(2 * chance - 1)
+    facts = json.loads((out / "manifest.json").read_text())["rounds/000/sample"]["facts"]
+    assert facts["comparisons"] == len(turns)
+    assert facts["failed"] == 0
+    assert "more_vowels" in facts["oracle"]
+    monkeypatch.setattr(oracle_fakes, "more_vowels", oracle_fakes.lopsided)
+    with pytest.raises(ValueError, match="verdicts of two judges do not go into one run"):
+        go({**plain, "rounds": 2}, out)
+
+
+def test_a_comparison_that_fails_is_no_reward_and_counted(
+    roles_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+
+    def answer(prompt: str, a: str, b: str) -> float:
+        if b == "aei" and (a in failed or not failed):
+            failed.append(a)
+            return math.nan
+        return more_vowels(prompt, a, b)
+
+    monkeypatch.setattr(oracle_fakes, "answer", answer)
+    plain = compared(roles_recipe)
+    go({**plain, "oracle": {"name": "function", "path": "oracle_fakes:moody"}}, tmp_path / "run")
+    turns = read_table(tmp_path / "run/rounds/000/turns.parquet")
+    lost = [turn for turn in turns if turn["text"] == failed[0]]
+    assert lost
+    assert all((turn["reward"], turn["kind"], turn["example"]) == (None, "no verdict", None) for turn in lost)
+    facts = json.loads((tmp_path / "run/manifest.json").read_text())["rounds/000/sample"]["facts"]
+    assert facts["failed"] == len(lost)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"mixes": True}, "it asked a role and the oracle in one wave"),
+        ({"promises": False}, "it asked the oracle. Let"),
+    ],
+)
+def test_comparisons_come_alone_and_are_announced(
+    roles_recipe: Plain, tmp_path: Path, fields: Plain, says: str
+) -> None:
+    plain = compared(roles_recipe, **fields)
+    if "promises" in fields:
+        del plain["oracle"]
+    with pytest.raises(ValueError, match="environment Compared, task") as caught:
+        go(plain, tmp_path / "run")
+    assert says in str(caught.value)
+
+
+def test_an_environment_that_asks_an_oracle_needs_one(roles_recipe: Plain) -> None:
+    plain = compared(roles_recipe)
+    assert parse_recipe(plain).trained_roles() == ("writer",)
+    del plain["oracle"]
+    with pytest.raises(ValueError, match="oracle: missing, but the environment asks one"):
+        parse_recipe(plain)
+
+
+def test_the_price_of_a_judge_in_an_environment_is_that_of_the_tried_episode(roles_recipe: Plain) -> None:
+    recipe = parse_recipe({**compared(roles_recipe), "rounds": 2})
+    samples = recipe.algorithm["samples"]
+    assert episode_comparisons(recipe, (samples, 2), 6, 4) == (2 * 6 * samples, 4 * 3 * 2)  # start and two rounds
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 OPERATIONS: Mapping[str, Callable[[int, int], int]] = {
@@ -68,3 +68,19 @@ def ask_result(problem: str) -> str:
 
 SOLVED = ask_result("23 + 6"), "29"
 """an example of the question with its answer"""
+
+
+def solved_examples(drawn: Sequence[Sum] | None) -> list[tuple[str, str]]:
+    """The questions of these sums with their answers; `SOLVED` alone where none were drawn on purpose."""
+    return [SOLVED] if drawn is None else [(ask_result(str(one)), str(one.result)) for one in drawn]
+
+
+def draw_examples(seed: int, count: int | None, largest: int, operations: str) -> list[Sum] | None:
+    """Sums to be shown with their answers, from random numbers of their own; None where `count` is None."""
+    rng = random.Random(f"examples {seed}")
+    return None if count is None else [draw_sum(rng, largest, operations) for _ in range(count)]
+
+
+def without(problem: str, shown: Sequence[Sum] | None) -> list[Sum] | None:
+    """The sums that do not give a problem's answer away."""
+    return None if shown is None else [one for one in shown if str(one) != problem]

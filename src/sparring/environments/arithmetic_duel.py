@@ -22,7 +22,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_number, read_sum
+from sparring.environments.arithmetic import (
+    Sum,
+    ask_result,
+    draw_examples,
+    draw_sum,
+    last_number,
+    read_sum,
+    solved_examples,
+    without,
+)
 from sparring.environments.environment import Ask, Environment, Line, Outcome, Play, Reply, Task, after_examples
 
 CHALLENGER, SOLVER = "challenger", "solver"
@@ -49,6 +58,10 @@ class ArithmeticDuel(Environment):
     problems: Literal["challenger", "chance"] = "challenger"
     """chance: sums are drawn, and only the solver plays: what a run of both roles is compared with"""
 
+    examples: int | None = Field(default=None, ge=1, le=8)
+    """sums shown before every question, drawn like those that are asked; null: one, to a solver always the same of two
+    digits"""
+
     @property
     def largest(self) -> int:
         """The largest number that may be used."""
@@ -67,15 +80,18 @@ class ArithmeticDuel(Environment):
     def play(self, task: Task, seed: int) -> Play:
         """K sums, K answers to each that is valid."""
         rng = random.Random(seed)
+        shown = draw_examples(seed, self.examples, self.largest, self.operations)
         if self.problems == "chance":
-            answers = yield [self._ask_solver(str(drawn := draw_sum(rng, self.largest, self.operations)))]
+            drawn = draw_sum(rng, self.largest, self.operations)
+            answers = yield [self._ask_solver(str(drawn), shown)]
             return [[_checked(reply, drawn.result) for reply in answers[0]]]
-        shown = draw_sum(rng, self.largest, self.operations)
-        (written,) = yield [Ask(CHALLENGER, after_examples(self.request, (self.request, str(shown))))]
+        written_before = shown or [draw_sum(rng, self.largest, self.operations)]
+        request = after_examples(self.request, *((self.request, str(one)) for one in written_before))
+        (written,) = yield [Ask(CHALLENGER, request)]
         sums = [read_sum(reply.text) for reply in written]
         valid = [one if one and self._allowed(one.left, one.operation, one.right) else None for one in sums]
         asked = [one for one in valid if one is not None]
-        answers = (yield [self._ask_solver(str(one)) for one in asked]) if asked else []
+        answers = (yield [self._ask_solver(str(one), shown) for one in asked]) if asked else []
         graded = [[_checked(r, one.result) for r in replies] for one, replies in zip(asked, answers, strict=True)]
         paid = iter([self.pay([outcome.reward == 1.0 for outcome in outcomes]) for outcomes in graded])
         first = [Outcome(-1.0, INVALID) if one is None else Outcome(next(paid)) for one in valid]
@@ -86,7 +102,8 @@ class ArithmeticDuel(Environment):
         rng = random.Random(f"exam {seed}")
         duel, drawn = self.play(task, seed), draw_sum(rng, self.largest, self.operations)
         asks = next(duel)
-        replies = yield [*asks, self._ask_solver(str(drawn))]
+        shown = draw_examples(seed, self.examples, self.largest, self.operations)
+        replies = yield [*asks, self._ask_solver(str(drawn), shown)]
         exam = [Outcome(float(last_number(reply.text) == drawn.result), DRAWN) for reply in replies[-1]]
         replies = replies[:-1]
         try:
@@ -113,8 +130,8 @@ class ArithmeticDuel(Environment):
     def _allowed(self, left: int, operation: str, right: int) -> bool:
         return operation in self.operations and 0 <= left <= self.largest and 0 <= right <= self.largest
 
-    def _ask_solver(self, problem: str) -> Ask:
-        return Ask(SOLVER, after_examples(ask_result(problem), SOLVED))
+    def _ask_solver(self, problem: str, shown: Sequence[Sum] | None) -> Ask:
+        return Ask(SOLVER, after_examples(ask_result(problem), *solved_examples(without(problem, shown))))
 
 
 def _checked(reply: Reply, result: int) -> Outcome:

@@ -57,6 +57,18 @@ class Ask(NamedTuple):
     with a hint that the policy is to do without"""
 
 
+class Compare(NamedTuple):
+    """Which of two texts is the better answer: a question to the recipe's oracle, which gets P(a beats b) back.
+
+    A wave is of `Ask` alone or of `Compare` alone. Environments that yield it say so (`asks_oracle`).
+    """
+
+    messages: Sequence[Message]
+    """the prompt that both answer"""
+    a: str
+    b: str
+
+
 class Reply(NamedTuple):
     """A response of a policy in a role."""
 
@@ -76,11 +88,14 @@ class Outcome(NamedTuple):
 
 Line = tuple[str, str, float | None, str]
 """a reply of a finished episode: role, text, reward, kind"""
-Wave = Sequence[Ask]
+Wave = Sequence[Ask] | Sequence[Compare]
 Replies = Sequence[Sequence[Reply]]
 """by question of the wave, then by reply"""
-Play = Generator[Wave, Replies, Sequence[Sequence[Outcome]]]
-"""returns outcomes by question, in the order in which all were asked, then by reply"""
+Verdicts = Sequence[float | None]
+"""P(a beats b) by comparison of the wave; None: the oracle failed, or people declined"""
+Play = Generator[Wave, Any, Sequence[Sequence[Outcome]]]
+"""receives `Replies` after a wave of `Ask`, `Verdicts` after one of `Compare`; returns outcomes by `Ask`, in the order
+in which all were asked, then by reply"""
 
 
 class Environment(BaseModel):
@@ -120,6 +135,16 @@ class Environment(BaseModel):
     @property
     def packages(self) -> Sequence[str]:
         """Installed packages that hold its rules: their versions are part of what it is."""
+        return ()
+
+    @property
+    def asks_oracle(self) -> bool:
+        """Whether it yields `Compare`: the recipe then has an oracle, whose verdicts are part of its outcomes."""
+        return False
+
+    @property
+    def unasked(self) -> Sequence[str]:
+        """Roles that never get a question as its fields are set."""
         return ()
 
     def examine(self, task: Task, seed: int) -> Play:

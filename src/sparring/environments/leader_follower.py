@@ -2,8 +2,9 @@
 
 The paper's game is max over leaders, min over followers of E P(the leader's answer beats the follower's): a follower is
 paid 2 P(it beats the leader) - 1, a leader minus the mean of its followers. Followers of one answer are siblings, and
-so are leaders of one prompt. Ours: one model in both roles with one learning rate, where the paper's StackelbergGDA has
-two; the prompts; and `sum_leader_follower`, where code is the judge. Leaves out: several refinements in a row.
+so are leaders of one prompt. With `judge: oracle` the recipe's oracle gives P, in place of the role judge. Ours: one
+model in both roles with one learning rate, where the paper's StackelbergGDA has two; the prompts; and
+`sum_leader_follower`, where code is the judge. Leaves out: several refinements in a row.
 
     SumLeaderFollower(digits=2).play(Task("a", ""), seed=0)
 """
@@ -13,14 +14,23 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sparring.environments.arithmetic import SOLVED, ask_result, draw_sum, last_number
+from sparring.environments.arithmetic import (
+    Sum,
+    ask_result,
+    draw_examples,
+    draw_sum,
+    last_number,
+    solved_examples,
+    without,
+)
 from sparring.environments.both_orders import NO_VERDICT, chance_of, kinds_of, read_order
 from sparring.environments.environment import (
     Ask,
+    Compare,
     Environment,
     Line,
     Outcome,
@@ -43,20 +53,36 @@ class LeaderFollower(Environment):
 
     followers: int = Field(default=2, ge=1)
     """answers of the follower to each of the leader's"""
+    judge: Literal["model", "oracle"] = "model"
+    """who compares: the role judge, in both orders, or the recipe's oracle"""
+
+    @property
+    def asks_oracle(self) -> bool:
+        """Where it judges."""
+        return self.judge == "oracle"
+
+    @property
+    def unasked(self) -> Sequence[str]:
+        """The judge, where an oracle compares."""
+        return (JUDGE,) if self.asks_oracle else ()
 
     def play(self, task: Task, seed: int) -> Play:
         """K leaders, followers of each, and the judge's verdicts in both orders."""
         (leaders,) = yield [Ask(LEADER, _user(task.prompt))]
         followers = yield [Ask(FOLLOWER, _user(_refine(task.prompt, reply)), self.followers) for reply in leaders]
         matches = [(a, b) for a, group in zip(leaders, followers, strict=True) for b in group]
+        if self.asks_oracle:
+            leads = yield [Compare(_user(task.prompt), a.text.strip(), b.text.strip()) for a, b in matches]
+            return _paid(self._by_leader([None if p is None else 1 - p for p in leads]))
         pairs = [pair for match in matches for pair in (match, match[::-1])]
         replies = yield [Ask(JUDGE, _user(_comparison(task.prompt, *pair)), 1) for pair in pairs]
         said = [read_order(group[0].text) for group in replies]
         leads = [chance_of(*said[i : i + 2]) for i in range(0, len(said), 2)]
-        found = [None if p is None else 1 - p for p in leads]
         judged = [[Outcome(None, kind)] for one in zip(said[::2], said[1::2], strict=True) for kind in kinds_of(*one)]
-        chances = [found[i : i + self.followers] for i in range(0, len(found), self.followers)]
-        return [*_paid(chances), *judged]
+        return [*_paid(self._by_leader([None if p is None else 1 - p for p in leads])), *judged]
+
+    def _by_leader(self, chances: Sequence[float | None]) -> list[Sequence[float | None]]:
+        return [chances[i : i + self.followers] for i in range(0, len(chances), self.followers)]
 
 
 class SumLeaderFollower(Environment):
@@ -72,12 +98,17 @@ class SumLeaderFollower(Environment):
     """of the sums"""
     followers: int = Field(default=2, ge=1)
     """answers of the follower to each of the leader's"""
+    examples: int | None = Field(default=None, ge=1, le=8)
+    """sums shown before every question, drawn like those that are asked; to a follower half of them with a wrong answer
+    that it mends; null: one to a leader and two to a follower, always the same, of two digits"""
 
     def play(self, task: Task, seed: int) -> Play:
         """K leaders and followers of each."""
-        asked = draw_sum(random.Random(seed), 10**self.digits - 1, self.operations)
-        (leaders,) = yield [Ask(LEADER, after_examples(ask_result(str(asked)), SOLVED))]
-        examples = (_check("23 + 6", "28"), "29"), (_check("31 - 4", "27"), "27")
+        largest = 10**self.digits - 1
+        asked = draw_sum(random.Random(seed), largest, self.operations)
+        shown = without(str(asked), draw_examples(seed, self.examples, largest, self.operations))
+        (leaders,) = yield [Ask(LEADER, after_examples(ask_result(str(asked)), *solved_examples(shown)))]
+        examples = _checked_examples(seed, shown)
         asks = (after_examples(_check(str(asked), reply.text.strip()), *examples) for reply in leaders)
         followers = yield [Ask(FOLLOWER, messages, self.followers) for messages in asks]
         led = [last_number(reply.text) == asked.result for reply in leaders]
@@ -130,6 +161,17 @@ def _comparison(prompt: str, first: Reply, second: Reply) -> str:
 def _check(problem: str, answer: str) -> str:
     said = answer or "nothing"
     return f"What is {problem}? Somebody says {said}, which may be wrong. Reply with the right number alone."
+
+
+def _checked_examples(seed: int, shown: Sequence[Sum] | None) -> list[tuple[str, str]]:
+    """Sums that somebody answers with their right answers, every other one after a wrong one, in any order."""
+    if shown is None:
+        return [(_check("23 + 6", "28"), "29"), (_check("31 - 4", "27"), "27")]
+    rng = random.Random(f"answers beside {seed}")
+    said = [one.result + rng.choice((-2, -1, 1, 2)) * (i % 2) for i, one in enumerate(shown)]
+    examples = [(_check(str(one), str(answer)), str(one.result)) for one, answer in zip(shown, said, strict=True)]
+    rng.shuffle(examples)
+    return examples
 
 
 def _user(text: str) -> list[dict[str, str]]:

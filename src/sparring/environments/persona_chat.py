@@ -23,7 +23,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Generator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,7 @@ from pydantic import Field
 from sparring.environments.both_orders import NO_VERDICT, UNREADABLE, chance_of, kinds_of, read_order
 from sparring.environments.environment import (
     Ask,
+    Compare,
     Environment,
     Line,
     Outcome,
@@ -47,7 +48,7 @@ WITH, WITHOUT, TIE = "preferred with the persona", "preferred without", "tie"
 SILENT = "said nothing"
 LEVEL = re.compile(r"(?<![\d.])([1-5])(?![\d.]*\d)")
 WORDS_OF_LEVEL_5 = 4
-Step = Generator[list[Ask], Replies, Sequence[Sequence[Reply]]]
+Step = Generator[list[Ask] | list[Compare], Any, Sequence[Sequence[Reply]]]
 
 
 class Talk:
@@ -81,8 +82,9 @@ class PersonaChat(Environment):
     """of a dialogue; the paper's are 10"""
     inference: Literal["model", "told"] = "model"
     """who infers the persona of the hint: the role inferrer, as in the paper, or told: the facts told so far"""
-    judge: Literal["model", "words"] = "model"
-    """who compares: the role judge, as in the paper, or code that counts the profile's words in an answer"""
+    judge: Literal["model", "words", "oracle"] = "model"
+    """who compares: the role judge, as in the paper, code that counts the profile's words in an answer, or the recipe's
+    oracle, to which the persona is a system message; levels are then by words, for an oracle gives none"""
     personalities: str | None = None
     """file of JSON strings, from which a profile without a personality gets one (ALOE's personality.jsonl)"""
 
@@ -90,6 +92,18 @@ class PersonaChat(Environment):
     def reads(self) -> Sequence[str]:
         """The file of personalities."""
         return () if self.personalities is None else (self.personalities,)
+
+    @property
+    def asks_oracle(self) -> bool:
+        """Where it judges."""
+        return self.judge == "oracle"
+
+    @property
+    def unasked(self) -> Sequence[str]:
+        """The judge and the inferrer, where others do their work."""
+        return tuple(
+            role for role, works in ((INFERRER, self.inference == "model"), (JUDGE, self.judge == "model")) if not works
+        )
 
     def play(self, task: Task, seed: int) -> Play:
         """Every turn's two answers, and what the judge says of them."""
@@ -178,6 +192,11 @@ class PersonaChat(Environment):
             a, b = (level_of_words(talk.persona, text) for text in answers)
             talk.outcomes += [[one] for one in _paid((a > b) - (a < b))]
             return []
+        if self.judge == "oracle":
+            persona = {"role": "system", "content": f"The user is this person.\n{_about(talk.persona)}"}
+            (chance,) = yield [Compare([persona, *talk.messages], *answers)]
+            talk.outcomes += [[one] for one in _paid(None if chance is None else 2 * chance - 1)]
+            return []
         asks = [Ask(JUDGE, _comparison(talk, *pair), 1) for pair in (answers, answers[::-1])]
         replies = yield asks
         there, back = (read_order(group[0].text) for group in replies)
@@ -198,11 +217,12 @@ def read_level(text: str) -> float | None:
     return float(found.pop()) if len(found) == 1 else None
 
 
-def _paid(verdict: int | None) -> tuple[Outcome, Outcome]:
-    """The outcomes of the answers with and without the hint; 1: the former is preferred."""
+def _paid(verdict: float | None) -> tuple[Outcome, Outcome]:
+    """The outcomes of the answers with and without the hint; 1: the former is preferred, -1: the latter."""
     if verdict is None:
         return Outcome(None, NO_VERDICT), Outcome(None)
-    return Outcome(float(verdict), {1: WITH, -1: WITHOUT, 0: TIE}[verdict]), Outcome(float(-verdict))
+    kind = TIE if verdict == 0 else WITH if verdict > 0 else WITHOUT
+    return Outcome(float(verdict), kind), Outcome(float(-verdict))
 
 
 HINT = "(What is known of me: {} Reply to me in one or two sentences that fit me, and do not say that you know it.)"

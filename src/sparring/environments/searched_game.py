@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,15 +24,15 @@ from sparring.environments.environment import (
     Ask,
     Environment,
     Line,
-    Message,
     Outcome,
     Play,
     Replies,
     Reply,
     Task,
+    after_examples,
     build_environment,
 )
-from sparring.environments.sequential import FIRST, ILLEGAL, SECOND, SequentialGame, read_move
+from sparring.environments.sequential import FIRST, ILLEGAL, SECOND, SequentialGame, random_game, read_move
 from sparring.environments.tree_search import EXPLORATION, Estimate, Node, loss_of, refuse_unsearchable, search, solved
 
 PROPOSER, VALUER, PLAYER = "proposer", "valuer", "player"
@@ -107,9 +107,21 @@ class Searching(Environment):
             return stop.value, [*asked.values()]
 
     def _asks(self, state: Any) -> list[Ask]:
+        value = after_examples(self._value_of(state), *self._valued(state))
+        return [Ask(PROPOSER, self.board.question(state), self.proposals), Ask(VALUER, value, self.valuations)]
+
+    def _value_of(self, state: Any) -> str:
         told = self.board.observation(state)
-        value = f"{told}\n\nDo not move. If nobody makes a mistake, will you win, draw or lose? Reply with one word."
-        return [Ask(PROPOSER, _user(told), self.proposals), Ask(VALUER, _user(value), self.valuations)]
+        return f"{told}\n\nDo not move. If nobody makes a mistake, will you win, draw or lose? Reply with one word."
+
+    def _valued(self, state: Any) -> Iterator[tuple[str, str]]:
+        """As many examples as the game shows of its moves: positions of random games with how those went on."""
+        rng = random.Random(f"values beside {state}")
+        for _ in range(self.board.examples):
+            made, paid = random_game(self.board, rng)
+            before, _ = rng.choice(made)
+            worth = paid[self.board.mover(before) or FIRST] / self.board.rewards[1]
+            yield self._value_of(before), ("lose", "draw", "win")[round(worth) + 1]
 
     def _estimate(self, asked: Asked) -> Estimate:
         moves = [*dict.fromkeys(move for move in asked.proposals if move is not None)]
@@ -190,7 +202,7 @@ class SearchOpponent(Searching):
                 outcomes += _outcomes(asked, None, None)
                 state = game.after(state, root.most_visited)
                 continue
-            ((reply,),) = yield [Ask(PLAYER, _user(game.observation(state)), 1)]
+            ((reply,),) = yield [Ask(PLAYER, game.question(state), 1)]
             moved.append(len(outcomes))
             outcomes.append([])
             move = read_move(reply.text, game.legal(state))
@@ -233,7 +245,3 @@ def _ended(
     for place in moved:
         outcomes[place] = [Outcome(reward, kind if place == moved[-1] else "")]
     return outcomes
-
-
-def _user(text: str) -> list[Message]:
-    return [{"role": "user", "content": text}]

@@ -16,7 +16,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Task
+from pydantic import Field
+
+from sparring.environments.environment import Ask, Environment, Message, Outcome, Play, Task, after_examples
 
 State = Hashable
 FIRST, SECOND = "first", "second"
@@ -29,6 +31,11 @@ class SequentialGame(Environment):
 
     roles = (FIRST, SECOND)
     zero_sum: ClassVar[bool] = True
+
+    examples: int = Field(default=0, ge=0, le=8)
+    """positions of random play, each with a random move, shown before a question: the form of a move, not its worth"""
+    list_moves: bool = False
+    """name the legal moves at the end of a question"""
 
     def starts(self) -> Sequence[tuple[float, State]]:
         """The states that chance may begin with, with their probabilities."""
@@ -60,7 +67,7 @@ class SequentialGame(Environment):
         state = random.Random(seed).choices(states, chances)[0]
         movers: list[str] = []
         while (role := self.mover(state)) is not None:
-            ((reply,),) = yield [Ask(role, [{"role": "user", "content": self.observation(state)}], 1)]
+            ((reply,),) = yield [Ask(role, self.question(state), 1)]
             movers.append(role)
             move = read_move(reply.text, self.legal(state))
             if move is None:
@@ -69,11 +76,34 @@ class SequentialGame(Environment):
         returns = self.returns(state)
         return [[Outcome(returns[role])] for role in movers]
 
+    def question(self, state: Any) -> list[Message]:
+        """What the mover is asked: what it is told, after examples where there are any.
+
+        Examples depend on what the mover is told alone, so that positions it cannot tell apart stay one prompt.
+        """
+        rng = random.Random(f"examples of {self.observation(state)}")
+        shown = (rng.choice(random_game(self, rng)[0]) for _ in range(self.examples))
+        return after_examples(self._asked(state), *((self._asked(before), move) for before, move in shown))
+
+    def _asked(self, state: Any) -> str:
+        told = self.observation(state)
+        return f"{told}\nYour moves: {', '.join(self.legal(state))}" if self.list_moves else told
+
     def _forfeited(self, movers: Sequence[str]) -> list[list[Outcome]]:
         """The last mover's reply was no legal move: it loses as much as the game can cost."""
         low, high = self.rewards
         *before, last = movers
         return [*([Outcome(low if role == last else high)] for role in before), [Outcome(low, ILLEGAL)]]
+
+
+def random_game(game: SequentialGame, rng: random.Random) -> tuple[list[tuple[State, str]], Mapping[str, float]]:
+    """A game of random legal moves: each position with the move made there, and what the end pays."""
+    chances, states = zip(*game.starts(), strict=True)
+    (state,), made = rng.choices(states, chances), []
+    while game.mover(state) is not None:
+        made.append((state, rng.choice(game.legal(state))))
+        state = game.after(*made[-1])
+    return made, game.returns(state)
 
 
 def read_move(text: str, legal: Sequence[str]) -> str | None:

@@ -156,8 +156,15 @@ class Recipe(Frozen):
 
     def _check_environment(self, steps: list[Step]) -> None:
         """Refuse what does not go with rewards of episodes."""
-        roles, name = build_environment(self.environment or {}).roles, self.algorithm["name"]
-        if self.oracle is not None or self.evaluation.oracles or self.evaluation.opponents:
+        environment = build_environment(self.environment or {})
+        roles, name = environment.roles, self.algorithm["name"]
+        if environment.asks_oracle and self.oracle is None:
+            raise ValueError(
+                "oracle: missing, but the environment asks one for its verdicts. Give oracle: {name: ...}, or let a "
+                "role judge (environment.judge: model)."
+            )
+        oracle = None if environment.asks_oracle else self.oracle
+        if oracle is not None or self.evaluation.oracles or self.evaluation.opponents:
             raise ValueError(
                 "environment with an oracle or evaluation.opponents: the environment's rewards are the preferences, "
                 "and policies are measured by them. Remove oracle, evaluation.oracles and evaluation.opponents."
@@ -186,9 +193,10 @@ class Recipe(Frozen):
             raise ValueError("environment with data.collect or data.teacher: tasks need no answers. Remove those.")
 
     def trained_roles(self) -> tuple[str, ...]:
-        """The environment's roles without those that a partner plays."""
-        roles = build_environment(self.environment or {}).roles
-        return tuple(role for role in roles if role not in self.partners)
+        """The environment's roles that are asked, without those that a partner plays."""
+        environment = build_environment(self.environment or {})
+        untrained = {*self.partners, *environment.unasked}
+        return tuple(role for role in environment.roles if role not in untrained)
 
     def build_algorithm(self) -> Algorithm:
         """The algorithm object that the `algorithm:` section describes."""

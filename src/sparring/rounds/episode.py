@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from sparring.algorithms.algorithm import PolicyRef
-from sparring.environments.environment import Ask, Environment, Outcome, Play, Reply, Task
+from sparring.environments.environment import (
+    Ask,
+    Compare,
+    Environment,
+    Outcome,
+    Play,
+    Replies,
+    Task,
+    Verdicts,
+)
 from sparring.models.messages import conversation
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
@@ -50,6 +59,8 @@ class Episodes:
     """whether policies are evaluated, and not trained on it"""
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """what earlier rounds noted, by task"""
+    oracle: Mapping[str, Any] | None = None
+    """the recipe's section of the oracle that comparisons are asked of"""
 
 
 @dataclass
@@ -65,6 +76,8 @@ class Episode:
     """by question, the tokens of the prompt under which its replies are trained"""
     rows: list[list[SampleRow]] = field(default_factory=list)
     """by question, its replies"""
+    verdicts: list[float | None] = field(default_factory=list)
+    """of the oracle, on all comparisons so far"""
     outcomes: Sequence[Sequence[Outcome]] | None = None
     dropped: str = ""
 
@@ -78,8 +91,8 @@ def begin(how: Episodes, row: ExampleRow) -> Episode:
     return Episode(task, play(task, noise_seed(how.seed, how.deals, "task", name)))
 
 
-def next_wave(how: Episodes, episode: Episode, replies: Sequence[Sequence[Reply]] | None) -> list[Ask] | None:
-    """The episode's next questions, recorded in it with their prompts; None when it is over."""
+def next_wave(how: Episodes, episode: Episode, replies: Replies | Verdicts | None) -> list[Ask] | list[Compare] | None:
+    """The episode's next questions, recorded in it with their prompts, or comparisons; None when it is over."""
     try:
         wave = list(next(episode.play) if replies is None else episode.play.send(replies))
     except StopIteration as stop:
@@ -87,6 +100,9 @@ def next_wave(how: Episodes, episode: Episode, replies: Sequence[Sequence[Reply]
         return None
     except Exception as error:
         raise _fault(how, episode, f"it raised {type(error).__name__}: {error}") from error
+    comparisons = [one for one in wave if isinstance(one, Compare)]
+    if comparisons:
+        return _compared(how, episode, comparisons, len(wave))
     prompts = [_prompt(how, episode, ask) for ask in wave]
     taught = [
         ids if ask.taught is None else _prompt(how, episode, ask._replace(messages=ask.taught))
@@ -111,6 +127,22 @@ def endless(how: Episodes, episode: Episode) -> ValueError:
 def _fault(how: Episodes, episode: Episode, what: str) -> ValueError:
     name = type(how.environment).__name__
     return ValueError(f"environment {name}, task {episode.task.name} ({episode.task.prompt[:60]!r}): {what}")
+
+
+def _compared(how: Episodes, episode: Episode, comparisons: list[Compare], asked: int) -> list[Compare]:
+    """The comparisons of a wave that has nothing else, where an oracle was promised and given."""
+    if len(comparisons) < asked:
+        raise _fault(how, episode, "it asked a role and the oracle in one wave. Yield them one after the other.")
+    if not how.environment.asks_oracle:
+        raise _fault(how, episode, "it asked the oracle. Let its asks_oracle be true.")
+    for one in comparisons:
+        if not isinstance(one.a, str) or not isinstance(one.b, str):
+            raise _fault(how, episode, f"it compared {one!r:.200}. Give messages and two texts.")
+        try:
+            conversation(one.messages)
+        except ValueError as error:
+            raise _fault(how, episode, f"its comparison cannot be asked: {error}") from error
+    return comparisons
 
 
 def _prompt(how: Episodes, episode: Episode, ask: Ask) -> list[int]:

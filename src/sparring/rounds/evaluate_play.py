@@ -80,7 +80,17 @@ class HeldOutEpisodes:
         files = tuple(name(t, role) for name in names)
         settings = recipe.sampling, recipe.seed, f"evaluation/{t}/{role}", "evaluation"
         count, longest = recipe.evaluation.samples, longest_prompt(self.policies, recipe)
-        how = Episodes(self.policies, self.environment, players, count, None, *settings, longest, examines=True)
+        how = Episodes(
+            self.policies,
+            self.environment,
+            players,
+            count,
+            None,
+            *settings,
+            longest,
+            examines=True,
+            oracle=recipe.oracle,
+        )
         counts = play_stage(how, key, files, {"data": data}, self.held_out, own, self.progress)
         if self.store.ran(key):
             self.progress.say(f"{ref.title}{f' as {role}' if role else ''}  {played(counts)}")

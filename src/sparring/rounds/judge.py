@@ -243,8 +243,9 @@ class JudgeShards:
 
 def judges_of(manifest: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Identity of the oracle that judged for training, by folder of the finished step."""
-    keys = [key for key in manifest if stage_name(key) == "judge" and not in_evaluation(key)]
-    return {key.removesuffix("/judge"): manifest[key]["facts"]["oracle"] for key in keys}
+    keys = [key for key in manifest if stage_name(key) in ("judge", "sample") and not in_evaluation(key)]
+    judged = [(key, manifest[key]["facts"]) for key in keys]  # an environment asks it while episodes are played
+    return {key.rpartition("/")[0]: facts["oracle"] for key, facts in judged if "oracle" in facts}
 
 
 def _shard_key(

@@ -102,6 +102,8 @@ def _made(origin: Origin) -> list[str]:
     judged = f" Preferences came from the oracle `{oracle}`." if oracle else " No oracle was asked in training."
     if recipe.environment is not None:
         judged = f" Rewards came from the environment `{recipe.environment['name']}`, in whose roles it played."
+        if recipe.oracle is not None:
+            judged += f" The oracle `{recipe.oracle.get('path', recipe.oracle['name'])}` compared in it."
     adapter = " It was trained as a LoRA adapter, merged here." if recipe.model.lora else ""
     system = recipe.model.system
     asked = f" Every prompt without a system message had this one; send it too: {system!r}." if system else ""

@@ -11,6 +11,7 @@ rewards are the preferences between them. Leaves out: the rules of any game (`en
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,19 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, PolicyRef
-from sparring.environments.environment import Ask, Reply, build_environment
+from sparring.environments.environment import Ask, Compare, Replies, Reply, Verdicts, Wave, build_environment
+from sparring.models.messages import PromptText, conversation
+from sparring.oracles.guard import Guard
+from sparring.oracles.oracle import Comparison
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.environment_identity import environment_identity
 from sparring.rounds.episode import Episode, Episodes, begin, endless, next_wave
+from sparring.rounds.judge import SHARD, training_guard
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.sample import DrawTask, sample_draw
 from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import EXAMPLES, NOTES, SAMPLES, TURNS, ExampleRow, Prompt, SampleRow
-from sparring.rounds.turns import OWN, counts_of, notes_of, tables
+from sparring.rounds.turns import OWN, counts_of, notes_of, tables, verdict_counts
 from sparring.runtime.files import read_table, write_table
 from sparring.runtime.parts import find_part, keep_part
 from sparring.runtime.progress import Progress
+
+Waiting = tuple[Episode, Wave]
+"""an episode with what it asked last"""
 
 
 def play_tasks(
@@ -42,9 +50,11 @@ def play_tasks(
 
     Raises:
         ValueError: the environment raised, asked without end, or did not give each reply its outcome; names the task.
+        OracleError: too many comparisons failed.
     """
     prompts, samples, turns, *notes = files
     episodes = [begin(how, row) for row in rows]
+    guard = None if how.oracle is None else training_guard(how.policies.store, how.oracle, how.policies.base, progress)
     waiting = [(episode, wave) for episode in episodes if (wave := next_wave(how, episode, None)) is not None]
     with progress.task("play", len(episodes)) as advance:
         advance(len(episodes) - len(waiting))
@@ -52,9 +62,9 @@ def play_tasks(
             if not waiting:
                 break
             before = len(waiting)
-            replies = _sampled(how, waiting, number, samples.with_name("play.partial"), progress)
-            pairs = zip(waiting, replies, strict=True)
-            waiting = [(e, wave) for (e, _), reply in pairs if (wave := next_wave(how, e, reply)) is not None]
+            answers = _answered(how, guard, waiting, number, samples.with_name("play.partial"), progress)
+            pairs = zip(waiting, answers, strict=True)
+            waiting = [(e, wave) for (e, _), answer in pairs if (wave := next_wave(how, e, answer)) is not None]
             advance(before - len(waiting))
     if waiting:
         raise endless(how, waiting[0][0])
@@ -65,7 +75,8 @@ def play_tasks(
     for file in notes:
         write_table(file, notes_of(how, episodes), NOTES)
     shutil.rmtree(samples.with_name("play.partial"), ignore_errors=True)
-    return counts_of(episodes, lines, responses)
+    judged = {} if guard is None else {"oracle": guard.identity, **verdict_counts(episodes)}
+    return {**counts_of(episodes, lines, responses), **judged}
 
 
 def play_stage(
@@ -91,8 +102,10 @@ def play_stage(
     return store.stage(key, inputs, work)
 
 
-def try_environment(policies: Policies, recipe: Recipe, task: ExampleRow) -> None:
+def try_environment(policies: Policies, recipe: Recipe, task: ExampleRow) -> tuple[int, int]:
     """Play one task on empty replies: what would stop the run later is said before any work.
+
+    Returns how many comparisons the oracle would be asked in it, in training and when a policy is examined.
 
     Raises:
         ValueError: as `play_tasks`.
@@ -100,19 +113,61 @@ def try_environment(policies: Policies, recipe: Recipe, task: ExampleRow) -> Non
     environment = build_environment(recipe.environment or {})
     players = dict.fromkeys(environment.roles, REFERENCE)
     settings = recipe.sampling, recipe.seed, "try", "try", longest_prompt(policies, recipe)
-    for examines in (False, True):
-        _try(Episodes(policies, environment, players, 1, None, *settings, examines=examines), task)
+    drawn = max(draw.count for steps in recipe.steps() for step in steps for draw in step.draws())
+    counts = (drawn, False), (recipe.evaluation.samples, True)
+    hows = [Episodes(policies, environment, players, k, None, *settings, examines=exam) for k, exam in counts]
+    training, examined = (_try(how, task) for how in hows)
+    return training, examined
 
 
-def _try(how: Episodes, task: ExampleRow) -> None:
-    episode, replies = begin(how, task), None
+def _try(how: Episodes, task: ExampleRow) -> int:
+    """The comparisons of the episode."""
+    episode, answers = begin(how, task), None
     for _ in range(how.environment.most_waves + 1):
-        wave = next_wave(how, episode, replies)
+        wave = next_wave(how, episode, answers)
         if wave is None:
-            return
-        replies = [[Reply("", True)] * (how.count if ask.count is None else ask.count) for ask in wave]
+            return len(episode.verdicts)
+        asks = [one for one in wave if isinstance(one, Ask)]
+        replies = [[Reply("", True)] * (how.count if ask.count is None else ask.count) for ask in asks]
         episode.rows += replies  # type: ignore[arg-type]  # only their numbers are compared
+        verdicts = [0.5] * len(wave) if _compares(wave) else []
+        episode.verdicts += verdicts
+        answers = verdicts or replies
     raise endless(how, episode)
+
+
+def _compares(wave: Wave) -> bool:
+    return any(isinstance(one, Compare) for one in wave)
+
+
+def _answered(
+    how: Episodes, guard: Guard | None, waiting: Sequence[Waiting], number: int, folder: Path, progress: Progress
+) -> list[Replies | Verdicts]:
+    """What every episode gets: replies to its questions, or the oracle's verdicts on its comparisons."""
+    asking = [(episode, wave) for episode, wave in waiting if not _compares(wave)]
+    comparing = [(episode, wave) for episode, wave in waiting if _compares(wave)]
+    answers: dict[str, Replies | Verdicts] = {}
+    replies = _sampled(how, asking, number, folder, progress)  # type: ignore[arg-type]  # `Ask` alone, as looked up
+    for part, given in ((asking, replies), (comparing, _judged(guard, comparing, progress))):
+        answers |= {episode.task.name: answer for (episode, _), answer in zip(part, given, strict=True)}
+    return [answers[episode.task.name] for episode, _ in waiting]
+
+
+def _judged(guard: Guard | None, comparing: Sequence[Waiting], progress: Progress) -> list[Verdicts]:
+    """The verdicts on one wave of every episode; each episode keeps them. Asked in parts, each stored."""
+    if not comparing:
+        return []
+    assert guard is not None
+    asked = [[Comparison(PromptText(conversation(c.messages)), c.a, c.b) for c in wave] for _, wave in comparing]
+    guard.expect(one for part in asked for one in part)
+    with progress.task("judge", len(asked)) as advance:
+        for begin_at in range(0, len(asked), SHARD):
+            part = asked[begin_at : begin_at + SHARD]
+            found = iter(guard.judge([one for each in part for one in each]).tolist())
+            for (episode, _), each in zip(comparing[begin_at:], part, strict=False):
+                episode.verdicts += [None if math.isnan(p) else p for p in (next(found) for _ in each)]
+            advance(len(part))
+    return [episode.verdicts[len(episode.verdicts) - len(wave) :] for episode, wave in comparing]
 
 
 def _sampled(

@@ -190,15 +190,20 @@ def longest_sequence(path: Path, sampled: int) -> int:
     return longest
 
 
-def say_prices(store: Store, recipe: Recipe, judges: Judges, progress: Progress) -> None:
-    """Print the price of paid judges, before the run asks them anything but first questions and labels."""
+def say_prices(
+    store: Store, recipe: Recipe, judges: Judges, progress: Progress, by_task: tuple[int, int] | None = None
+) -> None:
+    """Print the price of paid judges, before the run asks them anything but first questions and labels.
+
+    `by_task`: comparisons in an environment's episode, in training and in the evaluation.
+    """
     if not judges:
         return
     prompts = read_column(store.root / TRAIN, "prompt")
     # A collection has no held-out prompts: nothing is evaluated.
     held = read_column(store.root / HELD_OUT, "prompt") if (store.root / HELD_OUT).exists() else []
     for field, judge, labels in judges:
-        progress.say(judge_price(recipe, judge, field == "oracle", prompts, held, labels))
+        progress.say(judge_price(recipe, judge, field == "oracle", prompts, held, labels, by_task))
 
 
 def write_lock(policies: Policies, seed: int, engine: dict[str, str], progress: Progress) -> None:

@@ -26,20 +26,31 @@ SAMPLE = 50
 
 
 def judge_price(
-    recipe: Recipe, judge: Estimates, trains: bool, prompts: Sequence[str], held_out: Sequence[str], labels: Estimate
+    recipe: Recipe,
+    judge: Estimates,
+    trains: bool,
+    prompts: Sequence[str],
+    held_out: Sequence[str],
+    labels: Estimate,
+    by_task: tuple[int, int] | None = None,
 ) -> str:
     """Comparisons, requests, tokens and cost at most; `trains`: it judges the training too.
 
-    `labels`: what the labelled pairs take that it judges first, where it is calibrated on any.
+    `labels`: what the labelled pairs take that it judges first, where it is calibrated on any. `by_task`: comparisons
+    in an environment's episode, in training and in the evaluation, of one that was tried; others may ask more.
     """
-    training = training_comparisons(recipe, len(prompts)) if trains else 0
-    evaluation = evaluation_comparisons(recipe, len(held_out), trains)
+    if by_task is not None:
+        training, evaluation = episode_comparisons(recipe, by_task, len(prompts), len(held_out))
+    else:
+        training = training_comparisons(recipe, len(prompts)) if trains else 0
+        evaluation = evaluation_comparisons(recipe, len(held_out), trains)
     filler = "x" * int(recipe.sampling.max_new_tokens * CHARACTERS_PER_TOKEN)
     every = list(dict.fromkeys([*prompts, *held_out]))  # in which one training set stands after the other
     sample = [Comparison(prompt, filler, filler + "y") for prompt in every[:: math.ceil(len(every) / SAMPLE)]]
     price = judge.estimate(sample).times((training + evaluation) / len(sample)) + labels
+    most = "at most" if by_task is None else "by one trial episode"
     return (
-        f"judge  {judge.served_model}: at most {training:,} comparisons in training and {evaluation:,} in "
+        f"judge  {judge.served_model}: {most} {training:,} comparisons in training and {evaluation:,} in "
         f"the evaluation{', and the labels first' if labels.requests + labels.kept else ''}: {price}"
     )
 
@@ -52,6 +63,14 @@ def training_comparisons(recipe: Recipe, examples: int) -> int:
     if (collect := recipe.data.collect) is not None:
         count += examples * asked(PAIRINGS[collect.pairing], ["own"] * collect.samples)
     return count
+
+
+def episode_comparisons(recipe: Recipe, by_task: tuple[int, int], tasks: int, held_out: int) -> tuple[int, int]:
+    """Comparisons in training and in the evaluation, if every episode has as many as the one that was tried."""
+    played = min(recipe.data.prompts_per_round or tasks, tasks) * recipe.rounds
+    alone = len(recipe.trained_roles()) if len(recipe.trained_roles()) > 1 else 0
+    policies = 1 + len(recipe.evaluated_rounds()) + alone
+    return played * by_task[0], min(recipe.evaluation.prompts or held_out, held_out) * policies * by_task[1]
 
 
 def evaluation_comparisons(recipe: Recipe, prompts: int, trains: bool) -> int:

@@ -119,13 +119,14 @@ def try_parts(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
     try_model(policies, recipe, progress)
     prepare(policies, recipe, progress)
     check_window(policies, recipe)
+    by_task = None
     if recipe.environment is not None:
         (task,) = read_rows_at(policies.store.root / layout.TRAIN, [0])
-        try_environment(policies, recipe, task)
+        by_task = try_environment(policies, recipe, task)
     check_best_by(policies.store, recipe)
     if warning := recipe.few_steps(policies.store.manifest[layout.DATA_STAGE]["facts"]["train"]):
         progress.say(f"warning  {warning}")
-    say_prices(policies.store, recipe, probed.judges, progress)
+    say_prices(policies.store, recipe, probed.judges, progress, by_task)
     return probed
 
 

@@ -182,7 +182,9 @@ class StepEpisodes:
         settings = recipe.sampling, recipe.seed, folder, folder, longest_prompt(of.policies, recipe)
         kept = (folder.notes,) if environment.remembers else ()
         notes = self._notes(inputs) if kept else {}
-        how = Episodes(of.policies, environment, players, draw.count, siblings, *settings, notes=notes)
+        how = Episodes(
+            of.policies, environment, players, draw.count, siblings, *settings, notes=notes, oracle=recipe.oracle
+        )
         files = folder.prompts, folder.samples, folder.turns, *kept
         counts = play_stage(how, key, files, inputs, of.examples, recipe.trained_roles(), of.progress)
         of.check_repetition(counts["repeating_share"])

@@ -130,10 +130,17 @@ def counts_of(episodes: Sequence[Episode], turns: Sequence[TurnRow], responses: 
     }
 
 
+def verdict_counts(episodes: Sequence[Episode]) -> dict[str, int]:
+    """Comparisons that the oracle was asked, and how many of them got no preference."""
+    verdicts = [verdict for episode in episodes for verdict in episode.verdicts]
+    return {"comparisons": len(verdicts), "failed": verdicts.count(None)}
+
+
 def played(counts: Mapping[str, Any]) -> str:
     """The counts in a line."""
     rewards = ", ".join(f"{role} {reward:+.3f}" for role, reward in counts["rewards"].items())
     kinds = "".join(f", {count} x {kind}" for kind, count in counts["kinds"].items())
     drops = "".join(f", dropped {counted(count, 'task')}: {why}" for why, count in counts["dropped_tasks"].items())
     replies = counted(counts["turns"], "reply", "replies")
-    return f"play: {counted(counts['tasks'], 'task')}, {replies}; {rewards}{kinds}{drops}"
+    judged = f", {counts['failed']} of {counts['comparisons']} comparisons failed" if counts.get("failed") else ""
+    return f"play: {counted(counts['tasks'], 'task')}, {replies}; {rewards}{kinds}{judged}{drops}"
