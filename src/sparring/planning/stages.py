@@ -252,12 +252,15 @@ class Planner:
         recipe = self.recipe
         policy = self.fit_footprint.trained if recipe.model.lora else 4 * self.parameters
         best = recipe.evaluation.every is not None  # it stays, however old
-        kept = recipe.rounds if recipe.keep_iterates == "all" else recipe.keep_iterates + 1 + best
-        iterates = min(recipe.rounds, kept)
-        states = 1 + OPTIMIZER_STATES[recipe.fit.optimizer]
+        every = recipe.rounds // recipe.keep_every if recipe.keep_every else 0
+        kept = recipe.rounds if recipe.keep_iterates == "all" else recipe.keep_iterates + 1 + best + every
+        iterates, seats = min(recipe.rounds, kept), len({step.trains for step in self.steps})
+        states = OPTIMIZER_STATES[recipe.fit.optimizer]
+        moments = int(self.fit_footprint.trained * states) * seats * (1 if recipe.keep_iterates == 0 else 2)
         return {
-            "policies": policy * iterates * len({step.trains for step in self.steps}),
-            "checkpoint while fitting": int(self.fit_footprint.trained * states),
+            "policies": policy * iterates * seats,
+            "checkpoint while fitting": int(self.fit_footprint.trained * (1 + states)),
+            **({"optimiser's moments": moments} if recipe.fit.keep_optimizer else {}),
         }
 
 
