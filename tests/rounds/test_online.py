@@ -12,9 +12,12 @@ import torch
 
 from conftest import tiny_llama
 from crash_fakes import Crashes
+from sparring.contests.players import PolicyPlayer
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds import policies as policies_module
+from sparring.rounds.export import find_source
 from sparring.rounds.run import run
+from sparring.rounds.status import read_status
 from sparring.rounds.warm import Warm, put_weights
 from sparring.runtime.files import read_json
 from sparring.runtime.progress import Progress
@@ -87,7 +90,7 @@ def test_a_run_with_carried_moments_killed_after_every_change_of_the_disk_ends_t
     go(plain, tmp_path / "undisturbed")
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        crashes = Crashes(patch, out, "moments|rmtree|policy|manifest|checkpoint")
+        crashes = Crashes(patch, out, "optimizer|moments|rmtree")
         crashes.survive(lambda: go(plain, out))
     assert any("unlink" in place and "moments" in place for place in crashes.places)
     expected, found = contents(tmp_path / "undisturbed"), contents(out)
@@ -101,6 +104,12 @@ def test_what_stays_on_disk(tiny_recipe: Plain, tmp_path: Path) -> None:
     assert [path.parent.name for path in sorted(out.glob("rounds/*/policy"))] == ["001", "003", "004"]
     assert [path.parent.parent.name for path in sorted(out.glob("rounds/*/optimizer/*"))] == ["004"]
     assert sorted(path.name for path in out.glob("policy-*")) == ["policy-2", "policy-4", "policy-5"]
+    assert read_status(out).kept == [2, 4, 5]
+    gone = r"run: policy 3 was not kept \(keep_iterates, keep_every\)\. On disk, beside the start: 2, 4, 5\."
+    with pytest.raises(ValueError, match=gone):
+        PolicyPlayer(f"{out}:3", tmp_path)
+    with pytest.raises(ValueError, match="has no policy after 3 rounds: it has those after 2, 4, 5 rounds"):
+        find_source(out, 3)
 
 
 def test_a_last_policy_that_was_deleted_is_fitted_again_with_the_same_bytes(tiny_recipe: Plain, tmp_path: Path) -> None:

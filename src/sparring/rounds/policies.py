@@ -34,6 +34,7 @@ from sparring.models.weights import load_model, load_tokenizer, refuse_code, res
 from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Oracle
 from sparring.recipe.sections import ModelConfig
+from sparring.rounds.state import kept_rounds
 from sparring.rounds.store import Store
 from sparring.rounds.warm import Warm
 from sparring.runtime.devices import on_device
@@ -287,7 +288,11 @@ class Policies:
                 f"({self.store.root}:{ref.round - 1})."
             )
         if not folder.exists():
-            raise ValueError(f"{ref.title} is not on disk ({folder}); keep_iterates may have been too small.")
+            kept = ", ".join(map(str, kept_rounds(self.store.root, self.store.manifest, ref.seat))) or "none"
+            raise ValueError(
+                f"{self.store.root}: {ref.title} was not kept (keep_iterates, keep_every). On disk, beside the start: "
+                f"{kept}."
+            )
         return folder
 
 
