@@ -112,6 +112,16 @@ def test_what_stays_on_disk(tiny_recipe: Plain, tmp_path: Path) -> None:
         find_source(out, 3)
 
 
+def test_a_run_that_goes_on_may_keep_fewer_policies(tiny_recipe: Plain, tmp_path: Path) -> None:
+    """A full disk: the remedy was refused as another recipe."""
+    out = tmp_path / "run"
+    go(online(tiny_recipe, keep_iterates="all", keep_every=None, rounds=2), out)
+    weights = (out / "rounds/001/policy/model.safetensors").read_bytes()
+    go(online(tiny_recipe, keep_iterates=0, keep_every=None, rounds=2), out)
+    assert [path.parent.name for path in sorted(out.glob("rounds/*/policy"))] == ["001"]
+    assert (out / "rounds/001/policy/model.safetensors").read_bytes() == weights
+
+
 def test_a_last_policy_that_was_deleted_is_fitted_again_with_the_same_bytes(tiny_recipe: Plain, tmp_path: Path) -> None:
     plain, out = online(tiny_recipe, keep_iterates=1), tmp_path / "run"
     go(plain, out)

@@ -53,6 +53,7 @@ from sparring.rounds.trackers import Trackers, check_trackers
 from sparring.rounds.warm import Warm
 from sparring.runtime import devices, layout
 from sparring.runtime.files import read_column, read_rows_at
+from sparring.runtime.memory import older_objects_stay
 from sparring.runtime.progress import QUIET, Progress, Recorder
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.shown import Shown
@@ -91,7 +92,8 @@ def run(recipe: RecipeSource, out: str | Path, progress: Progress | None = None)
             started = Run(recipe, store, progress, trackers)
             started.begin()
         recorder.forget_earlier()
-        summary = started.execute()
+        with older_objects_stay():
+            summary = started.execute()
     return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
 
 

@@ -252,6 +252,8 @@ class StepFit:
         counts = store.stage(key, inputs, self._fit)
         if not store.ran(key):
             return
+        if self.policies.warm is not None and self.recipe.model.lora is None:
+            self.policies.warm.now_holds("trained", self.policies.hash(self.made))
         self.progress.say(
             f"fit: {counted(counts['steps'], 'step')}, loss {counts['first_loss']:.4g} -> "
             f"{counts['last_loss']:.4g}, {counts['clip_share']:.0%} of steps clipped, "

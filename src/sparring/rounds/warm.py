@@ -1,8 +1,8 @@
 """Models and judges that stay in memory from stage to stage (`warm: true`), for rounds so small that loading shows.
 
-A stage still takes weights from the files of a policy, whose hash the manifest has: they are copied into the model that
-is there, so that no model is built anew, and every value is that of a fresh load. Leaves out: vLLM, adapters (merged
-anew for every policy), and workers of a cluster, which keep theirs by themselves (`fleet/`).
+Weights are copied into the model that is there, so that none is built anew: from the model that a fit has just made,
+or from the policy's files. Every value is that of a fresh load, and what a stage makes is on disk as ever. Leaves out:
+vLLM, adapters (merged anew for every policy), and workers of a cluster, which keep theirs by themselves (`fleet/`).
 
     warm = Warm(); warm.model("sample", weights_hash, folder, lambda: load_model(folder, torch.bfloat16))
 """
@@ -49,7 +49,7 @@ class Warm:
         A model of which the folder holds other names or sizes of weights is loaded again.
         """
         kept = self._models.get(use)
-        if kept is None or (kept.weights != weights and not put_weights(kept.model, folder)):
+        if kept is None or (kept.weights != weights and not self._put(kept.model, weights, folder)):
             self._models.pop(use, None)
             kept = None  # frees it before the next one is loaded
             model = load()
@@ -62,6 +62,18 @@ class Warm:
         kept.weights = "" if changes else weights
         return kept.model.eval()
 
+    def now_holds(self, use: str, weights: str) -> None:
+        """Say which weights a fit has left in the model of this use."""
+        if use in self._models:
+            self._models[use].weights = weights
+
+    def _put(self, model: nn.Module, weights: str, folder: Path) -> bool:
+        """Put weights into a model, from another one that holds them or from the folder; False where they differ."""
+        for kept in self._models.values():
+            if kept.weights == weights and copy_weights(kept.model, model):
+                return True
+        return put_weights(model, folder)
+
     def oracle(self, section: Mapping[str, Any], build: Callable[[], Oracle]) -> Oracle:
         """The oracle of a recipe's section: the one that is there, or a new one."""
         if any(f"'name': {name!r}" in repr(section) for name in NOT_KEPT):
@@ -70,6 +82,21 @@ class Warm:
         if key not in self._oracles:
             self._oracles[key] = build()
         return self._oracles[key]
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, target: nn.Module) -> bool:
+    """Copy all weights of a model into another, each in the other's precision; False where names or sizes differ.
+
+    From float32 alone: what was rounded is not the policy any more.
+    """
+    given, own = source.state_dict(), target.state_dict()
+    fits = given.keys() == own.keys() and all(given[name].shape == own[name].shape for name in own)
+    if not fits or any(given[name].dtype != torch.float32 for name in own):
+        return False
+    for name, value in given.items():
+        own[name].copy_(value)
+    return True
 
 
 @torch.no_grad()
