@@ -180,9 +180,10 @@ def test_many_steps_over_all_rounds_need_no_warning(tiny_recipe: Plain) -> None:
 
 
 def test_weights_are_put_into_a_model_in_its_precision(tmp_path: Path) -> None:
-    other = tiny_llama(seed=5)
+    other: Any = tiny_llama(seed=5)
     other.save_pretrained(tmp_path)
-    living = tiny_llama(seed=6).to(torch.bfloat16)
+    living: Any = tiny_llama(seed=6)
+    living.to(torch.bfloat16)
     assert put_weights(living, tmp_path)
     for name, value in other.to(torch.bfloat16).state_dict().items():
         assert torch.equal(living.state_dict()[name], value)
