@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,20 @@ def test_many_steps_over_all_rounds_need_no_warning(tiny_recipe: Plain) -> None:
     assert recipe.few_steps(6) == ""
     fresh = recipe.fit.model_copy(update={"keep_optimizer": False})
     assert "only 2 optimiser steps" in recipe.model_copy(update={"fit": fresh}).few_steps(6)
+
+
+def test_a_judge_stays_unless_it_asks_somebody() -> None:
+    warm, built = Warm(), list[str]()
+
+    def build(section: Plain) -> Any:
+        built.append(section["name"])
+        return section
+
+    jury = {"name": "jury", "members": [{"name": "rules", "data": "x.jsonl"}, {"name": "panel"}]}
+    served = {"name": "both_orders", "oracle": {"name": "llm_judge", "model": "x"}}
+    for section in (jury, jury, served, served, {"name": "local_judge", "replies": "file"}):
+        warm.oracle(section, partial(build, section))
+    assert built == ["jury", "both_orders", "both_orders", "local_judge"]
 
 
 # ---- weights put into a model -----------------------------------------------------------------------

@@ -19,10 +19,8 @@ from safetensors import safe_open
 from torch import nn
 
 from sparring.models.identity import tensor_names
+from sparring.oracles.on_workers import computes_here
 from sparring.oracles.oracle import Oracle
-
-NOT_KEPT = ("people", "llm_judge", "cached", "function")
-"""oracles that ask somebody or something outside this process: a new one may have other news"""
 
 
 @dataclass(slots=True)
@@ -75,8 +73,8 @@ class Warm:
         return put_weights(model, folder)
 
     def oracle(self, section: Mapping[str, Any], build: Callable[[], Oracle]) -> Oracle:
-        """The oracle of a recipe's section: the one that is there, or a new one."""
-        if any(f"'name': {name!r}" in repr(section) for name in NOT_KEPT):
+        """The oracle of a recipe's section: the one that is there where it asks nobody outside, or a new one."""
+        if not computes_here(section):
             return build()
         key = repr(section)
         if key not in self._oracles:
