@@ -18,7 +18,7 @@ from sparring.planning import machine
 from sparring.planning.footprint import quantisable
 from sparring.planning.lengths import read_lengths
 from sparring.planning.machine import GB, Machine, parse_machine
-from sparring.planning.plan import changed, make_plan, possible, read_config
+from sparring.planning.plan import Plan, changed, make_plan, possible, read_config
 from sparring.planning.stages import Planner, Stage, trained_responses
 from sparring.planning.times import Times, typical_response
 from sparring.recipe.reading import load_recipe, parse_recipe
@@ -117,6 +117,21 @@ def test_vllm_takes_its_share_and_cuts_the_weights(recipe: dict[str, Any]) -> No
         {"sampling.vllm.tensor_parallel": 4},
         {"sampling.vllm.tensor_parallel": 8},
     ]
+
+
+def test_models_that_stay_in_memory_and_moments_on_disk_are_counted(recipe: dict[str, Any]) -> None:
+    machine = parse_machine("L4")
+
+    def planned(**changes: Any) -> Plan:
+        return make_plan(parse_recipe({**recipe, "rounds": 20, "keep_iterates": 0, **changes}), machine)
+
+    cold, warm = planned(), planned(warm=True)
+    more = {a.name: b.peak - a.peak for a, b in zip(cold.stages, warm.stages, strict=True)}
+    bytes_each = cold.parameters  # the recipe samples in float32: three models of four bytes a weight
+    assert more == dict.fromkeys(("sample", "anchor", "fit", "evaluate"), 8 * bytes_each)
+    assert planned(keep_every=5).disk["policies"] == 4 * cold.disk["policies"]
+    kept = planned(fit={**recipe["fit"], "keep_optimizer": True}).disk
+    assert kept["optimiser's moments"] == 8 * cold.parameters
 
 
 def test_several_devices_share_the_work_and_may_share_the_weights(recipe: dict[str, Any]) -> None:

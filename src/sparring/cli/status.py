@@ -38,7 +38,7 @@ def command(
     shown = {"rounds": status.rounds, "rounds_done": status.rounds_done, "finished": status.finished}
     shown |= {"running": status.running, "next": status.next_stage, "seconds": status.seconds}
     shown |= {"seconds_left": status.seconds_left, "evaluated": status.evaluated, "best": status.best}
-    shown |= {"stopped": status.stopped, "now": status.now, "used": used.read()}
+    shown |= {"stopped": status.stopped, "now": status.now, "kept": status.kept, "used": used.read()}
     print_json({**shown, "stages": stages, "fit_settings": status.fit_settings})
 
 
@@ -63,6 +63,9 @@ def show(status: RunStatus, run: Path, screen: Console, verbose: bool) -> None:
 
         say(screen, *([in_words(status.best)] if status.best else []))
         say(screen, *([stop_in_words(status.stopped)] if status.stopped else []))
+    if status.kept is not None:
+        kept = ", ".join(map(str, status.kept)) or "none"
+        say(screen, f"policies on disk, beside the start: {kept} (keep_iterates, keep_every)")
     say(screen, *(f"half done: {name}" for name in status.half_done))
     for folder, fields in status.fit_settings.items():
         used = ", ".join(f"{name} {value}" for name, value in fields.items())

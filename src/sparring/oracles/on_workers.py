@@ -9,7 +9,7 @@ comparisons are asked (`rounds/judge.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MODELS = ("panel", "reward_model", "trained", "preference_head", "pair_model", "mutual_information", "local_judge")
@@ -22,10 +22,18 @@ FILES = ("replies",)
 
 def portable(section: Mapping[str, Any]) -> bool:
     """Whether workers can judge by the oracle of a recipe's section."""
+    return _made_of(section, (*MODELS, *WRAPPERS))
+
+
+def computes_here(section: Mapping[str, Any]) -> bool:
+    """Whether the oracle of a recipe's section asks nobody outside its process, so that it can stay in memory."""
+    return _made_of(section, (*MODELS, *WRAPPERS, "rules"))
+
+
+def _made_of(section: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether a section and all inside it have one of these names, and no file that they write."""
     sections = list(_sections(section))
-    return all(
-        one.get("name") in (*MODELS, *WRAPPERS) and not any(one.get(field) for field in FILES) for one in sections
-    )
+    return all(one.get("name") in names and not any(one.get(field) for field in FILES) for one in sections)
 
 
 def _sections(section: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

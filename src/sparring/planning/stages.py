@@ -125,7 +125,8 @@ class Planner:
         if settings.engine == "vllm" and self.machine.kind == "cuda":
             memory, mixed = self._vllm_memory(footprint), 1
         else:
-            memory = self._with_overhead(self._sampling_memory(footprint, mixed), footprint.weights)
+            own = {**self._sampling_memory(footprint, mixed), **self._warm("sample")}
+            memory = self._with_overhead(own, footprint.weights)
         limits = (settings.max_new_tokens, typical_response(self.recipe))
         seconds = [None if responses is None else mixed * self.times.sample(responses, responses * n) for n in limits]
         return Stage(name, times, memory, tokens, *seconds)
@@ -181,7 +182,7 @@ class Planner:
         """Log-probabilities under every distinct anchor of the round's steps."""
         footprint = anchor_footprint(self.config, self.shape, self.recipe.fit)
         weights = {"weights": self._held(footprint.weights, 4)}
-        memory = {**self._shard(weights, trained=False), **self._activations(footprint)}
+        memory = {**self._shard(weights, trained=False), **self._activations(footprint), **self._warm("reference")}
         # Reference and iterate are always measured.
         t = min(1, self.recipe.rounds - 1)
         policies = sum(len({REFERENCE, PolicyRef(t), *step.anchors.values()}) for step in self.steps)
@@ -198,7 +199,7 @@ class Planner:
             "gradients": footprint.trained,
             "optimiser": int(footprint.trained * OPTIMIZER_STATES[fit.optimizer]),
         }
-        memory = {**self._shard(state, trained=True), **self._activations(footprint)}
+        memory = {**self._shard(state, trained=True), **self._activations(footprint), **self._warm("trained")}
         fits = fit.epochs * len(self.steps)
         # A loss that needs a mean over an optimiser step runs its responses once more, without gradients (KTO).
         looked = fit.epochs * sum(needs_whole_step(step.objective) for step in self.steps)
@@ -206,6 +207,15 @@ class Planner:
         sizes = [None if tokens is None else tokens * (fits + looked) for tokens in passes]
         seconds = [None if n is None else self.times.fit(n * fits, n * looked) for n in passes]
         return Stage("fit", self.recipe.rounds, self._with_overhead(memory, footprint.weights), sizes[0], *seconds)
+
+    def _warm(self, own: str) -> dict[str, int]:
+        """The models that `warm` keeps beside a stage's own; several devices keep none."""
+        if not self.recipe.warm or self.machine.count > 1:
+            return {}
+        kept = {"reference": 4}  # adapters are merged anew
+        if self.recipe.model.lora is None:
+            kept |= {"trained": 4, "sample": BYTES[self.recipe.sampling.precision]}
+        return {"models kept": self.parameters * sum(size for use, size in kept.items() if use != own)}
 
     def _shard(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:
         """One device's part of a state that the recipe shards, and the whole layers that it holds to run one.
@@ -252,12 +262,15 @@ class Planner:
         recipe = self.recipe
         policy = self.fit_footprint.trained if recipe.model.lora else 4 * self.parameters
         best = recipe.evaluation.every is not None  # it stays, however old
-        kept = recipe.rounds if recipe.keep_iterates == "all" else recipe.keep_iterates + 1 + best
-        iterates = min(recipe.rounds, kept)
-        states = 1 + OPTIMIZER_STATES[recipe.fit.optimizer]
+        every = (recipe.rounds - 1) // recipe.keep_every if recipe.keep_every else 0
+        kept = recipe.rounds if recipe.keep_iterates == "all" else recipe.keep_iterates + 1 + best + every
+        iterates, seats = min(recipe.rounds, kept), len({step.trains for step in self.steps})
+        states = OPTIMIZER_STATES[recipe.fit.optimizer]
+        moments = int(self.fit_footprint.trained * states) * seats * (1 if recipe.keep_iterates == 0 else 2)
         return {
-            "policies": policy * iterates * len({step.trains for step in self.steps}),
-            "checkpoint while fitting": int(self.fit_footprint.trained * states),
+            "policies": policy * iterates * seats,
+            "checkpoint while fitting": int(self.fit_footprint.trained * (1 + states)),
+            **({"optimiser's moments": moments} if recipe.fit.keep_optimizer else {}),
         }
 
 

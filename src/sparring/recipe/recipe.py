@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, Reuse, Step, build_algorithm
+from sparring.algorithms.algorithm import ANY_DATA, Algorithm, DataFacts, PolicyRef, Reuse, Step, build_algorithm
 from sparring.algorithms.pairing import AgainstBaseline, Knockout
 from sparring.environments.environment import build_environment
 from sparring.objectives.responses import DESIRABLE
@@ -66,6 +66,11 @@ class Recipe(Frozen):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     keep_iterates: int | Literal["all"] = "all"
     """how many past policies stay on disk besides the start and the last; evaluation plays those that stay"""
+    keep_every: int | None = Field(default=None, ge=1)
+    """of the older ones, the policy after every so many rounds stays too; null: none"""
+    warm: bool = False
+    """keep models and judges in memory between stages: small rounds take less time, memory is for all at once; the same
+    results"""
     trackers: list[TrackerConfig] = Field(default_factory=list)
     """where numbers are sent besides the run's own files"""
 
@@ -78,7 +83,13 @@ class Recipe(Frozen):
                 f"keep_iterates = {self.keep_iterates}, but the algorithm needs the last {span} iterates in "
                 f"round {self.rounds - 1}: give keep_iterates: all or at least {span}."
             )
+        if self.keep_every is not None and self.keep_iterates == "all":
+            raise ValueError(
+                f"keep_every = {self.keep_every} with keep_iterates = 'all', which keeps every policy anyway: set "
+                "keep_iterates: 0, or remove keep_every."
+            )
         steps = [step for steps in self.steps() for step in steps]
+        self._check_moments()
         if self.environment is not None:
             self._check_environment(steps)
         elif self.partners:
@@ -127,6 +138,19 @@ class Recipe(Frozen):
         if len(set(names)) < len(names):
             raise ValueError(f"evaluation.opponents: the names {names} are not all different.")
         return self
+
+    def _check_moments(self) -> None:
+        """Refuse moments of a policy that the next fit does not start from."""
+        if not self.fit.keep_optimizer:
+            return
+        for t, steps in enumerate(self.steps()):
+            for step in steps:
+                if t > 0 and step.start != PolicyRef(t, step.trains):
+                    raise ValueError(
+                        f"fit.keep_optimizer = true with algorithm {self.algorithm['name']!r}, whose fit in round "
+                        f"{t + 1} starts from {step.start.title} and not from the policy of the fit before it: the "
+                        "moments would be another policy's. Set fit.keep_optimizer: false."
+                    )
 
     def _check_label_fields(self) -> None:
         """Refuse fields of data sets that this method reads nothing by."""
@@ -210,6 +234,7 @@ class Recipe(Frozen):
     def few_steps(self, examples: int) -> str:
         """A warning where a round of so many training examples has too few optimiser steps to learn; else empty.
 
+        Where the optimiser is kept, all rounds together count.
         Empty too where an environment makes the examples: how many is known when it was played.
         """
         if self.environment is not None:
@@ -217,7 +242,7 @@ class Recipe(Frozen):
         used = min(examples, self.data.prompts_per_round or examples)
         size, epochs = self.fit.batch_size, self.fit.epochs
         steps = epochs * -(-used // size)
-        if steps >= FEW_STEPS:
+        if steps * (self.rounds if self.fit.keep_optimizer else 1) >= FEW_STEPS:
             return ""
         smaller = max(1, used * epochs // FEW_STEPS)
         remedy = f"try fit.batch_size = {smaller}" if smaller < size else "raise fit.epochs or give more prompts"

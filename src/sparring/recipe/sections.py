@@ -208,7 +208,7 @@ class TripwireConfig(Frozen):
 
 
 class FitConfig(Frozen):
-    """One round's optimisation; optimiser and schedule start afresh each round."""
+    """One round's optimisation; the schedule starts afresh each round, and so does the optimiser unless it is kept."""
 
     learning_rate: float = Field(default=5e-7, gt=0)
     """peak learning rate"""
@@ -234,6 +234,9 @@ class FitConfig(Frozen):
     """decoupled for adamw"""
     betas: tuple[float, float] = (0.9, 0.999)
     """adamw's moments"""
+    keep_optimizer: bool = False
+    """carry the optimiser's moments from round to round, for rounds of few steps; on disk adamw's are twice what is
+    trained"""
     epsilon: float = Field(default=1e-8, gt=0)
     """the optimiser's; entries of the gradient below it take shorter steps (a fit warns), so lower it where `unit_loss`
     divides by a large step_size"""
@@ -256,6 +259,10 @@ class FitConfig(Frozen):
         if self.shard_weights and self.optimizer == "adamw_8bit":
             raise ValueError(
                 "shard_weights with optimizer: adamw_8bit, whose states are not cut. Set optimizer: adamw."
+            )
+        if self.keep_optimizer and self.optimizer == "adamw_8bit":
+            raise ValueError(
+                "keep_optimizer with optimizer: adamw_8bit, whose states are not kept. Set optimizer: adamw."
             )
         return self
 

@@ -24,7 +24,6 @@ from sparring.evaluation.intransitivity import measure as measure_intransitivity
 from sparring.evaluation.win_rates import Outcome, head_to_head, sample_pairs
 from sparring.models.messages import PromptText
 from sparring.oracles.abilities import Described, nested
-from sparring.oracles.build import build_oracle
 from sparring.oracles.guard import Guard
 from sparring.recipe.recipe import Recipe
 from sparring.report.summary import Summary
@@ -132,7 +131,7 @@ def judge_policies(
     pool, preferences = None, None
     trained_by: set[str] = set()
     for section in [*([] if recipe.oracle is None else [recipe.oracle]), *recipe.evaluation.oracles]:
-        guard = Guard(build_oracle(section, str(policies.base)), store.path(VERDICT_CACHE))
+        guard = Guard(policies.oracle(section), store.path(VERDICT_CACHE))
         if section is recipe.oracle and recipe.asks_oracle():  # a jury's members were asked in training too
             trained_by = {inner.identity for inner, _ in nested(guard.oracle)}
         seen = guard.oracle.identity in trained_by

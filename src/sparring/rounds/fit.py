@@ -26,11 +26,12 @@ from sparring.rounds.store import Made
 from sparring.rounds.tables import AnchorRow, PairRow
 from sparring.runtime import devices
 from sparring.runtime.files import hash_file, write_json_lines
-from sparring.runtime.layout import round_folder
+from sparring.runtime.layout import StepFolder, previous, round_folder
 from sparring.runtime.progress import Progress
 from sparring.training.batches import TrainingExample
 from sparring.training.checkpoint import CHECKPOINT
 from sparring.training.fit import Row, fit
+from sparring.training.moments import Moments
 from sparring.training.sharding import make_scorer, unsharded_weights
 
 
@@ -70,11 +71,15 @@ def fit_step(
     seed: int,
     progress: Progress,
     report: Callable[[dict[str, float]], None],
+    moments_before: str = "",
 ) -> Made:
-    """Train the step's policy and save it as `made`; every step's metrics go to `report` at once."""
+    """Train the step's policy and save it as `made`; every step's metrics go to `report` at once.
+
+    `moments_before`: the hash of the optimiser's moments that the round before handed on; empty where it did not.
+    """
     folder = round_folder(made.round - 1, made.seat)
     half_done = policies.store.path(f"{folder}/fit.partial/x").parent
-    task = FitTask(policies, step.start, made, examples, step.objective, config, seed)
+    task = FitTask(policies, step.start, made, examples, step.objective, config, seed, moments_before)
     steps = config.epochs * -(-len(examples) // config.batch_size)
     with progress.task("fit", steps) as advance:
         shown = Shown(advance, partial(_report_and_keep, report, policies.store.path(folder.fit_steps)))
@@ -95,7 +100,8 @@ def fit_step(
         "tokens": sum(row["tokens"] for row in rows),
         "logp_check": verified,
     }
-    return Made((policies.location(made), folder.fit_log), counts)
+    handed_on = (folder.moments,) if config.keep_optimizer else ()
+    return Made((policies.location(made), folder.fit_log, *handed_on), counts)
 
 
 def _report_and_keep(report: Callable[[dict[str, float]], None], steps: Path, row: dict[str, float]) -> None:
@@ -142,6 +148,8 @@ class FitTask:
     objective: Objective
     config: FitConfig
     seed: int
+    moments_before: str
+    """as of `fit_step`"""
 
     def job(self, listeners: tuple[str, ...]) -> Job:
         """The fit as a job of a cluster's workers, which send its checkpoints and its policy."""
@@ -152,17 +160,36 @@ class FitTask:
             self.policies.store.root,
             listeners,
             growing=(f"{self._partial}/{CHECKPOINT}",),
-            made=(self.policies.location(self.made),),
+            made=(self.policies.location(self.made), *((self.folder.optimizer,) if self.config.keep_optimizer else ())),
         )
 
     @property
+    def folder(self) -> StepFolder:
+        """Of the policy that is trained."""
+        return round_folder(self.made.round - 1, self.made.seat)
+
+    @property
     def _partial(self) -> str:
-        return f"{round_folder(self.made.round - 1, self.made.seat)}/fit.partial"
+        return f"{self.folder}/fit.partial"
+
+    @property
+    def moments(self) -> Moments | None:
+        """The files through which the optimiser's moments go from fit to fit, where they do."""
+        if not self.config.keep_optimizer:
+            return None
+        root, before = self.policies.store.root, previous(self.folder)
+        if before is None or not self.moments_before:
+            return Moments(None, "", root / self.folder.moments)
+        place = self.policies.places.get(before.optimizer, root / before.optimizer)
+        return Moments(place / Path(before.moments).name, self.moments_before, root / self.folder.moments)
 
     def folders(self) -> dict[str, Path]:
-        """The start policy's folders, and that of the checkpoint where there is one."""
-        partial = self.policies.cwd / self.policies.store.root / self._partial
+        """The start policy's folders, and those of the checkpoint and of the moments where there are some."""
+        root = self.policies.cwd / self.policies.store.root
+        partial, before = root / self._partial, previous(self.folder)
         folders = self.policies.folders([self.start])
+        if before is not None and self.moments_before:
+            folders[folder_key("moments", self.moments_before)] = root / before.optimizer
         if (partial / CHECKPOINT).exists():
             folders[folder_key("checkpoint", hash_file(partial / CHECKPOINT))] = partial
         return folders
@@ -200,6 +227,7 @@ def train(
     """Model, full weights where they are sharded, difference to the model's own logits, and log; all ranks call it."""
     torch.manual_seed(task.seed)  # a fresh adapter starts from random weights, everywhere the same
     scorer, verified = make_scorer(lambda: task.policies.load_training(task.start), task.config)
-    rows = fit(scorer, task.examples, task.objective, task.config, task.seed, partial, **listeners)
+    arguments = scorer, task.examples, task.objective, task.config, task.seed, partial
+    rows = fit(*arguments, **listeners, moments=task.moments)  # type: ignore[arg-type]
     weights = unsharded_weights(scorer.model) if task.config.shard_weights else None
     return scorer.model, weights, verified, rows

@@ -45,16 +45,14 @@ Shard = tuple[Sequence[ExampleRow], Sequence[Sequence[Candidate]]]
 """prompts, and the responses to each"""
 
 
-def training_guard(store: Store, section: Mapping[str, Any], base: Path, progress: Progress) -> Guard:
+def training_guard(policies: Policies, section: Mapping[str, Any], progress: Progress) -> Guard:
     """The oracle of a recipe's `section`, which must be the one that judged the run's earlier steps.
-
-    `base`: the start model's folder, for oracles that read it.
 
     Raises:
         ValueError: another oracle judged them.
     """
-    guard = Guard(build_oracle(section, str(base)), store.path(VERDICT_CACHE))
-    refuse_other_judge(store, guard)
+    guard = Guard(policies.oracle(section), policies.store.path(VERDICT_CACHE))
+    refuse_other_judge(policies.store, guard)
     if guard.damage:
         progress.say(guard.damage)
     return guard

@@ -8,29 +8,35 @@ adapters over the start model. Leaves out: training them.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.fleet.folders import folder_key
 from sparring.fleet.work import Places
 from sparring.models.chat import Chat
+from sparring.models.generation import writable_generation
 from sparring.models.identity import hash_weights, reading_files
 from sparring.models.weights import load_model, load_tokenizer, refuse_code, resolve_model
+from sparring.oracles.build import build_oracle
+from sparring.oracles.oracle import Oracle
 from sparring.recipe.sections import ModelConfig
+from sparring.rounds.state import kept_rounds
 from sparring.rounds.store import Store
+from sparring.rounds.warm import Warm
 from sparring.runtime.devices import on_device
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import folder_beside, read_object, write_json
@@ -59,6 +65,8 @@ class Policies:
         """what relative paths are relative to: a worker of a cluster is in another folder"""
         self.places: Mapping[str, Path] = {}
         """on a worker of a cluster: where it has the folders of trained policies, by their path in the run"""
+        self.warm: Warm | None = None
+        """models and judges that stay in memory; None: each stage loads its own"""
         refuse_code(self.base, model.trust_remote_code)
 
     def __repr__(self) -> str:
@@ -66,8 +74,8 @@ class Policies:
         return f"Policies({str(self.store.root)!r}, start {self.model.path})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """The attributes that other ranks and workers get: all but the tokenizer."""
-        return {name: value for name, value in vars(self).items() if name != "chat"}
+        """The attributes that other ranks and workers get: all but the tokenizer and what is kept in memory."""
+        return {name: value for name, value in vars(self).items() if name != "chat"} | {"warm": None}
 
     @cached_property
     def base_hash(self) -> str:
@@ -133,6 +141,8 @@ class Policies:
 
     def at(self, places: Places, root: Path | None = None) -> Policies:
         """These policies with their folders elsewhere, as a worker of a cluster has them; new ones go to `root`."""
+        if not places and root in (None, self.store.root) and Path.cwd() == self.cwd:
+            return self  # with its tokenizer
         there, own, base = copy.copy(self), self.cwd / self.store.root, self.cwd / self.base
         there.base = places.get(base, self.base if Path.cwd() == self.cwd else base)
         there.places = {str(o.relative_to(own)): place for o, place in places.items() if o.is_relative_to(own)}
@@ -150,14 +160,27 @@ class Policies:
         `device`: None for this process's accelerator, where it has one.
         """
         if self.model.lora is None or ref.round == 0:
-            model: Any = self._whole(ref, dtype)
-        elif self.quantized:
+            load = partial(self._whole_on_device, ref, dtype, device)
+            return load() if self.warm is None else self._kept(f"sample {dtype} {device}", ref, load)
+        if self.quantized:
             beside: Any = load_adapter(self._whole(REFERENCE, dtype), self.folder(ref), False)
             return beside.get_base_model().eval()
-        else:
-            adapted: Any = load_adapter(self._whole(REFERENCE, torch.float32), self.folder(ref), False)
-            model = adapted.merge_and_unload().to(dtype).eval()
+        adapted: Any = load_adapter(self._whole(REFERENCE, torch.float32), self.folder(ref), False)
+        model = adapted.merge_and_unload().to(dtype).eval()
         return on_device(model) if device is None else model.to(device)
+
+    def _whole_on_device(self, ref: PolicyRef, dtype: torch.dtype, device: torch.device | None) -> PreTrainedModel:
+        model: Any = self._whole(ref, dtype)
+        return on_device(model) if device is None else model.to(device)
+
+    def _kept(self, use: str, ref: PolicyRef, load: Callable[[], Any], changes: bool = False) -> Any:
+        """A whole model that stays in memory for this use, with the policy's weights."""
+        assert self.warm is not None
+        folder = self.base if ref.round == 0 else self.folder(ref)
+        model = self.warm.model(use, self.hash(ref), folder, load, changes)
+        with contextlib.suppress(OSError):  # a model without them has the settings of its configuration
+            model.generation_config = writable_generation(GenerationConfig.from_pretrained(folder))
+        return model
 
     @property
     def quantized(self) -> bool:
@@ -184,17 +207,25 @@ class Policies:
     def load_scoring(self, ref: PolicyRef) -> nn.Module:
         """A policy for anchors: float32, on the CPU, in the form the fit uses (adapter beside its base)."""
         if self.model.lora is None or ref.round == 0:
-            return self._whole(ref, torch.float32)
+            load = partial(self._whole, ref, torch.float32)
+            use = "reference" if ref.round == 0 else "trained"
+            return load() if self.warm is None else self._kept(use, ref, load)
         return load_adapter(self._whole(REFERENCE, torch.float32), self.folder(ref), False).eval()
 
     def load_training(self, start: PolicyRef) -> nn.Module:
         """A policy to be trained, float32, on the CPU: all weights, or an adapter (fresh in round 0)."""
         if self.model.lora is None:
-            return self._whole(start, torch.float32)
+            load = partial(self._whole, start, torch.float32)
+            return load() if self.warm is None else self._kept("trained", start, load, changes=True)
         base = self._whole(REFERENCE, torch.float32)
         if start.round == 0:
             return with_adapter(base, self.model.lora)
         return load_adapter(base, self.folder(start), True)
+
+    def oracle(self, section: Mapping[str, Any]) -> Oracle:
+        """The oracle of a recipe's section."""
+        build = partial(build_oracle, section, str(self.base))
+        return build() if self.warm is None else self.warm.oracle(section, build)
 
     def _whole(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
         if self.quantized:
@@ -257,7 +288,11 @@ class Policies:
                 f"({self.store.root}:{ref.round - 1})."
             )
         if not folder.exists():
-            raise ValueError(f"{ref.title} is not on disk ({folder}); keep_iterates may have been too small.")
+            kept = ", ".join(map(str, kept_rounds(self.store.root, self.store.manifest, ref.seat))) or "none"
+            raise ValueError(
+                f"{self.store.root}: {ref.title} was not kept (keep_iterates, keep_every). On disk, beside the start: "
+                f"{kept}."
+            )
         return folder
 
 

@@ -50,8 +50,10 @@ from sparring.rounds.store import Counts, Made, Store
 from sparring.rounds.tables import ExampleRow
 from sparring.rounds.teacher import ask_opponent, ask_teacher
 from sparring.rounds.trackers import Trackers, check_trackers
-from sparring.runtime import layout
+from sparring.rounds.warm import Warm
+from sparring.runtime import devices, layout
 from sparring.runtime.files import read_column, read_rows_at
+from sparring.runtime.memory import older_objects_stay
 from sparring.runtime.progress import QUIET, Progress, Recorder
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.shown import Shown
@@ -94,7 +96,8 @@ def run(
             started = Run(recipe, store, progress, trackers)
             started.begin()
         recorder.forget_earlier()
-        summary = started.execute()
+        with older_objects_stay():
+            summary = started.execute()
     return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
 
 
@@ -137,6 +140,8 @@ class Run:
         self.recipe, self.store, self.progress, self.trackers = recipe, store, progress, trackers
         self.algorithm = recipe.build_algorithm()
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
+        if recipe.warm and devices.count() == 1 and not current().shares:
+            self.policies.warm = Warm()
         self.judges = ""
         """identities of all that judge; empty for a finished run, which asks nobody"""
 
@@ -232,20 +237,33 @@ class Run:
 
     def _prune(self, t: int) -> None:
         """Delete iterates that neither later rounds nor the recipe's keep_iterates need, but not the best so far."""
-        keep = self.recipe.keep_iterates
+        keep, every = self.recipe.keep_iterates, self.recipe.keep_every
+        self._prune_moments(t if keep == 0 else t - 1)
         if keep == "all":
             return
         best = best_after(self.store.manifest, self.recipe, t + 1)
         later = range(t + 1, self.recipe.rounds)
         oldest = min((self.algorithm.oldest_iterate(s) for s in later), default=t + 1)
         for old in range(1, min(oldest, t + 1 - keep)):
-            if best is not None and best["round"] == old:
+            if (best is not None and best["round"] == old) or (every is not None and old % every == 0):
                 continue
             for step in self.algorithm.steps(old - 1, ANY_DATA):
                 folder = layout.round_folder(old - 1, step.trains)
                 if (self.store.root / folder.policy).exists():
                     self.store.prune(folder.stage("fit"), folder.policy)
             self.store.link(f"policy-{old}", None)
+
+    def _prune_moments(self, first: int) -> None:
+        """Delete the optimiser's moments of the rounds before `first`: the next fit takes those of the last one.
+
+        Those of the one before stay where its policy does, for a last policy that is deleted to be fitted again.
+        """
+        for t in range(first):
+            for step in self.algorithm.steps(t, ANY_DATA):
+                folder = layout.round_folder(t, step.trains)
+                if (self.store.root / folder.optimizer).exists():
+                    self.store.prune(folder.stage("fit"), folder.moments)
+                    (self.store.root / folder.optimizer).rmdir()
 
     # ---- evaluation ---------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sparring.runtime import layout
 from sparring.runtime.files import check_object, read_object
-from sparring.runtime.layout import STOP_STAGE
+from sparring.runtime.layout import STOP_STAGE, round_folder
 from sparring.runtime.plain_yaml import read_yaml
 
 Plain = dict[str, Any]
@@ -49,6 +49,12 @@ def read_manifest(root: Path) -> dict[str, Plain]:
         for name in ("inputs", "outputs", "facts"):
             check_object(path, entry[name], (), f"{key}, {name},")
     return manifest
+
+
+def kept_rounds(root: Path, manifest: Mapping[str, Any], seat: str = "play") -> list[int]:
+    """After which rounds the policies were made that are still on disk."""
+    folders = {round_folder(t, seat): t + 1 for t in range(len(manifest))}
+    return [t for folder, t in folders.items() if folder.stage("fit") in manifest and (root / folder.policy).is_dir()]
 
 
 def stopped(manifest: Mapping[str, Any], rounds: int) -> Plain | None:

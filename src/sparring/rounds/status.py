@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sparring.rounds.state import read_manifest, read_stored, rounds_made, stopped
+from sparring.rounds.state import kept_rounds, read_manifest, read_stored, rounds_made, stopped
 from sparring.runtime import layout
 from sparring.runtime.locks import is_held
 from sparring.runtime.words import counted
@@ -101,6 +101,8 @@ class RunStatus:
     seconds_left: float | None
     """about what the rest takes, by what the finished stages took; None before a round is measured, or after the end"""
     stages: tuple[StageStatus, ...]
+    kept: Sequence[int] | None
+    """after which rounds the policies were made that are on disk; None where none was deleted"""
     half_done: tuple[str, ...]
     """folders of stages that were interrupted, relative to the run"""
     fit_settings: Mapping[str, Mapping[str, Any]]
@@ -145,6 +147,7 @@ def read_status(run: Path) -> RunStatus:
         next_stage=next_stage,
         seconds_left=left,
         stages=tuple(_stage(name, entry) for name, entry in manifest.items()),
+        kept=kept_rounds(run, manifest) if any(entry.get("pruned") for entry in manifest.values()) else None,
         half_done=tuple(sorted(str(p.relative_to(run)) for p in run.rglob("*.partial") if p.is_dir())),
         fit_settings=_fit_settings(run),
         evaluated=evaluated,

@@ -105,7 +105,7 @@ class StepPairs:
         def make(target: Path) -> Counts:
             assert self.recipe.oracle is not None
             section, policies = self.recipe.oracle, self.policies
-            guard = training_guard(store, section, policies.base, self.progress)
+            guard = training_guard(policies, section, self.progress)
             judge = JudgeShards(section, policies, guard.identity) if portable(section) else None
             arguments = self.examples, responses, guard, self.seed, target, self.progress, judge
             return judge_examples(step.pairing, *arguments)
@@ -250,10 +250,12 @@ class StepFit:
         store, key = self.policies.store, self.folder.stage("fit")
         pair_hash = store.output_hash(self.pair_folder.stage("pair"), self.pair_folder.pairs)
         start = self.policies.hash(self.step.start)
-        inputs = {"pairs": pair_hash, "anchors": self._anchor(pair_hash), "start": start}
+        inputs = {"pairs": pair_hash, "anchors": self._anchor(pair_hash), "start": start, **self._moments()}
         counts = store.stage(key, inputs, self._fit)
         if not store.ran(key):
             return
+        if self.policies.warm is not None and self.recipe.model.lora is None:
+            self.policies.warm.now_holds("trained", self.policies.hash(self.made))
         self.progress.say(
             f"fit: {counted(counts['steps'], 'step')}, loss {counts['first_loss']:.4g} -> "
             f"{counts['last_loss']:.4g}, {counts['clip_share']:.0%} of steps clipped, "
@@ -293,9 +295,26 @@ class StepFit:
             return []
         return read_table(self.policies.store.root / self.pair_folder.anchors)
 
+    def _moments(self) -> Hashes:
+        """The hash of the moments that the round before handed on, where this fit goes on with them."""
+        store, before = self.policies.store, previous(self.folder)
+        if before is None or not self.settings.keep_optimizer:
+            return {}
+        outputs = store.manifest.get(before.stage("fit"), {}).get("outputs", {})
+        return {"moments": outputs[before.moments]} if before.moments in outputs else {}
+
     def _fit(self) -> Made:
         stored: list[AnchorRow] = read_table(self.policies.store.root / self.folder.anchors)
         weights = {name: self.policies.hash(ref) for name, ref in self.anchors.items()}
         examples = training_examples(self._pairs(), stored, weights)
         seed = noise_seed(self.recipe.seed, self.folder, "fit") % 2**32
-        return fit_step(self.policies, self.step, self.made, examples, self.settings, seed, self.progress, self.report)
+        moments = self._moments().get("moments", "")
+        before = previous(self.folder)
+        if moments and before is not None and not (self.policies.store.root / before.moments).exists():
+            raise ValueError(
+                f"fit.keep_optimizer: {self.policies.store.root / before.moments} is not on disk any more, so "
+                f"{title_of(self.folder)} cannot be fitted again. Raise keep_iterates in a new run (--out), or restore "
+                "the file."
+            )
+        arguments = self.policies, self.step, self.made, examples, self.settings, seed, self.progress, self.report
+        return fit_step(*arguments, moments)

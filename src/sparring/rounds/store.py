@@ -220,12 +220,16 @@ class Store:
         return self.manifest[key]["outputs"][relative]
 
     def prune(self, key: str, relative: str) -> None:
-        """Delete a policy that nothing needs any more, and say so in the manifest."""
+        """Delete a policy or a file that nothing needs any more, and say so in the manifest."""
         entry = self.manifest[key]
         if relative not in entry.get("pruned", []):
             entry.setdefault("pruned", []).append(relative)
             write_json(self.root / MANIFEST, self.manifest)
-        shutil.rmtree(self.root / relative, ignore_errors=True)
+        path = self.root / relative
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Store]:

@@ -79,6 +79,10 @@ class StepFolder(str):
         """the same of a fit that goes on; a step that was done again stands there again"""
         self.policy = f"{name}/policy"
         """the trained policy's folder"""
+        self.optimizer = f"{name}/optimizer"
+        """the folder of the optimiser's moments at the end of the fit, where fit.keep_optimizer hands them on"""
+        self.moments = f"{self.optimizer}/moments.safetensors"
+        """those moments"""
 
     def stage(self, name: StageName) -> str:
         """The manifest's key of one of its stages."""

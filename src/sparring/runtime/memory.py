@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 
 import psutil
@@ -21,6 +22,20 @@ def release_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     trim_heap()
+
+
+@contextlib.contextmanager
+def older_objects_stay() -> Iterator[None]:
+    """A block in which collecting cycles looks only at what was made since it began.
+
+    Imported libraries are a million objects, which every release would look at again: a fifth of a second each.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def trim_heap() -> None:

@@ -27,6 +27,7 @@ from sparring.training.accumulate import accumulating
 from sparring.training.batches import TrainingExample, make_batch
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_metrics
+from sparring.training.moments import Moments, load_moments, save_moments
 from sparring.training.optim import DAMPED, damped_share, make_optimizer
 from sparring.training.packing import plan_packs
 from sparring.training.scorer import PolicyScorer
@@ -60,11 +61,12 @@ def fit(
     advance: Callable[..., None] = lambda _, note="": None,
     report: Callable[[Row], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    moments: Moments | None = None,
 ) -> list[Row]:
     """Train the scorer's model in place; returns a row of metrics per optimiser step, which `report` gets at once.
 
     `folder` holds the checkpoint. A fit continues from its own, with the same result; another fit's is reported by
-    `say`, and the fit starts over.
+    `say`, and the fit starts over. `moments`: the files through which they go from fit to fit; None: they do not.
 
     Raises:
         ValueError: there are no examples.
@@ -74,7 +76,7 @@ def fit(
         raise ValueError("nothing to fit: every example of this round was dropped.")
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
     optimizer, schedule = make_optimizer(scorer.parameters(), config, steps)
-    fit_id = _identity(examples, objective, config, seed)
+    fit_id = _identity(examples, objective, config, seed, moments)
     state = load_checkpoint(folder, scorer, fit_id, say)
     rows: list[Row] = []
     if state is not None:
@@ -83,6 +85,8 @@ def fit(
         schedule.load_state_dict(state["schedule"])
         rows = list(state["rows"])
         say(f"fit: going on after step {len(rows)} of {steps}")
+    elif moments is not None and moments.before is not None:
+        load_moments(moments.before, scorer, optimizer)
     if config.gradient_checkpointing:
         scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
     scorer.train()
@@ -104,6 +108,8 @@ def fit(
             save_checkpoint(folder, scorer, {"fit_id": fit_id, "rows": rows, **states})
             saved = time.monotonic()
     scorer.eval()
+    if moments is not None:
+        save_moments(moments.after, scorer, optimizer)
     return rows
 
 
@@ -183,13 +189,16 @@ def _settled(
     return objective.settled(sum(total for total, _ in parts), sum(count for _, count in parts))
 
 
-def _identity(examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int) -> str:
+def _identity(
+    examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int, moments: Moments | None
+) -> str:
     """SHA-256 of what a fit's result depends on, so that a checkpoint of another fit is never resumed."""
-    free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes"}
+    free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes", "keep_optimizer"}
     # Checkpoints from before these fields existed have the identity of their defaults.
     new = {name for name, default in (("attention", "blocks"), ("epsilon", 1e-8)) if getattr(config, name) == default}
     settings = config.model_dump_json(exclude=free | new)
-    digest = hashlib.sha256(repr([objective, settings, seed]).encode())
+    before = [moments.before_hash] if moments is not None and moments.before is not None else []
+    digest = hashlib.sha256(repr([objective, settings, seed, *before]).encode())
     for e in examples:  # one at a time: as text a large round is gigabytes
         digest.update(repr((e.id, e.rollout, e.pairs, {name: list(v) for name, v in e.anchors.items()})).encode())
     return digest.hexdigest()
