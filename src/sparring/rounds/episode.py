@@ -94,7 +94,7 @@ def begin(how: Episodes, row: ExampleRow) -> Episode:
 def next_wave(how: Episodes, episode: Episode, replies: Replies | Verdicts | None) -> list[Ask] | list[Compare] | None:
     """The episode's next questions, recorded in it with their prompts, or comparisons; None when it is over."""
     try:
-        wave = list(next(episode.play) if replies is None else episode.play.send(replies))
+        wave: list[Any] = list(next(episode.play) if replies is None else episode.play.send(replies))
     except StopIteration as stop:
         episode.outcomes = _checked(how, episode, stop.value)
         return None

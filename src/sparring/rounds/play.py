@@ -54,7 +54,7 @@ def play_tasks(
     """
     prompts, samples, turns, *notes = files
     episodes = [begin(how, row) for row in rows]
-    guard = None if how.oracle is None else training_guard(how.policies.store, how.oracle, how.policies.base, progress)
+    guard = None if how.oracle is None else training_guard(how.policies, how.oracle, progress)
     waiting = [(episode, wave) for episode in episodes if (wave := next_wave(how, episode, None)) is not None]
     with progress.task("play", len(episodes)) as advance:
         advance(len(episodes) - len(waiting))
@@ -158,7 +158,8 @@ def _judged(guard: Guard | None, comparing: Sequence[Waiting], progress: Progres
     if not comparing:
         return []
     assert guard is not None
-    asked = [[Comparison(PromptText(conversation(c.messages)), c.a, c.b) for c in wave] for _, wave in comparing]
+    waves = [[one for one in wave if isinstance(one, Compare)] for _, wave in comparing]
+    asked = [[Comparison(PromptText(conversation(c.messages)), c.a, c.b) for c in wave] for wave in waves]
     guard.expect(one for part in asked for one in part)
     with progress.task("judge", len(asked)) as advance:
         for begin_at in range(0, len(asked), SHARD):

@@ -140,7 +140,8 @@ def on_all_ranks(task: Callable[..., T], *args: Any, **callbacks: Any) -> T:
 
 def _follow() -> None:
     """Do rank 0's tasks until it says that there are no more."""
-    while (message := broadcast(None)) is not None:
+    nothing: Any = None
+    while (message := broadcast(nothing)) is not None:
         task, args = message
         with contextlib.suppress(RaisedByAll):
             task(*args)

@@ -67,7 +67,7 @@ def launch(arguments: Sequence[str], count: int) -> None:
         LaunchError: one died; names its rank and its exit.
         SystemExit: rank 0 stopped and printed the reason.
     """
-    from torch.multiprocessing import ProcessExitedException, start_processes
+    from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
     from sparring.runtime.devices import meeting
 
@@ -79,7 +79,7 @@ def launch(arguments: Sequence[str], count: int) -> None:
             ranks = start_processes(_rank, (list(arguments), logs), count, join=False)
             os.environ.clear()
             os.environ.update(before)
-            while not ranks.join():
+            while ranks is not None and not ranks.join():
                 pass
         except ProcessExitedException as error:
             _explain(error.error_index, count, error.exit_code, Path(logs))
