@@ -57,9 +57,9 @@ def anchors(page: Path) -> set[str]:
 def recipes() -> Iterator[Any]:
     for page in PAGES:
         for index, block in enumerate(blocks(page, "yaml")):
-            plain = yaml.safe_load(block)
-            if isinstance(plain, dict) and {"model", "data", "algorithm"} <= plain.keys():
-                yield pytest.param(page, plain, id=f"{named(page)}-{index}")
+            for plain in yaml.safe_load_all(block):  # a manifest of Kubernetes may hold several
+                if isinstance(plain, dict) and {"model", "data", "algorithm"} <= plain.keys():
+                    yield pytest.param(page, plain, id=f"{named(page)}-{index}")
 
 
 def load_generator() -> ModuleType:
