@@ -158,7 +158,8 @@ def _judged(guard: Guard | None, comparing: Sequence[Waiting], progress: Progres
     if not comparing:
         return []
     assert guard is not None
-    asked = [[Comparison(PromptText(conversation(c.messages)), c.a, c.b) for c in wave] for _, wave in comparing]
+    waves = [[one for one in wave if isinstance(one, Compare)] for _, wave in comparing]
+    asked = [[Comparison(PromptText(conversation(c.messages)), c.a, c.b) for c in wave] for wave in waves]
     guard.expect(one for part in asked for one in part)
     with progress.task("judge", len(asked)) as advance:
         for begin_at in range(0, len(asked), SHARD):
