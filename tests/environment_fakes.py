@@ -79,7 +79,8 @@ class Compared(WriterReader):
     def play(self, task: Task, seed: int) -> Play:
         (written,) = yield [Ask("writer", user(task.prompt))]
         mixed = [Ask("writer", user("Again?"), 1)] if self.mixes else []
-        verdicts = yield [*(Compare(user(task.prompt), reply.text, "aei") for reply in written), *mixed]
+        compared = [Compare(user(task.prompt), reply.text, "aei") for reply in written]
+        verdicts = yield [*compared, *mixed]  # type: ignore[misc]  # refused, where it mixes
         return [[Outcome(None, "no verdict") if p is None else Outcome(2 * p - 1) for p in verdicts]]
 
 
@@ -142,8 +143,9 @@ def play_out(
                 continue
             except StopIteration as stop:
                 return asks, texts, stop.value
-        replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in wave]
-        asks += wave
+        asked = [one for one in wave if isinstance(one, Ask)]
+        replies = [[answer(ask, k) for k in range(ask.count or count)] for ask in asked]
+        asks += asked
         texts += replies
         try:
             wave = play.send([[Reply(text, True) for text in group] for group in replies])

@@ -135,7 +135,7 @@ def test_processes_that_end_well_raise_nothing(
     shown = capfd.readouterr()
     assert shown.out.count("Usage: ") == 1  # rank 0's
     assert shown.err == ""
-    assert {name: os.environ[name] for name in before} == {**before, "PYTHONPATH": os.environ["PYTHONPATH"]}
+    assert dict(os.environ) == {**before, "PYTHONPATH": os.environ["PYTHONPATH"]}
     assert not ranks_of_this()
 
 

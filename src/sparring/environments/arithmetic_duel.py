@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field
 
@@ -101,7 +101,7 @@ class ArithmeticDuel(Environment):
         """The same, and a drawn sum: what is right of a challenger's own sums says little of who solves them."""
         rng = random.Random(f"exam {seed}")
         duel, drawn = self.play(task, seed), draw_sum(rng, self.largest, self.operations)
-        asks = [ask for ask in next(duel) if isinstance(ask, Ask)]
+        asks = cast(Sequence[Ask], next(duel))
         shown = draw_examples(seed, self.examples, self.largest, self.operations)
         replies = yield [*asks, self._ask_solver(str(drawn), shown)]
         exam = [Outcome(float(last_number(reply.text) == drawn.result), DRAWN) for reply in replies[-1]]

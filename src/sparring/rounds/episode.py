@@ -103,19 +103,20 @@ def next_wave(how: Episodes, episode: Episode, replies: Replies | Verdicts | Non
     comparisons = [one for one in wave if isinstance(one, Compare)]
     if comparisons:
         return _compared(how, episode, comparisons, len(wave))
-    prompts = [_prompt(how, episode, ask) for ask in wave]
+    asks = [one for one in wave if not isinstance(one, Compare)]
+    prompts = [_prompt(how, episode, ask) for ask in asks]
     taught = [
         ids if ask.taught is None else _prompt(how, episode, ask._replace(messages=ask.taught))
-        for ask, ids in zip(wave, prompts, strict=True)
+        for ask, ids in zip(asks, prompts, strict=True)
     ]
     if any(len(ids) > how.longest for ids in [*prompts, *taught]):
         episode.dropped = f"a question longer than {how.longest} tokens"
         episode.play.close()
         return None
-    episode.asks += wave
+    episode.asks += asks
     episode.prompts += prompts
     episode.taught += taught
-    return wave
+    return asks
 
 
 def endless(how: Episodes, episode: Episode) -> ValueError:
