@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from functools import partial
@@ -17,10 +18,13 @@ from sparring.contests.players import PolicyPlayer
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds import policies as policies_module
 from sparring.rounds.export import find_source
+from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
 from sparring.rounds.status import read_status
+from sparring.rounds.store import Store
 from sparring.rounds.warm import Warm, put_weights
 from sparring.runtime.files import read_json
+from sparring.runtime.memory import older_objects_stay
 from sparring.runtime.progress import Progress
 
 Plain = dict[str, Any]
@@ -189,6 +193,23 @@ def test_a_judge_stays_unless_it_asks_somebody() -> None:
     for section in (jury, jury, served, served, {"name": "local_judge", "replies": "file"}):
         warm.oracle(section, partial(build, section))
     assert built == ["jury", "both_orders", "both_orders", "local_judge"]
+
+
+def test_a_release_looks_at_new_objects_only() -> None:
+    """Every stage's release looked at a million objects of libraries, a fifth of a second each time."""
+    with older_objects_stay():
+        assert gc.get_freeze_count() > 10_000
+        assert len(gc.get_objects()) < 10_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_this_process_keeps_the_tokenizer_of_its_policies(tiny_recipe: Plain, tmp_path: Path) -> None:
+    """A copy for work that is done here dropped it, so that each stage read it again."""
+    policies = Policies(Store(tmp_path), parse_recipe(tiny_recipe).model)
+    chat = policies.chat
+    assert policies.at({}).chat is chat
+    assert policies.at({}, tmp_path).chat is chat
+    assert policies.at({}, tmp_path / "worker").store.root == tmp_path / "worker"
 
 
 # ---- weights put into a model -----------------------------------------------------------------------
