@@ -31,6 +31,14 @@ def test_a_bound_moves_the_free_entries_too():
     np.testing.assert_allclose(minimise_between(evaluate, np.zeros(2), -9.0, 1.0), [1.0, 0.5], atol=1e-12)
 
 
+def test_a_loss_that_is_no_number_is_refused():
+    def nothing(x: np.ndarray):
+        return (0.0 if x[0] == 1 else np.nan), np.ones(1), np.ones((1, 1))
+
+    with pytest.raises(ValueError, match="it is not convex, or no number"):
+        minimise_between(nothing, np.ones(1), -9.0, 9.0)
+
+
 def test_a_loss_without_a_minimum_is_refused():
     def falls(x: np.ndarray):
         return float(-x.sum()), -np.ones(1), np.ones((1, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from conftest import TEMPLATE, byte_tokenizer, write_jsonl
 from sparring.data.examples import stream_examples
 from sparring.models.chat import Chat
 from sparring.models.messages import as_messages, conversation, split_conversation
-from sparring.models.tools import CALLS, TOOLS, Calls, as_sent, calls_message, tools_message
+from sparring.models.tools import CALLS, TOOLS, Calls, as_requested, as_sent, calls_message, tools_message
 from sparring.recipe.datasets import DatasetConfig
 
 WEATHER = {
@@ -148,3 +149,36 @@ def test_rows_with_tools_are_examples_and_prompts_do_not_end_with_a_call(tmp_pat
     assert (second.messages, dropped) == ([ASK], {})
     with pytest.raises(ValueError, match="ends with an assistant message"):
         as_messages([ASK, calls])
+
+
+def test_messages_of_the_inner_roles_are_checked_like_rows():
+    own = [tools_message([TOOL]), ASK, calls_message("Hm.", [CALL]), {"role": "tool", "content": "dry"}]
+    assert conversation(own) == own
+    nulls = {"name": "weather", "arguments": '{"city": "Rome", "unit": null}'}
+    (kept,) = json.loads(calls_message("", [nulls])["content"])["calls"]
+    assert kept["arguments"] == {"city": "Rome", "unit": None}
+    assert conversation([calls_message("", [nulls])]) == [calls_message("", [nulls])]
+    for row, reason in (
+        ([{"role": "tools", "content": "[]"}, ASK], "the tools are no list of functions"),
+        ([{"role": "tools", "content": '[{"result": 3}]'}, ASK], "a tool has no name"),
+        ([ASK, tools_message([TOOL])], "tools stand behind the first message"),
+        ([{"role": "tool_calls", "content": "[]"}, ASK], "is not {said, calls}"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            conversation(row)
+
+
+def test_a_server_gets_arguments_as_text_and_each_result_names_its_call():
+    two = calls_message("", [CALL, {"name": "time", "arguments": {}}])
+    results = [{"role": "tool", "content": "dry"}, {"role": "tool", "content": "noon"}]
+    (_, turn, *given), tools = as_requested([tools_message([TOOL]), ASK, two, *results])
+    assert [call["function"]["arguments"] for call in turn["tool_calls"]] == ['{"city": "Rome"}', "{}"]
+    assert [one["tool_call_id"] for one in given] == [call["id"] for call in turn["tool_calls"]]
+    assert tools == [TOOL]
+
+
+def test_a_column_of_tools_by_another_name_is_counted(tmp_path: Path):
+    rows = [{"prompt": "a", "Tools": [TOOL]}, {"prompt": "b"}]
+    dropped: Any = Counter()
+    found = [*stream_examples(DatasetConfig(path=str(write_jsonl(tmp_path / "r.jsonl", rows))), (), dropped)]
+    assert (len(found), dropped) == (1, {"the row has 'Tools' beside its prompt": 1})

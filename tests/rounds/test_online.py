@@ -88,6 +88,14 @@ def test_warm_models_give_the_bytes_of_cold_ones(
     assert loads[False] > 12
 
 
+def test_a_mixture_of_warm_models_is_of_as_many(tiny_recipe: Plain, tmp_path: Path) -> None:
+    algorithm = {"name": "nash_md", "samples": 2}
+    for warm in (False, True):
+        go(online(tiny_recipe, warm=warm, rounds=2, algorithm=algorithm, keep_every=None), tmp_path / str(warm))
+    cold, kept = contents(tmp_path / "False"), contents(tmp_path / "True")
+    assert [name for name in cold if cold[name] != kept[name]] == []
+
+
 def test_a_run_with_carried_moments_killed_after_every_change_of_the_disk_ends_the_same(
     tiny_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,8 @@ def test_a_twin_that_was_altered_is_made_anew(recipe: Any, tmp_path: Path):
     made = run(recipe(own("inpo")), tmp_path / "one", QUIET)
     file = tmp_path / "one/rounds/000/samples.parquet"
     file.write_bytes(file.read_bytes()[:-1])
-    run(recipe(own("inpo")), tmp_path / "two", QUIET, dict.fromkeys((START, SAMPLE), tmp_path / "one"))
+    others = [tmp_path / "gone", tmp_path / "one"]
+    run(recipe(own("inpo")), tmp_path / "two", QUIET, {START: others, SAMPLE: others})
     manifest = Store(tmp_path / "two").manifest
     assert "copied_from" not in manifest[SAMPLE]
     assert "copied_from" in manifest[START]

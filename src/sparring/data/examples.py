@@ -40,7 +40,7 @@ from sparring.runtime.files import LONE_SURROGATE
 
 COMPLETION = "completion"
 """an unpaired answer, before its label says which role it has"""
-ATTACHED = re.compile(r"functions|(image|video|audio)s?")
+ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
 """columns of what belongs to a prompt and is no text"""
 UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
 """columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""
@@ -287,7 +287,7 @@ def with_tools(row: Row, messages: list[Message]) -> list[Message]:
 def refuse_attached(row: Row, used: Sequence[str]) -> None:
     """Raise ValueError where a row has images or sound in a column that is not `used`: they belong to it."""
     for name, value in row.items():
-        if name not in used and ATTACHED.fullmatch(name.lower()) and not is_empty(value):
+        if name not in (*used, TOOLS) and ATTACHED.fullmatch(name.lower()) and not is_empty(value):
             raise ValueError(f"the row has {name!r} beside its prompt")
 
 

@@ -189,6 +189,8 @@ def content(completion: Any) -> tuple[bool, str | None, bool]:
     if not text.strip() and isinstance(refusal, str):
         text = refusal
     reason = reason.lower() if isinstance(reason, str) else ""
+    if not text.strip() and getattr(choice.message, "tool_calls", None):
+        raise Filtered("the reply calls a tool and has no text")
     if reason in FILTERED:
         raise Filtered(f"the server's filter ended the reply ({reason})")
     cut = reason in CUT

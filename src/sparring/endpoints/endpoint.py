@@ -113,7 +113,9 @@ class Endpoint(Asker):
 
     def most_tokens(self, request: Request) -> tuple[float, float]:
         """(tokens in, tokens out) of a request at most, by its length and what it allows."""
-        return sum(_most_tokens(message["content"]) + 8 for message in request["messages"]), most_out(request)
+        beside = [request.get("tools", ()), *(message.get("tool_calls", ()) for message in request["messages"])]
+        texts = [*(message["content"] for message in request["messages"]), *(json.dumps(one) for one in beside if one)]
+        return sum(_most_tokens(text) + 8 for text in texts), most_out(request)
 
     # ---- asking -------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sparring.endpoints.endpoint import Endpoint
 from sparring.endpoints.replies import Reply
 from sparring.models.chat import Chat
-from sparring.models.tools import Message, as_sent
+from sparring.models.tools import Message, as_requested
 from sparring.recipe.sections import ServedConfig
 from sparring.runtime.errors import EngineError, OracleError
 from sparring.runtime.progress import Advance
@@ -59,7 +59,7 @@ class ServedModel:
 
     def _request(self, messages: Sequence[Message], seed: int) -> dict[str, object]:
         config = self.config
-        sent, tools = as_sent(messages)
+        sent, tools = as_requested(messages)
         if config.system is not None and sent[0]["role"] != "system":
             sent = [{"role": "system", "content": config.system}, *sent]
         plain = {"temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}

@@ -21,6 +21,8 @@ SLOPE = 1e-11
 """largest step along the negative gradient, cut off at the bounds, that counts as no step"""
 NEAR = 1e-9
 """how close to a bound an entry counts as held there; keeps the projected step from zigzagging"""
+HALVINGS = 50
+"""of a step, until none lowers the loss"""
 ROUNDING = 1e-15
 """relative rise of a loss that is no rise: without it the final steps could never be accepted"""
 
@@ -37,12 +39,14 @@ def minimise_between(evaluate: Evaluate, start: Array, low: Array | float, high:
         if np.abs(np.clip(x - slope, low, high) - x).max() < SLOPE:
             return x
         direction = _free_newton_step(x, slope, curvature, low, high)
-        while True:
+        for _ in range(HALVINGS):
             moved = np.clip(x + direction, low, high)
             reached = evaluate(moved)
             if reached[0] <= loss + 1e-4 * slope @ (moved - x) + ROUNDING * (1 + abs(loss)):
                 break
             direction = direction / 2
+        else:
+            raise ValueError(f"no step lowers the loss of {loss:g}; it is not convex, or no number")
         x, (loss, slope, curvature) = moved, reached
     raise ValueError(f"no minimum in {STEPS} Newton steps between {np.min(low):g} and {np.max(high):g}")
 

@@ -289,6 +289,14 @@ class Chat:
         written = self._written(self._frame(self._with_system(prompt)), hidden)
         return [*self._template.pieces(written, names, self._text_ids), self.end_id]
 
+    def answer(self, text: str, prompt: Sequence[Message]) -> tuple[str, list[int]]:
+        """The text and the tokens of a given answer to `prompt`, which may be `Calls`.
+
+        Raises:
+            ValueError: it calls tools, and the template does not write calls.
+        """
+        return self.call_response(text, prompt) if isinstance(text, Calls) else (text, self.response_ids(text, prompt))
+
     def call_response(self, calls: Calls, prompt: Sequence[Message]) -> tuple[str, list[int]]:
         """A given answer to `prompt` that calls tools: its text as the template writes it, and its tokens.
 

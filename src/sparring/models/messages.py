@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from sparring.models.tools import CALLS, Calls, Message, calls_message
+from sparring.models.tools import CALLS, TOOLS, Calls, Message, calls_message, checked_message
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _LIST_OF_MESSAGES = re.compile(
@@ -60,10 +60,15 @@ def conversation(value: Any) -> list[Message]:
         raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
     if not value:
         raise ValueError("the list of messages is empty")
-    return [_message(item) for item in value]
+    messages = [_message(item) for item in value]
+    if any(message["role"] == TOOLS for message in messages[1:]):
+        raise ValueError("tools stand behind the first message")
+    return messages
 
 
 def _message(item: Any) -> Message:
+    if isinstance(item, Mapping) and item.get("role") in (TOOLS, CALLS) and "content" in item:
+        return checked_message(str(item["role"]), item["content"])
     calls = item.get(CALLS) if isinstance(item, Mapping) and item.get("role") == "assistant" else None
     if not isinstance(item, Mapping) or not {"role", *([] if calls else ["content"])} <= item.keys():
         raise ValueError("a message needs 'role' and 'content'")

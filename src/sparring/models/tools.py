@@ -59,10 +59,25 @@ def _call(value: Any) -> dict[str, Any]:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise ValueError("a tool call has no name")
-    arguments = _plain(function.get("arguments", {}), "a tool call's arguments")
+    arguments = function.get("arguments", {})
+    arguments = _plain(arguments, "a tool call's arguments") if isinstance(arguments, str) else arguments
     if not isinstance(arguments, Mapping):
         raise ValueError("a tool call's arguments are no object")
     return {"name": function["name"], "arguments": arguments}
+
+
+def checked_message(role: str, content: Any) -> Message:
+    """A message of one of the two roles that a file holds, or that was made here.
+
+    Raises:
+        ValueError: its content is not what it must be.
+    """
+    if role == TOOLS:
+        return tools_message(content)
+    turn = _plain(content, "the tool calls")
+    if not isinstance(turn, Mapping) or not isinstance(turn.get("said"), str):
+        raise ValueError("a message of the role tool_calls is not {said, calls}")
+    return calls_message(turn["said"], _text(turn.get("calls")))
 
 
 def as_sent(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any] | None]:
@@ -78,6 +93,23 @@ def as_sent(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any
             sent.append({"role": "assistant", "content": turn["said"], "tool_calls": calls})
         else:
             sent.append(dict(message))
+    return sent, tools
+
+
+def as_requested(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """As `as_sent`, for a server: arguments are text, and each result names its call, in the order of the calls."""
+    sent, tools = as_sent(messages)
+    waiting: list[str] = []
+    for place, message in enumerate(sent):
+        for number, call in enumerate(message.get("tool_calls", ())):
+            function = call["function"]
+            call |= {
+                "id": f"call_{place}_{number}",
+                "function": {**function, "arguments": _text(function["arguments"])},
+            }
+            waiting.append(call["id"])
+        if message["role"] == "tool" and waiting:
+            message["tool_call_id"] = waiting.pop(0)
     return sent, tools
 
 
@@ -100,13 +132,13 @@ def marked(role: str, mark: str) -> Message:
 
 
 def _plain(value: Any, what: str) -> Any:
-    """The value, or what its JSON text holds; without the nulls that Parquet fills in."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value or "{}")
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{what} are text that is not JSON") from error
-    return _without_nulls(value)
+    """What JSON text holds, or the value without the nulls that Parquet fills in."""
+    if not isinstance(value, str):
+        return _without_nulls(value)
+    try:
+        return json.loads(value or "{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} are text that is not JSON") from error
 
 
 def _without_nulls(value: Any) -> Any:

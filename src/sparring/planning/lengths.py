@@ -53,7 +53,7 @@ def read_lengths(recipe: Recipe) -> Lengths:
     for example in train[1]:
         with contextlib.suppress(ValueError):  # the template refuses it: the run will drop it
             prompts.append(len(chat.prompt_ids(example.messages)))
-            responses += [len(chat.response_ids(text, example.messages)) for text in example.responses.values()]
+            responses += [len(chat.answer(text, example.messages)[1]) for text in example.responses.values()]
     prompt = _mean([length for length in prompts if length <= data.max_prompt_tokens])
     response = _mean([n for n in responses if n <= data.max_response_tokens])
     return Lengths(rows, held, prompt, response, True, tuple(missing))

@@ -214,7 +214,9 @@ class Planner:
             return {}
         kept = {"reference": 4}  # adapters are merged anew
         if self.recipe.model.lora is None:
-            kept |= {"trained": 4, "sample": BYTES[self.recipe.sampling.precision]}
+            draws = [draw for step in self.steps for draw in step.draws()]
+            mixed = max((len(draw.policies) for draw in draws if draw.mixture == "token_geometric"), default=1)
+            kept |= {"trained": 4, "sample": mixed * BYTES[self.recipe.sampling.precision]}
         return {"models kept": self.parameters * sum(size for use, size in kept.items() if use != own)}
 
     def _shard(self, state: Mapping[str, int], trained: bool) -> Mapping[str, int]:

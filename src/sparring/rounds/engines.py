@@ -45,7 +45,9 @@ class PolicyEngines:
 
     def _make(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
         dtype = DTYPES[self.settings.precision]
-        models = [(self.policies.load(ref, dtype), self.draw.policies[ref]) for ref in refs]
+        models = [
+            (self.policies.load(ref, dtype, place=place), self.draw.policies[ref]) for place, ref in enumerate(refs)
+        ]
         if self.policies.untried:
             for model, _ in models:
                 check_sampling(model)

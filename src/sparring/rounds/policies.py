@@ -154,14 +154,17 @@ class Policies:
         """Whether the policy is still on disk."""
         return ref.round == 0 or (self.store.root / self.location(ref)).exists()
 
-    def load(self, ref: PolicyRef, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+    def load(
+        self, ref: PolicyRef, dtype: torch.dtype, device: torch.device | None = None, place: int = 0
+    ) -> PreTrainedModel:
         """A policy for sampling: one plain model, an adapter merged in float32 first (but beside a base in 4 bits).
 
-        `device`: None for this process's accelerator, where it has one.
+        `device`: None for this process's accelerator, where it has one. `place`: among the policies of a mixture, which
+        are in memory together.
         """
         if self.model.lora is None or ref.round == 0:
             load = partial(self._whole_on_device, ref, dtype, device)
-            return load() if self.warm is None else self._kept(f"sample {dtype} {device}", ref, load)
+            return load() if self.warm is None else self._kept(f"sample {place} {dtype} {device}", ref, load)
         if self.quantized:
             beside: Any = load_adapter(self._whole(REFERENCE, dtype), self.folder(ref), False)
             return beside.get_base_model().eval()

@@ -32,7 +32,6 @@ from sparring.data.labels import rows_of_prompts
 from sparring.data.rows import data_files
 from sparring.models.chat import Chat
 from sparring.models.messages import prompt_text
-from sparring.models.tools import Calls, Message
 from sparring.models.weights import context_length, is_path, vocabulary_size
 from sparring.recipe.datasets import DatasetConfig, MixtureConfig
 from sparring.recipe.recipe import Recipe
@@ -46,7 +45,7 @@ from sparring.runtime.progress import Progress
 
 SHARD = 1024
 """examples tokenised and stored together"""
-FORM = 2
+FORM = 3
 """version of how rows become tokens, for shards that a killed run left behind"""
 DROPPED = b"dropped"
 """a shard's counts of dropped examples, in its Parquet metadata"""
@@ -357,7 +356,9 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
         "messages": example.messages,
         "prompt": prompt_text(example.messages),
         "prompt_ids": chat.prompt_ids(example.messages),
-        "responses": [_response(role, text, example.messages, chat) for role, text in example.responses.items()],
+        "responses": [
+            _response(role, *chat.answer(text, example.messages)) for role, text in example.responses.items()
+        ],
         "check": None if example.check is None else json.dumps(example.check),
         "group": example.group,
         "set": None,
@@ -365,11 +366,7 @@ def _row(example: Example, chat: Chat) -> ExampleRow:
     }
 
 
-def _response(role: str, text: str, prompt: Sequence[Message], chat: Chat) -> DataResponse:
-    if isinstance(text, Calls):
-        text, ids = chat.call_response(text, prompt)
-    else:
-        ids = chat.response_ids(text, prompt)
+def _response(role: str, text: str, ids: list[int]) -> DataResponse:
     return {"role": role, "text": text, "token_ids": ids}
 
 

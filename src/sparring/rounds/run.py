@@ -60,12 +60,15 @@ from sparring.runtime.shown import Shown
 
 
 def run(
-    recipe: RecipeSource, out: str | Path, progress: Progress | None = None, twins: Mapping[str, Path] | None = None
+    recipe: RecipeSource,
+    out: str | Path,
+    progress: Progress | None = None,
+    twins: Mapping[str, Sequence[Path]] | None = None,
 ) -> Summary:
     """Start or resume the run in `out`; returns its summary (also in evaluation/summary.json), which shows its result.
 
     `recipe`: a `Recipe`, the path or shipped name of a recipe file, or its content, in which an oracle may be a
-    function. `twins`: by stage, the folder of a run under which it makes the same files from the same inputs
+    function. `twins`: by stage, folders of runs that make the same files there from the same inputs
     (`studies/twins.py`).
 
     Raises:
@@ -77,7 +80,7 @@ def run(
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
         recorder = Recorder(out / layout.PROGRESS, current().standing)
         progress = progress.recorded(recorder)
-        store.twins = {key: Store(folder) for key, folder in (twins or {}).items()}
+        store.twins = twins or {}
         with store.first_start():
             journal = stack.enter_context(usage.recording(out / layout.USAGE))
             if journal.damage:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest = read_manifest(root)
-        self.twins: Mapping[str, Store] = {}
-        """by stage, another run that makes the same there: what it finished from the same inputs is copied"""
+        self.twins: Mapping[str, Sequence[Path]] = {}
+        """by stage, folders of runs that make the same there: what one finished from the same inputs is copied"""
         self._ran: set[str] = set()
         self._made_folder = False
 
@@ -91,7 +91,7 @@ class Store:
                 return entry["facts"]
         # Killed half-way, a second run leaves files that the old hashes would call altered.
         self.forget(key)
-        if self._copied(key, inputs):
+        if any(self._copied(Store(folder), key, inputs) for folder in self.twins.get(key, ())):
             return self.manifest[key]["facts"]
         start = time.monotonic()
         with PeakMemory() as memory:
@@ -110,11 +110,10 @@ class Store:
         self._ran.add(key)
         return made.counts
 
-    def _copied(self, key: str, inputs: Mapping[str, str]) -> bool:
-        """Copy the stage's files from its twin, with the entry and so the seconds that they took there."""
-        twin = self.twins.get(key)
-        entry = None if twin is None else twin.manifest.get(key)
-        if twin is None or entry is None or entry["inputs"] != dict(inputs):
+    def _copied(self, twin: Store, key: str, inputs: Mapping[str, str]) -> bool:
+        """Copy the stage's files from a twin, with the entry and so the seconds that they took there."""
+        entry = twin.manifest.get(key)
+        if entry is None or entry["inputs"] != dict(inputs):
             return False
         if not all((twin.root / name).is_file() for name in entry["outputs"]):
             return False

@@ -29,6 +29,7 @@ GRACE = 10.0
 """seconds for which a rank that lost another one stays, so that the launcher sees that one end first; and that ranks
 get to end by themselves after Ctrl-C"""
 LAST_LINES = 12
+GO_ON = "What was finished is kept; give the same command to go on, with as many devices as you like."
 
 
 class LaunchError(RuntimeError):
@@ -67,7 +68,7 @@ def launch(arguments: Sequence[str], count: int) -> None:
         LaunchError: one died; names its rank and its exit.
         SystemExit: rank 0 stopped and printed the reason.
     """
-    from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
     from sparring.runtime.devices import meeting
 
@@ -76,13 +77,17 @@ def launch(arguments: Sequence[str], count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="sparring-") as logs:
         try:
             os.environ.update(environment(0, count, where.port))  # libraries read it when they are loaded
-            ranks = start_processes(_rank, (list(arguments), logs), count, join=False)
-            os.environ.clear()
-            os.environ.update(before)
+            try:
+                ranks = start_processes(_rank, (list(arguments), logs), count, join=False)
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
             while ranks is not None and not ranks.join():
                 pass
         except ProcessExitedException as error:
             _explain(error.error_index, count, error.exit_code, Path(logs))
+        except ProcessRaisedException as error:  # what no command turns into an exit code
+            raise LaunchError(f"rank {error.error_index} of {count} raised an error:{error}\n{GO_ON}") from error
         except BaseException as stop:
             for process in set(active_children()) - others:
                 process.join(GRACE if isinstance(stop, KeyboardInterrupt) else 0)  # the terminal sent it to them too
@@ -122,8 +127,7 @@ def _explain(rank: int, count: int, code: int, logs: Path) -> None:
     lines = (logs / str(rank)).read_text(encoding="utf-8", errors="replace").splitlines() if rank else []
     output = "".join(f"\n  {line}" for line in lines[-LAST_LINES:])
     raise LaunchError(
-        f"rank {rank} of {count} {words}, and the others were stopped.{' It said:' if output else ''}{output}\n"
-        "What was finished is kept; give the same command to go on, with as many devices as you like."
+        f"rank {rank} of {count} {words}, and the others were stopped.{' It said:' if output else ''}{output}\n{GO_ON}"
     )
 
 

@@ -5,7 +5,7 @@ and methods that draw as many responses have the same first samples and verdicts
 it took, so that a run's time stays what it would be alone. Leaves out: copying, and whether inputs agree
 (`rounds/store.py`).
 
-    twins_of(recipe, {("inpo", 0): other}, folders)  ->  {"rounds/000/sample": folder}
+    twins_of(recipe, {("inpo", 0): other}, folders)  ->  {"rounds/000/sample": [folder]}
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Key = tuple[str, int]
 """method and seed"""
 
 
-def twins_of(recipe: Recipe, others: Mapping[Key, Recipe], folders: Mapping[Key, Path]) -> dict[str, Path]:
-    """By stage of a run of this recipe, the folder of another run of its study that makes the same there."""
-    found: dict[str, Path] = {}
+def twins_of(recipe: Recipe, others: Mapping[Key, Recipe], folders: Mapping[Key, Path]) -> dict[str, list[Path]]:
+    """By stage of a run of this recipe, the folders of other runs of its study that make the same there."""
+    found: dict[str, list[Path]] = {}
     for key, other in others.items():
         for stage in _common_stages(recipe, other):
-            found.setdefault(stage, folders[key])
+            found.setdefault(stage, []).append(folders[key])
     return found
 
 
