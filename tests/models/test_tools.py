@@ -51,8 +51,9 @@ def test_a_template_gets_tools_and_calls_as_its_interface_has_them():
     assert [m["role"] for m in messages] == [TOOLS, "user", CALLS, "tool"]
     sent, tools = as_sent(messages)
     assert tools == [TOOL]
-    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
-    assert sent == [ASK, {"role": "assistant", "content": "", "tool_calls": [call]}, talk[2]]
+    call = {"type": "function", "id": "call00100", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+    result = {**talk[2], "tool_call_id": "call00100"}
+    assert sent == [ASK, {"role": "assistant", "content": "", "tool_calls": [call]}, result]
     rendered = shown(one := chat(PLAIN_CALLS), one.prompt_ids(messages))
     assert rendered.startswith("<|im_start|>system\nTools:")
     assert '<call>{"name": "weather", "arguments": {"city": "Rome"}}</call>' in rendered
@@ -105,6 +106,8 @@ def test_the_recipes_system_message_stands_beside_tools():
         ("{", "the tools are text that is not JSON"),
         ({"name": "weather"}, "the tools are no list of functions"),
         ([{"type": "function"}], "a tool has no name"),
+        ([{}], "a tool has no name"),
+        (5, "the tools are no list of functions"),
         ([{"function": {"name": " "}}], "a tool has no name"),
     ],
 )
@@ -127,6 +130,9 @@ def test_nulls_that_parquet_fills_in_are_no_part_of_a_tool():
         ({"function": {"arguments": '{"city": "Rome"}'}}, "a tool call has no name"),
         ({"function": {"name": "f", "arguments": "[1]"}}, "a tool call's arguments are no object"),
         ({"function": {"name": "f", "arguments": "{no"}}, "a tool call's arguments are text that is not JSON"),
+        ({"function": {"name": "f", "arguments": '{"x": NaN}'}}, "a tool call's arguments are text that is not JSON"),
+        ({"function": {"name": 5, "arguments": {"x": 3}}}, "a tool call has no name"),
+        ({}, "a tool call has no name"),
     ],
 )
 def test_calls_that_are_none_are_refused(call: dict[str, Any], reason: str):
@@ -182,3 +188,15 @@ def test_a_column_of_tools_by_another_name_is_counted(tmp_path: Path):
     dropped: Any = Counter()
     found = [*stream_examples(DatasetConfig(path=str(write_jsonl(tmp_path / "r.jsonl", rows))), (), dropped)]
     assert (len(found), dropped) == (1, {"the row has 'Tools' beside its prompt": 1})
+
+
+def test_results_stand_in_the_order_of_the_calls_that_they_name():
+    rain = [{"id": name, "function": {"name": "weather", "arguments": {"city": name}}} for name in ("Rome", "Oslo")]
+    turn = {"role": "assistant", "content": "", "tool_calls": rain}
+    wet, dry = (
+        {"role": "tool", "content": word, "tool_call_id": of} for word, of in (("wet", "Oslo"), ("dry", "Rome"))
+    )
+    assert [message["content"] for message in conversation([ASK, turn, wet, dry])[2:]] == ["dry", "wet"]
+    for results in ([wet, wet], [{**wet, "tool_call_id": "Bonn"}, dry]):
+        with pytest.raises(ValueError, match="a tool's result names no call before it"):
+            conversation([ASK, turn, *results])

@@ -33,7 +33,7 @@ from sparring.models.messages import (
     read_transcript,
     split_conversation,
 )
-from sparring.models.tools import CALLS, TOOLS, tools_message
+from sparring.models.tools import CALLS, TOOLS, is_nothing, tools_message
 from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
 from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
@@ -281,7 +281,7 @@ def with_tools(row: Row, messages: list[Message]) -> list[Message]:
     Raises:
         ValueError: they are no list of functions with a name each.
     """
-    return messages if is_empty(row.get(TOOLS)) else [tools_message(row[TOOLS]), *messages]
+    return messages if is_nothing(row.get(TOOLS)) else [tools_message(row[TOOLS]), *messages]
 
 
 def refuse_attached(row: Row, used: Sequence[str]) -> None:

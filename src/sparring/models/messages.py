@@ -15,7 +15,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from sparring.models.tools import CALLS, TOOLS, Calls, Message, calls_message, checked_message
+from sparring.models.tools import (
+    CALLS,
+    TOOLS,
+    Calls,
+    Message,
+    calls_message,
+    checked_message,
+    in_call_order,
+    is_nothing,
+)
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
 _LIST_OF_MESSAGES = re.compile(
@@ -60,9 +69,19 @@ def conversation(value: Any) -> list[Message]:
         raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
     if not value:
         raise ValueError("the list of messages is empty")
-    messages = [_message(item) for item in value]
+    messages = _with_results_in_order(value, [_message(item) for item in value])
     if any(message["role"] == TOOLS for message in messages[1:]):
         raise ValueError("tools stand behind the first message")
+    return messages
+
+
+def _with_results_in_order(items: Sequence[Any], messages: list[Message]) -> list[Message]:
+    """The messages, results of tools in the order of the calls that they name."""
+    for at, message in enumerate(messages):
+        if message["role"] == CALLS:
+            end = next((k for k in range(at + 1, len(messages)) if messages[k]["role"] != "tool"), len(messages))
+            part = slice(at + 1, end)
+            messages[part] = in_call_order(items[at].get(CALLS), items[part], messages[part])
     return messages
 
 
@@ -70,9 +89,9 @@ def _message(item: Any) -> Message:
     if isinstance(item, Mapping) and item.get("role") in (TOOLS, CALLS) and "content" in item:
         return checked_message(str(item["role"]), item["content"])
     calls = item.get(CALLS) if isinstance(item, Mapping) and item.get("role") == "assistant" else None
-    if not isinstance(item, Mapping) or not {"role", *([] if calls else ["content"])} <= item.keys():
+    if not isinstance(item, Mapping) or not {"role", *(["content"] if is_nothing(calls) else [])} <= item.keys():
         raise ValueError("a message needs 'role' and 'content'")
-    calls = None if is_empty(calls) else calls
+    calls = None if is_nothing(calls) else calls
     for field, inside in item.items():
         known = field == "tool_call_id" or (field == CALLS and calls is not None)
         if _SAYS_MORE.search(field.lower()) and not known and not is_empty(inside):

@@ -18,6 +18,8 @@ from typing import Any
 Message = dict[str, str]
 TOOLS, CALLS = "tools", "tool_calls"
 """roles of the two kinds"""
+NOTHING = ("", "[]", "{}", "null", "None")
+"""texts of a cell that holds nothing"""
 
 
 class Calls(str):
@@ -81,35 +83,34 @@ def checked_message(role: str, content: Any) -> Message:
 
 
 def as_sent(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any] | None]:
-    """Messages as chat templates and servers take them, and the tools that may be called; None where there are none."""
+    """Messages as chat templates take them, and the tools that may be called; None where there are none.
+
+    Results name their calls by ids of ours, in the order of the calls.
+    """
     tools: list[Any] | None = None
     sent: list[dict[str, Any]] = []
+    waiting: list[str] = []  # ids of calls without a result yet
     for message in messages:
         if message["role"] == TOOLS:
             tools = json.loads(message["content"])
         elif message["role"] == CALLS:
-            turn = json.loads(message["content"])
-            calls = [{"type": "function", "function": call} for call in turn["calls"]]
+            turn, calls = json.loads(message["content"]), []
+            for number, call in enumerate(turn["calls"]):
+                waiting.append(f"call{len(sent) % 1000:03d}{number % 100:02d}")  # nine characters, as Mistral has them
+                calls.append({"type": "function", "id": waiting[-1], "function": call})
             sent.append({"role": "assistant", "content": turn["said"], "tool_calls": calls})
+        elif message["role"] == "tool" and waiting:
+            sent.append({**message, "tool_call_id": waiting.pop(0)})
         else:
             sent.append(dict(message))
     return sent, tools
 
 
 def as_requested(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any] | None]:
-    """As `as_sent`, for a server: arguments are text, and each result names its call, in the order of the calls."""
+    """As `as_sent`, for a server, which wants arguments as text."""
     sent, tools = as_sent(messages)
-    waiting: list[str] = []
-    for place, message in enumerate(sent):
-        for number, call in enumerate(message.get("tool_calls", ())):
-            function = call["function"]
-            call |= {
-                "id": f"call_{place}_{number}",
-                "function": {**function, "arguments": _text(function["arguments"])},
-            }
-            waiting.append(call["id"])
-        if message["role"] == "tool" and waiting:
-            message["tool_call_id"] = waiting.pop(0)
+    for call in (call for message in sent for call in message.get("tool_calls", ())):
+        call["function"] = {**call["function"], "arguments": _text(call["function"]["arguments"])}
     return sent, tools
 
 
@@ -136,9 +137,36 @@ def _plain(value: Any, what: str) -> Any:
     if not isinstance(value, str):
         return _without_nulls(value)
     try:
-        return json.loads(value or "{}")
+        return json.loads(value or "{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} are text that is not JSON") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a cell or a field holds no tools or calls; what holds something else is checked."""
+    return value is None or value in ([], {}) or (isinstance(value, str) and value.strip() in NOTHING)
+
+
+def in_call_order(calls: Any, results: Sequence[Mapping[str, Any]], messages: Sequence[Message]) -> list[Message]:
+    """The messages of a turn's results in the order of its calls, where `tool_call_id` says which is whose.
+
+    Raises:
+        ValueError: a result names no call of the turn, or two name the same.
+    """
+    given = [result.get("tool_call_id") for result in results]
+    calls = calls if isinstance(calls, list | tuple) else []
+    ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls]
+    if None in ids or not given or None in given:
+        return [*messages]
+    if len({*given}) < len(given) or not {*given} <= {*ids}:
+        raise ValueError("a tool's result names no call before it, or one that has its result")
+    return [
+        message for _, message in sorted(zip(map(ids.index, given), messages, strict=True), key=lambda pair: pair[0])
+    ]
 
 
 def _without_nulls(value: Any) -> Any:
