@@ -71,8 +71,8 @@ def test_a_set_and_the_run_that_trained_on_it_hold_the_same_prompts(tmp_path):
     frame = {"prompt": [json.dumps(turns), json.dumps(called), "\n\nHuman: Ho\n\nAssistant:"]}
     pacsv.write_csv(pa.table(frame), tmp_path / "t.csv")
     found = read_prompts(str(tmp_path / "t.csv"))
-    assert found.texts == ["Hi", "Ho"]
-    assert found.dropped == {"the assistant message holds 'tool_calls' beside its text": 1}
+    assert found.texts == ["Hi", "Hi\nHi", "Ho"]
+    assert found.dropped == {}
     table = tmp_path / "run" / "data" / "train.parquet"
     table.parent.mkdir(parents=True)
     pq.write_table(pa.table({"prompt": ["system: Be brief.\n\nuser: Hi"], "messages": [turns]}), table)
