@@ -176,6 +176,24 @@ def test_a_flagged_prompt_fails_alone_at_every_start(server, tmp_path, form):
         assert len(server.requests) == 14 + 12 * start  # none is tried twice
 
 
+def calling(text: str | None) -> dict[str, Any]:
+    """A completion that calls a tool."""
+    reply = completion(text, finish="tool_calls")
+    function = {"name": "rain", "arguments": "{}"}
+    reply["choices"][0]["message"]["tool_calls"] = [{"id": "a", "type": "function", "function": function}]
+    return reply
+
+
+def test_a_reply_that_only_calls_a_tool_is_given_up_at_once(server, tmp_path):
+    server.answer = lambda r: completion("A") if "hello" in r["messages"][0]["content"] else calling(None)
+    served = endpoint(server, tmp_path, guarded=True)
+    assert [reply and reply.text for reply in served.ask(requests("hello", "rain"))] == ["A", None]
+    assert served.last_error.startswith("OnlyCalls: the reply calls a tool and has no text")
+    assert len(server.requests) == 2
+    server.answer = lambda _: calling("Let me look.")
+    assert [reply.text for reply in served.ask(requests("snow"))] == ["Let me look."]
+
+
 def test_a_key_that_is_refused_later_stops_a_caller_that_bounds_no_failures(server, tmp_path):
     """A teacher would go on with a few answers."""
     server.faults = [completion("A"), *[FLAGGED["no words"]] * 100]

@@ -183,6 +183,12 @@ def test_a_server_gets_arguments_as_text_and_each_result_names_its_call():
     assert tools == [TOOL]
 
 
+def test_a_call_without_a_result_gives_its_id_to_no_later_one():
+    one, two = (calls_message("", [{"name": name}]) for name in ("weather", "time"))
+    *_, last, result = as_sent([ASK, one, ASK, two, {"role": "tool", "content": "noon"}])[0]
+    assert result["tool_call_id"] == last["tool_calls"][0]["id"]
+
+
 def test_a_column_of_tools_by_another_name_is_counted(tmp_path: Path):
     rows = [{"prompt": "a", "Tools": [TOOL]}, {"prompt": "b"}]
     dropped: Any = Counter()
@@ -197,6 +203,7 @@ def test_results_stand_in_the_order_of_the_calls_that_they_name():
         {"role": "tool", "content": word, "tool_call_id": of} for word, of in (("wet", "Oslo"), ("dry", "Rome"))
     )
     assert [message["content"] for message in conversation([ASK, turn, wet, dry])[2:]] == ["dry", "wet"]
-    for results in ([wet, wet], [{**wet, "tool_call_id": "Bonn"}, dry]):
+    assert conversation([ASK, turn, dry])[2:] == [{"role": "tool", "content": "dry"}]
+    for results in ([wet, wet], [{**wet, "tool_call_id": "Bonn"}, dry], [wet]):
         with pytest.raises(ValueError, match="a tool's result names no call before it"):
             conversation([ASK, turn, *results])

@@ -37,6 +37,10 @@ class Filtered(Exception):
     """A reply that the server's filter ended: the same question would end the same way."""
 
 
+class OnlyCalls(Filtered):
+    """A reply that calls tools and says nothing: to be given up in the same way."""
+
+
 def standard_reply(status: int, kind: str, body: bytes) -> tuple[int, bytes]:
     """(status, body) as the standard says them; `kind` is the content type.
 
@@ -174,7 +178,7 @@ def content(completion: Any) -> tuple[bool, str | None, bool]:
     A refusal in a field of its own is the text of a reply that has no other.
 
     Raises:
-        Filtered: the server's filter ended it.
+        Filtered: the server's filter ended it, or it only calls tools.
     """
     # The client does not check what it reads: a proxy's error page or half a body arrive as a success of any shape.
     try:
@@ -190,7 +194,7 @@ def content(completion: Any) -> tuple[bool, str | None, bool]:
         text = refusal
     reason = reason.lower() if isinstance(reason, str) else ""
     if not text.strip() and getattr(choice.message, "tool_calls", None):
-        raise Filtered("the reply calls a tool and has no text")
+        raise OnlyCalls("the reply calls a tool and has no text")
     if reason in FILTERED:
         raise Filtered(f"the server's filter ended the reply ({reason})")
     cut = reason in CUT

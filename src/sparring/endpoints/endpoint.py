@@ -31,6 +31,7 @@ from sparring.endpoints.completions import (
     QUOTED,
     Filtered,
     Malformed,
+    OnlyCalls,
     content,
     message_of,
     said_by,
@@ -409,6 +410,8 @@ def _remedy(error: Exception, config: EndpointConfig, field: str) -> str:
         )
     if isinstance(error, openai.APIConnectionError):
         return f"Is it running, is {field}.base_url right, and can a proxy of the environment be reached?"
+    if isinstance(error, OnlyCalls):
+        return "The model calls the prompts' tools and says nothing: leave out their column `tools`."
     if isinstance(error, Filtered) or (status is not None and status < 500 and MODERATION.search(message_of(error))):
         return "Its moderation refuses these questions."
     if status == 429:

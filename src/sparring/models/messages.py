@@ -89,9 +89,9 @@ def _message(item: Any) -> Message:
     if isinstance(item, Mapping) and item.get("role") in (TOOLS, CALLS) and "content" in item:
         return checked_message(str(item["role"]), item["content"])
     calls = item.get(CALLS) if isinstance(item, Mapping) and item.get("role") == "assistant" else None
-    if not isinstance(item, Mapping) or not {"role", *(["content"] if is_nothing(calls) else [])} <= item.keys():
-        raise ValueError("a message needs 'role' and 'content'")
     calls = None if is_nothing(calls) else calls
+    if not isinstance(item, Mapping) or "role" not in item or (calls is None and "content" not in item):
+        raise ValueError("a message needs 'role' and 'content'")
     for field, inside in item.items():
         known = field == "tool_call_id" or (field == CALLS and calls is not None)
         if _SAYS_MORE.search(field.lower()) and not known and not is_empty(inside):

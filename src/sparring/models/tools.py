@@ -89,12 +89,12 @@ def as_sent(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[Any
     """
     tools: list[Any] | None = None
     sent: list[dict[str, Any]] = []
-    waiting: list[str] = []  # ids of calls without a result yet
+    waiting: list[str] = []  # ids of the last turn's calls without a result yet
     for message in messages:
         if message["role"] == TOOLS:
             tools = json.loads(message["content"])
         elif message["role"] == CALLS:
-            turn, calls = json.loads(message["content"]), []
+            turn, calls, waiting = json.loads(message["content"]), [], []
             for number, call in enumerate(turn["calls"]):
                 waiting.append(f"call{len(sent) % 1000:03d}{number % 100:02d}")  # nine characters, as Mistral has them
                 calls.append({"type": "function", "id": waiting[-1], "function": call})
@@ -155,18 +155,16 @@ def in_call_order(calls: Any, results: Sequence[Mapping[str, Any]], messages: Se
     """The messages of a turn's results in the order of its calls, where `tool_call_id` says which is whose.
 
     Raises:
-        ValueError: a result names no call of the turn, or two name the same.
+        ValueError: a result names no call of the turn, or two name the same, or a call before theirs has none.
     """
     given = [result.get("tool_call_id") for result in results]
     calls = calls if isinstance(calls, list | tuple) else []
     ids = [call.get("id") if isinstance(call, Mapping) else None for call in calls]
-    if None in ids or not given or None in given:
+    if None in ids or None in given:
         return [*messages]
-    if len({*given}) < len(given) or not {*given} <= {*ids}:
-        raise ValueError("a tool's result names no call before it, or one that has its result")
-    return [
-        message for _, message in sorted(zip(map(ids.index, given), messages, strict=True), key=lambda pair: pair[0])
-    ]
+    if {*given} != {*ids[: len(given)]}:
+        raise ValueError("a tool's result names no call before it, or a call before its own has no result")
+    return [messages[given.index(one)] for one in ids[: len(given)]]
 
 
 def _without_nulls(value: Any) -> Any:

@@ -78,22 +78,24 @@ def check_all(names: Sequence[str], how: Checked, report: Callable[[Row], None])
     fleet = current()
     if not fleet.shares:
         return devices.on_all_ranks(_shared, names, how, report=report)
-    rows: dict[int, Row] = {}
+    rows: list[Row] = []
     work = Work("claims", f"claims {how}", dict, how.opened)
-    for index, row in fleet.results(work, Shards(range(len(names)), names.__getitem__)):
+    for _, row in fleet.results(work, Shards(range(len(names)), names.__getitem__)):
         report(row)
-        rows[index] = row
-    return [rows[index] for index in range(len(names))]
+        rows.append(row)
+    return _in_order(names, rows)
 
 
-def _shared(names: Sequence[str], how: Checked, report: Callable[[Row], None] | None = None) -> list[Row]:
-    own: dict[int, Row] = {}
+def _shared(names: Sequence[str], how: Checked, report: Callable[[Row], None] = lambda _: None) -> list[Row]:
+    own: list[Row] = []
     for index in devices.deal([SLOW.get(name, 1) for name in names]):
-        own[index] = how(names[index])
-        if report is not None:
-            report(own[index])
-    rows = {index: row for part in devices.all_gather(own) for index, row in part.items()}
-    return [rows[index] for index in range(len(names))]
+        own.append(how(names[index]))
+        report(own[-1])
+    return _in_order(names, [row for part in devices.all_gather(own) for row in part])
+
+
+def _in_order(names: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: names.index(row[0]))
 
 
 def check(name: str, player: str = "tabular", rounds: int = 20, seed: int = 0) -> tuple[Sequence[Claim], float]:
