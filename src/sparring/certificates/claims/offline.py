@@ -5,15 +5,16 @@ times. Compared: SPAC of the theory (explicit critic, average and last policy), 
 defaults, DPO at several beta, chi-PO, greedy maximum likelihood, and the policy that wrote the data. Leaves out:
 other bandits. The ordering depends on the game and on how DPO's class is bounded: none of this is a universal claim.
 
-    suboptimality(100, seed=0)["SPAC smoothed"]
+    suboptimality("SPAC smoothed", Case(100, seed=0))
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,11 +35,12 @@ from sparring.certificates.claims.claim import (
 from sparring.certificates.players.tabular import TabularPlayer
 from sparring.games.bradley_terry import fit_rewards
 from sparring.games.built_in import sparse_bandit
-from sparring.games.game import Array
+from sparring.games.game import Array, Game
 from sparring.games.offline import observe_pairs, spac_theory
 
 COUNTS = (100, 400, 1600, 6400)
 BETAS = (0.05, 0.1, 0.3, 0.5, 1.0)
+CHI_PO = "chi-PO, beta 10/sqrt(n)"
 ROUNDS = 3
 REWARD_BOUND = 4.0
 """rewards of the class [0, 4]; DPO's log-ratios are within 4 / beta of 0, in its narrow class within 2 / beta"""
@@ -59,40 +61,66 @@ def greedy(wins: Array) -> Array:
     return best / best.sum()
 
 
+class Case(NamedTuple):
+    """One data set of the sparse bandit."""
+
+    n_pairs: int
+    seed: int
+
+    @property
+    def game(self) -> Game:
+        """The bandit, the same for every data set of a size."""
+        return sparse_bandit(self.n_pairs, 0)
+
+    @property
+    def wins(self) -> Array:
+        """(n, n): how often each action beat each."""
+        return observe_pairs(self.game, self.n_pairs, self.seed)
+
+    def fitted(self, algorithm: Algorithm, rounds: int = 1, bound: float | None = None) -> Array:
+        """(n,): the last policy of an algorithm on it."""
+        player = TabularPlayer(algorithm, self.game, wins=self.wins, log_ratio_bound=bound)
+        return player.play(rounds).policies[-1, 0]
+
+
 @cache
-def suboptimality(n_pairs: int, seed: int) -> dict[str, float]:
-    """Every method on one data set."""
-    game = sparse_bandit(n_pairs, 0)
-    wins = observe_pairs(game, n_pairs, seed)
-    assert game.rewards is not None
-    assert game.data is not None
-
-    def fitted(algorithm: Algorithm, rounds: int, bound: float | None = None) -> Array:
-        return TabularPlayer(algorithm, game, wins=wins, log_ratio_bound=bound).play(rounds).policies[-1, 0]
-
-    theory = np.exp(spac_theory(wins, game.log_data[0]))
-    policies = {
-        "data policy": game.data[0],
-        "greedy maximum likelihood": greedy(wins),
-        **{f"DPO, beta {beta:g}": fitted(DPO(beta=beta), 1, REWARD_BOUND / beta) for beta in BETAS},
-        **{f"DPO narrow, beta {beta:g}": fitted(DPO(beta=beta), 1, REWARD_BOUND / 2 / beta) for beta in BETAS[1:]},
-        **{f"chi-PO, beta {beta:g}": fitted(ChiPO(beta=beta), 1) for beta in (0.1, 1.0)},
-        "chi-PO, beta 10/sqrt(n)": fitted(ChiPO(beta=10 / math.sqrt(n_pairs)), 1),
-        "SPAC smoothed, DPO's weights": fitted(SPAC(beta=0.1, data_weight=1.0), ROUNDS),
-        "SPAC linear, DPO's weights": fitted(SPAC(form="linear", beta=0.1, data_weight=1.0), ROUNDS),
-        "SPAC theory, average": theory[1:].mean(axis=0),
-        "SPAC theory, last": theory[-1],
-        "SPAC smoothed": fitted(SPAC(), ROUNDS),
-        "SPAC linear": fitted(SPAC(form="linear"), ROUNDS),
-    }
-    rewards = game.rewards[0]
-    return {name: float(rewards.max() - policy @ rewards) for name, policy in policies.items()}
+def theory(case: Case) -> Array:
+    """(T + 1, n): the policies of SPAC with an explicit critic."""
+    return np.exp(spac_theory(case.wins, case.game.log_data[0]))
 
 
-def table(counts: Sequence[int], data_sets: int, seed: int = 0) -> Table:
+METHODS: Mapping[str, Callable[[Case], Array]] = {
+    "data policy": lambda case: np.exp(case.game.log_data[0]),
+    "greedy maximum likelihood": lambda case: greedy(case.wins),
+    **{f"DPO, beta {b:g}": lambda case, b=b: case.fitted(DPO(beta=b), bound=REWARD_BOUND / b) for b in BETAS},
+    **{
+        f"DPO narrow, beta {b:g}": lambda case, b=b: case.fitted(DPO(beta=b), bound=REWARD_BOUND / 2 / b)
+        for b in BETAS[1:]
+    },
+    **{f"chi-PO, beta {b:g}": lambda case, b=b: case.fitted(ChiPO(beta=b)) for b in (0.1, 1.0)},
+    CHI_PO: lambda case: case.fitted(ChiPO(beta=10 / math.sqrt(case.n_pairs))),
+    "SPAC smoothed, DPO's weights": lambda case: case.fitted(SPAC(beta=0.1, data_weight=1.0), ROUNDS),
+    "SPAC linear, DPO's weights": lambda case: case.fitted(SPAC(form="linear", beta=0.1, data_weight=1.0), ROUNDS),
+    "SPAC theory, average": lambda case: theory(case)[1:].mean(axis=0),
+    "SPAC theory, last": lambda case: theory(case)[-1],
+    "SPAC smoothed": lambda case: case.fitted(SPAC(), ROUNDS),
+    "SPAC linear": lambda case: case.fitted(SPAC(form="linear"), ROUNDS),
+}
+"""By name, the policy (n,) that a method makes of a data set"""
+
+
+@cache
+def suboptimality(name: str, case: Case) -> float:
+    """A method on one data set."""
+    rewards = case.game.rewards
+    assert rewards is not None
+    return float(rewards[0].max() - METHODS[name](case) @ rewards[0])
+
+
+def table(counts: Sequence[int], data_sets: int, seed: int = 0, names: Sequence[str] = tuple(METHODS)) -> Table:
     """Suboptimality by method, number of pairs and data set."""
-    cells = {n: [suboptimality(n, seed + k) for k in range(data_sets)] for n in counts}
-    return {name: {n: [cell[name] for cell in cells[n]] for n in counts} for name in cells[counts[0]][0]}
+    cases = {n: [Case(n, seed + k) for k in range(data_sets)] for n in counts}
+    return {name: {n: [suboptimality(name, case) for case in cases[n]] for n in counts} for name in names}
 
 
 def show(values: Mapping[int, Sequence[float]]) -> str:
@@ -139,10 +167,10 @@ def slope_and_error(values: Mapping[int, Sequence[float]]) -> tuple[float, float
 @over_seeds()
 def chi_po_rate(effort: Effort) -> Iterable[Claim]:
     """Chi-PO with its regularisation falling as the theory asks."""
-    results = table(COUNTS, effort.data_sets, effort.seed)
-    fitted, error = slope_and_error(results["chi-PO, beta 10/sqrt(n)"])
+    results = table(COUNTS, effort.data_sets, effort.seed, [CHI_PO])
+    fitted, error = slope_and_error(results[CHI_PO])
     claim = "suboptimality <= c sqrt(C log card(Pi) / n) with beta of order 1/sqrt(n): slope on SB, beta 10/sqrt(n)"
-    shown = f"log-log slope {fitted:.2f} +- {error:.2f}; {show(results['chi-PO, beta 10/sqrt(n)'])}"
+    shown = f"log-log slope {fitted:.2f} +- {error:.2f}; {show(results[CHI_PO])}"
     note = (
         "constants not known to us, so nothing is refuted: no rate shows at these n, perhaps for the clip's flat ends"
     )
