@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from sparring.runtime import devices
 from sparring.runtime.files import folder_beside
@@ -61,7 +62,7 @@ def load_moments(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
     Raises:
         ValueError: the file is of an optimiser of another kind, or of other parameters.
     """
-    slots: dict[str, dict[str, torch.Tensor]] = {}
+    slots: dict[str, dict[str, Shaped[Tensor, " ..."]]] = {}
     for key, value in load_file(path).items():
         name, _, slot = key.rpartition(SEPARATOR)
         slots.setdefault(name, {})[slot] = value
