@@ -32,27 +32,69 @@ def main():
         sys.exit(value)
     if sys.argv[1] == "check":
         return say(vllm=None if fault == "missing" else "0.0-fake", python="3")
-    with open(sys.argv[1]) as stream:
-        job = json.load(stream)
-    if log := os.environ.get("FAKE_VLLM_JOBS"):
-        with open(log, "a") as stream:
-            stream.write(json.dumps(job) + "\n")
-    off = 1.0 if fault == "other_weights" else 0.001
-    size = int(value) if fault == "vocabulary" else VOCABULARY
-    probe = [logp(token) + off for ids in job["probe"] for token in ids[1:]]
-    say(ready={"vllm": "0.0-fake", "device": "cpu"}, vocabulary=size, probe=probe)
+    job, started = {}, None
+    for line in sys.stdin:
+        order = json.loads(line)
+        if log := os.environ.get("FAKE_VLLM_JOBS"):
+            with open(log, "a") as stream:
+                stream.write(json.dumps({"process": os.getpid(), **order}) + "\n")
+        if "policy" in order:
+            job = order["policy"]
+            reloaded = started is not None and started != job["model"]
+            started = job["model"]
+            if fault == "cannot_reload" and reloaded:
+                say(stale="TypeError: reload_weights() got an unexpected keyword")
+                continue
+            off = 1.0 if fault == "other_weights" or (fault == "stale_probe" and reloaded) else 0.001
+            size = int(value) if fault == "vocabulary" else VOCABULARY
+            other = fault == "other_form" or (fault == "stale_weights" and reloaded)
+            true = os.environ.get("FAKE_VLLM_PROBE") == "true"
+            say(
+                ready={"vllm": "0.0-fake", "device": "cpu"},
+                vocabulary=size,
+                probe=true_probe(job) if true else [logp(token) + off for ids in job["probe"] for token in ids[1:]],
+                reloaded=reloaded,
+                fingerprint=None if not job["keep"] else 1 if other else fingerprint_of(job["model"]),
+            )
+        elif "requests" in order:
+            draw(order["requests"], job, fault, value)
+            say(done=True)
+        else:
+            say(resting=True)
+    return None
+
+
+def true_probe(job):
+    """What the model in the folder gives: for parents in other processes, which no test can patch."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=getattr(torch, job["precision"]))
+    with torch.inference_mode():
+        logps = [model(torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1) for ids in job["probe"]]
+    return [float(p[i, ids[i + 1]]) for p, ids in zip(logps, job["probe"], strict=True) for i in range(len(ids) - 1)]
+
+
+def fingerprint_of(folder):
+    """Of what the fake serves from a folder."""
+    return sum(folder.encode())
+
+
+def draw(requests, job, fault, value):
     said = 0
-    for seed, rows, _ in reversed(job["requests"]):
+    for seed, rows, _ in reversed(requests):
         for index, row in enumerate(rows):
             if fault == "die" and said == int(value):
                 print('{"row": 1, "tok', end="", flush=True)
                 sys.exit("the engine core died")
+            if fault == "die_once" and not os.path.exists(value):
+                open(value, "w").close()
+                sys.exit("the engine core died, once")
             if fault == "silent" and said == int(value):
                 time.sleep(60)
             ids, reason = tokens(seed + index, job["max_new_tokens"])
             say(row=row, token_ids=ids, finish_reason=reason)
             said += 1
-    return None
 
 
 if __name__ == "__main__":

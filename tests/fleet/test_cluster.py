@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import fake_vllm_child
 from command import sparring
 from fleet_fakes import check_same, several_shards, wait_for
 from sparring.fleet import folders
@@ -117,6 +119,33 @@ def test_the_same_bytes_without_a_common_folder_and_with_losses_in_every_stage(
     received = list((Path(os.environ["SPARRING_CACHE"]) / "fleet").iterdir())
     assert len(received) == 3  # start and two iterates, each once
     assert {path.name for path in received[0].iterdir()} >= {"config.json", "model.safetensors"}
+
+
+def test_vllm_samples_on_the_workers_and_a_worker_ends_with_its_engine(
+    plain: dict[str, Any], tmp_path: Path, machines: Any
+) -> None:
+    served, jobs, died = tmp_path / "python", tmp_path / "jobs", tmp_path / "died"
+    served.write_text(
+        f"#!/bin/sh\nshift\nexport FAKE_VLLM_PROBE=true FAKE_VLLM_JOBS={jobs} FAKE_VLLM=die_once={died}\n"
+        f'exec {sys.executable} {fake_vllm_child.__file__} "$@"\n'
+    )
+    served.chmod(0o755)
+    section = {**plain["sampling"], "engine": "vllm", "vllm": {"python": str(served), "shard_size": 4}}
+    died.touch()
+    run(parse_recipe({**plain, "sampling": section}), tmp_path / "whole", Progress(quiet=True))
+    jobs.unlink()
+    died.unlink()
+    with cluster(machines.address, None) as fleet, using(fleet):
+        run(parse_recipe({**plain, "sampling": section, "warm": True}), tmp_path / "shared", Progress(quiet=True))
+    check_same(tmp_path / "whole", tmp_path / "shared")
+    told = [json.loads(line) for line in jobs.read_text().splitlines()]
+    assert died.exists()
+    assert len({order["process"] for order in told}) == 3  # one of the two died, and was started again
+    assert max(len(order["requests"]) for order in told if "requests" in order) <= 4
+    with pytest.raises(ValueError, match=r"data_parallel = 2: on a cluster each worker"):
+        two = {**section, "vllm": {**section["vllm"], "data_parallel": 2}}
+        with cluster(machines.address, None) as fleet, using(fleet):
+            run(parse_recipe({**plain, "sampling": two}), tmp_path / "refused", Progress(quiet=True))
 
 
 @pytest.mark.more

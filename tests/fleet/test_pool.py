@@ -96,3 +96,64 @@ def test_a_promised_gpu_that_torch_does_not_see_is_named() -> None:
     with pytest.raises(ValueError, match=r"node 10\.0\.0\.1 was started with GPUs, and torch sees none there"):
         fleet.check(member, {**facts(), "gpus": []})
     fleet.check(member, {**facts(), "gpus": ["NVIDIA H100"]})
+
+
+class Actor:
+    """A worker that notes which GPUs it is to use."""
+
+    def __init__(self) -> None:
+        self.used: list[str] = []
+        self.use = self
+        self.remote = self.used.append
+
+
+def test_an_engine_over_several_gpus_borrows_those_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparring.fleet import cluster
+    from sparring.fleet.facts import facts
+    from sparring.fleet.pool import Deal, Member
+    from sparring.fleet.work import Work
+
+    monkeypatch.setattr(cluster.ray, "get", lambda calls: calls)
+    fleet = cluster.RayFleet.__new__(cluster.RayFleet)
+    fleet._seats = {name: cluster.Seat(name, name, 0, 1) for name in ("one", "two")}
+    fleet._together, fleet._groups, fleet.made = 1, {}, Counter()
+    places = [("one", "1"), ("two", "4"), ("one", "0"), ("one", "2"), ("two", "5")]
+    fleet.members = [Member(node, node, Actor(), None, visible=number) for node, number in places]
+    by_gpu = {(member.node, member.visible): member for member in fleet.members}
+
+    def work(gpus: int) -> Any:
+        return Work("sample own", "key", dict, lambda places: None, gpus)  # type: ignore[arg-type]
+
+    fleet._share_gpus(work(1))
+    assert not any(member.actor.used for member in fleet.members)
+    fleet._share_gpus(work(2))
+    assert {place: member.lends for place, member in by_gpu.items()} == {
+        ("one", "0"): False,
+        ("one", "1"): True,
+        ("one", "2"): True,  # no neighbour is left for it
+        ("two", "4"): False,
+        ("two", "5"): True,
+    }
+    assert by_gpu["one", "0"].actor.used == ["0,1"]
+    assert by_gpu["two", "4"].actor.used == ["4,5"]
+    assert by_gpu["one", "1"].actor.used == ["1"]
+
+    again = Member("two", "two", Actor(), "ready")  # in the place of the lost one that led
+    fleet.members.append(again)
+    fleet.check(again, {**facts(), "gpus": ["NVIDIA H100"], "visible": "4"})
+    assert (again.lends, again.actor.used) == (False, ["4,5"])
+
+    dealt = Deal(fleet, "sample own", "key", [None], Shards(range(9), str), iter(range(9)), 9)
+    for member in fleet.members:
+        member.actor.make = member.actor
+        member.actor.remote = lambda *_, own=member: f"{own.node} {own.visible} {len(own.held)}"
+    dealt._feed()
+    assert {reference[:5] for reference in dealt.flights} == {"one 0", "two 4"}
+
+    for member in fleet.members:
+        member.actor.remote = member.actor.used.append
+    with pytest.raises(ValueError, match=r"tensor_parallel = 4, but no machine of the cluster has more than 3 GPUs"):
+        fleet._share_gpus(work(4))
+    fleet._share_gpus(work(1))
+    assert [member.actor.used[-1] for member in fleet.members] == [member.visible for member in fleet.members]
+    assert not any(member.lends for member in fleet.members)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,32 +26,57 @@ from sparring.rounds.sample import _streamed
 from sparring.runtime.errors import EngineError
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
-from sparring.sampling import vllm_engine
+from sparring.sampling import vllm_process
 from sparring.sampling.engine import Request, Response
-from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, check_vllm, environment, grouped
+from sparring.sampling.vllm_child import fingerprint
+from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, end_kept, grouped
+from sparring.sampling.vllm_process import check_vllm, environment
 
 PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9]]
 REQUESTS = [Request(p, 100 * i + k) for i, p in enumerate(PROMPTS) for k in range(4)]
 
 
 @pytest.fixture(autouse=True)
-def _faked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_engine, "CHILD", Path(fake.__file__))
+def _faked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(vllm_process, "CHILD", Path(fake.__file__))
+    yield
+    end_kept()
 
 
-def engine(tmp_path: Path, **vllm: Any) -> VllmEngine:
+def engine(
+    tmp_path: Path, name: str = "1/play", keep: bool = False, adapter: Path | None = None, **vllm: Any
+) -> VllmEngine:
+    folder = tmp_path / name
     policy = ServedPolicy(
-        name="1/play",
-        folder=tmp_path,
-        adapter=None,
-        adapter_rank=0,
+        name=name,
+        start=tmp_path,
+        folder=folder if adapter is None else tmp_path,
+        adapter=adapter,
+        adapter_rank=0 if adapter is None else 2,
         trust_remote_code=False,
         vocabulary=fake.VOCABULARY,
+        window=2048,
         probe_ids=PROMPTS,
         probe_logps=[[fake.logp(token) for token in ids[1:]] for ids in PROMPTS],
+        fingerprint=fake.fingerprint_of(str(folder)) if keep and adapter is None else None,
     )
     settings = SamplingConfig(engine="vllm", max_new_tokens=9, vllm=VllmConfig(**vllm))
-    return VllmEngine(policy, settings, frozenset({fake.END}), tmp_path / "logs/vllm.log")
+    return VllmEngine(policy, settings, frozenset({fake.END}), tmp_path / "logs/vllm.log", keep)
+
+
+def drawn(served: VllmEngine, requests: list[Request]) -> dict[int, Response]:
+    with served:
+        return dict(served.stream(requests))
+
+
+def orders(path: Path, kind: str = "policy") -> list[dict[str, Any]]:
+    """What processes were told of this kind."""
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    return [
+        {"process": order["process"], **order["policy"]} if kind == "policy" else order
+        for order in told
+        if kind in order
+    ]
 
 
 def expected(requests: list[Request]) -> dict[int, Response]:
@@ -58,7 +86,8 @@ def expected(requests: list[Request]) -> dict[int, Response]:
 @pytest.mark.parametrize("copies", [1, 2, 5])
 def test_every_request_is_answered_once_with_its_own_seed(copies: int, tmp_path: Path) -> None:
     served = engine(tmp_path, data_parallel=copies)
-    found = list(served.stream(REQUESTS))
+    with served:
+        found = list(served.stream(REQUESTS))
     assert len(found) == len(REQUESTS)
     assert dict(found) == expected(REQUESTS)
     assert "6 log-probabilities within 0.001 nats" in served.note
@@ -67,9 +96,10 @@ def test_every_request_is_answered_once_with_its_own_seed(copies: int, tmp_path:
 
 def test_the_job_says_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
-    list(engine(tmp_path, kv_cache_gib=1.5).stream(REQUESTS))
-    (job,) = [json.loads(line) for line in (tmp_path / "jobs").read_text().splitlines()]
-    assert job["requests"][0] == [0, [0, 1, 2, 3], [1, 2, 3]]
+    drawn(engine(tmp_path, kv_cache_gib=1.5), REQUESTS)
+    (job,) = orders(tmp_path / "jobs")
+    (drawing,) = orders(tmp_path / "jobs", "requests")
+    assert drawing["requests"][0] == [0, [0, 1, 2, 3], [1, 2, 3]]
     assert job["max_tokens"] == 4 + 9
     assert job["end_ids"] == [fake.END]
     assert job["kv_cache_gib"] == 1.5
@@ -95,14 +125,102 @@ def test_neighbours_with_seeds_in_a_row_are_one_request() -> None:
 def test_nothing_is_left_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when nobody wants the rest."""
     started: list[subprocess.Popen[str]] = []
-    true = vllm_engine._start
-    monkeypatch.setattr(vllm_engine, "_start", lambda *args: started.append(child := true(*args)) or child)
+    true = vllm_process._start
+    monkeypatch.setattr(vllm_process, "_start", lambda *args: started.append(child := true(*args)) or child)
     monkeypatch.setenv("FAKE_VLLM", "silent=3")
-    stream = engine(tmp_path).stream(REQUESTS)
-    next(stream)
-    assert started[0].poll() is None
-    stream.close()
+    with engine(tmp_path, keep=True) as served:
+        next(served.stream(REQUESTS))
+        assert started[0].poll() is None
     assert started[0].poll() is not None
+
+
+# ---- an engine that is kept -----------------------------------------------------------------------
+
+
+def kept_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str, **vllm: Any) -> list[dict[str, Any]]:
+    """The orders of engines that serve these policies one after the other."""
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    for name in names:
+        served = engine(tmp_path, name, keep=True, **vllm)
+        assert drawn(served, REQUESTS) == expected(REQUESTS)
+    return orders(tmp_path / "jobs")
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_next_policy_is_read_into_the_engine_that_is_there(
+    copies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = kept_runs(tmp_path, monkeypatch, "0/play", "1/play", "1/play", data_parallel=copies)
+    assert len({order["process"] for order in told}) == copies
+    assert [order["model"] for order in told] == [
+        str(tmp_path / name) for name in ("0/play", "1/play", "1/play") for _ in range(copies)
+    ]
+    assert {order["max_tokens"] for order in told} == {256}
+    assert len(orders(tmp_path / "jobs", "rest")) == 3 * copies
+    log = (tmp_path / "logs/vllm.log").read_text()
+    assert log.count("every weight the policy's") == 3 * copies
+
+
+@pytest.mark.parametrize("fault", ["stale_weights", "stale_probe", "cannot_reload"])
+def test_an_engine_that_cannot_prove_its_new_weights_is_started_anew(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM", fault)
+    told = kept_runs(tmp_path, monkeypatch, "0/play", "1/play")
+    assert [order["model"][-6:] for order in told] == ["0/play", "1/play", "1/play"]
+    assert told[0]["process"] == told[1]["process"] != told[2]["process"]
+    assert "vLLM is started anew for policy 1/play" in (tmp_path / "logs/vllm.log").read_text()
+
+
+def test_an_engine_whose_weights_cannot_be_recognised_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "other_form")
+    told = kept_runs(tmp_path, monkeypatch, "0/play", "1/play")
+    assert len({order["process"] for order in told}) == 2
+    assert not orders(tmp_path / "jobs", "rest")
+    assert "not kept, for it holds weights in another form" in (tmp_path / "logs/vllm.log").read_text()
+
+
+def test_longer_rows_and_other_settings_need_another_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    drawn(engine(tmp_path, keep=True), REQUESTS)
+    drawn(engine(tmp_path, keep=True), [Request([1] * 300, 0)])
+    drawn(engine(tmp_path, keep=True), REQUESTS)
+    drawn(engine(tmp_path, keep=True, eager=True), REQUESTS)
+    told = orders(tmp_path / "jobs")
+    assert [order["max_tokens"] for order in told] == [256, 512, 512, 256]
+    assert [order["process"] == told[1]["process"] for order in told] == [False, True, True, False]
+
+
+def test_an_adapter_is_read_by_the_engine_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    for name in ("first", "second"):
+        drawn(engine(tmp_path, keep=True, adapter=tmp_path / name), REQUESTS)
+    told = orders(tmp_path / "jobs")
+    assert len({order["process"] for order in told}) == 1
+    assert [order["adapter"] for order in told] == [str(tmp_path / "first"), str(tmp_path / "second")]
+
+
+def test_requests_of_one_policy_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    with engine(tmp_path, data_parallel=2) as served:
+        assert dict(served.stream(REQUESTS[8:])) == expected(REQUESTS[8:])  # one prompt, the longest: one copy
+        assert dict(served.stream(REQUESTS)) == expected(REQUESTS)
+    assert len({order["process"] for order in orders(tmp_path / "jobs", "requests")}) == 2
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([torch.float32, torch.bfloat16]))
+def test_the_fingerprint_sees_values_and_not_where_they_lie(seed: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value = (torch.randn(n, 8, generator=generator).to(dtype) for n in (8, 4, 4))
+    own = fingerprint([query, key, value])
+    fused = torch.cat([query, key, value, torch.zeros(3, 8, dtype=dtype)])
+    assert fingerprint([fused]) == fingerprint([fused.T]) == own
+    query[3, 5] = (
+        torch.nextafter(query[3, 5].float(), torch.tensor(9.0)) if dtype == torch.float32 else query[3, 5] * 1.01
+    )
+    query[0, 0], query[0, 1] = query[0, 1].clone(), query[0, 0].clone()
+    assert fingerprint([query, key, value]) != own
+    assert fingerprint([torch.zeros(3, dtype=torch.int8)]) is None
 
 
 # ---- what goes wrong ------------------------------------------------------------------------------
@@ -128,7 +246,7 @@ def test_an_engine_that_cannot_serve_is_refused_with_a_remedy(
 ) -> None:
     monkeypatch.setenv("FAKE_VLLM", fault)
     with pytest.raises(ValueError, match=message):
-        list(engine(tmp_path).stream(REQUESTS))
+        drawn(engine(tmp_path), REQUESTS)
 
 
 def test_an_old_failure_in_the_log_is_not_taken_for_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +255,7 @@ def test_an_old_failure_in_the_log_is_not_taken_for_this_one(tmp_path: Path, mon
     served.log.write_text("Address already in use\n")
     monkeypatch.setenv("FAKE_VLLM", "start=another reason")
     with pytest.raises(ValueError, match="another reason") as caught:
-        list(served.stream(REQUESTS))
+        drawn(served, REQUESTS)
     assert "port" not in str(caught.value)
 
 
@@ -147,15 +265,16 @@ def test_an_old_progress_bar_does_not_hide_this_failure(tmp_path: Path, monkeypa
     served.log.write_text("100%|" + "█" * 200 + "|\n", encoding="utf-8")  # three bytes each
     monkeypatch.setenv("FAKE_VLLM", "start=OSError: [Errno 98] Address already in use")
     with pytest.raises(ValueError, match="took the port"):
-        list(served.stream(REQUESTS))
+        drawn(served, REQUESTS)
 
 
 def test_a_silent_engine_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", "silent=2")
-    stream = engine(tmp_path, silence_minutes=0.01).stream(REQUESTS)
-    assert len([next(stream), next(stream)]) == 2
-    with pytest.raises(EngineError, match=r"silence_minutes.*are kept"):
-        next(stream)
+    with engine(tmp_path, silence_minutes=0.01) as served:
+        stream = served.stream(REQUESTS)
+        assert len([next(stream), next(stream)]) == 2
+        with pytest.raises(EngineError, match=r"silence_minutes.*are kept"):
+            next(stream)
 
 
 def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +305,10 @@ def test_too_few_gpus_and_each_copy_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_real_child_says_that_vllm_is_missing_and_ends_with_its_parent(tmp_path: Path) -> None:
-    child = Path(vllm_engine.__file__).with_name("vllm_child.py")
+    child = Path(vllm_process.__file__).with_name("vllm_child.py")
     found = subprocess.run([sys.executable, "-S", child, "check"], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout)["vllm"] is None
-    code = f"import os, runpy; m = runpy.run_path({str(child)!r}); m['end_with_parent']()"
+    code = f"import queue, runpy; m = runpy.run_path({str(child)!r}); m['listen'](queue.SimpleQueue())"
     orphan = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
     time.sleep(0.1)
     assert orphan.poll() is None
@@ -199,7 +318,7 @@ def test_the_real_child_says_that_vllm_is_missing_and_ends_with_its_parent(tmp_p
 
 
 def test_the_child_needs_nothing_of_ours() -> None:
-    child = Path(vllm_engine.__file__).with_name("vllm_child.py")
+    child = Path(vllm_process.__file__).with_name("vllm_child.py")
     assert "sparring." not in child.read_text().partition('"""\n')[2].replace("sparring.sampling", "")
 
 
@@ -229,7 +348,7 @@ def test_a_run_whose_engine_dies_keeps_what_was_sampled(
     monkeypatch.delenv("FAKE_VLLM")
     moved = {**served_recipe["sampling"], "vllm": {"kv_cache_gib": 1}}
     run(parse_recipe({**served_recipe, "sampling": moved}), out, Progress(quiet=True))
-    first, second, *_ = [json.loads(line) for line in (tmp_path / "jobs").read_text().splitlines()]
+    first, second, *_ = orders(tmp_path / "jobs", "requests")
     count = [sum(len(rows) for _, rows, _ in job["requests"]) for job in (first, second)]
     assert count == [24, 14]
     rows = read_table(out / "rounds/000/samples.parquet")
@@ -248,8 +367,11 @@ def test_damaged_lines_of_the_journal_are_sampled_again(tmp_path: Path, capsys: 
     journal.write_text('[0, [1], "stop"]\n')
     asked: list[list[int]] = []
 
-    class Engine:
+    class Engine(contextlib.nullcontext[Any]):
         note = ""
+
+        def __enter__(self) -> Engine:
+            return self
 
         def stream(self, requests: Any) -> Any:
             asked.append([request.seed for request in requests])
@@ -279,7 +401,7 @@ def test_the_adapter_is_handed_over_as_a_folder(
     monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
     model = {**served_recipe["model"], "lora": {"rank": 2}}
     run(parse_recipe({**served_recipe, "model": model}), tmp_path / "run", Progress(quiet=True))
-    jobs = [json.loads(line) for line in (tmp_path / "jobs").read_text().splitlines()]
+    jobs = orders(tmp_path / "jobs")
     assert {(job["model"], job["adapter"]) for job in jobs} == {
         (model["path"], None),
         (model["path"], str(tmp_path / "run/rounds/000/policy")),

@@ -91,6 +91,10 @@ class RayFleet:
         self._began = time.monotonic()
         self._seats: dict[str, Seat] = {}
         self._restarts: Counter[str] = Counter()
+        self._together = 1
+        """GPUs that a worker needs for a shard of the stage that goes on"""
+        self._groups: dict[tuple[str, str], list[str]] = {}
+        """by a GPU of a node, those that one worker uses together"""
         there = seats(nodes(), devices)
         if devices is not None and devices > len(there):
             kind = "GPUs" if any(seat.gpus for seat in there) else "CPUs"
@@ -157,6 +161,9 @@ class RayFleet:
                 f"--cluster: node {member.address} was started with GPUs, and torch sees none there. Install torch for "
                 "its driver, or start it with --num-gpus 0."
             )
+        member.visible = theirs["visible"]
+        if self._together > 1:  # in the place of a lost one
+            self._lend(member)
 
     def replace(self, member: Member, error: Exception) -> None:
         """See `pool.Pool`."""
@@ -182,6 +189,36 @@ class RayFleet:
             for node in sorted({*workers, *self.made})
         ]
 
+    def _share_gpus(self, work: Work) -> None:
+        """Give each worker that makes shards as many GPUs of its machine as the work needs.
+
+        Raises:
+            ValueError: no machine has so many.
+        """
+        with_gpus = [member for member in self.members if self._seats[member.node].gpus]
+        if not with_gpus or work.gpus == self._together:
+            return
+        self._together, self._groups = work.gpus, {}
+        by_node: dict[str, list[str]] = {}
+        for member in with_gpus:
+            by_node.setdefault(member.node, []).append(member.visible)
+        for node, visible in by_node.items():
+            for begin in range(0, len(visible) - work.gpus + 1, work.gpus):
+                group = sorted(visible)[begin : begin + work.gpus]
+                self._groups.update({(node, one): group for one in group})
+        if not self._groups:
+            raise ValueError(
+                f"{work.title}: sampling.vllm.tensor_parallel = {work.gpus}, but no machine of the cluster has more "
+                f"than {max(map(len, by_node.values()))} GPUs here, and an engine stays on one machine. Lower it."
+            )
+        ray.get([self._lend(member) for member in with_gpus])  # lent ones are free before others use them
+
+    def _lend(self, member: Member) -> Any:
+        """Have a worker use its group's GPUs, where it is the first of one, or lend its own; when that is done."""
+        group = self._groups.get((member.node, member.visible), [])
+        member.lends = group[:1] != [member.visible]
+        return member.actor.use.remote(member.visible if member.lends else ",".join(group))
+
     def _begin(self) -> None:
         """A stage begins: new nodes get workers, and counts are its own."""
         self._settle()
@@ -193,6 +230,7 @@ class RayFleet:
         if not shards.indices:
             return
         self._begin()
+        self._share_gpus(work)
         wanted = {key: Wanted(origin, folders.listing(origin)) for key, origin in work.folders().items()}
         self._spread(wanted)
         yield from deal(self, work.title, work.key, [ray.put(Sent(work, wanted))], shards)

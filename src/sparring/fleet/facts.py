@@ -50,6 +50,7 @@ def facts() -> dict[str, Any]:
         "code": code_hash(),
         "versions": {name: installed(name) for name in COMPARED},
         "gpus": gpus.names(),
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "threads": torch.get_num_threads(),
         "disk_free": shutil.disk_usage(there).free,
         "shm_free": shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,

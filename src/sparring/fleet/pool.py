@@ -25,7 +25,7 @@ from ray.exceptions import (  # type: ignore[reportMissingImports]
 )
 
 from sparring.fleet.work import Shards
-from sparring.runtime.errors import first_line
+from sparring.runtime.errors import EngineError, first_line
 
 START = 1200.0
 """seconds in which a worker must start: it imports torch, from a slow shared disk perhaps"""
@@ -59,6 +59,10 @@ class Member:
     ready: Any
     """a reference that is there once the worker has started; None after that"""
     held: deque[Any] = field(default_factory=deque)
+    visible: str = ""
+    """numbers of its GPUs on the machine"""
+    lends: bool = False
+    """its GPUs serve another worker of its machine, and it makes nothing"""
 
 
 class Pool(Protocol):
@@ -111,6 +115,8 @@ class Deal:
             self._feed()
             starting = {member.ready: member for member in self.pool.members if member.ready is not None}
             references = [*self.flights, *starting]
+            if not references:
+                raise FleetError(f"{self.title}: no machine is left that has the GPUs which a worker needs together.")
             # Workers at work are lost or come back; where all only start, one of them may never do so.
             came, _ = ray.wait(references, num_returns=1, timeout=None if self.flights else START)
             if not came:
@@ -126,7 +132,7 @@ class Deal:
         """Give every worker the shards that it has room for, in turns, so that the last ones are spread."""
         for depth in range(1, DEPTH + 1):
             for member in self.pool.members:
-                if self.left and member.ready is None and len(member.held) < depth:
+                if self.left and member.ready is None and not member.lends and len(member.held) < depth:
                     self.left -= 1
                     index = self.again.popleft() if self.again else next(self.fresh)
                     reference = member.actor.make.remote(self.key, self.box, self.shards.payload(index))
@@ -144,7 +150,10 @@ class Deal:
         try:
             result = ray.get(reference)
         except RayTaskError as error:
-            raise told(error, member) from error
+            if not isinstance(error.cause, EngineError):
+                raise told(error, member) from error
+            self._take_back(member, index, error.cause)  # a worker ends with its engine
+            return
         except LOST as error:
             self._take_back(member, index, error)
             return

@@ -35,6 +35,8 @@ class Work:
     """the folders that `open` reads, where the controller has them, by a key of their content"""
     open: Callable[[Places], AbstractContextManager[Make]]
     """loads what is needed, from folders that may lie elsewhere on a worker"""
+    gpus: int = 1
+    """GPUs that a worker needs to make a shard; the other workers of its machine lend theirs"""
 
 
 class Shards(NamedTuple):

@@ -89,6 +89,11 @@ class Worker:
             places[origin] = found
         return work, places
 
+    def use(self, visible: str) -> None:
+        """Let go of the model, and have engines that are started from here see these GPUs."""
+        self.close()
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
     def close(self) -> None:
         """Let go of the model."""
         self._open = None

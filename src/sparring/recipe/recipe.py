@@ -69,8 +69,8 @@ class Recipe(Frozen):
     keep_every: int | None = Field(default=None, ge=1)
     """of the older ones, the policy after every so many rounds stays too; null: none"""
     warm: bool = False
-    """keep models and judges in memory between stages: small rounds take less time, memory is for all at once; the same
-    results"""
+    """keep models, judges and vLLM in memory between stages: small rounds take less time, memory is for all at once;
+    the same results"""
     trackers: list[TrackerConfig] = Field(default_factory=list)
     """where numbers are sent besides the run's own files"""
 

@@ -164,6 +164,8 @@ class VllmConfig(Frozen):
     """no CUDA graphs: starts sooner, samples slower; a CPU never has them"""
     silence_minutes: float = Field(default=20.0, gt=0)
     """an engine that says nothing for longer counts as dead; loading is silent"""
+    shard_size: int = Field(default=512, ge=1)
+    """responses that a cluster's worker draws and sends back together"""
 
 
 class SamplingConfig(Frozen):

@@ -9,6 +9,7 @@ Leaves out: which responses are drawn (`sample.py`), how tokens are chosen (`sam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -16,11 +17,11 @@ from transformers import PreTrainedModel
 from sparring.algorithms.algorithm import Draw, PolicyRef
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
-from sparring.runtime.layout import VLLM_LOG
 from sparring.runtime.memory import release_memory
 from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.sampling.vllm_child import fingerprint
 from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
 
 PROBE_PROMPTS, PROBE_TOKENS = 4, 24
@@ -54,30 +55,34 @@ class PolicyEngines:
         end_ids = self.policies.chat.end_ids(models[0][0].generation_config)
         return TransformersEngine(models, self.settings, end_ids)
 
-    def serve(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request]) -> VllmEngine:
-        """vLLM for one policy, with log-probabilities of some prompts to recognise it by."""
+    def serve(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request], log: Path) -> VllmEngine:
+        """vLLM for one policy, with what it is recognised by: log-probabilities of some prompts, and its weights."""
         (ref,) = refs
+        keep = self.policies.keeps_vllm
         # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
         model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
-        lora = self.policies.model.lora
+        lora, config = self.policies.model.lora, model.config.get_text_config()
         # The first tokens of a few different prompts: a log-probability needs at least two.
         starts = dict.fromkeys(tuple(request.prompt_ids[:PROBE_TOKENS]) for request in requests)
         probe_ids = [list(ids) for ids in starts if len(ids) > 1][:PROBE_PROMPTS]
         policy = ServedPolicy(
             name=str(ref),
+            start=self.policies.base,
             folder=folder,
             adapter=adapter,
             adapter_rank=0 if lora is None else lora.rank,
             trust_remote_code=self.policies.model.trust_remote_code,
-            vocabulary=model.config.get_text_config().vocab_size,
+            vocabulary=config.vocab_size,
+            window=getattr(config, "max_position_embeddings", 0),
             probe_ids=probe_ids,
             probe_logps=[prompt_logps(model, ids) for ids in probe_ids],
+            fingerprint=fingerprint(model.parameters()) if keep and lora is None else None,
         )
         end_ids = self.policies.chat.end_ids(model.generation_config)
         del model
         release_memory()  # vLLM wants the device for itself
-        return VllmEngine(policy, self.settings, end_ids, self.policies.store.root / VLLM_LOG)
+        return VllmEngine(policy, self.settings, end_ids, log, keep)
 
 
 @torch.inference_mode()

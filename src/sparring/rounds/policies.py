@@ -67,6 +67,8 @@ class Policies:
         """on a worker of a cluster: where it has the folders of trained policies, by their path in the run"""
         self.warm: Warm | None = None
         """models and judges that stay in memory; None: each stage loads its own"""
+        self.keeps_vllm = False
+        """whether vLLM stays for the next policy, here or on workers of a cluster"""
         refuse_code(self.base, model.trust_remote_code)
 
     def __repr__(self) -> str:

@@ -42,7 +42,7 @@ from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finish
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
 from sparring.sampling.check import check_sampling
-from sparring.sampling.vllm_engine import check_vllm
+from sparring.sampling.vllm_process import check_vllm
 from sparring.training.optim import check_optimizer
 from sparring.training.quantised import check_quantisation
 from sparring.training.scorer import PolicyScorer, base_of
@@ -84,7 +84,7 @@ def probe(policies: Policies, recipe: Recipe, progress: Progress) -> Probed:
         check_quantisation(policies.base)
     check_optimizer(recipe.fit)
     if recipe.sampling.engine == "vllm":
-        probed.engine["vllm"] = check_vllm(recipe.sampling.vllm)
+        probed.engine["vllm"] = check_vllm(recipe.sampling.vllm, here=not current().shares)
     sections = [] if recipe.oracle is None else [("oracle", recipe.oracle)]
     sections += [(f"evaluation.oracles.{i}", s) for i, s in enumerate(recipe.evaluation.oracles)]
     for field, section in sections:

@@ -57,6 +57,7 @@ from sparring.runtime.memory import older_objects_stay
 from sparring.runtime.progress import QUIET, Progress, Recorder
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.shown import Shown
+from sparring.sampling.vllm_engine import end_kept
 
 
 def run(
@@ -78,6 +79,7 @@ def run(
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
+        stack.callback(end_kept)
         recorder = Recorder(out / layout.PROGRESS, current().standing)
         progress = progress.recorded(recorder)
         store.twins = twins or {}
@@ -145,6 +147,7 @@ class Run:
         self.policies = Policies(store, recipe.model, recipe.fit.precision)
         if recipe.warm and devices.count() == 1 and not current().shares:
             self.policies.warm = Warm()
+        self.policies.keeps_vllm = recipe.warm
         self.judges = ""
         """identities of all that judge; empty for a finished run, which asks nobody"""
 

@@ -2,7 +2,8 @@
 
 A draw's requests are cut into shards of one batch each; a killed stage goes on at the next shard. Several devices,
 and the workers of a cluster, make the same shards, some each, so the responses do not depend on their number. A served
-engine gets all requests of a policy at once, and its responses are journalled one by one. An arithmetic mixture gives
+engine of this process gets all requests of a policy at once, and its responses are journalled one by one; those of a
+cluster's workers get large shards. An arithmetic mixture gives
 each response to one policy by its weight; policies are loaded one after the other. Leaves out: how tokens are chosen
 (`sampling/`).
 
@@ -13,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +32,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.tables import SAMPLES, Prompt, SampleRow
 from sparring.runtime import devices
 from sparring.runtime.files import join_tables, stream_rows
+from sparring.runtime.layout import VLLM_LOG
 from sparring.runtime.lines import append_lines, as_line, damage, read_lines
 from sparring.runtime.parts import find_part, join_shards, keep_part, make_shards
 from sparring.runtime.progress import QUIET, Advance, Progress
@@ -43,6 +47,8 @@ Place = tuple[int, int]
 Refs = tuple[PolicyRef, ...]
 Job = tuple[Refs, list[Place]]
 """responses that are sampled together, and their policies"""
+Batch = tuple[Refs, list[Request]]
+"""what a shard is made of: its policies and its requests"""
 Answer = tuple[Response, str]
 """a response as tokens, and as text"""
 MOST_CUT = 0.5
@@ -73,9 +79,15 @@ class DrawTask:
         for refs, rows in self.assigned():
             # Long prompts first and together: little padding, and the slowest batch shows at once.
             rows.sort(key=lambda row: (-len(self.examples[row[0]]["prompt_ids"]), row))
-            size = max(1, len(rows)) if self.served else self.settings.batch_size
+            size = self._shard_size(len(rows))
             jobs += [(refs, rows[begin : begin + size]) for begin in range(0, len(rows), size)]
         return jobs
+
+    def _shard_size(self, rows: int) -> int:
+        if not self.served:
+            return self.settings.batch_size
+        # One process journals a served engine's responses one by one; workers send back whole shards.
+        return self.settings.vllm.shard_size if current().shares else max(1, rows)
 
     def assigned(self) -> list[Job]:
         """The responses of each policy, one entry per policy to load; deterministic in seed and stream.
@@ -210,15 +222,16 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
     portion = "" if alone else devices.portion()
     title = f"sample {task.draw.role} from {' + '.join(ref.title for ref in task.draw.policies)}{portion}"
     with progress.task(title, sum(len(jobs[index][1]) for index in own_jobs)) as advance:
+        journalled = task.served and not current().shares
 
         def done(index: int) -> None:
-            if not task.served:  # a served engine's responses were counted one by one
+            if not journalled:  # those were counted one by one
                 advance(len(jobs[index][1]))
 
-        if task.served:
+        if journalled:
             results = partial(_served, task, jobs, keys, advance, progress)
         else:
-            results = partial(_sampled, task, jobs, silent if current().shares else advance)
+            results = partial(_sampled, task, jobs, silent if current().shares else advance, progress)
         make_shards(task.target, keys, own_jobs, SAMPLES, results, done, progress.say)
     return keys
 
@@ -228,11 +241,11 @@ def silent(done: int = 1, note: str = "") -> None:
 
 
 def _sampled(
-    task: DrawTask, jobs: Sequence[Job], tell: Advance, indices: Sequence[int]
+    task: DrawTask, jobs: Sequence[Job], tell: Advance, progress: Progress, indices: Sequence[int]
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from engines of the fleet's workers, or of this process."""
 
-    def payload(index: int) -> tuple[Refs, list[Request]]:
+    def payload(index: int) -> Batch:
         refs, places = jobs[index]
         return refs, [task.request(e, k) for e, k in places]
 
@@ -240,7 +253,12 @@ def _sampled(
     key = policies.worker_key(draw.policies, list(draw.policies.items()), settings)
     folders = partial(policies.folders, list(draw.policies))
     work = Work(f"sample {draw.role}", key, folders, SamplesShards(policies, draw, settings, tell))
-    for index, responses in current().results(work, Shards(indices, payload)):
+    if task.served:
+        served = ServedShards(policies, draw, settings)
+        work = Work(f"sample {draw.role}", key, folders, served, gpus=settings.vllm.tensor_parallel)
+    for index, (responses, note) in current().results(work, Shards(indices, payload)):
+        if note:
+            progress.say(note)
         yield index, task.rows(*jobs[index], responses)
 
 
@@ -255,11 +273,11 @@ class SamplesShards:
     """is told how far a batch is while it is sampled; it counts for nothing once the batch is there"""
 
     @contextlib.contextmanager
-    def __call__(self, places: Places) -> Iterator[Callable[[tuple[Refs, list[Request]]], list[Answer]]]:
-        """A function from a batch's policies and requests to its responses and their texts."""
+    def __call__(self, places: Places) -> Iterator[Callable[[Batch], tuple[list[Answer], str]]]:
+        """A function from a batch's policies and requests to its responses with their texts, and nothing to note."""
         policies = self.policies.at(places)
         engines = PolicyEngines(policies, self.draw, self.settings)
-        yield lambda batch: with_texts(policies, self._sample(engines.get(batch[0]), batch[1]))
+        yield lambda batch: (with_texts(policies, self._sample(engines.get(batch[0]), batch[1])), "")
 
     def _sample(self, engine: TransformersEngine, requests: list[Request]) -> list[Response]:
         watch = Watch(len(requests), self.settings.max_new_tokens, self.tell)
@@ -267,6 +285,38 @@ class SamplesShards:
             responses = engine.sample(requests)
         self.tell(-watch.shown)
         return responses
+
+
+@dataclass(frozen=True, slots=True)
+class ServedShards:
+    """Opens vLLM on a worker, one policy after the other, for the batches of a draw."""
+
+    policies: Policies
+    draw: Draw
+    settings: SamplingConfig
+
+    @contextlib.contextmanager
+    def __call__(self, places: Places) -> Iterator[Callable[[Batch], tuple[list[Answer], str]]]:
+        """As of `SamplesShards`, with the probe's result once for each policy."""
+        policies = self.policies.at(places)
+        engines = PolicyEngines(policies, self.draw, self.settings)
+        log = Path(tempfile.gettempdir()) / f"sparring-vllm-{os.getpid()}.log"  # the run's folder may be elsewhere
+        serving: Refs = ()
+        with contextlib.ExitStack() as stack:
+            engine: Any = None
+
+            def sample(batch: Batch) -> tuple[list[Answer], str]:
+                nonlocal engine, serving
+                refs, requests = batch
+                begins = refs != serving
+                if begins:
+                    stack.close()
+                    engine, serving = stack.enter_context(engines.serve(refs, requests, log)), refs
+                found = dict(engine.stream(requests))
+                responses = [found[place] for place in range(len(requests))]
+                return with_texts(policies, responses), engine.note if begins else ""
+
+            yield sample
 
 
 def with_texts(policies: Policies, responses: Sequence[Response]) -> list[Answer]:
@@ -284,11 +334,13 @@ def _served(
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from an engine in a process of its own, one policy after the other."""
     engines = PolicyEngines(task.policies, task.draw, task.settings)
+    log = task.policies.store.root / VLLM_LOG
     for index in indices:
         refs, places = jobs[index]
         journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
         requests = [task.request(e, k) for e, k in places]
-        responses = _streamed(partial(engines.serve, refs), requests, journal, advance, progress)
+        serve = partial(engines.serve, refs, log=log)
+        responses = _streamed(serve, requests, journal, advance, progress)
         yield index, task.rows(refs, places, with_texts(task.policies, responses))
 
 
@@ -316,12 +368,12 @@ def _streamed(
     missing = [place for place in range(len(requests)) if place not in known]
     if missing:
         wanted = [requests[place] for place in missing]
-        engine = serve(wanted)
-        for index, response in engine.stream(wanted):
-            known[missing[index]] = response
-            append_lines(journal, as_line({"key": missing[index], **response._asdict()}))
-            advance(1)
-        progress.say(engine.note)
+        with serve(wanted) as engine:
+            for index, response in engine.stream(wanted):
+                known[missing[index]] = response
+                append_lines(journal, as_line({"key": missing[index], **response._asdict()}))
+                advance(1)
+            progress.say(engine.note)
     return [known[place] for place in range(len(requests))]
 
 
