@@ -142,10 +142,6 @@ def test_vllm_samples_on_the_workers_and_a_worker_ends_with_its_engine(
     assert died.exists()
     assert len({order["process"] for order in told}) == 3  # one of the two died, and was started again
     assert max(len(order["requests"]) for order in told if "requests" in order) <= 4
-    with pytest.raises(ValueError, match=r"data_parallel = 2: on a cluster each worker"):
-        two = {**section, "vllm": {**section["vllm"], "data_parallel": 2}}
-        with cluster(machines.address, None) as fleet, using(fleet):
-            run(parse_recipe({**plain, "sampling": two}), tmp_path / "refused", Progress(quiet=True))
 
 
 @pytest.mark.more

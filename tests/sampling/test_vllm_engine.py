@@ -71,16 +71,8 @@ def drawn(served: VllmEngine, requests: list[Request]) -> dict[int, Response]:
 
 def orders(path: Path, kind: str = "policy") -> list[dict[str, Any]]:
     """What processes were told of this kind."""
-    told = [json.loads(line) for line in path.read_text().splitlines()]
-    return [
-        {"process": order["process"], **order["policy"]} if kind == "policy" else order
-        for order in told
-        if kind in order
-    ]
-
-
-def expected(requests: list[Request]) -> dict[int, Response]:
-    return {place: Response(*fake.tokens(request.seed, 9)) for place, request in enumerate(requests)}
+    told = [order for order in map(json.loads, path.read_text().splitlines()) if kind in order]
+    return told if kind != "policy" else [{"process": order["process"], **order["policy"]} for order in told]
 
 
 @pytest.mark.parametrize("copies", [1, 2, 5])
@@ -215,9 +207,7 @@ def test_the_fingerprint_sees_values_and_not_where_they_lie(seed: int, dtype: to
     own = fingerprint([query, key, value])
     fused = torch.cat([query, key, value, torch.zeros(3, 8, dtype=dtype)])
     assert fingerprint([fused]) == fingerprint([fused.T]) == own
-    query[3, 5] = (
-        torch.nextafter(query[3, 5].float(), torch.tensor(9.0)) if dtype == torch.float32 else query[3, 5] * 1.01
-    )
+    query[3, 5] *= 1 + torch.finfo(dtype).eps
     query[0, 0], query[0, 1] = query[0, 1].clone(), query[0, 0].clone()
     assert fingerprint([query, key, value]) != own
     assert fingerprint([torch.zeros(3, dtype=torch.int8)]) is None
@@ -294,6 +284,9 @@ def test_too_few_gpus_and_each_copy_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(ValueError, match=r"tensor_parallel = 2 times data_parallel = 3 needs 6 GPUs, but 4"):
         check_vllm(VllmConfig(tensor_parallel=2, data_parallel=3))
+    with pytest.raises(ValueError, match=r"data_parallel = 3: on a cluster each worker, or each tensor_parallel of"):
+        check_vllm(VllmConfig(tensor_parallel=2, data_parallel=3), here=False)
+    assert check_vllm(VllmConfig(tensor_parallel=8), here=False) == "0.0-fake"
     config = VllmConfig(tensor_parallel=2, data_parallel=2, python=sys.executable)
     assert [environment(config, i)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["0,1", "2,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
