@@ -111,7 +111,6 @@ def test_an_engine_over_several_gpus_borrows_those_of_its_machine(monkeypatch: p
     from sparring.fleet import cluster
     from sparring.fleet.facts import facts
     from sparring.fleet.pool import Deal, Member
-    from sparring.fleet.work import Work
 
     monkeypatch.setattr(cluster.ray, "get", lambda calls: calls)
     fleet = cluster.RayFleet.__new__(cluster.RayFleet)
@@ -121,12 +120,9 @@ def test_an_engine_over_several_gpus_borrows_those_of_its_machine(monkeypatch: p
     fleet.members = [Member(node, node, Actor(), None, visible=number) for node, number in places]
     by_gpu = {(member.node, member.visible): member for member in fleet.members}
 
-    def work(gpus: int) -> Any:
-        return Work("sample own", "key", dict, lambda places: None, gpus)  # type: ignore[arg-type]
-
-    fleet._share_gpus(work(1))
+    fleet._share_gpus("sample own", 1)
     assert not any(member.actor.used for member in fleet.members)
-    fleet._share_gpus(work(2))
+    fleet._share_gpus("sample own", 2)
     assert {place: member.lends for place, member in by_gpu.items()} == {
         ("one", "0"): False,
         ("one", "1"): True,
@@ -153,7 +149,7 @@ def test_an_engine_over_several_gpus_borrows_those_of_its_machine(monkeypatch: p
     for member in fleet.members:
         member.actor.remote = member.actor.used.append
     with pytest.raises(ValueError, match=r"tensor_parallel = 4, but no machine of the cluster has more than 3 GPUs"):
-        fleet._share_gpus(work(4))
-    fleet._share_gpus(work(1))
+        fleet._share_gpus("sample own", 4)
+    fleet._share_gpus("sample own", 1)
     assert [member.actor.used[-1] for member in fleet.members] == [member.visible for member in fleet.members]
     assert not any(member.lends for member in fleet.members)

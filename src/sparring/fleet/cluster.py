@@ -189,26 +189,26 @@ class RayFleet:
             for node in sorted({*workers, *self.made})
         ]
 
-    def _share_gpus(self, work: Work) -> None:
-        """Give each worker that makes shards as many GPUs of its machine as the work needs.
+    def _share_gpus(self, title: str, count: int) -> None:
+        """Give each worker that makes shards so many GPUs of its machine.
 
         Raises:
             ValueError: no machine has so many.
         """
         with_gpus = [member for member in self.members if self._seats[member.node].gpus]
-        if not with_gpus or work.gpus == self._together:
+        if not with_gpus or count == self._together:
             return
-        self._together, self._groups = work.gpus, {}
+        self._together, self._groups = count, {}
         by_node: dict[str, list[str]] = {}
         for member in with_gpus:
             by_node.setdefault(member.node, []).append(member.visible)
         for node, visible in by_node.items():
-            for begin in range(0, len(visible) - work.gpus + 1, work.gpus):
-                group = sorted(visible)[begin : begin + work.gpus]
+            for begin in range(0, len(visible) - count + 1, count):
+                group = sorted(visible)[begin : begin + count]
                 self._groups.update({(node, one): group for one in group})
         if not self._groups:
             raise ValueError(
-                f"{work.title}: sampling.vllm.tensor_parallel = {work.gpus}, but no machine of the cluster has more "
+                f"{title}: sampling.vllm.tensor_parallel = {count}, but no machine of the cluster has more "
                 f"than {max(map(len, by_node.values()))} GPUs here, and an engine stays on one machine. Lower it."
             )
         ray.get([self._lend(member) for member in with_gpus])  # lent ones are free before others use them
@@ -230,7 +230,7 @@ class RayFleet:
         if not shards.indices:
             return
         self._begin()
-        self._share_gpus(work)
+        self._share_gpus(work.title, work.gpus)
         wanted = {key: Wanted(origin, folders.listing(origin)) for key, origin in work.folders().items()}
         self._spread(wanted)
         yield from deal(self, work.title, work.key, [ray.put(Sent(work, wanted))], shards)
@@ -246,6 +246,7 @@ class RayFleet:
 
     def _attempt(self, job: Job, listeners: Listeners) -> Any:
         self._begin()
+        self._share_gpus(job.title, 1)
         wanted = {key: Wanted(origin, folders.listing(origin)) for key, origin in job.folders().items()}
         self._spread(wanted)
         members, taking = self.members[: self.ranks], gang.Taking(job, listeners)
