@@ -75,6 +75,10 @@ def orders(path: Path, kind: str = "policy") -> list[dict[str, Any]]:
     return told if kind != "policy" else [{"process": order["process"], **order["policy"]} for order in told]
 
 
+def expected(requests: list[Request]) -> dict[int, Response]:
+    return {place: Response(*fake.tokens(request.seed, 9)) for place, request in enumerate(requests)}
+
+
 @pytest.mark.parametrize("copies", [1, 2, 5])
 def test_every_request_is_answered_once_with_its_own_seed(copies: int, tmp_path: Path) -> None:
     served = engine(tmp_path, data_parallel=copies)
