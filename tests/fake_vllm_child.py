@@ -6,8 +6,12 @@ Tokens depend on the seed of the response alone; a log-probability on its token 
 import json
 import os
 import random
+import runpy
 import sys
 import time
+from pathlib import Path
+
+CHILD = Path(__file__).parents[1] / "src/sparring/sampling/vllm_child.py"
 
 END, VOCABULARY = 256, 260
 
@@ -48,13 +52,15 @@ def main():
             off = 1.0 if fault == "other_weights" or (fault == "stale_probe" and reloaded) else 0.001
             size = int(value) if fault == "vocabulary" else VOCABULARY
             other = fault == "other_form" or (fault == "stale_weights" and reloaded)
-            true = os.environ.get("FAKE_VLLM_PROBE") == "true"
+            probe = [logp(token) + off for ids in job["probe"] for token in ids[1:]]
+            fingerprint = 1 if other else fingerprint_of(job["model"])
+            if os.environ.get("FAKE_VLLM_MODEL") == "true":
+                probe, fingerprint = true_probe(job)
             say(
                 ready={"vllm": "0.0-fake", "device": "cpu"},
                 vocabulary=size,
-                probe=true_probe(job) if true else [logp(token) + off for ids in job["probe"] for token in ids[1:]],
-                reloaded=reloaded,
-                fingerprint=None if not job["keep"] else 1 if other else fingerprint_of(job["model"]),
+                probe=probe,
+                fingerprint=fingerprint if job["keep"] else None,
             )
         elif "requests" in order:
             draw(order["requests"], job, fault, value)
@@ -65,14 +71,15 @@ def main():
 
 
 def true_probe(job):
-    """What the model in the folder gives: for parents in other processes, which no test can patch."""
+    """Of the model in the folder, as vLLM would say it: for parents in other processes, which no test can patch."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=getattr(torch, job["precision"]))
     with torch.inference_mode():
         logps = [model(torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1) for ids in job["probe"]]
-    return [float(p[i, ids[i + 1]]) for p, ids in zip(logps, job["probe"], strict=True) for i in range(len(ids) - 1)]
+    probe = [float(p[i, ids[i + 1]]) for p, ids in zip(logps, job["probe"], strict=True) for i in range(len(ids) - 1)]
+    return probe, runpy.run_path(str(CHILD))["fingerprint"](model.parameters())
 
 
 def fingerprint_of(folder):

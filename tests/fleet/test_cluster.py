@@ -126,7 +126,7 @@ def test_vllm_samples_on_the_workers_and_a_worker_ends_with_its_engine(
 ) -> None:
     served, jobs, died = tmp_path / "python", tmp_path / "jobs", tmp_path / "died"
     served.write_text(
-        f"#!/bin/sh\nshift\nexport FAKE_VLLM_PROBE=true FAKE_VLLM_JOBS={jobs} FAKE_VLLM=die_once={died}\n"
+        f"#!/bin/sh\nshift\nexport FAKE_VLLM_MODEL=true FAKE_VLLM_JOBS={jobs} FAKE_VLLM=die_once={died}\n"
         f'exec {sys.executable} {fake_vllm_child.__file__} "$@"\n'
     )
     served.chmod(0o755)

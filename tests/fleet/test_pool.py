@@ -91,7 +91,7 @@ def test_a_promised_gpu_that_torch_does_not_see_is_named() -> None:
     from sparring.fleet.pool import Member
 
     fleet = cluster.RayFleet.__new__(cluster.RayFleet)
-    fleet._seats = {"id": cluster.Seat("id", "10.0.0.1", 0, 1)}
+    fleet._seats, fleet._together = {"id": cluster.Seat("id", "10.0.0.1", 0, 1)}, 1
     member = Member("id", "10.0.0.1", None, "ready")
     with pytest.raises(ValueError, match=r"node 10\.0\.0\.1 was started with GPUs, and torch sees none there"):
         fleet.check(member, {**facts(), "gpus": []})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -165,6 +166,17 @@ def test_an_engine_that_cannot_prove_its_new_weights_is_started_anew(
     told = kept_runs(tmp_path, monkeypatch, "0/play", "1/play")
     assert [order["model"][-6:] for order in told] == ["0/play", "1/play", "1/play"]
     assert told[0]["process"] == told[1]["process"] != told[2]["process"]
+    assert "vLLM is started anew for policy 1/play" in (tmp_path / "logs/vllm.log").read_text()
+
+
+def test_other_weights_in_the_same_folder_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine has not read them, since the folder is the one that it serves."""
+    kept_runs(tmp_path, monkeypatch, "1/play")
+    served = engine(tmp_path, keep=True)
+    served.policy = dataclasses.replace(served.policy, fingerprint=7)
+    assert drawn(served, REQUESTS) == expected(REQUESTS)
+    told = orders(tmp_path / "jobs")
+    assert [order["process"] == told[0]["process"] for order in told] == [True, True, False]
     assert "vLLM is started anew for policy 1/play" in (tmp_path / "logs/vllm.log").read_text()
 
 

@@ -107,9 +107,8 @@ class Server:
         from vllm.lora.request import LoRARequest
 
         self.job = job
-        reloaded = job["model"] != self.model or (self.asleep and not job["adapter_rank"])
         try:
-            self.wake(reloaded)
+            self.wake(job["model"] != self.model or (self.asleep and not job["adapter_rank"]))
         except Exception as error:  # of a version that cannot, or of this model: the parent starts another engine
             return say(stale=f"{type(error).__name__}: {error}"[:300])
         adapter = job["adapter"]
@@ -120,7 +119,6 @@ class Server:
             ready=self.about,
             vocabulary=self.llm.llm_engine.model_config.hf_text_config.vocab_size,
             probe=probe(self.llm, SamplingParams, self.adapters[adapter], job["probe"]),
-            reloaded=reloaded,
             fingerprint=self.fingerprint() if job["keep"] and not job["adapter_rank"] else None,
         )
 

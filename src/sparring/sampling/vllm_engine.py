@@ -175,7 +175,7 @@ class VllmEngine:
         while waiting:
             child, message = self._next(copies)
             waiting.remove(child)
-            stale = stale or message.get("stale") or self._check(message)
+            stale = stale or message.get("stale") or self._check(message, child.ready)
             child.ready = True
         return stale
 
@@ -210,19 +210,21 @@ class VllmEngine:
             "probe": policy.probe_ids,
         }
 
-    def _check(self, message: dict[str, Any]) -> str:
+    def _check(self, message: dict[str, Any], kept: bool) -> str:
         """Note how near vLLM's log-probabilities of the probe are to the trainer's; why it must be started anew, or "".
 
+        `kept`: it has served before.
+
         Raises:
-            ValueError: an engine that has just read its weights from disk does not serve the policy.
+            ValueError: an engine that has just started does not serve the policy.
         """
         policy = self.policy
         logps = [logp for row in policy.probe_logps for logp in row]
         mean = sum(abs(a - b) for a, b in zip(logps, message["probe"], strict=True)) / max(1, len(logps))
         bound = PROBE_TOLERANCE[self.settings.precision]
         same = policy.fingerprint is None or message["fingerprint"] == policy.fingerprint
-        if message["reloaded"] and not (same and mean <= bound):
-            return "it had read another policy's weights, and did not serve that policy"
+        if kept and not (same and mean <= bound):
+            return "the one that was kept did not serve it after it had read its weights"
         if message["vocabulary"] != policy.vocabulary:
             raise ValueError(
                 f"sampling.engine = 'vllm': it serves a model of {message['vocabulary']} tokens, but policy "
@@ -234,7 +236,7 @@ class VllmEngine:
             f"vLLM {version} on {device}: {len(logps)} log-probabilities within {mean:.2g} nats of the trainer's"
         )
         if self.keep and policy.fingerprint is not None:
-            self._recognised = same
+            self._recognised = self._recognised and same
             self.note += ", every weight the policy's" if same else "; not kept, for it holds weights in another form"
         self._say(f"policy {policy.name}: {self.note}")
         if not mean <= bound:
