@@ -23,6 +23,7 @@ from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeva
 from sparring.data.labels import Labels, is_null, rows_of_prompts
 from sparring.data.rows import Placed, Row
 from sparring.models.messages import (
+    KINDS,
     Message,
     answer_text,
     as_messages,
@@ -263,8 +264,7 @@ def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
 def _kind(value: Any) -> str:
     """The kind of a value, on which all rows must agree; text and messages are one kind."""
     usual = "text or messages"
-    names = {str: usual, list: usual, dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
-    return "null" if is_null(value) else names.get(type(value), type(value).__name__)
+    return "null" if is_null(value) else {**KINDS, str: usual, list: usual}.get(type(value), type(value).__name__)
 
 
 def _holds_prompt(value: Any) -> bool:
