@@ -233,9 +233,11 @@ def test_results_stand_in_the_order_of_the_calls_that_they_name():
 def test_a_result_may_be_data_or_empty(content: Any, text: str):
     """Data was dropped as "a part that is no text", and a tool that returned nothing as no message."""
     talk = [ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "content": content}]
-    assert (messages := conversation(talk))[2] == {"role": "tool", "content": text}
+    messages = conversation(talk)
+    assert messages[2] == {"role": "tool", "content": text}
     assert conversation(messages) == messages
-    rendered = shown(one := chat(PLAIN_CALLS), one.prompt_ids([tools_message([TOOL]), *messages]))
+    one = chat(PLAIN_CALLS)
+    rendered = shown(one, one.prompt_ids([tools_message([TOOL]), *messages]))
     assert rendered.endswith(f"<|im_start|>tool\n{text}<|im_end|>\n<|im_start|>assistant\n")
 
 

@@ -48,7 +48,7 @@ def test_rows_that_a_run_would_drop_are_counted_and_not_an_error(tmp_path):
     left_out = {f"rows of oracle.data left out: {why}": 1 for why in ("a tool has no name", "the prompt is empty")}
     assert oracle.counts() == {"comparisons without a rule": 0, **left_out}
     data = jsonl(tmp_path / "d.jsonl", rows[1:])
-    with pytest.raises(ValueError, match="no row of .*holds a rule; 1 x a tool has no name; 1 x the prompt is empty"):
+    with pytest.raises(ValueError, match=r"no row of .*holds a rule; 1 x a tool has no name; 1 x the prompt is empty"):
         build_oracle({"name": "rules", "data": data}, "")
 
 

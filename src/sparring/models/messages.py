@@ -136,7 +136,9 @@ def _part_kind(part: Any) -> str:
     return "text" if isinstance(part, str) else KINDS.get(type(part), type(part).__name__)
 
 
-_PART_KIND = re.compile(r"(input_|output_)?(text|image|audio|video|file|document|media|refusal|thinking|tool_\w+)(_url)?")
+_PART_KIND = re.compile(
+    r"(input_|output_)?(text|image|audio|video|file|document|media|refusal|thinking|tool_\w+)(_url)?"
+)
 KINDS = {dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
 """of values that are neither text nor messages, in words"""
 _PART = ("type", "text", "index", "cache_control", "annotations")
