@@ -119,8 +119,8 @@ def _sampled(all_NM: Array, models: int) -> Draw:
     return draw
 
 
-def arena_bench(path: Path, models: int = 8) -> Draw:
-    """One model of ten is the target, and so many others attack it; of a prompt the higher score wins."""
+def arena_scores(path: Path) -> Array:
+    """Scores of prompts x models, of the prompts on which every model has one."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     prompts, names = (sorted({row[key] for row in rows}) for key in ("question_id", "model"))
@@ -129,10 +129,15 @@ def arena_bench(path: Path, models: int = 8) -> Draw:
         score = str(row["gpt4_score"])
         if score.replace(".", "", 1).isdigit():
             scores[prompts.index(row["question_id"]), names.index(row["model"])] = float(score)
-    scores = scores[~np.isnan(scores).any(1)]
+    return scores[~np.isnan(scores).any(1)]
+
+
+def arena_bench(path: Path, models: int = 8) -> Draw:
+    """One model of ten is the target, and so many others attack it; of a prompt the higher score wins."""
+    scores = arena_scores(path)
 
     def draw(prompts: int, rng: np.random.Generator) -> tuple[Array, float]:
-        target, *others = rng.permutation(len(names))[: models + 1].tolist()
+        target, *others = rng.permutation(scores.shape[1])[: models + 1].tolist()
         won = (np.sign(scores[:, others] - scores[:, [target]]) + 1) / 2
         return won[rng.integers(len(won), size=prompts)], float(won.mean(0).max())
 
