@@ -49,7 +49,7 @@ class MNPO(MirrorPlay):
             raise ValueError(
                 f"weights = {self.weights}: give one or more weights, none negative, the first (iterate's) positive."
             )
-        if not abs((total := math.fsum(self.weights)) - 1.0) <= 1e-6:  # NaN too
+        if abs((total := math.fsum(self.weights)) - 1.0) > 1e-6:
             fair = [float(f"{weight / total:.9g}") for weight in self.weights]
             raise ValueError(f"weights: they sum to {total:.6g}, but must sum to 1. In this ratio: {fair}.")
         return self
