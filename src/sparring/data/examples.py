@@ -250,15 +250,27 @@ def _other_check(row: Row) -> Check | None:
 
 
 def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
-    """What to do where a row lacks a column of its roles."""
-    name = "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
+    """What to do where a row lacks a column of its roles: another method, or the columns' names."""
+    kinds = {
+        "pairs, which dpo, simpo, orpo and others take": {columns.chosen, columns.rejected},
+        "lists of answers, whose best and worst dpo, simpo, orpo and others take": {columns.ranked},
+        "unpaired answers with a label, which kto takes": {columns.completion, columns.label},
+        "rated answers, which kto takes with a threshold, and dpo and others as pairs": {
+            columns.completion,
+            columns.score,
+        },
+        "gold answers, which spin, space, t_spin and tpaw take": {columns.gold},
+        "conversations, whose last answers spin, space, t_spin and tpaw take": {"messages"},
+    }
+    kind = next((kind for kind, names in kinds.items() if names <= row.keys()), None)
+    if kind is None and row.keys() <= {columns.prompt, columns.check, columns.group}:
+        kind = "prompts alone, which inpo, sppo and others take with an oracle"
+    names = "chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
     if DESIRABLE in roles:
-        if {columns.chosen, columns.rejected} <= row.keys():
-            return "These rows are pairs, which dpo, simpo, orpo and others take; kto takes answers with a label."
-        return "Name yours under columns: {prompt: ..., completion: ..., label: ...}, or score: ... with threshold: ..."
-    if {columns.completion, columns.label} <= row.keys():
-        name = "These rows are unpaired answers with a label, which kto takes."
-    return name + (" Or have pairs built: data.collect." if "chosen" in roles else "")
+        names = "completion: ..., label: ...}, or score: ... with threshold: ..."
+    collect = " Or have pairs built: data.collect." if "chosen" in roles else ""
+    begin = f"These rows are {kind}. Or name" if kind else "Name"
+    return f"{begin} yours under columns: {{prompt: ..., {names}{collect}"
 
 
 def _kind(value: Any) -> str:
