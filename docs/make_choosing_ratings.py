@@ -118,10 +118,10 @@ def row(name: str, field: Field, share: float, repeats: int) -> list[str]:
     widths, covered, off = np.moveaxis(np.array(found, dtype=float), 2, 0)  # repeats x 2 designs x players
     (robin_covers, chosen_cover), wider = covered.mean((0, 2)), (widths[:, 1] / widths[:, 0]).mean()
     best, worst = int(field.ratings.argmax()), int(field.ratings.argmin())
-    stretched = float((off[:, 1, best] - off[:, 1, worst]).mean())
+    stretched = (off[:, :, best] - off[:, :, worst]).mean(0)
     cells = [f"{share:.0%}", f"{wider:.2f}", f"{share * wider**2:.0%}"]
     cells += [f"{100 * one:.1f}" for one in (robin_covers, chosen_cover, covered[:, 1].mean(0).min())]
-    return [name, *cells, f"{stretched:+.0f}", f"{100 * without / (repeats + without):.0f}"]
+    return [name, *cells, *(f"{one:+.0f}" for one in stretched), f"{100 * without / (repeats + without):.0f}"]
 
 
 HEAD = (
@@ -132,7 +132,8 @@ HEAD = (
     "round robin covers, %",
     "chosen matches cover, %",
     "the least of any player, %",
-    "best less worst, estimate less truth, points",
+    "round robin: best less worst, estimate less truth",
+    "chosen: the same",
     "left out: no finite rating, %",
 )
 
