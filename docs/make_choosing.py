@@ -6,7 +6,8 @@
 
 Stored verdicts: AlpacaEval's, a parquet file with model, prompt_index and preference (over the baseline, which is the
 target), and Arena-Hard's first scores (question_id, model, gpt4_score), where the higher score wins. Of these the
-truth is the mean over all prompts, and each draw is of other models and prompts. Leaves out: people's votes.
+truth is the mean over all prompts, and each draw is of other models, and of prompts with replacement. Leaves out:
+ratings (`make_choosing_ratings.py`), people's votes.
 """
 
 from __future__ import annotations
@@ -48,15 +49,11 @@ class Ends(NamedTuple):
         return self.high - self.low
 
 
-def uniform(values_NM: Array) -> Ends:
-    """All verdicts."""
-    low = max(one.low for one in attack_intervals(values_NM))
-    return Ends(low, max(interval(column.tolist(), SHARE).high for column in values_NM.T), values_NM.size)
-
-
-def bonferroni(values_NM: Array) -> float:
-    """The upper end at 2.5 % / M, as `evaluate exploitability` gives it for the uniform design."""
-    return max(one.high for one in attack_intervals(values_NM))
+def uniform(values_NM: Array) -> tuple[Ends, float]:
+    """All verdicts; and the upper end at 2.5 % / M, as `evaluate exploitability` gives it for the uniform design."""
+    divided = attack_intervals(values_NM)
+    high = max(interval(column.tolist(), SHARE).high for column in values_NM.T)
+    return Ends(max(one.low for one in divided), high, values_NM.size), max(one.high for one in divided)
 
 
 def adaptive(values_NM: Array, budget: int | None = None) -> tuple[Ends, float]:
@@ -116,14 +113,14 @@ def alpaca_eval(path: Path, models: int = 8) -> Draw:
 def _sampled(all_NM: Array, models: int) -> Draw:
     def draw(prompts: int, rng: np.random.Generator) -> tuple[Array, float]:
         columns = rng.choice(all_NM.shape[1], models, replace=False)
-        rows = rng.permutation(len(all_NM))[:prompts]
+        rows = rng.integers(len(all_NM), size=prompts)
         return all_NM[np.ix_(rows, columns)], float(all_NM[:, columns].mean(0).max())
 
     return draw
 
 
-def arena_bench(path: Path, models: int = 8) -> Draw:
-    """One model of ten is the target, and so many others attack it; of a prompt the higher score wins."""
+def arena_scores(path: Path) -> Array:
+    """Scores of prompts x models, of the prompts on which every model has one."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     prompts, names = (sorted({row[key] for row in rows}) for key in ("question_id", "model"))
@@ -132,12 +129,17 @@ def arena_bench(path: Path, models: int = 8) -> Draw:
         score = str(row["gpt4_score"])
         if score.replace(".", "", 1).isdigit():
             scores[prompts.index(row["question_id"]), names.index(row["model"])] = float(score)
-    scores = scores[~np.isnan(scores).any(1)]
+    return scores[~np.isnan(scores).any(1)]
+
+
+def arena_bench(path: Path, models: int = 8) -> Draw:
+    """One model of ten is the target, and so many others attack it; of a prompt the higher score wins."""
+    scores = arena_scores(path)
 
     def draw(prompts: int, rng: np.random.Generator) -> tuple[Array, float]:
-        target, *others = rng.permutation(len(names))[: models + 1].tolist()
+        target, *others = rng.permutation(scores.shape[1])[: models + 1].tolist()
         won = (np.sign(scores[:, others] - scores[:, [target]]) + 1) / 2
-        return won[rng.permutation(len(won))[:prompts]], float(won.mean(0).max())
+        return won[rng.integers(len(won), size=prompts)], float(won.mean(0).max())
 
     return draw
 
@@ -150,7 +152,7 @@ def row(name: str, draw: Draw, prompts: int, repeats: int, seed: int) -> list[st
     rng, found = np.random.default_rng(seed), []
     for _ in range(repeats):
         values, truth = draw(prompts, rng)
-        all_, (some, estimate), wide = uniform(values), adaptive(values), bonferroni(values)
+        (all_, wide), (some, estimate) = uniform(values), adaptive(values)
         found.append(
             [
                 some.verdicts / all_.verdicts,

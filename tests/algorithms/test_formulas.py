@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparring.algorithms.algorithm import SHIPPED, DataFacts, build_algorithm
+from sparring.algorithms.algorithm import SHIPPED, DataFacts, PolicyRef, build_algorithm, find_algorithm
 from sparring.objectives.pairs import Batch, Loss, Objective
 
 LOGPS = (-3.1, -4.0, -2.2)
@@ -219,6 +219,27 @@ def test_every_algorithm_has_a_formula() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_loss_is_its_formula(name: str) -> None:
     check(name)
+
+
+AT_7: Mapping[str, PolicyRef] = {
+    "reference": PolicyRef(0),
+    "iterate": PolicyRef(7),
+    "iterate_1_back": PolicyRef(6),
+    **dict.fromkeys(("moving_reference", "magnet", "centre"), PolicyRef(6)),
+}
+"""who is meant by an anchor's name in round 7, where periods are 3"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_anchors_are_the_policies_that_their_names_say(name: str) -> None:
+    """The formulas are told an anchor's values; here it is the policy that the values are taken from."""
+    period = {"period": 3} if "period" in find_algorithm(name).model_fields else {}
+    first, *others = build_algorithm({"name": name, **CASES[name].fields, **period}).steps(7, DataFacts(100))
+    for number, step in enumerate((first, *others)):
+        meant = {**AT_7, "base": PolicyRef(7 + number, "base")}
+        assert step.anchors == {anchor: meant[anchor] for anchor in step.anchors}
+        assert step.objective == first.objective
+    assert bool(first.anchors) == (name not in REFERENCE_FREE)
 
 
 def rotated(batch: Batch) -> Batch:

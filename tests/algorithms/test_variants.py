@@ -59,6 +59,8 @@ def test_a_plain_variant_is_dpo() -> None:
         ({"name": "dpo_cov", "noise_weight": 1.5}, "less than or equal to 1"),
         ({"name": "kto", "beta": 0.0}, "greater than 0"),
         ({"name": "kto", "source": "own"}, "Extra inputs"),
+        ({"name": "mnpo", "weights": [0.6, 0.3]}, "they sum to 0.9, but must sum to 1. In this ratio: [0.666666667"),
+        ({"name": "mnpo", "weights": [0.0, 1.0]}, "the first (iterate's) positive"),
     ],
 )
 def test_fields_that_do_not_apply_are_refused(section: dict[str, Any], message: str) -> None:

@@ -641,6 +641,31 @@ def test_conversations_with_a_label(tmp_path: Path) -> None:
     assert (example.messages, example.responses) == (USER, {"undesirable": "ant!"})
 
 
+BOTH, GOLD = ("chosen", "rejected"), ("gold",)
+TALK = [*USER, {"role": "assistant", "content": "ant"}]
+TAKEN = [
+    ({"prompt": "a", "chosen": "x", "rejected": "y"}, GOLD, "pairs, which dpo, simpo, orpo and others take"),
+    (
+        {"prompt": "a", "answers": ["x", "y"]},
+        GOLD,
+        "lists of answers, whose best and worst dpo, simpo, orpo and others",
+    ),
+    ({"prompt": "a", "completion": "x", "label": True}, BOTH, "unpaired answers with a label, which kto takes"),
+    ({"prompt": "a", "completion": "x", "score": 3}, GOLD, "rated answers, which kto takes with a threshold, and dpo"),
+    ({"prompt": "a", "gold": "x"}, BOTH, "gold answers, which spin, space, t_spin and tpaw take"),
+    ({"messages": TALK}, UNPAIRED, "conversations, whose last answers spin, space, t_spin and tpaw take"),
+    ({"prompt": "a"}, UNPAIRED, "prompts alone, which inpo, sppo and others take with an oracle"),
+]
+
+
+@pytest.mark.parametrize(("row", "roles", "kind"), TAKEN)
+def test_rows_of_another_kind_say_which_methods_take_them(
+    row: dict[str, Any], roles: tuple[str, ...], kind: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"has no column .*These rows are {kind}.*Or name yours under columns"):
+        load(write(tmp_path / "rows.jsonl", [row]), *roles)
+
+
 def test_unpaired_rows_and_pairs_are_told_apart(tmp_path: Path) -> None:
     labelled, pairs = write(tmp_path / "labelled.jsonl", LABELLED), write(tmp_path / "pairs.jsonl", PAIRS)
     with pytest.raises(ValueError, match=r"no column 'chosen'.*unpaired answers with a label, which kto takes"):

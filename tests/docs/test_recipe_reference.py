@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sparring.algorithms.algorithm import SHIPPED as ALGORITHMS
 from sparring.certificates.claims.check import check
 from sparring.oracles import abilities
 from sparring.oracles.build import SHIPPED
@@ -98,6 +99,15 @@ def test_printed_recipes_parse(page: Path, plain: dict[str, Any], tmp_path: Path
     write_modules(page, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     parse_recipe(plain)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_has_a_page_a_recipe_a_certificate_and_a_line_in_the_readme(name: str):
+    page = ROOT / "docs" / "algorithms" / f"{name}.md"
+    assert name in [yaml.safe_load(block).get("algorithm", {}).get("name") for block in blocks(page, "yaml")]
+    assert f"](../certificates.md#{name})" in page.read_text(encoding="utf-8")
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Algorithms")[2].partition("\n## ")[0]
+    assert any(f"`{name}`" in line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
 
 
 def test_the_example_algorithm_runs(tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

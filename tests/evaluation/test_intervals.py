@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
+from sparring.evaluation import intervals
 from sparring.evaluation.intervals import (
     DIFFERENCE,
     SHARE,
@@ -163,6 +164,18 @@ def test_an_interval_says_itself_in_a_number_format():
     assert gain.span(".1%") == "-5.0% to 1.0%"
     assert (gain.contains(0), gain.contains(0.02)) == (True, False)
     assert gain.stretched(-0.04, 0.03) == Interval(-0.02, -0.05, 0.03)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_interval_that_is_remembered_is_that_of_its_own_values(seed):
+    """Values in another order have the same ends; fewer of them, or another tail, have others."""
+    rng = np.random.default_rng(seed)
+    values = rng.choice([0.0, 0.5, 1.0], 30) if seed % 2 else rng.random(30)
+    cases = [(values, tail) for tail in (0.025, 0.001)] + [(rng.permutation(values), 0.025), (values[:29], 0.025)]
+    first = [interval(one.tolist(), SHARE, tail) for one, tail in cases]
+    intervals._quantile.cache_clear()
+    assert [interval(one.tolist(), SHARE, tail) for one, tail in reversed(cases)] == first[::-1]
+    assert len({(one.low, one.high) for one in first}) == 3
 
 
 def test_clusters_of_one_value_each_are_plain_values():

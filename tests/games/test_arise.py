@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from sparring.certificates.claims import arise
+from sparring.certificates.claims.check import check
+from sparring.certificates.claims.claim import Effort
+from sparring.games.arise import FIRST, search
 from sparring.games.black_box import contest, cournot, nash_gap
 
 
@@ -39,8 +45,6 @@ def test_bounds_of_payoffs_bound_the_gap():
 def test_arise_comes_near_the_equilibrium_with_few_evaluations():
     """Random profiles do so too on this smooth game; an even grid of two points a player does not."""
     pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'sparring[lab]'")
-    from sparring.games.arise import search
-
     game = contest(9, noise=0.005)
     gap = game.exploitability()
     found = {d: np.mean([gap[search(game, 24, d, seed).profile] for seed in range(2)]) for d in ("arise", "grid")}
@@ -50,8 +54,6 @@ def test_arise_comes_near_the_equilibrium_with_few_evaluations():
 
 def test_a_search_asks_what_it_says_and_is_the_same_again():
     pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'sparring[lab]'")
-    from sparring.games.arise import FIRST, search
-
     game = cournot(10, noise=0.01)
     one, again = search(game, 10, seed=1), search(game, 10, seed=1)
     assert one == again
@@ -71,7 +73,16 @@ def test_a_search_asks_what_it_says_and_is_the_same_again():
     ],
 )
 def test_what_cannot_be_searched_is_refused(evaluations, design, message):
-    from sparring.games.arise import search
-
     with pytest.raises(ValueError, match=message):
         search(cournot(10), evaluations, design)
+
+
+def test_its_certificate(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'sparring[lab]'")
+    monkeypatch.setattr(arise, "SEEDS", 3)
+    monkeypatch.setattr(arise, "EVALUATIONS", 10)
+    monkeypatch.setattr(arise, "GAMES", (cournot(13, 0.01),))
+    (bound, worth), _ = check("arise", "exact")
+    assert (bound.algorithm, bound.verdict, worth.verdict) == ("arise", "holds", "measured")
+    monkeypatch.setattr(arise, "search", lambda *words: replace(search(*words), high=-1.0))
+    assert next(iter(arise.searches(Effort()))).verdict == "FAILS"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ def test_the_recipes_system_message_stands_beside_tools():
         ([{}], "a tool has no name"),
         (5, "the tools are no list of functions"),
         ([{"function": {"name": " "}}], "a tool has no name"),
+        ([{"name": 'say "hi"'}], "a tool's name holds a quotation mark, .*: rename it"),
+        ([{"name": "a\\b"}], "a tool's name holds .* a backslash"),
+        ([{"name": "a\nb"}], "a tool's name holds .* a control character"),
+        ([{"name": "day", "since": date(2026, 12, 1)}], "a value that JSON cannot hold: write it as text"),
+        ([{"name": "limit", "default": float("nan")}], "a value that JSON cannot hold: write it as text"),
     ],
 )
 def test_tools_that_are_none_are_refused(value: Any, reason: str):
@@ -133,6 +139,8 @@ def test_nulls_that_parquet_fills_in_are_no_part_of_a_tool():
         ({"function": {"name": "f", "arguments": '{"x": NaN}'}}, "a tool call's arguments are text that is not JSON"),
         ({"function": {"name": 5, "arguments": {"x": 3}}}, "a tool call has no name"),
         ({}, "a tool call has no name"),
+        ({"function": {"name": 'say "hi"', "arguments": {}}}, "a tool's name holds a quotation mark"),
+        ({"function": {"name": "f", "arguments": {"x": b"1"}}}, "a value that JSON cannot hold: write it as text"),
     ],
 )
 def test_calls_that_are_none_are_refused(call: dict[str, Any], reason: str):
@@ -207,3 +215,51 @@ def test_results_stand_in_the_order_of_the_calls_that_they_name():
     for results in ([wet, wet], [{**wet, "tool_call_id": "Bonn"}, dry], [wet]):
         with pytest.raises(ValueError, match="a tool's result names no call before it"):
             conversation([ASK, turn, *results])
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"rain": False, "mm": None, "città": "Roma"}, '{"rain": false, "città": "Roma"}'),
+        (["Rome", "Oslo"], '["Rome", "Oslo"]'),
+        ([], "[]"),
+        (21.5, "21.5"),
+        (True, "true"),
+        ("", ""),
+        ([{"type": "text", "text": "dry"}, {"type": "text", "text": "."}], "dry."),
+        ({"text": "dry"}, "dry"),
+    ],
+)
+def test_a_result_may_be_data_or_empty(content: Any, text: str):
+    """Data was dropped as "a part that is no text", and a tool that returned nothing as no message."""
+    talk = [ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "tool", "content": content}]
+    messages = conversation(talk)
+    assert messages[2] == {"role": "tool", "content": text}
+    assert conversation(messages) == messages
+    one = chat(PLAIN_CALLS)
+    rendered = shown(one, one.prompt_ids([tools_message([TOOL]), *messages]))
+    assert rendered.endswith(f"<|im_start|>tool\n{text}<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    ("role", "content", "reason"),
+    [
+        ("tool", None, "the tool message has no text"),
+        ("tool", [{"type": "image", "image": "a.png"}], r"the tool message has a part that is no text \(image\)"),
+        ("tool", {"day": date(2026, 12, 1)}, "a value that JSON cannot hold: write it as text"),
+        ("user", {"city": "Rome"}, "the user message's 'content' is an object: write it as text"),
+        ("user", 5, "the user message's 'content' is a number: write it as text"),
+        ("user", [{"city": "Rome"}], r"the user message has a part that is no text \(an object\)"),
+        ("user", "", "the user message has no text"),
+    ],
+)
+def test_content_that_is_no_text_is_named(role: str, content: Any, reason: str):
+    with pytest.raises(ValueError, match=reason):
+        conversation([ASK, {"role": role, "content": content}])
+
+
+def test_names_of_other_letters_and_spaces_are_names():
+    """ToolACE's tools are named "Market Trends API"; what JSON writes as it is breaks no template."""
+    prompt = [tools_message([{"name": name} for name in ("Market Trends API", "météo", "a.b/c-d'e")]), ASK]
+    one = chat(PLAIN_CALLS)
+    assert "Market Trends API" in shown(one, one.prompt_ids(prompt))

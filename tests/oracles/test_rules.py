@@ -38,6 +38,20 @@ def test_checks_that_travel_with_the_data(tmp_path):
     assert oracle.counts() == {"comparisons without a rule": 1}
 
 
+def test_rows_that_a_run_would_drop_are_counted_and_not_an_error(tmp_path):
+    """One row of a thousand with bad tools stopped the oracle, which the run itself drops and counts."""
+    rows = [{"prompt": "p", "tools": None}, {"prompt": "q", "tools": [{"name": ""}]}, {"prompt": " ", "tools": None}]
+    rows = [{**row, "check": {"rule": "one_word"}} for row in rows]
+    rows.append({"prompt": "r", "tools": [{}], "check": None})
+    oracle = build_oracle({"name": "rules", "data": jsonl(tmp_path / "c.jsonl", rows)}, "")
+    assert oracle.judge([Comparison("p", "Blue", "It is blue")]).tolist() == [1.0]
+    left_out = {f"rows of oracle.data left out: {why}": 1 for why in ("a tool has no name", "the prompt is empty")}
+    assert oracle.counts() == {"comparisons without a rule": 0, **left_out}
+    data = jsonl(tmp_path / "d.jsonl", rows[1:])
+    with pytest.raises(ValueError, match=r"no row of .*holds a rule; 1 x a tool has no name; 1 x the prompt is empty"):
+        build_oracle({"name": "rules", "data": data}, "")
+
+
 @pytest.mark.parametrize(("rule", "gold"), [("equals", "Paris"), ("regex", r"(?i)\bparis\b")])
 def test_equals_and_regex(tmp_path, rule, gold):
     data = jsonl(tmp_path / "e.jsonl", [{"prompt": "p", "gold": gold}])
@@ -161,14 +175,19 @@ def test_an_unknown_check_names_file_and_row(tmp_path):
         build_oracle({"name": "rules", "data": data}, "")
 
 
-@pytest.mark.parametrize("prompt", [{}, {"prompt": None}, {"prompt": 5}, {"prompt": [1]}])
-def test_a_rule_without_a_prompt_names_file_and_row(tmp_path, prompt):
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ({}, "the prompt is empty"),
+        ({"prompt": None}, "the prompt is empty"),
+        ({"prompt": 5}, "expected text or a list of messages, got int"),
+        ({"prompt": [1]}, "a message needs 'role' and 'content'"),
+    ],
+)
+def test_a_rule_without_a_prompt_is_counted(tmp_path, prompt, reason):
     data = jsonl(tmp_path / "r.jsonl", [{"prompt": "p", "gold": "1"}, {**prompt, "gold": "2"}])
-    with pytest.raises(
-        ValueError,
-        match=r"oracle.data: .*r.jsonl', row 2, columns 'prompt' and 'gold': (expected text|a message|the prompt is)",
-    ):
-        build_oracle({"name": "rules", "data": data, "rule": "number", "gold": "gold"}, "")
+    oracle = build_oracle({"name": "rules", "data": data, "rule": "number", "gold": "gold"}, "")
+    assert oracle.counts() == {"comparisons without a rule": 0, f"rows of oracle.data left out: {reason}": 1}
 
 
 def test_foreign_columns_are_named(tmp_path):

@@ -115,7 +115,9 @@ def test_several_messages_need_the_messages_form(recipe: Path, tmp_path: Path) -
     words = ("--keep-cut-off", "--set", f"data.train.path={data}")
     outcome, _ = collected(recipe, tmp_path / "c", *words)
     assert outcome.code == 2
+    assert "--form text: 1 of 2 prompts have several messages (0 with tools)" in outcome.err
     assert "Give --form messages" in outcome.err
+    assert not (tmp_path / "c/collect/samples.parquet").exists()  # refused before anything is sampled
     outcome, rows = collected(recipe, tmp_path / "c", *words, "--form", "messages")
     assert outcome.code == 0
     assert talk in [row["prompt"] for row in rows]

@@ -12,6 +12,7 @@ cannot name yet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -40,7 +41,7 @@ class MNPO(MirrorPlay):
     kl_to_reference: float = Field(default=0.0025, ge=0)
     """tau; rho = tau/eta = 1/3 at the default"""
     weights: tuple[float, ...] = (0.5, 0.5)
-    """lambda_j of the iterates, newest first; their number is the history"""
+    """lambda_j of the iterates, newest first, 1 in all; their number is the history"""
 
     @model_validator(mode="after")
     def _history(self) -> Self:
@@ -48,6 +49,9 @@ class MNPO(MirrorPlay):
             raise ValueError(
                 f"weights = {self.weights}: give one or more weights, none negative, the first (iterate's) positive."
             )
+        if abs((total := math.fsum(self.weights)) - 1.0) > 1e-6:
+            fair = [float(f"{weight / total:.9g}") for weight in self.weights]
+            raise ValueError(f"weights: they sum to {total:.6g}, but must sum to 1. In this ratio: {fair}.")
         return self
 
     def steps(self, t: int, data: DataFacts) -> tuple[Step, ...]:

@@ -23,6 +23,7 @@ from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeva
 from sparring.data.labels import Labels, is_null, rows_of_prompts
 from sparring.data.rows import Placed, Row
 from sparring.models.messages import (
+    KINDS,
     Message,
     answer_text,
     as_messages,
@@ -249,22 +250,33 @@ def _other_check(row: Row) -> Check | None:
 
 
 def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
-    """What to do where a row lacks a column of its roles."""
-    name = "Name yours under columns: {prompt: ..., chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
+    """What to do where a row lacks a column of its roles: another method, or the columns' names."""
+    kinds = {
+        "pairs, which dpo, simpo, orpo and others take": {columns.chosen, columns.rejected},
+        "lists of answers, whose best and worst dpo, simpo, orpo and others take": {columns.ranked},
+        "unpaired answers with a label, which kto takes": {columns.completion, columns.label},
+        "rated answers, which kto takes with a threshold, and dpo and others as pairs": {
+            columns.completion,
+            columns.score,
+        },
+        "gold answers, which spin, space, t_spin and tpaw take": {columns.gold},
+        "conversations, whose last answers spin, space, t_spin and tpaw take": {"messages"},
+    }
+    kind = next((kind for kind, names in kinds.items() if names <= row.keys()), None)
+    if kind is None and row.keys() <= {columns.prompt, columns.check, columns.group}:
+        kind = "prompts alone, which inpo, sppo and others take with an oracle"
+    names = "chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
     if DESIRABLE in roles:
-        if {columns.chosen, columns.rejected} <= row.keys():
-            return "These rows are pairs, which dpo, simpo, orpo and others take; kto takes answers with a label."
-        return "Name yours under columns: {prompt: ..., completion: ..., label: ...}, or score: ... with threshold: ..."
-    if {columns.completion, columns.label} <= row.keys():
-        name = "These rows are unpaired answers with a label, which kto takes."
-    return name + (" Or have pairs built: data.collect." if "chosen" in roles else "")
+        names = "completion: ..., label: ...}, or score: ... with threshold: ..."
+    collect = " Or have pairs built: data.collect." if "chosen" in roles else ""
+    begin = f"These rows are {kind}. Or name" if kind else "Name"
+    return f"{begin} yours under columns: {{prompt: ..., {names}{collect}"
 
 
 def _kind(value: Any) -> str:
     """The kind of a value, on which all rows must agree; text and messages are one kind."""
     usual = "text or messages"
-    names = {str: usual, list: usual, dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
-    return "null" if is_null(value) else names.get(type(value), type(value).__name__)
+    return "null" if is_null(value) else {**KINDS, str: usual, list: usual}.get(type(value), type(value).__name__)
 
 
 def _holds_prompt(value: Any) -> bool:

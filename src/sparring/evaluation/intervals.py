@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -169,8 +170,15 @@ def _least_mean(sums: Array, counts: NDArray[Any], tail: float) -> float:
     if sums.max() < ROUNDING:
         return 0.0
     distinct, times = np.unique(np.stack([sums, counts]), axis=1, return_counts=True)
-    (sums, counts), unseen = np.hstack([distinct, [[0.0], [np.average(distinct[1], weights=times)]]]), 1
-    times = np.append(times, unseen)
+    return _quantile(distinct.T.tobytes(), tuple(times.tolist()), tail)
+
+
+@lru_cache(maxsize=1024)  # of wins, losses and ties the same numbers come again, in reports and most in simulations
+def _quantile(distinct: bytes, each: tuple[int, ...], tail: float) -> float:
+    """As `_least_mean`, of distinct pairs of sums and counts as bytes, and how often each is there."""
+    seen = np.frombuffer(distinct).reshape(-1, 2).T
+    (sums, counts), unseen = np.hstack([seen, [[0.0], [np.average(seen[1], weights=each)]]]), 1
+    times = np.append(each, unseen)
 
     def excess(mean: float) -> float:
         """0 at the quantile, and nearly straight."""

@@ -24,6 +24,7 @@ from sparring.models.tools import (
     checked_message,
     in_call_order,
     is_nothing,
+    result_text,
 )
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ \n]?")
@@ -99,21 +100,23 @@ def _message(item: Any) -> Message:
     text = _text(item["role"], item.get("content"))
     if calls is not None:
         return calls_message(text, calls)
-    if not text.strip():
+    if not text.strip() and (item["role"] != "tool" or item["content"] is None):  # a tool may return nothing
         raise ValueError(f"the {item['role']} message has no text")
     return {"role": str(item["role"]), "content": text}
 
 
 def _text(role: Any, content: Any) -> str:
-    """The text of a message; parts of text are joined, as templates do."""
-    if isinstance(content, Mapping):
-        content = [content]
-    if not isinstance(content, list | tuple):
-        return content if isinstance(content, str) else ""
+    """The text of a message; parts of text are joined, and a tool's result that is data is JSON, as templates do."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = content if isinstance(content, list | tuple) else [content]
+    if role == "tool" and not any(map(_is_part, parts)):
+        return result_text(content)
+    if parts is not content and not _is_part(content):
+        raise ValueError(f"the {role} message's 'content' is {_part_kind(content)}: write it as text")
     texts: list[str] = []
-    for part in content:
-        plain = isinstance(part, str)
-        kind = "text" if plain else part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
+    for part in parts:
+        plain, kind = isinstance(part, str), _part_kind(part)
         text = part if plain else part.get("text") if kind == "text" else None
         beside = {} if plain or not isinstance(part, Mapping) else {k: v for k, v in part.items() if k not in _PART}
         if not isinstance(text, str) or any(not is_empty(value) for value in beside.values()):
@@ -122,6 +125,22 @@ def _text(role: Any, content: Any) -> str:
     return "".join(texts)
 
 
+def _is_part(value: Any) -> bool:
+    """Whether a value is an object that is a part of a message, as texts and images are, and no data."""
+    return isinstance(value, Mapping) and _PART_KIND.fullmatch(_part_kind(value)) is not None
+
+
+def _part_kind(part: Any) -> str:
+    if isinstance(part, Mapping):
+        return str(part.get("type", "text" if "text" in part else KINDS[dict]))
+    return "text" if isinstance(part, str) else KINDS.get(type(part), type(part).__name__)
+
+
+_PART_KIND = re.compile(
+    r"(input_|output_)?(text|image|audio|video|file|document|media|refusal|thinking|tool_\w+)(_url)?"
+)
+KINDS = {dict: "an object", bool: "a truth value", int: "a number", float: "a number"}
+"""of values that are neither text nor messages, in words"""
 _PART = ("type", "text", "index", "cache_control", "annotations")
 """fields of a part that is text alone"""
 

@@ -30,7 +30,7 @@ def tools_message(value: Any) -> Message:
     """A row's tools, as a list or as JSON text, as a message.
 
     Raises:
-        ValueError: they are no list of functions with a name each.
+        ValueError: they are no list of functions with a name each, or a name is one that templates break on.
     """
     tools = _plain(value, "the tools")
     if not isinstance(tools, list) or not tools:
@@ -42,14 +42,21 @@ def _tool(value: Any) -> dict[str, Any]:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"].strip():
         raise ValueError("a tool has no name")
+    _refuse_escaped(function["name"])
     return {"type": "function", "function": {key: one for key, one in function.items() if key != "type"}}
+
+
+def _refuse_escaped(name: str) -> None:
+    """Raise ValueError for a name that JSON writes otherwise: templates write it bare, and the model would read two."""
+    if _text(name) != f'"{name}"':
+        raise ValueError("a tool's name holds a quotation mark, a backslash or a control character: rename it")
 
 
 def calls_message(said: str, calls: Any) -> Message:
     """An assistant's turn that calls tools, from its text and the field `tool_calls`.
 
     Raises:
-        ValueError: a call has no name, or arguments that are no object.
+        ValueError: a call has no name or one that templates break on, or arguments that are no object.
     """
     calls = _plain(calls, "the tool calls")
     if not isinstance(calls, list) or not calls:
@@ -61,11 +68,21 @@ def _call(value: Any) -> dict[str, Any]:
     function = value.get("function", value) if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise ValueError("a tool call has no name")
+    _refuse_escaped(function["name"])
     arguments = function.get("arguments", {})
     arguments = _plain(arguments, "a tool call's arguments") if isinstance(arguments, str) else arguments
     if not isinstance(arguments, Mapping):
         raise ValueError("a tool call's arguments are no object")
     return {"name": function["name"], "arguments": arguments}
+
+
+def result_text(value: Any) -> str:
+    """A tool's result that is data and no text, as JSON, as templates write it.
+
+    Raises:
+        ValueError: JSON cannot hold it.
+    """
+    return _text(_without_nulls(value))
 
 
 def checked_message(role: str, content: Any) -> Message:
@@ -174,4 +191,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:  # a column of Parquet may hold dates, bytes and NaN
+        raise ValueError("tools, calls or a result hold a value that JSON cannot hold: write it as text") from error

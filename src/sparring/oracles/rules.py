@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -74,16 +75,24 @@ class Rules:
         if score == "share":
             self.about = "Answers that code can check: the larger the share of its prompt's rules that one keeps."
         self.checks: dict[str, Check] = {}
+        self.dropped = Counter[str]()
+        """rows with a rule and no prompt that a run could ask, by reason"""
         for row, file, number in rows:
             try:
-                if (check := _check(row, rule, gold)) is not None:
-                    messages, _ = prompt_and_answers(row.get(prompt) or "", {})
-                    self.checks[prompt_text(with_tools(row, messages))] = check
+                check = _check(row, rule, gold)
             except (UnknownCheck, ValueError) as error:
-                where = f"columns {prompt!r} and {gold or 'check'!r}"
+                where = f"column {gold or 'check'!r}"
                 raise ValueError(f"oracle.data: {file!r}, row {number}, {where}: {error}") from error
+            if check is None:
+                continue
+            try:
+                messages, _ = prompt_and_answers(row.get(prompt) or "", {})
+                self.checks[prompt_text(with_tools(row, messages))] = check
+            except ValueError as error:
+                self.dropped[str(error)] += 1
         if not self.checks:
-            raise ValueError(f"oracle.data: no row of {data!r} holds a rule.")
+            reasons = "".join(f"; {count} x {reason}" for reason, count in self.dropped.items())
+            raise ValueError(f"oracle.data: no row of {data!r} holds a rule{reasons}.")
         self.without_rule = 0
 
     @property
@@ -113,8 +122,9 @@ class Rules:
         return comparison.prompt not in self.checks
 
     def counts(self) -> dict[str, object]:
-        """How many comparisons had no rule."""
-        return {"comparisons without a rule": self.without_rule}
+        """How many comparisons had no rule, and how many rows of the data no usable prompt."""
+        left_out = {f"rows of oracle.data left out: {reason}": count for reason, count in self.dropped.items()}
+        return {"comparisons without a rule": self.without_rule, **left_out}
 
 
 def _check(row: dict[str, Any], rule: str, gold: str | None) -> Check | None:

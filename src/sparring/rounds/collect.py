@@ -19,7 +19,7 @@ import transformers
 
 from sparring.algorithms.algorithm import REFERENCE, Draw, Step
 from sparring.algorithms.judged import PAIRINGS
-from sparring.models.tools import Message, as_sent
+from sparring.models.tools import TOOLS, Message, as_sent
 from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.datasets import MixtureConfig
 from sparring.recipe.reading import parse_recipe, read_recipe
@@ -84,6 +84,8 @@ def collect(
             prepare(policies, recipe, progress, prompts_only=True)
             say_prices(store, recipe, probed.judges, progress)
             write_lock(policies, recipe.seed, probed.engine, progress)
+        if form == "text":
+            _refuse_several_messages(read_table(store.root / TRAIN))
         collect_pairs(policies, recipe, progress)
         inputs = {"pairs": _pair_hash(store), "form": form, "cut_off": "kept" if keep_cut_off else "dropped"}
         make = partial(write, store, form, keep_cut_off)
@@ -183,11 +185,18 @@ def _columns(messages: list[Message], chosen: str, rejected: str, form: Form) ->
         prompt, tools = as_sent(messages)
         beside = {} if tools is None else {"tools": tools}
         return {"prompt": prompt, **beside, **{name: [{"role": "assistant", "content": text}] for name, text in sides}}
-    if len(messages) > 1:
+    (message,) = messages
+    return {"prompt": message["content"], "chosen": chosen, "rejected": rejected}
+
+
+def _refuse_several_messages(examples: Sequence[ExampleRow]) -> None:
+    """Raise ValueError where the prompts are more than one text each, before any of them is sampled."""
+    if several := [example["messages"] for example in examples if len(example["messages"]) > 1]:
+        tools = sum(messages[0]["role"] == TOOLS for messages in several)
         raise ValueError(
-            "--form text: some prompts have several messages, which one text cannot hold. Give --form messages."
+            f"--form text: {len(several)} of {len(examples)} prompts have several messages ({tools} with tools), which "
+            "one text cannot hold. Give --form messages."
         )
-    return {"prompt": messages[0]["content"], "chosen": chosen, "rejected": rejected}
 
 
 def _number(value: float | None) -> float | None:

@@ -18,6 +18,7 @@ import torch
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import build_for_game, needs_data
 from sparring.certificates.claims import (
+    arise,
     averages,
     fits,
     gradients,
@@ -44,7 +45,7 @@ CLAIMS: dict[str, tuple[Check, ...]] = {
 """The checks that the families list for each algorithm, in the order of the table"""
 
 
-SYSTEMS = tree_search.CHECKS
+SYSTEMS = {**tree_search.CHECKS, **arise.CHECKS}
 """What is certified and is no algorithm"""
 SLOW = {"spac": 60, "inpo": 20}
 """about how many times as long an algorithm takes as most do, so that devices get as much each"""
