@@ -47,11 +47,10 @@ def main():
         return say(**versions())
     orders = queue.SimpleQueue()
     threading.Thread(target=listen, args=(orders,), daemon=True).start()
-    server = None
+    order = orders.get()
+    server = Server(order["policy"])
     while True:
-        order = orders.get()
         if "policy" in order:
-            server = server or Server(order["policy"])
             server.serve(order["policy"], say)
         elif "requests" in order:
             server.draw(order["requests"], say)
@@ -59,6 +58,7 @@ def main():
         else:
             server.rest()
             say(resting=True)
+        order = orders.get()
 
 
 def listen(orders):
