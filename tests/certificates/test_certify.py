@@ -273,6 +273,7 @@ def test_a_second_leg_goes_on_from_the_first_with_its_own_rate() -> None:
 def test_a_game_of_your_own_in_turns_is_solved_exactly() -> None:
     result = certify_episodes("inpo", {"step_size": 4}, "environment_fakes:Nim", [(2, 2e-3)], episodes=64)
     assert [len(moves) for moves in result["policy"].values()] == [2, 2, 2, 2, 1, 1, 2, 2]  # by seat and stones left
+
     def policy(role: str, said: str, legal: Sequence[str]) -> list[float]:
         return [result["policy"][f"{role}: {said}"][move] for move in legal]
 

@@ -385,7 +385,9 @@ def test_an_environments_own_measures_have_intervals_over_tasks() -> None:
     first = measures["games won by first"]
     assert isinstance(first, Interval)
     assert first.value == 0.25
-    assert (first.low, first.high) == pytest.approx((0.25 - 1.96 / 16, 0.25 + 1.96 / 16), abs=0.02)  # sqrt(.75 / 4 / 48)
+    assert (first.low, first.high) == pytest.approx(
+        (0.25 - 1.96 / 16, 0.25 + 1.96 / 16), abs=0.02
+    )  # sqrt(.75 / 4 / 48)
     assert measures["games ended by an illegal reply"] == 0.0  # in no draw of the tasks: its error is not known
     assert measures_of(KuhnPoker(), []) == {}
 
