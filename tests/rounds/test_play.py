@@ -16,8 +16,9 @@ import pytest
 import oracle_fakes
 from environment_fakes import WriterReader, worth
 from oracle_fakes import more_vowels
+from sparring import rounds
 from sparring.cli.run import episode_rows
-from sparring.environments.environment import Ask, Environment, Reply, Task, build_environment, check_declared
+from sparring.environments.environment import SHIPPED, Ask, Environment, Reply, Task, build_environment, check_declared
 from sparring.environments.kuhn_poker import KuhnPoker
 from sparring.evaluation.intervals import Interval
 from sparring.recipe.reading import parse_recipe
@@ -406,6 +407,14 @@ def test_the_terminal_shows_what_self_play_measures() -> None:
         ("games won by first", "0.25 (0.12 to 0.50)", "-"),
         ("illegal", "0.00", "0.50"),
     ]
+
+
+def test_rounds_know_no_game_by_its_name() -> None:
+    stages = {
+        file.name: file.read_text(encoding="utf-8").casefold() for file in Path(rounds.__file__).parent.glob("*.py")
+    }
+    assert stages
+    assert not [(game, file) for game in SHIPPED for file, text in stages.items() if game in text]
 
 
 def test_a_wave_without_questions_gets_no_replies(roles_recipe: Plain, tmp_path: Path) -> None:
