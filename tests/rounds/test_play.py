@@ -396,14 +396,14 @@ def test_an_environments_own_measures_have_intervals_over_tasks() -> None:
 def test_the_terminal_shows_what_self_play_measures() -> None:
     start: PolicyEpisodes = {
         "round": 0,
-        "rewards": {"first": Interval(-0.5, -0.75, -0.25)},
+        "rewards": {"first": Interval(-0.0, -0.25, 0.25)},
         "kinds": {},
         "replies": {"first": 4},
         "measures": {"games won by first": Interval(0.25, 0.125, 0.5), "illegal": 0.0},
     }
     final: PolicyEpisodes = {**start, "rewards": {}, "measures": {"illegal": 0.5}}
     assert episode_rows(start, final) == [
-        ("reward of first", "-0.50 (-0.75 to -0.25)", "-"),
+        ("reward of first", "+0.00 (-0.25 to +0.25)", "-"),
         ("games won by first", "0.25 (0.12 to 0.50)", "-"),
         ("illegal", "0.00", "0.50"),
     ]

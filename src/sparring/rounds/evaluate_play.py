@@ -237,7 +237,7 @@ def transcript(turns: Sequence[TurnRow]) -> str:
     """An episode as text, a reply a paragraph."""
 
     def paragraph(turn: TurnRow) -> str:
-        worth = "not trained on" if turn["reward"] is None else f"{turn['reward']:+.2f}"
+        worth = "not trained on" if turn["reward"] is None else f"{turn['reward']:+z.2f}"
         return f"{turn['role']} ({worth}{f', {kind}' if (kind := turn['kind']) else ''}): {turn['text'].strip()}"
 
     return "\n\n".join(map(paragraph, turns)) or "(left out)"
