@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from sparring.environments.environment import Ask, Compare, Environment, Outcome, Play, Reply, Task
+from sparring.environments.sequential import SequentialGame
 
 
 def worth(text: str) -> float:
@@ -151,3 +152,28 @@ def play_out(
             wave = play.send([[Reply(text, True) for text in group] for group in replies])
         except StopIteration as stop:
             return asks, texts, stop.value
+
+
+class Nim(SequentialGame):
+    """Five stones, of which a move takes one or two; who takes the last one wins. A state: stones left, moves made."""
+
+    about = "Nim with five stones"
+
+    def starts(self) -> Sequence[tuple[float, tuple[int, int]]]:
+        return [(1.0, (5, 0))]
+
+    def mover(self, state: tuple[int, int]) -> str | None:
+        return self.roles[state[1] % 2] if state[0] else None
+
+    def observation(self, state: tuple[int, int]) -> str:
+        return " ".join(["stone"] * state[0])
+
+    def legal(self, state: tuple[int, int]) -> Sequence[str]:
+        return ("one", "two")[: state[0]]
+
+    def after(self, state: tuple[int, int], move: str) -> tuple[int, int]:
+        return state[0] - 1 - (move == "two"), state[1] + 1
+
+    def returns(self, state: tuple[int, int]) -> dict[str, float]:
+        last = 1.0 if state[1] % 2 else -1.0
+        return {"first": last, "second": -last}

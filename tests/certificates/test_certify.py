@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from environment_fakes import Nim
 from sparring.algorithms.algorithm import SHIPPED
 from sparring.certificates.build import NotPlayable, build_for_game, goal
 from sparring.certificates.certify import certify, equilibrium, play
 from sparring.certificates.claims import fits
 from sparring.certificates.players.episodes import certify_episodes
+from sparring.environments.sequential import exploitability, value
 from sparring.games.equilibrium import duality_gap, nash_is_unique, regularised_gap
 from sparring.games.files import load_game, resolve_game
 from sparring.games.game import Game
@@ -265,3 +268,21 @@ def test_a_second_leg_goes_on_from_the_first_with_its_own_rate() -> None:
     assert two["rounds"] == 3
     assert two["exploitability"][:2] == one["exploitability"]
     assert two["exploitability"][1:] == pytest.approx([one["exploitability"][1]] * 3, abs=1e-5)
+
+
+def test_a_game_of_your_own_in_turns_is_solved_exactly() -> None:
+    result = certify_episodes("inpo", {"step_size": 4}, "environment_fakes:Nim", [(2, 2e-3)], episodes=64)
+    assert [len(moves) for moves in result["policy"].values()] == [2, 2, 2, 2, 1, 1, 2, 2]  # by seat and stones left
+
+    def policy(role: str, said: str, legal: Sequence[str]) -> list[float]:
+        return [result["policy"][f"{role}: {said}"][move] for move in legal]
+
+    assert result["exploitability"][-1] == pytest.approx(exploitability(Nim(), policy).exploitability)
+    assert result["value"][-1] == pytest.approx(value(Nim(), policy, "first"))
+
+
+def test_only_games_in_turns_are_certified() -> None:
+    with pytest.raises(ValueError, match=r"--game whist: no game between roles\. Choose one of kuhn_poker"):
+        certify_episodes("inpo", {}, "whist", [(1, 2e-3)], episodes=16)
+    with pytest.raises(ValueError, match="only a SequentialGame is solved exactly"):
+        certify_episodes("inpo", {}, "environment_fakes:WriterReader", [(1, 2e-3)], episodes=16)

@@ -131,6 +131,9 @@ def test_an_oracle_can_compare_leader_and_follower() -> None:
     assert outcomes == [[Outcome(-0.5)], [Outcome(0.5), Outcome(None, NO_VERDICT)]]
     assert environment.unasked == ("judge",)
     assert not LeaderFollower().asks_oracle
+    lines = [("leader", "good", -0.5, ""), *(("follower", "", paid, "") for paid in (0.5, -1.0, 0.0, 1.0, None))]
+    assert environment.measure([lines]) == {"follower preferred": 0.5, "leader preferred": 0.25}
+    assert environment.measure([]) == {}
 
 
 def arena() -> type:

@@ -124,6 +124,23 @@ def test_examples_show_legal_moves_and_depend_on_what_the_mover_is_told_alone(
     assert game.question((swapped, moves)) == game.question(state)  # the other's card is hidden
 
 
+def test_a_game_is_measured_by_who_won_it() -> None:
+    games = [
+        [("first", "bet", 1.0, ""), ("second", "pass", -1.0, "")],
+        [("first", "pass", -1.0, ""), ("second", "bet", 1.0, ""), ("first", "pass", -1.0, "")],
+        [("first", "fold", -2.0, ILLEGAL)],
+        [("first", "pass", 2.0, ""), ("second", "fold", -2.0, ILLEGAL)],
+    ]
+    assert KUHN.measure(games) == {
+        "games won by first": 0.5,
+        "games won by second": 0.5,
+        "games ended by an illegal reply": 0.5,
+    }
+    draw = [[("first", "5", 0.0, ""), ("second", "1", 0.0, "")]]
+    assert TicTacToe().measure(draw) == dict.fromkeys(KUHN.measure(games), 0.0)
+    assert KUHN.measure([]) == {}
+
+
 def test_without_examples_a_question_is_the_observation() -> None:
     game = TicTacToe()
     assert game.question("." * 9) == [{"role": "user", "content": game.observation("." * 9)}]

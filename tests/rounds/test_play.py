@@ -16,9 +16,15 @@ import pytest
 import oracle_fakes
 from environment_fakes import WriterReader, worth
 from oracle_fakes import more_vowels
-from sparring.environments.environment import Ask, Environment, Reply, Task, build_environment, check_declared
+from sparring import rounds
+from sparring.cli.run import episode_rows
+from sparring.environments.environment import SHIPPED, Ask, Environment, Reply, Task, build_environment, check_declared
+from sparring.environments.kuhn_poker import KuhnPoker
+from sparring.evaluation.intervals import Interval
 from sparring.recipe.reading import parse_recipe
+from sparring.report.summary import PolicyEpisodes
 from sparring.rounds.environment_identity import environment_identity
+from sparring.rounds.evaluate_play import measures_of
 from sparring.rounds.price import episode_comparisons
 from sparring.rounds.rewards import Rewards
 from sparring.rounds.run import run
@@ -372,6 +378,43 @@ def test_another_environment_is_refused_and_nothing_is_played_again(roles_recipe
     finally:
         del WriterReader.mark  # type: ignore[attr-defined]
     assert (tmp_path / "run/manifest.json").read_bytes() == before
+
+
+def test_an_environments_own_measures_have_intervals_over_tasks() -> None:
+    won, lost = [("first", "bet", 1.0, ""), ("second", "pass", -1.0, "")], [("first", "pass", -1.0, "")]
+    measures = measures_of(KuhnPoker(), [won] * 12 + [lost] * 36)
+    first = measures["games won by first"]
+    assert isinstance(first, Interval)
+    assert first.value == 0.25
+    assert (first.low, first.high) == pytest.approx(
+        (0.25 - 1.96 / 16, 0.25 + 1.96 / 16), abs=0.02
+    )  # sqrt(.75 / 4 / 48)
+    assert measures["games ended by an illegal reply"] == 0.0  # in no draw of the tasks: its error is not known
+    assert measures_of(KuhnPoker(), []) == {}
+
+
+def test_the_terminal_shows_what_self_play_measures() -> None:
+    start: PolicyEpisodes = {
+        "round": 0,
+        "rewards": {"first": Interval(-0.0, -0.25, 0.25)},
+        "kinds": {},
+        "replies": {"first": 4},
+        "measures": {"games won by first": Interval(0.25, 0.125, 0.5), "illegal": 0.0},
+    }
+    final: PolicyEpisodes = {**start, "rewards": {}, "measures": {"illegal": 0.5}}
+    assert episode_rows(start, final) == [
+        ("reward of first", "+0.00 (-0.25 to +0.25)", "-"),
+        ("games won by first", "0.25 (0.12 to 0.50)", "-"),
+        ("illegal", "0.00", "0.50"),
+    ]
+
+
+def test_rounds_know_no_game_by_its_name() -> None:
+    stages = {
+        file.name: file.read_text(encoding="utf-8").casefold() for file in Path(rounds.__file__).parent.glob("*.py")
+    }
+    assert stages
+    assert not [(game, file) for game in SHIPPED for file, text in stages.items() if game in text]
 
 
 def test_a_wave_without_questions_gets_no_replies(roles_recipe: Plain, tmp_path: Path) -> None:

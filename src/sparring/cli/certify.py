@@ -50,7 +50,9 @@ def command(
     game: Annotated[
         str | None,
         typer.Option(
-            help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file. Default G3; episodes: kuhn_poker."
+            help="G3, GR:n:seed, GBT:n:seed, SB:pairs:seed, GD, or a JSON file; default G3. Of the episodes player: "
+            "kuhn_poker (default), matching_pennies, rock_paper_scissors, tic_tac_toe, negotiation, or your own "
+            "SequentialGame as package.module:Class."
         ),
     ] = None,
     player: Annotated[

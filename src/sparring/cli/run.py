@@ -15,7 +15,7 @@ from sparring.cli.result import Json, print_json, say, table, terminal
 from sparring.cli.several import shared
 
 if TYPE_CHECKING:
-    from sparring.report.summary import Judgment, Rates, Summary
+    from sparring.report.summary import Judgment, PolicyEpisodes, Rates, Summary
 
 
 def readable(recipe: str, set_: list[str] | None, **_: Any) -> bool:
@@ -80,6 +80,8 @@ def show(summary: Summary, folder: Path, screen: Console) -> None:
         columns = ("rule checks passed, held out", "prompts", "start", "final", "gain", "95 % interval")
         rates = {"all": checks, **checks.get("by_group", {})}
         screen.print(table("", columns, [rates_row(name, one) for name, one in rates.items()]))
+    if episodes := summary.get("episodes"):
+        screen.print(table("", ("held-out self-play", "start", "final"), episode_rows(episodes[0], episodes[-1])))
     if best := summary.get("best"):
         say(screen, in_words(best))
     say(screen, *(f"warning: {warning}" for warning in summary["warnings"]))
@@ -99,6 +101,15 @@ def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:
             judgment = opponent[who]
             rows.append(_row(f"{judgment['name']}: {who} against {opponent['name']}", judgment))
     return rows
+
+
+def episode_rows(start: PolicyEpisodes, final: PolicyEpisodes) -> list[tuple[str, ...]]:
+    """Rewards by role and the environment's own measures, of both policies, with intervals over tasks."""
+    rows = [
+        (f"reward of {role}", "+z.2f", [one["rewards"].get(role) for one in (start, final)]) for role in start["rewards"]
+    ]
+    rows += [(name, ".2f", [one["measures"].get(name) for one in (start, final)]) for name in start["measures"]]
+    return [(name, *("-" if value is None else f"{value:{form}}" for value in values)) for name, form, values in rows]
 
 
 def rates_row(name: str, rates: Rates) -> tuple[str, ...]:

@@ -81,6 +81,13 @@ class LeaderFollower(Environment):
         judged = [[Outcome(None, kind)] for one in zip(said[::2], said[1::2], strict=True) for kind in kinds_of(*one)]
         return [*_paid(self._by_leader([None if p is None else 1 - p for p in leads])), *judged]
 
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
+        """Shares of the comparisons that the follower won and lost; the rest are ties."""
+        paid = [reward for episode in episodes for role, _, reward, _ in episode if role == FOLLOWER]
+        known = [reward for reward in paid if reward is not None]
+        won = {f"{FOLLOWER} preferred": 1, f"{LEADER} preferred": -1}
+        return {name: sum(sign * reward > 0 for reward in known) / len(known) for name, sign in won.items() if known}
+
     def _by_leader(self, chances: Sequence[float | None]) -> list[Sequence[float | None]]:
         return [chances[i : i + self.followers] for i in range(0, len(chances), self.followers)]
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from sparring.environments.environment import Ask, Environment, Message, Outcome, Play, Task, after_examples
+from sparring.environments.environment import Ask, Environment, Line, Message, Outcome, Play, Task, after_examples
 
 State = Hashable
 FIRST, SECOND = "first", "second"
@@ -75,6 +75,16 @@ class SequentialGame(Environment):
             state = self.after(state, move)
         returns = self.returns(state)
         return [[Outcome(returns[role])] for role in movers]
+
+    def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
+        """Shares of games that each seat won, and that an illegal reply ended."""
+        ends = [(mover, paid or 0.0, kind) for mover, _, paid, kind in (episode[-1] for episode in episodes)]
+        shares = {
+            f"games won by {role}": [(paid if mover == role else -paid) > 0 for mover, paid, _ in ends]
+            for role in self.roles
+        }
+        shares["games ended by an illegal reply"] = [kind == ILLEGAL for *_, kind in ends]
+        return {name: sum(values) / len(values) for name, values in shares.items() if values}
 
     def question(self, state: Any) -> list[Message]:
         """What the mover is asked: what it is told, after examples where there are any.

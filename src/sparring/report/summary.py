@@ -196,8 +196,8 @@ class PolicyEpisodes(TypedDict):
     """by role and kind, replies that were not the usual ("critic: unreadable")"""
     replies: dict[str, int]
     """by role"""
-    measures: dict[str, float]
-    """the environment's own, by name"""
+    measures: dict[str, float | Interval]
+    """the environment's own, by name; a number in runs of older versions, and where no draw of the tasks changes it"""
 
 
 class Opponent(TypedDict):

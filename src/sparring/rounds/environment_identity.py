@@ -1,6 +1,6 @@
 """What an environment is known by: a run refuses to go on with episodes of another one.
 
-environment_identity(build_environment({"name": "step_critic", "steps": 3}))  ->  'StepCritic({"steps":3})'
+environment_identity(Own(steps=3))  ->  'Own({"steps":3};code=9c1185a5c5e9fc54)'
 """
 
 from __future__ import annotations

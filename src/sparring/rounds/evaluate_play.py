@@ -16,7 +16,7 @@ import numpy as np
 
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef
 from sparring.environments.environment import Environment, Line, build_environment
-from sparring.evaluation.intervals import SHARE, interval
+from sparring.evaluation.intervals import SHARE, Interval, interval, percentiles
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.environment_identity import environment_identity
 from sparring.rounds.episode import Episodes
@@ -38,6 +38,8 @@ from sparring.runtime.progress import Progress
 
 ByTask = dict[str, float]
 """a role's mean reward in each task"""
+RESAMPLES = 500
+"""of the tasks, for the intervals of an environment's own measures"""
 
 
 class HeldOutEpisodes:
@@ -174,7 +176,7 @@ class HeldOutEpisodes:
                 },
                 "kinds": dict(Counter(f"{row['role']}: {row['kind']}" for row in rows if row["kind"])),
                 "replies": dict(Counter(row["role"] for row in rows)),
-                "measures": self.environment.measure([_lines(episode) for episode in by_task(rows).values()]),
+                "measures": measures_of(self.environment, [_lines(one) for one in by_task(rows).values()]),
             }
             for t, rows in turns.items()
         ]
@@ -214,11 +216,28 @@ def rewards_of(turns: Sequence[TurnRow], role: str) -> ByTask:
     return {task: float(np.mean(values)) for task, values in rewards.items()}
 
 
+def measures_of(environment: Environment, episodes: Sequence[Sequence[Line]]) -> dict[str, float | Interval]:
+    """The environment's own measures, with percentile bootstraps over tasks.
+
+    Without an interval where no draw of the tasks changes the number, so that they say nothing of its error.
+    """
+    measured = environment.measure(episodes)
+    if not measured or not episodes:
+        return {**measured}
+    draws = np.random.default_rng(0).integers(len(episodes), size=(RESAMPLES, len(episodes)))
+    drawn = [environment.measure([episodes[i] for i in draw]) for draw in draws]
+    resampled = {name: np.array([one[name] for one in drawn if name in one]) for name in measured}
+    return {
+        name: percentiles(value, resampled[name]) if np.ptp(resampled[name]) > 0 else value
+        for name, value in measured.items()
+    }
+
+
 def transcript(turns: Sequence[TurnRow]) -> str:
     """An episode as text, a reply a paragraph."""
 
     def paragraph(turn: TurnRow) -> str:
-        worth = "not trained on" if turn["reward"] is None else f"{turn['reward']:+.2f}"
+        worth = "not trained on" if turn["reward"] is None else f"{turn['reward']:+z.2f}"
         return f"{turn['role']} ({worth}{f', {kind}' if (kind := turn['kind']) else ''}): {turn['text'].strip()}"
 
     return "\n\n".join(map(paragraph, turns)) or "(left out)"

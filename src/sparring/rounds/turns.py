@@ -138,7 +138,7 @@ def verdict_counts(episodes: Sequence[Episode]) -> dict[str, int]:
 
 def played(counts: Mapping[str, Any]) -> str:
     """The counts in a line."""
-    rewards = ", ".join(f"{role} {reward:+.3f}" for role, reward in counts["rewards"].items())
+    rewards = ", ".join(f"{role} {reward:+z.3f}" for role, reward in counts["rewards"].items())
     kinds = "".join(f", {count} x {kind}" for kind, count in counts["kinds"].items())
     drops = "".join(f", dropped {counted(count, 'task')}: {why}" for why, count in counts["dropped_tasks"].items())
     replies = counted(counts["turns"], "reply", "replies")

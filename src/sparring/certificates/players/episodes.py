@@ -37,8 +37,9 @@ GAMES: Mapping[str, Mapping[str, Any]] = {
     "negotiation": {"name": "negotiation", "rules": False, "goods": SMALL, "kinds": [[1, 2], [2, 1]], "offers": 2},
     "matching_pennies": {"name": "matrix_game", "game": "matching_pennies", "rules": False},
     "rock_paper_scissors": {"name": "matrix_game", "game": "rock_paper_scissors", "rules": False},
+    "tic_tac_toe": {"name": "tic_tac_toe", "rules": False},
 }
-"""environment sections that are solved exactly, by name"""
+"""environment sections that are solved exactly, by name; a game in turns of your own is `package.module:Class`"""
 DEFAULTS: Mapping[str, Any] = {"samples": 16, "pairing": "iid", "target": "soft", "soft_labels": True}
 """Where an algorithm has such a field and --set does not say otherwise: siblings in groups of 16, whose rewards'
 difference is the target"""
@@ -47,6 +48,23 @@ Leg = tuple[int, float]
 """rounds, and the learning rate of their fits"""
 Told = tuple[str, str, tuple[str, ...]]
 """seat, what it is told, its moves"""
+
+
+def section_of(game: str) -> Mapping[str, Any]:
+    """The environment section of a game that is solved exactly.
+
+    Raises:
+        ValueError: there is no such game, or it is neither in turns nor a matrix.
+    """
+    if game not in GAMES and ":" not in game:
+        raise ValueError(
+            f"--game {game}: no game between roles. Choose one of {', '.join(GAMES)}, or give a SequentialGame of your "
+            "own as package.module:Class."
+        )
+    section = GAMES.get(game, {"name": game})
+    if not isinstance(build_environment(section), SequentialGame | MatrixGame):
+        raise ValueError(f"--game {game}: only a SequentialGame is solved exactly. Derive your class from it.")
+    return section
 
 
 def all_told(environment: SequentialGame | MatrixGame) -> list[Told]:
@@ -115,7 +133,7 @@ def recipe(
             "train": {"path": "sparring:episodes", "limit": episodes},
             "held_out": {"path": "sparring:episodes", "split": "held_out", "limit": 16},
         },
-        "environment": dict(GAMES[game]),
+        "environment": dict(section_of(game)),
         "algorithm": {"name": name, **algorithm.model_dump(mode="json")},
         "rounds": leg[0],
         "seed": seed,
@@ -173,9 +191,7 @@ def certify_episodes(
     Raises:
         ValueError: the algorithm cannot play roles, or there is no such game.
     """
-    if game not in GAMES:
-        raise ValueError(f"--game {game}: no game between roles. Choose one of {', '.join(GAMES)}.")
-    environment = build_environment(GAMES[game])
+    environment = build_environment(section_of(game))
     assert isinstance(environment, SequentialGame | MatrixGame)
     algorithm, told = build_for_episodes(name, settings), all_told(environment)
     read: list[tuple[Chances, float]] = []
