@@ -35,7 +35,7 @@ from sparring.report.html import (
 )
 from sparring.report.picture import readme_svg
 from sparring.report.shown import view_of_run
-from sparring.report.summary import FitRow, Judgment, Rates, Summary
+from sparring.report.summary import FitRow, Judgment, PolicyEpisodes, Rates, Summary
 from sparring.rounds.model_card import _results
 
 ATTACK = "</script><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>"
@@ -649,3 +649,14 @@ def test_the_page_shows_kinds_of_rule_with_enough_prompts_and_counts_the_others(
     assert '<th scope="row">usual</th>' in page
     assert '<th scope="row">rare</th>' not in page
     assert "and 1 kind of fewer than 8 prompts is left out" in page
+
+
+def test_roles_and_their_measures_have_intervals_where_they_are_known() -> None:
+    summary = full()
+    rewards = {"first": Interval(-0.001, -0.25, 0.25)}
+    start: PolicyEpisodes = {"round": 0, "rewards": rewards, "kinds": {}, "replies": {"first": 4}, "measures": {}}
+    final: PolicyEpisodes = {**start, "round": 3, "measures": {"won": Interval(0.25, 0.125, 0.5), "illegal": 0.0}}
+    summary["episodes"] = [start, final]
+    table = page(summary).split('id="episodes"')[1]
+    cells = [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", table)]
+    assert cells[:6] == ["+0.00 -0.25 to +0.25", "–", "–", "+0.00 -0.25 to +0.25", "0.25 (0.125 to 0.5)", "0"]

@@ -105,7 +105,7 @@ def judgment_rows(summary: Summary) -> list[tuple[str, ...]]:
 
 def episode_rows(start: PolicyEpisodes, final: PolicyEpisodes) -> list[tuple[str, ...]]:
     """Rewards by role and the environment's own measures, of both policies, with intervals over tasks."""
-    both = (start, final)
+    both = start, final
     rows = [(f"reward of {role}", "+z.2f", [one["rewards"].get(role) for one in both]) for role in start["rewards"]]
     rows += [(name, ".2f", [one["measures"].get(name) for one in both]) for name in start["measures"]]
     return [(name, *("-" if value is None else f"{value:{form}}" for value in values)) for name, form, values in rows]

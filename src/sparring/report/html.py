@@ -165,8 +165,8 @@ def _judged(summary: Summary) -> str:
 def _rewarded(episodes: Sequence[PolicyEpisodes]) -> str:
     """What self-play pays each role, before and after."""
     start, final = episodes[0]["rewards"], episodes[-1]["rewards"]
-    known = [role for role in start if role in final]
-    parts = [f"as {role} from {start[role].value:+z.2f} to {final[role].value:+z.2f}" for role in known]
+    paid = {role: (start[role].value, final[role].value) for role in start if role in final}
+    parts = [f"as {role} from {before:+z.2f} to {after:+z.2f}" for role, (before, after) in paid.items()]
     return (
         f"Rewards in held-out self-play, from the start to the final policy: {', '.join(parts)}." if parts else NOTHING
     )
