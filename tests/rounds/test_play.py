@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from sparring.environments.kuhn_poker import KuhnPoker
 from sparring.evaluation.intervals import Interval
 from sparring.recipe.reading import parse_recipe
 from sparring.report.summary import PolicyEpisodes
+from sparring.rounds import play
 from sparring.rounds.environment_identity import environment_identity
 from sparring.rounds.evaluate_play import measures_of
+from sparring.rounds.policies import Policies
 from sparring.rounds.price import episode_comparisons
 from sparring.rounds.rewards import Rewards
 from sparring.rounds.run import run
@@ -118,6 +122,39 @@ def test_a_partner_is_played_by_the_start_and_not_trained(roles_recipe: Plain, t
     assert {(turn["role"], turn["policy"]) for turn in turns} == {("writer", "0/play"), ("reader", "1/play")}
     assert {turn["role"] for turn in turns if turn["example"]} == {"reader"}
     assert [j["name"] for j in summary["judgments"]] == ["as reader"]
+
+
+def test_a_policy_is_loaded_once_for_all_waves_of_a_stage(
+    roles_recipe: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search asks in hundreds of waves, each of which loaded it."""
+    loads: list[str] = []
+    by_stage: list[list[str]] = []
+    load, held_engines = Policies.load, play.held_engines
+
+    def counted_load(self: Policies, ref: Any, *args: Any, **options: Any) -> Any:
+        loads.append(str(ref))
+        return load(self, ref, *args, **options)
+
+    @contextlib.contextmanager
+    def counted(policies: Policies) -> Iterator[None]:
+        loads.clear()
+        with held_engines(policies):
+            yield
+        by_stage.append([*loads])
+
+    monkeypatch.setattr(Policies, "load", counted_load)
+    monkeypatch.setattr(play, "held_engines", counted)
+    go(roles_recipe, tmp_path / "held")
+    assert by_stage[0] == ["0/play"]  # training, writers and then readers
+    assert ["1/play"] in by_stage  # held-out episodes of the final policy with itself
+    assert ["1/play", "0/play"] in by_stage  # as writer, with the start as reader
+    monkeypatch.setattr(play, "held_engines", lambda policies: contextlib.nullcontext())
+    go(roles_recipe, tmp_path / "anew")
+    tables = [path.relative_to(tmp_path / "held") for path in (tmp_path / "held").rglob("*.parquet")]
+    assert {"turns.parquet", "pairs.parquet"} <= {path.name for path in tables}
+    for path in tables:
+        assert (tmp_path / "held" / path).read_bytes() == (tmp_path / "anew" / path).read_bytes()
 
 
 @pytest.mark.parametrize("algorithm", [{"name": "grpo"}, {"name": "grpo", "baseline": "role"}, {"name": "sppo"}])

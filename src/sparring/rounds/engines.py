@@ -8,7 +8,8 @@ Leaves out: which responses are drawn (`sample.py`), how tokens are chosen (`sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -22,11 +23,24 @@ from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
 from sparring.sampling.vllm_child import fingerprint
-from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine
+from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, end_kept
 
 PROBE_PROMPTS, PROBE_TOKENS = 4, 24
 """by which a served policy is recognised"""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@contextlib.contextmanager
+def held_engines(policies: Policies) -> Iterator[None]:
+    """Inside, engines stay from one draw to the next of the same policy: games ask in many small waves."""
+    policies.held = {}
+    try:
+        yield
+    finally:
+        policies.held = None
+        if not policies.keeps_vllm:
+            end_kept()
+        release_memory()
 
 
 class PolicyEngines:
@@ -36,6 +50,19 @@ class PolicyEngines:
         self.policies, self.draw, self.settings = policies, draw, settings
         self.current: tuple[PolicyRef, ...] = ()
         self.engine: TransformersEngine | None = None
+        self.served: ServedPolicy | None = None
+        self.end_ids: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, policies: Policies, draw: Draw, settings: SamplingConfig) -> PolicyEngines:
+        """Those that are held for this draw, or new ones; warm models keep themselves, under other engines."""
+        if policies.held is None or policies.warm is not None:
+            return cls(policies, draw, settings)
+        key = policies.worker_key(draw.policies, list(draw.policies.items()), settings)
+        if key not in policies.held:
+            policies.held.clear()  # frees them before the next are loaded
+            policies.held[key] = cls(policies, draw, settings)
+        return policies.held[key]
 
     def get(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
         """The engine in this process of a policy or a mixture."""
@@ -56,9 +83,15 @@ class PolicyEngines:
         return TransformersEngine(models, self.settings, end_ids)
 
     def serve(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request], log: Path) -> VllmEngine:
-        """vLLM for one policy, with what it is recognised by: log-probabilities of some prompts, and its weights."""
+        """vLLM for one policy, which it proves to serve by log-probabilities of some prompts and by its weights."""
+        keep = self.policies.keeps_vllm or self.policies.held is not None
+        if self.served is None or refs != self.current:
+            self.served, self.current = self._recognised(refs, requests, keep), refs
+        return VllmEngine(self.served, self.settings, self.end_ids, log, keep)
+
+    def _recognised(self, refs: tuple[PolicyRef, ...], requests: Sequence[Request], keep: bool) -> ServedPolicy:
+        """The policy's files and what it is recognised by."""
         (ref,) = refs
-        keep = self.policies.keeps_vllm
         # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
         model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
@@ -66,7 +99,7 @@ class PolicyEngines:
         # The first tokens of a few different prompts: a log-probability needs at least two.
         starts = dict.fromkeys(tuple(request.prompt_ids[:PROBE_TOKENS]) for request in requests)
         probe_ids = [list(ids) for ids in starts if len(ids) > 1][:PROBE_PROMPTS]
-        policy = ServedPolicy(
+        served = ServedPolicy(
             name=str(ref),
             start=self.policies.base,
             folder=folder,
@@ -79,10 +112,10 @@ class PolicyEngines:
             probe_logps=[prompt_logps(model, ids) for ids in probe_ids],
             fingerprint=fingerprint(model.parameters()) if keep and lora is None else None,
         )
-        end_ids = self.policies.chat.end_ids(model.generation_config)
+        self.end_ids = self.policies.chat.end_ids(model.generation_config)
         del model
         release_memory()  # vLLM wants the device for itself
-        return VllmEngine(policy, self.settings, end_ids, log, keep)
+        return served
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ rewards are the preferences between them. Leaves out: the rules of any game (`en
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import shutil
@@ -24,6 +25,7 @@ from sparring.models.messages import PromptText, conversation
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
 from sparring.recipe.recipe import Recipe
+from sparring.rounds.engines import held_engines
 from sparring.rounds.environment_identity import environment_identity
 from sparring.rounds.episode import Episode, Episodes, begin, endless, next_wave
 from sparring.rounds.judge import SHARD, training_guard
@@ -56,7 +58,9 @@ def play_tasks(
     episodes = [begin(how, row) for row in rows]
     guard = None if how.oracle is None else training_guard(how.policies, how.oracle, progress)
     waiting = [(episode, wave) for episode in episodes if (wave := next_wave(how, episode, None)) is not None]
-    with progress.task("play", len(episodes)) as advance:
+    # An oracle in memory beside the policy may be too much.
+    holding = held_engines(how.policies) if guard is None else contextlib.nullcontext()
+    with progress.task("play", len(episodes)) as advance, holding:
         advance(len(episodes) - len(waiting))
         for number in range(how.environment.most_waves):
             if not waiting:

@@ -69,6 +69,8 @@ class Policies:
         """models and judges that stay in memory; None: each stage loads its own"""
         self.keeps_vllm = False
         """whether vLLM stays for the next policy, here or on workers of a cluster"""
+        self.held: dict[str, Any] | None = None
+        """the engines that were used last, by what they depend on, while a stage asks in waves; None: none stay"""
         refuse_code(self.base, model.trust_remote_code)
 
     def __repr__(self) -> str:
@@ -77,7 +79,7 @@ class Policies:
 
     def __getstate__(self) -> dict[str, Any]:
         """The attributes that other ranks and workers get: all but the tokenizer and what is kept in memory."""
-        return {name: value for name, value in vars(self).items() if name != "chat"} | {"warm": None}
+        return {name: value for name, value in vars(self).items() if name != "chat"} | {"warm": None, "held": None}
 
     @cached_property
     def base_hash(self) -> str:

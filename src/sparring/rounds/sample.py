@@ -276,7 +276,7 @@ class SamplesShards:
     def __call__(self, places: Places) -> Iterator[Callable[[Batch], tuple[list[Answer], str]]]:
         """A function from a batch's policies and requests to its responses with their texts, and nothing to note."""
         policies = self.policies.at(places)
-        engines = PolicyEngines(policies, self.draw, self.settings)
+        engines = PolicyEngines.of(policies, self.draw, self.settings)
         yield lambda batch: (with_texts(policies, self._sample(engines.get(batch[0]), batch[1])), "")
 
     def _sample(self, engine: TransformersEngine, requests: list[Request]) -> list[Response]:
@@ -333,7 +333,7 @@ def _served(
     indices: Sequence[int],
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from an engine in a process of its own, one policy after the other."""
-    engines = PolicyEngines(task.policies, task.draw, task.settings)
+    engines = PolicyEngines.of(task.policies, task.draw, task.settings)
     log = task.policies.store.root / VLLM_LOG
     for index in indices:
         refs, places = jobs[index]
