@@ -141,9 +141,9 @@ HEAD = (
 def main() -> None:
     """Simulate, and write or show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=250)
+    parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--share", type=float, default=0.6)
-    parser.add_argument("--points", type=float, nargs="*", default=[25, 100, 200])
+    parser.add_argument("--points", type=float, nargs="*", default=[100])
     parser.add_argument("--arena-bench", type=Path)
     parser.add_argument("--show", action="store_true", help="print the table, and leave the page as it is")
     arguments = parser.parse_args()

@@ -46,6 +46,9 @@ def main():
             job = order["policy"]
             reloaded = started is not None and started != job["model"]
             started = job["model"]
+            if fault == "always_stale":
+                say(stale="RuntimeError: no prefix cache")
+                continue
             if fault == "cannot_reload" and reloaded:
                 say(stale="TypeError: reload_weights() got an unexpected keyword")
                 continue
@@ -65,8 +68,12 @@ def main():
         elif "requests" in order:
             draw(order["requests"], job, fault, value)
             say(done=True)
+        elif fault == "cannot_rest":
+            sys.exit("CUDA error: out of memory, at rest")
         else:
             say(resting=True)
+            if fault == "dies_at_rest":
+                sys.exit("CUDA error: out of memory, at rest")
     return None
 
 

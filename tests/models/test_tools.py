@@ -228,6 +228,11 @@ def test_results_stand_in_the_order_of_the_calls_that_they_name():
         ("", ""),
         ([{"type": "text", "text": "dry"}, {"type": "text", "text": "."}], "dry."),
         ({"text": "dry"}, "dry"),
+        ({"type": "text", "text": "dry", "image_url": None}, "dry"),  # a null that Parquet filled in
+        ({"text": "dry", "score": 3}, '{"text": "dry", "score": 3}'),
+        ([{"text": "18", "error": True}, {"text": "20"}], '[{"text": "18", "error": true}, {"text": "20"}]'),
+        ([{"title": "Rome", "text": "dry"}], '[{"title": "Rome", "text": "dry"}]'),
+        ([{"text": "a", "url": "u"}], '[{"text": "a", "url": "u"}]'),
     ],
 )
 def test_a_result_may_be_data_or_empty(content: Any, text: str):

@@ -53,6 +53,7 @@ def engine(
         start=tmp_path,
         folder=folder if adapter is None else tmp_path,
         adapter=adapter,
+        adapter_hash="" if adapter is None else adapter.name,
         adapter_rank=0 if adapter is None else 2,
         trust_remote_code=False,
         vocabulary=fake.VOCABULARY,
@@ -180,6 +181,24 @@ def test_other_weights_in_the_same_folder_are_noticed(tmp_path: Path, monkeypatc
     assert "vLLM is started anew for policy 1/play" in (tmp_path / "logs/vllm.log").read_text()
 
 
+def test_a_fresh_engine_that_cannot_serve_either_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "always_stale")
+    with pytest.raises(ValueError, match=r"cannot serve policy 1/play: RuntimeError: no prefix cache"):
+        drawn(engine(tmp_path, keep=True), REQUESTS)
+
+
+@pytest.mark.parametrize("fault", ["dies_at_rest", "cannot_rest"])
+def test_an_engine_that_ends_at_rest_is_started_anew(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM", fault)
+    told = kept_runs(tmp_path, monkeypatch, "0/play", "1/play")
+    assert len({order["process"] for order in told}) == 2
+    log = (tmp_path / "logs/vllm.log").read_text()
+    assert ("vLLM is not kept: vLLM ended half-way" if fault == "cannot_rest" else "had ended (exit status 1)") in log
+    assert "CUDA error: out of memory, at rest" in log
+
+
 def test_an_engine_whose_weights_cannot_be_recognised_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", "other_form")
     told = kept_runs(tmp_path, monkeypatch, "0/play", "1/play")
@@ -214,6 +233,10 @@ def test_requests_of_one_policy_come_in_parts(tmp_path: Path, monkeypatch: pytes
         assert dict(served.stream(REQUESTS[8:])) == expected(REQUESTS[8:])  # one prompt, the longest: one copy
         assert dict(served.stream(REQUESTS)) == expected(REQUESTS)
     assert len({order["process"] for order in orders(tmp_path / "jobs", "requests")}) == 2
+
+
+def test_values_whose_bits_are_opposite_do_not_cancel() -> None:
+    assert fingerprint([torch.tensor([1.0, -4.0])]) != fingerprint([torch.zeros(2)]) == 0
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([torch.float32, torch.bfloat16]))
@@ -416,6 +439,19 @@ def test_the_adapter_is_handed_over_as_a_folder(
         (model["path"], str(tmp_path / "run/rounds/000/policy")),
     }
     assert os.path.exists(jobs[-1]["adapter"] + "/adapter_config.json")
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_warm_run_keeps_one_engine_and_ends_it(
+    warm: bool, served_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM_JOBS", str(tmp_path / "jobs"))
+    monkeypatch.setattr(engines, "fingerprint", lambda weights: 1)
+    monkeypatch.setenv("FAKE_VLLM", "other_form")  # which is what the fingerprint above says
+    run(parse_recipe({**served_recipe, "warm": warm}), tmp_path / "run", Progress(quiet=True))
+    processes = {order["process"] for order in orders(tmp_path / "jobs")}
+    assert len(processes) == (1 if warm else 3)  # the round, and the start and the final policy in the evaluation
+    assert not any(os.path.exists(f"/proc/{process}") for process in processes)
 
 
 def test_arithmetic_mixtures_are_served_one_policy_after_another(

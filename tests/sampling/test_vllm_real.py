@@ -77,6 +77,7 @@ def served(
         start=log.parent,
         folder=folder,
         adapter=adapter,
+        adapter_hash="" if adapter is None else adapter.name,
         adapter_rank=0 if adapter is None else 4,
         trust_remote_code=False,
         vocabulary=260,

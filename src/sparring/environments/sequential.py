@@ -79,9 +79,10 @@ class SequentialGame(Environment):
     def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
         """Shares of games that each seat won, and that an illegal reply ended."""
         ends = [(mover, paid or 0.0, kind) for mover, _, paid, kind in (episode[-1] for episode in episodes)]
+        roles = self.roles if self.zero_sum else ()  # else the last mover's pay says nothing of the other's
         shares = {
             f"games won by {role}": [(paid if mover == role else -paid) > 0 for mover, paid, _ in ends]
-            for role in self.roles
+            for role in roles
         }
         shares["games ended by an illegal reply"] = [kind == ILLEGAL for *_, kind in ends]
         return {name: sum(values) / len(values) for name, values in shares.items() if values}

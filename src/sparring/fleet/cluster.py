@@ -162,8 +162,9 @@ class RayFleet:
                 "its driver, or start it with --num-gpus 0."
             )
         member.visible = theirs["visible"]
-        if self._together > 1:  # in the place of a lost one
-            self._lend(member)
+        if self._together > 1:  # in the place of a lost one, or on a machine that has joined
+            for one in self._group(member.node) or [member]:
+                self._lend(one)
 
     def replace(self, member: Member, error: Exception) -> None:
         """See `pool.Pool`."""
@@ -181,6 +182,10 @@ class RayFleet:
                 "devices as you like."
             )
 
+    def rest(self) -> None:
+        """See `work.Fleet`."""
+        self._answers([*self.members], [member.actor.rest.remote() for member in self.members])
+
     def standing(self) -> list[Standing]:
         """See `work.Fleet`."""
         workers, gone = Counter(member.address for member in self.members), time.monotonic() - self._began
@@ -195,23 +200,30 @@ class RayFleet:
         Raises:
             ValueError: no machine has so many.
         """
-        with_gpus = [member for member in self.members if self._seats[member.node].gpus]
-        if not with_gpus or count == self._together:
+        with_gpus = [member for member in self.members if member.visible]
+        if not with_gpus or count == self._together == 1:
             return
-        self._together, self._groups = count, {}
-        by_node: dict[str, list[str]] = {}
-        for member in with_gpus:
-            by_node.setdefault(member.node, []).append(member.visible)
-        for node, visible in by_node.items():
-            for begin in range(0, len(visible) - count + 1, count):
-                group = sorted(visible)[begin : begin + count]
-                self._groups.update({(node, one): group for one in group})
+        before, self._together, self._groups = (self._together, self._groups), count, {}
+        by_node = Counter(member.node for member in with_gpus)
+        for node in by_node:
+            while self._group(node):
+                pass
         if not self._groups:
+            self._together, self._groups = before
             raise ValueError(
                 f"{title}: sampling.vllm.tensor_parallel = {count}, but no machine of the cluster has more "
-                f"than {max(map(len, by_node.values()))} GPUs here, and an engine stays on one machine. Lower it."
+                f"than {max(by_node.values())} GPUs here, and an engine stays on one machine. Lower it."
             )
-        ray.get([self._lend(member) for member in with_gpus])  # lent ones are free before others use them
+        # Lent ones are free before others use them.
+        self._answers(with_gpus, [self._lend(member) for member in with_gpus])
+
+    def _group(self, node: str) -> list[Member]:
+        """A new group of the node's workers that are in none; empty where they are too few."""
+        free = [one for one in self.members if one.node == node and one.visible]
+        free = sorted((one for one in free if (node, one.visible) not in self._groups), key=lambda one: one.visible)
+        group = free[: self._together] if len(free) >= self._together else []
+        self._groups.update({(node, one.visible): [other.visible for other in group] for one in group})
+        return group
 
     def _lend(self, member: Member) -> Any:
         """Have a worker use its group's GPUs, where it is the first of one, or lend its own; when that is done."""
@@ -246,8 +258,8 @@ class RayFleet:
 
     def _attempt(self, job: Job, listeners: Listeners) -> Any:
         self._begin()
-        self._share_gpus(job.title, 1)
         wanted = {key: Wanted(origin, folders.listing(origin)) for key, origin in job.folders().items()}
+        self._share_gpus(job.title, 1)
         self._spread(wanted)
         members, taking = self.members[: self.ranks], gang.Taking(job, listeners)
         box, size = [ray.put(Sent(job, wanted))], len(members)

@@ -169,10 +169,12 @@ class Deal:
         self.again.extendleft(reversed(taken))
         self.left += len(taken)
         if self.lost[taken[0]] >= ATTEMPTS:
+            why = f"{self.title}: shard {taken[0]} lost {ATTEMPTS} workers, the last on node {member.address}"
+            if isinstance(error, EngineError):  # which has its own remedy
+                raise FleetError(f"{why}: {error}") from error
             raise FleetError(
-                f"{self.title}: shard {taken[0]} lost {ATTEMPTS} workers, the last on node {member.address} "
-                f"({first_line(error)}). Its rows may need more memory than a worker has: lower the stage's batch "
-                "size and give the same command."
+                f"{why} ({first_line(error)}). Its rows may need more memory than a worker has: lower the stage's "
+                "batch size and give the same command."
             )
         self.pool.replace(member, error)
 

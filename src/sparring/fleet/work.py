@@ -94,6 +94,10 @@ class Fleet(Protocol):
         """How many processes do a `Job`; 1 in this process."""
         ...
 
+    def rest(self) -> None:
+        """A run is over: no model and no engine stays in other processes."""
+        ...
+
     def standing(self) -> list[Standing]:
         """The machines that work now; none where this one works alone."""
         ...
@@ -111,6 +115,9 @@ class Here:
     """This process alone. Ranks that a launcher started share work by `runtime/devices.py`."""
 
     shares, ranks = False, 1
+
+    def rest(self) -> None:
+        """No other processes."""
 
     def standing(self) -> list[Standing]:
         """No other machines."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from sparring.fleet import folders
 from sparring.fleet.work import Job, Make, Places, Work
-from sparring.runtime.memory import release_memory
+from sparring.runtime.memory import end_what_is_kept, release_memory
 
 
 class Wanted(NamedTuple):
@@ -90,9 +90,16 @@ class Worker:
         return work, places
 
     def use(self, visible: str) -> None:
-        """Let go of the model, and have engines that are started from here see these GPUs."""
+        """Have engines that are started from here see these GPUs; one that sees others ends."""
+        if os.environ.get("CUDA_VISIBLE_DEVICES") != visible:
+            self.rest()
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
         self.close()
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+    def rest(self) -> None:
+        """Let go of the model, and of an engine that is kept."""
+        self.close()
+        end_what_is_kept()
 
     def close(self) -> None:
         """Let go of the model."""

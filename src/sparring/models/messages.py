@@ -110,7 +110,8 @@ def _text(role: Any, content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     parts = content if isinstance(content, list | tuple) else [content]
-    if role == "tool" and not any(map(_is_part, parts)):
+    objects = [part for part in parts if isinstance(part, Mapping)]
+    if role == "tool" and not (objects and all(_is_part(part) or isinstance(part, str) for part in parts)):
         return result_text(content)
     if parts is not content and not _is_part(content):
         raise ValueError(f"the {role} message's 'content' is {_part_kind(content)}: write it as text")
@@ -126,8 +127,10 @@ def _text(role: Any, content: Any) -> str:
 
 
 def _is_part(value: Any) -> bool:
-    """Whether a value is an object that is a part of a message, as texts and images are, and no data."""
-    return isinstance(value, Mapping) and _PART_KIND.fullmatch(_part_kind(value)) is not None
+    """Whether a value is an object that is a part of a message, as texts and images are, and no data: text alone."""
+    if not isinstance(value, Mapping) or not _PART_KIND.fullmatch(kind := _part_kind(value)):
+        return False
+    return kind != "text" or all(key in _PART or inside is None for key, inside in value.items())
 
 
 def _part_kind(part: Any) -> str:

@@ -104,6 +104,7 @@ class PolicyEngines:
             start=self.policies.base,
             folder=folder,
             adapter=adapter,
+            adapter_hash="" if adapter is None else self.policies.hash(ref),
             adapter_rank=0 if lora is None else lora.rank,
             trust_remote_code=self.policies.model.trust_remote_code,
             vocabulary=config.vocab_size,

@@ -219,13 +219,17 @@ def rewards_of(turns: Sequence[TurnRow], role: str) -> ByTask:
 def measures_of(environment: Environment, episodes: Sequence[Sequence[Line]]) -> dict[str, float | Interval]:
     """The environment's own measures, with percentile bootstraps over tasks.
 
-    Without an interval where no draw of the tasks changes the number, so that they say nothing of its error.
+    Without an interval where no draw of the tasks changes the number, so that they say nothing of its error, and where
+    the environment cannot measure some draw, which may lack any kind of episode.
     """
     measured = environment.measure(episodes)
     if not measured or not episodes:
         return {**measured}
     draws = np.random.default_rng(0).integers(len(episodes), size=(RESAMPLES, len(episodes)))
-    drawn = [environment.measure([episodes[i] for i in draw]) for draw in draws]
+    try:
+        drawn = [environment.measure([episodes[i] for i in draw]) for draw in draws]
+    except Exception:  # of the user's code, which has measured all of them
+        return {**measured}
     resampled = {name: np.array([one[name] for one in drawn if name in one]) for name in measured}
     return {
         name: percentiles(value, resampled[name]) if np.ptp(resampled[name]) > 0 else value

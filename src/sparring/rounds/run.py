@@ -53,11 +53,10 @@ from sparring.rounds.trackers import Trackers, check_trackers
 from sparring.rounds.warm import Warm
 from sparring.runtime import devices, layout
 from sparring.runtime.files import read_column, read_rows_at
-from sparring.runtime.memory import older_objects_stay
+from sparring.runtime.memory import end_what_is_kept, older_objects_stay
 from sparring.runtime.progress import QUIET, Progress, Recorder
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.shown import Shown
-from sparring.sampling.vllm_engine import end_kept
 
 
 def run(
@@ -79,7 +78,7 @@ def run(
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
-        stack.callback(end_kept)
+        stack.callback(let_go)
         recorder = Recorder(out / layout.PROGRESS, current().standing)
         progress = progress.recorded(recorder)
         store.twins = twins or {}
@@ -104,6 +103,13 @@ def run(
         with older_objects_stay():
             summary = started.execute()
     return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
+
+
+def let_go() -> None:
+    """A run is over: what it kept for its next stage ends, here and on workers, unless they are gone."""
+    end_what_is_kept()
+    with contextlib.suppress(Exception):
+        current().rest()
 
 
 def check(recipe: RecipeSource, progress: Progress | None = None) -> None:

@@ -13,8 +13,8 @@ each response to one policy by its weight; policies are loaded one after the oth
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -300,7 +300,7 @@ class ServedShards:
         """As of `SamplesShards`, with the probe's result once for each policy."""
         policies = self.policies.at(places)
         engines = PolicyEngines(policies, self.draw, self.settings)
-        log = Path(tempfile.gettempdir()) / f"sparring-vllm-{os.getpid()}.log"  # the run's folder may be elsewhere
+        log = _own_log()
         serving: Refs = ()
         with contextlib.ExitStack() as stack:
             engine: Any = None
@@ -317,6 +317,12 @@ class ServedShards:
                 return with_texts(policies, responses), engine.note if begins else ""
 
             yield sample
+
+
+@functools.cache
+def _own_log() -> Path:
+    """Where vLLM on a worker writes: the run's folder may be on another machine."""
+    return Path(tempfile.mkdtemp(prefix="sparring-vllm-")) / "vllm.log"
 
 
 def with_texts(policies: Policies, responses: Sequence[Response]) -> list[Answer]:

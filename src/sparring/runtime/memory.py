@@ -9,11 +9,24 @@ import contextlib
 import ctypes
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import psutil
 import torch
+
+_ends: list[Callable[[], None]] = []
+
+
+def also_end(end: Callable[[], None]) -> None:
+    """Have `end_what_is_kept` call this."""
+    _ends.append(end)
+
+
+def end_what_is_kept() -> None:
+    """End whatever this process keeps for a next stage, as engines in other processes."""
+    for end in _ends:
+        end()
 
 
 def release_memory() -> None:

@@ -31,7 +31,7 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 PIECE = 2**22
 """weights whose bits are looked at together"""
 MIX = -0x61C8864680B583EB
-"""odd and large, so that a sum of values and one of their cubes do not make up for each other"""
+"""odd and large, so that sums of squares and of cubes do not make up for each other"""
 
 
 def main():
@@ -98,7 +98,7 @@ class Server:
         self.llm = LLM(**engine_arguments(job, cpu, self.nucleus))
         self.about = {**versions(), "device": current_platform.device_name}
         self.sleeps, self.asleep = job["keep"] and not cpu, False
-        self.model, self.adapters = job["model"], {None: None}
+        self.model, self.adapters = job["model"], {"": None}
         self.job = job
 
     def serve(self, job, say):
@@ -111,10 +111,10 @@ class Server:
             self.wake(job["model"] != self.model or (self.asleep and not job["adapter_rank"]))
         except Exception as error:  # of a version that cannot, or of this model: the parent starts another engine
             return say(stale=f"{type(error).__name__}: {error}"[:300])
-        adapter = job["adapter"]
+        adapter = job["adapter_hash"]
         if adapter not in self.adapters:
             number = len(self.adapters)
-            self.adapters[adapter] = LoRARequest(f"policy-{number}", number, adapter)
+            self.adapters[adapter] = LoRARequest(f"policy-{number}", number, job["adapter"])
         return say(
             ready=self.about,
             vocabulary=self.llm.llm_engine.model_config.hf_text_config.vocab_size,
@@ -172,7 +172,7 @@ class Server:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            lora = self.adapters[job["adapter"]]
+            lora = self.adapters[job["adapter_hash"]]
             engine.add_request(str(index), {"prompt_token_ids": prompt_ids}, params, lora_request=lora)
         while engine.has_unfinished_requests():
             for output in engine.step():
@@ -183,7 +183,7 @@ class Server:
 
 
 def fingerprint(weights):
-    """A number that sets of weights share only where they hold the same values, wherever these lie.
+    """A checksum of weights that does not see where a value lies; other values give another one but by rare chance.
 
     An engine fuses matrices, cuts them over devices and pads them with zeros, which count for nothing here. None:
     values of a kind that no policy has.
@@ -197,7 +197,7 @@ def fingerprint(weights):
             return None
         for piece in weight.detach().reshape(-1).split(PIECE):
             bits = piece.view(kind).to(torch.int64)
-            total += int((bits * (bits * bits + MIX)).sum())
+            total += int((bits * bits * (bits + MIX)).sum())
     return total % 2**64
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from sparring.recipe.sections import SamplingConfig
 from sparring.runtime.errors import EngineError
+from sparring.runtime.memory import also_end
 from sparring.sampling.engine import Request, Response, as_response
 from sparring.sampling.vllm_process import INSTALL, Child, Copies
 
@@ -52,6 +53,8 @@ class ServedPolicy:
     """the model that the run started from; engines are kept for its policies"""
     folder: Path
     adapter: Path | None
+    adapter_hash: str
+    """of its content: a path may be used again"""
     adapter_rank: int
     """0: policies are whole models"""
     trust_remote_code: bool
@@ -73,6 +76,8 @@ class _Kept:
     """equal for policies that it can serve"""
     max_tokens: int
     copies: Copies
+    begin: int
+    """where the log was when it started"""
 
 
 _kept: list[_Kept] = []
@@ -83,6 +88,9 @@ def end_kept() -> None:
     """End the engine that is kept."""
     while _kept:
         _kept.pop().copies.end()
+
+
+also_end(end_kept)
 
 
 class VllmEngine:
@@ -101,7 +109,7 @@ class VllmEngine:
         self._recognised = True
         self._idle = True
         self._begin = 0
-        """where the log was when the engine was taken"""
+        """where the log was when the engine started"""
 
     def __enter__(self) -> VllmEngine:
         """Nothing is started yet."""
@@ -152,17 +160,18 @@ class VllmEngine:
                 self._say(f"vLLM is started anew for policy {self.policy.name}: {stale}")
                 self._copies.end()
                 self._copies = Copies(self.settings.vllm, self.log)
-                self._told(self._copies, count)
+                if stale := self._told(self._copies, count):
+                    raise ValueError(f"sampling.engine = 'vllm': it cannot serve policy {self.policy.name}: {stale}")
             self._serving = count
         return self._copies
 
     def _take(self, longest: int) -> Copies:
         """The engine that is kept, where it can serve this policy, or a new one."""
-        self._begin = self.log.stat().st_size if self.log.exists() else 0
         if _kept and _kept[-1].key == self._key and _kept[-1].max_tokens >= longest:
             kept = _kept.pop()
-            self._max_tokens = kept.max_tokens
+            self._max_tokens, self._begin = kept.max_tokens, kept.begin
             return kept.copies
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
         end_kept()
         rounded = min(-(-longest // ROUNDED) * ROUNDED, self.policy.window)
         self._max_tokens = max(longest, rounded) if self.keep else longest
@@ -173,7 +182,11 @@ class VllmEngine:
         waiting = copies.tell([{"policy": self._job()}] * count)
         stale = ""
         while waiting:
-            child, message = self._next(copies)
+            child, message = self._message(copies)
+            if message is None and child.ready:
+                return f"the one that was kept had ended (exit status {child.process.wait()})"
+            if message is None:
+                raise self._failure(child)
             waiting.remove(child)
             stale = stale or message.get("stale") or self._check(message, child.ready)
             child.ready = True
@@ -203,6 +216,7 @@ class VllmEngine:
             **self._engine,
             "model": str(policy.folder),
             "adapter": None if policy.adapter is None else str(policy.adapter),
+            "adapter_hash": policy.adapter_hash,
             "temperature": settings.temperature,
             "max_new_tokens": settings.max_new_tokens,
             "end_ids": sorted(self.end_ids),
@@ -248,16 +262,20 @@ class VllmEngine:
         return ""
 
     def _rest(self, copies: Copies) -> None:
-        """Have all copies free what they can of a GPU's memory, and keep them."""
+        """Have all copies free what they can of a GPU's memory, and keep them; end them where they cannot."""
         resting = copies.tell([{"rest": True}] * len(copies.children))
         try:
             while resting:
                 resting.remove(self._next(copies)[0])
+        except EngineError as error:  # every response is there
+            self._say(f"vLLM is not kept: {error}")
+            copies.end()
+            return
         except BaseException:
             copies.end()
             raise
         end_kept()
-        _kept.append(_Kept(self._key, self._max_tokens, copies))
+        _kept.append(_Kept(self._key, self._max_tokens, copies, self._begin))
 
     # ---- messages ------------------------------------------------------------------------------
 
@@ -275,26 +293,30 @@ class VllmEngine:
             ) from error
 
     def _next(self, copies: Copies) -> tuple[Child, dict[str, Any]]:
+        child, message = self._message(copies)
+        if message is None:
+            raise self._failure(child)
+        return child, message
+
+    def _message(self, copies: Copies) -> tuple[Child, dict[str, Any] | None]:
         minutes = self.settings.vllm.silence_minutes
         try:
-            child, message = copies.next(60 * minutes)
+            return copies.next(60 * minutes)
         except queue.Empty:
             raise EngineError(
                 f"vLLM was silent for {minutes:g} minutes (sampling.vllm.silence_minutes). Its log: {self.log}. "
                 "The samples so far are kept; give the same command to go on."
             ) from None
-        if message is None:
-            raise self._failure(self._begin, f"exit status {child.process.wait()}", child.ready)
-        return child, message
 
-    def _failure(self, begin: int, why: str, ready: bool) -> Exception:
+    def _failure(self, child: Child) -> Exception:
         """The error for an engine that ended early: the remedy of its log's known causes, or its last lines."""
-        text = self.log.read_bytes()[begin:].decode(errors="replace") if self.log.exists() else ""
+        why = f"exit status {child.process.wait()}"
+        text = self.log.read_bytes()[self._begin :].decode(errors="replace") if self.log.exists() else ""
         remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in text), None)
         lines = [line for line in text.splitlines() if line.strip()]
         tail = "" if remedy else "\n" + "\n".join(f"  {line}" for line in lines[-8:]) + "\n"
         say = f"{remedy or ''}{tail} Its log: {self.log}."
-        if ready:
+        if child.ready:
             return EngineError(
                 f"vLLM ended half-way ({why}). {say} The samples so far are kept; give the same command to go on."
             )
