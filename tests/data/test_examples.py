@@ -642,7 +642,7 @@ def test_conversations_with_a_label(tmp_path: Path) -> None:
 
 
 BOTH, GOLD = ("chosen", "rejected"), ("gold",)
-TALK = [*USER, {"role": "assistant", "content": "ant"}]
+ANSWERED = [*USER, {"role": "assistant", "content": "ant"}]
 TAKEN = [
     ({"prompt": "a", "chosen": "x", "rejected": "y"}, GOLD, "pairs, which dpo, simpo, orpo and others take"),
     (
@@ -653,7 +653,7 @@ TAKEN = [
     ({"prompt": "a", "completion": "x", "label": True}, BOTH, "unpaired answers with a label, which kto takes"),
     ({"prompt": "a", "completion": "x", "score": 3}, GOLD, "rated answers, which kto takes with a threshold, and dpo"),
     ({"prompt": "a", "gold": "x"}, BOTH, "gold answers, which spin, space, t_spin and tpaw take"),
-    ({"messages": TALK}, UNPAIRED, "conversations, whose last answers spin, space, t_spin and tpaw take"),
+    ({"messages": ANSWERED}, UNPAIRED, "conversations, whose last answers spin, space, t_spin and tpaw take"),
     ({"prompt": "a"}, UNPAIRED, "prompts alone, which inpo, sppo and others take with an oracle"),
 ]
 
