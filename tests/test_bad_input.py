@@ -84,6 +84,10 @@ RECIPES: list[tuple[Plain, str]] = [
     ({"fit__learning_rat": 1}, r"fit\.learning_rat: unknown key\. Did you mean 'learning_rate'\?"),
     ({"fit__tripwires__repetitions": 1}, r"fit\.tripwires\.repetitions: .* 'repetition'\?"),
     ({"model__lora": {"rnk": 4}}, r"model\.lora\.rnk: unknown key\. Did you mean 'rank'\?"),
+    (
+        {"data__train__sets": {"a": {"path": "a.jsonl"}, "b": {"path": "b.jsonl"}}},
+        r"data\.train\.path: unknown key\. It does not go with the keys beside it: leave out 'path', or those of the",
+    ),
     ({"data__train__colums": {}}, r"data\.train\.colums: unknown key\. Did you mean 'columns'\?"),
     ({"data__train__columns__chosn": "c"}, r"data\.train\.columns\.chosn: .* 'chosen'\?"),
     (

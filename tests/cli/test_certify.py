@@ -37,7 +37,14 @@ def test_a_claim_that_could_not_be_checked_is_not_counted(monkeypatch: pytest.Mo
     outcome = sparring("certify", "ipo")
     assert (outcome.code, "nothing was checked (not played: no data)" in outcome.err) == (2, True)
     rows.append(Claim("other", "a claim", "nowhere", "[1]", "[1]", True))
-    assert "1 holds, 0 refuted, 0 measured, 0 FAILS, 1 not checked" in sparring("certify", "ipo").out
+    out = sparring("certify", "ipo").out
+    assert "1 holds, 0 refuted, 0 measured, 0 FAILS, 1 not checked" in out
+    assert "name of ipo was not checked: not played: no data" in out
+
+
+def test_a_system_plays_games_of_its_own():
+    outcome = sparring("certify", "arise", "--game", "G3")
+    assert (outcome.code, "arise is checked on games of its own: leave out --game" in outcome.err) == (2, True)
 
 
 def test_a_claim_that_fails_exits_with_1(monkeypatch: pytest.MonkeyPatch):

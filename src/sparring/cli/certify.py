@@ -45,7 +45,8 @@ def many_claims(algorithm: str, game: str | None, player: str | None, **argument
 @partial(shared, first=many_claims)
 def command(
     algorithm: Annotated[
-        str, typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, tree_search, or all.")
+        str,
+        typer.Argument(help="A name (see `sparring algorithms`), package.module:Class, tree_search, arise, or all."),
     ],
     game: Annotated[
         str | None,
@@ -99,6 +100,10 @@ def command(
     names = list(SHIPPED) if algorithm == "all" else [algorithm]
     if algorithm not in ("all", *SYSTEMS):
         find_algorithm(algorithm)
+    elif algorithm in SYSTEMS and (game, json_, plot, player, settings) != (None, None, None, None, {}):
+        raise ValueError(
+            f"{algorithm} is checked on games of its own: leave out --game, --player, --set, --json, --plot."
+        )
     chosen = check_player(player)
     if legs is not None and chosen != "episodes":
         raise ValueError("--legs is of --player episodes; leave it out.")
@@ -222,7 +227,9 @@ def claims(names: Sequence[str], player: str, rounds: int, seed: int, verbose: b
         say(screen, f"checks left out, since they need fits (--player tabular): {fits}")
     if not verbose:
         rows = [(claim.name, claim.algorithm, claim.verdict, claim.claim) for claim in checked]
-        screen.print(table("", ("claim", "algorithm", "verdict", "claim"), rows))
+        screen.print(table("", ("name", "algorithm", "verdict", "claim"), rows))
+        unchecked = {(claim.algorithm, claim.measured): claim.name for claim in checked if claim.verdict == UNCHECKED}
+        say(screen, *(f"{name} of {of} was not checked: {why}" for (of, why), name in unchecked.items()))
     for claim in checked:
         if verbose or claim.verdict == "FAILS":
             rows = [(field, str(value)) for field in FIELDS if (value := getattr(claim, field))]

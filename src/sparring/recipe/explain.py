@@ -57,6 +57,8 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
 
 def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
     allowed = _keys(location[:-1], root)
+    if location[-1] in allowed:  # of another form that the section may have
+        return f" It does not go with the keys beside it: leave out {location[-1]!r}, or those of the other form."
     near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
     return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")
 
