@@ -100,10 +100,8 @@ def command(
     names = list(SHIPPED) if algorithm == "all" else [algorithm]
     if algorithm not in ("all", *SYSTEMS):
         find_algorithm(algorithm)
-    elif algorithm in SYSTEMS and (game, json_, plot, player, settings) != (None, None, None, None, {}):
-        raise ValueError(
-            f"{algorithm} is checked on games of its own: leave out --game, --player, --set, --json, --plot."
-        )
+    elif algorithm in SYSTEMS and (game or json_ or plot or settings):
+        raise ValueError(f"{algorithm} is checked on games of its own: leave out --game, --set, --json and --plot.")
     chosen = check_player(player)
     if legs is not None and chosen != "episodes":
         raise ValueError("--legs is of --player episodes; leave it out.")
