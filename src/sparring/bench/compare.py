@@ -322,7 +322,7 @@ def _efficiency(results: list[Result], setup: Setup, sizes: dict[str, int]) -> d
     peak = matrix_peak(setup.precision)
     return {
         "tokens_per_step": results[0]["tokens"] / steps,
-        "useful_flops_per_step": useful_cost(rollouts, *shape).total / steps,
+        "useful_flops_per_step": rate * statistics.median(step_seconds(r) for r in results),
         "matrix_peak": peak,
         "share_of_matrix_peak": rate / peak,
         "body_alone_share_of_matrix_peak": body_rate / peak,

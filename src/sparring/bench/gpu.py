@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
@@ -69,6 +68,9 @@ SAME_TOKENS = 0.9
 FREED = 0.9
 """share of its cache by which a resting engine must lower the GPU's memory in use"""
 
+PATIENCE = 10.0
+"""a rehearsal on a CPU may take so many times a GPU's seconds"""
+
 Found = dict[str, Any]
 
 
@@ -93,8 +95,8 @@ class Sizes:
     full_tokens: int
     """run at once, ours"""
     large_tokens: int
-    micro_batches: tuple[int, ...]
-    """of the peer, in pairs, in the order in which they are tried while there is time"""
+    micro_batches: dict[str, tuple[int, ...]]
+    """of the peer by model, in pairs, in the order in which they are tried while there is time"""
     samples: int
     """of each of as many prompts as a step has"""
     new_tokens: int
@@ -113,14 +115,15 @@ GPU = Sizes(
           "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": True},
     large={"vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32,
            "num_attention_heads": 32, "num_key_value_heads": 8},
-    scale=1.0, prompts=32, full_tokens=8192, large_tokens=2048, micro_batches=(16, 32, 8, 4), samples=4,
-    new_tokens=256, cache_gib=8.0, peak_side=8192,
+    scale=1.0, prompts=32, full_tokens=8192, large_tokens=2048, samples=4, new_tokens=256,
+    micro_batches={"full": (16, 32, 8, 4), "large": (4, 8, 2, 1)}, cache_gib=8.0, peak_side=8192,
 )  # fmt: skip
 TINY = {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 0.1}  # fmt: skip
 TOY = Sizes(
     small=TINY, full=TINY | {"tie_word_embeddings": True}, large=TINY, scale=0.05, prompts=2, full_tokens=64,
-    large_tokens=64, micro_batches=(1, 2), samples=2, new_tokens=4, cache_gib=0.25, peak_side=64,
+    large_tokens=64, micro_batches={"full": (1, 2), "large": (2,)}, samples=2, new_tokens=4,
+    cache_gib=0.25, peak_side=64,
 )  # fmt: skip
 
 
@@ -130,6 +133,7 @@ class Bench:
     def __init__(self, folder: Path, log: Path, say: Say) -> None:
         self.rehearsal, self.folder, self.log, self.say = not gpus.there(), folder, log, say
         self.sizes = TOY if self.rehearsal else GPU
+        self.patience = PATIENCE if self.rehearsal else 1.0
         self.deadline = 0.0
 
     def left(self) -> float:
@@ -137,7 +141,7 @@ class Bench:
         return max(1.0, self.deadline - time.monotonic())
 
     def model(self, kind: str) -> Path:
-        """A folder with the configuration of `Sizes.small`, `full` or `large`, and a tokenizer that the peer asks for."""
+        """A folder with the configuration of `small`, `full` or `large`, and a tokenizer, which the peer asks for."""
         folder, fields = self.folder / kind, getattr(self.sizes, kind)
         if not folder.exists():
             config = LlamaConfig(**HEADS, **fields, architectures=["LlamaForCausalLM"])
@@ -266,7 +270,7 @@ def vllm_job(bench: Bench, model: str, eager: bool) -> Job:
     Raises:
         Skipped: there is no vLLM.
     """
-    python = os.environ.get(VLLM_PYTHON)
+    python = os.environ.get(VLLM_PYTHON) or None
     if python is None and importlib.util.find_spec("vllm") is None:
         raise Skipped(f"no vLLM here: set {VLLM_PYTHON} to the Python that has it")
     config = VllmConfig(python=python, eager=eager, kv_cache_gib=bench.sizes.cache_gib)
@@ -301,31 +305,29 @@ def own_fit(bench: Bench, model: str, attention: str = "blocks") -> Found:
 
 def peer_fit(bench: Bench, model: str) -> Found:
     """TRL's fit of the same, by the fastest micro-batch of those for which there is time."""
-    python = os.environ.get(TRL_PYTHON, sys.executable)
+    python = os.environ.get(TRL_PYTHON) or sys.executable
     try:
         require_peer("trl", python)
     except ValueError as error:
         raise Skipped(f"no TRL here: set {TRL_PYTHON} to the Python that has it") from error
     setup, tried, results = setup_of(bench, model), dict[str, float | str](), dict[int, Result]()
-    longest = 0.0
-    for size in bench.sizes.micro_batches:
-        if results and bench.left() < 1.2 * longest:
-            tried[str(size)] = "no time"
+    longest, too_large = 0.0, float("inf")
+    for size in bench.sizes.micro_batches[model]:
+        if size >= too_large or (results and bench.left() < 1.2 * longest):
             continue
         began = time.monotonic()
         try:
             results[size] = run_peer(setup, "trl", python, size, bench.left())
             tried[str(size)] = step_seconds(results[size])
-        except ValueError as error:  # a micro-batch that memory does not hold
+        except ValueError as error:
             tried[str(size)] = cause(error)
             if "out of memory" not in str(error).lower():
-                if results:
-                    continue
-                raise
+                break
+            too_large = size
         longest = max(longest, time.monotonic() - began)
         bench.say(f"  TRL, micro-batch {size}: {tried[str(size)]}")
     if not results:
-        raise ValueError(f"TRL: no micro-batch ran: {tried}")
+        raise ValueError(f"no micro-batch of TRL ran: {tried}")
     best = min(results, key=lambda size: step_seconds(results[size]))
     found = summary([results[best]], setup, model_sizes(setup.model, setup.lora_rank))
     pair = setup.workload.pair_tokens() / len(setup.workload.rollouts)
@@ -358,7 +360,6 @@ def examine_gpu(minutes: float, file: Path | None, say: Say) -> Found:
 
     Checks of another machine, other versions or a rehearsal are all run again.
     """
-    end = time.monotonic() + 60 * minutes
     about = {"rehearsal": not gpus.there(), "machine": machine(), "memory": gpus.memory(), "versions": versions()}
     if about["rehearsal"]:
         say("No GPU: this is a REHEARSAL at toy size on a CPU. It shows that the checks run, and nothing of a GPU.")
@@ -366,12 +367,15 @@ def examine_gpu(minutes: float, file: Path | None, say: Say) -> Found:
     log = Path(os.devnull) if file is None else file.with_suffix(".vllm.log")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), log, say)
+        end = time.monotonic() + 60 * minutes * bench.patience
         for check in CHECKS:
             if check.name in found["checks"]:
                 say(f"{check.name}: {found['checks'][check.name]['status']} before")
                 continue
             found["checks"][check.name] = one = outcome(check, bench, end)
-            say(f"{check.name}: {one['status']}{f', {why}' if (why := one.get('why')) else ''} ({one['seconds']:.0f} s)")
+            say(
+                f"{check.name}: {one['status']}{f', {why}' if (why := one.get('why')) else ''} ({one['seconds']:.0f} s)"
+            )
             if file is not None:
                 write_json(file, found)
     return found
@@ -397,7 +401,7 @@ def outcome(check: Check, bench: Bench, end: float) -> Found:
     began = time.monotonic()
     if end - began < LEAST_SECONDS:
         return {"status": "not begun", "seconds": 0.0, "why": "the time is over"}
-    bench.deadline = min(end, began + check.seconds)
+    bench.deadline = min(end, began + check.seconds * bench.patience)
     try:
         if not bench.rehearsal and gpus.memory() < check.memory * 1e9:
             raise Skipped(f"needs a GPU of {check.memory:.0f} GB, this one has {gpus.memory() / 1e9:.0f}")
