@@ -95,6 +95,8 @@ def main() -> None:
         if found["rehearsal"]:
             print(f"{sys.argv[1]} is a rehearsal on a CPU: docs/{PAGE} stays as it is.")
             return
+        for one in found["checks"].values():
+            one.pop("details", None)  # what a failed process printed names the folders of that machine
         DATA.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     write_section(PAGE, SCRIPT, page_lines(json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else None))
 

@@ -141,6 +141,7 @@ def test_a_small_gpu_skips_what_it_cannot_hold(tmp_path: Path, monkeypatch: pyte
 
 def test_an_error_without_an_exception_is_its_first_line():
     assert cause(ValueError("it did not start\n  so")) == "ValueError: it did not start"
+    assert cause(ValueError("/a/b/python -m x was killed")) == "ValueError: python -m x was killed"
 
 
 def test_bfloat16_may_differ_by_what_its_plain_form_does():

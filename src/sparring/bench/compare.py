@@ -116,7 +116,9 @@ def run_peer(setup: Setup, peer: str, python: str, micro_batch: int, seconds: fl
 
 def require_peer(peer: str, python: str) -> None:
     """Raise a ValueError where that Python cannot import the peer."""
-    process = subprocess.run([python, "-c", f"import {peer}"], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [python, "-c", f"import {peer}, datasets, psutil"], capture_output=True, text=True, check=False
+    )
     if process.returncode != 0:
         why = (process.stderr.strip() or "it ended silently").splitlines()[-1]
         raise ValueError(

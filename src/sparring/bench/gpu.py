@@ -364,9 +364,8 @@ def examine_gpu(minutes: float, file: Path | None, say: Say) -> Found:
     if about["rehearsal"]:
         say("No GPU: this is a REHEARSAL at toy size on a CPU. It shows that the checks run, and nothing of a GPU.")
     found = about | {"checks": done_before(file, about)}
-    log = Path(os.devnull) if file is None else file.with_suffix(".vllm.log")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), log, say)
+        bench = Bench(Path(folder), (file or Path(folder) / "gpu.json").with_suffix(".vllm.log"), say)
         end = time.monotonic() + 60 * minutes * bench.patience
         for check in CHECKS:
             if check.name in found["checks"]:
@@ -418,7 +417,7 @@ def outcome(check: Check, bench: Bench, end: float) -> Found:
 
 
 def cause(error: Exception) -> str:
-    """The line that says why: of a process that failed the last line which names an exception, if there is one."""
+    """The line that says why, without folders: of a process that failed the last one that names an exception."""
     lines = [line.strip() for line in str(error).splitlines()]
     named: Iterator[str] = (line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception|Exit)\b", line))
-    return next(named, first_line(error))[:300]
+    return re.sub(r"/\S*/", "", next(named, first_line(error)))[:300]
