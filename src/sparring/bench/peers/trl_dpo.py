@@ -62,7 +62,8 @@ def load(folder: Path) -> Any:
     """The folder's model on the device; one with random weights where the folder holds none."""
     device = "cuda" if CUDA else "cpu"
     if any(folder.glob("*.safetensors")):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return model.to(device)
     torch.manual_seed(0)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
