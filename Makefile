@@ -6,6 +6,9 @@
 # make test-trackers: set up all experiment trackers in an environment of their own, and run the tests that need them
 # make test-fleet: set up Ray in an environment of its own, and run the tests of clusters (some minutes; as root, with iproute2, also on three
 #   hosts made of network namespaces, which are killed: half an hour; with `apt-get install slurm-wlm munge` also on a Slurm of such hosts)
+# make test-gpu: set up, and check and measure what only a GPU can show: at most eight minutes on one GPU, figures to docs/gpu.md; without
+#   a GPU it is a rehearsal at toy size, which says so and writes no figures (docs/gpu.md)
+# make gpu-environments: for test-gpu, bitsandbytes beside Sparring, and TRL and vLLM for CUDA in environments of their own
 # make test-vllm: set up vLLM for CPUs in an environment of its own, and run the tests that need it (some minutes)
 
 PYTHON ?= python3
@@ -18,8 +21,11 @@ TRACKERS_VENV ?= .venv-trackers
 TRACKERS_READY = $(TRACKERS_VENV)/.ready
 FLEET_VENV ?= .venv-fleet
 FLEET_READY = $(FLEET_VENV)/.ready
+TRL_VENV ?= .venv-trl
+CUDA_VLLM_VENV ?= .venv-vllm-cuda
+SPARRING_TRL_PYTHON ?= $(wildcard $(abspath $(TRL_VENV))/bin/python)
 
-.PHONY: demo test test-more test-trackers test-fleet test-vllm check lint docs clean
+.PHONY: demo test test-more test-trackers test-fleet test-gpu gpu-environments test-vllm check lint docs clean
 
 demo: $(READY)
 	$(BIN)/sparring run recipes/demo.yaml
@@ -35,6 +41,21 @@ test-more: $(READY)
 
 test-vllm: $(READY) $(VLLM_READY)
 	SPARRING_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest tests/sampling/test_vllm_real.py tests/oracles/test_judge_vllm.py
+
+# A failed check is the command's status, and its figures are written all the same.
+test-gpu: $(READY)
+	mkdir -p build
+	SPARRING_TRL_PYTHON=$(SPARRING_TRL_PYTHON) \
+		SPARRING_VLLM_PYTHON=$(or $(SPARRING_VLLM_PYTHON),$(wildcard $(abspath $(CUDA_VLLM_VENV))/bin/python)) \
+		$(BIN)/sparring bench gpu --minutes 8 --json build/gpu.json; \
+		status=$$?; $(BIN)/python docs/make_gpu.py build/gpu.json && exit $$status
+
+gpu-environments: $(READY)
+	$(BIN)/pip install --quiet bitsandbytes==0.50.2 -c constraints.txt
+	$(PYTHON) -m venv $(TRL_VENV)
+	$(TRL_VENV)/bin/pip install --quiet trl==1.16.0 peft psutil
+	$(PYTHON) -m venv $(CUDA_VLLM_VENV)
+	$(CUDA_VLLM_VENV)/bin/pip install --quiet vllm==0.32.0
 
 test-fleet: $(FLEET_READY)
 	OMP_NUM_THREADS=1 $(FLEET_VENV)/bin/python -m pytest tests/fleet
@@ -97,4 +118,4 @@ $(FLEET_READY): pyproject.toml constraints.txt
 	touch $(FLEET_READY)
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(TRACKERS_VENV) runs build dist site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(CUDA_VLLM_VENV) $(TRL_VENV) $(TRACKERS_VENV) runs build dist site .pytest_cache .ruff_cache

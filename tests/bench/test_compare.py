@@ -32,7 +32,7 @@ def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def own(losses: float = 0.693):
-    def fake(setup: Setup, kind: str = "fit") -> dict:
+    def fake(setup: Setup, kind: str = "fit", seconds: float | None = None) -> dict:
         steps = len(setup.workload.rollouts) // setup.batch_size
         seconds = [50.0, *[2.0] * (steps - 1)] if steps > 1 else [2.0]
         return {"losses": [losses] * steps, "step_seconds": seconds, "reference_seconds": 2.0, "tokens": 100,
@@ -90,7 +90,7 @@ def test_the_peer_sees_the_same_prompts_in_our_order():
 
 def test_ratios_are_medians_of_alternating_runs(peers: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compare, "run_own", own())
-    monkeypatch.setattr(compare, "_model_sizes", lambda _: {"all": 1e8})
+    monkeypatch.setattr(compare, "model_sizes", lambda *_: {"all": 1e8, "trained": 1e8})
     monkeypatch.setattr(compare, "_efficiency", lambda *_: {})
     said: list[str] = []
     setup = Setup("model", Workload.draw("chat", 16, 2, 500), batch_size=8)

@@ -23,7 +23,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sparring.bench.measure import matrix_peak
 from sparring.bench.workload import Workload, useful_cost
-from sparring.recipe.sections import FitConfig
+from sparring.recipe.sections import FitConfig, LoraConfig
+from sparring.training.adapters import with_adapter
 from sparring.training.fit import batches
 from sparring.training.packing import Layout, Rollout
 from sparring.training.scorer import Attention
@@ -33,6 +34,8 @@ WORKER = [sys.executable, "-m", "sparring.bench.worker"]
 """the command of our side, without the job's file and the result's"""
 AGREEMENT = 1e-3
 """largest difference between the two sides' losses, float32"""
+TAIL = 30
+"""lines that are shown of what a failed process printed"""
 Job = dict[str, Any]
 Result = dict[str, Any]
 Say = Callable[[str], None]
@@ -54,6 +57,8 @@ class Setup:
     learning_rate: float = 1e-5
     beta: float = 0.1
     seed: int = 0
+    lora_rank: int = 0
+    """0: all weights are trained"""
 
     def job(self, kind: str = "fit") -> Job:
         """The settings, tokens and pairs of this case, as our worker reads them."""
@@ -79,36 +84,41 @@ class Setup:
         return [size for size in (1, 2, 4, 8, 16, 32, 64) if self.pairs % size == 0]
 
 
-def work(job: Job, command: list[str]) -> Result:
+def work(job: Job, command: list[str], seconds: float | None = None) -> Result:
     """Run one job in a process of its own.
 
     Raises:
-        ValueError: it failed; with the end of what it printed.
+        ValueError: it failed, with the end of what it printed; or it was killed after so many seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         job_file, result_file = Path(folder) / "job.json", Path(folder) / "result.json"
         job_file.write_text(json.dumps(job), encoding="utf-8")
         files = [str(job_file), str(result_file)]
-        process = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+        try:
+            process = subprocess.run([*command, *files], capture_output=True, text=True, check=False, timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ValueError(f"{' '.join(command)} was killed after {seconds:.0f} seconds.") from error
         if process.returncode != 0 or not result_file.exists():
-            tail = "\n".join((process.stdout + process.stderr).strip().splitlines()[-12:])
+            tail = "\n".join((process.stdout + process.stderr).strip().splitlines()[-TAIL:])
             raise ValueError(f"{' '.join(command)} ended with status {process.returncode}:\n{tail}")
         return json.loads(result_file.read_text(encoding="utf-8"))
 
 
-def run_own(setup: Setup, kind: str = "fit") -> Result:
+def run_own(setup: Setup, kind: str = "fit", seconds: float | None = None) -> Result:
     """Our side of a case."""
-    return work(setup.job(kind), WORKER)
+    return work(setup.job(kind), WORKER, seconds)
 
 
-def run_peer(setup: Setup, peer: str, python: str, micro_batch: int) -> Result:
+def run_peer(setup: Setup, peer: str, python: str, micro_batch: int, seconds: float | None = None) -> Result:
     """The peer's side of a case."""
-    return work(setup.peer_job(micro_batch), [python, str(PEERS / f"{peer}_dpo.py")])
+    return work(setup.peer_job(micro_batch), [python, str(PEERS / f"{peer}_dpo.py")], seconds)
 
 
 def require_peer(peer: str, python: str) -> None:
     """Raise a ValueError where that Python cannot import the peer."""
-    process = subprocess.run([python, "-c", f"import {peer}"], capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [python, "-c", f"import {peer}, datasets, psutil"], capture_output=True, text=True, check=False
+    )
     if process.returncode != 0:
         why = (process.stderr.strip() or "it ended silently").splitlines()[-1]
         raise ValueError(
@@ -240,37 +250,45 @@ def compare_fit(
         if peer is not None and micro_batch is not None:
             runs["theirs"].append(run_peer(setup, peer, python, micro_batch))
             say(f"repeat {repeat + 1}, {peer}: {step_seconds(runs['theirs'][-1]):.1f} s a step")
-    sizes = _model_sizes(setup.model)
-    case["ours"] = _summary(runs["ours"], setup, sizes) | _efficiency(runs["ours"], setup, sizes)
+    sizes = model_sizes(setup.model, setup.lora_rank)
+    case["ours"] = summary(runs["ours"], setup, sizes) | _efficiency(runs["ours"], setup, sizes)
     if peer is not None:
-        case["theirs"] = _summary(runs["theirs"], setup, sizes) | {"peer": peer, "micro_batch": micro_batch}
+        case["theirs"] = summary(runs["theirs"], setup, sizes) | {"peer": peer, "micro_batch": micro_batch}
         case["theirs"]["version"] = runs["theirs"][0].get("version", "")
         case |= _ratios(case["ours"], case["theirs"])
     return case
 
 
-def _model_sizes(folder: str) -> dict[str, int]:
-    """Parameters of body and head, layers and attention width, from the configuration alone."""
+def model_sizes(folder: str, lora_rank: int = 0) -> dict[str, int]:
+    """Parameters of all, body, head and what is trained; layers and attention width: from the configuration alone."""
     config = AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     embedding, head = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)  # type: ignore
     text = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    every = sum(p.numel() for p in model.parameters())
+    body = sum(p.numel() for p in model.base_model.parameters()) - embedding.numel()
+    if lora_rank:
+        with torch.device("meta"):
+            model = with_adapter(model, LoraConfig(rank=lora_rank))
     return {
-        "all": sum(p.numel() for p in model.parameters()),
-        "body": sum(p.numel() for p in model.base_model.parameters()) - embedding.numel(),
+        "all": every,
+        "body": body,
         "head": head.numel(),
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "layers": text.num_hidden_layers,
         "width": text.num_attention_heads * width,
     }
 
 
-def _summary(results: list[Result], setup: Setup, sizes: dict[str, int]) -> dict[str, Any]:
+def summary(results: list[Result], setup: Setup, sizes: dict[str, int]) -> dict[str, Any]:
     """Medians over repeats, per optimiser step; the reference pass is spread over the steps that it served."""
     steps = len(setup.workload.rollouts) / setup.batch_size
     seconds = [step_seconds(r) for r in results]
-    constant = 16.0 * sizes["all"]  # float32 weights, gradients and two moments
+    # float32 weights, and of the trained ones gradients and two moments; an adapter is beside the model
+    beside = sizes["trained"] if setup.lora_rank else 0
+    constant = 4.0 * (sizes["all"] + beside) + 12.0 * sizes["trained"]
     peak = statistics.median(r["peak_bytes"] for r in results)
     return {
         "step_seconds": statistics.median(seconds),
@@ -284,12 +302,20 @@ def _summary(results: list[Result], setup: Setup, sizes: dict[str, int]) -> dict
     }
 
 
+def useful_rate(results: list[Result], setup: Setup, sizes: dict[str, int]) -> float:
+    """Useful operations per second of an optimiser step."""
+    rollouts = setup.workload.rollouts
+    shape = sizes["body"], sizes["head"], sizes["layers"], sizes["width"]
+    steps = len(rollouts) / setup.batch_size
+    operations = useful_cost(rollouts, *shape, frozen=setup.lora_rank > 0).total / steps
+    return operations / statistics.median(step_seconds(r) for r in results)
+
+
 def _efficiency(results: list[Result], setup: Setup, sizes: dict[str, int]) -> dict[str, Any]:
     """Useful operations per second, as a share of a large matrix product's and of what the body alone reaches."""
     rollouts, steps = setup.workload.rollouts, len(setup.workload.rollouts) / setup.batch_size
     shape = sizes["body"], sizes["head"], sizes["layers"], sizes["width"]
-    cost = useful_cost(rollouts, *shape)
-    rate = cost.total / steps / statistics.median(step_seconds(r) for r in results)
+    rate = useful_rate(results, setup, sizes)
     alone = run_own(setup, "body")
     # The last token of a response is fed too there, which a rollout's is not.
     rows = [Rollout(prompt, [[*response, 0]]) for prompt, responses in rollouts for response in responses]
@@ -298,7 +324,7 @@ def _efficiency(results: list[Result], setup: Setup, sizes: dict[str, int]) -> d
     peak = matrix_peak(setup.precision)
     return {
         "tokens_per_step": results[0]["tokens"] / steps,
-        "useful_flops_per_step": cost.total / steps,
+        "useful_flops_per_step": rate * statistics.median(step_seconds(r) for r in results),
         "matrix_peak": peak,
         "share_of_matrix_peak": rate / peak,
         "body_alone_share_of_matrix_peak": body_rate / peak,

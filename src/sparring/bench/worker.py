@@ -17,16 +17,16 @@ import torch
 
 from sparring.bench.measure import UNTRIPPED
 from sparring.bench.round import run_round
+from sparring.bench.worker_gpu import run_adam, run_forms, run_quantised, run_vllm
 from sparring.bench.worker_memory import run_memory
-from sparring.models.weights import load_model
-from sparring.objectives.pairs import Pair, PairLogistic
-from sparring.recipe.sections import FitConfig, SamplingConfig
+from sparring.bench.workload import as_examples, model_in
+from sparring.objectives.pairs import PairLogistic
+from sparring.recipe.sections import FitConfig, LoraConfig, SamplingConfig
 from sparring.runtime import gpus
-from sparring.runtime.devices import on_device
 from sparring.runtime.memory import PeakMemory, process_memory, release_memory
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
-from sparring.training.batches import TrainingExample
+from sparring.training.adapters import with_adapter
 from sparring.training.fit import fit
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import ANCHOR_ROOM, rollout_logps
@@ -37,17 +37,16 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
     """DPO on the job's rollouts: the reference pass, then the fit, each timed; memory of the fit alone."""
     rollouts = [Rollout(prompt, responses) for prompt, responses in job["rollouts"]]
     before = process_memory()
-    scorer = PolicyScorer(on_device(load_model(Path(job["model"]), torch.float32)), job["layout"], job["attention"])
+    model = model_in(Path(job["model"]), torch.float32)
+    if job["lora_rank"]:
+        model = with_adapter(model, LoraConfig(rank=job["lora_rank"], alpha=2.0 * job["lora_rank"]))
+    scorer = PolicyScorer(model, job["layout"], job["attention"])
     budget, precision = job["micro_batch_tokens"], job["precision"]
     start = time.monotonic()
     reference = rollout_logps(scorer, rollouts, ANCHOR_ROOM * budget, precision)
     reference_seconds = time.monotonic() - start
     release_memory()  # as a run does between its stages
-    pairs = tuple(Pair(a, b, weight=1.0 / len(job["pairs"])) for a, b in job["pairs"])
-    examples = [
-        TrainingExample(str(i), r, ("own",) * len(r.responses), (0.5,) * len(r.responses), {"reference": logps}, pairs)
-        for i, (r, logps) in enumerate(zip(rollouts, reference, strict=True))
-    ]
+    examples = as_examples(rollouts, reference, job["pairs"])
     config = FitConfig(
         learning_rate=job["learning_rate"],
         schedule="constant",
@@ -74,7 +73,7 @@ def run_fit(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_body(job: dict[str, Any]) -> dict[str, Any]:
     """The transformer body alone over the job's sequences, padded to nothing: the speed that a fit could reach."""
-    model = on_device(load_model(Path(job["model"]), torch.float32)).train()
+    model = model_in(Path(job["model"]), torch.float32).train()
     seconds: list[float] = []
     rows = [torch.tensor([[*prompt, *response]]) for prompt, responses in job["rollouts"] for response in responses]
     for _ in range(2):
@@ -92,7 +91,7 @@ def run_body(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_sample(job: dict[str, Any]) -> dict[str, Any]:
     """Our transformers engine on the job's prompts; no token ends a response, so both sides draw as many."""
-    model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    model = model_in(Path(job["model"]), getattr(torch, job["precision"]))
     fields = ("temperature", "top_p", "max_new_tokens", "batch_size")
     settings = SamplingConfig(**{field: job[field] for field in fields})
     engine = TransformersEngine([(model, 1.0)], settings, frozenset())
@@ -103,7 +102,7 @@ def run_sample(job: dict[str, Any]) -> dict[str, Any]:
 
 def run_generate(job: dict[str, Any]) -> dict[str, Any]:
     """Sample as `run_sample` does, with `model.generate`: left-padded batches, several sequences a prompt."""
-    model = on_device(load_model(Path(job["model"]), getattr(torch, job["precision"])))
+    model = model_in(Path(job["model"]), getattr(torch, job["precision"]))
     length, samples = job["max_new_tokens"], job["samples"]
     options = {"temperature": job["temperature"], "top_p": job["top_p"], "top_k": 0, "do_sample": True}
 
@@ -140,12 +139,16 @@ def _timed(job: dict[str, Any], work: Callable[[], int]) -> dict[str, Any]:
     return {"step_seconds": seconds, "tokens": tokens, "peak_bytes": memory.peak}
 
 
+KINDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    **{"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate, "memory": run_memory},
+    **{"round": run_round, "forms": run_forms, "adam": run_adam, "quantised": run_quantised, "vllm": run_vllm},
+}
+
+
 def main() -> None:
     """Run the job."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    kinds = {"fit": run_fit, "body": run_body, "sample": run_sample, "generate": run_generate}
-    result = (kinds | {"memory": run_memory, "round": run_round})[job["kind"]](job)
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+    Path(sys.argv[2]).write_text(json.dumps(KINDS[job["kind"]](job)), encoding="utf-8")
 
 
 if __name__ == "__main__":

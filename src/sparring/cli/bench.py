@@ -221,6 +221,26 @@ def one_round(
         terminal().print(f"{against} {case['theirs']['seconds']:.1f} s: {case['speed_ratio']:.2f} x")
 
 
+@group.command()
+def gpu(
+    minutes: Annotated[float, typer.Option(min=0.5, help="No check begins or goes on after these.")] = 8.0,
+    file: Json = None,
+) -> None:
+    """What only a GPU can show: layouts and attentions agree, 8-bit Adam, QLoRA, vLLM's reload, speeds beside TRL.
+
+    Without a GPU all of it is rehearsed at toy size. Checks that `--json` holds as done are not run again.
+    """
+    from sparring.bench.gpu import examine_gpu
+
+    found = examine_gpu(minutes, file, terminal(stderr=True).print)
+    statuses = [check["status"] for check in found["checks"].values()]
+    said = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    where = "rehearsed on a CPU, nothing was shown of a GPU" if found["rehearsal"] else found["machine"]["device"]
+    terminal().print(f"{said} ({where})")
+    if "failed" in statuses:
+        raise typer.Exit(1)
+
+
 def _write(file: Path | None, kind: str, model: str, cases: list[dict[str, Any]], **more: Any) -> None:
     """All figures with the machine and the command, without the paths in it that are this machine's."""
     from sparring.bench.measure import machine

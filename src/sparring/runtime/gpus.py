@@ -1,6 +1,6 @@
 """What torch knows of this process' GPUs: the only names outside this folder for what is special to them.
 
-Leaves out: memory (`memory.py`), several ranks (`devices.py`).
+Leaves out: the memory of a stage (`memory.py`), several ranks (`devices.py`).
 
     "cuda" if gpus.there() else "cpu"
 """
@@ -38,6 +38,19 @@ def current() -> int:
 def device_type() -> str:
     """Where models go: "cuda", else "cpu"."""
     return "cuda" if there() else "cpu"
+
+
+def memory() -> int:
+    """Bytes that the one that this process uses has; 0 without one."""
+    return torch.cuda.mem_get_info()[1] if there() else 0
+
+
+def memory_in_use() -> int:
+    """Bytes of it that are in use now, by whatever process; 0 without one."""
+    if not there():
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return total - free
 
 
 def finish() -> None:

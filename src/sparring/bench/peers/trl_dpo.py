@@ -18,7 +18,7 @@ import torch
 import trl  # type: ignore[import-not-found]
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer  # type: ignore[import-not-found]
 
 CUDA = torch.cuda.is_available()
@@ -58,6 +58,26 @@ def peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
+def load(folder: Path) -> Any:
+    """The folder's model on the device; one with random weights where the folder holds none."""
+    device = "cuda" if CUDA else "cpu"
+    if any(folder.glob("*.safetensors")):
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return model.to(device)
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+
+
+def adapter(rank: int) -> Any:
+    """The adapter of this rank that our side trains; None for 0."""
+    if not rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
 def main() -> None:
     """Run the job: every pair of every prompt a row of its own, in our order; tokens are given, not made again."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -67,9 +87,7 @@ def main() -> None:
         for a, b in job["pairs"]
     ]
     before = torch.cuda.memory_allocated() if CUDA else psutil.Process().memory_info().rss
-    model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
-    if CUDA:
-        model.to("cuda")
+    model = load(Path(job["model"]))
     micro, pairs_a_step = job["micro_batch"], job["batch_size"] * len(job["pairs"])
     config = DPOConfig(
         output_dir=sys.argv[2] + ".trl",
@@ -113,6 +131,7 @@ def main() -> None:
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(job["model"]),
         callbacks=[steps],
+        peft_config=adapter(job["lora_rank"]),
     )
     assert reference, "TRL computed no reference log-probabilities"
     reset_peak()
