@@ -78,7 +78,7 @@ def run(
     recipe, out, progress = as_recipe(recipe), Path(out), progress or Progress()
     transformers.utils.logging.disable_progress_bar()
     with Store(out).locked() as store, contextlib.ExitStack() as stack:
-        stack.callback(let_go)
+        stack.callback(end_what_is_kept)
         recorder = Recorder(out / layout.PROGRESS, current().standing)
         progress = progress.recorded(recorder)
         store.twins = twins or {}
@@ -102,14 +102,8 @@ def run(
         recorder.forget_earlier()
         with older_objects_stay():
             summary = started.execute()
-    return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
-
-
-def let_go() -> None:
-    """A run is over: what it kept for its next stage ends, here and on workers, unless they are gone."""
-    end_what_is_kept()
-    with contextlib.suppress(Exception):
         current().rest()
+    return cast(Summary, Shown(summary, partial(view_of_run, run=out)))
 
 
 def check(recipe: RecipeSource, progress: Progress | None = None) -> None:
