@@ -114,7 +114,7 @@ def test_the_same_bytes_without_a_common_folder_and_with_losses_in_every_stage(
     monkeypatch.setattr(folders, "listing", later)
     came = ran(plain, tmp_path / "lossy", machines, tamper)
     check_same(whole, tmp_path / "lossy")
-    assert hit == {"sample", "judge", "anchor", "KL"}
+    assert hit == {"sample", "judge", "anchor", "KL", "evaluate"}
     assert min(came.values()) >= 2
     received = list((Path(os.environ["SPARRING_CACHE"]) / "fleet").iterdir())
     assert len(received) == 3  # start and two iterates, each once
