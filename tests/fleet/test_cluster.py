@@ -115,7 +115,7 @@ def test_the_same_bytes_without_a_common_folder_and_with_losses_in_every_stage(
     came = ran(plain, tmp_path / "lossy", machines, tamper)
     check_same(whole, tmp_path / "lossy")
     assert hit == {"sample", "judge", "anchor", "KL", "evaluate"}
-    assert min(came.values()) >= 2
+    assert min(came[stage] for stage in hit - {"evaluate"}) >= 2  # which has one shard here
     received = list((Path(os.environ["SPARRING_CACHE"]) / "fleet").iterdir())
     assert len(received) == 3  # start and two iterates, each once
     assert {path.name for path in received[0].iterdir()} >= {"config.json", "model.safetensors"}
