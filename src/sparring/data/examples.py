@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,10 @@ from typing import Any
 
 from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeval_check, parse_check
-from sparring.data.labels import Labels, is_null, rows_of_prompts
+from sparring.data.form import ATTACHED, UNREAD, Form, is_null
+from sparring.data.labels import Labels, rows_of_prompts
 from sparring.data.rows import Placed, Row
 from sparring.models.messages import (
-    KINDS,
     Message,
     answer_text,
     as_messages,
@@ -41,10 +40,6 @@ from sparring.runtime.files import LONE_SURROGATE
 
 COMPLETION = "completion"
 """an unpaired answer, before its label says which role it has"""
-ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
-"""columns of what belongs to a prompt and is no text"""
-UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
-"""columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ def stream_examples(
     others = OtherPrompts()
     for placed in _plain(rows_of_prompts(config, roles), config.columns.prompt, dropped):
         layout = layout or Layout.of(placed.row, config, roles, preferences)
-        layout.check(placed)
+        layout.form.check(placed)
         try:
             example = layout.example(placed.row)
         except UnknownCheck as error:
@@ -148,7 +143,7 @@ class Layout:
         """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
         self.path, self.check_column, self.group_column = config.path, config.columns.check, config.columns.group
         self.prompt, self.responses, self.inside, self.labels = prompt, responses, inside, labels
-        self.kinds: dict[str, str] = {}
+        self.form = Form((prompt, *responses.values(), *labels.columns))
 
     @classmethod
     def of(cls, row: Row, config: DatasetConfig, roles: Sequence[str], preferences: bool = False) -> Layout:
@@ -180,22 +175,6 @@ class Layout:
                 + _remedy(row, columns, roles)
             )
         return cls(config, prompt, responses, inside, labels)
-
-    def check(self, placed: Placed) -> None:
-        """Compare a row's columns and kinds of values with those of the rows before it.
-
-        Raises:
-            ValueError: they changed; names file, row and field.
-        """
-        for column in dict.fromkeys((self.prompt, *self.responses.values(), *self.labels.columns)):
-            kind = _kind(placed.row[column]) if column in placed.row else "no such column"
-            before = self.kinds.setdefault(column, kind) if kind != "null" else kind
-            if kind != before:
-                raise ValueError(
-                    f"data: {placed.file!r}, row {placed.number}, field {column!r}: {kind}, but {before} in the rows "
-                    f"before it; the row has {', '.join(map(repr, placed.row))}. Bring all rows into one form, or "
-                    "leave that file out."
-                )
 
     def example(self, row: Row) -> Example:
         """The example of a row.
@@ -271,12 +250,6 @@ def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
     collect = " Or have pairs built: data.collect." if "chosen" in roles else ""
     begin = f"These rows are {kind}. Or name" if kind else "Name"
     return f"{begin} yours under columns: {{prompt: ..., {names}{collect}"
-
-
-def _kind(value: Any) -> str:
-    """The kind of a value, on which all rows must agree; text and messages are one kind."""
-    usual = "text or messages"
-    return "null" if is_null(value) else {**KINDS, str: usual, list: usual}.get(type(value), type(value).__name__)
 
 
 def _holds_prompt(value: Any) -> bool:

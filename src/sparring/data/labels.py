@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
+from sparring.data.form import Form, asked
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 
@@ -30,22 +31,25 @@ class BestAndWorst(NamedTuple):
 def rows_of_prompts(config: DatasetConfig, roles: Sequence[str]) -> Iterator[Placed]:
     """The rows of a data set; where pairs are wanted, rated answers to one prompt become one row with a list of them.
 
-    They must stand together: no prompt is held in memory to wait for more.
+    They must stand together: no prompt is held in memory to wait for more. Answers under other tools, or with another
+    check or group, are to another prompt.
+
+    Raises:
+        ValueError: a rated row has other columns or kinds of values than those before it.
     """
     rows, columns = stream_rows(config), config.columns
     first = next(rows, None)
     if first is None:
         return
     rows = chain([first], rows)
-    one_answer_a_row = {columns.completion, columns.score, columns.prompt} <= first.row.keys()
+    rated_row = (columns.prompt, columns.completion, columns.score)
+    one_answer_a_row = first.row.keys() >= set(rated_row)
     if "chosen" not in roles or not one_answer_a_row or {columns.chosen, columns.ranked} & first.row.keys():
         yield from rows
         return
-    for _, same in groupby(rows, key=lambda placed: placed.row.get(columns.prompt)):
+    for _, same in groupby(map(Form(rated_row).check, rows), key=lambda placed: asked(placed.row, columns)):
         group = list(same)
-        rated = [
-            {"answer": one.row.get(columns.completion), columns.score: one.row.get(columns.score)} for one in group
-        ]
+        rated = [{"answer": one.row[columns.completion], columns.score: one.row[columns.score]} for one in group]
         yield group[0]._replace(row={**group[0].row, columns.ranked: rated})
 
 
@@ -116,7 +120,9 @@ class Labels:
         """
         answers, score = _list(value), self.names.score
         if len(answers) == 1 and isinstance(answers[0], Mapping):
-            raise ValueError("only one rated answer to its prompt (rows of one prompt must stand together)")
+            raise ValueError(
+                "only one rated answer to its prompt (its rows must stand together, with the same tools, check and group)"
+            )
         if len(answers) < 2:
             raise ValueError("fewer than two ranked answers")
         if all(isinstance(answer, str) for answer in answers):
@@ -215,8 +221,3 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(ranked, list | tuple):
         raise ValueError("the ranked answers are no list")
     return list(ranked)
-
-
-def is_null(value: Any) -> bool:
-    """Whether a cell holds nothing; NaN is how pandas writes that."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
