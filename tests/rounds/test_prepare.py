@@ -273,7 +273,10 @@ def test_both_sides_of_labelled_answers_are_counted(label: Callable[..., Made]) 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([1, -1, 1], r"^data\.train: no answer is undesirable, 2 are desirable \(column 'label': true .*; dropped: 1 x the"),
+        (
+            [1, -1, 1],
+            r"^data\.train: no answer is undesirable, 2 are desirable \(column 'label': true .*; dropped: 1 x the",
+        ),
         ([False] * 3, r"no answer is desirable, 3 are undesirable \(column 'label': .*false or 0\)\. One side alone"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any
 
 from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeval_check, parse_check
-from sparring.data.form import ATTACHED, UNREAD, Form, is_null
+from sparring.data.form import ATTACHED, UNREAD, Form, count_drop, is_null
 from sparring.data.labels import Labels, rows_of_prompts
 from sparring.data.rows import Placed, Row
 from sparring.models.messages import (
@@ -38,8 +38,18 @@ from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
 from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
+CONVERSATIONS = ("messages", "conversations")
+"""columns of whole conversations"""
 COMPLETION = "completion"
 """an unpaired answer, before its label says which role it has"""
+TAKERS = {
+    "pairs": "dpo, simpo, orpo",
+    "rated": "dpo",
+    "labels": "kto",
+    "gold": "spin, space, t_spin and tpaw",
+    "oracle": "inpo, sppo",
+}
+"""methods by the data that they take, for messages"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,7 @@ def stream_examples(
     before = len(seen)
     layout: Layout | None = None
     others = OtherPrompts()
-    for placed in _plain(rows_of_prompts(config, roles), config.columns.prompt, dropped):
+    for placed in _plain(rows_of_prompts(config, roles, dropped), config.columns.prompt, dropped):
         layout = layout or Layout.of(placed.row, config, roles, preferences)
         layout.form.check(placed)
         try:
@@ -90,7 +100,7 @@ def stream_examples(
             field = config.columns.check if own else IDS
             raise ValueError(f"data: {placed.file!r}, row {placed.number}, field {field!r}: {error}") from error
         except ValueError as error:
-            dropped[str(error)] += 1
+            count_drop(dropped, error, placed)
             continue
         if (digest := int(example.id, 16)) in seen:
             dropped["duplicate"] += 1
@@ -157,18 +167,26 @@ class Layout:
             responses = {COMPLETION: columns.completion}
         else:
             responses = {role: getattr(columns, role) for role in roles}
-        if "gold" in responses and columns.gold not in row and "messages" in row:
-            responses["gold"] = "messages"
+        for role in responses.keys() & {"gold", COMPLETION}:
+            if responses[role] not in row:
+                responses[role] = next((name for name in CONVERSATIONS if name in row), responses[role])
         if {"chosen", "rejected"} <= responses.keys() and columns.ranked in row and columns.chosen not in row:
             responses |= {"chosen": columns.ranked, "rejected": columns.ranked}
         inside = columns.prompt not in row
-        whole = [*responses.values()] or [columns.chosen, columns.gold, "messages"]
+        whole = [*responses.values()] or [columns.chosen, columns.gold, *CONVERSATIONS]
         prompt = next((name for name in whole if inside and _holds_prompt(row.get(name))), columns.prompt)
         ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
         missing, labels = [name for name in (prompt, *responses.values()) if name not in row], None
         if not missing:
             labels = Labels.of(row, config, DESIRABLE in roles, ranked, preferences)
             missing = [name for name in labels.columns if name not in row]
+        if responses and missing == [columns.prompt]:
+            raise ValueError(
+                f"data: {config.path!r} has no column {columns.prompt!r}, and no prompt stands in "
+                f"{' or '.join(map(repr, dict.fromkeys(responses.values())))}, which would be conversations then ("
+                'lists of messages, or text as "\\n\\nHuman: ...\\n\\nAssistant: ..."). Name the prompt\'s column under '
+                f"columns: {{prompt: ...}}; it has {', '.join(map(repr, row))}."
+            )
         if labels is None or missing:
             raise ValueError(
                 f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
@@ -230,20 +248,22 @@ def _other_check(row: Row) -> Check | None:
 
 def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
     """What to do where a row lacks a column of its roles: another method, or the columns' names."""
+    whole = next((name for name in CONVERSATIONS if name in row), CONVERSATIONS[0])
     kinds = {
-        "pairs, which dpo, simpo, orpo and others take": {columns.chosen, columns.rejected},
-        "lists of answers, whose best and worst dpo, simpo, orpo and others take": {columns.ranked},
-        "unpaired answers with a label, which kto takes": {columns.completion, columns.label},
-        "rated answers, which kto takes with a threshold, and dpo and others as pairs": {
+        f"pairs, which {TAKERS['pairs']} and others take": {columns.chosen, columns.rejected},
+        f"lists of answers, whose best and worst {TAKERS['pairs']} and others take": {columns.ranked},
+        f"conversations with a label, which {TAKERS['labels']} takes": {whole, columns.label},
+        f"unpaired answers with a label, which {TAKERS['labels']} takes": {columns.completion, columns.label},
+        f"rated answers, which {TAKERS['labels']} takes with a threshold, and {TAKERS['rated']} and others as pairs": {
             columns.completion,
             columns.score,
         },
-        "gold answers, which spin, space, t_spin and tpaw take": {columns.gold},
-        "conversations, whose last answers spin, space, t_spin and tpaw take": {"messages"},
+        f"gold answers, which {TAKERS['gold']} take": {columns.gold},
+        f"conversations, whose last answers {TAKERS['gold']} take": {whole},
     }
     kind = next((kind for kind, names in kinds.items() if names <= row.keys()), None)
     if kind is None and row.keys() <= {columns.prompt, columns.check, columns.group}:
-        kind = "prompts alone, which inpo, sppo and others take with an oracle"
+        kind = f"prompts alone, which {TAKERS['oracle']} and others take with an oracle"
     names = "chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
     if DESIRABLE in roles:
         names = "completion: ..., label: ...}, or score: ... with threshold: ..."

@@ -7,9 +7,12 @@ Leaves out: what a column says (`examples.py`, `labels.py`), reading files (`row
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Iterable
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sparring.data.checks import IDS, KWARGS
@@ -61,6 +64,35 @@ def asked(row: Row, columns: ColumnsConfig) -> dict[str, Any]:
     used = {columns.completion, columns.score}
     held = {name: row[name] for name in belongs if name not in used}
     return {name: value for name, value in held.items() if not is_null(value) and value not in ("", [])}
+
+
+@contextlib.contextmanager
+def named(place: str) -> Iterator[None]:
+    """Errors about a data set name its place in the recipe, `data.train.sets.chat`."""
+    try:
+        yield
+    except ValueError as error:
+        if not (text := str(error)).startswith("data: "):
+            raise
+        raise ValueError(f"data.{place}: {text.removeprefix('data: ')}") from error
+
+
+class BadCell(ValueError):
+    """A cell that cannot be used, and its column and value."""
+
+    def __init__(self, reason: str, column: str, value: Any) -> None:
+        super().__init__(reason)
+        self.column, self.value = column, value
+
+
+def count_drop(dropped: Counter[str], error: ValueError, placed: Placed) -> None:
+    """Count a row by the reason why it cannot be used; with that of cells stands the first of them as an example."""
+    reason = str(error)
+    if isinstance(error, BadCell):
+        begin = f"{reason} (first: "
+        first = f"{begin}row {placed.number}, {error.column!r} = {reprlib.repr(error.value)})"
+        reason = next((known for known in dropped if known.startswith(begin)), first)
+    dropped[reason] += 1
 
 
 def is_null(value: Any) -> bool:

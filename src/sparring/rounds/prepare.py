@@ -29,6 +29,7 @@ from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS
 from sparring.data.evaluation_only import refuse_evaluation_only
 from sparring.data.examples import Example, Layout, stream_examples
+from sparring.data.form import named
 from sparring.data.labels import rows_of_prompts
 from sparring.data.rows import data_files
 from sparring.models.chat import Chat
@@ -246,7 +247,7 @@ class Preparation:
         """The tokenised rows of a set, `name` under `data`, in shards; `seen` gets a hash of each."""
         dropped, unread, shards = Counter[str](), Counter[str](), list[Path]()
         folder = self._folder(relative).joinpath(*name.split(".")[2:])
-        with self.progress.task(f"data  {name}", None) as advance:
+        with named(name), self.progress.task(f"data  {name}", None) as advance:
             preferences = relative == TRAIN and bool(roles) and self.recipe.uses_given_preferences()
             examples = stream_examples(config, roles, dropped, unread, preferences, seen)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
@@ -434,7 +435,7 @@ def data_problems(recipe: Recipe, prompts_only: bool = False) -> list[str]:
         wanted = () if name == "held_out" else roles
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
-                first = next(rows_of_prompts(config, wanted), None)
+                first = next(rows_of_prompts(config, wanted, Counter()), None)
                 if first is None:
                     raise ValueError(f"{config.path!r} has no rows.")
                 with contextlib.suppress(UnusableRow):  # counted when all rows are read
