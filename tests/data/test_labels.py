@@ -16,7 +16,7 @@ from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 PAIR = {"prompt": "Say ant", "chosen": "ant!", "rejected": "no"}
 BOTH = ("chosen", "rejected")
 PERCENT = "the preference is no probability from 0 to 1: divide percentages by 100"
-ALONE = "only one rated answer to its prompt (its rows must stand together, with the same tools, check and group)"
+ALONE = "only one rated answer to its prompt (its rows must stand together, with one check, group and tools)"
 
 
 def read(

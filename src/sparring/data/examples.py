@@ -183,9 +183,9 @@ class Layout:
         if responses and missing == [columns.prompt]:
             raise ValueError(
                 f"data: {config.path!r} has no column {columns.prompt!r}, and no prompt stands in "
-                f"{' or '.join(map(repr, dict.fromkeys(responses.values())))}, which would be conversations then ("
-                'lists of messages, or text as "\\n\\nHuman: ...\\n\\nAssistant: ..."). Name the prompt\'s column under '
-                f"columns: {{prompt: ...}}; it has {', '.join(map(repr, row))}."
+                f"{' or '.join(map(repr, dict.fromkeys(responses.values())))}: they are neither lists of messages nor "
+                'transcripts ("\\n\\nHuman: ...\\n\\nAssistant: ..."). Name the prompt\'s column under columns: '
+                f"{{prompt: ...}}; it has {', '.join(map(repr, row))}."
             )
         if labels is None or missing:
             raise ValueError(

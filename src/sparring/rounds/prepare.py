@@ -207,9 +207,9 @@ class Preparation:
                 )
         if MISMATCHED in roles and not found[MISMATCHED]:
             raise ValueError(
-                f"data.train: all {found[DESIRABLE] + found[UNDESIRABLE]} answers are to one prompt, so that none has an "
-                "answer to another prompt beside it, by which z is estimated. Mix the rows of several prompts, or set "
-                "algorithm.reference_point: zero."
+                f"data.train: all {found[DESIRABLE] + found[UNDESIRABLE]} answers are to one prompt, so that none has "
+                "an answer to another prompt beside it, by which z is estimated. Mix the rows of several prompts, or "
+                "set algorithm.reference_point: zero."
             )
         return {side: found[side] for side in (DESIRABLE, UNDESIRABLE)}
 
