@@ -717,6 +717,13 @@ def test_turns_of_sharegpt_are_messages(tmp_path: Path) -> None:
     assert (example.messages, example.responses) == (SPOKEN, {"chosen": "ant!", "rejected": "no"})
 
 
+def test_a_text_beside_a_conversation_has_a_reason_of_its_own(tmp_path: Path) -> None:
+    row = {"chosen": ANSWERED, "rejected": "no"}
+    with pytest.raises(ValueError, match="1 x one response is a conversation with its prompt, another text"):
+        load(write(tmp_path / "rows.jsonl", [row]), *BOTH)
+    assert load(write(tmp_path / "beside.jsonl", [{"prompt": USER, **row}]), *BOTH)[0][0].responses["rejected"] == "no"
+
+
 def test_whole_conversations_with_a_label(tmp_path: Path) -> None:
     rows = [{"messages": ANSWERED, "label": False}]
     (example,), _ = load(write(tmp_path / "rows.jsonl", rows), *UNPAIRED)

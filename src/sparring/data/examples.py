@@ -308,6 +308,8 @@ def prompt_and_answers(prompt: Any, answers: Mapping[str, Any]) -> tuple[list[Me
     beside = [] if prompt is None else _prompt_beside(prompt)
     parts = {role: _answer(value, beside) for role, value in answers.items()}
     wholes = [_joined(beside, turns) for turns, _ in parts.values()] or [beside]
+    if any(wholes) and not all(wholes):
+        raise ValueError("one response is a conversation with its prompt, another text: give both in one form")
     if any(whole != wholes[0] for whole in wholes):
         raise ValueError("the responses answer different prompts")
     if not wholes[0]:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sparring.data.aloe import UnusableRow, plain_rows
@@ -371,7 +370,7 @@ def _digests(table: pa.Table) -> list[int]:
 
 def _roles(table: pa.Table) -> list[str]:
     """The role of each response."""
-    return pc.struct_field(pc.list_flatten(table["responses"]), "role").to_pylist()
+    return [role for chunk in table["responses"].chunks for role in chunk.flatten().field("role").to_pylist()]
 
 
 def _label(config: DatasetConfig) -> str:
