@@ -434,9 +434,11 @@ def data_problems(recipe: Recipe, prompts_only: bool = False) -> list[str]:
         wanted = () if name == "held_out" else roles
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
-                first = next(rows_of_prompts(config, wanted, Counter()), None)
+                unrated = Counter[str]()
+                first = next(rows_of_prompts(config, wanted, unrated), None)
                 if first is None:
-                    raise ValueError(f"{config.path!r} has no rows.")
+                    reasons = "; ".join(f"{count} x {reason}" for reason, count in unrated.items())
+                    raise ValueError(f"{config.path!r} has no {f'usable rows: {reasons}' if reasons else 'rows'}.")
                 with contextlib.suppress(UnusableRow):  # counted when all rows are read
                     row = next(plain_rows(first.row, config.columns.prompt))
                     Layout.of(row, config, wanted, bool(wanted) and recipe.uses_given_preferences())
