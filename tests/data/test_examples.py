@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import load_examples, write_jsonl
+from sparring.algorithms.algorithm import DataFacts, build_algorithm
 from sparring.data import checks
-from sparring.data.examples import Example, stream_examples
+from sparring.data.examples import TAKERS, Example, stream_examples
 from sparring.data.rows import read_rows
 from sparring.models.messages import turns
 from sparring.oracles.labelled import read_labelled
@@ -336,7 +337,10 @@ def test_odd_lists_are_counted(tmp_path: Path) -> None:
     rows = [{"prompt": str(i), "answers": answers} for i, answers in enumerate([["a", "b"], *odd])]
     examples, dropped = load(write(tmp_path / "r.jsonl", rows), "chosen", "rejected")
     assert [e.responses for e in examples] == [{"chosen": "a", "rejected": "b"}]
-    assert dropped == {"the ranked answers are text, but not a JSON list": 1, "the rank of an answer is no number": 3}
+    assert dropped == {
+        "the ranked answers are text, but not a JSON list": 1,
+        "the rank of an answer is no number (first: row 3, 'rank' = [1])": 3,
+    }
     with pytest.raises(ValueError, match="1 x the ranked answers are no list"):
         load(write(tmp_path / "five.jsonl", [{"prompt": "1", "answers": 5}]), "chosen", "rejected")
     with pytest.raises(ValueError, match="a message needs 'role' and 'content'"):
@@ -629,10 +633,10 @@ def test_labels_that_are_none_are_counted(tmp_path: Path) -> None:
     rows = [{**LABELLED[0], "label": label} for label in (1, 0, None)]
     examples, dropped = load(write(tmp_path / "rows.jsonl", rows), *UNPAIRED[:2])
     assert [list(e.responses) for e in examples] == [["desirable"], ["undesirable"]]
-    assert dropped == {"the label is neither true nor false": 1}
+    assert dropped == {"the label is neither true nor false (first: row 3, 'label' = None)": 1}
     rows = [{**LABELLED[0], "label": label} for label in ("TRUE", "maybe")]
     _, dropped = load(write(tmp_path / "text.csv", rows), *UNPAIRED[:2])
-    assert dropped == {"the label is neither true nor false": 1}
+    assert dropped == {"the label is neither true nor false (first: row 2, 'label' = 'maybe')": 1}
 
 
 def test_conversations_with_a_label(tmp_path: Path) -> None:
@@ -653,6 +657,8 @@ TAKEN = [
     ({"prompt": "a", "completion": "x", "label": True}, BOTH, "unpaired answers with a label, which kto takes"),
     ({"prompt": "a", "completion": "x", "score": 3}, GOLD, "rated answers, which kto takes with a threshold, and dpo"),
     ({"prompt": "a", "gold": "x"}, BOTH, "gold answers, which spin, space, t_spin and tpaw take"),
+    ({"messages": ANSWERED, "label": True}, BOTH, "conversations with a label, which kto takes"),
+    ({"conversations": ANSWERED}, BOTH, "conversations, whose last answers spin, space, t_spin and tpaw take"),
     ({"messages": ANSWERED}, UNPAIRED, "conversations, whose last answers spin, space, t_spin and tpaw take"),
     ({"prompt": "a"}, UNPAIRED, "prompts alone, which inpo, sppo and others take with an oracle"),
 ]
@@ -664,6 +670,64 @@ def test_rows_of_another_kind_say_which_methods_take_them(
 ) -> None:
     with pytest.raises(ValueError, match=rf"has no column .*These rows are {kind}.*Or name yours under columns"):
         load(write(tmp_path / "rows.jsonl", [row]), *roles)
+
+
+@pytest.mark.parametrize(
+    ("kind", "roles"),
+    [("pairs", BOTH), ("rated", BOTH), ("labels", UNPAIRED), ("gold", GOLD), ("oracle", ())],
+)
+def test_methods_that_messages_name_take_such_data(kind: str, roles: tuple[str, ...]) -> None:
+    assert len(TAKERS) == 5
+    for name in TAKERS[kind].replace(" and ", ", ").split(", "):
+        steps = build_algorithm({"name": name}).steps(0, DataFacts(100))
+        assert {role for step in steps for role in step.columns()} == set(roles), name
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": "The sky is blue", "rejected": "The sky is red"},
+        {"conversations": USER, "chosen": reply("a")[0], "rejected": reply("b")[0]},
+    ],
+)
+def test_pairs_without_a_prompt_say_that_it_is_missing(row: dict[str, Any], tmp_path: Path) -> None:
+    message = r"no column 'prompt', and no prompt stands in 'chosen' or 'rejected'.*Name the prompt's column under"
+    with pytest.raises(ValueError, match=message) as caught:
+        load(write(tmp_path / "rows.jsonl", [row]), *BOTH)
+    assert "These rows are" not in str(caught.value)
+
+
+SHAREGPT = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Say ant"}]
+SPOKEN = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say ant"}]
+
+
+def test_turns_of_sharegpt_are_messages(tmp_path: Path) -> None:
+    row = {"conversations": [*SHAREGPT, {"from": "gpt", "value": "ant!"}]}
+    (example,), dropped = load(write(tmp_path / "rows.jsonl", [row]), *GOLD)
+    assert (example.messages, example.responses) == (SPOKEN, {"gold": "ant!"})
+    assert not dropped
+    (example,), _ = load(tmp_path / "rows.jsonl")
+    assert example.messages == SPOKEN
+    other = {"conversations": [*SHAREGPT, {"from": "function_call", "value": "{}"}, row["conversations"][-1]]}
+    _, dropped = load(write(tmp_path / "tools.jsonl", [row, other]), *GOLD)
+    assert dropped == {"a turn is from 'function_call', which is none of human, gpt, system, user, assistant": 1}
+    pair = {"conversations": SHAREGPT, "chosen": row["conversations"][-1], "rejected": {"from": "gpt", "value": "no"}}
+    columns = ColumnsConfig(prompt="conversations")
+    (example,), _ = load(write(tmp_path / "pairs.jsonl", [pair]), *BOTH, columns=columns)
+    assert (example.messages, example.responses) == (SPOKEN, {"chosen": "ant!", "rejected": "no"})
+
+
+def test_a_text_beside_a_conversation_has_a_reason_of_its_own(tmp_path: Path) -> None:
+    row = {"chosen": ANSWERED, "rejected": "no"}
+    with pytest.raises(ValueError, match="1 x one response is a conversation with its prompt, another text"):
+        load(write(tmp_path / "rows.jsonl", [row]), *BOTH)
+    assert load(write(tmp_path / "beside.jsonl", [{"prompt": USER, **row}]), *BOTH)[0][0].responses["rejected"] == "no"
+
+
+def test_whole_conversations_with_a_label(tmp_path: Path) -> None:
+    rows = [{"messages": ANSWERED, "label": False}]
+    (example,), _ = load(write(tmp_path / "rows.jsonl", rows), *UNPAIRED)
+    assert (example.messages, example.responses) == (USER, {"undesirable": "ant"})
 
 
 def test_unpaired_rows_and_pairs_are_told_apart(tmp_path: Path) -> None:

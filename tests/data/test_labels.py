@@ -15,6 +15,8 @@ from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 
 PAIR = {"prompt": "Say ant", "chosen": "ant!", "rejected": "no"}
 BOTH = ("chosen", "rejected")
+PERCENT = "the preference is no probability from 0 to 1: divide percentages by 100"
+ALONE = "only one rated answer to its prompt (its rows must stand together, with one check, group and tools)"
 
 
 def read(
@@ -47,12 +49,12 @@ def test_what_cannot_be_read_is_counted_and_without_soft_labels_not_read(tmp_pat
     rows = [{**PAIR, "chosen": f"{i}", "margin": m} for i, m in enumerate([1.0, None, float("nan"), 2.0])]
     examples, dropped = read(tmp_path, rows)
     assert [e.responses["chosen"] for e in examples] == ["0", "3"]
-    assert dropped == {"the margin of an answer is no number": 2}
+    assert dropped == {"the margin of an answer is no number (first: row 2, 'margin' = None)": 2}
     examples, dropped = read(tmp_path, rows, soft=False)
     assert [e.preference for e in examples] == [None] * 4
     assert not dropped
-    _, dropped = read(tmp_path, [{**PAIR, "preference": 0.5}, {**PAIR, "chosen": "b", "preference": 1.5}])
-    assert dropped == {"the preference is no probability": 1}
+    _, dropped = read(tmp_path, [{**PAIR, "preference": 0.5}, {**PAIR, "chosen": "b", "preference": 80}])
+    assert dropped == {f"{PERCENT} (first: row 2, 'preference' = 80)": 1}
 
 
 def test_pairs_that_do_not_say_how_sure_they_are_are_refused(tmp_path: Path) -> None:
@@ -78,15 +80,79 @@ def test_the_best_and_the_worst_of_a_list_with_scores(tmp_path: Path) -> None:
 
 
 def test_rated_rows_of_a_prompt_make_its_pair(tmp_path: Path) -> None:
-    rated = [("ant", "a", 1), ("ant", "b", 3), ("ant", "c", 2), ("bee", "d", 5), ("ant", "e", 9), ("cow", "f", "x")]
+    rated = [
+        ("ant", "a", 1),
+        ("ant", "b", 3),
+        ("ant", "c", 2),
+        ("bee", "d", 5),
+        ("ant", "e", 9),
+        ("cow", "f", math.nan),
+    ]
     rows = [{"prompt": p, "completion": text, "score": score} for p, text, score in [*rated, ("cow", "g", 1)]]
     (example,), dropped = read(tmp_path, rows)
     assert example.responses == {"chosen": "b", "rejected": "a"}
     assert example.preference == pytest.approx(1 / (1 + math.exp(-2)))
     assert dropped == {
-        "only one rated answer to its prompt (rows of one prompt must stand together)": 2,
-        "the score of an answer is no number": 1,
+        ALONE: 3,
+        "the score of an answer is no number (first: row 6, 'score' = nan)": 1,
     }
+
+
+RATED = [{"prompt": "Say ant", "completion": text, "score": score} for text, score in (("a", 1), ("b", 3))]
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        ({"prompt": "Say ant", "response": "c", "rating": 2}, r"'completion': no such column, .* has 'prompt', 'resp"),
+        ({"prompt": "Say ant", "completion": "c"}, "'score': no such column, but a number in the rows before it"),
+        ({"prompt": "Say ant", "completion": "c", "score": "2"}, "'score': text or messages, but a number in the rows"),
+        ({"completion": "c", "score": 2}, "'prompt': no such column, but text or messages in the rows before it"),
+    ],
+)
+def test_rated_rows_of_another_form_are_refused(later: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"'.*rows.jsonl', row 3, field {message}"):
+        read(tmp_path, [*RATED, later])
+
+
+def test_a_rated_row_without_answer_or_score_is_left_out_alone(tmp_path: Path) -> None:
+    bad = [{**RATED[0], "score": None}, {**RATED[0], "completion": None}]
+    (example,), dropped = read(tmp_path, [RATED[0], *bad, bad[0], RATED[1]])
+    assert example.responses == {"chosen": "b", "rejected": "a"}
+    assert dropped == {
+        "the score of an answer is no number (first: row 2, 'score' = None)": 2,
+        "an answer is null (first: row 3, 'completion' = None)": 1,
+    }
+    fractions = [{**row, "score": f"{row['score']}/5"} for row in RATED]
+    with pytest.raises(ValueError, match=r"2 x the score of an answer is no number \(first: row 1, 'score' = '1/5'\)"):
+        read(tmp_path, fractions)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("tools", [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]),
+        ("check", {"rule": "max_words", "count": 3}),
+        ("group", 2),
+        ("system", "Be brief."),
+        ("images", ["a.png"]),
+    ],
+)
+def test_answers_to_a_prompt_with_something_else_beside_it_make_no_pair(
+    column: str, value: Any, tmp_path: Path
+) -> None:
+    first = [{**row, column: None} for row in RATED]
+    other = [{**row, "score": 9 + row["score"], column: value} for row in RATED]
+    examples, dropped = read(tmp_path, [*first, *other[:1]])
+    assert [e.responses for e in examples] == [{"chosen": "b", "rejected": "a"}]
+    assert dropped == {"the row has 'images' beside its prompt" if column == "images" else ALONE: 1}
+
+
+def test_tools_of_rated_rows_stand_before_their_own_pair(tmp_path: Path) -> None:
+    tools = [[{"type": "function", "function": {"name": name}}] for name in ("look", "find")]
+    examples, _ = read(tmp_path, [{**row, "tools": one} for one in tools for row in RATED])
+    assert ["look" in e.messages[0]["content"] for e in examples] == [True, False]
+    assert ["find" in e.messages[0]["content"] for e in examples] == [False, True]
 
 
 def test_a_score_is_a_label_from_a_threshold_on(tmp_path: Path) -> None:
@@ -95,7 +161,7 @@ def test_a_score_is_a_label_from_a_threshold_on(tmp_path: Path) -> None:
     roles, dropped = ("desirable", "undesirable"), Counter[str]()
     examples = list(stream_examples(DatasetConfig(path=str(path), threshold=3), roles, dropped))
     assert [list(e.responses) for e in examples] == [["undesirable"], ["desirable"], ["desirable"]]
-    assert dropped == {"the score of an answer is no number": 1}
+    assert dropped == {"the score of an answer is no number (first: row 4, 'score' = None)": 1}
     with pytest.raises(ValueError, match=r"has scores \('score'\) and no labels \('label'\)\. Give threshold"):
         list(stream_examples(DatasetConfig(path=str(path)), roles, dropped))
     labelled = write_jsonl(tmp_path / "l.jsonl", [{**rows[0], "label": True}])

@@ -182,6 +182,13 @@ def test_fields_that_the_method_does_not_use_are_refused(train: Plain, message: 
         parse_recipe({**tiny_recipe, "data": data, "algorithm": {"name": "dpo"}})
 
 
+def test_a_set_that_an_earlier_one_holds_is_named(mixed: Plain, tmp_path: Path) -> None:
+    sets = mixed["data"]["train"]["sets"]
+    sets["plants"] = next(iter(sets.values()))
+    with pytest.raises(ValueError, match=r"^data\.train\.sets\.plants: .*holds no usable example: \d+ x duplicate"):
+        go(mixed, tmp_path / "refused")
+
+
 def test_sets_without_the_columns_are_named(mixed: Plain, tmp_path: Path) -> None:
     unpaired = [{"prompt": "a", "completion": "b", "label": True}]
     path = write_jsonl(tmp_path / "unpaired.jsonl", unpaired)

@@ -245,3 +245,48 @@ def test_tools_and_calls_are_trained_on_sampled_and_judged(tiny_recipe: dict[str
     assert chosen["text"] == '<call>{"name": "rain", "arguments": {"city": "Rome"}}</call>'
     assert Store(tmp_path / "run").manifest["data"]["facts"]["dropped"]["train"] == {"a tool has no name": 1}
     assert len(read_table(tmp_path / "run/evaluation/samples-1.parquet")) >= 2
+
+
+Label = tuple[str, Any]
+"""a prompt and the label of an answer to it"""
+
+
+@pytest.fixture
+def label(tiny_recipe: Plain, tiny_model: Path, tmp_path: Path) -> Callable[..., Made]:
+    """Run the stage for KTO on answers with such labels."""
+
+    def run(labels: list[Label], **fields: Any) -> Made:
+        rows = [{"prompt": p, "completion": f"owl {i}", "label": label} for i, (p, label) in enumerate(labels)]
+        data = {**tiny_recipe["data"], "train": {"path": str(write_jsonl(tmp_path / "labelled.jsonl", rows))}}
+        recipe = parse_recipe({**tiny_recipe, "data": data, "algorithm": {"name": "kto", **fields}})
+        chat = Chat(load_tokenizer(tiny_model))
+        return Preparation(Store(tmp_path / "kto"), recipe, chat, {}, 256, None, QUIET).run()
+
+    return run
+
+
+def test_both_sides_of_labelled_answers_are_counted(label: Callable[..., Made]) -> None:
+    made = label([("owl", True), ("owl", False), ("bat", False)])
+    assert made.counts["sides"] == {"desirable": 1, "undesirable": 2}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [1, -1, 1],
+            r"^data\.train: no answer is undesirable, 2 are desirable \(column 'label': true .*; dropped: 1 x the",
+        ),
+        ([False] * 3, r"no answer is desirable, 3 are undesirable \(column 'label': .*false or 0\)\. One side alone"),
+    ],
+)
+def test_labels_of_one_side_are_refused(labels: list[Any], message: str, label: Callable[..., Made]) -> None:
+    with pytest.raises(ValueError, match=message):
+        label([(f"owl {i}", one) for i, one in enumerate(labels)])
+
+
+def test_answers_to_one_prompt_estimate_no_kl(label: Callable[..., Made]) -> None:
+    answers = [("owl", bool(i % 2)) for i in range(6)]
+    with pytest.raises(ValueError, match=r"all 6 answers are to one prompt, .*set algorithm\.reference_point: zero"):
+        label(answers)
+    assert label(answers, reference_point="zero").counts["sides"] == {"desirable": 3, "undesirable": 3}

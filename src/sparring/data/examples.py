@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,10 @@ from typing import Any
 
 from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS, Check, MissingPackage, UnknownCheck, ifeval_check, parse_check
-from sparring.data.labels import Labels, is_null, rows_of_prompts
+from sparring.data.form import ATTACHED, UNREAD, Form, count_drop, is_null
+from sparring.data.labels import Labels, rows_of_prompts
 from sparring.data.rows import Placed, Row
 from sparring.models.messages import (
-    KINDS,
     Message,
     answer_text,
     as_messages,
@@ -39,12 +38,18 @@ from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
 from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 from sparring.runtime.files import LONE_SURROGATE
 
+CONVERSATIONS = ("messages", "conversations")
+"""columns of whole conversations"""
 COMPLETION = "completion"
 """an unpaired answer, before its label says which role it has"""
-ATTACHED = re.compile(r"tools|functions|(image|video|audio)s?")
-"""columns of what belongs to a prompt and is no text"""
-UNREAD = ("system", "system_prompt", "instruction", "input", "context", "history", "documents")
-"""columns that hold a part of the prompt in many sets, and are read only where the recipe names them"""
+TAKERS = {
+    "pairs": "dpo, simpo, orpo",
+    "rated": "dpo",
+    "labels": "kto",
+    "gold": "spin, space, t_spin and tpaw",
+    "oracle": "inpo, sppo",
+}
+"""methods by the data that they take, for messages"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,9 @@ def stream_examples(
     before = len(seen)
     layout: Layout | None = None
     others = OtherPrompts()
-    for placed in _plain(rows_of_prompts(config, roles), config.columns.prompt, dropped):
+    for placed in _plain(rows_of_prompts(config, roles, dropped), config.columns.prompt, dropped):
         layout = layout or Layout.of(placed.row, config, roles, preferences)
-        layout.check(placed)
+        layout.form.check(placed)
         try:
             example = layout.example(placed.row)
         except UnknownCheck as error:
@@ -95,7 +100,7 @@ def stream_examples(
             field = config.columns.check if own else IDS
             raise ValueError(f"data: {placed.file!r}, row {placed.number}, field {field!r}: {error}") from error
         except ValueError as error:
-            dropped[str(error)] += 1
+            count_drop(dropped, error, placed)
             continue
         if (digest := int(example.id, 16)) in seen:
             dropped["duplicate"] += 1
@@ -148,7 +153,7 @@ class Layout:
         """`inside`: `prompt` is not a prompt's column but one of whole conversations."""
         self.path, self.check_column, self.group_column = config.path, config.columns.check, config.columns.group
         self.prompt, self.responses, self.inside, self.labels = prompt, responses, inside, labels
-        self.kinds: dict[str, str] = {}
+        self.form = Form((prompt, *responses.values(), *labels.columns))
 
     @classmethod
     def of(cls, row: Row, config: DatasetConfig, roles: Sequence[str], preferences: bool = False) -> Layout:
@@ -162,40 +167,32 @@ class Layout:
             responses = {COMPLETION: columns.completion}
         else:
             responses = {role: getattr(columns, role) for role in roles}
-        if "gold" in responses and columns.gold not in row and "messages" in row:
-            responses["gold"] = "messages"
+        for role in responses.keys() & {"gold", COMPLETION}:
+            if responses[role] not in row:
+                responses[role] = next((name for name in CONVERSATIONS if name in row), responses[role])
         if {"chosen", "rejected"} <= responses.keys() and columns.ranked in row and columns.chosen not in row:
             responses |= {"chosen": columns.ranked, "rejected": columns.ranked}
         inside = columns.prompt not in row
-        whole = [*responses.values()] or [columns.chosen, columns.gold, "messages"]
+        whole = [*responses.values()] or [columns.chosen, columns.gold, *CONVERSATIONS]
         prompt = next((name for name in whole if inside and _holds_prompt(row.get(name))), columns.prompt)
         ranked = {"chosen", "rejected"} <= responses.keys() and responses["chosen"] == responses["rejected"]
         missing, labels = [name for name in (prompt, *responses.values()) if name not in row], None
         if not missing:
             labels = Labels.of(row, config, DESIRABLE in roles, ranked, preferences)
             missing = [name for name in labels.columns if name not in row]
+        if responses and missing == [columns.prompt]:
+            raise ValueError(
+                f"data: {config.path!r} has no column {columns.prompt!r}, and no prompt stands in "
+                f"{' or '.join(map(repr, dict.fromkeys(responses.values())))}: they are neither lists of messages nor "
+                'transcripts ("\\n\\nHuman: ...\\n\\nAssistant: ..."). Name the prompt\'s column under columns: '
+                f"{{prompt: ...}}; it has {', '.join(map(repr, row))}."
+            )
         if labels is None or missing:
             raise ValueError(
                 f"data: {config.path!r} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. "
                 + _remedy(row, columns, roles)
             )
         return cls(config, prompt, responses, inside, labels)
-
-    def check(self, placed: Placed) -> None:
-        """Compare a row's columns and kinds of values with those of the rows before it.
-
-        Raises:
-            ValueError: they changed; names file, row and field.
-        """
-        for column in dict.fromkeys((self.prompt, *self.responses.values(), *self.labels.columns)):
-            kind = _kind(placed.row[column]) if column in placed.row else "no such column"
-            before = self.kinds.setdefault(column, kind) if kind != "null" else kind
-            if kind != before:
-                raise ValueError(
-                    f"data: {placed.file!r}, row {placed.number}, field {column!r}: {kind}, but {before} in the rows "
-                    f"before it; the row has {', '.join(map(repr, placed.row))}. Bring all rows into one form, or "
-                    "leave that file out."
-                )
 
     def example(self, row: Row) -> Example:
         """The example of a row.
@@ -251,32 +248,28 @@ def _other_check(row: Row) -> Check | None:
 
 def _remedy(row: Row, columns: ColumnsConfig, roles: Sequence[str]) -> str:
     """What to do where a row lacks a column of its roles: another method, or the columns' names."""
+    whole = next((name for name in CONVERSATIONS if name in row), CONVERSATIONS[0])
     kinds = {
-        "pairs, which dpo, simpo, orpo and others take": {columns.chosen, columns.rejected},
-        "lists of answers, whose best and worst dpo, simpo, orpo and others take": {columns.ranked},
-        "unpaired answers with a label, which kto takes": {columns.completion, columns.label},
-        "rated answers, which kto takes with a threshold, and dpo and others as pairs": {
+        f"pairs, which {TAKERS['pairs']} and others take": {columns.chosen, columns.rejected},
+        f"lists of answers, whose best and worst {TAKERS['pairs']} and others take": {columns.ranked},
+        f"conversations with a label, which {TAKERS['labels']} takes": {whole, columns.label},
+        f"unpaired answers with a label, which {TAKERS['labels']} takes": {columns.completion, columns.label},
+        f"rated answers, which {TAKERS['labels']} takes with a threshold, and {TAKERS['rated']} and others as pairs": {
             columns.completion,
             columns.score,
         },
-        "gold answers, which spin, space, t_spin and tpaw take": {columns.gold},
-        "conversations, whose last answers spin, space, t_spin and tpaw take": {"messages"},
+        f"gold answers, which {TAKERS['gold']} take": {columns.gold},
+        f"conversations, whose last answers {TAKERS['gold']} take": {whole},
     }
     kind = next((kind for kind, names in kinds.items() if names <= row.keys()), None)
     if kind is None and row.keys() <= {columns.prompt, columns.check, columns.group}:
-        kind = "prompts alone, which inpo, sppo and others take with an oracle"
+        kind = f"prompts alone, which {TAKERS['oracle']} and others take with an oracle"
     names = "chosen: ..., rejected: ..., gold: ..., ranked: ..., score: ...}."
     if DESIRABLE in roles:
         names = "completion: ..., label: ...}, or score: ... with threshold: ..."
     collect = " Or have pairs built: data.collect." if "chosen" in roles else ""
     begin = f"These rows are {kind}. Or name" if kind else "Name"
     return f"{begin} yours under columns: {{prompt: ..., {names}{collect}"
-
-
-def _kind(value: Any) -> str:
-    """The kind of a value, on which all rows must agree; text and messages are one kind."""
-    usual = "text or messages"
-    return "null" if is_null(value) else {**KINDS, str: usual, list: usual}.get(type(value), type(value).__name__)
 
 
 def _holds_prompt(value: Any) -> bool:
@@ -315,6 +308,8 @@ def prompt_and_answers(prompt: Any, answers: Mapping[str, Any]) -> tuple[list[Me
     beside = [] if prompt is None else _prompt_beside(prompt)
     parts = {role: _answer(value, beside) for role, value in answers.items()}
     wholes = [_joined(beside, turns) for turns, _ in parts.values()] or [beside]
+    if any(wholes) and not all(wholes):
+        raise ValueError("one response is a conversation with its prompt, another text: give both in one form")
     if any(whole != wholes[0] for whole in wholes):
         raise ValueError("the responses answer different prompts")
     if not wholes[0]:

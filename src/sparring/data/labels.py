@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
+from sparring.data.form import BadCell, Form, asked, count_drop, is_null
 from sparring.data.rows import Placed, Row, stream_rows
 from sparring.recipe.datasets import ColumnsConfig, DatasetConfig
 
@@ -27,26 +29,43 @@ class BestAndWorst(NamedTuple):
     """difference of their scores; None where the answers have none"""
 
 
-def rows_of_prompts(config: DatasetConfig, roles: Sequence[str]) -> Iterator[Placed]:
+def rows_of_prompts(config: DatasetConfig, roles: Sequence[str], dropped: Counter[str]) -> Iterator[Placed]:
     """The rows of a data set; where pairs are wanted, rated answers to one prompt become one row with a list of them.
 
-    They must stand together: no prompt is held in memory to wait for more.
+    They must stand together: no prompt is held in memory to wait for more. Answers under other tools, or with another
+    check or group, are to another prompt. Rows without answer or score are counted in `dropped`.
+
+    Raises:
+        ValueError: a rated row has other columns or kinds of values than those before it.
     """
     rows, columns = stream_rows(config), config.columns
     first = next(rows, None)
     if first is None:
         return
     rows = chain([first], rows)
-    one_answer_a_row = {columns.completion, columns.score, columns.prompt} <= first.row.keys()
+    rated_row = (columns.prompt, columns.completion, columns.score)
+    one_answer_a_row = first.row.keys() >= set(rated_row)
     if "chosen" not in roles or not one_answer_a_row or {columns.chosen, columns.ranked} & first.row.keys():
         yield from rows
         return
-    for _, same in groupby(rows, key=lambda placed: placed.row.get(columns.prompt)):
+    rated = _rated(map(Form(rated_row).check, rows), columns, dropped)
+    for _, same in groupby(rated, key=lambda placed: asked(placed.row, columns)):
         group = list(same)
-        rated = [
-            {"answer": one.row.get(columns.completion), columns.score: one.row.get(columns.score)} for one in group
-        ]
-        yield group[0]._replace(row={**group[0].row, columns.ranked: rated})
+        answers = [{"answer": one.row[columns.completion], columns.score: one.row[columns.score]} for one in group]
+        yield group[0]._replace(row={**group[0].row, columns.ranked: answers})
+
+
+def _rated(rows: Iterable[Placed], columns: ColumnsConfig, dropped: Counter[str]) -> Iterator[Placed]:
+    """The rows with an answer and its score."""
+    for placed in rows:
+        try:
+            number(placed.row[columns.score], "score", columns.score)
+            if is_null(answer := placed.row[columns.completion]):
+                raise BadCell("an answer is null", columns.completion, answer)
+        except ValueError as error:
+            count_drop(dropped, error, placed)
+        else:
+            yield placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +124,8 @@ class Labels:
             ValueError: its label or score cannot be read.
         """
         if self.threshold is None:
-            return parse_label(row[self.names.label])
-        return number(row[self.names.score], "score") >= self.threshold
+            return parse_label(row[self.names.label], self.names.label)
+        return number(row[self.names.score], "score", self.names.score) >= self.threshold
 
     def best_and_worst(self, value: Any) -> BestAndWorst:
         """The best and the worst of a list of texts, best first, or of {answer, rank} or {answer, score}.
@@ -116,7 +135,9 @@ class Labels:
         """
         answers, score = _list(value), self.names.score
         if len(answers) == 1 and isinstance(answers[0], Mapping):
-            raise ValueError("only one rated answer to its prompt (rows of one prompt must stand together)")
+            raise ValueError(
+                "only one rated answer to its prompt (its rows must stand together, with one check, group and tools)"
+            )
         if len(answers) < 2:
             raise ValueError("fewer than two ranked answers")
         if all(isinstance(answer, str) for answer in answers):
@@ -124,10 +145,10 @@ class Labels:
         if any(not isinstance(answer, Mapping) or self._text(answer) is None for answer in answers):
             raise ValueError("a ranked answer needs 'answer', and 'rank' or a score")
         if all(answer.get(score) is not None for answer in answers):
-            values = [number(answer[score], "score") for answer in answers]
+            values = [number(answer[score], "score", score) for answer in answers]
             margin = max(values) - min(values)
         elif all(answer.get("rank") is not None for answer in answers):
-            values, margin = [-number(answer["rank"], "rank") for answer in answers], None
+            values, margin = [-number(answer["rank"], "rank", "rank") for answer in answers], None
         else:
             raise ValueError("a ranked answer needs 'answer', and 'rank' or a score")
         best, worst = values.index(max(values)), values.index(min(values))
@@ -143,14 +164,16 @@ class Labels:
         """
         names = self.names
         if names.preference in self.columns:
-            probability = number(row[names.preference], "preference")
+            probability = number(row[names.preference], "preference", names.preference)
             if not 0.0 <= probability <= 1.0:
-                raise ValueError("the preference is no probability")
+                about = "the preference is no probability from 0 to 1: divide percentages by 100"
+                raise BadCell(about, names.preference, row[names.preference])
             return probability
         if names.margin in self.columns:
-            margin = number(row[names.margin], "margin")
+            margin = number(row[names.margin], "margin", names.margin)
         elif names.chosen_score in self.columns:
-            margin = number(row[names.chosen_score], "score") - number(row[names.rejected_score], "score")
+            chosen, rejected = (number(row[name], "score", name) for name in (names.chosen_score, names.rejected_score))
+            margin = chosen - rejected
         elif pair is not None and pair.margin is not None:
             margin = pair.margin
         else:
@@ -176,20 +199,20 @@ def _preference_columns(row: Row, config: DatasetConfig, ranked: bool) -> list[s
     )
 
 
-def parse_label(value: Any) -> bool:
+def parse_label(value: Any, column: str) -> bool:
     """A label as a truth value: true or false, 1 or 0, or these as text (of a CSV file).
 
     Raises:
         ValueError: it is something else.
     """
-    if isinstance(value, str):
-        value = {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
-    if value is None or value not in (0, 1):
-        raise ValueError("the label is neither true nor false")
-    return bool(value)
+    known = {"true": True, "false": False, "1": True, "0": False}
+    plain = known.get(value.strip().lower()) if isinstance(value, str) else value
+    if plain is None or plain not in (0, 1):
+        raise BadCell("the label is neither true nor false", column, value)
+    return bool(plain)
 
 
-def number(value: Any, what: str) -> float:
+def number(value: Any, what: str, column: str) -> float:
     """A number of a cell, which is text in a CSV file.
 
     Raises:
@@ -200,7 +223,7 @@ def number(value: Any, what: str) -> float:
     except (TypeError, ValueError, OverflowError):
         plain = math.nan
     if not math.isfinite(plain):
-        raise ValueError(f"the {what} of an answer is no number")
+        raise BadCell(f"the {what} of an answer is no number", column, value)
     return plain
 
 
@@ -215,8 +238,3 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(ranked, list | tuple):
         raise ValueError("the ranked answers are no list")
     return list(ranked)
-
-
-def is_null(value: Any) -> bool:
-    """Whether a cell holds nothing; NaN is how pandas writes that."""
-    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -33,6 +33,8 @@ _LIST_OF_MESSAGES = re.compile(
 )
 _SAYS_MORE = re.compile(r"tool|function|reasoning|think|thought|image|audio|video|media|document|attachment|refusal")
 """fields of a message that are part of what it says"""
+_SHAREGPT = {"human": "user", "gpt": "assistant"} | {role: role for role in ("system", "user", "assistant")}
+"""roles by what ShareGPT's turns, {from, value}, call them"""
 
 
 def as_messages(value: Any) -> list[Message]:
@@ -64,7 +66,7 @@ def conversation(value: Any) -> list[Message]:
         ValueError: not a non-empty list of {role, content} with text in each, or one says more than its text.
     """
     value = decoded(value)
-    if isinstance(value, Mapping) and {"role", "content"} <= value.keys():
+    if isinstance(value, Mapping) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys()):
         value = [value]
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected text or a list of messages, got {type(value).__name__}")
@@ -87,6 +89,11 @@ def _with_results_in_order(items: Sequence[Any], messages: list[Message]) -> lis
 
 
 def _message(item: Any) -> Message:
+    if isinstance(item, Mapping) and {"from", "value"} <= item.keys() and "role" not in item:
+        if item["from"] not in _SHAREGPT:
+            raise ValueError(f"a turn is from {item['from']!r}, which is none of {', '.join(_SHAREGPT)}")
+        beside = {name: inside for name, inside in item.items() if name not in ("from", "value")}
+        item = {**beside, "role": _SHAREGPT[item["from"]], "content": item["value"]}
     if isinstance(item, Mapping) and item.get("role") in (TOOLS, CALLS) and "content" in item:
         return checked_message(str(item["role"]), item["content"])
     calls = item.get(CALLS) if isinstance(item, Mapping) and item.get("role") == "assistant" else None

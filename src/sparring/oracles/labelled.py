@@ -19,12 +19,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from sparring.data.examples import prompt_and_answers, refuse_attached, with_tools
-from sparring.data.labels import is_null
-from sparring.data.rows import Row, read_rows
+from sparring.data.form import Form, is_null
+from sparring.data.rows import Row, stream_rows
 from sparring.models.messages import PromptText
 from sparring.models.tools import Calls
 from sparring.oracles.oracle import Comparison
@@ -54,15 +53,17 @@ def read_labelled(path: str, split: str | None = None, limit: int | None = None)
     """Labelled pairs of a data set, and the dropped rows counted by reason.
 
     Raises:
-        ValueError: it cannot be read, has other columns, or no row can be used.
+        ValueError: it cannot be read, has other columns (all rows or a later one), or no row can be used.
     """
-    rows = read_rows(DatasetConfig(path=path, split=split, limit=limit))
-    sides = _sides(path, rows)
+    rows = [*stream_rows(DatasetConfig(path=path, split=split, limit=limit))]
+    first = rows[0].row if rows else {}
+    sides, beside = _sides(path, first), "prompt" in first
+    form = Form((*sides, "prompt") if beside else sides)
     pairs: dict[str, Labelled] = {}
     dropped: Counter[str] = Counter()
-    for row in rows:
+    for placed in map(form.check, rows):
         try:
-            pair = _labelled(row, sides, beside="prompt" in rows[0])
+            pair = _labelled(placed.row, sides, beside)
         except ValueError as error:
             dropped[str(error)] += 1
             continue
@@ -76,10 +77,9 @@ def read_labelled(path: str, split: str | None = None, limit: int | None = None)
     return list(pairs.values()), dropped
 
 
-def _sides(path: str, rows: Sequence[Row]) -> tuple[str, str]:
-    columns = rows[0].keys() if rows else ()
+def _sides(path: str, columns: Row) -> tuple[str, str]:
     for one, two in SIDES:
-        if {one, two} <= set(columns) and (one == "chosen" or {"label", "preference"} & set(columns)):
+        if {one, two} <= columns.keys() and (one == "chosen" or {"label", "preference"} & columns.keys()):
             return one, two
     raise ValueError(
         f"labels: {path!r} has the columns {', '.join(map(repr, columns)) or 'of no row'}. Give prompt, chosen and "

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from sparring.data.examples import Example, stream_examples
+from sparring.data.form import named
 from sparring.data.rows import data_files
 from sparring.models.chat import Chat
 from sparring.models.weights import PYPI, load_tokenizer, resolve_model
@@ -112,8 +113,9 @@ def _local(
         if not here:
             return None
     examples = stream_examples(config, roles, Counter(), None, preferences, seen)
-    first = list(islice(examples, LOOKED_AT))
-    return len(first) + sum(1 for _ in examples), first
+    with named(name):
+        first = list(islice(examples, LOOKED_AT))
+        return len(first) + sum(1 for _ in examples), first
 
 
 def _local_chat(recipe: Recipe) -> Chat | None:

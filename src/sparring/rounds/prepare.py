@@ -28,11 +28,13 @@ from sparring.data.aloe import UnusableRow, plain_rows
 from sparring.data.checks import IDS
 from sparring.data.evaluation_only import refuse_evaluation_only
 from sparring.data.examples import Example, Layout, stream_examples
+from sparring.data.form import named
 from sparring.data.labels import rows_of_prompts
 from sparring.data.rows import data_files
 from sparring.models.chat import Chat
 from sparring.models.messages import prompt_text
 from sparring.models.weights import context_length, is_path, vocabulary_size
+from sparring.objectives.responses import DESIRABLE, MISMATCHED, UNDESIRABLE
 from sparring.recipe.datasets import DatasetConfig, MixtureConfig
 from sparring.recipe.recipe import Recipe
 from sparring.rounds.policies import Policies
@@ -63,6 +65,8 @@ def prepare(policies: Policies, recipe: Recipe, progress: Progress, prompts_only
     counts = policies.store.stage(DATA_STAGE, inputs, lambda: preparation.run(prompts_only))
     held_out = f", {counts['held_out']} held out" if "held_out" in counts else ""
     progress.say(f"data  {counts['train']} training examples{held_out}")
+    if sides := counts.get("sides"):
+        progress.say(f"data  train: {', '.join(f'{count} {side}' for side, count in sides.items())} answers")
     for name, count in counts.get("train_sets", {}).items():
         progress.say(f"data  {name}: {count} training examples, {count / counts['train']:.1%}")
     for name, reasons in counts["dropped"].items():
@@ -172,6 +176,8 @@ class Preparation:
         held = self._shards("held_out", data.held_out, (), HELD_OUT, set())
         drawn, counts = self._drawn(train)
         prompts = {digest for one in drawn for table in one.tables() for digest in _digests(table)}
+        if DESIRABLE in roles:
+            counts |= {"sides": self._sides(drawn, roles)}
         write_tables(self.store.path(TRAIN), (table for one in drawn for table in one.tables()), self.schema)
         held_count, overlap = self._without(held, prompts)
         if overlap:
@@ -180,6 +186,31 @@ class Preparation:
             raise ValueError("data.held_out: every held-out prompt is also a training prompt. Give other rows.")
         dropped = {one.title: dict(one.dropped) for one in (*train, held)}
         return Made((TRAIN, HELD_OUT), {**counts, "held_out": held_count, "dropped": dropped})
+
+    def _sides(self, drawn: Sequence[Tokenised], roles: Sequence[str]) -> dict[str, int]:
+        """How many answers are desirable and undesirable.
+
+        Raises:
+            ValueError: none is, or none has an answer to another prompt beside it.
+        """
+        found = Counter(role for one in drawn for table in one.tables() for role in _roles(table))
+        names = " or ".join(sorted({_label(config) for config in self.recipe.data.training_sets().values()}))
+        for side, other in ((DESIRABLE, UNDESIRABLE), (UNDESIRABLE, DESIRABLE)):
+            if not found[side]:
+                reasons = sum((one.dropped for one in drawn), Counter[str]())
+                lost = "; ".join(f"{count} x {reason}" for reason, count in reasons.items())
+                raise ValueError(
+                    f"data.train: no answer is {side}, {found[other]} are {other} ({names})"
+                    + (f"; dropped: {lost}" if lost else "")
+                    + ". One side alone says nothing to learn from: give answers of both."
+                )
+        if MISMATCHED in roles and not found[MISMATCHED]:
+            raise ValueError(
+                f"data.train: all {found[DESIRABLE] + found[UNDESIRABLE]} answers are to one prompt, so that none has "
+                "an answer to another prompt beside it, by which z is estimated. Mix the rows of several prompts, or "
+                "set algorithm.reference_point: zero."
+            )
+        return {side: found[side] for side in (DESIRABLE, UNDESIRABLE)}
 
     def _prompts(self) -> Made:
         train = self._training_sets(())
@@ -215,7 +246,7 @@ class Preparation:
         """The tokenised rows of a set, `name` under `data`, in shards; `seen` gets a hash of each."""
         dropped, unread, shards = Counter[str](), Counter[str](), list[Path]()
         folder = self._folder(relative).joinpath(*name.split(".")[2:])
-        with self.progress.task(f"data  {name}", None) as advance:
+        with named(name), self.progress.task(f"data  {name}", None) as advance:
             preferences = relative == TRAIN and bool(roles) and self.recipe.uses_given_preferences()
             examples = stream_examples(config, roles, dropped, unread, preferences, seen)
             for index, part in enumerate(iter(lambda: list(islice(examples, SHARD)), [])):
@@ -337,6 +368,19 @@ def _digests(table: pa.Table) -> list[int]:
     return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in texts]
 
 
+def _roles(table: pa.Table) -> list[str]:
+    """The role of each response."""
+    return [role for chunk in table["responses"].chunks for role in chunk.flatten().field("role").to_pylist()]
+
+
+def _label(config: DatasetConfig) -> str:
+    """Where a set says which answers are desirable."""
+    columns = config.columns
+    if config.threshold is None:
+        return f"column {columns.label!r}: true or 1, false or 0"
+    return f"column {columns.score!r}: from threshold = {config.threshold:g} on"
+
+
 def check_tokens(rows: Sequence[ExampleRow], chat: Chat, vocabulary: int) -> None:
     """Raise ValueError for tokens beyond the model's embedding; tokens that never occur may lie there (Gemma 3)."""
     responses = [response["token_ids"] for row in rows for response in row["responses"]]
@@ -390,9 +434,11 @@ def data_problems(recipe: Recipe, prompts_only: bool = False) -> list[str]:
         wanted = () if name == "held_out" else roles
         try:
             if config.path.startswith("sparring:") or data_files(config) is not None:
-                first = next(rows_of_prompts(config, wanted), None)
+                unrated = Counter[str]()
+                first = next(rows_of_prompts(config, wanted, unrated), None)
                 if first is None:
-                    raise ValueError(f"{config.path!r} has no rows.")
+                    reasons = "; ".join(f"{count} x {reason}" for reason, count in unrated.items())
+                    raise ValueError(f"{config.path!r} has no {f'usable rows: {reasons}' if reasons else 'rows'}.")
                 with contextlib.suppress(UnusableRow):  # counted when all rows are read
                     row = next(plain_rows(first.row, config.columns.prompt))
                     Layout.of(row, config, wanted, bool(wanted) and recipe.uses_given_preferences())
