@@ -40,7 +40,8 @@ def test_what_the_files_lack_is_said(tmp_path: Path) -> None:
     assert "Next" not in out
     said = " ".join(err.split())
     assert "none' holds no config.json" in said
-    assert "has no column 'prompt'; it has 'question'" in said
+    assert "has no column 'prompt', and no prompt stands in 'chosen' or 'rejected'" in said
+    assert "Name the prompt's column under columns: {prompt: ...}; it has 'question'" in said
     (tmp_path / "empty.jsonl").touch()
     words = ("--data", tmp_path / "empty.jsonl", "--held-out", "sparring:nothing", "--model", "models/of/mine", "--yes")
     said = " ".join(sparring("init", tmp_path / "s.yaml", *words).err.split())
