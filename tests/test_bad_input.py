@@ -86,7 +86,7 @@ RECIPES: list[tuple[Plain, str]] = [
     ({"model__lora": {"rnk": 4}}, r"model\.lora\.rnk: unknown key\. Did you mean 'rank'\?"),
     (
         {"data__train__sets": {"a": {"path": "a.jsonl"}, "b": {"path": "b.jsonl"}}},
-        r"data\.train\.path: unknown key\. It does not go with the keys beside it: leave out 'path', or those of the",
+        r"data\.train\.path: it does not go with the keys beside it\. Leave it out, or those of the other form\.",
     ),
     ({"data__train__colums": {}}, r"data\.train\.colums: unknown key\. Did you mean 'columns'\?"),
     ({"data__train__columns__chosn": "c"}, r"data\.train\.columns\.chosn: .* 'chosen'\?"),

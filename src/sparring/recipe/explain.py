@@ -40,6 +40,8 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
     where, problem = prefix + ".".join(str(part) for part in path), problems[0]
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
+        if path[-1] in _keys(path[:-1], root):  # of another form that the section may have
+            return f"{where}: it does not go with the keys beside it. Leave it out, or those of the other form."
         return f"{where}: unknown key.{_nearest(path, root)}"
     if problem["type"] == "missing":
         return f"{where}: missing; it has no default."
@@ -57,8 +59,6 @@ def _line(path: tuple[Any, ...], problems: Sequence[Any], root: type[BaseModel],
 
 def _nearest(location: Sequence[Any], root: type[BaseModel]) -> str:
     allowed = _keys(location[:-1], root)
-    if location[-1] in allowed:  # of another form that the section may have
-        return f" It does not go with the keys beside it: leave out {location[-1]!r}, or those of the other form."
     near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
     return (f" Did you mean {near[0]!r}?" if near else "") + (f" Allowed: {', '.join(allowed)}." if allowed else "")
 

@@ -252,10 +252,11 @@ def _sampled(
     policies, draw, settings = task.policies, task.draw, task.settings
     key = policies.worker_key(draw.policies, list(draw.policies.items()), settings)
     folders = partial(policies.folders, list(draw.policies))
-    work = Work(f"sample {draw.role}", key, folders, SamplesShards(policies, draw, settings, tell))
+    opens: SamplesShards | ServedShards = SamplesShards(policies, draw, settings, tell)
+    gpus = 1
     if task.served:
-        served = ServedShards(policies, draw, settings)
-        work = Work(f"sample {draw.role}", key, folders, served, gpus=settings.vllm.tensor_parallel)
+        opens, gpus = ServedShards(policies, draw, settings), settings.vllm.tensor_parallel
+    work = Work(f"sample {draw.role}", key, folders, opens, gpus)
     for index, (responses, note) in current().results(work, Shards(indices, payload)):
         if note:
             progress.say(note)
