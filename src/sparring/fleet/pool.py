@@ -116,7 +116,10 @@ class Deal:
             starting = {member.ready: member for member in self.pool.members if member.ready is not None}
             references = [*self.flights, *starting]
             if not references:
-                raise FleetError(f"{self.title}: no machine is left that has the GPUs which a worker needs together.")
+                raise FleetError(
+                    f"{self.title}: no machine is left that has the GPUs which a worker needs together. What was "
+                    "finished is kept: lower sampling.vllm.tensor_parallel or add a machine, and give the same command."
+                )
             # Workers at work are lost or come back; where all only start, one of them may never do so.
             came, _ = ray.wait(references, num_returns=1, timeout=None if self.flights else START)
             if not came:

@@ -161,7 +161,11 @@ class VllmEngine:
                 self._copies.end()
                 self._copies = Copies(self.settings.vllm, self.log)
                 if stale := self._told(self._copies, count):
-                    raise ValueError(f"sampling.engine = 'vllm': it cannot serve policy {self.policy.name}: {stale}")
+                    raise ValueError(
+                        f"sampling.engine = 'vllm': it cannot serve policy {self.policy.name}: {stale}. Set "
+                        "warm: false, try another version of vLLM, or sample with engine: transformers. Its log: "
+                        f"{self.log}."
+                    )
             self._serving = count
         return self._copies
 
