@@ -225,7 +225,7 @@ def recipe(game: Game, arm: str, model: Path, seed: int, rounds: int) -> dict[st
         "seed": seed,
         "sampling": {"max_new_tokens": 8, "batch_size": 1024, "precision": "float32"},
         "fit": {"learning_rate": 3e-4, "schedule": "constant", "batch_size": 64, "precision": "float32"},
-        "evaluation": {"samples": 4},
+        "evaluation": {"samples": 4, "every_iterate": False},
     }
 
 
