@@ -87,7 +87,7 @@ def stored(layer: Any) -> tuple[Float[Tensor, "B G T D"], Float[Tensor, "B G T E
 
 
 def repeat(row: DynamicCache, rows: int, into: DynamicCache) -> None:
-    """Let an empty cache hold the one row of another as many times; it is copied when more is written."""
+    """Fill an empty cache with `rows` views of another's one row; the next write copies them."""
     for place, layer in enumerate(row.layers):
         keys, values = (part.expand(rows, -1, -1, -1) for part in stored(layer))
         into.update(keys, values, place)
