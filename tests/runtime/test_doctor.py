@@ -14,7 +14,7 @@ GB = 10**9
 
 
 def found(**changes: Any) -> dict[str, Any]:
-    cpu = {"kind": "cpu", "name": "x86", "threads": 8, "usable_cores": 8}
+    cpu = {"kind": "cpu", "name": "x86", "threads": 8, "usable_cores": 8, "bfloat16": True}
     place = {"here": {"path": "/runs", "free": 500 * GB}}
     return {"devices": [cpu], "speed": {"float32": 100.0, "bfloat16": 90.0}, "disk": place, **changes}
 
@@ -65,6 +65,10 @@ def test_extras_are_read_from_the_installation() -> None:
     [
         (found(), "No GPU"),
         (found(speed={"float32": 100.0, "bfloat16": 20.0}), "bfloat16 products run at 0.20 of float32's speed"),
+        (
+            found(devices=[{**found()["devices"][0], "bfloat16": False}], speed={"float32": 60.0, "bfloat16": 6.0}),
+            "float32 instead, which is several times faster here and no less exact: bfloat16 would run at 0.10 of its",
+        ),
         (found(devices=[{**found()["devices"][0], "threads": 1}]), "torch uses 1 of 8 cores"),
         (found(devices=[*found()["devices"], gpu(bfloat16=False)]), "H100 has no bfloat16"),
         (found(devices=[*found()["devices"], gpu(free=30 * GB)]), "another process holds 50.0 GB"),

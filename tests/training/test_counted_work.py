@@ -34,6 +34,12 @@ ROLLOUTS = [Rollout([5] * 10, [[6] * 11, [7] * 11]) for _ in range(8)]
 """30 tokens each, packed; 22 predicted positions"""
 
 
+@pytest.fixture(autouse=True)
+def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every CPU, if slowly on some."""
+    monkeypatch.setattr("sparring.runtime.precision.cpu_has_bfloat16", lambda: True)
+
+
 class Calls(TorchDispatchMode):
     """Counts aten operations, and casts of the model's weights to bfloat16."""
 
@@ -63,7 +69,7 @@ def counted(budget: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str],
     config = FitConfig(batch_size=8, micro_batch_tokens=budget, warmup=0.0)
     with Calls(model) as calls:
         fit(scorer, examples, PairLogistic({"reference": 1.0}, 0.1), config, 0, Path("unused"))
-    monkeypatch.undo()
+    monkeypatch.setattr(PolicyScorer, "token_logps", true)
     return calls.found, len(passes)
 
 

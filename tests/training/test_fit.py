@@ -81,8 +81,9 @@ def test_a_fit_does_not_depend_on_the_split(tmp_path):
     assert rows[0][-1] < rows[0][0]
 
 
-def test_bfloat16_gradients_of_all_micro_batches_count(tmp_path):
+def test_bfloat16_gradients_of_all_micro_batches_count(tmp_path, monkeypatch):
     """Weights are cast once a step, for all micro-batches: none of their gradients may stop at the shared copy."""
+    monkeypatch.setattr("sparring.runtime.precision.cpu_has_bfloat16", lambda: True)  # on every CPU, if slowly
     steps = []
     for precision, tokens in (("float32", 10_000), ("bfloat16", 10_000), ("bfloat16", 1)):
         model = tiny_llama()
@@ -96,6 +97,19 @@ def test_bfloat16_gradients_of_all_micro_batches_count(tmp_path):
     for other_norm, other in others:
         assert other_norm == pytest.approx(norm, rel=0.02)
         assert torch.cosine_similarity(other, moved, dim=0) > 0.9
+
+
+def test_a_fit_in_bfloat16_is_one_in_float32_on_a_cpu_that_has_none(tmp_path, monkeypatch):
+    fitted = []
+    for precision, has in (("float32", True), ("bfloat16", False), ("bfloat16", True)):
+        monkeypatch.setattr("sparring.runtime.precision.cpu_has_bfloat16", lambda has=has: has)
+        model, config = tiny_llama(), exact(precision=precision)
+        examples = examples_for(tiny_llama(), DPO())
+        fit(PolicyScorer(model), examples, PairLogistic({"reference": 1.0}, 0.1), config, 0, tmp_path / "x")
+        fitted.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    high, without, low = fitted
+    assert torch.equal(without, high)
+    assert not torch.equal(low, high)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop"])

@@ -26,8 +26,22 @@ group = typer.Typer(
 Model = Annotated[str, typer.Option(help="A model folder, hub name or pypi:PACKAGE.")]
 Against = Annotated[Literal["trl"] | None, typer.Option(help="A peer to run beside us.")]
 PeerPython = Annotated[str | None, typer.Option(help="The Python of the environment that has the peer.")]
+
+
+def on_both_sides(precision: str) -> str:
+    """float32 on a CPU without bfloat16 products: we would compute in it anyway, and a peer would not."""
+    from sparring.runtime.gpus import device_type
+    from sparring.runtime.precision import INSTEAD, computed
+
+    used = str(computed(precision, device_type())).removeprefix("torch.")
+    if used != precision:
+        terminal(stderr=True).print(f"--precision {precision}: {INSTEAD}; for both sides")
+    return used
+
+
 Precision = Annotated[
-    Literal["bfloat16", "float32"], typer.Option(help="Of the computation; bfloat16 keeps float32 master weights.")
+    Literal["bfloat16", "float32"],
+    typer.Option(callback=on_both_sides, help="Of the computation; bfloat16 keeps float32 master weights."),
 ]
 
 

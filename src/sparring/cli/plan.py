@@ -93,8 +93,9 @@ def assumptions(plan: Plan) -> list[str]:
         "of sampling.max_new_tokens at most"
     ]
     if machine.kind == "cpu":
+        kind = "float32" if machine.flops == machine.float32 else "bfloat16"
         lines.append(
-            f"speed: {machine.flops / 1e9:,.0f} billion bfloat16 operations a second while nothing else runs, from the "
+            f"speed: {machine.flops / 1e9:,.0f} billion {kind} operations a second while nothing else runs, from the "
             "CPU time of a product timed just now"
         )
     if machine.count > 1:

@@ -24,6 +24,8 @@ from sparring.models.padding import left_padded
 from sparring.models.template import FIXED_DAY, Message
 from sparring.models.weights import context_length, load_model, load_tokenizer, placed, refuse_code, resolve_model
 from sparring.recipe.sections import SamplingConfig
+from sparring.runtime.gpus import device_type
+from sparring.runtime.precision import computed
 from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request as Row
 from sparring.sampling.transformers_engine import TransformersEngine
@@ -68,7 +70,7 @@ class LocalChat(Asker):
         self.wave, self.precision = batch_size, precision
         self._context = context_length(folder) or 1_000_000
         self._merges_system = not self._places_system()
-        self.model = placed(load_model(folder, torch.bfloat16 if precision == "bfloat16" else torch.float32))
+        self.model = placed(load_model(folder, computed(precision, device_type())))
         check_sampling(self.model)
         self._ends = self.chat.end_ids(self.model.generation_config)
 

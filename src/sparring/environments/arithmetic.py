@@ -41,6 +41,15 @@ def draw_sum(rng: random.Random, largest: int, operations: str, left: int | None
     return Sum(first, rng.choice(operations), rng.randint(1, largest))
 
 
+def spoil(rng: random.Random, result: int) -> int:
+    """A wrong result: another digit in one place; none of several digits begins with 0."""
+    digits = str(abs(result))
+    place = rng.randrange(len(digits))
+    others = [d for d in "0123456789" if d != digits[place] and (d != "0" or place or len(digits) == 1)]
+    wrong = int(f"{digits[:place]}{rng.choice(others)}{digits[place + 1 :]}")
+    return -wrong if result < 0 else wrong
+
+
 def read_sum(text: str) -> Sum | None:
     """The only sum of a text; None where there is none, several, or a longer calculation."""
     found = CHAIN.findall(text)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field
 
@@ -32,7 +32,18 @@ from sparring.environments.arithmetic import (
     solved_examples,
     without,
 )
-from sparring.environments.environment import Ask, Environment, Line, Outcome, Play, Reply, Task, after_examples
+from sparring.environments.environment import (
+    Ask,
+    Environment,
+    Line,
+    Outcome,
+    Play,
+    Replies,
+    Reply,
+    Task,
+    after_examples,
+    with_exam,
+)
 
 CHALLENGER, SOLVER = "challenger", "solver"
 INVALID, UNREADABLE = "no valid sum", "no number"
@@ -77,6 +88,11 @@ class ArithmeticDuel(Environment):
             "hard, but not too hard. Reply with the problem alone."
         )
 
+    @property
+    def unasked(self) -> Sequence[str]:
+        """The challenger, where sums are drawn."""
+        return (CHALLENGER,) if self.problems == "chance" else ()
+
     def play(self, task: Task, seed: int) -> Play:
         """K sums, K answers to each that is valid."""
         rng = random.Random(seed)
@@ -99,19 +115,13 @@ class ArithmeticDuel(Environment):
 
     def examine(self, task: Task, seed: int) -> Play:
         """The same, and a drawn sum: what is right of a challenger's own sums says little of who solves them."""
-        rng = random.Random(f"exam {seed}")
-        duel, drawn = self.play(task, seed), draw_sum(rng, self.largest, self.operations)
-        asks = cast(Sequence[Ask], next(duel))
+        drawn = draw_sum(random.Random(f"exam {seed}"), self.largest, self.operations)
         shown = draw_examples(seed, self.examples, self.largest, self.operations)
-        replies = yield [*asks, self._ask_solver(str(drawn), shown)]
-        exam = [Outcome(float(last_number(reply.text) == drawn.result), DRAWN) for reply in replies[-1]]
-        replies = replies[:-1]
-        try:
-            while True:
-                replies = yield duel.send(replies)
-        except StopIteration as ended:
-            outcomes = list(ended.value)
-        return [*outcomes[: len(asks)], exam, *outcomes[len(asks) :]]
+
+        def grade(exam: Replies) -> list[list[Outcome]]:
+            return [[Outcome(float(last_number(reply.text) == drawn.result), DRAWN) for reply in exam[0]]]
+
+        return (yield from with_exam(self.play(task, seed), [self._ask_solver(str(drawn), shown)], grade))
 
     def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
         """The share of drawn sums that were solved."""

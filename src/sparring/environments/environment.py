@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -96,6 +96,19 @@ Verdicts = Sequence[float | None]
 Play = Generator[Wave, Any, Sequence[Sequence[Outcome]]]
 """receives `Replies` after a wave of `Ask`, `Verdicts` after one of `Compare`; returns outcomes by `Ask`, in the order
 in which all were asked, then by reply"""
+
+
+def with_exam(play: Play, exam: Sequence[Ask], grade: Callable[[Replies], Sequence[Sequence[Outcome]]]) -> Play:
+    """The episode with more questions beside its first ones; `grade` gives their outcomes, after those of the first."""
+    first = cast(Sequence[Ask], next(play))
+    replies = yield [*first, *exam]
+    graded, replies = grade(replies[len(first) :]), replies[: len(first)]
+    try:
+        while True:
+            replies = yield play.send(replies)
+    except StopIteration as ended:
+        outcomes = ended.value
+    return [*outcomes[: len(first)], *graded, *outcomes[len(first) :]]
 
 
 class Environment(BaseModel):

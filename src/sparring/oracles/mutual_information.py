@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from scipy.special import expit
@@ -34,6 +33,8 @@ from sparring.models.messages import turns
 from sparring.models.template import FIXED_DAY
 from sparring.models.weights import load_model, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
+from sparring.runtime.gpus import device_type
+from sparring.runtime.precision import computed
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer, scorer_of
@@ -136,7 +137,7 @@ class _Leads:
 
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
         if self._scorer is None:
-            self._scorer = scorer_of(placed(load_model(self.folder, torch.bfloat16)))
+            self._scorer = scorer_of(placed(load_model(self.folder, computed("bfloat16", device_type()))))
         return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")
 
 

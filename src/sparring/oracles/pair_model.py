@@ -46,6 +46,8 @@ from sparring.oracles.judge_prompts import STYLES
 from sparring.oracles.oracle import Comparison
 from sparring.oracles.orders import both_orders
 from sparring.oracles.pairrm import PairRM
+from sparring.runtime.gpus import device_type
+from sparring.runtime.precision import computed
 
 Format = Literal["rlhflow", "instruct", "classifier", "pairrm"]
 RLHFLOW = "[CONTEXT] {context} [RESPONSE A] {a} [RESPONSE B] {b} \n"
@@ -75,7 +77,7 @@ class PairModel:
         folder = resolve_model(model)
         self.format, self.temperature = format, temperature
         self.batch_size, self.max_tokens, self.precision = batch_size, max_tokens, precision
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        dtype = computed(precision, device_type())
         refuse_code(folder, False)
         # Each has `log_odds` of a batch, and counts the questions cut to max_tokens in `shortened`.
         scorers = {"classifier": Classifier, "pairrm": PairRM}

@@ -133,11 +133,13 @@ def parse_machine(text: str) -> Machine:
 def _cpu(text: str) -> Machine:
     import torch
 
+    from sparring.runtime.precision import cpu_has_bfloat16
+
     load = os.getloadavg()[0] / (os.cpu_count() or 1)  # before the product, which is a load of its own
     size = text.partition(":")[2]
     total = round(float(size) * GB) if size else memory()["total"]
-    bfloat16, slowdown = core_speed(torch.bfloat16)
-    float32, _ = core_speed(torch.float32)
+    float32, slowdown = core_speed(torch.float32)
+    bfloat16 = core_speed(torch.bfloat16)[0] if cpu_has_bfloat16() else float32  # which is what is computed then
     threads = torch.get_num_threads()
     return Machine("cpu", "cpu", 1, total, threads * bfloat16, 1e10, threads * float32, slowdown, load)
 

@@ -23,6 +23,7 @@ from sparring.planning.stages import Planner, Stage
 from sparring.planning.times import typical_response
 from sparring.recipe.reading import parse_recipe
 from sparring.recipe.recipe import Recipe
+from sparring.runtime.precision import cpu_has_bfloat16
 
 SAMPLES = ("collect", "sample", "evaluate")
 Change = dict[str, Any]
@@ -87,6 +88,8 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     Raises:
         ValueError: the model's configuration or the data cannot be read, or the model cannot be run as the recipe says.
     """
+    if machine.kind == "cpu" and not cpu_has_bfloat16():
+        recipe = changed(recipe, {f"{section}.precision": "float32" for section in ("sampling", "fit")})
     config, lengths = read_config(recipe), read_lengths(recipe)
     planner = Planner(recipe, machine, config, lengths)
     stages = planner.stages()

@@ -18,7 +18,9 @@ from transformers import PreTrainedModel
 from sparring.algorithms.algorithm import Draw, PolicyRef
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
+from sparring.runtime.gpus import device_type
 from sparring.runtime.memory import release_memory
+from sparring.runtime.precision import computed
 from sparring.sampling.check import check_sampling
 from sparring.sampling.engine import Request
 from sparring.sampling.transformers_engine import TransformersEngine
@@ -27,7 +29,8 @@ from sparring.sampling.vllm_engine import ServedPolicy, VllmEngine, end_kept
 
 PROBE_PROMPTS, PROBE_TOKENS = 4, 24
 """by which a served policy is recognised"""
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+SERVED = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+"""what vLLM computes in, whatever the machine"""
 
 
 @contextlib.contextmanager
@@ -72,7 +75,7 @@ class PolicyEngines:
         return self.engine
 
     def _make(self, refs: tuple[PolicyRef, ...]) -> TransformersEngine:
-        dtype = DTYPES[self.settings.precision]
+        dtype = computed(self.settings.precision, device_type())
         models = [
             (self.policies.load(ref, dtype, place=place), self.draw.policies[ref]) for place, ref in enumerate(refs)
         ]
@@ -93,7 +96,7 @@ class PolicyEngines:
         """The policy's files and what it is recognised by."""
         (ref,) = refs
         # On the CPU: vLLM may cut a policy over several devices because one cannot hold it.
-        model = self.policies.load(ref, DTYPES[self.settings.precision], torch.device("cpu"))
+        model = self.policies.load(ref, SERVED[self.settings.precision], torch.device("cpu"))
         folder, adapter = self.policies.stored(ref)
         lora, config = self.policies.model.lora, model.config.get_text_config()
         # The first tokens of a few different prompts: a log-probability needs at least two.

@@ -40,7 +40,9 @@ from sparring.rounds.warm import Warm
 from sparring.runtime.devices import on_device
 from sparring.runtime.errors import first_line
 from sparring.runtime.files import folder_beside, read_object, write_json
+from sparring.runtime.gpus import device_type
 from sparring.runtime.layout import DATA_STAGE, LOCK, round_folder
+from sparring.runtime.precision import computed
 from sparring.training.adapters import load_adapter, with_adapter
 from sparring.training.quantised import load_quantised
 
@@ -236,7 +238,7 @@ class Policies:
 
     def _whole(self, ref: PolicyRef, dtype: torch.dtype) -> PreTrainedModel:
         if self.quantized:
-            compute = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+            compute = computed(self.precision, device_type())
             return load_quantised(self.base, dtype, compute, self.model.trust_remote_code)
         folder = self.base if ref.round == 0 else self.folder(ref)
         return load_model(folder, dtype, self.model.trust_remote_code)

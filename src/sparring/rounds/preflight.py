@@ -40,6 +40,7 @@ from sparring.runtime.devices import on_device
 from sparring.runtime.files import read_column, read_object, write_json
 from sparring.runtime.layout import DATA_STAGE, HELD_OUT, LOCK, TRAIN, is_finished, stage_name
 from sparring.runtime.memory import release_memory
+from sparring.runtime.precision import INSTEAD, computed, products_in
 from sparring.runtime.progress import Progress
 from sparring.sampling.check import check_sampling
 from sparring.sampling.vllm_process import check_vllm
@@ -128,13 +129,16 @@ def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     if recipe.sampling.engine == "transformers":
         check_sampling(causal)
     scorer = PolicyScorer(placed, fit.layout, fit.attention).eval()
-    with torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=fit.precision == "bfloat16"):
+    with products_in(fit.precision, scorer.causal.device.type):
         scorer.compile_attention()
     scorer.verify()
     scorer.check_sight()
     policies.try_saving(causal)
     if note := generation_note(policies.base):
         progress.say(note)
+    precisions = {fit.precision, *([recipe.sampling.precision] if recipe.sampling.engine == "transformers" else [])}
+    if "bfloat16" in precisions and computed("bfloat16", causal.device.type) == torch.float32:
+        progress.say(f"precision  {INSTEAD}")
     del model, placed, causal, scorer
     release_memory()
 

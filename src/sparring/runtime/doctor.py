@@ -23,6 +23,7 @@ import torch
 from packaging.requirements import Requirement
 
 from sparring.runtime.files import cache_folder
+from sparring.runtime.precision import INSTEAD, cpu_has_bfloat16
 
 TIMED = 1024
 """side of the timed matrix product"""
@@ -91,6 +92,7 @@ def devices() -> list[dict[str, Any]]:
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores["logical"],
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": cpu_has_bfloat16(),
     }
     return [cpu, *(_gpu(index) for index in range(torch.cuda.device_count()))]
 
@@ -169,7 +171,10 @@ def notes(machine: dict[str, Any]) -> list[str]:
             "No GPU: models of up to about 0.5B parameters are practical, larger ones take days. "
             "`sparring plan RECIPE` estimates a run."
         )
-        if (ratio := machine["speed"]["bfloat16"] / machine["speed"]["float32"]) < 0.7:
+        ratio = machine["speed"]["bfloat16"] / machine["speed"]["float32"]
+        if not cpu["bfloat16"]:
+            lines.append(f"{INSTEAD[0].upper()}{INSTEAD[1:]}: bfloat16 would run at {ratio:.2f} of its speed.")
+        elif ratio < 0.7:
             lines.append(
                 f"bfloat16 products run at {ratio:.2f} of float32's speed on this CPU: set sampling.precision and "
                 "fit.precision to float32."

@@ -23,6 +23,7 @@ from sparring.objectives.pairs import Objective, OfWholeStep
 from sparring.recipe.sections import FitConfig
 from sparring.runtime import devices
 from sparring.runtime.memory import trim_heap
+from sparring.runtime.precision import products_in
 from sparring.training.accumulate import accumulating
 from sparring.training.batches import TrainingExample, make_batch
 from sparring.training.checkpoint import load_checkpoint, save_checkpoint
@@ -131,7 +132,7 @@ def _step(
     idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
     # One region around all micro-batches: autocast then keeps its copies of trained weights for the whole step
     # (frozen ones, under an adapter, it casts in every pass).
-    with region, torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with region, products_in(config.precision, device):
         objective = _settled(objective, scorer, groups, [examples[0]] * idle)
         for group in groups:
             pack = scorer.pack([example.rollout for example in group])

@@ -16,6 +16,7 @@ from itertools import islice
 import torch
 
 from sparring.runtime import devices
+from sparring.runtime.precision import products_in
 from sparring.training.accumulate import accumulating
 from sparring.training.packing import Rollout, plan_packs
 from sparring.training.scorer import PolicyScorer
@@ -33,7 +34,7 @@ def measuring(scorer: PolicyScorer, precision: str = "bfloat16") -> Iterator[Mea
     One region for all: the weights' low-precision copies are made once, not for every pack.
     """
     scorer.eval()
-    low = torch.autocast(scorer.causal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    low = products_in(precision, scorer.causal.device.type)
     # In inference mode autocast would cast every weight again for every pack.
     with torch.no_grad(), accumulating(), low:
         yield partial(_pack_logps, scorer)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sparring.recipe.sections import FitConfig
 from sparring.runtime import devices, gpus
 from sparring.runtime.devices import on_device
+from sparring.runtime.precision import computed
 from sparring.training.scorer import PolicyScorer
 
 
@@ -63,7 +64,7 @@ def shard(scorer: PolicyScorer, mesh: Any, precision: str) -> None:
         )
     # Layers are gathered in bfloat16: autocast would keep a full copy of float32 ones for backward on every device.
     # Embedding and head stay float32, as under autocast, so that the residual stream does.
-    low = torch.bfloat16 if precision == "bfloat16" else None
+    low = computed(precision, mesh.device_type)
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
