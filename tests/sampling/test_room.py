@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from conftest import tiny_llama
-from sparring.sampling.room import STEP, LayerWithRoom, join, joinable, with_room
+from sparring.sampling.room import STEP, LayerWithRoom, join, joinable, repeat, with_room
 
 
 def test_tokens_are_those_of_a_plain_cache_and_the_room_holds_zeros() -> None:
@@ -67,3 +67,20 @@ def test_joined_rows_stand_on_the_right() -> None:
     keys = both.layers[-1].keys
     assert keys is not None
     assert keys[:, 0, :, 0].tolist() == [[5.0] * 5, [0.0, 0.0, 3.0, 3.0, 3.0], [0.0, 0.0, 3.0, 3.0, 3.0]]
+
+
+def test_a_row_is_repeated_and_joined_without_its_room() -> None:
+    def begun(rows: int, fed: int) -> DynamicCache:
+        row, made = (with_room(DynamicCache(config=tiny_llama().config)) for _ in range(2))
+        for layer in range(len(row.layers)):
+            row.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), layer)
+        repeat(row, rows, made)
+        for layer in range(len(row.layers)):
+            made.update(torch.full((rows, 2, fed, 4), float(fed)), torch.ones(rows, 2, fed, 4), layer)
+        assert row.get_seq_length() == 3
+        return made
+
+    both = join([begun(2, 2), begun(1, 1)], 5)
+    keys = both.layers[-1].keys
+    assert keys is not None
+    assert keys[:, 0, :, 0].tolist() == [[1.0, 1.0, 1.0, 2.0, 2.0]] * 2 + [[0.0, 1.0, 1.0, 1.0, 1.0]]

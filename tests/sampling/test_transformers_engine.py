@@ -17,7 +17,7 @@ from sparring.runtime.randomness import noise_seed
 from sparring.sampling.attention import decode_attention
 from sparring.sampling.choice import inverse_cdf, nucleus
 from sparring.sampling.engine import Request
-from sparring.sampling.transformers_engine import TransformersEngine
+from sparring.sampling.transformers_engine import TransformersEngine, _shared
 
 END = frozenset({256})
 PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9, 10]]
@@ -154,6 +154,43 @@ def test_prompts_that_are_run_in_parts_are_answered_as_they_are_together(monkeyp
     whole = engine().sample(requests())
     monkeypatch.setattr("sparring.sampling.transformers_engine.PREFILL_TOKENS", 1)
     assert engine().sample(requests()) == whole
+
+
+ALIKE = [[1, 2, 3, *rest] for rest in ([4], [5, 6, 7], [5, 8], [5, 8, 9, 10, 11])]
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 512])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_common_beginning_is_run_once_and_changes_no_response(at_once, mixed, monkeypatch):
+    path = "sparring.sampling.transformers_engine"
+    monkeypatch.setattr(f"{path}.PREFILL_TOKENS", at_once)
+    models = [(tiny_llama(), 0.5), (tiny_llama(seed=1), 0.5)] if mixed else [(tiny_llama(), 1.0)]
+    rows = [Request(prompt, noise_seed(0, i, k)) for i, prompt in enumerate(ALIKE) for k in range(3)]
+    read: list[int] = []
+    hook = lambda module, args, given: read.append(given["input_ids"].numel())  # noqa: E731
+    models[0][0].register_forward_pre_hook(hook, with_kwargs=True)
+    whole = engine(models).sample(rows)
+    plain = sum(read[:-11])  # without the tokens that were sampled
+    read.clear()
+    monkeypatch.setattr(f"{path}.SHARED_TOKENS", 9)  # three tokens of four prompts, which saves nine
+    assert engine(models).sample(rows) == whole
+    assert read[0] == 3
+    assert plain - sum(read[:-11]) == (9 if at_once == 1 else pytest.approx(9, abs=4))  # else padding is another
+
+
+@pytest.mark.parametrize(
+    ("prompts", "shared"),
+    [
+        (ALIKE, 3),
+        ([[1, 2, 3]] * 4, 2),  # each has a token of its own
+        ([[1, 2], [1, 2, 3, 4], [1, 2, 3, 5]], 1),
+        ([[1, 2], [3, 2]], 0),
+        ([[1, 2, 3]], 0),
+    ],
+)
+def test_what_prompts_share(prompts, shared, monkeypatch):
+    monkeypatch.setattr("sparring.sampling.transformers_engine.SHARED_TOKENS", 1)
+    assert _shared(prompts) == shared
 
 
 def test_weights_are_packed_where_it_is_repaid(monkeypatch):

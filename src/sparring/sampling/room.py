@@ -7,8 +7,8 @@ Leaves out: layers with a window or a state, which keep their own kind.
 
     cache = {"past_key_values": with_room(DynamicCache(config=model.config))}
 
-Shape suffixes: B rows, G key heads, Q tokens that are fed at once, R tokens with the room behind them, D width of a
-head, A rows that stay.
+Shape suffixes: B rows, G key heads, Q tokens that are fed at once, T tokens that are stored, R those with the room
+behind them, D and E widths of a key and a value head, A rows that stay.
 """
 
 from __future__ import annotations
@@ -58,6 +58,12 @@ class LayerWithRoom(DynamicLayer):
         width = 0 if self.keys is None else self.keys.shape[-2]
         return width if length <= width else width + -(-(length - width) // STEP) * STEP
 
+    def stored(self) -> tuple[Float[Tensor, "B G T D"], Float[Tensor, "B G T E"]]:
+        """Keys and values without their room."""
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Width and begin of the mask for the next `query_length` tokens."""
         length = self.length + query_length
@@ -81,6 +87,13 @@ def with_room(cache: DynamicCache) -> DynamicCache:
     return cache
 
 
+def repeat(row: DynamicCache, rows: int, into: DynamicCache) -> None:
+    """Let an empty cache hold the one row of another as many times; it is copied when more is written."""
+    for place, layer in enumerate(row.layers):
+        keys, values = (part.expand(rows, -1, -1, -1) for part in layer.stored())
+        into.update(keys, values, place)
+
+
 def joinable(caches: Mapping[str, DynamicCache]) -> bool:
     """Whether `join` can make rows of several caches those of one."""
     return all(cache.layers and all(type(x) is LayerWithRoom for x in cache.layers) for cache in caches.values())
@@ -89,14 +102,14 @@ def joinable(caches: Mapping[str, DynamicCache]) -> bool:
 def join(caches: Sequence[DynamicCache], width: int) -> DynamicCache:
     """The rows of all caches in the first of them, with zeros on the left up to `width` tokens; one stays as it is.
 
-    All have only read a prompt: they have no room yet.
+    All have only read a prompt. Room that they have behind it is dropped.
     """
     if len(caches) == 1:
         return caches[0]
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         layers[0].keys, layers[0].values = (
             torch.cat([F.pad(part, (0, 0, width - part.shape[-2], 0)) for part in parts])
-            for parts in ([layer.keys for layer in layers], [layer.values for layer in layers])
+            for parts in zip(*(layer.stored() for layer in layers), strict=True)
         )
         layers[0].length = width
     return caches[0]

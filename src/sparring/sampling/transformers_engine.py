@@ -2,9 +2,10 @@
 
 Every row has noise of its own (one uniform number per token from the row's seed, mapped through the inverse
 of the cumulative distribution), so a response depends on its seed and not on its neighbours beyond rounding: products
-of other numbers of rows round otherwise. Rows that ended leave the batch. On a CPU prompts are run in parts of similar
-length, the cache has room (`room.py`) and weights are packed (`packed.py`). Several weighted models give a token-level
-geometric mixture. Leaves out: continuous batching (a served engine's work; on a CPU time is nearly linear in rows).
+of other numbers of rows round otherwise. Rows that ended leave the batch. On a CPU what all prompts of a batch begin
+with (a system message, a judge's instructions) is run once, the rest in parts of similar length, the cache has room
+(`room.py`) and weights are packed (`packed.py`). Several weighted models give a token-level geometric mixture.
+Leaves out: continuous batching (a served engine's work; on a CPU time is nearly linear in rows).
 
     TransformersEngine([(model, 1.0)], settings, end_ids).sample(requests)
 
@@ -33,7 +34,7 @@ from sparring.sampling.attention import DECODE_ATTENTION
 from sparring.sampling.choice import choose
 from sparring.sampling.engine import Request, Response
 from sparring.sampling.packed import packed
-from sparring.sampling.room import join, joinable, with_room
+from sparring.sampling.room import join, joinable, repeat, with_room
 
 COMPACT_AT = 0.9
 """Finished rows leave when no more than this share of the batch is alive: copying the cache has a price."""
@@ -41,6 +42,9 @@ PACK_FROM = 16
 """Rows and tokens of a row from which packing the weights, which takes as long as a few tokens, is repaid."""
 PREFILL_TOKENS = 512
 """Tokens of prompts that are run at once, at least: products of more tokens are no faster on a CPU."""
+
+SHARED_TOKENS = 256
+"""Tokens that running a common beginning once must save: it is a pass of its own."""
 
 Caches = dict[str, DynamicCache]
 """a model's cache, by the name under which it takes it"""
@@ -127,8 +131,12 @@ class TransformersEngine:
         prompts = [ids for ids, _ in groups]
         width = max(map(len, prompts))
         caches = self.new_caches()
-        parts = _parts(prompts) if all(joinable(cache) for cache in caches) else [list(range(len(prompts)))]
-        states = [self._prompt_state([prompts[place] for place in part]) for part in parts]
+        joins = all(joinable(cache) for cache in caches)
+        shared = _shared(prompts) if joins else 0
+        rests = [ids[shared:] for ids in prompts]
+        parts = _parts(rests) if joins else [list(range(len(prompts)))]
+        begun = self._prompt_state([prompts[0][:shared]])[2] if shared else None
+        states = [self._prompt_state([rests[place] for place in part], begun) for part in parts]
         for cache, *made in zip(caches, *(state[2] for state in states), strict=True):
             for name in cache:
                 cache[name] = join([one[name] for one in made], width)
@@ -142,18 +150,27 @@ class TransformersEngine:
         return _Batch(list(range(len(requests))), uniforms_BS, mask_PT[rows_B], caches, logps_PV[rows_B])
 
     def _prompt_state(
-        self, prompts: Sequence[list[int]]
+        self, prompts: Sequence[list[int]], begun: list[Caches] | None = None
     ) -> tuple[Float[Tensor, "P V"], Int[Tensor, "P T"], list[Caches]]:
-        """Next-token log-probabilities, mask and caches of prompts, padded on the left to their longest."""
+        """Next-token log-probabilities, mask and caches of prompts, padded on the left to their longest.
+
+        `begun`: caches of one row, which all of them follow; the padding is between.
+        """
         width = max(map(len, prompts))
         ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
         mask_PT = torch.zeros_like(ids_PT)
         for row, ids in enumerate(prompts):
             ids_PT[row, width - len(ids) :] = torch.tensor(ids)
             mask_PT[row, width - len(ids) :] = 1
-        ids_PT, mask_PT = ids_PT.to(self.device), mask_PT.to(self.device)
-        positions_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)
         caches = self.new_caches()
+        if begun is not None:
+            for cache, row in zip(caches, begun, strict=True):
+                for name in cache:
+                    repeat(row[name], len(prompts), cache[name])
+            length = next(iter(begun[0].values())).get_seq_length()
+            mask_PT = F.pad(mask_PT, (length, 0), value=1)
+        ids_PT, mask_PT = ids_PT.to(self.device), mask_PT.to(self.device)
+        positions_PT = (mask_PT.cumsum(1) - 1).clamp_min(0)[:, -width:]
         return self._logps(ids_PT, mask_PT, positions_PT, caches), mask_PT, caches
 
     def _uniforms(self, seed: int) -> Float[Tensor, " S"]:
@@ -192,6 +209,14 @@ class TransformersEngine:
             logits = output.logits[:, -1].float()
             parts.append(weight * logits.log_softmax(-1) if len(self.models) > 1 else logits)
         return functools.reduce(torch.add, parts)
+
+
+def _shared(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all begin with, and each has one more; 0 where running them once would save too little."""
+    first, last = min(prompts), max(prompts)  # what these two share, all between them do
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    length = min(sum(1 for _ in same), min(map(len, prompts)) - 1)
+    return length if length * (len(prompts) - 1) >= SHARED_TOKENS else 0
 
 
 def _parts(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
