@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
 
 from environment_fakes import play_out
-from sparring.environments.arithmetic import Sum, last_number, read_step, read_sum
+from sparring.environments.arithmetic import Sum, last_number, read_step, read_sum, spoil
 from sparring.environments.arithmetic_duel import DRAWN, INVALID, UNREADABLE, ArithmeticDuel
 from sparring.environments.document_questions import AGREES, DISAGREES, DocumentQuestions, covers
 from sparring.environments.environment import SHIPPED, Ask, Outcome, Task, build_environment
@@ -102,6 +103,50 @@ def test_the_critic_is_measured_on_right_and_on_wrong_steps() -> None:
         "harmonic mean": pytest.approx(0.375),
     }
     assert StepCritic().measure([]) == {}
+
+
+def trusting(ask: Ask, k: int) -> str:
+    """A critic who believes every second time that a step is right, and a writer of right steps."""
+    return line_of(ask) if ask.role == "sneaky" else ["Correct", "Incorrect"][k % 2]
+
+
+def test_a_critic_is_examined_on_steps_that_no_writer_wrote() -> None:
+    asks, texts, outcomes = play_out(StepCritic(critics=4), trusting, count=3, examines=True)
+    assert [ask.role for ask in asks] == ["sneaky", "critic", "critic"]
+    assert [o.kind for o in outcomes[0]] == [NOT_WRONG] * 3
+    (right, said), (same, spoilt) = (line_of(ask).split(" = ") for ask in asks[1:])
+    assert right == same
+    asked = read_sum(right)
+    assert asked is not None
+    assert int(said) == asked.result != int(spoilt)
+    assert [o.reward for o in outcomes[1]] == [1.0, -1.0, 1.0, -1.0]
+    assert [o.reward for o in outcomes[2]] == [-1.0, 1.0, -1.0, 1.0]
+    groups = zip(asks, texts, outcomes, strict=True)
+    rows = [(a.role, text, o.reward, o.kind) for a, group, os in groups for text, o in zip(group, os, strict=True)]
+    assert StepCritic().measure([rows]) == {
+        "accuracy on right drawn steps": 0.5,
+        "accuracy on wrong drawn steps": 0.5,
+        "harmonic mean, drawn": 0.5,
+    }
+
+
+def test_a_critic_plays_alone_where_chance_makes_mistakes() -> None:
+    game = StepCritic(mistakes="chance", critics=2)
+    assert game.unasked == ("sneaky",)
+    assert StepCritic().unasked == ()
+    asks, texts, outcomes = play_out(game, trusting, count=3)
+    assert [ask.role for ask in asks] == ["critic", "critic"]
+    assert [[o.reward for o in group] for group in outcomes] == [[1.0, -1.0], [-1.0, 1.0]]
+    assert play_out(game, trusting, count=3, examines=True) == (asks, texts, outcomes)
+
+
+@pytest.mark.parametrize("result", [0, 7, 10, 34, -5, -20, 100])
+def test_a_spoilt_result_is_wrong_in_one_digit(result: int) -> None:
+    spoilt = {spoil(random.Random(seed), result) for seed in range(500)}
+    digits = str(abs(result))
+    assert all(sum(a != b for a, b in zip(str(abs(one)), digits, strict=True)) == 1 for one in spoilt)
+    assert all(one * result >= 0 for one in spoilt)
+    assert len(spoilt) == (9 if len(digits) == 1 else 8 + 9 * (len(digits) - 1))
 
 
 @pytest.mark.parametrize(

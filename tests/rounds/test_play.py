@@ -400,8 +400,8 @@ def test_what_an_environment_plays_within_is_its_identity_too(tmp_path: Path, mo
 
 def test_fields_are_identity_and_defaults_are_not_spelt_out() -> None:
     plain, one = ({"name": "step_critic", **fields} for fields in ({}, {"steps": 3}))
-    assert environment_identity(build_environment(plain)) == "StepCritic({})"
-    assert environment_identity(build_environment(one)) == 'StepCritic({"steps":3})'
+    assert environment_identity(build_environment(plain)) == "StepCritic({}, edition 2)"
+    assert environment_identity(build_environment(one)) == 'StepCritic({"steps":3}, edition 2)'
     assert environment_identity(build_environment({"name": "arithmetic_duel"})) == "ArithmeticDuel({}, edition 2)"
 
 
