@@ -47,6 +47,7 @@ SETTINGS = (
     "oracle={name: mutual_information}",
     "sampling.batch_size=16",
     "sampling.max_new_tokens=16",
+    "fit.micro_batch_tokens=256",
     "evaluation.prompts=8",
     "evaluation.oracles=[]",
 )
