@@ -43,13 +43,15 @@ SHARED = ("sample", "judge", "anchor")
 SETTINGS = (
     "rounds=1",
     "data.prompts_per_round=64",
-    "algorithm.samples=4",
+    "algorithm.samples=2",
     "oracle={name: mutual_information}",
-    "sampling.batch_size=32",
-    "evaluation.prompts=16",
+    "sampling.batch_size=16",
+    "sampling.max_new_tokens=16",
+    "fit.micro_batch_tokens=256",
+    "evaluation.prompts=8",
     "evaluation.oracles=[]",
 )
-"""of the measured round: shards of every stage are even in number"""
+"""of the measured round: short, and with shards of every stage that two workers can halve"""
 FILE = DOCS / "benchmarks" / "fleet-on-a-cpu.json"
 
 
@@ -117,7 +119,7 @@ def main() -> None:
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for repeat in range(given.repeats):
-            for way in WAYS:
+            for way in [way for way in WAYS if way != APART or not repeat]:  # a bound, asked for once
                 runs.append(timed(way, words, Path(folder) / f"{way}-{repeat}".replace(" ", "-")))
                 print(json.dumps(runs[-1]), flush=True)
     seconds = medians(runs)

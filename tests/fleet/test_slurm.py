@@ -54,7 +54,7 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_submitted_again(
     slurm.environment[HOLD] = str(hold)
 
     def submit(output: str) -> int:
-        return slurm.submit(SCRIPT, [str(recipe), "--out", str(out)], {**SMALL, "time": "20"}, tmp_path / output)
+        return slurm.submit(SCRIPT, ["run", str(recipe), "--out", str(out)], {**SMALL, "time": "20"}, tmp_path / output)
 
     first = submit("first")
     wait_for(lambda: stages(out) or slurm.state(first) in OVER)
