@@ -50,9 +50,9 @@ bfloat16 copy, a weight, grows by 0.18 GB from 32,768 to 262,144 words. Single r
 
 """
 FLEET = """One round of the demo's recipe with other settings ({settings}), one thread a process. *Alone* is one process
-without Ray. *Two apart* are two such processes at once, each with a whole run: twice the work, so that `2 x alone / two
-apart` is what the second core can give at most. *Besides* is all that is no stage: imports, reading, Ray's start and
-end. Workers have the fit and all of the evaluation too; a fit is one worker's on processors.
+without Ray. *Two apart* are two of those at once, each with a whole run of its own: twice the work, so `2 x alone / two
+apart` is what the second core gives, and no sharing can give more. *Besides* is what is no stage: imports, reading,
+Ray's start and end. A fit is one worker's on processors; of the evaluation, most has one shard.
 
 """
 
@@ -134,7 +134,7 @@ def _figures(result: dict[str, Any]) -> dict[str, str]:
             _memory_panel(result["cases"], "anchors", "vocabulary"),
         ]
         found["curves"] = svg(panels)
-    pairs = [case for case in result["cases"] if "theirs" in case and case.get("pairs_per_prompt")]
+    pairs = [case for case in result.get("cases", []) if "theirs" in case and case.get("pairs_per_prompt")]
     if result["bench"] == "fit" and len({case["pairs_per_prompt"] for case in pairs}) > 2:
         xs = [case["pairs_per_prompt"] for case in pairs]
         names = {"speed_ratio": "without the reference pass", "speed_ratio_with_reference": "with it"}

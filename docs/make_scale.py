@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import os
 import random
 import subprocess
@@ -116,7 +117,9 @@ class Quiet:
 def rows_of(count: int) -> list[tuple[Response, str]]:
     """What a worker sends back for a batch."""
     starts = range(1000, 1000 + TOKENS * count, TOKENS)
-    return [(Response(list(range(start, start + TOKENS)), "stop"), f"{start} " + "some words " * 70) for start in starts]
+    return [
+        (Response(list(range(start, start + TOKENS)), "stop"), f"{start} " + "some words " * 70) for start in starts
+    ]
 
 
 # ---- 2. the hand-out on a simulated clock ------------------------------------------------------------
@@ -169,10 +172,13 @@ class Clock:
         self.own()
         self.now += self.look * len(references)
         self.looks += len(references)
-        if not self.finished and timeout is None:
-            self.now = max(self.now, self.done[0][0])
-        while self.done and self.done[0][0] <= self.now:
-            self.finished.add(heapq.heappop(self.done)[1])
+        until = math.inf if timeout is None else self.now + timeout
+        while self.done and self.done[0][0] <= until and len(self.finished) < num_returns:
+            ended, index = heapq.heappop(self.done)
+            self.now = max(self.now, ended)
+            self.finished.add(index)
+        if len(self.finished) < num_returns:
+            self.now = until
         ready = list(self.finished)[:num_returns]
         self.resume()
         return ready, []
