@@ -73,6 +73,14 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_submitted_again(
     wait_for(lambda: not slurm.left(), 60)
 
 
+def test_the_doctor_asks_the_nodes_of_a_job(tmp_path: Path, slurm: Slurm) -> None:
+    output = tmp_path / "doctor"
+    job = slurm.submit(SCRIPT, ["doctor", "--run", str(tmp_path)], {**SMALL, "time": "20"}, output)
+    assert slurm.end(job, 600) == "COMPLETED", output.read_text()
+    assert "no problems found" in output.read_text()
+    wait_for(lambda: not slurm.left(), 60)
+
+
 def stages(out: Path) -> dict[str, Any]:
     """Finished ones beyond the data."""
     path = out / "manifest.json"
