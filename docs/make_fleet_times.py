@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,11 @@ def timed(way: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
     codes = [process.wait() for process in processes]
     if any(codes):
         raise SystemExit(f"{way}: {shlex.join(words)} failed")
-    wall, stages = time.perf_counter() - began, Counter[str]()
+    wall, stages = time.perf_counter() - began, defaultdict[str, float](float)
     for out in outs:
         for name, seconds in seconds_of(out).items():
             stages[name] += seconds / len(outs)
-    return {"way": way, "stages": dict(stages), "all_stages": stages.total(), "besides": wall - stages.total()}
+    return {"way": way, "stages": dict(stages), "all_stages": (total := sum(stages.values())), "besides": wall - total}
 
 
 def started(way: str, words: Sequence[str], out: Path) -> subprocess.Popen[bytes]:
@@ -76,9 +76,9 @@ def started(way: str, words: Sequence[str], out: Path) -> subprocess.Popen[bytes
     return subprocess.Popen(whole, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def seconds_of(out: Path) -> Counter[str]:
+def seconds_of(out: Path) -> dict[str, float]:
     """Seconds of a run by kind of stage; all of the evaluation is one kind."""
-    stages = Counter[str]()
+    stages = defaultdict[str, float](float)
     for name, entry in json.loads((out / MANIFEST).read_text(encoding="utf-8")).items():
         stages["evaluation" if in_evaluation(name) else stage_name(name)] += entry["seconds"]
     return stages

@@ -141,7 +141,7 @@ class Deal:
                 if self.left and member.ready is None and not member.lends and len(member.held) < depth:
                     self.left -= 1
                     index = self.again.popleft() if self.again else next(self.fresh)
-                    if not member.told:  # once: a reference in each call takes as long as the call
+                    if not member.told:  # once: a reference in each call would be a sixth of its time
                         member.actor.prepare.remote(self.key, self.box)
                         member.told = True
                     reference = member.actor.make.remote(pack(self.shards.payload(index)))
