@@ -67,7 +67,7 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_submitted_again(
     assert done
     hold.unlink()
     second = submit("second")
-    assert slurm.end(second, 600) == "COMPLETED", (tmp_path / "second").read_text()
+    assert slurm.end(second, 1800) == "COMPLETED", (tmp_path / "second").read_text()
     assert {name: stages(out)[name] for name in done} == done
     check_same(tmp_path / "whole", out)
     wait_for(lambda: not slurm.left(), 60)
@@ -76,7 +76,7 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_submitted_again(
 def test_the_doctor_asks_the_nodes_of_a_job(tmp_path: Path, slurm: Slurm) -> None:
     output = tmp_path / "doctor"
     job = slurm.submit(SCRIPT, ["doctor", "--run", str(tmp_path)], {**SMALL, "time": "20"}, output)
-    assert slurm.end(job, 600) == "COMPLETED", output.read_text()
+    assert slurm.end(job, 1800) == "COMPLETED", output.read_text()
     assert "no problems found" in output.read_text()
     wait_for(lambda: not slurm.left(), 60)
 
