@@ -70,11 +70,11 @@ class Game:
     shown: Sequence[str]
     """texts that hold every word"""
     exam: Callable[[Sequence[Mapping[str, Any]]], dict[str, float]]
-    """of held-out replies: the measure, and the share of the first role's that are none"""
+    """of held-out replies: the measure, and the share of the first role's that are invalid"""
     measured: str
     """what the exam's measure is"""
-    nones: str
-    """what the first role's replies that are none are"""
+    invalid: str
+    """name of the first role's invalid replies"""
 
 
 # ---------------------------------------------------------------- challenger and solver
@@ -225,7 +225,7 @@ def recipe(game: Game, arm: str, model: Path, seed: int, rounds: int) -> dict[st
         "seed": seed,
         "sampling": {"max_new_tokens": 8, "batch_size": 1024, "precision": "float32"},
         "fit": {"learning_rate": 3e-4, "schedule": "constant", "batch_size": 64, "precision": "float32"},
-        "evaluation": {"samples": 4},
+        "evaluation": {"samples": 4, "every_iterate": False},
     }
 
 
@@ -273,7 +273,7 @@ def main() -> None:
         count = f"{np.mean([one['replies'] for one in found]):,.0f}"
         gained = points([after - before for after, before in zip(final, start, strict=True)])
         rows.append((arm, shares(start), shares(final), gained, "-" if np.isnan(none).any() else shares(none), count))
-    head = ("arm", f"{game.measured}, start", "final", "points gained", f"{game.nones}, final", "replies")
+    head = ("arm", f"{game.measured}, start", "final", "points gained", f"{game.invalid}, final", "replies")
     both, alone = ([one["final"]["right"] for one in found] for found in results.values())
     more = points([one - other for one, other in zip(both, alone, strict=True)])
     said = f"Both roles minus the {list(game.arms)[1]}, by seed: {more} points; {arguments.seeds} seeds."

@@ -134,10 +134,13 @@ def test_a_critic_plays_alone_where_chance_makes_mistakes() -> None:
     game = StepCritic(mistakes="chance", critics=2)
     assert game.unasked == ("sneaky",)
     assert StepCritic().unasked == ()
-    asks, texts, outcomes = play_out(game, trusting, count=3)
+    asks, _, outcomes = play_out(game, trusting, count=3)
     assert [ask.role for ask in asks] == ["critic", "critic"]
     assert [[o.reward for o in group] for group in outcomes] == [[1.0, -1.0], [-1.0, 1.0]]
-    assert play_out(game, trusting, count=3, examines=True) == (asks, texts, outcomes)
+    exam, _, outcomes = play_out(game, trusting, count=3, examines=True)
+    assert [[o.reward for o in group] for group in outcomes] == [[1.0, -1.0], [-1.0, 1.0]]
+    assert exam == play_out(StepCritic(critics=2), trusting, count=3, examines=True)[0][1:]
+    assert exam != asks
 
 
 @pytest.mark.parametrize("result", [0, 7, 10, 34, -5, -20, 100])

@@ -22,7 +22,6 @@ from sparring.planning.plan import Plan, changed, make_plan, possible, read_conf
 from sparring.planning.stages import Planner, Stage, trained_responses
 from sparring.planning.times import Times, typical_response
 from sparring.recipe.reading import load_recipe, parse_recipe
-from sparring.runtime.precision import cpu_has_bfloat16
 
 STATE = ("weights", "gradients", "optimiser")
 
@@ -217,9 +216,7 @@ def test_the_command(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(machine, "BUSY", 0.5)
     monkeypatch.setattr("os.getloadavg", lambda: (999.0, 0.0, 0.0))
     code, out, _ = sparring("plan", file, "--gpus", "cpu:0.1")
-    assert (
-        f"billion {'bfloat16' if cpu_has_bfloat16() else 'float32'} operations a second while nothing else runs" in out
-    )
+    assert "billion operations a second in matrix products while nothing else runs" in " ".join(out.split())
     per_core = 999 / (os.cpu_count() or 1)
     assert f"warning: this machine is busy: {per_core:.1f} other processes per core" in " ".join(out.split())
     assert code == 1

@@ -67,7 +67,7 @@ def test_extras_are_read_from_the_installation() -> None:
         (found(speed={"float32": 100.0, "bfloat16": 20.0}), "bfloat16 products run at 0.20 of float32's speed"),
         (
             found(devices=[{**found()["devices"][0], "bfloat16": False}], speed={"float32": 60.0, "bfloat16": 6.0}),
-            "float32 instead, which is several times faster here and no less exact: bfloat16 would run at 0.10 of its",
+            "several times faster here and no less exact: bfloat16 would run at 0.10 of float32's",
         ),
         (found(devices=[{**found()["devices"][0], "threads": 1}]), "torch uses 1 of 8 cores"),
         (found(devices=[*found()["devices"], gpu(bfloat16=False)]), "H100 has no bfloat16"),

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, Gemma2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, LlamaForCausalLM, Phi3Config
 
 from conftest import tiny_llama
+from sparring.models.architecture import turns_by_length
 from sparring.recipe.sections import SamplingConfig
 from sparring.runtime.randomness import noise_seed
 from sparring.sampling.attention import decode_attention
@@ -175,7 +176,29 @@ def test_a_common_beginning_is_run_once_and_changes_no_response(at_once, mixed, 
     monkeypatch.setattr(f"{path}.SHARED_TOKENS", 9)  # three tokens of four prompts, which saves nine
     assert engine(models).sample(rows) == whole
     assert read[0] == 3
-    assert plain - sum(read[:-11]) == (9 if at_once == 1 else pytest.approx(9, abs=4))  # else padding is another
+    saved = plain - sum(read[:-11])
+    assert saved == {1: 9, 5: 8, 512: 9}[at_once]  # padding differs with the parts
+
+
+def test_where_keys_turn_by_the_length_of_a_row_nothing_is_run_apart(monkeypatch):
+    """Keys of a short beginning would be wrong in a long row."""
+    angles = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 8.0}
+    config = tiny_llama().config.to_dict() | {"rope_parameters": angles, "max_position_embeddings": 8}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**config)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8.0)
+    prompts = [[*range(1, 8), *range(20, 20 + n)] for n in range(3, 9)]
+    monkeypatch.setattr("sparring.sampling.transformers_engine.PREFILL_TOKENS", 1)  # each prompt by itself
+    monkeypatch.setattr("sparring.sampling.transformers_engine.SHARED_TOKENS", 1)
+    batch = engine([(model, 1.0)])._prefill([Request(prompt, 0) for prompt in prompts])
+    with torch.no_grad():
+        alone = torch.stack([model(torch.tensor([prompt])).logits[0, -1] for prompt in prompts])
+    torch.testing.assert_close(batch.logps_BV, alone, rtol=1e-4, atol=1e-4)
+    assert turns_by_length(Phi3Config(rope_parameters={"full_attention": {"rope_type": "longrope"}}))
+    assert not turns_by_length(tiny_llama().config)
+    assert not turns_by_length(GPT2Config())
 
 
 @pytest.mark.parametrize(

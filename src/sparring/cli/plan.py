@@ -93,10 +93,9 @@ def assumptions(plan: Plan) -> list[str]:
         "of sampling.max_new_tokens at most"
     ]
     if machine.kind == "cpu":
-        kind = "float32" if machine.flops == machine.float32 else "bfloat16"
         lines.append(
-            f"speed: {machine.flops / 1e9:,.0f} billion {kind} operations a second while nothing else runs, from the "
-            "CPU time of a product timed just now"
+            f"speed: {machine.flops / 1e9:,.0f} billion operations a second in matrix products while nothing else "
+            "runs, from the CPU time of one timed just now"
         )
     if machine.count > 1:
         lines.append(f"devices: {machine.count}, with `sparring run RECIPE --devices {machine.count}`")

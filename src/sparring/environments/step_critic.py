@@ -95,10 +95,10 @@ class StepCritic(Environment):
         return [sneaky, *judged]
 
     def examine(self, task: Task, seed: int) -> Play:
-        """The same, and a drawn right step and a spoilt one, which are the same for every policy."""
-        if self.mistakes == "chance":
-            return (yield from self.play(task, seed))
+        """The same, and a drawn right step and a spoilt one, the same for all; by chance those alone."""
         exam = self._ask_drawn(random.Random(f"exam {seed}"))
+        if self.mistakes == "chance":
+            return _drawn((yield exam))
         return (yield from with_exam(self.play(task, seed), exam, _drawn))
 
     def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:

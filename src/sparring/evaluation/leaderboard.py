@@ -34,6 +34,7 @@ from sparring.models.weights import load_model, load_tokenizer
 from sparring.runtime import gpus
 from sparring.runtime.errors import first_line, reason_of
 from sparring.runtime.files import hash_file, read_json, write_json, write_text
+from sparring.runtime.precision import computed
 from sparring.runtime.progress import plain_lines
 from sparring.training.packing import Rollout
 from sparring.training.rollout_logps import rollout_logps
@@ -329,7 +330,7 @@ class Leaderboard:
     def lm(self) -> Any:
         """lm-eval's wrapper of the policy, loaded when first needed."""
         wrapper = lm_eval("lm_eval.models.huggingface").HFLM
-        model = load_model(self.folder, getattr(torch, self.precision)).to(self.device)  # type: ignore[arg-type]
+        model = load_model(self.folder, computed(self.precision, torch.device(self.device).type)).to(self.device)
         tokenizer = self.template.tokenizer
         if clock := self.template.clock:  # lm-eval has no option for it, and its scores would change with the day
             tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **clock)  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,13 @@ def attention_window(config: PretrainedConfig) -> tuple[str, int] | None:
         return None
     chunk = getattr(config.get_text_config(), "attention_chunk_size", None)
     return ("attention_chunk_size" if shortest == chunk else "sliding_window"), shortest
+
+
+def turns_by_length(config: PretrainedConfig) -> bool:
+    """Whether keys are turned by angles that depend on how long the row is (`dynamic`, `longrope`)."""
+    given = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [part.get("rope_type") for part in (given, *given.values()) if isinstance(part, Mapping)]
+    return not {"dynamic", "longrope"}.isdisjoint(kinds)
 
 
 def layer_kinds(config: PretrainedConfig) -> list[str]:

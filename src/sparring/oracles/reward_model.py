@@ -27,6 +27,8 @@ from sparring.models.padding import right_padded
 from sparring.models.template import FIXED_DAY, Template
 from sparring.models.weights import check_present, load_reported, load_tokenizer, placed, resolve_model
 from sparring.oracles.oracle import Comparison
+from sparring.runtime.gpus import device_type
+from sparring.runtime.precision import computed
 
 VERSION = 2
 """of the rendering: 2 renders a prompt's turns as turns, and special tokens in its text as text"""
@@ -68,6 +70,8 @@ class RewardModel:
                 "(num_labels = 1)."
             )
         check_present(info, where, "a sequence classifier")
+        if model.dtype != torch.float32 and computed("bfloat16", device_type()) == torch.float32:
+            model.float()  # a checkpoint is loaded as it is stored
         return placed(model.eval())
 
     @property

@@ -64,7 +64,7 @@ class Machine:
     memory: int
     """bytes of one device"""
     flops: float
-    """bfloat16 operations per second"""
+    """operations per second where a recipe says bfloat16"""
     bandwidth: float
     """bytes per second between the device's memory and its cores"""
     float32: float | None = None

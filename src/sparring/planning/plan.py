@@ -89,7 +89,8 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
         ValueError: the model's configuration or the data cannot be read, or the model cannot be run as the recipe says.
     """
     if machine.kind == "cpu" and not cpu_has_bfloat16():
-        recipe = changed(recipe, {f"{section}.precision": "float32" for section in ("sampling", "fit")})
+        own = recipe.sampling.engine == "transformers"
+        recipe = changed(recipe, {"fit.precision": "float32", **({"sampling.precision": "float32"} if own else {})})
     config, lengths = read_config(recipe), read_lengths(recipe)
     planner = Planner(recipe, machine, config, lengths)
     stages = planner.stages()

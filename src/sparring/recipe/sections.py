@@ -182,7 +182,7 @@ class SamplingConfig(Frozen):
     batch_size: int = Field(default=64, ge=1)
     """rows sampled together by transformers; part of what makes a run repeatable"""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """of the weights while sampling; on a CPU that has no bfloat16 products they are float32"""
+    """of the weights while sampling (float32 on a CPU that has no bfloat16 products)"""
     vllm: VllmConfig = Field(default_factory=VllmConfig)
     """used by engine: vllm"""
 
@@ -243,7 +243,7 @@ class FitConfig(Frozen):
     """the optimiser's; entries of the gradient below it take shorter steps (a fit warns), so lower it where `unit_loss`
     divides by a large step_size"""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """of matrix products, which are float32 on a CPU that has no others; master weights are float32"""
+    """of matrix products (float32 on a CPU that has no bfloat16 products); master weights are float32"""
     gradient_checkpointing: bool = False
     """recompute activations: less memory, about a third slower"""
     shard_weights: bool = False

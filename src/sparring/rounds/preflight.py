@@ -137,7 +137,8 @@ def try_model(policies: Policies, recipe: Recipe, progress: Progress) -> None:
     if note := generation_note(policies.base):
         progress.say(note)
     precisions = {fit.precision, *([recipe.sampling.precision] if recipe.sampling.engine == "transformers" else [])}
-    if "bfloat16" in precisions and computed("bfloat16", causal.device.type) == torch.float32:
+    here = not current().shares  # a cluster's workers may have what the controller has not
+    if here and "bfloat16" in precisions and computed("bfloat16", causal.device.type) == torch.float32:
         progress.say(f"precision  {INSTEAD}")
     del model, placed, causal, scorer
     release_memory()

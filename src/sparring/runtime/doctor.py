@@ -173,7 +173,7 @@ def notes(machine: dict[str, Any]) -> list[str]:
         )
         ratio = machine["speed"]["bfloat16"] / machine["speed"]["float32"]
         if not cpu["bfloat16"]:
-            lines.append(f"{INSTEAD[0].upper()}{INSTEAD[1:]}: bfloat16 would run at {ratio:.2f} of its speed.")
+            lines.append(f"{INSTEAD[0].upper()}{INSTEAD[1:]}: bfloat16 would run at {ratio:.2f} of float32's speed.")
         elif ratio < 0.7:
             lines.append(
                 f"bfloat16 products run at {ratio:.2f} of float32's speed on this CPU: set sampling.precision and "

@@ -1,7 +1,7 @@
 """The precision in which a machine multiplies: bfloat16 where that is asked for, but float32 on a CPU without bfloat16.
 
 torch multiplies bfloat16 on every CPU. On one with AVX2 alone (most laptops) it takes five to eight times as long as
-float32 (docs/log.md), so that `precision: bfloat16` is computed in float32 there: as exact, and twice the bytes.
+float32 (docs/log.md), so that `precision: bfloat16` is computed in float32 there: no less exact, twice the bytes.
 Leaves out: GPUs, whose bfloat16 is as it was asked for.
 
     computed("bfloat16", "cpu")  ->  torch.float32 on a CPU with AVX2
@@ -15,8 +15,8 @@ INSTEAD = "this CPU has no bfloat16 products: float32 instead, which is several 
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether torch has a kernel for bfloat16 products on this CPU; without one it goes number by number."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether torch has a kernel for bfloat16 products on this CPU."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def computed(precision: str, device: str) -> torch.dtype:

@@ -58,12 +58,6 @@ class LayerWithRoom(DynamicLayer):
         width = 0 if self.keys is None else self.keys.shape[-2]
         return width if length <= width else width + -(-(length - width) // STEP) * STEP
 
-    def stored(self) -> tuple[Float[Tensor, "B G T D"], Float[Tensor, "B G T E"]]:
-        """Keys and values without their room."""
-        assert self.keys is not None
-        assert self.values is not None
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Width and begin of the mask for the next `query_length` tokens."""
         length = self.length + query_length
@@ -87,10 +81,15 @@ def with_room(cache: DynamicCache) -> DynamicCache:
     return cache
 
 
+def stored(layer: Any) -> tuple[Float[Tensor, "B G T D"], Float[Tensor, "B G T E"]]:
+    """Keys and values of a `LayerWithRoom` without their room."""
+    return layer.keys[:, :, : layer.length], layer.values[:, :, : layer.length]
+
+
 def repeat(row: DynamicCache, rows: int, into: DynamicCache) -> None:
-    """Let an empty cache hold the one row of another as many times; it is copied when more is written."""
+    """Fill an empty cache with `rows` views of another's one row; the next write copies them."""
     for place, layer in enumerate(row.layers):
-        keys, values = (part.expand(rows, -1, -1, -1) for part in layer.stored())
+        keys, values = (part.expand(rows, -1, -1, -1) for part in stored(layer))
         into.update(keys, values, place)
 
 
@@ -109,7 +108,7 @@ def join(caches: Sequence[DynamicCache], width: int) -> DynamicCache:
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         layers[0].keys, layers[0].values = (
             torch.cat([F.pad(part, (0, 0, width - part.shape[-2], 0)) for part in parts])
-            for parts in zip(*(layer.stored() for layer in layers), strict=True)
+            for parts in zip(*map(stored, layers), strict=True)
         )
         layers[0].length = width
     return caches[0]

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from sparring.models.architecture import STATE, new_cache
+from sparring.models.architecture import STATE, new_cache, turns_by_length
 from sparring.models.weights import plain_attention
 from sparring.recipe.sections import SamplingConfig
 from sparring.sampling.attention import DECODE_ATTENTION
@@ -132,7 +132,9 @@ class TransformersEngine:
         width = max(map(len, prompts))
         caches = self.new_caches()
         joins = all(joinable(cache) for cache in caches)
-        shared = _shared(prompts) if joins else 0
+        # What was read when the row was short must be what a long row would have read.
+        fixed = not any(turns_by_length(model.config) for model, _ in self.models)
+        shared = _shared(prompts) if joins and fixed else 0
         rests = [ids[shared:] for ids in prompts]
         parts = _parts(rests) if joins else [list(range(len(prompts)))]
         begun = self._prompt_state([prompts[0][:shared]])[2] if shared else None
