@@ -49,6 +49,12 @@ moments of the trained model. *Plain* keeps every logit of a pair and every anch
 bfloat16 copy, a weight, grows by 0.18 GB from 32,768 to 262,144 words. Single runs, which differ by some hundredths.
 
 """
+FLEET = """One round of the demo's recipe with other settings ({settings}), one thread a process. *Alone* is one process
+without Ray. *Two apart* are two of those at once, each with a whole run of its own: twice the work, so `2 x alone / two
+apart` is what the second core gives, and no sharing can give more. *Besides* is what is no stage: imports, reading,
+Ray's start and end. A fit is one worker's on processors; of the evaluation, most has one shard.
+
+"""
 
 
 def main() -> None:
@@ -57,7 +63,11 @@ def main() -> None:
     for file in sorted((DOCS / "benchmarks").glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         parts.append(f"## {file.stem.replace('-', ' ').capitalize()}\n\n{_where(result)}\n")
-        parts.append({"fit": _fit, "sample": _sample, "round": _round, "memory": _memory}[result["bench"]](result))
+        parts.append(
+            {"fit": _fit, "sample": _sample, "round": _round, "memory": _memory, "fleet": _fleet}[result["bench"]](
+                result
+            )
+        )
         for name, figure in _figures(result).items():
             (DOCS / "pictures" / f"{file.stem}-{name}.svg").write_text(figure + "\n", encoding="utf-8")
             parts.append(f"![{file.stem}: {name}](pictures/{file.stem}-{name}.svg)\n")
@@ -124,7 +134,7 @@ def _figures(result: dict[str, Any]) -> dict[str, str]:
             _memory_panel(result["cases"], "anchors", "vocabulary"),
         ]
         found["curves"] = svg(panels)
-    pairs = [case for case in result["cases"] if "theirs" in case and case.get("pairs_per_prompt")]
+    pairs = [case for case in result.get("cases", []) if "theirs" in case and case.get("pairs_per_prompt")]
     if result["bench"] == "fit" and len({case["pairs_per_prompt"] for case in pairs}) > 2:
         xs = [case["pairs_per_prompt"] for case in pairs]
         names = {"speed_ratio": "without the reference pass", "speed_ratio_with_reference": "with it"}
@@ -195,6 +205,26 @@ def _round(result: dict[str, Any]) -> str:
         rows.append(["", peer, f"{theirs['seconds']:.0f}", f"{theirs['sampled_tokens']}"])
         rows.append(["", "ratio", f"**{case['speed_ratio']:.2f} x**", ""])
     return ROUND + _table(["case", "", "seconds", "tokens sampled"], rows)
+
+
+def _fleet(result: dict[str, Any]) -> str:
+    seconds = result["seconds"]
+    alone, one, two, apart = (seconds[way] for way in ("alone", "one worker", "two workers", "two apart"))
+    rows = [
+        [
+            name,
+            *(f"{way.get(name, 0.0):.1f}" for way in (alone, one, two, apart)),
+            *(
+                f"{a / b:.2f} x"
+                for a, b in ((one[name], alone[name]), (one[name], two[name]), (2 * alone[name], apart[name]))
+            ),
+        ]
+        for name in alone
+        if alone[name] >= 0.05
+    ]
+    ways = ["alone", "one worker", "two workers", "two apart"]
+    head = ["seconds of", *ways, "one worker / alone", "one / two workers", "2 x alone / two apart"]
+    return FLEET.format(settings=", ".join(f"`{one}`" for one in result["settings"])) + _table(head, rows)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import math
 import os
 import random
 import subprocess
@@ -32,6 +33,7 @@ from tables import DOCS, table, write_section
 from sparring.algorithms.algorithm import REFERENCE, Draw
 from sparring.bench.measure import machine
 from sparring.fleet import pool
+from sparring.fleet.packed import pack, unpack
 from sparring.fleet.pool import Member, deal
 from sparring.fleet.work import Shards, Work, using
 from sparring.recipe.sections import SamplingConfig
@@ -67,21 +69,24 @@ def ray_calls(devices: int, shards: int) -> dict[str, float]:
 
     class Idle:
         def __init__(self, rows: Any) -> None:
-            self.rows = rows
+            self.rows = pack((rows, ""))
 
-        async def make(self, key: str, box: Any, payload: Any) -> Any:
-            return self.rows if payload else None
+        async def prepare(self, key: str, box: Any) -> None:
+            pass
+
+        async def make(self, content: bytes) -> bytes | None:
+            return self.rows if content else None
 
     actors = [ray.remote(Idle).options(num_cpus=0, max_concurrency=10_000).remote(rows_of(BATCH)) for _ in range(2)]
     prompts = [list(range(1000 * number, 1000 * number + 100)) for number in range(BATCH // SAMPLES)]
-    payload = [Request(prompt, seed) for prompt in prompts for seed in range(SAMPLES)]
-    ray.get([actor.make.remote("", [], None) for actor in actors])
+    payload = (REFERENCE,), [Request(prompt, seed) for prompt in prompts for seed in range(SAMPLES)]
+    ray.get([actor.make.remote(b"") for actor in actors])
     members = [Member("id", "10.0.0.1", actors[number % 2], None) for number in range(devices)]
     began, busy = time.perf_counter(), time.process_time()
     done = sum(1 for _ in deal(Quiet(members), "scale", "key", [ray.put(1)], Shards(range(shards), lambda _: payload)))
     busy, wall = time.process_time() - busy, time.perf_counter() - began
     assert done == shards
-    held = [actors[0].make.remote("", [], None) for _ in range(2 * devices)]
+    held = [actors[0].make.remote(b"") for _ in range(2 * devices)]
     ray.get(held)
     look = time.process_time()
     for _ in range(50):
@@ -111,7 +116,10 @@ class Quiet:
 
 def rows_of(count: int) -> list[tuple[Response, str]]:
     """What a worker sends back for a batch."""
-    return [(Response(list(range(1000, 1000 + TOKENS)), "stop"), "some words " * 70) for _ in range(count)]
+    starts = range(1000, 1000 + TOKENS * count, TOKENS)
+    return [
+        (Response(list(range(start, start + TOKENS)), "stop"), f"{start} " + "some words " * 70) for start in starts
+    ]
 
 
 # ---- 2. the hand-out on a simulated clock ------------------------------------------------------------
@@ -143,6 +151,11 @@ class Clock:
         """The controller goes on."""
         self._last = time.process_time()
 
+    def device(self, number: int) -> Any:
+        """Stands for an actor."""
+        make = SimpleNamespace(remote=lambda content: self.make(number, unpack(content)))
+        return SimpleNamespace(make=make, prepare=SimpleNamespace(remote=lambda key, box: None))
+
     def make(self, device: int, index: int) -> int:
         """A device gets a shard."""
         self.own()
@@ -159,30 +172,28 @@ class Clock:
         self.own()
         self.now += self.look * len(references)
         self.looks += len(references)
-        if not self.finished and timeout is None:
-            self.now = max(self.now, self.done[0][0])
-        while self.done and self.done[0][0] <= self.now:
-            self.finished.add(heapq.heappop(self.done)[1])
+        until = math.inf if timeout is None else self.now + timeout
+        while self.done and self.done[0][0] <= until and len(self.finished) < num_returns:
+            ended, index = heapq.heappop(self.done)
+            self.now = max(self.now, ended)
+            self.finished.add(index)
+        if len(self.finished) < num_returns:
+            self.now = until
         ready = list(self.finished)[:num_returns]
         self.resume()
         return ready, []
 
-    def get(self, reference: int) -> int:
+    def get(self, reference: int) -> bytes:
         """As `ray.get`."""
         self.finished.discard(reference)
-        return reference
+        return pack(reference)
 
 
 def hand_out(devices: int, shards: int, median: float, call: float, look: float) -> dict[str, float]:
     """The real hand-out on a simulated clock: what share of the devices' time is work."""
     pick = random.Random(7)
     clock = Clock([pick.lognormvariate(0.0, SPREAD) * median for _ in range(shards)], call, look)
-    members = [
-        Member(
-            "id", "10.0.0.1", SimpleNamespace(make=SimpleNamespace(remote=lambda k, b, i, d=d: clock.make(d, i))), None
-        )
-        for d in range(devices)
-    ]
+    members = [Member("id", "10.0.0.1", clock.device(number), None) for number in range(devices)]
     true, memory = pool.ray, psutil.Process().memory_info().rss
     pool.ray = SimpleNamespace(wait=clock.wait, get=clock.get)  # type: ignore[assignment]
     busy, most, done = time.process_time(), memory, 0
@@ -215,7 +226,7 @@ class AtOnce:
     def results(self, work: Work, shards: Shards) -> Iterator[tuple[int, Any]]:
         """Each shard's responses."""
         for index in shards.indices:
-            yield index, rows_of(len(shards.payload(index)[1]))
+            yield index, (rows_of(len(shards.payload(index)[1])), "")
 
 
 def sample_stage(shards: int) -> dict[str, float]:

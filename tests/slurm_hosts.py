@@ -64,6 +64,7 @@ class Slurm(Network):
         self.shared = shared.resolve()
         self.folder = self.shared / "slurm"
         self.environment |= {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        self.environment |= {"RAY_worker_niceness": "0"}  # beside other work workers of niceness 15 get no processor
         self._munged: subprocess.Popen[Any] | None = None
 
     def __enter__(self) -> Slurm:

@@ -66,25 +66,24 @@ def test_a_host_lost_in_every_stage(
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "lossy"
     recipe.write_text(yaml.safe_dump(plain))
     words = [sys.executable, "-m", "watched_run", str(recipe), str(out), hosts.address, json.dumps(plan)]
-    process = hosts.controller(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
     lost: dict[str, str] = {}
-    try:
-        for line in process.stdout:
-            if not line.startswith('{"stage"'):  # Ray speaks here too
-                continue
-            loss = json.loads(line)
-            host = hosts.host_at(loss["address"])
-            hosts.restart(host)
-            print(f"{time.strftime('%X')} {loss['stage']} ({loss['when']}): host {host} is lost", flush=True)
-            lost[loss["stage"]] = loss["when"]
-            process.stdin.write("lost\n")
-            process.stdin.flush()
-        assert process.wait() == 0
-    finally:
-        process.kill()
-        process.wait()
+    with hosts.controller(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if not line.startswith('{"stage"'):  # Ray speaks here too
+                    continue
+                loss = json.loads(line)
+                host = hosts.host_at(loss["address"])
+                hosts.restart(host)
+                print(f"{time.strftime('%X')} {loss['stage']} ({loss['when']}): host {host} is lost", flush=True)
+                lost[loss["stage"]] = loss["when"]
+                process.stdin.write("lost\n")
+                process.stdin.flush()
+            assert process.wait() == 0
+        finally:
+            process.kill()
     assert lost == plan
     check_same(whole, out)
     assert not [path.name for path in out.rglob("*.partial*")]

@@ -169,6 +169,7 @@ def test_an_engine_over_several_gpus_borrows_those_of_its_machine(gpus: Any) -> 
 
     dealt = Deal(fleet, "sample own", "key", [None], Shards(range(9), str), iter(range(9)), 9)
     for member in fleet.members:
+        member.actor.prepare = Namespace(remote=lambda *_: None)
         member.actor.make = Namespace(remote=lambda *_, own=member: f"{own.node} {own.visible} {len(own.held)}")
     dealt._feed()
     assert {reference[:5] for reference in dealt.flights} == {"one 0", "two 4"}

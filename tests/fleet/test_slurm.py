@@ -54,7 +54,7 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_submitted_again(
     slurm.environment[HOLD] = str(hold)
 
     def submit(output: str) -> int:
-        return slurm.submit(SCRIPT, [str(recipe), "--out", str(out)], {**SMALL, "time": "20"}, tmp_path / output)
+        return slurm.submit(SCRIPT, ["run", str(recipe), "--out", str(out)], {**SMALL, "time": "20"}, tmp_path / output)
 
     first = submit("first")
     wait_for(lambda: stages(out) or slurm.state(first) in OVER)
@@ -67,9 +67,17 @@ def test_a_job_whose_time_is_up_goes_on_when_it_is_submitted_again(
     assert done
     hold.unlink()
     second = submit("second")
-    assert slurm.end(second, 600) == "COMPLETED", (tmp_path / "second").read_text()
+    assert slurm.end(second, 1800) == "COMPLETED", (tmp_path / "second").read_text()
     assert {name: stages(out)[name] for name in done} == done
     check_same(tmp_path / "whole", out)
+    wait_for(lambda: not slurm.left(), 60)
+
+
+def test_the_doctor_asks_the_nodes_of_a_job(tmp_path: Path, slurm: Slurm) -> None:
+    output = tmp_path / "doctor"
+    job = slurm.submit(SCRIPT, ["doctor", "--run", str(tmp_path)], {**SMALL, "time": "20"}, output)
+    assert slurm.end(job, 1800) == "COMPLETED", output.read_text()
+    assert "no problems found" in output.read_text()
     wait_for(lambda: not slurm.left(), 60)
 
 

@@ -24,6 +24,7 @@ from ray.exceptions import (  # type: ignore[reportMissingImports]
     WorkerCrashedError,
 )
 
+from sparring.fleet.packed import pack, unpack
 from sparring.fleet.work import Shards
 from sparring.runtime.errors import EngineError, first_line
 
@@ -63,6 +64,8 @@ class Member:
     """numbers of its GPUs on the machine"""
     lends: bool = False
     """its GPUs serve another worker of its machine, and it makes nothing"""
+    told: bool = False
+    """whether it has the work of the stage that goes on"""
 
 
 class Pool(Protocol):
@@ -138,7 +141,10 @@ class Deal:
                 if self.left and member.ready is None and not member.lends and len(member.held) < depth:
                     self.left -= 1
                     index = self.again.popleft() if self.again else next(self.fresh)
-                    reference = member.actor.make.remote(self.key, self.box, self.shards.payload(index))
+                    if not member.told:  # once: a reference in each call would be a sixth of its time
+                        member.actor.prepare.remote(self.key, self.box)
+                        member.told = True
+                    reference = member.actor.make.remote(pack(self.shards.payload(index)))
                     member.held.append(reference)
                     self.flights[reference] = member, index
 
@@ -151,7 +157,7 @@ class Deal:
     def _landed(self, reference: Any) -> Iterator[tuple[int, Any]]:
         member, index = self.flights[reference]
         try:
-            result = ray.get(reference)
+            content = ray.get(reference)
         except RayTaskError as error:
             if not isinstance(error.cause, EngineError):
                 raise told(error, member) from error
@@ -163,7 +169,7 @@ class Deal:
         del self.flights[reference]
         member.held.remove(reference)
         self.pool.made[member.address] += 1
-        yield index, result
+        yield index, unpack(content)
 
     def _take_back(self, member: Member, index: int, error: Exception) -> None:
         """Have others make the shards of a lost worker; the one that it worked on is blamed."""
@@ -191,6 +197,7 @@ def deal(pool: Pool, title: str, key: str, box: list[Any], shards: Shards) -> It
     """
     for member in pool.members:
         member.held.clear()  # of a stage that an error stopped
+        member.told = False
     return Deal(pool, title, key, box, shards, iter(shards.indices), len(shards.indices)).run()
 
 

@@ -3,7 +3,7 @@
 A plain class, which `cluster.py` makes an actor of; it decides nothing and writes no file of a run. Leaves out: who
 gets which shard.
 
-    worker = Worker(threads=1); worker.make(work, 0, payload)
+    worker = Worker(threads=1, path=["."]); worker.prepare(key, [reference]); unpack(worker.make(pack(payload)))
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparring.fleet import folders
+from sparring.fleet.packed import pack, unpack
 from sparring.fleet.work import Job, Make, Places, Work
 from sparring.runtime.memory import end_what_is_kept, release_memory
 
@@ -56,6 +57,8 @@ class Worker:
         if threads is not None:
             torch.set_num_threads(threads)
         self._open: tuple[str, Make] | None = None
+        self._next: tuple[str, Any] = "", None
+        """the work whose shards come, and the reference to it"""
         self._stack = ExitStack()
 
     def facts(self) -> dict[str, Any]:
@@ -64,17 +67,21 @@ class Worker:
 
         return facts()
 
-    def make(self, key: str, box: list[Any], payload: Any) -> Any:
-        """The result of a shard; `box` holds a reference to what was sent, which is got only where it is not open."""
+    def prepare(self, key: str, box: list[Any]) -> None:
+        """The shards that come are of this work: `box` holds a reference to what was sent.
+
+        It is got with the first of them, and only where work of another key is open.
+        """
+        self._next = key, box[0]
+
+    def make(self, content: bytes) -> bytes:
+        """The packed result of a shard, from its packed payload."""
+        key, reference = self._next
         if self._open is None or self._open[0] != key:
             self.close()
-            self._enter(key, box[0])
-        assert self._open is not None
-        return self._open[1](payload)
-
-    def _enter(self, key: str, reference: Any) -> None:
-        work, places = self._get(reference)
-        self._open = key, self._stack.enter_context(work.open(places))
+            work, places = self._get(reference)
+            self._open = key, self._stack.enter_context(work.open(places))
+        return pack(self._open[1](unpack(content)))
 
     def _get(self, reference: Any) -> tuple[Any, Places]:
         """What was sent, and where its folders are."""
