@@ -330,7 +330,8 @@ class Leaderboard:
     def lm(self) -> Any:
         """lm-eval's wrapper of the policy, loaded when first needed."""
         wrapper = lm_eval("lm_eval.models.huggingface").HFLM
-        model = load_model(self.folder, computed(self.precision, torch.device(self.device).type)).to(self.device)
+        place = torch.device(self.device or gpus.device_type())
+        model = load_model(self.folder, computed(self.precision, place.type)).to(place)  # type: ignore[arg-type]
         tokenizer = self.template.tokenizer
         if clock := self.template.clock:  # lm-eval has no option for it, and its scores would change with the day
             tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, **clock)  # type: ignore[method-assign]
