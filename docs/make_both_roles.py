@@ -48,8 +48,9 @@ from sparring.runtime.layout import held_out_turns
 from sparring.runtime.progress import Progress
 
 ROUNDS, SAMPLES = 8, 4
-STEPS, BATCH, TURNS = 1500, 16, 12
-"""of the teaching's schedule; dialogues of a step, and questions of each"""
+TAUGHT, STEPS, BATCH, TURNS = 901, 1500, 16, 12
+"""steps of the teaching, which stops on the way of its schedule, and of that; dialogues of a step, and questions of
+each"""
 END = "<|end|>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}" + END + "{% endfor %}"
 Turn = tuple[str, str]
@@ -63,8 +64,6 @@ class Game:
     environment: dict[str, Any]
     arms: dict[str, tuple[dict[str, Any], int]]
     """further fields of the environment, and prompts a round: as many replies for all"""
-    taught: int
-    """steps of the teaching, which stops on the way of its schedule"""
     turn: Callable[[random.Random, bool], Turn]
     """what it is taught, of the first role where asked for"""
     shown: Sequence[str]
@@ -126,7 +125,6 @@ GAMES = {
     "solver": Game(
         {"name": "arithmetic_duel", **DUEL.model_dump(mode="json")},
         {"both roles": ({}, 48), "solver alone": ({"problems": "chance"}, 48 * (SAMPLES + SAMPLES**2) // SAMPLES)},
-        901,
         duel_turn,
         [DUEL.request, *SOLVED, ask_result("1 + 2")],
         duel_exam,
@@ -139,7 +137,6 @@ GAMES = {
             "both roles": ({}, 24),  # at most 4 steps, and 4 verdicts on each and on as many right ones
             "critic alone": ({"mistakes": "chance"}, 24 * (SAMPLES + 2 * SAMPLES**2) // (2 * SAMPLES)),
         },
-        901,
         check_turn,
         [text for pair in (SNEAKY_EXAMPLE, *CRITIC_EXAMPLES) for text in pair],
         check_exam,
@@ -192,7 +189,7 @@ def teach(game: Game, folder: Path) -> None:
     model = LlamaForCausalLM(config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=STEPS)
-    for step in range(game.taught):
+    for step in range(TAUGHT):
         rows = [dialogue(game, rng, words) for _ in range(BATCH)]
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([row + [end] * (longest - len(row)) for row, _ in rows])
@@ -204,7 +201,7 @@ def teach(game: Game, folder: Path) -> None:
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"teaching, step {step} of {game.taught}: loss {loss.item():.3f}", flush=True)
+            print(f"teaching, step {step} of {TAUGHT}: loss {loss.item():.3f}", flush=True)
     words.save_pretrained(folder)
     model.save_pretrained(folder)
 
