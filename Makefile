@@ -1,4 +1,4 @@
-# make demo: set up, and align a real small model by self-play (five to ten minutes on two cores)
+# make demo: set up, and align a real small model by self-play (five to ten minutes on two cores, several times that without bfloat16 products: README)
 # make test: set up, and run the tests
 # make test-more: set up, and run the tests that are marked `more`: many seeds, many kills, the real 135M model (.ci/run runs these too)
 # make check: ruff, format, import layers, pyright, tests
