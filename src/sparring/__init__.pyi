@@ -48,10 +48,10 @@ from .rounds.fit import fit_step as fit_step
 from .rounds.fit import training_examples as training_examples
 from .rounds.judge import judge_examples as judge_examples
 from .rounds.pair import make_pairs as make_pairs
+from .rounds.pair import responses_of as responses_of
 from .rounds.policies import Policies as Policies
 from .rounds.run import run as run
 from .rounds.sample import sample_draw as sample_draw
-from .rounds.step import responses_of as responses_of
 from .rounds.store import Store as Store
 from .rounds.tables import ExampleRow as ExampleRow
 from .runtime.errors import EngineError as EngineError

@@ -398,6 +398,7 @@ def test_damaged_lines_of_the_journal_are_sampled_again(tmp_path: Path, capsys: 
     journal = tmp_path / "journal.jsonl"
     journal.write_text('[0, [1], "stop"]\n')
     asked: list[list[int]] = []
+    came: list[list[int]] = []
 
     class Engine(contextlib.nullcontext[Any]):
         note = ""
@@ -412,7 +413,7 @@ def test_damaged_lines_of_the_journal_are_sampled_again(tmp_path: Path, capsys: 
     def drawn() -> list[Response]:
         requests = [Request([5], seed) for seed in range(4)]
         serve: Any = lambda _: Engine()  # noqa: E731
-        return _streamed(serve, requests, journal, lambda *_: None, Progress())
+        return _streamed(serve, requests, journal, lambda *_: None, Progress(), lambda new: came.append(list(new)))
 
     expected = [Response([1], "stop"), *(Response([seed], "length") for seed in (1, 2, 3))]
     assert drawn() == expected
@@ -421,6 +422,7 @@ def test_damaged_lines_of_the_journal_are_sampled_again(tmp_path: Path, capsys: 
     journal.write_text("\n".join([*lines[:3], lines[3][:20]]))
     assert drawn() == expected
     assert asked == [[1, 2, 3], [1, 3]]
+    assert came == [[0], [1], [2], [3], [0, 2], [1], [3]]
     assert "2 lines are damaged and are not used (line 2 first)" in " ".join(capsys.readouterr().out.split())
     journal.write_text('[9, [1], "stop"]\n[0, ["1"], "stop"]\n[1, [1], "why"]\n[2, [1], "stop"]\n')
     assert drawn()[2] == Response([1], "stop")

@@ -30,6 +30,12 @@ def computes_here(section: Mapping[str, Any]) -> bool:
     return _made_of(section, (*MODELS, *WRAPPERS, "rules"))
 
 
+def waits_for_others(section: Mapping[str, Any]) -> bool:
+    """Whether the oracle of a recipe's section asks models behind URLs, and computes next to nothing here itself."""
+    names = [one.get("name") for one in _sections(section)]
+    return "llm_judge" in names and {"llm_judge", *WRAPPERS, "calibrated", "cached", "rules"}.issuperset(names)
+
+
 def _made_of(section: Mapping[str, Any], names: Sequence[str]) -> bool:
     """Whether a section and all inside it have one of these names, and no file that they write."""
     sections = list(_sections(section))

@@ -160,7 +160,7 @@ def _judge_here(
     pairing: Pairing, shards: Sequence[Shard], guard: Guard, seed: int, indices: Sequence[int]
 ) -> Iterator[tuple[int, list[VerdictRow]]]:
     for index in indices:
-        yield index, _play_shard(pairing, *shards[index], guard, seed)
+        yield index, play_shard(pairing, *shards[index], guard, seed)
 
 
 def judge_elsewhere(
@@ -195,7 +195,7 @@ class ShardTask(NamedTuple):
 
     def play(self, guard: Guard) -> list[VerdictRow]:
         """The shard's verdicts."""
-        return _play_shard(*self[:3], guard, self.seed)
+        return play_shard(*self[:3], guard, self.seed)
 
 
 class AheadTask(NamedTuple):
@@ -268,9 +268,10 @@ def _game(pairing: Pairing, example: ExampleRow, rows: Sequence[Candidate], seed
     return pairing.play([row["role"] for row in rows], noise_seed(seed, "pair", example["example"]))
 
 
-def _play_shard(
+def play_shard(
     pairing: Pairing, examples: Sequence[ExampleRow], responses: Sequence[Sequence[Candidate]], guard: Guard, seed: int
 ) -> list[VerdictRow]:
+    """The verdicts on these prompts, their pairings played against the guard in step."""
     games = [_game(pairing, example, rows, seed) for example, rows in zip(examples, responses, strict=True)]
     prompts = [PromptText(example["messages"]) for example in examples]
     waves: dict[int, list[tuple[int, int]]] = {i: next(game) for i, game in enumerate(games)}

@@ -14,15 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sparring.algorithms.algorithm import Step
+from sparring.algorithms.algorithm import Column, Reuse, Step
 from sparring.algorithms.pairing import Pairing, Pairs, Wave
 from sparring.objectives.pairs import Pair, only_differences
+from sparring.objectives.responses import UNPAIRED
 from sparring.rounds.tables import (
     PAIRS,
+    Candidate,
     DataResponse,
+    ExampleRow,
     PairResponse,
     PairRow,
     Prompt,
+    SampleRow,
     VerdictRow,
     verdicts_by_example,
 )
@@ -119,3 +123,26 @@ def _pair_row(example: Prompt, candidates: Sequence[DataResponse], result: Pairs
     ]
     pairs: list[Any] = [asdict(replace(p, winner=place[p.winner], loser=place[p.loser])) for p in result.pairs]
     return {"example": example["example"], "prompt_ids": example["prompt_ids"], "responses": responses, "pairs": pairs}
+
+
+def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[SampleRow]) -> list[list[Candidate]]:
+    """Each example's responses in the step's order, from the samples and the data."""
+    assert step.responses
+    assert not isinstance(step.responses, Reuse)
+    drawn: dict[tuple[str, str], list[Candidate]] = {}
+    for sample in sorted(samples, key=lambda sample: sample["index"]):
+        drawn.setdefault((sample["example"], sample["role"]), []).append(sample)
+    # Apart from the samples: a draw may have the name of a column that the data also hold.
+    columns: dict[tuple[str, str], list[Candidate]] = {
+        (example["example"], response["role"]): [{**response, "finish_reason": "stop"}]
+        for example in examples
+        for response in example["responses"]
+    }
+    sources = [(columns if isinstance(source, Column) else drawn, source.role) for source in step.responses]
+
+    def having(name: str) -> list[Candidate]:
+        # Of unpaired data an example holds some roles; of other data every one, or this raises.
+        found = ((rows.get if role in UNPAIRED else rows.__getitem__)((name, role)) for rows, role in sources)
+        return [row for candidates in found for row in candidates or ()]
+
+    return [having(example["example"]) for example in examples]

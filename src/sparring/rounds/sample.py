@@ -51,6 +51,8 @@ Batch = tuple[Refs, list[Request]]
 """what a shard is made of: its policies and its requests"""
 Answer = tuple[Response, str]
 """a response as tokens, and as text"""
+Seen = Callable[[Sequence[SampleRow]], None]
+"""is told of responses as they come"""
 MOST_CUT = 0.5
 """share of responses cut off, beyond which a warning is due: judges and fits see beginnings"""
 
@@ -144,6 +146,10 @@ class DrawTask:
         }
 
 
+def unseen(rows: Sequence[SampleRow]) -> None:
+    """Tell nobody."""
+
+
 def sample_draws(
     policies: Policies,
     draws: Sequence[Draw],
@@ -154,14 +160,16 @@ def sample_draws(
     target: Path,
     inputs: Mapping[str, str],
     progress: Progress,
+    seen: Seen = unseen,
 ) -> dict[str, Any]:
     """Write all responses of a step's draws to `target`; returns counts.
 
-    `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same.
+    `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same; what it left
+    is not `seen`, nor what other ranks draw.
     """
 
     def sample(draw: Draw, file: Path) -> None:
-        sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress)
+        sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress, seen)
 
     if len(draws) == 1:
         sample(draws[0], target)
@@ -204,17 +212,18 @@ def sample_draw(
     stream: str,
     target: Path,
     progress: Progress,
+    seen: Seen = unseen,
 ) -> None:
     """Write all responses of a draw to `target`, in shards; `stream` separates the noise of draws of one seed."""
     task = DrawTask(policies, draw, examples, settings, seed, stream, target)
     if task.served:
-        keys = make_draw(task, alone=True, progress=progress)
+        keys = make_draw(task, alone=True, progress=progress, seen=seen)
     else:
-        keys = devices.on_all_ranks(make_draw, task, progress=progress)
+        keys = devices.on_all_ranks(make_draw, task, progress=progress, seen=seen)
     join_shards(target, keys, SAMPLES)
 
 
-def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -> list[str]:
+def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET, seen: Seen = unseen) -> list[str]:
     """Make this rank's shards of a draw, or all of them `alone`; returns the keys of all."""
     jobs = task.jobs()
     keys = task.keys(jobs)
@@ -229,9 +238,9 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET) -
                 advance(len(jobs[index][1]))
 
         if journalled:
-            results = partial(_served, task, jobs, keys, advance, progress)
+            results = partial(_served, task, jobs, keys, advance, progress, seen)
         else:
-            results = partial(_sampled, task, jobs, silent if current().shares else advance, progress)
+            results = partial(_sampled, task, jobs, silent if current().shares else advance, progress, seen)
         make_shards(task.target, keys, own_jobs, SAMPLES, results, done, progress.say)
     return keys
 
@@ -241,7 +250,7 @@ def silent(done: int = 1, note: str = "") -> None:
 
 
 def _sampled(
-    task: DrawTask, jobs: Sequence[Job], tell: Advance, progress: Progress, indices: Sequence[int]
+    task: DrawTask, jobs: Sequence[Job], tell: Advance, progress: Progress, seen: Seen, indices: Sequence[int]
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from engines of the fleet's workers, or of this process."""
 
@@ -260,7 +269,9 @@ def _sampled(
     for index, (responses, note) in current().results(work, Shards(indices, payload)):
         if note:
             progress.say(note)
-        yield index, task.rows(*jobs[index], responses)
+        rows = task.rows(*jobs[index], responses)
+        seen(rows)
+        yield index, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +348,7 @@ def _served(
     keys: Sequence[str],
     advance: Advance,
     progress: Progress,
+    seen: Seen,
     indices: Sequence[int],
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from an engine in a process of its own, one policy after the other."""
@@ -347,8 +359,14 @@ def _served(
         journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
         requests = [task.request(e, k) for e, k in places]
         serve = partial(engines.serve, refs, log=log)
-        responses = _streamed(serve, requests, journal, advance, progress)
+        come = partial(_show, task, refs, places, seen)
+        responses = _streamed(serve, requests, journal, advance, progress, come)
         yield index, task.rows(refs, places, with_texts(task.policies, responses))
+
+
+def _show(task: DrawTask, refs: Refs, places: Sequence[Place], seen: Seen, new: Mapping[int, Response]) -> None:
+    """Have new responses of a job, by their number in it, seen as rows."""
+    seen(task.rows(refs, [places[number] for number in new], with_texts(task.policies, list(new.values()))))
 
 
 def _streamed(
@@ -357,8 +375,12 @@ def _streamed(
     journal: Path,
     advance: Advance,
     progress: Progress,
+    come: Callable[[Mapping[int, Response]], None],
 ) -> list[Response]:
-    """One response per request; each is in the journal as soon as it is there, and those are not asked again."""
+    """One response per request; each is in the journal as soon as it is there, and those are not asked again.
+
+    `come` gets those that there are, by place, and later each new one.
+    """
     known: dict[int, Response] = {}
 
     def take(row: Any) -> None:
@@ -372,6 +394,7 @@ def _streamed(
     if unused:
         progress.say(damage(journal, unused, "Their responses are drawn again."))
     advance(len(known))
+    come(known)
     missing = [place for place in range(len(requests)) if place not in known]
     if missing:
         wanted = [requests[place] for place in missing]
@@ -379,6 +402,7 @@ def _streamed(
             for index, response in engine.stream(wanted):
                 known[missing[index]] = response
                 append_lines(journal, as_line({"key": missing[index], **response._asdict()}))
+                come({missing[index]: response})
                 advance(1)
             progress.say(engine.note)
     return [known[place] for place in range(len(requests))]

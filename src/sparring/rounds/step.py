@@ -9,29 +9,30 @@ the order of steps (`run.py`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from sparring.algorithms.algorithm import REFERENCE, Column, PolicyRef, Reuse, Step
+from sparring.algorithms.algorithm import REFERENCE, PolicyRef, Step
 from sparring.algorithms.pairing import AgainstBaseline
 from sparring.environments.environment import Environment, build_environment
-from sparring.objectives.responses import UNPAIRED
-from sparring.oracles.on_workers import portable
+from sparring.oracles.on_workers import portable, waits_for_others
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.episode import Episodes
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import JudgeShards, judge_examples, training_guard
-from sparring.rounds.pair import make_pairs
+from sparring.rounds.meanwhile import judging
+from sparring.rounds.pair import make_pairs, responses_of
 from sparring.rounds.play import play_stage
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.resume import fit_settings
 from sparring.rounds.rewards import Rewards
-from sparring.rounds.sample import sample_draws
+from sparring.rounds.sample import Seen, sample_draws, unseen
 from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, NotesRow, PairRow, SampleRow, TurnRow, VerdictRow
 from sparring.rounds.turns import played
@@ -80,12 +81,22 @@ class StepPairs:
         def make(target: Path) -> Counts:
             settings, seed = self.recipe.sampling, self.recipe.seed
             arguments = self.policies, draws, self.examples, settings, seed, self.folder, target, inputs
-            return sample_draws(*arguments, self.progress)
+            with self._judging_meanwhile() as seen:
+                return sample_draws(*arguments, self.progress, seen)
 
         counts, samples_hash = store.file(self.folder.stage("sample"), self.folder.samples, inputs, make)
         self.check_repetition(counts["repeating_share"])
         inputs["samples"] = samples_hash
         return read_table(store.root / self.folder.samples)
+
+    def _judging_meanwhile(self) -> contextlib.AbstractContextManager[Seen]:
+        """Judging of what is sampled inside, where the oracle's answers are waited for."""
+        oracle, step = self.recipe.oracle, self.step
+        if not (self.recipe.overlap and step.judged and oracle is not None and waits_for_others(oracle)):
+            return contextlib.nullcontext(unseen)
+        return judging(
+            step, self.examples, training_guard(self.policies, oracle, self.progress), self.seed, self.progress
+        )
 
     def check_repetition(self, share: float) -> None:
         """Raise Tripwire where too many samples repeat themselves."""
@@ -205,29 +216,6 @@ class StepEpisodes:
         """The roles' mean rewards as the round before this one left them."""
         before = previous(self.of.folder)
         return {} if before is None else self.of.policies.store.manifest[before.stage("pair")]["facts"]["baselines"]
-
-
-def responses_of(step: Step, examples: Sequence[ExampleRow], samples: Sequence[SampleRow]) -> list[list[Candidate]]:
-    """Each example's responses in the step's order, from the samples and the data."""
-    assert step.responses
-    assert not isinstance(step.responses, Reuse)
-    drawn: dict[tuple[str, str], list[Candidate]] = {}
-    for sample in sorted(samples, key=lambda sample: sample["index"]):
-        drawn.setdefault((sample["example"], sample["role"]), []).append(sample)
-    # Apart from the samples: a draw may have the name of a column that the data also hold.
-    columns: dict[tuple[str, str], list[Candidate]] = {
-        (example["example"], response["role"]): [{**response, "finish_reason": "stop"}]
-        for example in examples
-        for response in example["responses"]
-    }
-    sources = [(columns if isinstance(source, Column) else drawn, source.role) for source in step.responses]
-
-    def having(name: str) -> list[Candidate]:
-        # Of unpaired data an example holds some roles; of other data every one, or this raises.
-        found = ((rows.get if role in UNPAIRED else rows.__getitem__)((name, role)) for rows, role in sources)
-        return [row for candidates in found for row in candidates or ()]
-
-    return [having(example["example"]) for example in examples]
 
 
 @dataclass(frozen=True)
