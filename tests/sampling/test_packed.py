@@ -6,20 +6,24 @@ import pytest
 import torch
 from torch import nn
 
-from sparring.sampling.packed import packable, packed
+from sparring.runtime.precision import cpu_has_bfloat16
+from sparring.sampling import packed as module
+from sparring.sampling.packed import WIDE, packable, packed
+
+PACKED = {"dtype": torch.bfloat16, "out_features": 80} if cpu_has_bfloat16() else {"out_features": WIDE}
+"""what is packed on this CPU"""
 
 
 def low(bias: bool) -> nn.Linear:
     torch.manual_seed(0)
-    return nn.Linear(48, 80, bias=bias, dtype=torch.bfloat16)
+    return nn.Linear(48, bias=bias, **PACKED)
 
 
-@pytest.mark.skipif(not packable(low(False)), reason="needs a CPU with bfloat16 products")
 @pytest.mark.parametrize("bias", [False, True])
 @torch.inference_mode()
 def test_products_are_the_same_and_plain_again_afterwards(bias: bool) -> None:
     layer = low(bias)
-    x = torch.randn(3, 5, 48).bfloat16()
+    x = torch.randn(3, 5, 48).to(layer.weight.dtype)
     plain = layer(x)
     with packed(nn.Sequential(layer)):
         assert "forward" in vars(layer)
@@ -44,3 +48,14 @@ def test_other_layers_are_left_alone() -> None:
 
     layers = [nn.Linear(4, 4), Own(4, 4, dtype=torch.bfloat16), nn.Embedding(4, 4, dtype=torch.bfloat16)]
     assert not any(map(packable, layers))
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "packs"), [(True, [True, True, False, False]), (False, [False, False, True, False])]
+)
+def test_float32_is_packed_where_there_is_no_bfloat16_and_the_layer_is_wide(
+    bfloat16: bool, packs: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: bfloat16)
+    kinds = [(48, torch.bfloat16), (WIDE, torch.bfloat16), (WIDE, torch.float32), (WIDE - 1, torch.float32)]
+    assert [packable(nn.Linear(4, outputs, dtype=dtype)) for outputs, dtype in kinds] == packs
