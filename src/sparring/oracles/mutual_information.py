@@ -45,6 +45,9 @@ EMPTY = " "
 SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
 """nats at which a lead counts as a 73 % preference; wins do not depend on them"""
 
+TOGETHER = 16
+"""answers that follow one empty prompt: with its system message that is as long as many an answer"""
+
 VERSION = 2
 """of the score: in 2 empty answers lose, and a prompt's turns are rendered as turns"""
 
@@ -124,7 +127,9 @@ class _Leads:
                 by_prompt.setdefault(prompt, []).append(answer)
         scored = [(prompt, answer) for prompt, answers in by_prompt.items() for answer in answers]
         conditional = self._logps([self._rollout(prompt, answers) for prompt, answers in by_prompt.items()])
-        alone = self._logps([self._rollout(EMPTY, [answer]) for _, answer in scored])
+        answers = [answer for _, answer in scored]
+        groups = (answers[i : i + TOGETHER] for i in range(0, len(answers), TOGETHER))
+        alone = self._logps([self._rollout(EMPTY, group) for group in groups])
         with_prompt, without = ([value for row in rows for value in row] for rows in (conditional, alone))
         for pair, high, low in zip(scored, with_prompt, without, strict=True):
             self._known[pair] = high - low
