@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,16 @@ from environment_fakes import WriterReader, worth
 from oracle_fakes import more_vowels
 from sparring import rounds
 from sparring.cli.run import episode_rows
-from sparring.environments.environment import SHIPPED, Ask, Environment, Reply, Task, build_environment, check_declared
+from sparring.environments.environment import (
+    SHIPPED,
+    Ask,
+    Environment,
+    Line,
+    Reply,
+    Task,
+    build_environment,
+    check_declared,
+)
 from sparring.environments.kuhn_poker import KuhnPoker
 from sparring.evaluation.intervals import Interval
 from sparring.recipe.reading import parse_recipe
@@ -419,7 +428,8 @@ def test_another_environment_is_refused_and_nothing_is_played_again(roles_recipe
 
 def test_an_environments_own_measures_have_intervals_over_tasks() -> None:
     won, lost = [("first", "bet", 1.0, ""), ("second", "pass", -1.0, "")], [("first", "pass", -1.0, "")]
-    measures = measures_of(KuhnPoker(), [won] * 12 + [lost] * 36)
+    notes: list[str] = []
+    measures = measures_of(KuhnPoker(), [won] * 12 + [lost] * 36, notes.append)
     first = measures["games won by first"]
     assert isinstance(first, Interval)
     assert first.value == 0.25
@@ -427,7 +437,22 @@ def test_an_environments_own_measures_have_intervals_over_tasks() -> None:
         (0.25 - 1.96 / 16, 0.25 + 1.96 / 16), abs=0.02
     )  # sqrt(.75 / 4 / 48)
     assert measures["games ended by an illegal reply"] == 0.0  # in no draw of the tasks: its error is not known
-    assert measures_of(KuhnPoker(), []) == {}
+    assert measures_of(KuhnPoker(), [], notes.append) == {}
+    assert not notes
+
+
+def test_measures_that_raise_on_tasks_drawn_again_have_no_interval_and_a_note() -> None:
+    class Won(KuhnPoker):
+        def measure(self, episodes: Sequence[Sequence[Line]]) -> dict[str, float]:
+            lost = sum(episode[0][2] == -1.0 for episode in episodes)  # a draw of two tasks may hold none
+            return {"won for each lost": (len(episodes) - lost) / lost}
+
+    notes: list[str] = []
+    episodes: list[list[Line]] = [[("first", "bet", 1.0, "")], [("first", "pass", -1.0, "")]]
+    assert measures_of(Won(), episodes, notes.append) == {"won for each lost": 1.0}
+    (note,) = notes
+    assert "have no intervals" in note
+    assert "ZeroDivisionError" in note
 
 
 def test_the_terminal_shows_what_self_play_measures() -> None:

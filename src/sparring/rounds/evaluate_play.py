@@ -8,7 +8,7 @@ played (`play.py`).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.tables import ExampleRow, TurnRow
 from sparring.rounds.turns import played
+from sparring.runtime.errors import where_raised
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import (
     evaluation_stage,
@@ -176,10 +177,13 @@ class HeldOutEpisodes:
                 },
                 "kinds": dict(Counter(f"{row['role']}: {row['kind']}" for row in rows if row["kind"])),
                 "replies": dict(Counter(row["role"] for row in rows)),
-                "measures": measures_of(self.environment, [_lines(one) for one in by_task(rows).values()]),
+                "measures": self._measures(rows),
             }
             for t, rows in turns.items()
         ]
+
+    def _measures(self, rows: Sequence[TurnRow]) -> dict[str, float | Interval]:
+        return measures_of(self.environment, [_lines(one) for one in by_task(rows).values()], self.progress.say)
 
     def _samples(self, turns: Mapping[int, Sequence[TurnRow]]) -> list[dict[str, Any]]:
         """Held-out tasks in their order, with the episodes of the start's and the final policy's self-play."""
@@ -216,11 +220,13 @@ def rewards_of(turns: Sequence[TurnRow], role: str) -> ByTask:
     return {task: float(np.mean(values)) for task, values in rewards.items()}
 
 
-def measures_of(environment: Environment, episodes: Sequence[Sequence[Line]]) -> dict[str, float | Interval]:
+def measures_of(
+    environment: Environment, episodes: Sequence[Sequence[Line]], say: Callable[[str], None]
+) -> dict[str, float | Interval]:
     """The environment's own measures, with percentile bootstraps over tasks.
 
     Without an interval where no draw of the tasks changes the number, so that they say nothing of its error, and where
-    the environment cannot measure some draw, which may lack any kind of episode.
+    the environment cannot measure some draw, which may lack any kind of episode: a note says so.
     """
     measured = environment.measure(episodes)
     if not measured or not episodes:
@@ -228,7 +234,8 @@ def measures_of(environment: Environment, episodes: Sequence[Sequence[Line]]) ->
     draws = np.random.default_rng(0).integers(len(episodes), size=(RESAMPLES, len(episodes)))
     try:
         drawn = [environment.measure([episodes[i] for i in draw]) for draw in draws]
-    except Exception:  # of the user's code, which has measured all of them
+    except Exception as error:  # of the user's code, which has measured all of them
+        say(f"note  measures have no intervals: one raised on tasks drawn again, {where_raised(error)}")
         return {**measured}
     resampled = {name: np.array([one[name] for one in drawn if name in one]) for name in measured}
     return {
