@@ -39,7 +39,7 @@ from sparring.rounds.turns import played
 from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import StepFolder, previous, title_of
-from sparring.runtime.progress import Progress
+from sparring.runtime.progress import QUIET, Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.words import counted
 
@@ -94,9 +94,8 @@ class StepPairs:
         oracle, step = self.recipe.oracle, self.step
         if not (self.recipe.overlap and step.judged and oracle is not None and waits_for_others(oracle)):
             return contextlib.nullcontext(unseen)
-        return judging(
-            step, self.examples, training_guard(self.policies, oracle, self.progress), self.seed, self.progress
-        )
+        guard = training_guard(self.policies, oracle, QUIET)  # the judge stage says what it notes
+        return judging(step, self.examples, guard, self.seed, self.progress)
 
     def check_repetition(self, share: float) -> None:
         """Raise Tripwire where too many samples repeat themselves."""
