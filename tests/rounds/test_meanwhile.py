@@ -124,8 +124,9 @@ class Vowels:
 
 
 def rows(name: str, indices: Sequence[int]) -> list[SampleRow]:
-    row: Any = {"example": name, "role": "own", "token_ids": [1], "finish_reason": "stop", "policy": "", "seed": 0}
-    return [{**row, "index": index, "text": "a" * index, "weights": ""} for index in indices]
+    row = {"example": name, "role": "own", "token_ids": [1], "finish_reason": "stop", "policy": "", "seed": 0}
+    made: Any = [{**row, "index": index, "text": "a" * index, "weights": ""} for index in indices]
+    return made
 
 
 def example(name: str) -> ExampleRow:
