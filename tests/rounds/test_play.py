@@ -41,6 +41,7 @@ from sparring.rounds.policies import Policies
 from sparring.rounds.price import episode_comparisons
 from sparring.rounds.rewards import Rewards
 from sparring.rounds.run import run
+from sparring.rounds.status import read_status
 from sparring.rounds.tables import TurnRow
 from sparring.runtime.files import read_table
 from sparring.runtime.progress import Progress
@@ -88,8 +89,11 @@ def test_rewards_of_siblings_become_pairs_of_every_role(roles_recipe: Plain, tmp
             winner, loser = (texts[row["example"]][row["responses"][pair[s]]["text"]] for s in ("winner", "loser"))
             assert pair["preference"] == pytest.approx(0.5 + (winner - loser) / 4)
     facts = json.loads((out / "manifest.json").read_text())["rounds/000/sample"]["facts"]
+    assert (facts["turns"], facts["trained"]) == (len(turns), len(samples))
+    (line,) = (one.numbers for one in read_status(out).stages if one.name == "rounds/000/sample")
+    assert line.startswith(f"{len(turns)} replies, ")
+    assert line.endswith(f" cut off, {len(samples)} to train on")
     assert facts["tasks"] == 6
-    assert facts["turns"] == len(turns)
     assert facts["kinds"] == {
         f"{role}: vowel": sum(t["role"] == role and t["kind"] != "" for t in turns)
         for role in ("writer", "reader")

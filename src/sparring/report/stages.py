@@ -15,6 +15,8 @@ from sparring.report.numbers import number, percent
 from sparring.report.summary import Counts, FinishedRound, Summary
 
 NAMES = {
+    "turns": "replies",
+    "trained": "replies to train on",
     "cut_off": "cut off by max_new_tokens",
     "empty": "empty responses",
     "repeating_share": "repeating responses",

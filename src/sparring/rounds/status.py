@@ -28,7 +28,7 @@ LEFT_OUT = ("dropped", "dropped_examples", "dropped_pairs", "dropped_prompts", "
 """counts of a stage that are shown unless they are 0"""
 NUMBERS = {
     "data": "{train:training example}, {held_out} held out",
-    "sample": "{responses:response}, {tokens:token}, {cut_off} cut off",
+    "sample": "{turns:reply/replies}, {responses:response}, {tokens:token}, {cut_off} cut off, {trained} to train on",
     "judge": "{comparisons:comparison}, wins {win_rate:%}, gap {gap}",
     "pair": "{pairs:pair} of {examples:example}",
     "anchor": "{responses:response}, {policies:policy/policies}",

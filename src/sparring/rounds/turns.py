@@ -120,7 +120,7 @@ def counts_of(episodes: Sequence[Episode], turns: Sequence[TurnRow], responses: 
         "tasks": sum(not episode.dropped for episode in episodes),
         "dropped_tasks": dict(Counter(episode.dropped for episode in episodes if episode.dropped)),
         "turns": len(turns),
-        "responses": len(responses),
+        "trained": len(responses),
         "tokens": sum(len(row["token_ids"]) for episode in episodes for rows in episode.rows for row in rows),
         "empty": sum(not text.strip() for text in texts),
         "cut_off": sum(row["finish_reason"] == "length" for e in episodes for rows in e.rows for row in rows),
