@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import byte_tokenizer, other_template
+from sparring.models.messages import turns
 from sparring.oracles import mutual_information
 from sparring.oracles.build import build_oracle
 from sparring.oracles.oracle import Comparison
+from sparring.training.scorer import PolicyScorer
 
 
 def test_the_default_model_is_the_run_s_start(tiny_model):
@@ -46,6 +48,29 @@ def test_a_model_with_another_template_is_another_judge(tiny_model, tmp_path):
     after = build_oracle(section, str(model))
     assert before.judge(case) != after.judge(case)
     assert before.identity != after.identity
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_answers_share_the_empty_prompt_within_the_budget(tiny_model, monkeypatch, layout):
+    """Sixteen long answers were one row of four times the budget."""
+    pairs = [(f"Say {n % 3}", "ant " * (1 + n * n % 30)) for n in range(40)]
+    alone = build_oracle({"name": "mutual_information", "budget": 1}, str(tiny_model)).scores(pairs)
+    rows: list[tuple[int, int]] = []
+    plain = mutual_information.rollout_logps
+
+    def noting(scorer, rollouts, budget, precision):
+        without = [rollout for rollout in rollouts if list(rollout.prompt_ids) == empty]
+        rows.extend((len(rollout.responses), rollout.tokens(layout)) for rollout in without)
+        return plain(scorer, rollouts, budget, precision)
+
+    monkeypatch.setattr(mutual_information, "rollout_logps", noting)
+    monkeypatch.setattr(mutual_information, "scorer_of", lambda model: PolicyScorer(model, layout).eval())
+    together = build_oracle({"name": "mutual_information", "budget": 400}, str(tiny_model))
+    empty = list(together.chat.prompt_ids(turns(mutual_information.EMPTY)))
+    np.testing.assert_allclose(together.scores(pairs), alone, atol=0.1)
+    assert sum(answers for answers, _ in rows) == len(set(pairs))
+    assert max(tokens for _, tokens in rows) <= 400
+    assert (max(answers for answers, _ in rows) > 1) is (layout == "packed")
 
 
 def test_the_sum_and_the_mean_of_one_model_share_its_passes(tiny_model, monkeypatch):

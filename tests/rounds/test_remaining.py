@@ -47,6 +47,16 @@ def test_the_rest_takes_what_the_first_round_took(recipe: Recipe) -> None:
     assert seconds_left(recipe, stage_names(recipe), first_round()) == pytest.approx(expected)
 
 
+def test_what_was_judged_while_sampling_counts_for_the_evaluation(recipe: Recipe) -> None:
+    """A comparison takes 3/2 s and not 1/2: 16 s of judging stood in the sample stage's 20."""
+    manifest = first_round()
+    before = seconds_left(recipe, stage_names(recipe), manifest)
+    manifest["rounds/000/sample"] = entry(20, responses=40, seconds_judging=16)
+    comparisons = evaluation_comparisons(recipe, 5, recipe.asks_oracle())
+    assert before is not None
+    assert seconds_left(recipe, stage_names(recipe), manifest) == pytest.approx(before + comparisons)
+
+
 def test_a_later_measurement_of_the_same_kind_counts(recipe: Recipe) -> None:
     manifest = first_round()
     names = list(stage_names(recipe))

@@ -101,6 +101,8 @@ class Endpoint(Asker):
         self._refused = set[str]()
         self._lock = self.file.lock  # one for all who share the file: they may share a budget
         self._stop = threading.Event()
+        self._stopped = False
+        """whether it is never to ask again"""
         self._not_before = 0.0
         self._failures_in_a_row = 0
         self._answered = bool(self.models)
@@ -130,6 +132,8 @@ class Endpoint(Asker):
         make_folder(self.file.path.parent)
         self.file.path.open("a").close()  # what cannot be written is found before it is paid
         self._stop.clear()
+        if self._stopped:
+            raise OracleError(f"the endpoint {self.where} is asked nothing more, since the run stops.")
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             futures = [pool.submit(self._answer_one, key, request) for key, request in new.items()]
             try:
@@ -202,6 +206,11 @@ class Endpoint(Asker):
             self._given_up.add(key)
             if refused:
                 self._refused.add(key)
+
+    def stop(self) -> None:
+        """Ask nothing more, from any thread: requests under way may finish, and `ask` raises from now on."""
+        self._stopped = True  # before the event, which the next wave clears
+        self._stop.set()
 
     def refused(self, request: Request) -> bool:
         """Whether the server would not answer this question, whatever is asked beside it: moderation, or too long."""

@@ -149,6 +149,15 @@ class AsksPeople(Protocol):
         ...
 
 
+@runtime_checkable
+class StopsAsking(Protocol):
+    """A run that stops while a thread asks the oracle has it ask nothing more."""
+
+    def stop_asking(self) -> None:
+        """Called from another thread: what is asked already may be answered, whatever comes later raises."""
+        ...
+
+
 def nested(oracle: Oracle, first: Sequence[Comparison] = ()) -> Iterator[tuple[Oracle, Sequence[Comparison]]]:
     """The oracle and every oracle inside it, each with the labelled comparisons that it judges first."""
     yield oracle, first

@@ -176,6 +176,10 @@ class LLMJudge(LanguageJudge):
         who = f"llm_judge({config.model}@{self.endpoint.where}"
         super().__init__(self.endpoint, who, style, options, config.scale)
 
+    def stop_asking(self) -> None:
+        """From another thread: requests under way may finish, later ones raise an `OracleError`."""
+        self.endpoint.stop()
+
     def about_requests(self) -> str:
         """A space and the remedy for the endpoint's last error."""
         error = self.endpoint.last_error

@@ -19,6 +19,7 @@ import hashlib
 import math
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -45,8 +46,8 @@ EMPTY = " "
 SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
 """nats at which a lead counts as a 73 % preference; wins do not depend on them"""
 
-TOGETHER = 16
-"""answers that follow one empty prompt: with its system message that is as long as many an answer"""
+PER_PROMPT = 16
+"""answers that share one empty prompt at most: with its system message that is as long as many an answer"""
 
 VERSION = 2
 """of the score: in 2 empty answers lose, and a prompt's turns are rendered as turns"""
@@ -114,7 +115,6 @@ class _Leads:
 
     def __init__(self, folder: Path, chat: Chat, budget: int) -> None:
         self.folder, self.chat, self.budget = folder, chat, budget
-        self._scorer: PolicyScorer | None = None
         self._known: dict[tuple[str, str], float] = {}
 
     def of(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -127,9 +127,7 @@ class _Leads:
                 by_prompt.setdefault(prompt, []).append(answer)
         scored = [(prompt, answer) for prompt, answers in by_prompt.items() for answer in answers]
         conditional = self._logps([self._rollout(prompt, answers) for prompt, answers in by_prompt.items()])
-        answers = [answer for _, answer in scored]
-        groups = (answers[i : i + TOGETHER] for i in range(0, len(answers), TOGETHER))
-        alone = self._logps([self._rollout(EMPTY, group) for group in groups])
+        alone = self._logps(self._without_prompt([answer for _, answer in scored]))
         with_prompt, without = ([value for row in rows for value in row] for rows in (conditional, alone))
         for pair, high, low in zip(scored, with_prompt, without, strict=True):
             self._known[pair] = high - low
@@ -140,10 +138,26 @@ class _Leads:
         ids = [self.chat.response_ids(answer)[:-1] for answer in answers]
         return Rollout(self.chat.prompt_ids(turns(prompt)), ids)
 
+    def _without_prompt(self, answers: Sequence[str]) -> list[Rollout]:
+        """The answers in order after the empty prompt, which those share that fit the budget together."""
+        rollouts: list[Rollout] = []
+        for answer in answers:
+            one = self._rollout(EMPTY, [answer])
+            if rollouts and self.scorer.layout == "packed" and len(rollouts[-1].responses) < PER_PROMPT:
+                both = Rollout(one.prompt_ids, [*rollouts[-1].responses, *one.responses])
+                if both.tokens("packed") <= self.budget:
+                    rollouts[-1] = both
+                    continue
+            rollouts.append(one)
+        return rollouts
+
+    @cached_property
+    def scorer(self) -> PolicyScorer:
+        """The frozen model, loaded at the first answer."""
+        return scorer_of(placed(load_model(self.folder, computed("bfloat16", device_type()))))
+
     def _logps(self, rollouts: Sequence[Rollout]) -> list[list[float]]:
-        if self._scorer is None:
-            self._scorer = scorer_of(placed(load_model(self.folder, computed("bfloat16", device_type()))))
-        return rollout_logps(self._scorer, rollouts, self.budget, "bfloat16")
+        return rollout_logps(self.scorer, rollouts, self.budget, "bfloat16")
 
 
 _shared: weakref.WeakValueDictionary[tuple[str, str, int], _Leads] = weakref.WeakValueDictionary()

@@ -9,8 +9,10 @@ comparisons are asked (`rounds/judge.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 MODELS = ("panel", "reward_model", "trained", "preference_head", "pair_model", "mutual_information", "local_judge")
 """names in a recipe of oracles that run a model in their process"""
@@ -30,10 +32,23 @@ def computes_here(section: Mapping[str, Any]) -> bool:
     return _made_of(section, (*MODELS, *WRAPPERS, "rules"))
 
 
-def waits_for_others(section: Mapping[str, Any]) -> bool:
-    """Whether the oracle of a recipe's section asks models behind URLs, and computes next to nothing here itself."""
-    names = [one.get("name") for one in _sections(section)]
-    return "llm_judge" in names and {"llm_judge", *WRAPPERS, "calibrated", "cached", "rules"}.issuperset(names)
+def computed_elsewhere(section: Mapping[str, Any], here: bool | None = None) -> bool:
+    """Whether the oracle of a recipe's section asks models behind URLs, and nobody in this process.
+
+    `here`: whether it counts where a server of this machine is asked; None: it does not. A user's regular expressions
+    (`rules`) are no such oracle: beside the main thread nothing bounds them (`runtime/bounds.py`).
+    """
+    sections = list(_sections(section))
+    judges = [one for one in sections if one.get("name") == "llm_judge"]
+    others = {one.get("name") for one in sections} - {"llm_judge", *WRAPPERS, "calibrated", "cached"}
+    near = any(_on_this_machine(one.get("base_url") or os.environ.get("OPENAI_BASE_URL", "")) for one in judges)
+    return here is not False and bool(judges) and not others and (bool(here) or not near)
+
+
+def _on_this_machine(url: str) -> bool:
+    """Whether a URL names this machine by a loopback address."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _made_of(section: Mapping[str, Any], names: Sequence[str]) -> bool:

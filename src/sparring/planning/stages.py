@@ -31,6 +31,8 @@ from sparring.planning.lengths import Lengths
 from sparring.planning.machine import GROWING_CACHE, SCRATCH, Machine
 from sparring.planning.times import BYTES, Times, typical_response
 from sparring.recipe.recipe import Recipe
+from sparring.runtime.precision import cpu_has_bfloat16
+from sparring.sampling.packed import WIDE
 from sparring.training.logprobs import chunk_rows
 
 OPTIMIZER_STATES = {"adamw": 2.0, "adamw_8bit": 0.5, "rmsprop": 1.0}
@@ -155,9 +157,12 @@ class Planner:
 
     def _packed(self) -> int:
         """Bytes of the linear weights that a CPU holds a second time while it samples (`sampling/packed.py`)."""
-        if self.machine.kind != "cpu" or self.recipe.sampling.precision != "bfloat16":
-            return 0
         text, lora = self.config.get_text_config(), self.recipe.model.lora
+        if self.machine.kind != "cpu":
+            return 0
+        if self.recipe.sampling.precision != "bfloat16":
+            wide = text.vocab_size >= WIDE and not cpu_has_bfloat16()
+            return BYTES["float32"] * text.vocab_size * text.hidden_size * wide
         low = lora is not None and lora.quantize is not None
         layers = 0 if low else quantisable(self.config, self.recipe.model.trust_remote_code)
         return BYTES["bfloat16"] * (layers + text.vocab_size * text.hidden_size)

@@ -71,8 +71,9 @@ class Recipe(Frozen):
     warm: bool = False
     """keep models, judges and vLLM in memory between stages: small rounds take less time, memory is for all at once;
     the same results"""
-    overlap: bool = True
-    """have a judge behind a URL read the responses to a prompt while others are sampled; the same results"""
+    judge_while_sampling: bool | None = None
+    """have a judge behind a URL read the responses to a prompt while others are sampled; the same results; null: unless
+    the judge is on this machine"""
     trackers: list[TrackerConfig] = Field(default_factory=list)
     """where numbers are sent besides the run's own files"""
 

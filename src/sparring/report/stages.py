@@ -17,6 +17,7 @@ from sparring.report.summary import Counts, FinishedRound, Summary
 NAMES = {
     "turns": "replies",
     "trained": "replies to train on",
+    "seconds_judging": "seconds of judging while sampling",
     "cut_off": "cut off by max_new_tokens",
     "empty": "empty responses",
     "repeating_share": "repeating responses",

@@ -37,18 +37,20 @@ from sparring.runtime.layout import COLLECTED, COLLECTION, DATA_STAGE, TRAIN
 from sparring.runtime.progress import Progress
 
 Form = Literal["text", "messages"]
+KEPT = ("model", "data", "oracle", "seed", "sampling", "judge_while_sampling")
+"""fields of a recipe that a collection takes"""
 FILE = "preferences.jsonl"
 CUT_OFF = "a response was cut off"
 
 
 def load_collection(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe of which model, data.train, data.collect, oracle, sampling and seed count; the others may be missing.
+    """A recipe of which the sections in `KEPT` count, of data `train` and `collect`; the others may be missing.
 
     Raises:
         ValueError: as `load_recipe`.
     """
     plain = read_recipe(path, overrides)
-    sections = {key: plain[key] for key in ("model", "data", "oracle", "seed", "sampling") if key in plain}
+    sections = {key: plain[key] for key in KEPT if key in plain}
     if isinstance(data := sections.get("data"), dict) and "train" in data:
         fields = {key: value for key, value in data.items() if value is not None}
         sections["data"] = {"collect": {}, **fields, "held_out": _any_set(data["train"])}

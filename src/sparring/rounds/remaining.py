@@ -68,5 +68,9 @@ def _scaled(manifest: Manifest, stage: str, counts: tuple[str, ...], wanted: int
             units, facts = 1, manifest[key]["facts"]
             for count in counts:
                 units *= facts.get(count, 0)
-            return float(manifest[key]["seconds"]) * wanted / units if units else None
+            seconds = float(manifest[key]["seconds"])
+            if stage == "judge":  # what was judged while sampling went on took time too
+                sampled = manifest.get(f"{key.removesuffix('judge')}sample", {"facts": {}})
+                seconds += sampled["facts"].get("seconds_judging", 0.0)
+            return seconds * wanted / units if units else None
     return None

@@ -31,7 +31,7 @@ Plain = dict[str, Any]
 FREE = (
     *("fit.micro_batch_tokens", "fit.shard_weights", "fit.checkpoint_minutes"),
     *("sampling.batch_size", "sampling.engine", "sampling.vllm", "evaluation", "trackers"),
-    *("keep_iterates", "keep_every", "warm", "overlap"),
+    *("keep_iterates", "keep_every", "warm", "judge_while_sampling"),
     *("data.teacher.base_url", "data.teacher.key_env"),
 )
 """fields and sections that may change at any time: where and how fast, and what comes after training"""

@@ -51,8 +51,8 @@ Batch = tuple[Refs, list[Request]]
 """what a shard is made of: its policies and its requests"""
 Answer = tuple[Response, str]
 """a response as tokens, and as text"""
-Seen = Callable[[Sequence[SampleRow]], None]
-"""is told of responses as they come"""
+OnRows = Callable[[Sequence[SampleRow]], None]
+"""is called with responses as they come"""
 MOST_CUT = 0.5
 """share of responses cut off, beyond which a warning is due: judges and fits see beginnings"""
 
@@ -146,10 +146,6 @@ class DrawTask:
         }
 
 
-def unseen(rows: Sequence[SampleRow]) -> None:
-    """Tell nobody."""
-
-
 def sample_draws(
     policies: Policies,
     draws: Sequence[Draw],
@@ -160,16 +156,16 @@ def sample_draws(
     target: Path,
     inputs: Mapping[str, str],
     progress: Progress,
-    seen: Seen = unseen,
+    on_rows: OnRows | None = None,
 ) -> dict[str, Any]:
     """Write all responses of a step's draws to `target`; returns counts.
 
-    `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same; what it left
-    is not `seen`, nor what other ranks draw.
+    `inputs`: the stage's. Draws that a killed run finished are not drawn again while those are the same; `on_rows`
+    gets neither what it left nor what other ranks draw.
     """
 
     def sample(draw: Draw, file: Path) -> None:
-        sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress, seen)
+        sample_draw(policies, draw, examples, settings, seed, f"{stream}/{draw.role}", file, progress, on_rows)
 
     if len(draws) == 1:
         sample(draws[0], target)
@@ -212,18 +208,20 @@ def sample_draw(
     stream: str,
     target: Path,
     progress: Progress,
-    seen: Seen = unseen,
+    on_rows: OnRows | None = None,
 ) -> None:
     """Write all responses of a draw to `target`, in shards; `stream` separates the noise of draws of one seed."""
     task = DrawTask(policies, draw, examples, settings, seed, stream, target)
     if task.served:
-        keys = make_draw(task, alone=True, progress=progress, seen=seen)
+        keys = make_draw(task, alone=True, progress=progress, on_rows=on_rows)
     else:
-        keys = devices.on_all_ranks(make_draw, task, progress=progress, seen=seen)
+        keys = devices.on_all_ranks(make_draw, task, progress=progress, on_rows=on_rows)
     join_shards(target, keys, SAMPLES)
 
 
-def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET, seen: Seen = unseen) -> list[str]:
+def make_draw(
+    task: DrawTask, alone: bool = False, progress: Progress = QUIET, on_rows: OnRows | None = None
+) -> list[str]:
     """Make this rank's shards of a draw, or all of them `alone`; returns the keys of all."""
     jobs = task.jobs()
     keys = task.keys(jobs)
@@ -238,9 +236,9 @@ def make_draw(task: DrawTask, alone: bool = False, progress: Progress = QUIET, s
                 advance(len(jobs[index][1]))
 
         if journalled:
-            results = partial(_served, task, jobs, keys, advance, progress, seen)
+            results = partial(_served, task, jobs, keys, advance, progress, on_rows)
         else:
-            results = partial(_sampled, task, jobs, silent if current().shares else advance, progress, seen)
+            results = partial(_sampled, task, jobs, silent if current().shares else advance, progress, on_rows)
         make_shards(task.target, keys, own_jobs, SAMPLES, results, done, progress.say)
     return keys
 
@@ -250,7 +248,12 @@ def silent(done: int = 1, note: str = "") -> None:
 
 
 def _sampled(
-    task: DrawTask, jobs: Sequence[Job], tell: Advance, progress: Progress, seen: Seen, indices: Sequence[int]
+    task: DrawTask,
+    jobs: Sequence[Job],
+    tell: Advance,
+    progress: Progress,
+    on_rows: OnRows | None,
+    indices: Sequence[int],
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from engines of the fleet's workers, or of this process."""
 
@@ -270,7 +273,8 @@ def _sampled(
         if note:
             progress.say(note)
         rows = task.rows(*jobs[index], responses)
-        seen(rows)
+        if on_rows is not None:
+            on_rows(rows)
         yield index, rows
 
 
@@ -348,7 +352,7 @@ def _served(
     keys: Sequence[str],
     advance: Advance,
     progress: Progress,
-    seen: Seen,
+    on_rows: OnRows | None,
     indices: Sequence[int],
 ) -> Iterator[tuple[int, list[SampleRow]]]:
     """The rows of these jobs from an engine in a process of its own, one policy after the other."""
@@ -359,14 +363,14 @@ def _served(
         journal = task.target.with_name(f"{task.target.stem}.partial") / f"{keys[index][:16]}.jsonl"
         requests = [task.request(e, k) for e, k in places]
         serve = partial(engines.serve, refs, log=log)
-        come = partial(_show, task, refs, places, seen)
-        responses = _streamed(serve, requests, journal, advance, progress, come)
+        on_responses = None if on_rows is None else partial(_as_rows, task, refs, places, on_rows)
+        responses = _streamed(serve, requests, journal, advance, progress, on_responses)
         yield index, task.rows(refs, places, with_texts(task.policies, responses))
 
 
-def _show(task: DrawTask, refs: Refs, places: Sequence[Place], seen: Seen, new: Mapping[int, Response]) -> None:
-    """Have new responses of a job, by their number in it, seen as rows."""
-    seen(task.rows(refs, [places[number] for number in new], with_texts(task.policies, list(new.values()))))
+def _as_rows(task: DrawTask, refs: Refs, places: Sequence[Place], on_rows: OnRows, new: Mapping[int, Response]) -> None:
+    """Pass on new responses of a job, by their number in it, as rows."""
+    on_rows(task.rows(refs, [places[number] for number in new], with_texts(task.policies, list(new.values()))))
 
 
 def _streamed(
@@ -375,11 +379,11 @@ def _streamed(
     journal: Path,
     advance: Advance,
     progress: Progress,
-    come: Callable[[Mapping[int, Response]], None],
+    on_responses: Callable[[Mapping[int, Response]], None] | None = None,
 ) -> list[Response]:
     """One response per request; each is in the journal as soon as it is there, and those are not asked again.
 
-    `come` gets those that there are, by place, and later each new one.
+    `on_responses` gets those that there are, by place, and later each new one.
     """
     known: dict[int, Response] = {}
 
@@ -394,7 +398,8 @@ def _streamed(
     if unused:
         progress.say(damage(journal, unused, "Their responses are drawn again."))
     advance(len(known))
-    come(known)
+    if on_responses is not None:
+        on_responses(known)
     missing = [place for place in range(len(requests)) if place not in known]
     if missing:
         wanted = [requests[place] for place in missing]
@@ -402,7 +407,8 @@ def _streamed(
             for index, response in engine.stream(wanted):
                 known[missing[index]] = response
                 append_lines(journal, as_line({"key": missing[index], **response._asdict()}))
-                come({missing[index]: response})
+                if on_responses is not None:
+                    on_responses({missing[index]: response})
                 advance(1)
             progress.say(engine.note)
     return [known[place] for place in range(len(requests))]

@@ -9,7 +9,6 @@ the order of steps (`run.py`).
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,28 +17,29 @@ from pathlib import Path
 from sparring.algorithms.algorithm import REFERENCE, PolicyRef, Step
 from sparring.algorithms.pairing import AgainstBaseline
 from sparring.environments.environment import Environment, build_environment
-from sparring.oracles.on_workers import portable, waits_for_others
+from sparring.oracles.guard import Guard
+from sparring.oracles.on_workers import computed_elsewhere, portable
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import FitConfig
 from sparring.rounds.anchor import anchor_logps
 from sparring.rounds.episode import Episodes
 from sparring.rounds.fit import fit_step, training_examples
 from sparring.rounds.judge import JudgeShards, judge_examples, training_guard
-from sparring.rounds.meanwhile import judging
+from sparring.rounds.judge_while_sampling import judging
 from sparring.rounds.pair import make_pairs, responses_of
 from sparring.rounds.play import play_stage
 from sparring.rounds.policies import Policies
 from sparring.rounds.prepare import longest_prompt
 from sparring.rounds.resume import fit_settings
 from sparring.rounds.rewards import Rewards
-from sparring.rounds.sample import Seen, sample_draws, unseen
+from sparring.rounds.sample import sample_draws
 from sparring.rounds.store import Counts, Made
 from sparring.rounds.tables import AnchorRow, Candidate, ExampleRow, NotesRow, PairRow, SampleRow, TurnRow, VerdictRow
 from sparring.rounds.turns import played
 from sparring.runtime.errors import Tripwire
 from sparring.runtime.files import read_table
 from sparring.runtime.layout import StepFolder, previous, title_of
-from sparring.runtime.progress import QUIET, Progress
+from sparring.runtime.progress import Progress
 from sparring.runtime.randomness import noise_seed
 from sparring.runtime.words import counted
 
@@ -81,21 +81,27 @@ class StepPairs:
         def make(target: Path) -> Counts:
             settings, seed = self.recipe.sampling, self.recipe.seed
             arguments = self.policies, draws, self.examples, settings, seed, self.folder, target, inputs
-            with self._judging_meanwhile() as seen:
-                return sample_draws(*arguments, self.progress, seen)
+            if not self._judges_while_sampling():
+                return sample_draws(*arguments, self.progress)
+            with judging(self.step, self.examples, self.guard, self.seed, self.progress) as judged:
+                counts = sample_draws(*arguments, self.progress, judged.on_rows)
+            return {**counts, "seconds_judging": round(judged.seconds, 1)}
 
         counts, samples_hash = store.file(self.folder.stage("sample"), self.folder.samples, inputs, make)
         self.check_repetition(counts["repeating_share"])
         inputs["samples"] = samples_hash
         return read_table(store.root / self.folder.samples)
 
-    def _judging_meanwhile(self) -> contextlib.AbstractContextManager[Seen]:
-        """Judging of what is sampled inside, where the oracle's answers are waited for."""
-        oracle, step = self.recipe.oracle, self.step
-        if not (self.recipe.overlap and step.judged and oracle is not None and waits_for_others(oracle)):
-            return contextlib.nullcontext(unseen)
-        guard = training_guard(self.policies, oracle, QUIET)  # the judge stage says what it notes
-        return judging(step, self.examples, guard, self.seed, self.progress)
+    def _judges_while_sampling(self) -> bool:
+        """Whether the oracle gives its verdicts elsewhere, while this process has samples to draw."""
+        oracle, asked = self.recipe.oracle, self.recipe.judge_while_sampling
+        return self.step.judged and oracle is not None and computed_elsewhere(oracle, asked)
+
+    @cached_property
+    def guard(self) -> Guard:
+        """The recipe's oracle, with the verdicts that the run's file holds."""
+        assert self.recipe.oracle is not None
+        return training_guard(self.policies, self.recipe.oracle, self.progress)
 
     def check_repetition(self, share: float) -> None:
         """Raise Tripwire where too many samples repeat themselves."""
@@ -113,10 +119,8 @@ class StepPairs:
         store, step = self.policies.store, self.step
 
         def make(target: Path) -> Counts:
-            assert self.recipe.oracle is not None
-            section, policies = self.recipe.oracle, self.policies
-            guard = training_guard(policies, section, self.progress)
-            judge = JudgeShards(section, policies, guard.identity) if portable(section) else None
+            section, guard = self.recipe.oracle or {}, self.guard
+            judge = JudgeShards(section, self.policies, guard.identity) if portable(section) else None
             arguments = self.examples, responses, guard, self.seed, target, self.progress, judge
             return judge_examples(step.pairing, *arguments)
 

@@ -2,8 +2,8 @@
 
 torch brings a bfloat16 weight into that order for every product, which costs a fifth of a product with 64 rows. Here it
 is done once, for as long as a batch is sampled, and products are the same sums. In float32, on a CPU without bfloat16
-products, it is done for a vocabulary's projection, whose product with a batch is a third faster by that kernel and
-rounds otherwise; smaller ones are not. It takes the bytes of the packed weights again.
+products, it is done for a vocabulary's projection, whose product with a batch is faster by that kernel, while smaller
+ones are not (docs/log.md); it rounds otherwise. It takes the bytes of the packed weights again.
 Leaves out: accelerators, and layers that are not plain `nn.Linear`: they compute as before.
 
     with packed(model): ...
