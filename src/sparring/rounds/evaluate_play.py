@@ -177,13 +177,16 @@ class HeldOutEpisodes:
                 },
                 "kinds": dict(Counter(f"{row['role']}: {row['kind']}" for row in rows if row["kind"])),
                 "replies": dict(Counter(row["role"] for row in rows)),
-                "measures": self._measures(rows),
+                "measures": self._measures(t, rows),
             }
             for t, rows in turns.items()
         ]
 
-    def _measures(self, rows: Sequence[TurnRow]) -> dict[str, float | Interval]:
-        return measures_of(self.environment, [_lines(one) for one in by_task(rows).values()], self.progress.say)
+    def _measures(self, t: int, rows: Sequence[TurnRow]) -> dict[str, float | Interval]:
+        def say(note: str) -> None:
+            self.progress.say(f"note  {PolicyRef(t).title}: {note}")
+
+        return measures_of(self.environment, [_lines(one) for one in by_task(rows).values()], say)
 
     def _samples(self, turns: Mapping[int, Sequence[TurnRow]]) -> list[dict[str, Any]]:
         """Held-out tasks in their order, with the episodes of the start's and the final policy's self-play."""
@@ -235,7 +238,7 @@ def measures_of(
     try:
         drawn = [environment.measure([episodes[i] for i in draw]) for draw in draws]
     except Exception as error:  # of the user's code, which has measured all of them
-        say(f"note  measures have no intervals: one raised on tasks drawn again, {where_raised(error)}")
+        say(f"no intervals of its measures, since `measure` raised on redrawn tasks: {where_raised(error)}")
         return {**measured}
     resampled = {name: np.array([one[name] for one in drawn if name in one]) for name in measured}
     return {
