@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from environment_fakes import play_out
+from sparring.environments import sequential
 from sparring.environments.kuhn_poker import KuhnPoker
 from sparring.environments.sequential import (
     ILLEGAL,
+    SequentialGame,
     best_response_value,
+    check_solvable,
     exploitability,
     observations,
     random_game,
@@ -153,3 +157,55 @@ def test_chance_comes_from_the_seed_alone() -> None:
 
     assert cards(3) == cards(3)
     assert len({cards(seed) for seed in range(60)}) == 6
+
+
+class Stones(SequentialGame):
+    """Three stones, of which any number is taken in turn; who takes the last one wins."""
+
+    def starts(self) -> list[tuple[float, Any]]:
+        return [(1.0, (3, "first"))]
+
+    def mover(self, state: Any) -> str | None:
+        return state[1] if state[0] else None
+
+    def observation(self, state: Any) -> str:
+        return f"{state[0]} stones"
+
+    def legal(self, state: Any) -> list[str]:
+        return [str(count) for count in range(1, state[0] + 1)]
+
+    def after(self, state: Any, move: str) -> Any:
+        return state[0] - int(move), "second" if state[1] == "first" else "first"
+
+    def returns(self, state: Any) -> dict[str, float]:
+        return {"first": -1.0, "second": 1.0} if state[1] == "first" else {"first": 1.0, "second": -1.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "broken", "words"),
+    [
+        ("starts", lambda self: [(0.5, (3, "first"))], r"starts\(\) gives the chances \[0.5\]"),
+        ("starts", lambda self: [(1.5, (2, "first")), (-0.5, (1, "first"))], "add up to 1"),
+        ("starts", lambda self: [(float("nan"), (2, "first"))], "add up to 1"),
+        ("mover", lambda self, state: "third" if state[0] else None, r"state \(3, 'first'\): mover\(\) gives 'third'"),
+        ("legal", lambda self, state: [], r"legal\(\) gives no move"),
+        ("observation", lambda self, state: "stones", "cannot tell from it"),
+        ("after", lambda self, state, move: state, r"comes back to the state \(3, 'first'\)"),
+        ("after", lambda self, state, move: (state[0] + 1, state[1]), "over 50 states, or it never ends"),
+        ("returns", lambda self, state: {"first": 1.0}, r"returns\(\) gives \{'first': 1.0\}"),
+        ("returns", lambda self, state: {"first": 1.0, "second": float("nan")}, "a number for each of"),
+    ],
+)
+def test_a_game_that_cannot_be_solved_is_refused_with_what_to_mend(
+    method: str, broken: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such games hung, were certified with other values, or ended in an error of Python's."""
+    monkeypatch.setattr(sequential, "MOST_STATES", 50)
+    check_solvable(Stones())
+    with pytest.raises(ValueError, match=words):
+        check_solvable(type("Broken", (Stones,), {method: broken})())
+
+
+def test_the_games_that_are_shipped_can_be_solved() -> None:
+    check_solvable(KUHN)
+    check_solvable(TicTacToe())

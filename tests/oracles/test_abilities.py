@@ -36,7 +36,7 @@ def test_every_shipped_oracle_says_what_it_is(name: str) -> None:
 
 
 def test_identity_and_judge_are_enough() -> None:
-    assert len(PROTOCOLS) == 11
+    assert len(PROTOCOLS) == 12
     assert [p.__name__ for p in PROTOCOLS if isinstance(Fixed(0.5), p)] == []
     assert counts_of(Fixed(0.5)) == {}
 

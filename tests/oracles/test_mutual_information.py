@@ -11,6 +11,7 @@ from conftest import byte_tokenizer, other_template
 from sparring.models.messages import turns
 from sparring.oracles import mutual_information
 from sparring.oracles.build import build_oracle
+from sparring.oracles.mutual_information import MutualInformation
 from sparring.oracles.oracle import Comparison
 from sparring.training.scorer import PolicyScorer
 
@@ -54,7 +55,7 @@ def test_a_model_with_another_template_is_another_judge(tiny_model, tmp_path):
 def test_answers_share_the_empty_prompt_within_the_budget(tiny_model, monkeypatch, layout):
     """Sixteen long answers were one row of four times the budget."""
     pairs = [(f"Say {n % 3}", "ant " * (1 + n * n % 30)) for n in range(40)]
-    alone = build_oracle({"name": "mutual_information", "budget": 1}, str(tiny_model)).scores(pairs)
+    alone = MutualInformation(str(tiny_model), budget=1).scores(pairs)
     rows: list[tuple[int, int]] = []
     plain = mutual_information.rollout_logps
 
@@ -65,7 +66,7 @@ def test_answers_share_the_empty_prompt_within_the_budget(tiny_model, monkeypatc
 
     monkeypatch.setattr(mutual_information, "rollout_logps", noting)
     monkeypatch.setattr(mutual_information, "scorer_of", lambda model: PolicyScorer(model, layout).eval())
-    together = build_oracle({"name": "mutual_information", "budget": 400}, str(tiny_model))
+    together = MutualInformation(str(tiny_model), budget=400)
     empty = list(together.chat.prompt_ids(turns(mutual_information.EMPTY)))
     np.testing.assert_allclose(together.scores(pairs), alone, atol=0.1)
     assert sum(answers for answers, _ in rows) == len(set(pairs))

@@ -209,14 +209,15 @@ def test_a_reply_meets_its_roles_mean_before_its_own_task() -> None:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("raises", "it raised KeyError: 'lost'"),
+        ("raises", "environment_fakes.py:105: "),
+        ("raises", "KeyError('lost')"),
         ("count", "it asked for 0 replies"),
-        ("text", "its question to the role writer cannot be asked: expected text or a list of messages"),
+        ("text", "it asked a text. Give messages"),
         ("type", "is not a number or None, with a kind as text"),
-        ("role", "it asked Ask(role='judge'"),
+        ("role", "it asked the role 'judge', and its roles are"),
         ("endless", "still asked after 3 waves"),
-        ("nan", "a reward of nan is not within -1 to 1"),
-        ("range", "a reward of 2.0 is not within -1 to 1"),
+        ("nan", "gets a reward of nan, outside -1 to 1"),
+        ("range", "gets a reward of 2.0, outside -1 to 1"),
         ("sum", "do not add up to 0"),
         ("missing", "it gave [1] outcomes for [1, 1] replies"),
         ("number", "its result is not a list of lists of Outcome"),
@@ -229,6 +230,32 @@ def test_a_faulty_environment_is_named_with_the_task(
     with pytest.raises(ValueError, match="environment Faulty, task") as caught:
         go(plain, tmp_path / "run")
     assert says in str(caught.value)
+
+
+class WithoutYield(WriterReader):
+    """Its play is a plain function."""
+
+    def play(self, task: Task, seed: int) -> Any:
+        return [[Ask("writer", [{"role": "user", "content": task.prompt}])]]
+
+
+def test_a_play_without_yield_is_told_so(roles_recipe: Plain, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"environment WithoutYield, task .*: its play has no yield"):
+        go({**roles_recipe, "environment": {"name": f"{__name__}:WithoutYield"}}, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_wrong_fields_of_an_environment_are_named(name: str, roles_recipe: Plain) -> None:
+    """A misspelt field ended in a traceback, and a wrong value had no name."""
+    with pytest.raises(ValueError, match=r"environment\.exmples: unknown key\."):
+        parse_recipe({**roles_recipe, "environment": {"name": name, "exmples": 2}})
+
+
+def test_a_wrong_value_of_an_environment_is_named(roles_recipe: Plain) -> None:
+    section = {"name": "kuhn_poker", "examples": "two", "rulse": True}
+    with pytest.raises(ValueError, match=r"environment\.examples = 'two': input should be a valid integer") as caught:
+        parse_recipe({**roles_recipe, "environment": section})
+    assert "environment.rulse: unknown key. Did you mean 'rules'?" in str(caught.value)
 
 
 def test_an_episode_that_asks_too_long_a_question_is_left_out_and_counted(roles_recipe: Plain, tmp_path: Path) -> None:

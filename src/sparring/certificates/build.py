@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import ANY_DATA, Algorithm, Symbol, find_algorithm
 from sparring.games.game import Array, Game
-from sparring.recipe.explain import explain
+from sparring.runtime.explain import explain
 
 Goal = Literal["nash", "regularised", "data", "data and base", "unknown"]
 

@@ -82,8 +82,8 @@ def sampling_overrides(settings: Sequence[str]) -> dict[str, Any]:
     """
     from pydantic import ValidationError
 
-    from sparring.recipe.explain import explain
     from sparring.recipe.sections import SamplingConfig
+    from sparring.runtime.explain import explain
 
     overrides: dict[str, Any] = {}
     for setting in settings:

@@ -56,8 +56,8 @@ def train(
     from sparring.evaluation.audit_oracles import run_audit
     from sparring.oracles.train import TrainConfig, train_oracle
     from sparring.oracles.trained import Trained
-    from sparring.recipe.explain import explain
     from sparring.recipe.reading import override
+    from sparring.runtime.explain import explain
     from sparring.runtime.locks import locked_folder
     from sparring.runtime.progress import Progress
 

@@ -16,8 +16,9 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sparring.runtime.explain import explain
 from sparring.runtime.imports import find_class
 
 ROLE = re.compile(r"[A-Za-z0-9_-]+")
@@ -200,14 +201,18 @@ def build_environment(section: Mapping[str, Any]) -> Environment:
     """An environment from a recipe's `environment:` section (its name and fields).
 
     Raises:
-        ValueError: missing or unknown name, or an unknown field.
+        ValueError: missing or unknown name, or fields that are unknown or hold a wrong value.
     """
     fields = dict(section)
     name = fields.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"environment.name: missing. Give one of {', '.join(SHIPPED)}.")
-    environment = find_class(name, SHIPPED, "environment", Environment).model_validate(fields)
-    check_declared(type(environment))
+    kind = find_class(name, SHIPPED, "environment", Environment)
+    try:
+        environment = kind.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error, kind, fields, "environment."))) from error
+    check_declared(kind)
     return environment
 
 

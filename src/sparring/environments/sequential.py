@@ -9,10 +9,11 @@ and is counted as illegal. Leaves out: simultaneous moves (`matrix_game.py`).
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,6 +24,8 @@ from sparring.environments.environment import Ask, Environment, Line, Message, O
 State = Hashable
 FIRST, SECOND = "first", "second"
 ILLEGAL = "illegal"
+MOST_STATES = 1_000_000
+"""of a game that is solved exactly"""
 BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
 
@@ -131,6 +134,65 @@ Policy = Callable[[str, str, Sequence[str]], Sequence[float]]
 def uniform(role: str, observation: str, legal: Sequence[str]) -> list[float]:
     """Every legal move alike."""
     return [1.0 / len(legal)] * len(legal)
+
+
+def check_solvable(game: SequentialGame) -> None:
+    """Walk through a game before it is solved exactly.
+
+    Raises:
+        ValueError: chances at the start that do not add up to 1; a mover who is no seat or has no moves; an observation
+            with two sets of moves; an end that does not pay both seats; a game that comes back to a state, or has too
+            many.
+    """
+    name, starts = type(game).__name__, game.starts()
+    chances = [chance for chance, _ in starts]
+    if not all(chance >= 0 for chance in chances) or not math.isclose(math.fsum(chances), 1.0, abs_tol=1e-9):
+        raise ValueError(f"game {name}: starts() gives the chances {chances!r:.80}. Let them add up to 1.")
+    told: dict[tuple[str, str], set[str]] = {}
+    done: set[State] = set()
+    path: dict[State, Iterator[str]] = {}
+    """the states on the way to the one that is looked at, each with its moves that are left"""
+    for _, start in starts:
+        open_states = [start]
+        while open_states or path:
+            if open_states:
+                state = open_states.pop()
+                if state in path:
+                    raise ValueError(f"game {name}: it comes back to the state {state!r:.80}. Let every game end.")
+                if state in done:
+                    continue
+                if len(done) + len(path) >= MOST_STATES:
+                    raise ValueError(f"game {name}: over {MOST_STATES:,} states, or it never ends. Make it smaller.")
+                path[state] = iter(_checked_moves(game, state, told))
+            else:
+                state, moves = next(reversed(path.items()))
+                move = next(moves, None)
+                if move is None:
+                    del path[state]
+                    done.add(state)
+                else:
+                    open_states.append(game.after(state, move))
+
+
+def _checked_moves(game: SequentialGame, state: Any, told: dict[tuple[str, str], set[str]]) -> Sequence[str]:
+    """A state's moves, none at an end; `told` gets the moves of each observation."""
+    where, role = f"game {type(game).__name__}, state {state!r:.80}", game.mover(state)
+    if role is None:
+        returns = game.returns(state)
+        if not all(isinstance(returns.get(seat), float | int) and math.isfinite(returns[seat]) for seat in game.roles):
+            raise ValueError(f"{where}: returns() gives {dict(returns)!r:.80}. Give a number for each of {game.roles}.")
+        return ()
+    if role not in game.roles:
+        raise ValueError(f"{where}: mover() gives {role!r}. Give one of {game.roles}, or None at the end.")
+    legal, observation = game.legal(state), game.observation(state)
+    if not legal:
+        raise ValueError(f"{where}: legal() gives no move. Let mover() be None where the game ends.")
+    if told.setdefault((role, observation), set(legal)) != set(legal):
+        raise ValueError(
+            f"{where}: its moves are {list(legal)}, and those of another state that the seat {role!r} cannot tell from "
+            f"it are {sorted(told[role, observation])}. Let observation() say what differs."
+        )
+    return legal
 
 
 def observations(game: SequentialGame) -> dict[tuple[str, str], tuple[str, ...]]:

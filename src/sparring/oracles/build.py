@@ -14,8 +14,8 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from pydantic.fields import FieldInfo
 
 from sparring.oracles.oracle import Oracle
-from sparring.recipe.explain import explain
 from sparring.runtime.errors import where_raised
+from sparring.runtime.explain import explain
 from sparring.runtime.imports import import_attribute
 
 SHIPPED: dict[str, str] = {

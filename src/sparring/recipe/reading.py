@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sparring.algorithms.algorithm import build_algorithm, find_algorithm
-from sparring.recipe.explain import explain
 from sparring.recipe.recipe import Recipe
+from sparring.runtime.explain import explain
 from sparring.runtime.imports import name_of
 from sparring.runtime.plain_yaml import load_value, read_yaml
 

@@ -6,10 +6,11 @@ replies (`play.py`), what is stored of an episode (`turns.py`).
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ from sparring.models.messages import conversation
 from sparring.recipe.sections import SamplingConfig
 from sparring.rounds.policies import Policies
 from sparring.rounds.tables import ExampleRow, SampleRow
+from sparring.runtime.errors import where_raised
 from sparring.runtime.randomness import noise_seed
 
 Players = Mapping[str, PolicyRef]
@@ -88,7 +90,10 @@ def begin(how: Episodes, row: ExampleRow) -> Episode:
     rules, name = checks if isinstance(checks, list) else [checks], row["example"]
     task = Task(name, row["prompt"], rules, tuple(how.notes.get(name, ())))
     play = how.environment.examine if how.examines else how.environment.play
-    return Episode(task, play(task, noise_seed(how.seed, how.deals, "task", name)))
+    episode = Episode(task, play(task, noise_seed(how.seed, how.deals, "task", name)))
+    if not isinstance(episode.play, Generator):
+        raise _fault(how, episode, f"its {play.__name__} has no yield. Write it such that it yields lists of Ask.")
+    return episode
 
 
 def next_wave(how: Episodes, episode: Episode, replies: Replies | Verdicts | None) -> list[Ask] | list[Compare] | None:
@@ -99,7 +104,7 @@ def next_wave(how: Episodes, episode: Episode, replies: Replies | Verdicts | Non
         episode.outcomes = _checked(how, episode, stop.value)
         return None
     except Exception as error:
-        raise _fault(how, episode, f"it raised {type(error).__name__}: {error}") from error
+        raise _fault(how, episode, f"it raised {where_raised(error)}") from error
     comparisons = [one for one in wave if isinstance(one, Compare)]
     if comparisons:
         return _compared(how, episode, comparisons, len(wave))
@@ -148,8 +153,14 @@ def _compared(how: Episodes, episode: Episode, comparisons: list[Compare], asked
 
 def _prompt(how: Episodes, episode: Episode, ask: Ask) -> list[int]:
     """The tokens of a question, which must be one."""
-    if not isinstance(ask, Ask) or ask.role not in how.players:
-        raise _fault(how, episode, f"it asked {ask!r:.200}. Yield lists of Ask, of the roles {list(how.players)}.")
+    if not isinstance(ask, Ask):
+        raise _fault(how, episode, f"it asked {ask!r:.200}. Yield lists of Ask.")
+    if ask.role not in how.players:
+        near = difflib.get_close_matches(str(ask.role), how.players, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise _fault(how, episode, f"it asked the role {ask.role!r}, and its roles are {list(how.players)}.{meant}")
+    if isinstance(ask.messages, str):
+        raise _fault(how, episode, "it asked a text. Give messages: [{'role': 'user', 'content': the text}].")
     if ask.count is not None and not (type(ask.count) is int and ask.count >= 1):
         raise _fault(how, episode, f"it asked for {ask.count!r} replies. Give a whole number from 1 on, or None.")
     try:
@@ -168,12 +179,17 @@ def _checked(how: Episodes, episode: Episode, outcomes: Any) -> Sequence[Sequenc
     if [len(group) for group in given] != shape:
         raise _fault(how, episode, f"it gave {[len(g) for g in given]} outcomes for {shape} replies, by question.")
     low, high = how.environment.rewards
-    for group in given:
+    for ask, group in zip(episode.asks, given, strict=True):
         for outcome in group:
             if not isinstance(outcome.kind, str) or not isinstance(outcome.reward, float | int | None):
                 raise _fault(how, episode, f"{outcome!r} is not a number or None, with a kind as text.")
             if outcome.reward is not None and not low <= outcome.reward <= high:  # NaN is not either
-                raise _fault(how, episode, f"a reward of {outcome.reward} is not within {low:g} to {high:g} (rewards).")
+                raise _fault(
+                    how,
+                    episode,
+                    f"the role {ask.role} gets a reward of {outcome.reward}, outside {low:g} to {high:g}. Return None "
+                    "to leave a reply out, or widen its `rewards`.",
+                )
     if how.environment.zero_sum:
         _check_sum(how, episode, given)
     return given

@@ -28,7 +28,6 @@ from sparring.evaluation.intervals import known_mean
 from sparring.oracles.abilities import announce
 from sparring.oracles.guard import Guard
 from sparring.oracles.oracle import Comparison
-from sparring.recipe.explain import explain
 from sparring.recipe.reading import parse_recipe, read_recipe, shipped_recipes
 from sparring.recipe.recipe import Recipe
 from sparring.recipe.sections import Frozen
@@ -39,6 +38,7 @@ from sparring.rounds.policies import Policies, start_folder
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
 from sparring.runtime.errors import Tripwire
+from sparring.runtime.explain import explain
 from sparring.runtime.files import write_json, write_text
 from sparring.runtime.locks import locked_folder
 from sparring.runtime.memory import release_memory

@@ -135,8 +135,8 @@ def _judge_settings(options: dict[str, Any]) -> JudgeSettings:
     from pydantic import ValidationError
 
     from sparring.evaluation.judge_files import JudgeSettings
-    from sparring.recipe.explain import explain
     from sparring.recipe.sections import EndpointConfig
+    from sparring.runtime.explain import explain
 
     fields = {name: options[name] for name in EndpointConfig.model_fields}
     fields["key_env"] = fields["key_env"] or None
