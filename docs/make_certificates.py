@@ -98,7 +98,7 @@ values. `sparring certify all --verbose` prints the same rows, and `sparring cer
 
 ## How it is measured
 
-Four players run the same algorithm objects:
+Five players run the same algorithm objects:
 
 - **exact**: the closed-form population update of the algorithm (`exact_step`), where there is one.
 - **tabular**: softmax logits on the game's actions, fitted to rounding with *the library's own steps, pairing and
@@ -106,6 +106,8 @@ Four players run the same algorithm objects:
 - **sampled**: the same with finitely many responses drawn and the real pairing played.
 - **transformer**: a two-layer Llama with {responses} possible responses, through the same stages and fit loop as any
   model; its duality gap is computed by listing every response.
+- **episodes**: a two-layer Llama in both seats of a game between roles, whose exploitability is exact
+  ([below](#games-between-roles)).
 
 Games: **G3**, a cyclic game of three actions (COMAL's; Nash (4, 3, 4)/11); **GR:n:seed**, uniform random preferences;
 **GBT:n:seed**, Bradley-Terry; **SB**, an offline bandit of 40 arms of which 34 are seen about 1.5 times; **GD**,

@@ -20,6 +20,7 @@ def test_shipped_recipes_resolve(name):
     assert parse_recipe(recipe.resolved()).resolved() == recipe.resolved()
     first = shipped_recipes()[name].read_text().splitlines()[0]
     assert first.startswith("# ")
+    assert first.endswith(".")  # `sparring recipe` lists it
 
 
 def test_the_core_algorithms_have_recipes():

@@ -22,7 +22,7 @@ from sparring.runtime.plain_yaml import load_value, read_yaml
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with Sparring, by name."""
     folder = Path(__file__).parents[1] / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def nearest_recipe(name: str) -> str:

@@ -180,7 +180,7 @@ def notes(machine: dict[str, Any]) -> list[str]:
                 "fit.precision to float32."
             )
         if (threads := cpu["threads"]) < (cores := cpu["usable_cores"]):
-            lines.append(f"torch uses {threads} of {cores} cores. Unset OMP_NUM_THREADS, or set it to that.")
+            lines.append(f"torch uses {threads} of {cores} cores. Unset OMP_NUM_THREADS, or set it to {cores}.")
     for gpu in gpus:
         if not gpu["bfloat16"]:
             lines.append(f"{gpu['name']} has no bfloat16: set sampling.precision and fit.precision to float32.")
