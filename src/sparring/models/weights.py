@@ -258,12 +258,17 @@ def refuse_code(folder: Path, trust_remote_code: bool) -> None:
 
 
 def context_length(folder: Path, trust_remote_code: bool = False) -> int | None:
-    """The longest sequence in tokens that the model's positions allow; None where its configuration names none.
+    """As `context_of`, of the model in a folder."""
+    return context_of(load_config(folder, trust_remote_code))
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """The longest sequence in tokens that a model's positions allow; None where its configuration names none.
 
     For models whose rotary frequencies change with the longest sequence of a pass (`longrope`, `dynamic`) it is the
     length up to which they do not: beyond it, a log-probability would depend on the other sequences of its batch.
     """
-    config = load_config(folder, trust_remote_code).get_text_config()
+    config = config.get_text_config()
     longest = getattr(config, "max_position_embeddings", None)
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) in ("longrope", "dynamic"):

@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from sparring.models.weights import check_weights, load_config, refuse_unsuitable, resolve_model
+from sparring.models.weights import check_weights, context_of, load_config, refuse_unsuitable, resolve_model
 from sparring.planning.lengths import Lengths, on_this_machine, read_lengths
 from sparring.planning.machine import USABLE, Machine
 from sparring.planning.stages import Planner, Stage
@@ -92,6 +92,7 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
         own = recipe.sampling.engine == "transformers"
         recipe = changed(recipe, {"fit.precision": "float32", **({"sampling.precision": "float32"} if own else {})})
     config, lengths = read_config(recipe), read_lengths(recipe)
+    recipe.most_prompt_tokens(context_of(config))
     planner = Planner(recipe, machine, config, lengths)
     stages = planner.stages()
     capacity = machine.memory * USABLE

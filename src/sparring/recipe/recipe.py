@@ -234,6 +234,20 @@ class Recipe(Frozen):
         algorithm = self.build_algorithm()
         return [algorithm.steps(t, data) for t in range(self.rounds)]
 
+    def most_prompt_tokens(self, context: int | None) -> int:
+        """Tokens of the longest prompt that is used: as the recipe says, and so that a response fits the context.
+
+        Raises:
+            ValueError: no token is left for a prompt.
+        """
+        room = self.data.max_prompt_tokens if context is None else context - self.sampling.max_new_tokens
+        if room < 1:
+            raise ValueError(
+                f"sampling.max_new_tokens = {self.sampling.max_new_tokens} leaves no room for a prompt in the "
+                f"model's context of {context} tokens. Lower it."
+            )
+        return min(self.data.max_prompt_tokens, room)
+
     def few_steps(self, examples: int) -> str:
         """A warning where a round of so many training examples has too few optimiser steps to learn; else empty.
 

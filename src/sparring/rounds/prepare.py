@@ -145,12 +145,7 @@ class Preparation:
             settings.append("preference")
         self.key = hashlib.sha256(repr([*settings, recipe.sampling.max_new_tokens]).encode()).hexdigest()
         self.schema = training_schema(isinstance(recipe.data.train, MixtureConfig), recipe.uses_given_preferences())
-        self.longest = most_prompt_tokens(recipe, context)
-        if self.longest < 1:
-            raise ValueError(
-                f"sampling.max_new_tokens = {recipe.sampling.max_new_tokens} leaves no room for a prompt in the "
-                f"model's context of {context} tokens. Lower it."
-            )
+        self.longest = recipe.most_prompt_tokens(context)
 
     def run(self, prompts_only: bool = False) -> Made:
         """Write both tables, or the training prompts alone; returns counts of rows, and of drops by reason.
@@ -352,14 +347,9 @@ class Tokenised:
             begin = end
 
 
-def most_prompt_tokens(recipe: Recipe, context: int) -> int:
-    """Tokens of the longest prompt that is used: as the recipe says, and so that a response fits the context."""
-    return min(recipe.data.max_prompt_tokens, context - recipe.sampling.max_new_tokens)
-
-
 def longest_prompt(policies: Policies, recipe: Recipe) -> int:
-    """As `most_prompt_tokens`, for a run's start."""
-    return most_prompt_tokens(recipe, context_length(policies.base, recipe.model.trust_remote_code) or 1_000_000)
+    """Tokens of the longest prompt that a run's start can take."""
+    return recipe.most_prompt_tokens(context_length(policies.base, recipe.model.trust_remote_code))
 
 
 def _digests(table: pa.Table) -> list[int]:
