@@ -74,7 +74,7 @@ def command(
         terminal(stderr=True).print(f"correct this first: {problem}")
     if problems:
         screen.print("Then:")
-    screen.print(f"  sparring plan {file}\n  sparring run {file}")
+    screen.print(f"  sparring plan {file}\n  sparring run {file} --check\n  sparring run {file}")
 
 
 def _parameters(model: str) -> int | None:
