@@ -154,9 +154,8 @@ class StepPairs:
             for what in ("example", "pair")
             for reason, count in counts.get(f"dropped_{what}s", {}).items()
         )
-        self.progress.say(
-            f"pair: {counted(counts['pairs'], 'pair')} of {counted(counts['examples'], 'example')}{drops}"
-        )
+        made = counted(counts["pairs"], "pair") if counts["pairs"] else "whole groups"  # as some objectives take them
+        self.progress.say(f"pair: {made} of {counted(counts['examples'], 'example')}{drops}")
 
 
 @dataclass(frozen=True)
