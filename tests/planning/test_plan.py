@@ -49,9 +49,7 @@ def test_a_data_file_that_is_not_there_is_said_at_once(recipe: dict[str, Any], t
 def test_responses_that_leave_no_room_for_a_prompt_are_refused_as_by_a_run(recipe: dict[str, Any]) -> None:
     """`plan` said that it fits, and the run refused it."""
     long = {**recipe, "sampling": {**recipe["sampling"], "max_new_tokens": 100_000}}
-    with pytest.raises(
-        ValueError, match=r"sampling\.max_new_tokens = 100000 leaves no room for a prompt"
-    ):
+    with pytest.raises(ValueError, match=r"sampling\.max_new_tokens = 100000 leaves no room for a prompt"):
         make_plan(parse_recipe(long), cpu(8))
 
 
