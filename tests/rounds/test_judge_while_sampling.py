@@ -105,7 +105,7 @@ def test_verdicts_are_given_while_responses_are_sampled_and_the_tables_are_the_s
 
 
 def test_a_judge_that_breaks_while_responses_are_sampled_stops_the_run_at_its_own_stage(
-    tiny_recipe: Plain, tmp_path: Path, server: Faulty, capsys: pytest.CaptureFixture[str]
+    tiny_recipe: Plain, tmp_path: Path, server: Faulty
 ) -> None:
     def answer(request: Plain) -> Any:
         broken = "Say " in request["messages"][-1]["content"]
@@ -114,9 +114,8 @@ def test_a_judge_that_breaks_while_responses_are_sampled_stops_the_run_at_its_ow
     server.answer = answer
     out, recipe = tmp_path / "run", parse_recipe(served(tiny_recipe, server, tmp_path))
     with pytest.raises(OracleError, match="revoked"):
-        run(recipe, out)
+        run(recipe, out, Progress(quiet=True))
     assert (out / TABLES[0]).exists()
-    assert capsys.readouterr().out.count("no verdicts are asked for any more while sampling goes on") <= 1
     server.answer = longer
     run(recipe, out, Progress(quiet=True))
     assert read_json(out / "manifest.json")["rounds/000/judge"]["facts"]["comparisons"] == 36
@@ -192,6 +191,25 @@ def test_a_prompt_is_judged_when_all_its_responses_are_there_and_none_after_the_
     assert oracle.asked == ["ant"]
     assert guard.asked == 3
     assert judged.seconds > 0
+
+
+def test_a_judge_that_breaks_is_noted_and_sampling_goes_on() -> None:
+    said = threading.Event()
+    notes: list[str] = []
+
+    class Broken(Vowels):
+        def judge(self, comparisons: Sequence[Comparison]) -> Any:
+            raise OracleError("the key is refused.")
+
+    class Noting(Progress):
+        def say(self, text: str) -> None:
+            notes.append(text)
+            said.set()
+
+    with judging(step_of(3), [example("ant")], Guard(Broken()), 0, Noting(quiet=True)) as judged:
+        judged.on_rows(rows("ant", range(3)))
+        assert said.wait(20)
+    assert notes == ["note  no verdicts are asked for any more while sampling goes on: the key is refused."]
 
 
 FAR = {"name": "llm_judge", "model": "m", "base_url": "https://judge.example/v1"}

@@ -136,8 +136,8 @@ def uniform(role: str, observation: str, legal: Sequence[str]) -> list[float]:
     return [1.0 / len(legal)] * len(legal)
 
 
-def check_solvable(game: SequentialGame) -> None:
-    """Walk through a game before it is solved exactly.
+def observations(game: SequentialGame) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The legal moves by seat and observation, over the whole game, which must be one that can be solved exactly.
 
     Raises:
         ValueError: chances at the start that do not add up to 1; a mover who is no seat or has no moves; an observation
@@ -148,7 +148,7 @@ def check_solvable(game: SequentialGame) -> None:
     chances = [chance for chance, _ in starts]
     if not all(chance >= 0 for chance in chances) or not math.isclose(math.fsum(chances), 1.0, abs_tol=1e-9):
         raise ValueError(f"game {name}: starts() gives the chances {chances!r:.80}. Let them add up to 1.")
-    told: dict[tuple[str, str], set[str]] = {}
+    told: dict[tuple[str, str], tuple[str, ...]] = {}
     done: set[State] = set()
     path: dict[State, Iterator[str]] = {}
     """the states on the way to the one that is looked at, each with its moves that are left"""
@@ -172,9 +172,10 @@ def check_solvable(game: SequentialGame) -> None:
                     done.add(state)
                 else:
                     open_states.append(game.after(state, move))
+    return told
 
 
-def _checked_moves(game: SequentialGame, state: Any, told: dict[tuple[str, str], set[str]]) -> Sequence[str]:
+def _checked_moves(game: SequentialGame, state: Any, told: dict[tuple[str, str], tuple[str, ...]]) -> Sequence[str]:
     """A state's moves, none at an end; `told` gets the moves of each observation."""
     where, role = f"game {type(game).__name__}, state {state!r:.80}", game.mover(state)
     if role is None:
@@ -187,31 +188,12 @@ def _checked_moves(game: SequentialGame, state: Any, told: dict[tuple[str, str],
     legal, observation = game.legal(state), game.observation(state)
     if not legal:
         raise ValueError(f"{where}: legal() gives no move. Let mover() be None where the game ends.")
-    if told.setdefault((role, observation), set(legal)) != set(legal):
+    if set(told.setdefault((role, observation), tuple(legal))) != set(legal):
         raise ValueError(
             f"{where}: its moves are {list(legal)}, and those of another state that the seat {role!r} cannot tell from "
             f"it are {sorted(told[role, observation])}. Let observation() say what differs."
         )
     return legal
-
-
-def observations(game: SequentialGame) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The legal moves by seat and observation, over the whole game."""
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
-    seen: set[State] = set()
-
-    def visit(state: State) -> None:
-        role = game.mover(state)
-        if role is None or state in seen:
-            return
-        seen.add(state)
-        found[role, game.observation(state)] = tuple(game.legal(state))
-        for move in game.legal(state):
-            visit(game.after(state, move))
-
-    for _, state in game.starts():
-        visit(state)
-    return found
 
 
 def value(game: SequentialGame, policy: Policy, role: str) -> float:

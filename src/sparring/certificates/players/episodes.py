@@ -22,7 +22,7 @@ from sparring.certificates.build import build_for_game, goal
 from sparring.certificates.players.transformer import save_tiny_llama
 from sparring.environments.environment import build_environment
 from sparring.environments.matrix_game import MatrixGame
-from sparring.environments.sequential import SequentialGame, check_solvable, exploitability, observations, value
+from sparring.environments.sequential import SequentialGame, exploitability, observations, value
 from sparring.recipe.reading import parse_recipe
 from sparring.rounds.policies import Policies
 from sparring.rounds.run import run
@@ -54,7 +54,7 @@ def section_of(game: str) -> Mapping[str, Any]:
     """The environment section of a game that is solved exactly.
 
     Raises:
-        ValueError: there is no such game, it is neither in turns nor a matrix, or it cannot be solved.
+        ValueError: there is no such game, or it is neither in turns nor a matrix.
     """
     if game not in GAMES and ":" not in game:
         raise ValueError(
@@ -62,16 +62,13 @@ def section_of(game: str) -> Mapping[str, Any]:
             "own as package.module:Class."
         )
     section = GAMES.get(game, {"name": game})
-    environment = build_environment(section)
-    if not isinstance(environment, SequentialGame | MatrixGame):
+    if not isinstance(build_environment(section), SequentialGame | MatrixGame):
         raise ValueError(f"--game {game}: only a SequentialGame is solved exactly. Derive your class from it.")
-    if isinstance(environment, SequentialGame):
-        check_solvable(environment)
     return section
 
 
 def all_told(environment: SequentialGame | MatrixGame) -> list[Told]:
-    """Everything that a seat may be told."""
+    """Everything that a seat may be told; a ValueError where a game in turns cannot be solved."""
     if isinstance(environment, MatrixGame):
         return [(role, environment.question(role), environment.moves) for role in environment.roles]
     return [(role, told, legal) for (role, told), legal in observations(environment).items()]
