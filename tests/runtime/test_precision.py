@@ -68,7 +68,7 @@ def test_all_that_run_a_model_ask(
     assert LocalChat(str(tiny_model), None, 4, "bfloat16").model.dtype == dtype
     judge = MutualInformation(model=str(tiny_model))
     judge.judge([Comparison("Say ant", "ant", "a bee")])
-    assert judge._leads._scorer.causal.dtype == dtype
+    assert judge._leads.scorer.causal.dtype == dtype
     assert PairModel(str(tiny_model))._scorer.model.dtype == dtype
 
 
@@ -93,7 +93,8 @@ def test_a_plan_counts_the_bytes_of_float32(tiny_recipe: dict[str, Any], monkeyp
     weights = {}
     for has in (True, False):
         monkeypatch.setattr("sparring.planning.plan.cpu_has_bfloat16", lambda has=has: has)
-        plan = make_plan(parse_recipe({**tiny_recipe, "sampling": {"precision": "bfloat16"}}), parse_machine("cpu:64"))
+        recipe = parse_recipe({**tiny_recipe, "sampling": {**tiny_recipe["sampling"], "precision": "bfloat16"}})
+        plan = make_plan(recipe, parse_machine("cpu:64"))
         weights[has] = plan.stages[0].memory["weights"]
     assert weights[False] == 2 * weights[True]
 
