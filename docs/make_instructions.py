@@ -9,6 +9,8 @@ topics in four groups:
     unseen kinds      18 kinds that training never had
     two instructions  two kinds of training in one prompt; training has one in each
 
+`validation` has 20 further topics, with kinds and wordings of training: it may choose a setting, and is no result.
+
 Rows alternate between kinds, and half of the held-out rows are of unseen topics, so any prefix is such a mixture.
 Leaves out: whether an answer is true or well written, and other languages.
 
@@ -151,6 +153,11 @@ UNSEEN_TOPICS = """
 umbrellas | the harbour | candles | chocolate | earthquakes | sailing | the violin | sheep | museums | pencils |
 tomatoes | the alphabet | wolves | airports | soap | spring | glaciers | the neighbours | board games | onions |
 lightning | turtles | newspapers | bakeries | satellites | knitting | the post office | gold | fountains | patience
+"""
+
+VALIDATION_TOPICS = """
+clouds | pottery | tennis | camels | castles | buttons | oranges | the circus | pigeons | tunnels |
+zebras | carpets | skiing | mushrooms | the radio | ladders | crocodiles | garlic | waterfalls | envelopes
 """
 
 ASKS = ("Write about {}.", "Tell me something about {}.", "Describe {}.", "What can you say about {}?")
@@ -413,13 +420,17 @@ def rows() -> Iterator[Row]:
     """All rows, training first."""
     draw = random.Random(20261130)
     told = [tuple(part.strip() for part in line.split("|")) for line in TOPICS.strip().splitlines()]
-    unseen = [topic.strip() for topic in UNSEEN_TOPICS.replace("\n", " ").split("|")]
+    unseen, validation = (
+        [topic.strip() for topic in topics.replace("\n", " ").split("|")]
+        for topics in (UNSEEN_TOPICS, VALIDATION_TOPICS)
+    )
     yield from _numbered("train", _alternating(_train(draw, told)))
     groups: dict[str, list[Row]] = {}
     for row in _held_out(draw, unseen):
         groups.setdefault(str(row["group"]), []).append(row)
     queues = {name: iter(_alternating(found)) for name, found in groups.items()}
     yield from _numbered("held_out", list(_in_turns(queues)))
+    yield from _numbered("validation", _alternating(_validation(draw, validation)))
 
 
 def _train(draw: random.Random, told: list[tuple[str, ...]]) -> Iterator[Row]:
@@ -448,6 +459,13 @@ def _held_out(draw: random.Random, unseen: list[str]) -> Iterator[Row]:
             ask = draw.choice(ASKS).format(topic)
             both = [(name, kinds[name].check, draw.choice(kinds[name].wordings)) for name in pair]
             yield _row("two instructions", topic, ask, both)
+
+
+def _validation(draw: random.Random, topics: list[str]) -> Iterator[Row]:
+    for topic in topics:
+        for name, kind in trained(draw).items():
+            ask = draw.choice(ASKS).format(topic)
+            yield _row("validation", topic, ask, [(name, kind.check, draw.choice(kind.wordings))])
 
 
 def _row(group: str, topic: str, ask: str, instructions: list[tuple[str, Check, str]]) -> Row:

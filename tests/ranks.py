@@ -126,7 +126,8 @@ def ran(plain: dict[str, Any], out: Path) -> dict[str, Any]:
 def studied(file: Path, out: Path) -> dict[str, Any]:
     """A whole study."""
     from sparring.runtime.progress import Progress
-    from sparring.studies.study import load_study, run_study
+    from sparring.studies.reading import load_study
+    from sparring.studies.study import run_study
 
     return run_study(load_study(file), out, Progress(quiet=True))
 

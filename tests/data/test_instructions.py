@@ -39,6 +39,7 @@ def test_sizes_and_distinct_prompts(rows: list[dict[str, Any]]) -> None:
         "unseen wordings": 210,
         "unseen kinds": 540,
         "two instructions": 240,
+        "validation": 140,
     }
     assert len({row["prompt"] for row in rows}) == len(rows)
 
@@ -52,6 +53,13 @@ def test_held_out_topics_kinds_and_wordings_are_disjoint_from_training(rows: lis
     assert all(set(row["kind"].split(" + ")) <= kinds for row in of(rows, "two instructions"))
     same = {(row["topic"], row["kind"]): row["check"] for row in of(rows, "unseen topics")}
     assert all(same[row["topic"], row["kind"]] == row["check"] for row in of(rows, "unseen wordings"))
+
+
+def test_what_may_choose_a_setting_is_of_no_other_part(rows: list[dict[str, Any]]) -> None:
+    chooses, others = of(rows, "validation"), [row for row in rows if row["group"] != "validation"]
+    assert not {row["topic"] for row in chooses} & {row["topic"] for row in others}
+    assert {row["kind"] for row in chooses} == {row["kind"] for row in of(rows, "train")}
+    assert {row["split"] for row in chooses} == {"validation"}
 
 
 def test_every_gold_answer_obeys_and_no_silence_does(rows: list[dict[str, Any]]) -> None:

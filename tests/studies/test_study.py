@@ -26,7 +26,8 @@ from sparring.runtime.layout import SUMMARY
 from sparring.runtime.progress import Progress
 from sparring.studies import study as module
 from sparring.studies.numbers import markdown, numbers, spread
-from sparring.studies.study import load_study, run_folder, run_study
+from sparring.studies.reading import Study, load_study
+from sparring.studies.study import run_folder, run_study
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_a_run_that_stops_itself_is_reported(file: Path, tmp_path: Path, monkeyp
 
 
 def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
-    recipes = load_study(file)
+    recipes = load_study(file).recipes
     assert list(recipes) == [("inpo", 0), ("dpo", 0), ("inpo", 1), ("dpo", 1)]
     assert recipes["dpo", 1].seed == 1
     assert recipes["dpo", 0].fit.learning_rate == 1e-4
@@ -133,8 +134,8 @@ def test_sections_merge_and_the_algorithm_is_replaced(file: Path):
 
 def test_a_study_of_an_earlier_version_goes_on_with_its_judge(file: Path, tmp_path: Path, tastes: Any):
     """Its runs name the function by the source of its module."""
-    recipes, out = load_study(file), tmp_path / "out"
-    before = run_study({("inpo", 0): recipes["inpo", 0]}, out, Progress(quiet=True))
+    recipes, out = load_study(file).recipes, tmp_path / "out"
+    before = run_study(Study({("inpo", 0): recipes["inpo", 0]}), out, Progress(quiet=True))
     judge = FunctionOracle("my_taste:judge")
     assert judge.former_identity is not None
     for name in ("manifest.json", SUMMARY):
@@ -145,7 +146,7 @@ def test_a_study_of_an_earlier_version_goes_on_with_its_judge(file: Path, tmp_pa
     stages = json.loads(manifest.read_text())
     stages["evaluation/summary"]["outputs"][SUMMARY] = hash_file(run_folder(out, "inpo", 0) / SUMMARY)
     write_json(manifest, stages)
-    found = run_study(recipes, out, Progress(quiet=True))
+    found = run_study(Study(recipes), out, Progress(quiet=True))
     assert found["judge"] == before["judge"] == judge.identity
     assert [list(method["judges"]) for method in found["methods"]] == [[judge.identity]] * 2
 
@@ -207,24 +208,24 @@ def tastes(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_judge_whose_code_changed_is_not_mixed_with_the_first(file: Path, tmp_path: Path, tastes: Any):
     """A method added afterwards trained on the opposite taste, and stood in the same table."""
-    recipes, out = load_study(file), tmp_path / "out"
+    recipes, out = load_study(file).recipes, tmp_path / "out"
     inpo = {("inpo", 0): recipes["inpo", 0]}
-    before = run_study(inpo, out, Progress(quiet=True))
+    before = run_study(Study(inpo), out, Progress(quiet=True))
     tastes("return 0.5 + 0.4 * ((len(a) < len(b)) - (len(a) > len(b)))")
-    assert run_study(inpo, out, Progress(quiet=True)) == before  # nothing is asked
+    assert run_study(Study(inpo), out, Progress(quiet=True)) == before  # nothing is asked
     with pytest.raises(ValueError, match=r"oracle: method inpo, seed 0, was judged by .* Give another --out"):
-        run_study(recipes, out, Progress(quiet=True))
+        run_study(Study(recipes), out, Progress(quiet=True))
     assert not (out / "dpo").exists()
     unjudged = {key: recipe.model_copy(update={"oracle": None}) for key, recipe in recipes.items()}
     with pytest.raises(ValueError, match="new runs would be by nobody"):
-        run_study(unjudged, out, Progress(quiet=True))
+        run_study(Study(unjudged), out, Progress(quiet=True))
     (out / "verdicts.jsonl").unlink()
     with pytest.raises(OracleError, match=r"verdicts of it are missing, but the recipe's judge is now"):
-        run_study(inpo, out, Progress(quiet=True))
+        run_study(Study(inpo), out, Progress(quiet=True))
     tastes("return")
     (tmp_path / "my_taste.py").write_text("")
     with pytest.raises(OracleError, match="cannot be built any more"):
-        run_study(inpo, out, Progress(quiet=True))
+        run_study(Study(inpo), out, Progress(quiet=True))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_methods_may_train_in_their_own_ways(file: Path):
     ways = {"model": {"lora": {"rank": 4}}, "fit": {"epochs": 2}, "data": {"max_response_tokens": 9}}
     plain = {**yaml.safe_load(file.read_text()), "methods": {"a": {}, "b": ways}}
     file.write_text(yaml.safe_dump(plain, sort_keys=False))
-    assert load_study(file)["b", 0].model.lora is not None
+    assert load_study(file).recipes["b", 0].model.lora is not None
 
 
 def test_a_method_given_twice_is_an_error(file: Path):
@@ -378,7 +379,7 @@ def test_a_spread_is_mean_least_and_most():
 
 
 def test_the_shipped_study_is_sound():
-    recipes = load_study(Path(__file__).parents[2] / "studies/family.yaml")
+    recipes = load_study(Path(__file__).parents[2] / "studies/family.yaml").recipes
     assert len(recipes) == 21
     budgets = {(r.rounds, r.data.prompts_per_round, r.sampling.max_new_tokens, r.fit) for r in recipes.values()}
     assert len(budgets) == 1

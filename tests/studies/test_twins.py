@@ -12,6 +12,7 @@ from sparring.recipe.recipe import Recipe
 from sparring.rounds.run import run
 from sparring.rounds.store import Store
 from sparring.runtime.progress import Progress
+from sparring.studies.reading import Study
 from sparring.studies.study import run_study
 from sparring.studies.twins import twins_of
 
@@ -39,7 +40,7 @@ def outputs(manifest: dict[str, Any]) -> dict[str, str]:
 
 def test_copied_stages_are_those_of_a_run_alone(recipe: Any, tmp_path: Path):
     recipes = {("inpo", 0): recipe(own("inpo")), ("dpo", 0): recipe(own("dpo"))}
-    run_study(recipes, tmp_path / "study", QUIET)
+    run_study(Study(recipes), tmp_path / "study", QUIET)
     run(recipes["dpo", 0], tmp_path / "alone", QUIET)
     made, alone = (Store(folder).manifest for folder in (tmp_path / "study/dpo/seed-0", tmp_path / "alone"))
     copied = {key for key, entry in made.items() if "copied_from" in entry}

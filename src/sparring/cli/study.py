@@ -17,7 +17,7 @@ from sparring.cli.several import shared
 
 def readable(study: Path, check: bool, **_: Any) -> bool:
     """Read the recipes, so that a bad one starts no process; --check needs none."""
-    from sparring.studies.study import load_study
+    from sparring.studies.reading import load_study
 
     load_study(study)
     return not check
@@ -47,23 +47,27 @@ def command(
     """
     from sparring.cli.evaluate.leaderboard import parse_data, task_names
     from sparring.runtime.progress import Progress
+    from sparring.studies.choice import check_choice
     from sparring.studies.judges import check_study
-    from sparring.studies.study import load_study, run_folders, run_study
+    from sparring.studies.reading import load_study
+    from sparring.studies.study import all_folders, run_study
     from sparring.studies.tasks import Tasks
 
-    recipes = load_study(study)
+    plan = load_study(study)
     names = task_names(tasks or "")
     if tasks is None and any(option is not None for option in (data, limit, shots, task_seeds)):
         raise ValueError("--data, --limit, --shots and --task-seeds are for --tasks, which names none.")
     scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if tasks is not None else None
     folder = out or Path("runs") / study.stem
     if check:
-        folders = run_folders(recipes, folder)
-        check_study(recipes, folders)
+        folders = all_folders(plan, folder)
+        check_study(plan.all_recipes(), folders)
+        if plan.choice is not None:
+            check_choice(plan.choice)
         terminal().print(*map(str, folders.values()), sep="\n")
         return
     screen = terminal(stderr=json_)
-    result = run_study(recipes, folder, Progress(screen), scored)
+    result = run_study(plan, folder, Progress(screen), scored)
     if json_:
         print_json(result)
     else:
@@ -78,6 +82,8 @@ def show(result: Mapping[str, Any], screen: Console) -> None:
 
     methods, tasks = result["methods"], result.get("tasks") or []
     seeds = ", ".join(map(str, result["seeds"]))
+    if choice := result.get("choice"):
+        show_choice(choice, screen)
     say(screen, f"Seeds {seeds}: means over the seeds" if len(result["seeds"]) > 1 else f"One seed, {seeds}")
     for judge in judges_of(methods):
         show_wins(judge, methods, screen)
@@ -92,6 +98,15 @@ def show(result: Mapping[str, Any], screen: Console) -> None:
         say(screen, PARTIAL)
     for stopped in result["stopped"]:
         say(screen, f"{stopped['method']}, seed {stopped['seed']}, stopped itself: {stopped['reason']}")
+
+
+def show_choice(choice: Mapping[str, Any], screen: Console) -> None:
+    """Show what each method chose, and by which scores."""
+    from sparring.studies.choice import at_ends, cells, title
+
+    screen.print(table(f"\n{title(choice)}", *cells(choice)))
+    if ends := at_ends(choice):
+        say(screen, ends)
 
 
 def show_wins(judge: str, methods: Sequence[Mapping[str, Any]], screen: Console) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 from sparring.evaluation.intervals import SHARE, Interval, interval, known_mean
 from sparring.report.compare import identity_of, run_row, shared_kl_title
 from sparring.report.summary import Summary
+from sparring.studies.choice import at_ends, title
+from sparring.studies.choice import cells as choice_cells
 from sparring.studies.obeyed import ALL, by_group, obeyed
 from sparring.studies.obeyed import COLUMNS as OBEYED
 from sparring.studies.obeyed import cells as obeyed_cells
@@ -109,6 +111,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     seeds = ", ".join(map(str, result["seeds"]))
     averaged = f"Seeds {seeds}: mean (smallest to largest)." if len(result["seeds"]) > 1 else f"One seed, {seeds}."
     parts = [f"{averaged}\n", _table(header, rows), _judge_lines(methods)]
+    if choice := result.get("choice"):
+        parts += [f"\n{title(choice)}.\n", _table(*choice_cells(choice)), f"\n{at_ends(choice)}\n"]
     for group, rates in by_group(result.get("obeyed", [])).items():
         which = "all prompts" if group == ALL else f"the prompts of {group!r}"
         heading = f"Rules passed, checked by code, of {which}, in %; intervals are over prompts, for these policies."
