@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from conftest import byte_tokenizer, other_template
-from sparring.models.messages import turns
 from sparring.oracles import mutual_information
 from sparring.oracles.build import build_oracle
 from sparring.oracles.mutual_information import MutualInformation
@@ -56,22 +55,19 @@ def test_answers_share_the_empty_prompt_within_the_budget(tiny_model, monkeypatc
     """Sixteen long answers were one row of four times the budget."""
     pairs = [(f"Say {n % 3}", "ant " * (1 + n * n % 30)) for n in range(40)]
     alone = MutualInformation(str(tiny_model), budget=1).scores(pairs)
-    rows: list[tuple[int, int]] = []
-    plain = mutual_information.rollout_logps
+    fed: list[tuple[int, int]] = []
+    plain = PolicyScorer.forward
 
-    def noting(scorer, rollouts, budget, precision):
-        without = [rollout for rollout in rollouts if list(rollout.prompt_ids) == empty]
-        rows.extend((len(rollout.responses), rollout.tokens(layout)) for rollout in without)
-        return plain(scorer, rollouts, budget, precision)
+    def noting(self, pack):
+        prompts = len(pack.segments) if layout == "packed" else pack.num_responses
+        fed.append((pack.num_responses - prompts, pack.input_ids_BT.numel()))
+        return plain(self, pack)
 
-    monkeypatch.setattr(mutual_information, "rollout_logps", noting)
+    monkeypatch.setattr(PolicyScorer, "forward", noting)
     monkeypatch.setattr(mutual_information, "scorer_of", lambda model: PolicyScorer(model, layout).eval())
-    together = MutualInformation(str(tiny_model), budget=400)
-    empty = list(together.chat.prompt_ids(turns(mutual_information.EMPTY)))
-    np.testing.assert_allclose(together.scores(pairs), alone, atol=0.1)
-    assert sum(answers for answers, _ in rows) == len(set(pairs))
-    assert max(tokens for _, tokens in rows) <= 400
-    assert (max(answers for answers, _ in rows) > 1) is (layout == "packed")
+    np.testing.assert_allclose(MutualInformation(str(tiny_model), budget=400).scores(pairs), alone, atol=0.1)
+    assert layout == "padded" or max(tokens for _, tokens in fed) <= 400
+    assert (sum(shared for shared, _ in fed) > 20) is (layout == "packed")
 
 
 def test_the_sum_and_the_mean_of_one_model_share_its_passes(tiny_model, monkeypatch):

@@ -136,6 +136,9 @@ def test_places_that_see_a_token() -> None:
     assert seeing(packed, 0).nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert seeing(packed, 2).nonzero()[:, 0].tolist() == [2, 3]
     assert seeing(packed, 5).nonzero()[:, 0].tolist() == [5, 6]
+    nested = make_pack([Rollout([1, 2], [[3, 4]]), Rollout([1], [[5, 6], [7, 8]])], "packed")  # 1 2 | 3 | 5 | 7
+    assert seeing(nested, 0).nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert seeing(nested, 1).nonzero()[:, 0].tolist() == [1, 2]
     assert seeing(make_pack(rollouts, "padded"), 5).nonzero()[:, 0].tolist() == [5, 6, 7]  # rows of 4
 
 

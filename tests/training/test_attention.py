@@ -23,9 +23,11 @@ GEMMA = {
 }
 
 
-def segments_of(*rollouts: tuple[int, tuple[int, ...]]) -> tuple[Segment, ...]:
-    """Segments of rollouts given as prompt length and response lengths."""
-    pack = make_pack([Rollout([1] * p, [[2] * r for r in responses]) for p, responses in rollouts], "packed")
+def segments_of(*rollouts: tuple[int, tuple[int, ...]], nested: bool = False) -> tuple[Segment, ...]:
+    """Segments of rollouts given as prompt length and response lengths; `nested`: shorter prompts begin longer ones."""
+    prompts = [[0 if nested else i, *[1] * (length - 1)] for i, (length, _) in enumerate(rollouts)]
+    responses = [[[2] * length for length in lengths] for _, lengths in rollouts]
+    pack = make_pack([Rollout(*both) for both in zip(prompts, responses, strict=True)], "packed")
     assert pack.segments is not None
     return pack.segments
 
@@ -36,8 +38,8 @@ def dense(q, k, v, segments, scale, softcap):
     visible = torch.zeros(length, length, dtype=torch.bool)
     for (start, end), branches in segments:
         visible[start:end, start:end] = torch.ones(end - start, end - start).tril().bool()
-        for begin, stop in branches:
-            visible[begin:stop, start:end] = True
+        for begin, stop, prompt_end in branches:
+            visible[begin:stop, start:prompt_end] = True
             visible[begin:stop, begin:stop] = torch.ones(stop - begin, stop - begin).tril().bool()
     repeat = len(q) // len(k)
     scores = scale * q @ k.repeat_interleave(repeat, 0).transpose(1, 2)
@@ -51,10 +53,12 @@ rollout = st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, m
 
 
 @settings(max_examples=25)
-@given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([0.0, 2.0]), st.sampled_from([1, 3, 256]))
-def test_equals_the_dense_definition_with_gradients(rollouts, softcap, rows):
-    segments = segments_of(*rollouts)
-    length = max(stop for segment in segments for stop in (segment.prompt[1], *(b for _, b in segment.branches)))
+@given(
+    st.lists(rollout, min_size=1, max_size=3), st.booleans(), st.sampled_from([0.0, 2.0]), st.sampled_from([1, 3, 256])
+)
+def test_equals_the_dense_definition_with_gradients(rollouts, nested, softcap, rows):
+    segments = segments_of(*rollouts, nested=nested)
+    length = max(stop for segment in segments for stop in (segment.prompt[1], *(b.end for b in segment.branches)))
     torch.manual_seed(0)
     leaves = [torch.randn(n, length, 4, dtype=torch.float64, requires_grad=True) for n in (4, 2, 2)]
     found = []
@@ -71,17 +75,19 @@ def test_blocks_cover_every_token_once_and_compute_little_in_vain():
     segments = segments_of((700, (300, 40)), (5, (1, 2)))
     rows = [row for block in blocks(segments) for row in range(block.begin, block.end)]
     assert rows == list(range(700 + 299 + 39 + 5 + 1))
+    nested = segments_of((700, (300, 40)), (5, (1, 2)), nested=True)  # the 5 are not fed again
+    assert [row for block in blocks(nested) for row in range(block.begin, block.end)] == list(range(700 + 299 + 39 + 1))
     computed = sum((b.end - b.begin) * (b.prompt_end - b.prompt + b.end - b.own) for b in blocks(segments))
     needed = sum(b.prompt_end - b.prompt + row + 1 - b.own for b in blocks(segments) for row in range(b.begin, b.end))
     assert needed < computed < 1.25 * needed
 
 
 @settings(max_examples=15)
-@given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([0.0, 2.0]))
-def test_flex_equals_the_dense_definition(rollouts, softcap):
+@given(st.lists(rollout, min_size=1, max_size=3), st.booleans(), st.sampled_from([0.0, 2.0]))
+def test_flex_equals_the_dense_definition(rollouts, nested, softcap):
     """Uncompiled: its kernel is for CUDA."""
-    segments = segments_of(*rollouts)
-    length = max(stop for segment in segments for stop in (segment.prompt[1], *(b for _, b in segment.branches)))
+    segments = segments_of(*rollouts, nested=nested)
+    length = max(stop for segment in segments for stop in (segment.prompt[1], *(b.end for b in segment.branches)))
     torch.manual_seed(0)
     leaves = [torch.randn(n, length, 4) for n in (4, 2, 2)]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -92,9 +98,9 @@ def test_flex_equals_the_dense_definition(rollouts, softcap):
 
 
 @settings(max_examples=25)
-@given(st.lists(rollout, min_size=1, max_size=3), st.sampled_from([1, 3, 8]))
-def test_flex_computes_every_block_that_is_seen_and_masks_none_that_is_whole(rollouts, size):
-    segments = segments_of(*rollouts)
+@given(st.lists(rollout, min_size=1, max_size=3), st.booleans(), st.sampled_from([1, 3, 8]))
+def test_flex_computes_every_block_that_is_seen_and_masks_none_that_is_whole(rollouts, nested, size):
+    segments = segments_of(*rollouts, nested=nested)
     own, start, stop = flex.spans(segments, torch.device("cpu"))
     at = torch.arange(len(own))
     seen = (at <= at[:, None]) & ((at >= own[:, None]) | ((at >= start[:, None]) & (at < stop[:, None])))
@@ -134,7 +140,7 @@ def test_a_model_scores_the_same_through_flex(config, monkeypatch):
 @pytest.mark.parametrize("rollouts", [((300, (200, 40)), (5, (130, 2))), ((9, (8, 7)),)])
 def test_flex_trains_as_blocks_do_on_cuda(rollouts, softcap):
     segments = segments_of(*rollouts)
-    length = segments[-1].branches[-1][1]
+    length = segments[-1].branches[-1].end
     torch.manual_seed(0)
     leaves = [torch.randn(n, length, 64, device="cuda", requires_grad=True) for n in (9, 3, 3)]
     found = []

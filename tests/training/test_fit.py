@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,9 @@ from sparring.objectives.pairs import PairLogistic
 from sparring.recipe.sections import FitConfig, TripwireConfig
 from sparring.runtime.errors import Tripwire
 from sparring.training.batches import TrainingExample, make_batch
-from sparring.training.fit import fit, micro_batches
+from sparring.training.fit import batches, fit, micro_batches
 from sparring.training.optim import rate_factor
+from sparring.training.packing import families
 from sparring.training.scorer import PolicyScorer
 
 ALGORITHMS = [
@@ -56,6 +59,24 @@ def gradient(model: torch.nn.Module, examples: list[TrainingExample], objective,
         batch = make_batch(group, scorer(scorer.pack([e.rollout for e in group])))
         (objective(batch).total / len(examples)).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_a_batch_has_the_turns_of_a_dialogue_next_to_each_other():
+    prompts = [[i, *range(9, 9 + turn)] for turn in range(3) for i in range(4)]
+    steps = list(batches(families(prompts, distinct=True), FitConfig(batch_size=5, epochs=2), seed=1))
+    assert [len(step) for step in steps] == [5, 5, 2] * 2
+    for order in map(list, (chain(*steps[:3]), chain(*steps[3:]))):
+        dialogues = [order[begin : begin + 3] for begin in range(0, 12, 3)]
+        assert sorted(dialogues) == [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
+    assert steps[:3] != steps[3:]
+
+
+def test_single_and_equal_prompts_are_shuffled_one_by_one():
+    """As before turns stayed together, so that such fits end in the same bytes."""
+    order = list(range(10))
+    random.Random("7/0").shuffle(order)
+    for prompts in ([[i, 1] for i in range(10)], [[1, 2]] * 10):
+        assert list(chain(*batches(families(prompts, distinct=True), FitConfig(batch_size=4), seed=7))) == order
 
 
 @pytest.mark.parametrize("algorithm", [a for a, _ in ALGORITHMS], ids=lambda a: a.about.title)

@@ -23,7 +23,7 @@ from transformers import (
 from conftest import tiny_llama
 from sparring.training.attention import attend_branches
 from sparring.training.logprobs import CHUNK_LOGITS, chunk_rows, token_logps
-from sparring.training.packing import Rollout, Segment, make_pack, plan_packs
+from sparring.training.packing import Branch, Rollout, Segment, families, make_pack, plan_packs, plan_rollouts
 from sparring.training.scorer import PolicyScorer
 
 SIZES = {
@@ -155,7 +155,7 @@ def test_layers_that_lose_the_branches_are_refused_by_name():
 def test_values_of_another_width_than_queries():
     q, k, v = torch.randn(4, 9, 6), torch.randn(2, 9, 6), torch.randn(2, 9, 5)
     leaves = [x.double().requires_grad_() for x in (q, k, v)]
-    segments = (Segment((0, 3), ((3, 6), (6, 9))),)
+    segments = (Segment((0, 3), (Branch(3, 6, 3), Branch(6, 9, 2))),)
     assert attend_branches(*leaves, segments, 0.5).shape == (9, 4, 5)
     assert torch.autograd.gradcheck(lambda *x: attend_branches(*x, segments, 0.5), leaves)
 
@@ -199,6 +199,78 @@ def test_packed_feeds_each_prompt_once():
     assert make_pack([one], "packed").positions_BT.tolist() == [[0, 1, 2, 3, 4, 4, 5]]
     assert one.tokens("packed") == 7
     assert one.tokens("padded") == 12  # the shorter one is filled up
+
+
+DIALOGUE = [
+    Rollout([1, 2, 3], [[4, 5], [6, 7, 8]]),  # a turn's two answers, the first of which was said
+    Rollout([9, 9], [[1]]),
+    Rollout([1, 2, 3, 4, 5, 7], [[8], [3, 3]]),
+    Rollout([1, 2, 3, 4, 5, 7, 8, 2], [[6, 6, 6]]),
+    Rollout([1, 2, 3], [[5]]),
+]
+
+
+def test_turns_of_a_dialogue_are_fed_once():
+    pack = make_pack(DIALOGUE, "packed")
+    assert pack.input_ids_BT.tolist() == [[1, 2, 3, 4, 5, 7, 8, 2, 4, 6, 7, 3, 6, 6, 9, 9]]
+    assert pack.positions_BT.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 3, 3, 4, 6, 8, 9, 0, 1]]
+    assert pack.input_ids_BT[0, pack.predict_N].tolist() == [3, 4, 3, 6, 7, 9, 7, 7, 3, 2, 6, 6, 3]
+    assert pack.target_N.tolist() == [4, 5, 6, 7, 8, 1, 8, 3, 3, 6, 6, 6, 5]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_turns_of_a_dialogue_score_as_separate_sequences_with_gradients(family):
+    model = FAMILIES[family]()
+    found = []
+    for layout in ("packed", "padded"):
+        model.zero_grad()
+        scorer = PolicyScorer(model, layout)
+        logps_R = scorer(scorer.pack(DIALOGUE))
+        (logps_R * torch.arange(1.0, 8.0)).sum().backward()
+        found.append((logps_R.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])))
+    (packed, packed_grad), (padded, padded_grad) = found
+    assert torch.allclose(packed, padded, atol=1e-4)
+    assert (packed_grad - padded_grad).norm() < 1e-4 * padded_grad.norm()
+
+
+def test_families_are_prompts_that_begin_one_another():
+    prompts = [rollout.prompt_ids for rollout in DIALOGUE]
+    assert families(prompts) == [[0, 2, 3, 4], [1]]
+    assert families(prompts, distinct=True) == [[0, 2, 3], [1], [4]]
+    assert families(prompts, added=[3, 0, 1, 2, 0], budget=11) == [[0, 4], [1], [2, 3]]
+    assert families([[5, 1], [5, 2], [5]]) == [[0, 2], [1]]
+    assert families([]) == []
+
+
+prompts = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=1, max_size=12)
+
+
+@given(prompts, st.booleans(), st.integers(1, 20))
+def test_a_family_shares_its_longest_prompt_within_the_budget(prompts, distinct, budget):
+    found = families(prompts, [1] * len(prompts), budget, distinct)
+    assert sorted(i for family in found for i in family) == list(range(len(prompts)))
+    for family in found:
+        own = [prompts[i] for i in family]
+        longest = max(own, key=len)
+        assert all(longest[: len(prompt)] == prompt for prompt in own)
+        assert len(family) == 1 or len(longest) + len(family) <= budget
+        assert not distinct or len({tuple(prompt) for prompt in own}) == len(own)
+
+
+@given(prompts, st.integers(1, 30))
+def test_planned_packs_are_fed_within_the_budget(prompts, budget):
+    rollouts = [Rollout(prompt, [[1, 2, 3], [4]]) for prompt in prompts]
+    packs = plan_rollouts(rollouts, budget, "packed")
+    assert sorted(i for pack in packs for i in pack) == list(range(len(rollouts)))
+    for pack in packs:
+        fed = make_pack([rollouts[i] for i in pack], "packed").input_ids_BT.numel()
+        assert fed <= budget or len(pack) == 1
+
+
+def test_different_prompts_are_planned_as_before_they_shared():
+    given_rollouts = rollouts(count=12)
+    sizes = [rollout.tokens("packed") for rollout in given_rollouts]
+    assert plan_rollouts(given_rollouts, 80, "packed") == plan_packs(sizes, 80, "packed")
 
 
 def test_only_response_tokens_are_scored():

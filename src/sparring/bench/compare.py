@@ -69,9 +69,8 @@ class Setup:
     def peer_job(self, micro_batch: int) -> Job:
         """The job for a peer, with the prompts in the order in which our fit takes them."""
         job: Job = self.job() | {"micro_batch": micro_batch}
-        order = [
-            i for step in batches(len(job["rollouts"]), FitConfig(batch_size=self.batch_size), self.seed) for i in step
-        ]
+        alone = [[i] for i in range(len(job["rollouts"]))]
+        order = [i for step in batches(alone, FitConfig(batch_size=self.batch_size), self.seed) for i in step]
         return job | {"rollouts": [job["rollouts"][i] for i in order]}
 
     @property

@@ -46,9 +46,6 @@ EMPTY = " "
 SUM_SCALE, PER_TOKEN_SCALE = 5.0, 0.2
 """nats at which a lead counts as a 73 % preference; wins do not depend on them"""
 
-PER_PROMPT = 16
-"""answers that share one empty prompt at most: with its system message that is as long as many an answer"""
-
 VERSION = 2
 """of the score: in 2 empty answers lose, and a prompt's turns are rendered as turns"""
 
@@ -127,7 +124,7 @@ class _Leads:
                 by_prompt.setdefault(prompt, []).append(answer)
         scored = [(prompt, answer) for prompt, answers in by_prompt.items() for answer in answers]
         conditional = self._logps([self._rollout(prompt, answers) for prompt, answers in by_prompt.items()])
-        alone = self._logps(self._without_prompt([answer for _, answer in scored]))
+        alone = self._logps([self._rollout(EMPTY, [answer]) for _, answer in scored])
         with_prompt, without = ([value for row in rows for value in row] for rows in (conditional, alone))
         for pair, high, low in zip(scored, with_prompt, without, strict=True):
             self._known[pair] = high - low
@@ -137,19 +134,6 @@ class _Leads:
         # The end token is left out: an answer that was cut off has none, and it says nothing about the prompt.
         ids = [self.chat.response_ids(answer)[:-1] for answer in answers]
         return Rollout(self.chat.prompt_ids(turns(prompt)), ids)
-
-    def _without_prompt(self, answers: Sequence[str]) -> list[Rollout]:
-        """The answers in order after the empty prompt, which those share that fit the budget together."""
-        rollouts: list[Rollout] = []
-        for answer in answers:
-            one = self._rollout(EMPTY, [answer])
-            if rollouts and self.scorer.layout == "packed" and len(rollouts[-1].responses) < PER_PROMPT:
-                both = Rollout(one.prompt_ids, [*rollouts[-1].responses, *one.responses])
-                if both.tokens("packed") <= self.budget:
-                    rollouts[-1] = both
-                    continue
-            rollouts.append(one)
-        return rollouts
 
     @cached_property
     def scorer(self) -> PolicyScorer:

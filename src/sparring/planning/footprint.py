@@ -70,7 +70,9 @@ class Shape:
             return [example]
         shared = 1 if layout == "packed" else self.responses
         short = (rest - shared * self.prompt) // self.responses
-        return [example] * count + ([self._example(short)] if short > 1 else [])
+        examples = [example] * count + ([self._example(short)] if short > 1 else [])
+        # Different prompts, for equal ones would be fed once.
+        return [one._replace(prompt_ids=[i, *one.prompt_ids[1:]]) for i, one in enumerate(examples)]
 
     def _example(self, response: int) -> Rollout:
         return Rollout([0] * self.prompt, [[0] * response] * self.responses)

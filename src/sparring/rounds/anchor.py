@@ -23,7 +23,7 @@ from sparring.runtime import devices
 from sparring.runtime.memory import release_memory
 from sparring.runtime.parts import sharded
 from sparring.runtime.progress import QUIET, Progress
-from sparring.training.packing import Rollout, plan_packs
+from sparring.training.packing import Rollout, plan_rollouts
 from sparring.training.rollout_logps import ANCHOR_ROOM, measuring, rollout_logps
 from sparring.training.sharding import make_scorer
 
@@ -83,9 +83,7 @@ def policy_logps(
         folders = partial(policies.folders, [ref])
         run = partial(_logps_together, policies, ref, rollouts, config, title)
         return current().together(Job(title, folders, run, policies.store.root), {})
-    packs = plan_packs(
-        [r.tokens(config.layout) for r in rollouts], ANCHOR_ROOM * config.micro_batch_tokens, config.layout
-    )
+    packs = plan_rollouts(rollouts, ANCHOR_ROOM * config.micro_batch_tokens, config.layout)
     logps: list[list[float]] = [[] for _ in rollouts]
     key = policies.worker_key([ref], config.layout, config.attention, config.precision)
     work = Work(title, key, partial(policies.folders, [ref]), PackLogps(policies, ref, config))

@@ -51,8 +51,8 @@ def blocks(segments: tuple[Segment, ...]) -> Iterator[Block]:
     """The blocks that cover every token of the packed row once."""
     for (start, stop), branches in segments:
         yield from _blocks_of(start, start, start, stop)  # a prompt sees itself alone: an empty shared span
-        for begin, end in branches:
-            yield from _blocks_of(start, stop, begin, end)
+        for branch in branches:
+            yield from _blocks_of(start, branch.prompt_end, branch.begin, branch.end)
 
 
 def _blocks_of(prompt: int, prompt_end: int, begin: int, end: int) -> Iterator[Block]:
@@ -190,7 +190,9 @@ def _refuse_unsupported(module: torch.nn.Module, segments: tuple[Segment, ...], 
     """Raise ValueError where plain softmax attention over prompt and branch is not what the model means."""
     unusual = [name for name in ("s_aux", "position_bias") if extra.get(name) is not None]
     window = extra.get("sliding_window")
-    longest = max(e - s + max((b - a for a, b in branches), default=0) for (s, e), branches in segments)
+    ends = [(s, e) for (s, e), _ in segments]
+    ends += [(s, b.prompt_end + b.end - b.begin) for (s, _), branches in segments for b in branches]
+    longest = max(end - start for start, end in ends)
     if window is not None and longest > window:
         unusual.append(f"sliding_window = {window} with a sequence of {longest} tokens")
     if unusual:

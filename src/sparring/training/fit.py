@@ -30,26 +30,29 @@ from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_metrics
 from sparring.training.moments import Moments, load_moments, save_moments
 from sparring.training.optim import DAMPED, damped_share, make_optimizer
-from sparring.training.packing import plan_packs
+from sparring.training.packing import families, plan_rollouts, together
 from sparring.training.scorer import PolicyScorer
 from sparring.training.sharding import full_tensor, shard_state
 
 Row = dict[str, float]
 
 
-def batches(count: int, config: FitConfig, seed: int) -> Iterator[list[int]]:
-    """Indices of each optimiser step: a fresh shuffle per epoch; the last batch may be smaller."""
+def batches(dialogues: Sequence[Sequence[int]], config: FitConfig, seed: int) -> Iterator[list[int]]:
+    """Indices of each optimiser step: a fresh shuffle per epoch; the last batch may be smaller.
+
+    The turns of a dialogue stay next to each other, so that they share tokens.
+    """
     for epoch in range(config.epochs):
-        order = list(range(count))
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-        for begin in range(0, count, config.batch_size):
-            yield order[begin : begin + config.batch_size]
+        random.Random(f"{seed}/{epoch}").shuffle(order := list(dialogues))
+        flat = [index for dialogue in order for index in dialogue]
+        for begin in range(0, len(flat), config.batch_size):
+            yield flat[begin : begin + config.batch_size]
 
 
 def micro_batches(examples: Sequence[TrainingExample], config: FitConfig) -> list[list[TrainingExample]]:
     """A batch split by the token budget."""
-    sizes = [example.rollout.tokens(config.layout) for example in examples]
-    return [[examples[i] for i in group] for group in plan_packs(sizes, config.micro_batch_tokens, config.layout)]
+    packs = plan_rollouts([example.rollout for example in examples], config.micro_batch_tokens, config.layout)
+    return [[examples[i] for i in pack] for pack in packs]
 
 
 def fit(
@@ -77,7 +80,8 @@ def fit(
         raise ValueError("nothing to fit: every example of this round was dropped.")
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
     optimizer, schedule = make_optimizer(scorer.parameters(), config, steps)
-    fit_id = _identity(examples, objective, config, seed, moments)
+    dialogues = families([example.rollout.prompt_ids for example in examples], distinct=True)
+    fit_id = _identity(examples, dialogues, objective, config, seed, moments)
     state = load_checkpoint(folder, scorer, fit_id, say)
     rows: list[Row] = []
     if state is not None:
@@ -92,7 +96,7 @@ def fit(
         scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
     scorer.train()
     saved = time.monotonic()
-    for step, indices in enumerate(batches(len(examples), config, seed)):
+    for step, indices in enumerate(batches(dialogues, config, seed)):
         if step < len(rows):
             advance(1)
             continue
@@ -125,8 +129,10 @@ def _step(
     """One optimiser step over all ranks' parts of a batch; warns by `say` if the optimiser's epsilon damps it."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
-    own = devices.deal([example.rollout.tokens(config.layout) for example in examples])
-    groups = micro_batches([examples[i] for i in own], config)
+    rollouts = [example.rollout for example in examples]
+    fair = sum(rollout.tokens(config.layout) for rollout in rollouts) // devices.count()
+    dealt, sizes = together(rollouts, config.layout, min(fair, config.micro_batch_tokens))
+    groups = micro_batches([examples[i] for place in devices.deal(sizes) for i in dealt[place]], config)
     # Sharded weights are gathered by all ranks in every pass: ranks with fewer micro-batches run idle passes beside.
     region = nullcontext() if config.shard_weights else accumulating()
     idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
@@ -191,7 +197,12 @@ def _settled(
 
 
 def _identity(
-    examples: Sequence[TrainingExample], objective: Objective, config: FitConfig, seed: int, moments: Moments | None
+    examples: Sequence[TrainingExample],
+    dialogues: Sequence[Sequence[int]],
+    objective: Objective,
+    config: FitConfig,
+    seed: int,
+    moments: Moments | None,
 ) -> str:
     """SHA-256 of what a fit's result depends on, so that a checkpoint of another fit is never resumed."""
     free = {"shard_weights", "micro_batch_tokens", "checkpoint_minutes", "keep_optimizer"}
@@ -199,7 +210,9 @@ def _identity(
     new = {name for name, default in (("attention", "blocks"), ("epsilon", 1e-8)) if getattr(config, name) == default}
     settings = config.model_dump_json(exclude=free | new)
     before = [moments.before_hash] if moments is not None and moments.before is not None else []
-    digest = hashlib.sha256(repr([objective, settings, seed, *before]).encode())
+    # Before the turns of a dialogue stayed together, its steps were made of other examples.
+    together = ["dialogues"] if len(dialogues) < len(examples) else []
+    digest = hashlib.sha256(repr([objective, settings, seed, *before, *together]).encode())
     for e in examples:  # one at a time: as text a large round is gigabytes
         digest.update(repr((e.id, e.rollout, e.pairs, {name: list(v) for name, v in e.anchors.items()})).encode())
     return digest.hexdigest()

@@ -42,9 +42,10 @@ def spans(
     segments: tuple[Segment, ...], device: torch.device
 ) -> tuple[Int[Tensor, " T"], Int[Tensor, " T"], Int[Tensor, " T"]]:
     """Each T: where a token's own span begins, and where its prompt begins and ends."""
-    places = [(s.prompt, s.prompt) for s in segments] + [(b, s.prompt) for s in segments for b in s.branches]
-    limits_3T = torch.zeros(3, max(end for (_, end), _ in places), dtype=torch.int32)
-    for (begin, end), (prompt, prompt_end) in places:
+    places = [(start, stop, start, stop) for (start, stop), _ in segments]
+    places += [(b.begin, b.end, start, b.prompt_end) for (start, _), branches in segments for b in branches]
+    limits_3T = torch.zeros(3, max(end for _, end, *_ in places), dtype=torch.int32)
+    for begin, end, prompt, prompt_end in places:
         limits_3T[:, begin:end] = torch.tensor([[begin], [prompt], [prompt_end]])
     own_T, start_T, stop_T = limits_3T.to(device)
     return own_T, start_T, stop_T

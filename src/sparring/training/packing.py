@@ -4,13 +4,14 @@ Two layouts of the same examples, chosen by one switch:
 
 - `packed`: `[prompt | branch | branch | prompt | branch ...]`, one row, no padding. Positions restart where a branch
   leaves its prompt, and a branch sees itself and its prompt only (`attention.py`), so every log-probability is the one
-  that a separate sequence would give.
+  that a separate sequence would give. A prompt that begins another one of the pack, as an earlier turn of the same
+  dialogue does, is not fed again: its branches leave the longer prompt where their own ends.
 - `padded`: one row `prompt + response` per response, right-padded: the plain form, for models whose attention cannot
   be replaced, and the reference that the packed form is tested against.
 
 The last token of a response predicts nothing, so it is never fed. Leaves out: running the model (`scorer.py`).
 
-    packs = plan_packs([rollout.tokens("packed") for rollout in rollouts], budget=4096)
+    packs = plan_rollouts(rollouts, budget=4096, layout="packed")
 
 Shape suffixes: B rows, T tokens of a row, N predicted response tokens, R responses, F all
 B * T places in one row.
@@ -18,10 +19,12 @@ B * T places in one row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -43,11 +46,19 @@ class Rollout(NamedTuple):
         return len(fed) * (len(self.prompt_ids) + max(fed))
 
 
+class Branch(NamedTuple):
+    """Where a response stands in a packed row, a half-open span, and where the prompt that it sees ends."""
+
+    begin: int
+    end: int
+    prompt_end: int
+
+
 class Segment(NamedTuple):
-    """Where one prompt and its branches stand in a packed row: half-open spans."""
+    """Where one prompt, a half-open span, and its branches stand in a packed row."""
 
     prompt: tuple[int, int]
-    branches: tuple[tuple[int, int], ...]
+    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,50 @@ class Pack:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved: dict[str, Any] = {name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)}
         return replace(self, **moved)
+
+
+def families(
+    prompts: Sequence[Sequence[int]], added: Sequence[int] = (), budget: float = math.inf, distinct: bool = False
+) -> list[list[int]]:
+    """Indices of prompts in families: the longest of one begins with each of the others. In the order of their firsts.
+
+    A family's tokens, its longest prompt and what is `added` by each member, are at most `budget`, unless it has one
+    member. `distinct`: of equal prompts, each is in another family.
+    """
+    keys = [np.asarray(prompt, ">u4").tobytes() for prompt in prompts]
+    found: list[list[int]] = []
+    size = 0
+    # What begins with a prompt follows it in the alphabet: so that from behind, each meets the longest first.
+    for index in sorted(range(len(keys)), key=keys.__getitem__, reverse=True):
+        key, more = keys[index], added[index] if added else 0
+        last = keys[found[-1][-1]] if found else None
+        begins = last is not None and last.startswith(key) and not (distinct and last == key)
+        if begins and size + more <= budget:
+            found[-1].append(index)
+            size += more
+        else:
+            found.append([index])
+            size = len(prompts[index]) + more
+    return sorted(map(sorted, found), key=lambda family: family[0])
+
+
+def together(
+    rollouts: Sequence[Rollout], layout: Layout, budget: float = math.inf
+) -> tuple[list[list[int]], list[int]]:
+    """Indices of rollouts in groups that should be in one pack, and each group's tokens: families where packed."""
+    sizes = [rollout.tokens(layout) for rollout in rollouts]
+    if layout == "padded":
+        return [[index] for index in range(len(rollouts))], sizes
+    prompts = [rollout.prompt_ids for rollout in rollouts]
+    added = [size - len(prompt) for size, prompt in zip(sizes, prompts, strict=True)]
+    found = families(prompts, added, budget)
+    return found, [max(len(prompts[i]) for i in family) + sum(added[i] for i in family) for family in found]
+
+
+def plan_rollouts(rollouts: Sequence[Rollout], budget: int, layout: Layout) -> list[list[int]]:
+    """Indices grouped by `plan_packs`, with those that are to be `together`."""
+    groups, sizes = together(rollouts, layout, budget)
+    return [[i for place in pack for i in groups[place]] for pack in plan_packs(sizes, budget, layout)]
 
 
 def plan_packs(sizes: Sequence[int], budget: int, layout: Layout = "packed") -> list[list[int]]:
@@ -113,21 +168,25 @@ def make_pack(rollouts: Sequence[Rollout], layout: Layout, pad_id: int = 0) -> P
 def _packed(rollouts: Sequence[Rollout]) -> Pack:
     ids: list[int] = []
     positions: list[int] = []
-    predict: list[int] = []
+    predict: list[list[int]] = [[] for _ in rollouts]
     segments: list[Segment] = []
-    for prompt_ids, responses in rollouts:
-        start, length = len(ids), len(prompt_ids)
-        ids += prompt_ids
-        positions += range(length)
-        branches: list[tuple[int, int]] = []
-        for response in responses:
-            begin = len(ids)
-            ids += response[:-1]
-            positions += range(length, length + len(response) - 1)
-            predict += [start + length - 1, *range(begin, len(ids))]
-            branches.append((begin, len(ids)))
-        segments.append(Segment((start, start + length), tuple(branches)))
-    row = torch.tensor([ids]), torch.tensor([positions]), torch.tensor(predict)
+    for family in families([rollout.prompt_ids for rollout in rollouts]):
+        start = len(ids)
+        longest = max((rollouts[i].prompt_ids for i in family), key=len)
+        ids += longest
+        positions += range(len(longest))
+        branches: list[Branch] = []
+        for index in family:
+            length = len(rollouts[index].prompt_ids)
+            for response in rollouts[index].responses:
+                begin = len(ids)
+                ids += response[:-1]
+                positions += range(length, length + len(response) - 1)
+                predict[index] += [start + length - 1, *range(begin, len(ids))]
+                branches.append(Branch(begin, len(ids), start + length))
+        segments.append(Segment((start, start + len(longest)), tuple(branches)))
+    places = [place for own in predict for place in own]
+    row = torch.tensor([ids]), torch.tensor([positions]), torch.tensor(places)
     return Pack(*row, *_targets(rollouts), segments=tuple(segments), mask_BT=None)
 
 
@@ -152,14 +211,15 @@ def seeing(pack: Pack, place: int) -> Bool[Tensor, " F"]:
     if pack.segments is None:
         width = pack.input_ids_BT.shape[1]
         return (places_F >= place) & (places_F // width == place // width)
-    spans = [(segment.prompt, segment.branches) for segment in pack.segments]
-    spans += [(branch, ()) for segment in pack.segments for branch in segment.branches]
     seen_F = torch.zeros_like(places_F, dtype=torch.bool)
-    for (begin, end), branches in spans:
-        if begin <= place < end:
-            seen_F[place:end] = True
-            for first, last in branches:
-                seen_F[first:last] = True
+    for (start, stop), branches in pack.segments:
+        if start <= place < stop:
+            seen_F[place:stop] = True
+            for branch in branches:
+                seen_F[branch.begin : branch.end] = place < branch.prompt_end
+        for branch in branches:
+            if branch.begin <= place < branch.end:
+                seen_F[place : branch.end] = True
     return seen_F
 
 

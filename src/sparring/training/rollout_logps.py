@@ -18,7 +18,7 @@ import torch
 from sparring.runtime import devices
 from sparring.runtime.precision import products_in
 from sparring.training.accumulate import accumulating
-from sparring.training.packing import Rollout, plan_packs
+from sparring.training.packing import Rollout, plan_rollouts
 from sparring.training.scorer import PolicyScorer
 
 Measure = Callable[[Sequence[Rollout]], list[list[float]]]
@@ -59,7 +59,7 @@ def rollout_logps(
     of the packs, and all return all values.
     """
     logps: list[list[float]] = [[] for _ in rollouts]
-    packs = plan_packs([rollout.tokens(scorer.layout) for rollout in rollouts], budget, scorer.layout)
+    packs = plan_rollouts(rollouts, budget, scorer.layout)
     own_packs = devices.share(packs) if shared else packs
     with measuring(scorer, precision) as measure:
         for group in own_packs:
