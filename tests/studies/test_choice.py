@@ -17,7 +17,7 @@ from sparring.runtime.errors import Tripwire
 from sparring.runtime.layout import RECIPE, SUMMARY
 from sparring.runtime.progress import Progress
 from sparring.studies import study as module
-from sparring.studies.choice import at_ends, cells, choose, values_of
+from sparring.studies.choice import at_ends, cells, choose, refuse_stored_values, values_of
 from sparring.studies.reading import Choice, load_study, try_name
 from sparring.studies.study import run_study
 
@@ -73,7 +73,7 @@ def test_a_study_that_chooses_from_the_command_line(
         assert [load_recipe(out / method / f"seed-{s}" / RECIPE).fit.learning_rate for s in (0, 1)] == [taken, taken]
         assert f"{method} takes fit.learning_rate = {taken:g}" in err + printed
     page = (out / "study.md").read_text()
-    assert f"fit.learning_rate of each method (*), by {judge} in % with 95 % intervals" in page
+    assert f"fit.learning_rate of each method, the chosen value marked *, by {judge} in % with 95 % intervals" in page
     assert "| method | 0.0001 | 0.03 |" in page
     assert {(c["a"], c["b"]) for c in result["contests"]} == {("start", "inpo"), ("start", "dpo"), ("inpo", "dpo")}
 
@@ -91,7 +91,7 @@ def test_rules_decide_where_code_can_check(tiny_recipe: dict[str, Any], tmp_path
     settings = {"field": "fit.learning_rate", "values": [1e-4, 1e-3], "seed": 7, "held_out": held_out}
     file = write(tmp_path, {**tiny_recipe, "oracle": {"name": "panel"}}, settings, seeds=[0])
     choice = run_study(load_study(file), tmp_path / "out", QUIET)["choice"]
-    assert choice["by"] == "rules passed"
+    assert choice["by"] == "rules passed of 1 prompts"
     for row in choice["rows"]:
         summary = json.loads(
             (tmp_path / "out/choice" / try_name(row["method"], row["value"]) / "seed-7" / SUMMARY).read_text()
@@ -179,11 +179,13 @@ def test_nothing_that_says_what_is_better(tiny_recipe: dict[str, Any], tmp_path:
         ({"values": [1e-4, 0.0001]}, "one is there twice"),
         ({"values": [1e-4, "much"]}, "choose.values.1"),
         ({"values": [1e-4, -1.0]}, "method inpo: .*fit.learning_rate"),
-        ({"field": "fit.learning_rat"}, "method inpo: .*learning_rat"),
-        ({"field": "learning_rate"}, "method inpo: .*learning_rate"),
-        ({"field": "rounds", "values": [1, 2]}, "rounds is not that of inpo"),
+        ({"field": "fit.learning_rat"}, "method inpo: there is no fit.learning_rat to choose"),
+        ({"field": "learning_rate"}, "field = 'learning_rate': give section.field"),
+        ({"field": "sampling.batch_size", "values": [1, 2]}, "sampling is not that of inpo"),
         ({"field": "algorithm.lambda_", "values": [1, 2]}, "method inpo: .*lambda_"),
         ({"field": "algorithm.samples", "values": [2, 4]}, "method inpo: it sets algorithm.samples, which is chosen"),
+        ({"field": "seed", "values": [5, 6]}, "field = 'seed': give section.field"),
+        ({"field": "model.lora.rank", "values": [4, 8]}, "method inpo: there is no model.lora.rank to choose"),
         ({"feild": 1}, "choose.feild: unknown key"),
         ({"held_out": {"pat": "x"}}, "choose.held_out.pat: unknown key"),
     ],
@@ -194,10 +196,49 @@ def test_bad_input(file: Path, tiny_recipe: dict[str, Any], change: dict[str, An
         load_study(write(file.parent, tiny_recipe, {**settings, **change}))
 
 
+def test_a_method_that_sets_the_chosen_field_in_a_section_of_a_section(
+    tiny_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {"field": "fit.tripwires.kl_to_iterate", "values": [10, 100], "seed": 7}
+    methods = {"inpo": {"fit": {"tripwires": {"kl_to_iterate": 5.0}}}}
+    with pytest.raises(ValueError, match=r"method inpo: it sets fit.tripwires.kl_to_iterate, which is chosen"):
+        load_study(write(tmp_path, tiny_recipe, settings, methods=methods))
+
+
 def test_a_method_named_like_the_folder_of_choices(file: Path, tiny_recipe: dict[str, Any]) -> None:
     settings = {"field": "fit.learning_rate", "values": [1e-4, 1e-3], "seed": 7}
     with pytest.raises(ValueError, match="'choice' names a folder"):
         load_study(write(file.parent, tiny_recipe, settings, methods={"choice": {}}))
+
+
+def test_a_stored_run_of_another_value_is_not_continued(
+    file: Path, tiny_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would have rounds at one rate and rounds at the other."""
+    settings, out = {"field": "fit.learning_rate", "values": [1e-4, 3e-2], "seed": 7}, tmp_path / "out"
+    stored = out / "inpo/seed-0"
+    stored.mkdir(parents=True)
+    base = load_study(file).recipes["inpo", 0]
+    (stored / RECIPE).write_text(yaml.safe_dump(base.model_dump(mode="json")))
+    with pytest.raises(
+        ValueError, match=r"inpo, seed 0, was run with fit.learning_rate = 0.001, and would go on with 0.0"
+    ):
+        run_study(load_study(file), out, QUIET)
+    assert not (out / "choice").exists()
+    found = load_study(write(file.parent, tiny_recipe, {**settings, "values": [1e-4, 1e-3]})).choice
+    assert found is not None
+    refuse_stored_values(found, {("inpo", 0): stored}, {"inpo": 1e-3})
+    with pytest.raises(ValueError, match=r"= 0.001, and would go on with 0.0001. Give another --out"):
+        refuse_stored_values(found, {("inpo", 0): stored}, {"inpo": 1e-4})
+
+
+def test_an_environment_does_not_choose(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
+    data = {part: {"path": "sparring:episodes", "split": part, "limit": 2} for part in ("train", "held_out")}
+    settings = {"field": "fit.learning_rate", "values": [1e-4, 1e-3], "seed": 7}
+    game = {**tiny_recipe, "data": data, "environment": {"name": "kuhn_poker"}, "oracle": None}
+    file = write(tmp_path, game, settings, methods={"inpo": {"algorithm": INPO}})
+    refused = sparring("study", file, "--out", tmp_path / "out", "--check")
+    assert (refused.code, "choose: not with an environment" in " ".join(refused.err.split())) == (2, True), refused.err
 
 
 def test_names_of_runs() -> None:

@@ -20,13 +20,14 @@ from sparring.algorithms.ipo import IPO
 from sparring.algorithms.kto import KTO
 from sparring.algorithms.spac import SPAC
 from sparring.algorithms.spin import SPIN
-from sparring.objectives.pairs import PairLogistic
+from sparring.objectives.pairs import Pair, PairLogistic
 from sparring.recipe.sections import FitConfig, TripwireConfig
 from sparring.runtime.errors import Tripwire
 from sparring.training.batches import TrainingExample, make_batch
-from sparring.training.fit import batches, fit, micro_batches
+from sparring.training.fit import _identity, batches, fit, micro_batches
 from sparring.training.optim import rate_factor
-from sparring.training.packing import families
+from sparring.training.packing import Rollout, dialogues
+from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer
 
 ALGORITHMS = [
@@ -63,12 +64,53 @@ def gradient(model: torch.nn.Module, examples: list[TrainingExample], objective,
 
 def test_a_batch_has_the_turns_of_a_dialogue_next_to_each_other():
     prompts = [[i, *range(9, 9 + turn)] for turn in range(3) for i in range(4)]
-    steps = list(batches(families(prompts, distinct=True), FitConfig(batch_size=5, epochs=2), seed=1))
+    steps = list(batches(dialogues(prompts), FitConfig(batch_size=5, epochs=2), seed=1))
     assert [len(step) for step in steps] == [5, 5, 2] * 2
     for order in map(list, (chain(*steps[:3]), chain(*steps[3:]))):
-        dialogues = [order[begin : begin + 3] for begin in range(0, 12, 3)]
-        assert sorted(dialogues) == [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
+        groups = [order[begin : begin + 3] for begin in range(0, 12, 3)]
+        assert sorted(groups) == [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
     assert steps[:3] != steps[3:]
+
+
+def talked() -> list[TrainingExample]:
+    """Two dialogues of three turns, the first two of which have a pair of answers that the next turns go on from."""
+    rollouts = [
+        Rollout([start, 2, *said], [[3, 4], [5, 6, 7]])
+        for said in ([], [3, 4, 8], [3, 4, 8, 5, 9])
+        for start in (1, 11)
+    ]
+    logps = rollout_logps(PolicyScorer(tiny_llama(seed=1)), rollouts, 100, "float32")
+    return [
+        TrainingExample(str(i), rollout, ("own",) * 2, (0.7, 0.3), {"reference": row}, (Pair(0, 1, 0.7, 1.0, 0),))
+        for i, (rollout, row) in enumerate(zip(rollouts, logps, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [6, 4])
+def test_turns_that_share_tokens_train_the_same_weights(batch_size, tmp_path):
+    examples, objective, weights, fed = talked(), PairLogistic({"reference": 1.0}, 0.1), [], []
+    for layout in ("packed", "padded"):
+        model = tiny_llama()
+        config = exact(batch_size=batch_size, layout=layout)
+        rows = fit(PolicyScorer(model, layout), examples, objective, config, 0, tmp_path / layout)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        fed.append(sum(row["tokens"] for row in rows))
+    assert (weights[0] - weights[1]).abs().max() < 1e-5
+    alone = sum(example.rollout.tokens("packed") for example in examples)
+    assert fed[0] < alone < fed[1]
+    if batch_size == 6:
+        assert fed[0] == 2 * (7 + 3 * 3)  # each dialogue's longest prompt, and all its answers but their last tokens
+
+
+def test_a_checkpoint_of_turns_in_another_order_is_not_resumed():
+    """Before they stayed together, the steps had other examples."""
+    examples, objective = talked(), PairLogistic({"reference": 1.0}, 0.1)
+    groups = dialogues([example.rollout.prompt_ids for example in examples])
+    assert groups == [[0, 2, 4], [1, 3, 5]]
+    now, before = (
+        _identity(examples, order, objective, exact(), 0, None) for order in (groups, [[i] for i in range(6)])
+    )
+    assert now != before
 
 
 def test_single_and_equal_prompts_are_shuffled_one_by_one():
@@ -76,7 +118,7 @@ def test_single_and_equal_prompts_are_shuffled_one_by_one():
     order = list(range(10))
     random.Random("7/0").shuffle(order)
     for prompts in ([[i, 1] for i in range(10)], [[1, 2]] * 10):
-        assert list(chain(*batches(families(prompts, distinct=True), FitConfig(batch_size=4), seed=7))) == order
+        assert list(chain(*batches(dialogues(prompts), FitConfig(batch_size=4), seed=7))) == order
 
 
 @pytest.mark.parametrize("algorithm", [a for a, _ in ALGORITHMS], ids=lambda a: a.about.title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,7 +24,16 @@ from transformers import (
 from conftest import tiny_llama
 from sparring.training.attention import attend_branches
 from sparring.training.logprobs import CHUNK_LOGITS, chunk_rows, token_logps
-from sparring.training.packing import Branch, Rollout, Segment, families, make_pack, plan_packs, plan_rollouts
+from sparring.training.packing import (
+    Branch,
+    Rollout,
+    Segment,
+    dialogues,
+    families,
+    make_pack,
+    plan_packs,
+    plan_rollouts,
+)
 from sparring.training.scorer import PolicyScorer
 
 SIZES = {
@@ -236,7 +246,8 @@ def test_turns_of_a_dialogue_score_as_separate_sequences_with_gradients(family):
 def test_families_are_prompts_that_begin_one_another():
     prompts = [rollout.prompt_ids for rollout in DIALOGUE]
     assert families(prompts) == [[0, 2, 3, 4], [1]]
-    assert families(prompts, distinct=True) == [[0, 2, 3], [1], [4]]
+    assert dialogues(prompts) == [[0, 2, 3], [1], [4]]
+    assert dialogues([[5], [5, 6], [5], [5, 6], [5]]) == [[0, 1], [2, 3], [4]]  # two dialogues, and half of a third
     assert families(prompts, added=[3, 0, 1, 2, 0], budget=11) == [[0, 4], [1], [2, 3]]
     assert families([[5, 1], [5, 2], [5]]) == [[0, 2], [1]]
     assert families([]) == []
@@ -245,16 +256,15 @@ def test_families_are_prompts_that_begin_one_another():
 prompts = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=1, max_size=12)
 
 
-@given(prompts, st.booleans(), st.integers(1, 20))
-def test_a_family_shares_its_longest_prompt_within_the_budget(prompts, distinct, budget):
-    found = families(prompts, [1] * len(prompts), budget, distinct)
+@given(prompts, st.integers(1, 20))
+def test_a_family_shares_its_longest_prompt_within_the_budget(prompts, budget):
+    found = families(prompts, [1] * len(prompts), budget)
     assert sorted(i for family in found for i in family) == list(range(len(prompts)))
     for family in found:
         own = [prompts[i] for i in family]
         longest = max(own, key=len)
         assert all(longest[: len(prompt)] == prompt for prompt in own)
         assert len(family) == 1 or len(longest) + len(family) <= budget
-        assert not distinct or len({tuple(prompt) for prompt in own}) == len(own)
 
 
 @given(prompts, st.integers(1, 30))
@@ -265,6 +275,20 @@ def test_planned_packs_are_fed_within_the_budget(prompts, budget):
     for pack in packs:
         fed = make_pack([rollouts[i] for i in pack], "packed").input_ids_BT.numel()
         assert fed <= budget or len(pack) == 1
+
+
+@given(prompts)
+def test_the_turns_of_a_dialogue_are_different_prompts(prompts):
+    found = dialogues(prompts)
+    assert sorted(i for group in found for i in group) == list(range(len(prompts)))
+    for group in found:
+        own = sorted((prompts[i] for i in group), key=len)
+        assert all(len(a) < len(b) and b[: len(a)] == a for a, b in pairwise(own))
+
+
+def test_responses_of_one_token_do_not_all_go_into_one_pack():
+    """They feed nothing but their prompt."""
+    assert len(plan_rollouts([Rollout([1, 2], [[3]])] * 100, 12, "packed")) == 10
 
 
 def test_different_prompts_are_planned_as_before_they_shared():

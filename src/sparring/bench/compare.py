@@ -26,7 +26,7 @@ from sparring.bench.workload import Workload, useful_cost
 from sparring.recipe.sections import FitConfig, LoraConfig
 from sparring.training.adapters import with_adapter
 from sparring.training.fit import batches
-from sparring.training.packing import Layout, Rollout
+from sparring.training.packing import Layout, Rollout, dialogues
 from sparring.training.scorer import Attention
 
 PEERS = Path(__file__).parent / "peers"
@@ -69,8 +69,8 @@ class Setup:
     def peer_job(self, micro_batch: int) -> Job:
         """The job for a peer, with the prompts in the order in which our fit takes them."""
         job: Job = self.job() | {"micro_batch": micro_batch}
-        alone = [[i] for i in range(len(job["rollouts"]))]
-        order = [i for step in batches(alone, FitConfig(batch_size=self.batch_size), self.seed) for i in step]
+        groups = dialogues([prompt for prompt, _ in job["rollouts"]])
+        order = [i for step in batches(groups, FitConfig(batch_size=self.batch_size), self.seed) for i in step]
         return job | {"rollouts": [job["rollouts"][i] for i in order]}
 
     @property

@@ -36,7 +36,7 @@ from sparring.training.accumulate import accumulating
 from sparring.training.adapters import with_adapter
 from sparring.training.batches import TrainingExample, make_batch
 from sparring.training.fit import fit
-from sparring.training.packing import Rollout
+from sparring.training.packing import Rollout, make_pack
 from sparring.training.quantised import load_quantised
 from sparring.training.rollout_logps import rollout_logps
 from sparring.training.scorer import PolicyScorer
@@ -95,7 +95,7 @@ def run_forms(job: dict[str, Any]) -> dict[str, Any]:
             }
         )
         del scorer, gradient_W
-    return {"forms": rows, "tokens": sum(r.tokens("packed") for r in rollouts)}
+    return {"forms": rows, "tokens": make_pack(rollouts, "packed").input_ids_BT.numel()}
 
 
 def backward(

@@ -25,7 +25,7 @@ def readable(study: Path, check: bool, **_: Any) -> bool:
 
 @partial(shared, first=readable)
 def command(
-    study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds.")],
+    study: Annotated[Path, typer.Argument(help="A study file: base recipe, methods, seeds, and perhaps choose.")],
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME-OF-STUDY.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only check recipes, models, data and judges; name the runs.")
@@ -42,6 +42,8 @@ def command(
     json_: Json = False,
 ) -> None:
     """Compare methods fairly: the same start, prompts and budget, several seeds, everyone against everyone.
+
+    With `choose` in the file each method first chooses a setting, such as its learning rate, on other prompts.
 
     Each run is an ordinary run folder. Stop it at any moment; the same command goes on.
     """

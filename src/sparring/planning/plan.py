@@ -78,7 +78,8 @@ class Plan:
 
 
 EPISODES = (
-    "the environment's episodes are counted as one question a task; those that ask more often take longer in proportion"
+    "the environment's episodes are counted as one question a task; those that ask more often take longer, at most in "
+    "proportion"
 )
 
 

@@ -227,7 +227,8 @@ class FitConfig(Frozen):
     micro_batch_tokens: int = Field(default=8192, ge=1)
     """tokens run at once; changes memory and speed, not the result"""
     layout: Literal["packed", "padded"] = "packed"
-    """packed: each prompt once, as also the turns of a dialogue, responses as branches; padded: one row per response"""
+    """packed: each prompt once, together with earlier prompts that it begins with, responses as branches; padded:
+    one row per response"""
     attention: Literal["blocks", "flex"] = "blocks"
     """of the packed layout; flex: torch's FlexAttention, CUDA only, not run on a GPU by us"""
     max_grad_norm: float = Field(default=1.0, gt=0)

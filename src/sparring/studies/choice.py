@@ -1,8 +1,8 @@
 """Which value of a setting each method of a study takes: the one whose run did best on prompts that no result uses.
 
-Rules passed decide where code can check those prompts, else wins against the start under the training oracle. The first
-of equal values is taken. Intervals are shown and decide nothing: where those of two values overlap, another seed may
-choose the other. Leaves out: making the runs (`study.py`).
+Rules passed decide where code can check some of those prompts (the others then count for nothing), else wins against
+the start under the training oracle. The first of equal values is taken. Intervals are shown and decide nothing: where
+those of two values overlap, another seed may choose the other. Leaves out: making the runs (`study.py`).
 
     recipes = choice.settled(values_of(choose(choice, summaries, stopped)))
 """
@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sparring.data.examples import stream_examples
 from sparring.evaluation.intervals import Interval
 from sparring.models.messages import prompt_text
 from sparring.recipe.datasets import DatasetConfig
+from sparring.recipe.reading import load_recipe
 from sparring.report.summary import Summary
+from sparring.runtime.layout import RECIPE
 from sparring.studies.obeyed import ALL, obeyed
 from sparring.studies.reading import Choice, try_name
 
@@ -26,9 +29,15 @@ def check_choice(choice: Choice) -> None:
     """Look at the prompts that choose, before anything runs.
 
     Raises:
-        ValueError: some are prompts of the results, or neither code nor an oracle says which value is better.
+        ValueError: some are prompts of the results, or neither code nor an oracle says which value is better; or the
+            recipe has an environment, whose roles have a reward each.
     """
     one = next(iter(choice.outcomes.values()))
+    if one.environment is not None:
+        raise ValueError(
+            "choose: not with an environment, whose roles have a reward each. Try values by --set in studies of their "
+            "own, and leave choose out."
+        )
     ours, results = _prompts(choice.config.held_out), _prompts(one.data.held_out)
     if both := ours.keys() & results.keys():
         raise ValueError(
@@ -54,9 +63,9 @@ def choose(
     over prompts (None where its run stopped itself) and whether it is `chosen`.
 
     Raises:
-        ValueError: every run of a method stopped itself.
+        ValueError: every run of a method stopped itself, or nothing says which value is better.
     """
-    by, scores = _scores(summaries)
+    by, scores = _scores(choice, summaries)
     reasons = {one["method"]: one["reason"] for one in stopped}
     rows: list[dict[str, Any]] = []
     for method in dict.fromkeys(name for name, *_ in choice.outcomes):
@@ -73,14 +82,40 @@ def choose(
     return {"field": choice.config.field, "seed": choice.config.seed, "by": by, "rows": rows}
 
 
-def _scores(summaries: Mapping[tuple[str, int], Summary]) -> tuple[str, dict[str, Interval]]:
+def _scores(choice: Choice, summaries: Mapping[tuple[str, int], Summary]) -> tuple[str, dict[str, Interval]]:
     """What is scored, in words, and the score of each run's final policy."""
-    checked = {row["method"]: row["final"] for row in obeyed(summaries) if row["group"] == ALL}
+    checked = [row for row in obeyed(summaries) if row["group"] == ALL]
     if checked:
-        return "rules passed", checked
+        return f"rules passed of {checked[0]['prompts']} prompts", {row["method"]: row["final"] for row in checked}
+    if summaries and next(iter(choice.tries.values())).oracle is None:
+        raise ValueError(
+            "choose.held_out: none of its prompts that were evaluated has a check, and the recipe has no oracle. Give "
+            "more prompts with checks, or raise evaluation.prompts."
+        )
     judgments = {name: summary["judgments"][0] for (name, _), summary in summaries.items()}
     judge = next((judgment["name"] for judgment in judgments.values()), "")
     return f"wins against start, {judge}", {name: judgment["win_rate"] for name, judgment in judgments.items()}
+
+
+def refuse_stored_values(choice: Choice, folders: Mapping[tuple[str, int], Path], chosen: Mapping[str, float]) -> None:
+    """Raise ValueError where a stored run of the study has another value than its method chose.
+
+    Before anything is `chosen`: another one than those that are tried.
+    `run` would go on with it at the new value, so that its rounds would have one each.
+    """
+    for (method, seed), folder in folders.items():
+        if not (folder / RECIPE).is_file():
+            continue
+        value: Any = load_recipe(folder / RECIPE).resolved()
+        for part in choice.config.field.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        wanted = (chosen[method],) if chosen else choice.config.values
+        if value not in wanted:
+            now = " or ".join(f"{one:g}" for one in wanted)
+            raise ValueError(
+                f"choose: method {method}, seed {seed}, was run with {choice.config.field} = {value}, and would go on "
+                f"with {now}. Give another --out."
+            )
 
 
 def values_of(result: Mapping[str, Any]) -> dict[str, float]:
@@ -91,8 +126,8 @@ def values_of(result: Mapping[str, Any]) -> dict[str, float]:
 def title(result: Mapping[str, Any]) -> str:
     """What a table of choices shows."""
     return (
-        f"{result['field']} of each method (*), by {result['by']} in % with 95 % intervals over prompts that no result "
-        f"uses, seed {result['seed']}"
+        f"{result['field']} of each method, the chosen value marked *, by {result['by']} in % with 95 % intervals over "
+        f"prompts that no result uses, seed {result['seed']}"
     )
 
 

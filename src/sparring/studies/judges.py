@@ -1,7 +1,7 @@
 """Before a study trains, find the problems that would stop it later, and judges other than those of its stored runs.
 
 A judge is known by its identity, which changes with a function's code: runs under one and runs under the other do not
-compare. Leaves out: recipes that do not compare (`study.py`), a run's own first questions
+compare. Leaves out: recipes that do not compare (`reading.py`), a run's own first questions
 (`rounds/preflight.py`).
 
     check_study(recipes, folders); judge = contest_judge(recipes, folders)

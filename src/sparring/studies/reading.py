@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -152,10 +152,14 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
         raise ValueError(f"{path}, choose: seed = {config.seed} is one of the study's. Give another.")
     if len({f"{value:g}" for value in config.values}) < len(config.values):
         raise ValueError(f"{path}, choose: values = {list(config.values)}: one is there twice, to six digits.")
-    section, _, field = config.field.partition(".")
+    *parents, last = config.field.split(".")
+    if not all([*parents, last]) or not parents:
+        raise ValueError(f"{path}, choose: field = {config.field!r}: give section.field, such as fit.learning_rate.")
     for name, sections in study.methods.items():
-        if field and field in (sections.get(section) or {}):
+        if _inside(sections, parents, last):
             raise ValueError(f"{path}, method {name}: it sets {config.field}, which is chosen. Leave it out.")
+        if not _inside(_parsed(path, name, methods[name], config.seed).resolved(), parents, last):
+            raise ValueError(f"{path}, method {name}: there is no {config.field} to choose. Give another choose.field.")
     settings = {value: f"{config.field}={json.dumps(value)}" for value in config.values}
     outcomes = {
         (name, seed, value): _parsed(path, name, methods[name], seed, settings[value])
@@ -170,6 +174,13 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
     }
     _refuse_unlike((((name, seed), one) for (name, seed, _), one in outcomes.items()), path)
     return Choice(config, tries, outcomes)
+
+
+def _inside(plain: Any, parents: Sequence[str], last: str) -> bool:
+    """Whether nested plain data has a field."""
+    for parent in parents:
+        plain = plain.get(parent) if isinstance(plain, Mapping) else None
+    return isinstance(plain, Mapping) and last in plain
 
 
 def _refuse_unlike(recipes: Iterable[tuple[tuple[str, int], Recipe]], path: Path) -> None:

@@ -1,7 +1,7 @@
 """A study: several methods from the same start, prompts and budget, over several seeds, as one resumable piece of work.
 
     out/METHOD/seed-S/      a run, exactly as `sparring run` makes it
-    out/choice/METHOD/VALUE/seed-S/   likewise, a run that helps to choose a setting (`choice.py`)
+    out/choice/METHOD/VALUE/seed-S/   a run that helps to choose a setting (`choice.py`)
     out/verdicts.jsonl      the oracle's verdicts between the methods' final policies
     out/study.json          every number; study.md shows them
     out/seed-S.html         the runs of one seed side by side
@@ -38,7 +38,7 @@ from sparring.runtime.files import write_json, write_text
 from sparring.runtime.locks import locked_folder
 from sparring.runtime.memory import release_memory
 from sparring.runtime.progress import Progress
-from sparring.studies.choice import check_choice, choose, values_of
+from sparring.studies.choice import check_choice, choose, refuse_stored_values, values_of
 from sparring.studies.judges import MissingJudge, alike, check_study, contest_judge, unfinished
 from sparring.studies.numbers import Pair, Preferences, Tables, markdown, numbers
 from sparring.studies.reading import CHOICE, START, Recipes, Study
@@ -69,7 +69,10 @@ def _run_study(study: Study, out: Path, progress: Progress, tasks: Tasks | None)
     start = [] if tasks is None else _start_scores(study.recipes, tasks, out, progress)
     recipes, choice = study.recipes, None
     if study.choice is not None:
+        folders = run_folders(recipes, out)
+        refuse_stored_values(study.choice, folders, {})
         choice = choose(study.choice, *_made(study.choice.tries, out / CHOICE, progress, "choice"))
+        refuse_stored_values(study.choice, folders, values_of(choice))
         recipes = study.choice.settled(values_of(choice))
         for name, value in values_of(choice).items():
             progress.say(f"choice: {name} takes {choice['field']} = {value:g}")

@@ -32,7 +32,7 @@ def twins_of(recipe: Recipe, others: Mapping[Key, Recipe], folders: Mapping[Key,
 
 def _common_stages(one: Recipe, other: Recipe) -> list[str]:
     """Stages that depend on nothing in which two recipes of a study differ; it has the same model, prompts and judge
-    in all (`study.py`)."""
+    in all (`reading.py`)."""
     if one.seed != other.seed or one.fit.precision != other.fit.precision or one.environment or other.environment:
         return []
     stages = [evaluation_stage("sample", 0)]

@@ -30,21 +30,21 @@ from sparring.training.checkpoint import load_checkpoint, save_checkpoint
 from sparring.training.metrics import MetricSums, check_tripwires, merged, pair_metrics
 from sparring.training.moments import Moments, load_moments, save_moments
 from sparring.training.optim import DAMPED, damped_share, make_optimizer
-from sparring.training.packing import families, plan_rollouts, together
+from sparring.training.packing import dialogues, plan_rollouts
 from sparring.training.scorer import PolicyScorer
 from sparring.training.sharding import full_tensor, shard_state
 
 Row = dict[str, float]
 
 
-def batches(dialogues: Sequence[Sequence[int]], config: FitConfig, seed: int) -> Iterator[list[int]]:
-    """Indices of each optimiser step: a fresh shuffle per epoch; the last batch may be smaller.
+def batches(groups: Sequence[Sequence[int]], config: FitConfig, seed: int) -> Iterator[list[int]]:
+    """Indices of each optimiser step: a fresh shuffle of the groups per epoch; the last batch may be smaller.
 
-    The turns of a dialogue stay next to each other, so that they share tokens.
+    A group, the turns of a dialogue or a single example, stays next to each other, so that its turns share tokens.
     """
     for epoch in range(config.epochs):
-        random.Random(f"{seed}/{epoch}").shuffle(order := list(dialogues))
-        flat = [index for dialogue in order for index in dialogue]
+        random.Random(f"{seed}/{epoch}").shuffle(order := list(groups))
+        flat = [index for group in order for index in group]
         for begin in range(0, len(flat), config.batch_size):
             yield flat[begin : begin + config.batch_size]
 
@@ -80,8 +80,8 @@ def fit(
         raise ValueError("nothing to fit: every example of this round was dropped.")
     steps = config.epochs * math.ceil(len(examples) / config.batch_size)
     optimizer, schedule = make_optimizer(scorer.parameters(), config, steps)
-    dialogues = families([example.rollout.prompt_ids for example in examples], distinct=True)
-    fit_id = _identity(examples, dialogues, objective, config, seed, moments)
+    groups = dialogues([example.rollout.prompt_ids for example in examples])
+    fit_id = _identity(examples, groups, objective, config, seed, moments)
     state = load_checkpoint(folder, scorer, fit_id, say)
     rows: list[Row] = []
     if state is not None:
@@ -96,7 +96,7 @@ def fit(
         scorer.causal.gradient_checkpointing_enable({"use_reentrant": False})
     scorer.train()
     saved = time.monotonic()
-    for step, indices in enumerate(batches(dialogues, config, seed)):
+    for step, indices in enumerate(batches(groups, config, seed)):
         if step < len(rows):
             advance(1)
             continue
@@ -129,10 +129,8 @@ def _step(
     """One optimiser step over all ranks' parts of a batch; warns by `say` if the optimiser's epsilon damps it."""
     start, sums, tokens = time.monotonic(), MetricSums(), 0
     device, total = scorer.causal.device.type, torch.zeros((), device=scorer.causal.device)
-    rollouts = [example.rollout for example in examples]
-    fair = sum(rollout.tokens(config.layout) for rollout in rollouts) // devices.count()
-    dealt, sizes = together(rollouts, config.layout, min(fair, config.micro_batch_tokens))
-    groups = micro_batches([examples[i] for place in devices.deal(sizes) for i in dealt[place]], config)
+    own = devices.deal([example.rollout.tokens(config.layout) for example in examples])
+    groups = micro_batches([examples[i] for i in own], config)
     # Sharded weights are gathered by all ranks in every pass: ranks with fewer micro-batches run idle passes beside.
     region = nullcontext() if config.shard_weights else accumulating()
     idle = max(devices.all_gather(len(groups))) - len(groups) if config.shard_weights else 0
@@ -198,7 +196,7 @@ def _settled(
 
 def _identity(
     examples: Sequence[TrainingExample],
-    dialogues: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
     objective: Objective,
     config: FitConfig,
     seed: int,
@@ -211,8 +209,8 @@ def _identity(
     settings = config.model_dump_json(exclude=free | new)
     before = [moments.before_hash] if moments is not None and moments.before is not None else []
     # Before the turns of a dialogue stayed together, its steps were made of other examples.
-    together = ["dialogues"] if len(dialogues) < len(examples) else []
-    digest = hashlib.sha256(repr([objective, settings, seed, *before, *together]).encode())
+    order = ["dialogues"] if len(groups) < len(examples) else []
+    digest = hashlib.sha256(repr([objective, settings, seed, *before, *order]).encode())
     for e in examples:  # one at a time: as text a large round is gigabytes
         digest.update(repr((e.id, e.rollout, e.pairs, {name: list(v) for name, v in e.anchors.items()})).encode())
     return digest.hexdigest()

@@ -20,6 +20,7 @@ B * T places in one row.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
@@ -87,23 +88,20 @@ class Pack:
         return replace(self, **moved)
 
 
-def families(
-    prompts: Sequence[Sequence[int]], added: Sequence[int] = (), budget: float = math.inf, distinct: bool = False
-) -> list[list[int]]:
-    """Indices of prompts in families: the longest of one begins with each of the others. In the order of their firsts.
+def families(prompts: Sequence[Sequence[int]], added: Sequence[int] = (), budget: float = math.inf) -> list[list[int]]:
+    """Indices of prompts in families, of which the longest prompt begins with each other one.
 
     A family's tokens, its longest prompt and what is `added` by each member, are at most `budget`, unless it has one
-    member. `distinct`: of equal prompts, each is in another family.
+    member. Families are ordered by their smallest index.
     """
-    keys = [np.asarray(prompt, ">u4").tobytes() for prompt in prompts]
+    keys = [_key(prompt) for prompt in prompts]
     found: list[list[int]] = []
     size = 0
-    # What begins with a prompt follows it in the alphabet: so that from behind, each meets the longest first.
+    # Sorted, a prompt stands directly before those that it begins; in reverse order the longest of them comes first.
     for index in sorted(range(len(keys)), key=keys.__getitem__, reverse=True):
         key, more = keys[index], added[index] if added else 0
         last = keys[found[-1][-1]] if found else None
-        begins = last is not None and last.startswith(key) and not (distinct and last == key)
-        if begins and size + more <= budget:
+        if last is not None and last.startswith(key) and size + more <= budget:
             found[-1].append(index)
             size += more
         else:
@@ -112,23 +110,36 @@ def families(
     return sorted(map(sorted, found), key=lambda family: family[0])
 
 
-def together(
-    rollouts: Sequence[Rollout], layout: Layout, budget: float = math.inf
-) -> tuple[list[list[int]], list[int]]:
-    """Indices of rollouts in groups that should be in one pack, and each group's tokens: families where packed."""
-    sizes = [rollout.tokens(layout) for rollout in rollouts]
-    if layout == "padded":
-        return [[index] for index in range(len(rollouts))], sizes
-    prompts = [rollout.prompt_ids for rollout in rollouts]
-    added = [size - len(prompt) for size, prompt in zip(sizes, prompts, strict=True)]
-    found = families(prompts, added, budget)
-    return found, [max(len(prompts[i]) for i in family) + sum(added[i] for i in family) for family in found]
+def _key(prompt: Sequence[int]) -> bytes:
+    """Of the same order and with the same beginnings as the tokens, in less memory."""
+    return np.asarray(prompt, ">u4").tobytes()
+
+
+def dialogues(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """As `families`, of different prompts each: the first of all equal prompts are grouped, then the second of each."""
+    layers: dict[int, list[int]] = {}
+    seen = Counter[bytes]()
+    for index, prompt in enumerate(prompts):
+        key = _key(prompt)
+        layers.setdefault(seen[key], []).append(index)
+        seen[key] += 1
+    found = [[layer[i] for i in group] for layer in layers.values() for group in families([prompts[i] for i in layer])]
+    return sorted(found, key=lambda group: group[0])
 
 
 def plan_rollouts(rollouts: Sequence[Rollout], budget: int, layout: Layout) -> list[list[int]]:
-    """Indices grouped by `plan_packs`, with those that are to be `together`."""
-    groups, sizes = together(rollouts, layout, budget)
-    return [[i for place in pack for i in groups[place]] for pack in plan_packs(sizes, budget, layout)]
+    """Indices grouped by `plan_packs`; packed, families stay together as far as the budget allows.
+
+    A family counts every response's last token too, though it is not fed: else any number of one-token responses to
+    one prompt would be a single pack.
+    """
+    sizes = [rollout.tokens(layout) for rollout in rollouts]
+    if layout == "padded":
+        return plan_packs(sizes, budget, layout)
+    prompts = [rollout.prompt_ids for rollout in rollouts]
+    found = families(prompts, [sum(map(len, rollout.responses)) for rollout in rollouts], budget)
+    fed = [max(len(prompts[i]) for i in family) + sum(sizes[i] - len(prompts[i]) for i in family) for family in found]
+    return [[i for place in pack for i in found[place]] for pack in plan_packs(fed, budget, layout)]
 
 
 def plan_packs(sizes: Sequence[int], budget: int, layout: Layout = "packed") -> list[list[int]]:
