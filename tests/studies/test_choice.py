@@ -161,6 +161,14 @@ def test_prompts_of_the_results_choose_nothing(tiny_recipe: dict[str, Any], tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_file_of_prompts_that_choose_is_named(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
+    settings = {"field": "fit.learning_rate", "values": [1e-4, 1e-3], "seed": 7, "held_out": {"path": "nowhere.jsonl"}}
+    refused = sparring("study", write(tmp_path, tiny_recipe, settings), "--out", tmp_path / "out", "--check")
+    assert refused.code == 2
+    assert "method inpo: choose.held_out: 'nowhere.jsonl' is not a file" in " ".join(refused.err.split())
+    assert "data.held_out" not in refused.err
+
+
 def test_nothing_that_says_what_is_better(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
     spin = {"spin": {"algorithm": {"name": "spin"}}}
     settings = {"field": "fit.learning_rate", "values": [1e-4, 1e-3], "seed": 7}
@@ -181,7 +189,7 @@ def test_nothing_that_says_what_is_better(tiny_recipe: dict[str, Any], tmp_path:
         ({"values": [1e-4, -1.0]}, "method inpo: .*fit.learning_rate"),
         ({"field": "fit.learning_rat"}, "method inpo: there is no fit.learning_rat to choose"),
         ({"field": "learning_rate"}, "field = 'learning_rate': give section.field"),
-        ({"field": "sampling.batch_size", "values": [1, 2]}, "sampling is not that of inpo"),
+        ({"field": "sampling.batch_size", "values": [1, 2]}, r"choose: methods must agree in sampling\.batch_size"),
         ({"field": "algorithm.lambda_", "values": [1, 2]}, "method inpo: .*lambda_"),
         ({"field": "algorithm.samples", "values": [2, 4]}, "method inpo: it sets algorithm.samples, which is chosen"),
         ({"field": "seed", "values": [5, 6]}, "field = 'seed': give section.field"),
@@ -203,6 +211,12 @@ def test_a_method_that_sets_the_chosen_field_in_a_section_of_a_section(
     methods = {"inpo": {"fit": {"tripwires": {"kl_to_iterate": 5.0}}}}
     with pytest.raises(ValueError, match=r"method inpo: it sets fit.tripwires.kl_to_iterate, which is chosen"):
         load_study(write(tmp_path, tiny_recipe, settings, methods=methods))
+
+
+def test_a_change_for_all_methods_of_the_chosen_field(tiny_recipe: dict[str, Any], tmp_path: Path) -> None:
+    settings = {"field": "fit.learning_rate", "values": [1e-4, 1e-3], "seed": 7}
+    with pytest.raises(ValueError, match=r"set: it sets fit\.learning_rate, which is chosen"):
+        load_study(write(tmp_path, tiny_recipe, settings, set=["fit.learning_rate=3e-5"]))
 
 
 def test_a_method_named_like_the_folder_of_choices(file: Path, tiny_recipe: dict[str, Any]) -> None:

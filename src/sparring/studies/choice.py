@@ -72,7 +72,7 @@ def choose(
         own = {value: scores.get(try_name(method, value)) for value in choice.config.values}
         known = {value: score.value for value, score in own.items() if score is not None}
         if not known:
-            lines = "; ".join(f"{value:g}: {reasons[try_name(method, value)]}" for value in own)
+            lines = "; ".join(f"{value:g}: {reasons.get(try_name(method, value), 'nothing checked')}" for value in own)
             raise ValueError(
                 f"choose: every run of method {method} stopped itself, whatever {choice.config.field} was, so that "
                 f"none can be chosen. Give other values. {lines}"
@@ -114,7 +114,7 @@ def refuse_stored_values(choice: Choice, folders: Mapping[tuple[str, int], Path]
             now = " or ".join(f"{one:g}" for one in wanted)
             raise ValueError(
                 f"choose: method {method}, seed {seed}, was run with {choice.config.field} = {value}, and would go on "
-                f"with {now}. Give another --out."
+                f"with {now}. Give another --out; a copy of this one's folder choice there keeps what was tried."
             )
 
 

@@ -64,8 +64,11 @@ def check_study(runs: Runs, folders: Folders) -> None:
 def _refuse_problems(runs: Runs) -> None:
     problems: dict[str, str] = {}
     for method, recipe in {method: recipe for (method, _), recipe in runs.items()}.items():
+        name, of_choice, _ = method.partition("/")
         for problem in find_problems(recipe):
-            problems.setdefault(problem, method)
+            if of_choice:  # a run that helps to choose, whose prompts are those of `choose`
+                problem = problem.replace("data.held_out", "choose.held_out")
+            problems.setdefault(problem, name)
     if problems:
         lines = "\n".join(f"  method {method}: {problem}" for problem, method in problems.items())
         raise ValueError(f"correct these first:\n{lines}")

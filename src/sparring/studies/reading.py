@@ -37,7 +37,7 @@ class ChoiceConfig(Frozen):
     field: str
     """What is chosen, such as `fit.learning_rate`."""
     values: tuple[int | float, ...] = Field(min_length=2)
-    """Each is tried with every method."""
+    """Two numbers or more, each of which is tried with every method."""
     held_out: DatasetConfig
     """The prompts that decide, instead of data.held_out."""
     seed: int
@@ -155,6 +155,8 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
     *parents, last = config.field.split(".")
     if not all([*parents, last]) or not parents:
         raise ValueError(f"{path}, choose: field = {config.field!r}: give section.field, such as fit.learning_rate.")
+    if config.field in (setting.partition("=")[0].strip() for setting in study.set):
+        raise ValueError(f"{path}, set: it sets {config.field}, which is chosen. Leave it out.")
     for name, sections in study.methods.items():
         if _inside(sections, parents, last):
             raise ValueError(f"{path}, method {name}: it sets {config.field}, which is chosen. Leave it out.")
@@ -172,7 +174,9 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
         )
         for (name, plain), value in product(methods.items(), config.values)
     }
-    _refuse_unlike((((name, seed), one) for (name, seed, _), one in outcomes.items()), path)
+    (name, seed, value), one = next(iter(outcomes.items()))
+    if _shared(one) != _shared(outcomes[name, seed, config.values[1]]):
+        raise ValueError(f"{path}, choose: methods must agree in {config.field}, so that each cannot choose its own.")
     return Choice(config, tries, outcomes)
 
 

@@ -137,8 +137,12 @@ def plan_rollouts(rollouts: Sequence[Rollout], budget: int, layout: Layout) -> l
     if layout == "padded":
         return plan_packs(sizes, budget, layout)
     prompts = [rollout.prompt_ids for rollout in rollouts]
-    found = families(prompts, [sum(map(len, rollout.responses)) for rollout in rollouts], budget)
-    fed = [max(len(prompts[i]) for i in family) + sum(sizes[i] - len(prompts[i]) for i in family) for family in found]
+    added = [sum(map(len, rollout.responses)) for rollout in rollouts]
+    found = families(prompts, added, budget)
+    fed = [
+        max(len(prompts[i]) for i in family) + sum(added[i] for i in family) if family[1:] else sizes[family[0]]
+        for family in found
+    ]
     return [[i for place in pack for i in found[place]] for pack in plan_packs(fed, budget, layout)]
 
 
