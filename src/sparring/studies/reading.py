@@ -174,7 +174,7 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
         )
         for (name, plain), value in product(methods.items(), config.values)
     }
-    (name, seed, value), one = next(iter(outcomes.items()))
+    (name, seed, _), one = next(iter(outcomes.items()))
     if _shared(one) != _shared(outcomes[name, seed, config.values[1]]):
         raise ValueError(f"{path}, choose: methods must agree in {config.field}, so that each cannot choose its own.")
     return Choice(config, tries, outcomes)
