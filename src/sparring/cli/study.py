@@ -49,10 +49,9 @@ def command(
     """
     from sparring.cli.evaluate.leaderboard import parse_data, task_names
     from sparring.runtime.progress import Progress
-    from sparring.studies.choice import check_choice
-    from sparring.studies.judges import check_study
     from sparring.studies.reading import load_study
     from sparring.studies.study import all_folders, run_study
+    from sparring.studies.study import check as check_all
     from sparring.studies.tasks import Tasks
 
     plan = load_study(study)
@@ -62,11 +61,8 @@ def command(
     scored = Tasks(names, parse_data(data or [], names), limit, shots, task_seeds) if tasks is not None else None
     folder = out or Path("runs") / study.stem
     if check:
-        folders = all_folders(plan, folder)
-        check_study(plan.all_recipes(), folders)
-        if plan.choice is not None:
-            check_choice(plan.choice)
-        terminal().print(*map(str, folders.values()), sep="\n")
+        check_all(plan, folder)
+        terminal().print(*map(str, all_folders(plan, folder).values()), sep="\n")
         return
     screen = terminal(stderr=json_)
     result = run_study(plan, folder, Progress(screen), scored)

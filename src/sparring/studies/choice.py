@@ -22,7 +22,7 @@ from sparring.recipe.reading import load_recipe
 from sparring.report.summary import Summary
 from sparring.runtime.layout import RECIPE
 from sparring.studies.obeyed import ALL, obeyed
-from sparring.studies.reading import Choice, try_name
+from sparring.studies.reading import Choice, has_field, try_name, value_of
 
 
 def check_choice(choice: Choice) -> None:
@@ -106,9 +106,8 @@ def refuse_stored_values(choice: Choice, folders: Mapping[tuple[str, int], Path]
     for (method, seed), folder in folders.items():
         if not (folder / RECIPE).is_file():
             continue
-        value: Any = load_recipe(folder / RECIPE).resolved()
-        for part in choice.config.field.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        stored = load_recipe(folder / RECIPE).resolved()
+        value = value_of(stored, choice.config.field) if has_field(stored, choice.config.field) else None
         wanted = (chosen[method],) if chosen else choice.config.values
         if value not in wanted:
             now = " or ".join(f"{one:g}" for one in wanted)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -152,15 +152,14 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
         raise ValueError(f"{path}, choose: seed = {config.seed} is one of the study's. Give another.")
     if len({f"{value:g}" for value in config.values}) < len(config.values):
         raise ValueError(f"{path}, choose: values = {list(config.values)}: one is there twice, to six digits.")
-    *parents, last = config.field.split(".")
-    if not all([*parents, last]) or not parents:
+    if "." not in config.field or not all(config.field.split(".")):
         raise ValueError(f"{path}, choose: field = {config.field!r}: give section.field, such as fit.learning_rate.")
     if config.field in (setting.partition("=")[0].strip() for setting in study.set):
         raise ValueError(f"{path}, set: it sets {config.field}, which is chosen. Leave it out.")
     for name, sections in study.methods.items():
-        if _inside(sections, parents, last):
+        if has_field(sections, config.field):
             raise ValueError(f"{path}, method {name}: it sets {config.field}, which is chosen. Leave it out.")
-        if not _inside(_parsed(path, name, methods[name], config.seed).resolved(), parents, last):
+        if not has_field(_parsed(path, name, methods[name], config.seed).resolved(), config.field):
             raise ValueError(f"{path}, method {name}: there is no {config.field} to choose. Give another choose.field.")
     settings = {value: f"{config.field}={json.dumps(value)}" for value in config.values}
     outcomes = {
@@ -180,11 +179,22 @@ def _choice(study: StudyConfig, config: ChoiceConfig, methods: Mapping[str, dict
     return Choice(config, tries, outcomes)
 
 
-def _inside(plain: Any, parents: Sequence[str], last: str) -> bool:
-    """Whether nested plain data has a field."""
-    for parent in parents:
-        plain = plain.get(parent) if isinstance(plain, Mapping) else None
-    return isinstance(plain, Mapping) and last in plain
+def value_of(plain: Any, field: str) -> Any:
+    """The value of `a.b` in nested plain data; a KeyError where it has none."""
+    for part in field.split("."):
+        if not isinstance(plain, Mapping):
+            raise KeyError(field)
+        plain = plain[part]
+    return plain
+
+
+def has_field(plain: Any, field: str) -> bool:
+    """Whether nested plain data has `a.b`."""
+    try:
+        value_of(plain, field)
+    except KeyError:
+        return False
+    return True
 
 
 def _refuse_unlike(recipes: Iterable[tuple[tuple[str, int], Recipe]], path: Path) -> None:

@@ -56,13 +56,17 @@ def run_study(study: Study, out: Path, progress: Progress, tasks: Tasks | None =
         ValueError: what a run needs is missing, stored runs had another judge, every run stopped itself, nothing says
             which value a method takes, or the tasks cannot be scored; or another process works on `out`.
     """
-    runs, folders = study.all_recipes(), all_folders(study, out)
-    if unfinished(runs, folders):
-        check_study(runs, folders)
-        if study.choice is not None:
-            check_choice(study.choice)
+    if unfinished(study.all_recipes(), all_folders(study, out)):
+        check(study, out)
     with locked_folder(out):
         return _run_study(study, out, progress, tasks)
+
+
+def check(study: Study, out: Path) -> None:
+    """Find the problems that would stop a study later, in its recipes, data, judges and choice, as a ValueError."""
+    check_study(study.all_recipes(), all_folders(study, out))
+    if study.choice is not None:
+        check_choice(study.choice)
 
 
 def _run_study(study: Study, out: Path, progress: Progress, tasks: Tasks | None) -> dict[str, Any]:
